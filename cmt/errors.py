@@ -1,0 +1,38 @@
+"""What can go wrong, as a small family. A message says what is wrong, where, and what to do.
+
+CmtError
+├── ConfigError       params.yaml or an argument is out of range or unknown
+├── StreamError       a source file or slice cannot be read
+├── ModelError        the base LM or a compressor is missing, damaged or does not match
+├── BankError         the memory bank cannot be opened, read or written
+├── RoundError        a round cannot start, or was refused by its gate
+└── ServiceError      MLflow or the Prefect server cannot be reached
+"""
+
+
+class CmtError(Exception):
+    """Base of every error that a person can act on; the CLI prints it and exits with 1."""
+
+
+class ConfigError(CmtError):
+    """A value in params.yaml, or an argument, is unknown or out of range; the CLI exits with 2."""
+
+
+class StreamError(CmtError):
+    """A source file, a slice or the slice store cannot be read or written."""
+
+
+class ModelError(CmtError):
+    """The base LM or the compressor is missing, damaged, or made for another model."""
+
+
+class BankError(CmtError):
+    """The memory bank cannot be opened, read or written."""
+
+
+class RoundError(CmtError):
+    """A round cannot start, is already running elsewhere, or was refused by its gate."""
+
+
+class ServiceError(CmtError):
+    """A service that was asked for (MLflow, Prefect) cannot be reached."""
