@@ -1,0 +1,147 @@
+"""Documents ⇄ memories: text in, rows of the bank out; a row of the bank in, what ψ and π need out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from cmt.bank import bank_schema
+from cmt.memory import codes
+from cmt.memory.lm import FrozenLM
+from cmt.memory.model import MemoryModel, Selected
+
+Array = NDArray[np.float32]
+SENTENCE_ENDS = frozenset(".!?\n。！？؟")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a document that becomes one memory."""
+
+    memory_id: str
+    text: str
+    tokens: list[int]
+    document: Mapping[str, Any]
+
+    @property
+    def first(self) -> bool:
+        """Whether its document begins with it."""
+        return self.memory_id.endswith("#0")
+
+
+def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
+    """Schema of the bank that `model` writes. Without text each vector carries its content channel as a second half."""
+    channels = 1 if keep_text or model.design.compressor.kind == "tokens" else 2
+    return bank_schema(key_dim=model.key_dim, codes=number_format, dim=channels * model.key_dim, compressor=model.digest)
+
+
+def compress(
+    model: MemoryModel,
+    documents: pa.Table,
+    *,
+    slice_id: str,
+    keep_text: bool,
+    number_format: str,
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> pa.Table:
+    """`documents` (DOCUMENT_SCHEMA) as rows of the bank, sorted by memory_id; `progress` hears of documents begun and tokens.
+
+    Batches depend on the documents alone, so the same slice gives the same bytes however often it is repeated.
+    """
+    longest = model.design.compressor.chunk_tokens
+    chunks = [chunk for row in documents.to_pylist() for chunk in split(row, lm=model.lm, longest=longest)]
+    schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
+    rows: list[dict[str, Any]] = []
+    for batch in batches(chunks, batch_tokens):
+        encoded = _encode(model, batch, content=schema.metadata[b"dim"] != str(model.key_dim).encode())
+        rows += [
+            _row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text) for chunk, key, vectors in encoded
+        ]
+        if progress:
+            progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["memory_id"])), schema=schema)
+
+
+def selected(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float) -> Selected:
+    """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
+    metadata = {name.decode(): value.decode() for name, value in schema.metadata.items()}
+    vectors = torch.from_numpy(codes.decode(row["memory"], metadata["codes"], int(metadata["dim"])))
+    width = model.key_dim
+    if row["text"] is not None:
+        tokens = model.lm.encode(row["text"])
+    elif vectors.shape[1] > width:
+        tokens = model.content.read(vectors[:, width:], row["n_tokens"])
+    else:
+        tokens = []
+    return Selected(vectors[:, :width], tokens, prior)
+
+
+def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
+    """Pieces of at most `longest` tokens (and the title, which stands before each), cut at the ends of sentences."""
+    title = f"{document['title']}\n" if document["title"] else ""
+    texts = [title + piece for piece in _pieces(document["text"], lm, longest)]
+    return [Chunk(f"{document['doc_id']}#{number}", text, lm.encode(text), document) for number, text in enumerate(texts)]
+
+
+def batches(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:
+    """Chunks of like length together, at most `batch_tokens` with padding (a single longer chunk stands alone)."""
+    batch: list[Chunk] = []
+    for chunk in sorted(chunks, key=lambda chunk: (len(chunk.tokens), chunk.memory_id)):
+        if batch and len(chunk.tokens) * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(chunk)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def _encode(model: MemoryModel, batch: Sequence[Chunk], *, content: bool) -> list[tuple[Chunk, Array, Array]]:
+    """Each chunk with its key (p,) and its vectors (k, D), or (k, 2·D) with the content channel."""
+    with model.products():
+        code = model.encode([chunk.tokens for chunk in batch], group=len(batch))
+    made = []
+    for row, (chunk, count) in enumerate(zip(batch, code.vector_mask.sum(1).tolist(), strict=True)):
+        vectors = code.vectors[row, :count].float()
+        if content:
+            vectors = torch.cat([vectors, model.content.write(chunk.tokens)], 1)
+        made.append((chunk, code.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
+    return made
+
+
+def _row(chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool) -> dict[str, Any]:
+    document = chunk.document
+    return {
+        "memory_id": chunk.memory_id,
+        "doc_id": document["doc_id"],
+        "slice_id": slice_id,
+        "published_at": document["published_at"],
+        "supersedes": document["supersedes"],
+        "sha256": document["sha256"],
+        "compressor": schema.metadata[b"compressor"].decode(),
+        "title": document["title"],
+        "key": key,
+        "memory": codes.encode(vectors, schema.metadata[b"codes"].decode()),
+        "n_vectors": len(vectors),
+        "n_tokens": len(chunk.tokens),
+        "text": chunk.text if keep_text else None,
+    }
+
+
+def _pieces(text: str, lm: FrozenLM, longest: int) -> list[str]:
+    offsets = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    pieces, start = [], 0
+    while start < len(offsets):
+        end = min(start + longest, len(offsets))
+        if end < len(offsets):
+            # the last sentence that ends in the second half; without one the cut is where it is
+            ends = (i for i in range(end, start + longest // 2, -1) if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS)
+            end = next(ends, end)
+        pieces.append(text[offsets[start][0] : offsets[end - 1][1]].strip())
+        start = end
+    return [piece for piece in pieces if piece]

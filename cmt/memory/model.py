@@ -1,0 +1,296 @@
+"""Θ, ψ and π around one frozen LM: compress documents, read memories, and the forward pass of training."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params, SelectionParams
+from cmt.errors import ModelError
+from cmt.memory.aggregator import CrossAttention, WindowReader
+from cmt.memory.alignment import PrefixAlignment, TextAlignment
+from cmt.memory.compressor import Code, Compressor
+from cmt.memory.content import ContentChannel
+from cmt.memory.lm import FrozenLM, Prompt, pad
+
+WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a compressor was trained as; travels with its weights."""
+
+    compressor: CompressorParams
+    aggregator: AggregatorParams
+    alignment: AlignmentParams
+    objective: ObjectiveParams
+
+    @classmethod
+    def of(cls, params: Params) -> "Design":
+        """The parts of `params` that shape the weights."""
+        return cls(params.compressor, params.aggregator, params.alignment, params.objective)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `config.json`; the folder it happens to lie in is no part of it."""
+        parts = {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
+        del parts["compressor"]["path"]
+        return parts
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> "Design":
+        """The inverse of `to_dict`."""
+        return cls(
+            CompressorParams(**raw["compressor"]),
+            AggregatorParams(**raw["aggregator"]),
+            AlignmentParams(**raw["alignment"]),
+            ObjectiveParams(**raw["objective"]),
+        )
+
+
+@dataclass(frozen=True)
+class Selected:
+    """One memory as ψ and π get it."""
+
+    vectors: Tensor
+    """(k, D) what Θ wrote."""
+    tokens: Sequence[int]
+    """The tokens the windows stand for, kept or read back from the content channel."""
+    prior: float = 0.0
+    """Log-probability of its document given the question, from the selection."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What ψ and π make of a batch of questions and their memories."""
+
+    prompt: Prompt
+    weights: list[list[float]] = field(default_factory=list)
+    """Probability of the best window of each memory of each question; empty for the published ψ."""
+
+
+class MemoryModel(nn.Module):
+    """The trained parts. The LM is no submodule: nothing that walks over parameters can reach it by accident."""
+
+    def __init__(self, lm: FrozenLM, design: Design, digest: str = "untrained") -> None:
+        super().__init__()
+        self.lm, self.design, self.digest = lm, design, digest
+        width = lm.hidden_size
+        self.compressor = Compressor(lm, design.compressor)
+        published = design.aggregator.kind == "attention"
+        self.aggregator = (CrossAttention if published else WindowReader)(width, design.aggregator)
+        self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, design.alignment.slots)
+        # temperature of the self-matching softmax, learned, e³ at the start (method §7)
+        self.log_temperature = nn.Parameter(torch.tensor(3.0))
+        self._text_mark, self._line_break = lm.encode("Text:"), lm.encode("\n")
+        self._question_mark, self._answer_mark = lm.encode("Question:"), lm.encode("\nAnswer:")
+        self._content: ContentChannel | None = None
+        self.to(lm.device)
+
+    @property
+    def key_dim(self) -> int:
+        """Length of a search key."""
+        return self.lm.hidden_size
+
+    @property
+    def window(self) -> int:
+        """Tokens a memory vector stands for."""
+        return self.design.compressor.window
+
+    @property
+    def temperature(self) -> Tensor:
+        """Of the self-matching softmax."""
+        return self.log_temperature.exp().clamp(max=100.0)
+
+    @property
+    def content(self) -> ContentChannel:
+        """The content channel, made on first use."""
+        if self._content is None:
+            self._content = ContentChannel(self.lm, self.window)
+        return self._content
+
+    def products(self) -> AbstractContextManager[Any]:
+        """bfloat16 products over float32 masters where the LM is bfloat16."""
+        if self.lm.model.dtype == torch.bfloat16:
+            return torch.autocast(self.lm.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def encode(self, rows: Sequence[Sequence[int]], group: int = 8) -> Code:
+        """Θ over token-id rows. Similar lengths run together, `group` rows at a time; the result is in input order."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        parts = []
+        for start in range(0, len(order), group):
+            ids, mask = pad([[self.lm.bos, *rows[i]] for i in order[start : start + group]], left=False, device=self.lm.device)
+            parts.append(self.compressor(self.lm.embed(ids), mask))
+        back = torch.tensor(order, device=self.lm.device).argsort()
+        return Code(*(_stack([getattr(part, name) for part in parts])[back] for name in Code.__dataclass_fields__))
+
+    def read(self, question: Code, asked: Sequence[Sequence[int]], memories: Sequence[Sequence[Selected]], how: SelectionParams) -> Reading:
+        """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
+        vectors, mask = self._gather(memories)
+        tails = [self.question_text(ids) for ids in asked]
+        if isinstance(self.alignment, PrefixAlignment):
+            prefix = self.alignment(self.aggregator(question, vectors, mask))
+            rows = [[self.lm.bos, *tail] for tail in tails]
+            return Reading(self.lm.prompt(rows, prefix=prefix, left=True))
+        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
+        scores = self.aggregator(question, vectors, mask) + prior.to(vectors.device)[..., None]
+        probability = _softmax(scores)
+        runs = [choose_windows(row, how.windows, how.neighbours) for row in scores.cpu()]
+        texts = [[m.tokens for m in row] for row in memories]
+        prompt = self.text_prompt(question, runs, texts, probability, tails, left=True)
+        return Reading(prompt, probability.amax(2).tolist())
+
+    def text_prompt(
+        self,
+        question: Code,
+        runs: Sequence[Sequence[tuple[int, int, int]]],
+        texts: Sequence[Sequence[Sequence[int]]],
+        probability: Tensor,
+        tails: Sequence[Sequence[int]],
+        *,
+        left: bool,
+    ) -> Prompt:
+        """`[prefix][BOS]Text: <runs> <tail>` for each question, the windows lit by `probability` (B, S, k).
+
+        A run (memory, first, last) is a stretch of windows of one memory; `texts` are the memories' tokens.
+        """
+        assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
+        rows, lights = [], []
+        count = probability.shape[2]
+        for row_runs, row_texts, tail in zip(runs, texts, tails, strict=True):
+            ids, light = [self.lm.bos, *self._text_mark], [-1] * (1 + len(self._text_mark))
+            for memory, first, last in row_runs:
+                tokens = row_texts[memory][first * self.window : (last + 1) * self.window]
+                ids += [*tokens, *self._line_break]
+                light += [memory * count + first + i // self.window for i in range(len(tokens))] + [-1] * len(self._line_break)
+            rows.append(ids + list(tail))
+            lights.append(light + [-1] * len(tail))
+        ids, mask = pad(rows, left=left, device=self.lm.device)
+        places = pad([[place + 1 for place in light] for light in lights], left=left, device=self.lm.device)[0]
+        flat = torch.nn.functional.pad(probability.flatten(1), (1, 0))  # place 0: outside every window
+        embeds = self.alignment.soft_tokens(self.lm.embed(ids), flat.gather(1, places))
+        return Prompt(embeds, mask, self.alignment.prefix(question))
+
+    def question_text(self, ids: Sequence[int]) -> list[int]:
+        """Tokens of `Question: … Answer:` around a question's token ids."""
+        return [*self._question_mark, *ids, *self._answer_mark]
+
+    def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor]:
+        """Memories of several sizes as (B, S, k, D) and mask (B, S, k)."""
+        most = max((len(row) for row in memories), default=1) or 1
+        longest = max((len(m.vectors) for row in memories for m in row), default=1)
+        longest = -(-longest // 8) * 8  # few shapes
+        vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
+        mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
+        for row, selected in enumerate(memories):
+            for place, memory in enumerate(selected):
+                vectors[row, place, : len(memory.vectors)] = memory.vectors
+                mask[row, place, : len(memory.vectors)] = 1
+        return vectors.to(self.lm.device), mask.to(self.lm.device)
+
+    def trained(self) -> dict[str, Tensor]:
+        """The trained tensors by name: what a checkpoint holds."""
+        return {name: tensor.detach() for name, tensor in self.named_parameters() if tensor.requires_grad}
+
+    def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
+        """Write weights and design to `folder`; returns the digest."""
+        folder.mkdir(parents=True, exist_ok=True)
+        record = {"format": 1, "lm_digest": self.lm.digest, "design": self.design.to_dict()}
+        weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in self.trained().items()}
+        partial = folder / f".{WEIGHTS}.partial"
+        save_file(weights, partial)
+        (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
+        partial.replace(folder / WEIGHTS)
+        return folder_digest(folder)
+
+    @classmethod
+    def load(cls, folder: Path, *, lm: FrozenLM) -> "MemoryModel":
+        """The compressor in `folder`. ModelError when it is missing, cut short, or was trained for another LM."""
+        try:
+            record = json.loads((folder / CONFIG).read_text())
+            weights = load_file(folder / WEIGHTS)
+        except FileNotFoundError as error:
+            raise ModelError(f"no compressor in {folder} ({Path(error.filename or WEIGHTS).name} is missing): run `cmt train`, or set compressor.path") from None
+        except (SafetensorError, ValueError, OSError) as error:
+            raise ModelError(f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`") from None
+        if record["lm_digest"] != lm.digest:
+            raise ModelError(
+                f"the compressor in {folder} was trained for the LM {record['lm_digest'][:12]}, but lm.source is {lm.digest[:12]}: "
+                "set lm.source back, or run `cmt train` for this LM"
+            )
+        model = cls(lm, Design.from_dict(record["design"]), folder_digest(folder))
+        model.load_trained(weights)
+        return model.eval()
+
+    def load_trained(self, weights: dict[str, Tensor]) -> None:
+        """Copy trained tensors in. ModelError when names or shapes do not fit."""
+        own = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
+        wrong = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]
+        if wrong:
+            raise ModelError(f"the weights do not fit the design: {len(wrong)} tensors differ, {wrong[0]} first: train again or mend config.json")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(weights[name])
+
+
+def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[tuple[int, int, int]]:
+    """The `best` windows of scores (S, k) and `neighbours` on either side, as runs (memory, first, last).
+
+    Runs of the memory with the best window come first, inside a memory they are in the order of its text.
+    """
+    count = scores.shape[1]
+    real = torch.isfinite(scores)
+    top = scores.flatten().topk(min(best, int(real.sum()))).indices.tolist()
+    memories = list(dict.fromkeys(i // count for i in top))
+    runs = []
+    for memory in memories:
+        length = int(real[memory].sum())
+        wanted = {
+            w for i in top if i // count == memory for w in range(max(0, i % count - neighbours), min(length, i % count + neighbours + 1))
+        }
+        runs += [(memory, first, last) for first, last in _stretches(sorted(wanted))]
+    return runs
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 over a compressor's weights and design."""
+    digest = hashlib.sha256()
+    for name in (WEIGHTS, CONFIG):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _stretches(places: Sequence[int]) -> Iterable[tuple[int, int]]:
+    first = last = None
+    for place in places:
+        if last is not None and place != last + 1:
+            yield first, last  # type: ignore[misc]
+            first = None
+        first = place if first is None else first
+        last = place
+    if first is not None and last is not None:
+        yield first, last
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over all windows of all memories of a question; a question without any gets zeros."""
+    flat = scores.flatten(1)
+    empty = torch.isneginf(flat).all(1, keepdim=True)
+    return flat.masked_fill(empty, 0.0).softmax(1).masked_fill(empty, 0.0).view_as(scores)
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    """Concatenate along rows, the second dimension padded with zeros to the longest."""
+    if parts[0].dim() == 1 or len({part.shape[1] for part in parts}) == 1:
+        return torch.cat(parts)
+    longest = max(part.shape[1] for part in parts)
+    flat = [torch.nn.functional.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
+    return torch.cat(flat)
