@@ -129,6 +129,8 @@ class TrainParams(Section):
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = "path:../shared/data/squad/train-v1.1.json.xz"
     """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:rajpurkar/squad`."""
+    path: Path = Path("data/train")
+    """Folder of the pulled training data."""
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     validation_articles: Positive = 20
@@ -265,8 +267,14 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} not found: run cmt in a project folder, or name the file with --params") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path} holds a {type(raw).__name__}: write sections, as `selection:` and below it `top_k: 4`"
+        )
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
     try:
@@ -278,7 +286,11 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
-        raw = raw.setdefault(section, {})
+        if raw.get(section) is None:
+            raw[section] = {}
+        raw = raw[section]
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{key}: {section} is a value, not a section")
     raw[last] = value
 
 

@@ -1,0 +1,17 @@
+"""JSON lines with the contract's columns; an object with a `question` is a question, any other a document."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cmt.stream.documents import Rejected
+from cmt.stream.readers.files import RawRow, read_json_lines
+
+
+def read(path: Path) -> Iterator[RawRow | Rejected]:
+    """The rows of one file."""
+    for row in read_json_lines(path):
+        if isinstance(row, Rejected):
+            yield row
+        else:
+            number, values = row
+            yield RawRow("question" if "question" in values else "document", path.name, number, values)

@@ -1,0 +1,80 @@
+"""StreamingQA (Liška et al. 2022): official JSON lines, or the CSV files of CaMeLS (Hu et al. 2023).
+
+Official questions are read as published. Documents are not published: the dataset's own script takes them out of WMT
+News Crawl; write what it yields as JSON lines of `sorting_key`, `publication_ts` (UTC seconds) and `text`. Put both
+into one folder, or ingest the documents first.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cmt.stream.documents import Rejected, document_id
+from cmt.stream.readers.files import RawRow, read_csv, read_json_lines
+
+# CaMeLS' files have no dates; StreamingQA ends with the year 2020
+LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)
+
+
+def read(path: Path) -> Iterator[RawRow | Rejected]:
+    """The rows of one file, counted by line."""
+    return _csv(path) if path.suffix == ".csv" else _official(path)
+
+
+def _official(path: Path) -> Iterator[RawRow | Rejected]:
+    for row in read_json_lines(path):
+        if isinstance(row, Rejected):
+            yield row
+        elif "question" in row[1]:
+            yield RawRow("question", path.name, row[0], _question(row[1]))
+        else:
+            yield RawRow("document", path.name, row[0], _document(row[1]))
+
+
+def _question(values: dict[str, Any]) -> dict[str, Any]:
+    # answers_additional is the fourth annotator, kept out of evaluation by the authors
+    return {
+        "question_id": values.get("qa_id"),
+        "doc_id": _sorting_key(values.get("evidence_id")),
+        "question": values["question"],
+        "answers": values.get("answers"),
+        "asked_at": _instant(values.get("question_ts")),
+    }
+
+
+def _document(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "doc_id": _sorting_key(values.get("sorting_key")),
+        "published_at": _instant(values.get("publication_ts")),
+        "text": values.get("text"),
+        "source": "WMT News Crawl",
+    }
+
+
+def _sorting_key(value: Any) -> Any:
+    """WMT sorting keys join their parts with NUL and SOH, which no doc_id may hold."""
+    return value.replace("\x00\x01", "-").rstrip("-") if isinstance(value, str) else value
+
+
+def _instant(value: Any) -> Any:
+    """UTC seconds as an instant; anything else as it is, for the check to name."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return datetime.fromtimestamp(value, UTC)
+        except (ValueError, OverflowError, OSError):
+            return value
+    return value
+
+
+def _csv(path: Path) -> Iterator[RawRow | Rejected]:
+    for row in read_csv(path, columns=("text", "question", "answers")):
+        if isinstance(row, Rejected):
+            yield row
+            continue
+        number, values = row
+        doc_id = document_id(values["text"])
+        document = {"doc_id": doc_id, "published_at": LAST_DAY, "text": values["text"], "source": "StreamingQA"}
+        yield RawRow("document", path.name, number, document)
+        question = {"doc_id": doc_id, "question": values["question"], "asked_at": LAST_DAY}
+        yield RawRow("question", path.name, number, dict(question, answers=values["answers"].split("\\")))

@@ -1,0 +1,40 @@
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.stream.slices import IngestReport, SliceStore
+from tests.stream.rows import NOW, Row, write_lines
+
+Ingest = Callable[..., IngestReport]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SliceStore:
+    return SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine", lock_timeout=0.2)
+
+
+@pytest.fixture
+def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
+    """Ingest rows as JSON lines, by month, at the end of 2031; `rows` may also be a path."""
+
+    def run(
+        rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
+    ) -> IngestReport:
+        source = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
+        return store.ingest(**{"source": source, "format": "jsonl", "period": "month", "now": NOW} | changes)
+
+    return run
+
+
+@pytest.fixture
+def quarantined(store: SliceStore) -> Callable[[], list[Row]]:
+    """Every row in the quarantine."""
+
+    def read() -> list[Row]:
+        files = sorted(store.quarantine.glob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+    return read
