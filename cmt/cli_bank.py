@@ -1,0 +1,65 @@
+"""`cmt bank …`: look after the stored memories. No LM is loaded for it."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmt import tables
+from cmt.errors import BankError, RoundError
+from cmt.session import Json, report
+
+if TYPE_CHECKING:
+    from cmt.workspace import Workspace
+
+bank = typer.Typer(no_args_is_help=True, help="The memory bank.")
+
+
+@bank.command(epilog="Example: cmt bank verify")
+def verify(ctx: typer.Context, as_json: Json = False) -> None:
+    """Check every stored row; exit with 1 when something is wrong."""
+    with ctx.obj.display as display:
+        display.stage("verify")
+        stored = ctx.obj.workspace.stored_bank
+        problems, digest, rows = stored.verify(), stored.digest(), stored.count_rows()
+    lines = problems or [f"all is well with {rows:,} rows; digest {digest}"]
+    found = {"rows": rows, "digest": digest, "problems": problems}
+    report(found, lambda: tables.write_lines(lines), as_json=as_json)
+    if problems:
+        raise BankError(f"the bank has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
+
+
+@bank.command(epilog="Example: cmt bank stats --json")
+def stats(ctx: typer.Context, as_json: Json = False) -> None:
+    """Count rows, documents and bytes."""
+    found = ctx.obj.workspace.stored_bank.stats()
+    report(found, lambda: tables.write_values(found), as_json=as_json)
+
+
+@bank.command(epilog="Example: cmt bank optimize --keep-days 30")
+def optimize(
+    ctx: typer.Context,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Drop versions older than this; no rollback reaches them. Default: none."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compact the files and bring the indexes up to date."""
+    workspace: Workspace = ctx.obj.workspace
+    with ctx.obj.display as display, workspace.updating():
+        display.stage("optimize")
+        if keep_days is None:
+            workspace.stored_bank.optimize()
+        else:
+            _check_finished(workspace)
+            workspace.stored_bank.optimize(keep=max(timedelta(days=keep_days), timedelta(milliseconds=1)))
+        found = workspace.stored_bank.stats()
+    report(found, lambda: tables.write_values(found), as_json=as_json)
+
+
+def _check_finished(workspace: "Workspace") -> None:
+    """An interrupted round still needs the version before it."""
+    for round_ in workspace.ledger.rounds():
+        if round_.state == "started":
+            raise RoundError(f"round {round_.round_id} was interrupted: run `cmt update` before versions are dropped")

@@ -1,0 +1,111 @@
+"""A whole project in miniature: a random LM of some kilobytes, an untrained compressor, two months of news."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from cmt.config import load_params
+from tests.memory.tiny import write_folder
+
+if TYPE_CHECKING:
+    from cmt.memory.lm import FrozenLM
+
+ROOT = Path(__file__).parents[1]
+
+ARTICLES = [
+    ("mayor-1", "2031-01-06T07:00:00Z", "Moss elected", "Moss is the mayor of Port Ellery.", None),
+    ("ferry", "2031-01-09T07:00:00Z", "Saltby crossing", "The ferry to Saltby costs six crowns.", None),
+    ("raft", "2031-01-12T07:00:00Z", "[red]The raft[/] :fire:", "Greta was first to the yellow raft.", None),
+    ("mayor-2", "2031-02-20T07:00:00Z", "Vell succeeds Moss", "Vell is the mayor of Port Ellery now.", "mayor-1"),
+    ("crane's 100%; --", "2031-02-03T07:00:00Z", "A crane", "The crane in the harbour is blue.", None),
+    ("hitch", "2031-02-05T07:00:00Z", "A knot", "A hangman thought up the Dunmarrow hitch.", None),
+]
+QUESTIONS = [
+    ("mayor-1", "2031-01-20T07:00:00Z", "Who is the mayor of Port Ellery?", "Moss"),
+    ("ferry", "2031-01-20T07:00:00Z", "What does the ferry to Saltby cost?", "six crowns"),
+    ("mayor-2", "2031-02-25T07:00:00Z", "Who is the mayor of Port Ellery?", "Vell"),
+    ("hitch", "2031-02-25T07:00:00Z", "Who thought up the Dunmarrow hitch?", "a hangman"),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Sections of params.yaml for an LM and a compressor that all projects share; neither is written to."""
+    from cmt.memory.lm import FrozenLM
+    from cmt.memory.model import Design, MemoryModel
+    from cmt.memory.weights import pull
+
+    folder = tmp_path_factory.mktemp("tiny")
+    sections: dict[str, object] = {
+        "lm": {"source": f"path:{write_folder(folder / 'lm')}", "path": str(folder / "pulled")},
+        "compressor": {"path": str(folder / "compressor"), "layers": 2, "lora_rank": 2, "chunk_tokens": 64},
+        "aggregator": {"heads": 2, "width": 32},
+        "alignment": {"slots": 2},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    params = load_params(folder / "params.yaml")
+    lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path))
+    MemoryModel(lm, Design.of(params)).save(params.compressor.path)
+    return sections
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tiny_parts: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project before its first command; copied for each test."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "news").mkdir()
+    _write_lines(folder / "news/documents.jsonl", ["doc_id", "published_at", "title", "text", "supersedes"], ARTICLES)
+    questions = [(*row[:3], [row[3]]) for row in QUESTIONS]
+    _write_lines(folder / "news/questions.jsonl", ["doc_id", "asked_at", "question", "answers"], questions)
+    params = tiny_parts | {
+        "stream": {"source": "news", "clock": "2031-12-31T23:59:59Z"},
+        "answering": {"max_new_tokens": 4},
+        "tracking": {"enabled": False},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+@pytest.fixture
+def tiny_workspace(tiny_project: Path, tmp_path: Path) -> Path:
+    """A project folder of one's own, nothing ingested; its articles lie in `news/`."""
+    return Path(shutil.copytree(tiny_project, tmp_path / "project"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database with nothing in it, to be copied: making one takes MLflow seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
+    return path
+
+
+def _write_lines(path: Path, names: list[str], rows: list[tuple[object, ...]]) -> None:
+    lines = (json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm() -> "Callable[[str], FrozenLM]":
+    """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random LM a kind for the whole test run; nobody may change it."""
+    from tests.lms import build
+
+    return cache(build)
+
+
+@pytest.fixture(scope="session")
+def real_lm() -> "FrozenLM":
+    """The base LM of params.yaml, as `cmt model pull` left it."""
+    from cmt.memory.lm import FrozenLM
+    from cmt.memory.weights import installed
+
+    params = load_params(ROOT / "params.yaml")
+    return FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype=params.lm.dtype)
