@@ -1,0 +1,128 @@
+"""How right an answer is: the SQuAD measures, the published prefix match, recall and bootstrap intervals.
+
+Sources: exact match and F1 as in Rajpurkar et al. 2016 (arXiv 1606.05250, section 5.1); the prefix match is what the
+published CMT numbers call EM (method §3); intervals are Efron's percentile bootstrap.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cmt.errors import ConfigError
+
+Floats = NDArray[np.float64]
+
+RESAMPLES = 1000
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+# one block of resampled positions is at most 32 MB, however many questions there are
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class Marks:
+    """One value a question, each (n,) in 0–1: strict match, prefix match, token F1."""
+
+    em: Floats
+    em_prefix: Floats
+    f1: Floats
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over `n` questions: `em`, `em_prefix`, `f1` and its 95 % interval `ci` in 0–100, `recall` in 0–1.
+
+    `recall` is None where nothing was retrieved. Without questions everything is 0 and `n` says so.
+    """
+
+    em: float
+    em_prefix: float
+    f1: float
+    ci: tuple[float, float]
+    recall: float | None
+    n: int
+
+
+def normalise_answer(text: str) -> str:
+    """Lower-case, without ASCII punctuation, without a/an/the, single spaces."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, golds: Sequence[str]) -> float:
+    """1.0 when the normalised prediction equals any gold answer, else 0.0."""
+    wanted = normalise_answer(prediction)
+    return float(any(normalise_answer(gold) == wanted for gold in golds))
+
+
+def prefix_match(prediction: str, golds: Sequence[str]) -> float:
+    """1.0 when the normalised prediction, cut to the length of the shortest gold answer, equals it; else 0.0."""
+    gold = normalise_answer(min(golds, key=len))
+    answer = normalise_answer(prediction)
+    # a gold that is nothing but articles must not match everything
+    return float(answer[: len(gold)] == gold) if gold else float(not answer)
+
+
+def f1(prediction: str, golds: Sequence[str]) -> float:
+    """Best F1 over the golds, 0–1, of the normalised words as bags.
+
+    Where either side has no word left, 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
+    """
+    return max(_overlap(prediction, gold) for gold in golds)
+
+
+def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
+    """1.0 when `gold` is among the first `k` of the distinct documents `ranked`, best first; else 0.0."""
+    if k < 1:
+        raise ConfigError(f"recall@{k} does not exist: k is 1 or more")
+    return float(gold in ranked[:k])
+
+
+def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:
+    """The marks of each prediction against its own golds, in order."""
+    pairs = list(zip(predictions, golds, strict=True))
+    return Marks(
+        em=np.array([exact_match(*pair) for pair in pairs], dtype=np.float64),
+        em_prefix=np.array([prefix_match(*pair) for pair in pairs], dtype=np.float64),
+        f1=np.array([f1(*pair) for pair in pairs], dtype=np.float64),
+    )
+
+
+def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Scores:
+    """Means of the marks in per cent, the share `recalled`, and the bootstrap interval of F1."""
+    count = len(marks.f1)
+    if not count:
+        return Scores(0.0, 0.0, 0.0, (0.0, 0.0), None if recalled is None else 0.0, 0)
+    low, high = bootstrap_interval(marks.f1, seed=seed)
+    return Scores(
+        em=100 * float(marks.em.mean()),
+        em_prefix=100 * float(marks.em_prefix.mean()),
+        f1=100 * float(marks.f1.mean()),
+        ci=(100 * low, 100 * high),
+        recall=None if recalled is None else float(np.mean(recalled)),
+        n=count,
+    )
+
+
+def bootstrap_interval(values: Floats, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` (n,), n >= 1, from `resamples` seeded draws with replacement."""
+    random = np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(values))
+    means = [
+        values[random.integers(len(values), size=(min(block, resamples - start), len(values)))].mean(axis=1)
+        for start in range(0, resamples, block)
+    ]
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _overlap(prediction: str, gold: str) -> float:
+    ours, theirs = normalise_answer(prediction).split(), normalise_answer(gold).split()
+    if not ours or not theirs:
+        return float(ours == theirs)
+    common = (Counter(ours) & Counter(theirs)).total()
+    return 2 * common / (len(ours) + len(theirs))

@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmt.errors import ConfigError
+from cmt.evaluation.metrics import (
+    Marks,
+    bootstrap_interval,
+    exact_match,
+    f1,
+    mark,
+    normalise_answer,
+    prefix_match,
+    recall_at_k,
+    summarise,
+)
+
+# words that the normalisation treats in every way it can, and arbitrary text
+phrases = st.one_of(
+    st.text(),
+    st.lists(st.sampled_from(["the", "a", "An", "Port", "port", "Ellery", "12,5", "!", "…", "żuk"])).map(" ".join),
+)
+golds = st.lists(phrases, min_size=1, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("The  Port of Ellery.", "port of ellery"),
+        ("an apple, a pear and THE plum", "apple pear and plum"),
+        ("theatre anthem area", "theatre anthem area"),
+        ("U.S.A.", "usa"),
+        ("rock-and-roll", "rockandroll"),
+        ("$1,200.50", "120050"),
+        ("a-ha", "aha"),
+        ("don't", "dont"),
+        ("\tnew\n line ", "new line"),
+        ("“Łódź” – ÉCLAIR", "“łódź” – éclair"),
+        ("the", ""),
+        ("", ""),
+    ],
+)
+def test_normalisation_drops_case_punctuation_articles_and_spaces(text: str, normalised: str) -> None:
+    assert normalise_answer(text) == normalised
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        ("the Eiffel Tower!", ["Eiffel tower"], 1.0),
+        ("Eiffel", ["Eiffel tower"], 0.0),
+        ("1969", ["in 1969", "1969"], 1.0),
+        ("", ["Ellery"], 0.0),
+        ("the", ["a"], 1.0),
+        ("مرحبا", ["مرحبا"], 1.0),
+        ("naive", ["naïve"], 0.0),
+    ],
+)
+def test_exact_match_takes_the_best_gold(prediction: str, answers: list[str], expected: float) -> None:
+    assert exact_match(prediction, answers) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        ("Tomas Vell, an engineer of the town", ["Tomas Vell"], 1.0),
+        ("Tomas Vellinger", ["Tomas Vell"], 1.0),  # the cut is made at a letter, as the published numbers do
+        ("Tomas", ["Tomas Vell"], 0.0),
+        ("engineer Tomas Vell", ["Tomas Vell"], 0.0),
+        ("the 1874 lighthouse", ["in the year 1874", "1874"], 1.0),
+        ("in the year 1874", ["in the year 1874", "1874"], 0.0),  # the shortest gold alone counts
+        ("anything", ["the"], 0.0),
+        ("", ["Tomas"], 0.0),
+    ],
+)
+def test_prefix_match_cuts_the_prediction_to_the_shortest_gold(
+    prediction: str, answers: list[str], expected: float
+) -> None:
+    assert prefix_match(prediction, answers) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [
+        ("the cat sat", ["cat sat down"], 0.8),  # 2 common of 2 and 3
+        ("forty eggs", ["about forty eggs in spring"], 4 / 7),
+        ("ha ha ha", ["ha"], 0.5),  # a repeated word counts as often as in both
+        ("ha ha", ["ha ha ha"], 0.8),
+        ("sat cat", ["cat sat"], 1.0),  # order does not count
+        ("blue", ["red", "dark blue"], 2 / 3),
+        ("blue", ["red"], 0.0),
+        ("", ["red"], 0.0),
+        ("The.", ["red"], 0.0),
+        ("", ["the"], 1.0),
+        ("Łódź, Poland", ["łódź"], 2 / 3),
+    ],
+)
+def test_f1_is_the_best_overlap_of_words(prediction: str, answers: list[str], expected: float) -> None:
+    assert f1(prediction, answers) == pytest.approx(expected)
+
+
+@given(phrases, golds)
+def test_measures_stay_in_range_and_exact_match_never_beats_f1(prediction: str, answers: list[str]) -> None:
+    em, overlap = exact_match(prediction, answers), f1(prediction, answers)
+    assert em in (0.0, 1.0)
+    assert 0.0 <= overlap <= 1.0
+    assert em <= overlap
+
+
+@given(phrases, phrases)
+def test_f1_of_one_gold_is_symmetric(one: str, other: str) -> None:
+    assert f1(one, [other]) == pytest.approx(f1(other, [one]))
+
+
+@given(phrases, golds, phrases)
+def test_another_gold_never_lowers_a_score(prediction: str, answers: list[str], extra: str) -> None:
+    assert f1(prediction, [*answers, extra]) >= f1(prediction, answers)
+    assert exact_match(prediction, [*answers, extra]) >= exact_match(prediction, answers)
+
+
+@given(golds)
+def test_every_gold_is_a_perfect_answer(answers: list[str]) -> None:
+    for gold in answers:
+        assert exact_match(gold, answers) == f1(gold, answers) == 1.0
+    assert prefix_match(min(answers, key=len), answers) == 1.0
+
+
+@given(st.text())
+def test_normalising_leaves_single_inner_spaces(text: str) -> None:
+    normalised = normalise_answer(text)
+    assert normalised == " ".join(normalised.split())
+
+
+def test_recall_counts_the_first_k_documents() -> None:
+    ranked = ["b", "a", "c"]
+    assert [recall_at_k(ranked, "a", k) for k in (1, 2, 3, 9)] == [0.0, 1.0, 1.0, 1.0]
+    assert recall_at_k(ranked, "d", 3) == 0.0
+    assert recall_at_k([], "a", 1) == 0.0
+
+
+def test_recall_at_less_than_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match="recall@0"):
+        recall_at_k(["a"], "a", 0)
+
+
+def test_summary_is_in_per_cent_with_recall_as_a_share() -> None:
+    marks = mark(["Vell", "forty", "x", "the fungus"], [["Vell"], ["forty eggs"], ["y"], ["fungus", "grey mould"]])
+    scores = summarise(marks, recalled=[True, True, False, True], seed=1)
+    assert (scores.em, scores.em_prefix, scores.recall, scores.n) == (50.0, 50.0, 0.75, 4)
+    assert scores.f1 == pytest.approx(100 * (1 + 2 / 3 + 0 + 1) / 4)
+    assert 0.0 <= scores.ci[0] <= scores.f1 <= scores.ci[1] <= 100.0
+
+
+def test_summary_without_retrieval_has_no_recall() -> None:
+    assert summarise(mark(["a b"], [["b"]]), recalled=None, seed=0).recall is None
+
+
+def test_summary_of_no_questions_is_zero_and_says_so() -> None:
+    scores = summarise(mark([], []), recalled=[], seed=0)
+    assert (scores.em, scores.em_prefix, scores.f1, scores.ci, scores.recall, scores.n) == (0, 0, 0, (0, 0), 0, 0)
+
+
+def test_predictions_and_golds_of_different_number_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        mark(["one", "two"], [["one"]])
+
+
+def test_interval_repeats_with_its_seed_and_narrows_with_more_questions() -> None:
+    few, many = np.tile([0.0, 1.0], 20), np.tile([0.0, 1.0], 2000)
+    assert bootstrap_interval(few, seed=3) == bootstrap_interval(few, seed=3)
+    uneven = np.random.default_rng(0).random(40)
+    assert bootstrap_interval(uneven, seed=3) != bootstrap_interval(uneven, seed=4)
+    widths = [high - low for low, high in (bootstrap_interval(values, seed=3) for values in (few, many))]
+    assert widths[1] < widths[0] / 5
+
+
+def test_interval_agrees_with_the_normal_approximation() -> None:
+    values = np.random.default_rng(0).random(4000)
+    low, high = bootstrap_interval(values, seed=0)
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_interval_of_equal_values_is_a_point() -> None:
+    assert bootstrap_interval(np.full(7, 0.25), seed=0) == (0.25, 0.25)
+
+
+def test_interval_does_not_outgrow_memory_with_many_questions() -> None:
+    values = np.ones(5_000_000)
+    assert bootstrap_interval(values, seed=0, resamples=2) == (1.0, 1.0)
+
+
+def test_marks_keep_the_order_of_the_predictions() -> None:
+    marks = mark(["no", "yes"], [["yes"], ["yes"]])
+    assert isinstance(marks, Marks)
+    assert marks.em.tolist() == marks.f1.tolist() == marks.em_prefix.tolist() == [0.0, 1.0]
