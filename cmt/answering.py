@@ -115,9 +115,7 @@ class Answerer:
         ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
         return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
 
-    def _answer(
-        self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int
-    ) -> Answer:
+    def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
         weights = reading.weights[place][: len(rows)] if reading.weights else [0.0] * len(rows)
         confidence = max(weights, default=0.0) if reading.weights else max((r["similarity"] for r in rows), default=0.0)
         known = bool(rows) and confidence >= self.params.selection.threshold

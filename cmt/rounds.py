@@ -1,35 +1,35 @@
-"""The round: one slice adapted by one compressor into one bank version, and the ledger that remembers every round.
+"""The round: one slice adapted by one compressor into one bank version.
 
 begin → compress → bank → evaluate → decide → track. A kill at any point leaves a ledger row `started`; whoever comes
 next restores the bank to the version before it and starts the round again, so the bank is always before or after one.
 """
 
+import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.errors import CmtError, RoundError
+from cmt.errors import CmtError
+from cmt.ledger import Ledger, Round, State, flat_scores
+from cmt.stream.storage import write_table
 from cmt.versioning import git_commit, write_json
 
 if TYPE_CHECKING:
-    from lancedb.db import DBConnection
-
     from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-State = Literal["started", "committed", "refused", "rolled_back", "interrupted"]
+__all__ = ["Ledger", "Quiet", "Round", "RoundRun", "State", "Watch", "flat_scores"]
 
 
 class Watch(Protocol):
@@ -50,111 +50,30 @@ class Quiet:
     def advance(self, n: int, note: str = "") -> None: ...
 
 
-@dataclass(frozen=True)
-class Round:
-    """A row of the ledger."""
-
-    round_id: str
-    """The slice's id."""
-    number: int
-    slice_id: str
-    slice_digest: str
-    compressor: str
-    bank_params: str
-    """Digest of the parameters that shape the rows; with slice and compressor the identity of the round."""
-    params_digest: str
-    """Digest of all that shapes answers and scores."""
-    state: State
-    version_before: int
-    version_after: int | None = None
-    bank_digest: str = ""
-    documents: int = 0
-    rows: int = 0
-    scores: dict[str, float | None] = field(default_factory=dict)
-    """Flat: em, em_prefix, f1 (0–100), recall (0–1) of the memory; closed_… and rag_… of the baselines."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock a stage."""
-    tokens_per_second: float | None = None
-    """Compression, tokens of text."""
-    git_commit: str = ""
-    mlflow_run: str = ""
-    prefect_run: str = ""
-    started_at: str = ""
-    finished_at: str = ""
-    reason: str = ""
-    """Why it was refused or what interrupted it."""
-    already: bool = False
-    """Found committed before; nothing was done."""
-
-    @property
-    def identity(self) -> tuple[str, str, str]:
-        """Two rounds with one identity put the same rows into the bank."""
-        return self.slice_digest, self.compressor, self.bank_params
-
-
-class Ledger:
-    """The tables `rounds` (one row a round) and `forgotten` (documents that must not come back) beside the bank."""
-
-    SCHEMAS = {
-        "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
-        "forgotten": pa.schema([pa.field("doc_id", pa.string(), nullable=False)]),
-    }
-
-    def __init__(self, connection: "DBConnection") -> None:
-        self._tables = {
-            name: connection.create_table(name, schema=schema, exist_ok=True) for name, schema in self.SCHEMAS.items()
-        }
-
-    def rounds(self, compressor: str | None = None) -> list[Round]:
-        """All rounds (of one compressor) by number."""
-        found = [Round(**json.loads(record)) for record in self._column("rounds", "record")]
-        return sorted((r for r in found if compressor in (None, r.compressor)), key=lambda r: r.number)
-
-    def write(self, round_: Round) -> None:
-        """Insert or replace the row of a round, in one commit. A round of another compressor has a row of its own."""
-        key = f"{round_.round_id}@{round_.compressor[:12]}"
-        self._upsert("rounds", {"round_id": [key], "record": [json.dumps(asdict(round_))]})
-
-    def forgotten(self) -> set[str]:
-        """Documents that were forgotten and must not come back."""
-        return set(self._column("forgotten", "doc_id"))
-
-    def forget(self, doc_id: str) -> None:
-        """Remember that `doc_id` was forgotten."""
-        self._upsert("forgotten", {"doc_id": [doc_id]})
-
-    def _column(self, name: str, column: str) -> list[str]:
-        table: Any = self._tables[name]
-        table.checkout_latest()
-        values: list[str] = table.search().select([column]).limit(max(table.count_rows(), 1)).to_arrow()[column].to_pylist()
-        return values
-
-    def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
-        rows, table = pa.table(columns, schema=self.SCHEMAS[name]), self._tables[name]
-        table.merge_insert(rows.column_names[0]).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-
-
 class RoundRun:
     """The steps of one round. Each is safe to repeat; what passes between them lies in the state folder."""
 
-    def __init__(self, workspace: "Workspace", slice_id: str, *, watch: Watch | None = None, prefect_run: str = "") -> None:
+    def __init__(
+        self, workspace: "Workspace", slice_id: str, *, watch: Watch | None = None, prefect_run: str = ""
+    ) -> None:
         self.workspace, self.watch, self.prefect_run = workspace, watch or Quiet(), prefect_run
         self.slice = workspace.store.slice(slice_id)
-        self.folder = workspace.state / "rounds" / slice_id.replace("/", "-")
+        self.folder = _folder(workspace, slice_id)
 
     def begin(self) -> Round:
         """Open the round in the ledger; one that is committed with the same identity comes back with `already`."""
         w = self.workspace
         w.recover()
         known = {r.round_id: r for r in w.rounds()}
-        before = known.get(self.slice.slice_id)
+        before = known.pop(self.slice.slice_id, None)
         if before and before.state == "committed" and before.identity == self._identity:
             return replace(before, already=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "seconds.json").unlink(missing_ok=True)
+        for left in ("seconds.json", "scores.json", "answers.parquet"):
+            (self.folder / left).unlink(missing_ok=True)
         opened = Round(
             round_id=self.slice.slice_id,
-            number=before.number if before else len(known) + 1,
+            number=1 + sum(r.state == "committed" for r in known.values()),
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
             compressor=w.model.digest,
@@ -174,13 +93,14 @@ class RoundRun:
         """Θ over the slice's documents, staged as a file, so that banking them is one short write."""
         from cmt.memory.memories import compress
 
-        staged = self.folder / f"memories-{'-'.join(part[:12] for part in self._identity)}.parquet"
+        w, bank = self.workspace, self.workspace.params.bank
+        forgotten = w.ledger.forgotten()
+        staged = self._staged(forgotten)
         if staged.exists():
             return staged
-        w, bank = self.workspace, self.workspace.params.bank
         documents = w.store.documents(self.slice)
-        forgotten = pa.array(sorted(w.ledger.forgotten()), pa.string())
-        documents = documents.filter(pc.invert(pc.is_in(documents["doc_id"], value_set=forgotten)))
+        known = pa.array(forgotten, pa.string())
+        documents = documents.filter(pc.invert(pc.is_in(documents["doc_id"], value_set=known)))
         with self._timed("compress", documents.num_rows):
             speed = _Speed(self.watch)
             rows = compress(
@@ -193,9 +113,7 @@ class RoundRun:
                 progress=speed,
             )
         self._note("tokens_per_second", speed.rate)
-        partial = staged.with_suffix(".partial")
-        pq.write_table(rows, partial)
-        os.replace(partial, staged)
+        write_table(staged, rows)
         return staged
 
     def bank(self) -> int:
@@ -223,7 +141,7 @@ class RoundRun:
                 cache=w.prompt_cache,
                 progress=self.watch.advance,
             )
-        pq.write_table(result.records, self.folder / "answers.parquet")
+        write_table(self.folder / "answers.parquet", result.records)
         scores = flat_scores(result.to_json()["rows"])
         write_json(self.folder / "scores.json", scores)
         return scores
@@ -231,6 +149,7 @@ class RoundRun:
     def decide(self) -> Round:
         """The gate: commit the round, or restore the bank to the version before it."""
         w = self.workspace
+        self.watch.stage("decide")
         opened = next(r for r in w.rounds() if r.round_id == self.slice.slice_id)
         notes = json.loads((self.folder / "seconds.json").read_text())
         done = replace(
@@ -241,17 +160,16 @@ class RoundRun:
             finished_at=_now(),
         )
         if reason := self._refusal(done):
-            w.bank.restore(opened.version_before)
-            done = replace(done, state="refused", reason=reason, rows=w.bank.count_rows(), bank_digest=w.bank.digest())
+            w.restore(opened.version_before)
+            done = replace(done, state="refused", reason=reason)
         else:
-            done = replace(
-                done, state="committed", version_after=w.bank.version, rows=w.bank.count_rows(), bank_digest=w.bank.digest()
-            )
+            done = replace(done, state="committed", version_after=w.bank.version)
+            if w.pending() == [self.slice.slice_id]:
+                w.bank.promote()  # a new compressor takes over with the round that completes the stream
+        done = replace(done, rows=w.bank.count_rows(), bank_digest=w.bank.digest())
         w.ledger.write(done)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
-        if done.state == "committed" and not w.pending():
-            w.bank.promote()  # a new compressor takes over when it has banked the whole stream
         return done
 
     def track(self) -> Round:
@@ -261,10 +179,9 @@ class RoundRun:
         current = next(r for r in history if r.round_id == self.slice.slice_id)
         missed = [r for r in history if r.state == "committed" and not r.mlflow_run and r != current]
         for round_ in [*missed, current] if w.params.tracking.enabled else []:
+            answers = _folder(w, round_.slice_id) / "answers.parquet"
             try:
-                run = w.tracker.log_round(
-                    round_, params=w.params, history=history, artifacts=[w.state / "rounds" / round_.round_id.replace("/", "-") / "answers.parquet"]
-                )
+                run = w.tracker.log_round(round_, params=w.params, history=history, artifacts=[answers])
             except CmtError as error:
                 log.warning("round %s is not in MLflow yet, the next round tries again: %s", round_.round_id, error)
                 break
@@ -274,6 +191,11 @@ class RoundRun:
     @property
     def _identity(self) -> tuple[str, str, str]:
         return self.slice.digest, self.workspace.model.digest, self.workspace.bank_params
+
+    def _staged(self, forgotten: list[str]) -> Path:
+        """The file of this slice's memories; another one once a document was forgotten."""
+        parts = *self._identity, hashlib.sha256("\0".join(forgotten).encode()).hexdigest()
+        return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
     def _refusal(self, done: Round) -> str:
         gate, f1 = self.workspace.params.gate, done.scores.get("f1")
@@ -315,17 +237,9 @@ class _Speed:
         return round(self.tokens / max(time.perf_counter() - self.started, 1e-6), 1)
 
 
-def flat_scores(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Rows of an evaluation as one flat dict: the memory's names bare, a baseline's behind its name."""
-    scores: dict[str, float | None] = {}
-    for row in rows:
-        prefix = "" if row["row"] == "cmt" else f"{row['row']}_"
-        scores |= {f"{prefix}{name}": row[name] for name in ("em", "em_prefix", "f1", "recall") if row["n"]}
-    return scores
+def _folder(workspace: "Workspace", slice_id: str) -> Path:
+    return workspace.state / "rounds" / slice_id.replace("/", "-")
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-__all__ = ["Ledger", "Quiet", "Round", "RoundError", "RoundRun", "State", "Watch", "flat_scores"]

@@ -4,29 +4,33 @@ A step is a handful of paragraphs, four at a time from one article so that its n
 each. Every question trains the selection (self-matching, window); a share of them goes on through the frozen LM.
 """
 
+import hashlib
 import json
 import logging
 import random
+import shutil
+import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from cmt.config import Params
-from cmt.errors import ModelError, StreamError
+from cmt.errors import StreamError
 from cmt.memory.aggregator import WindowReader
-from cmt.memory.lm import FrozenLM, pad
-from cmt.memory.model import WEIGHTS, Design, MemoryModel, choose_windows
+from cmt.memory.lm import FrozenLM
+from cmt.memory.model import WEIGHTS, Design, MemoryModel, choose_windows, write_weights
 from cmt.memory.objective import memory_aware, self_matching, window_loss
 
 log = logging.getLogger(__name__)
@@ -63,9 +67,13 @@ def hold_out(documents: pa.Table, *, articles: int, seed: int) -> tuple[pa.Table
     """Documents to train on, and those of `articles` titles (or single documents without one) to measure on."""
     names = [row["title"] or row["doc_id"] for row in documents.select(["doc_id", "title"]).to_pylist()]
     distinct = sorted(set(names))
-    held = set(random.Random(seed).sample(distinct, min(articles, len(distinct) // 2)))
+    held = set(_random(seed).sample(distinct, min(articles, len(distinct) // 2)))
     mask = pa.array([name in held for name in names])
     return documents.filter(pc.invert(mask)), documents.filter(mask)
+
+
+def _random(seed: int | float | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
 
 
 def _paragraph(row: dict[str, Any], asked: Sequence[tuple[str, str]], lm: FrozenLM, longest: int) -> Paragraph:
@@ -88,7 +96,7 @@ class Steps(Dataset[dict[str, Any]]):
         self.pool, self.params = pool, params
         if not pool:
             raise StreamError("no question has its answer verbatim in its document: nothing to train on")
-        source = random.Random(params.seed)
+        source = _random(params.seed)
         self.steps: list[list[int]] = []
         questions = 0
         while questions < params.train.questions:
@@ -115,7 +123,7 @@ class Steps(Dataset[dict[str, Any]]):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        source = random.Random(f"{self.params.seed}/{index}")
+        source = _random(f"{self.params.seed}/{index}")
         documents, asked = [], []
         for row, member in enumerate(self.steps[index]):
             paragraph = self.pool[member]
@@ -159,9 +167,10 @@ class Lesson(nn.Module):
             prompt, ends = self._read_windows(_first(question, count), documents, asked[:count], chosen, scores, forced)
         else:
             rows = count, *memories.vectors.shape
-            aggregated = model.aggregator(_first(question, count), memories.vectors.expand(rows), memories.vector_mask.expand(rows[:-1]))
-            tails = [[model.lm.bos, *model.question_text(ids), *answer] for ids, answer, *_ in asked[:count]]
-            prompt, ends = model.lm.prompt(tails, prefix=model.alignment(aggregated)), [len(tail) for tail in tails]
+            every, mask = memories.vectors.expand(rows), memories.vector_mask.expand(rows[:-1])
+            tails = [[*model.question_text(ids), *answer] for ids, answer, *_ in asked[:count]]
+            prompt = model.prefix_prompt(_first(question, count), every, mask, tails, left=False)
+            ends = prompt.mask.sum(1).tolist()
         answering = self._answer(prompt, ends, asked[:count])
         logs["answer"] = answering
         return {"loss": loss + answering, "logs": {name: value.detach() for name, value in logs.items()}}
@@ -177,7 +186,7 @@ class Lesson(nn.Module):
         self, question: Any, documents: list[list[int]], asked: list[Any], chosen: Tensor, scores: Tensor, forced: float
     ) -> tuple[Any, list[int]]:
         model, how = self.model, self.params.selection
-        count, source = len(asked), random.Random(forced)
+        count, source = len(asked), _random(forced)
         probability = scores[:count].flatten(1).softmax(1).view_as(scores[:count])
         wanted = scores[:count].detach().float().cpu()
         for row, (*_, window) in enumerate(asked):
@@ -205,7 +214,11 @@ class Lesson(nn.Module):
 
 def _before(answers: Sequence[Sequence[int]], ends: Sequence[int], device: torch.device) -> Tensor:
     """(N, 2) row and column of the positions that predict the answers' tokens."""
-    places = [(row, end - len(answer) + i - 1) for row, (answer, end) in enumerate(zip(answers, ends, strict=True)) for i in range(len(answer))]
+    places = [
+        (row, column - 1)
+        for row, (answer, end) in enumerate(zip(answers, ends, strict=True))
+        for column in range(end - len(answer), end)
+    ]
     return torch.tensor(places, device=device)
 
 
@@ -213,15 +226,13 @@ def _first(code: Any, count: int) -> Any:
     return type(code)(*(getattr(code, name)[:count] for name in code.__dataclass_fields__))
 
 
-class CompressorTrainer(Trainer):
+class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
     """Checkpoints hold the trained tensors only, and steps come in their own order."""
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)  # type: ignore[arg-type]
+        folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{WEIGHTS}.partial"
-        save_file({name: tensor.cpu().contiguous() for name, tensor in self.model.model.trained().items()}, partial)
-        partial.replace(folder / WEIGHTS)
+        write_weights(folder, self.model.model.trained())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.model.model.load_trained(load_file(Path(resume_from_checkpoint) / WEIGHTS))
@@ -243,13 +254,15 @@ def train(
 ) -> Path:
     """Train a compressor on `documents` and `questions`; resumes from the last checkpoint in `train.output`.
 
-    Returns the folder of the trained compressor. Checkpoints are kept beside it in `checkpoints/`.
+    Returns the folder of the trained compressor. Checkpoints are kept beside it in `checkpoints/`; those of another run
+    (other data, seed, design or train section) are removed with a warning.
     """
     torch.manual_seed(params.seed)
     model = MemoryModel(lm, Design.of(params))
     model.train()
     if params.train.gradient_checkpointing:
-        model.compressor.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        encoder: Any = model.compressor.encoder
+        encoder.gradient_checkpointing_enable({"use_reentrant": False})
     steps = Steps(paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
     folder = params.train.output
     trainer = CompressorTrainer(
@@ -257,23 +270,52 @@ def train(
         args=_arguments(folder / "checkpoints", len(steps), params),
         train_dataset=steps,
         data_collator=lambda items: items[0],
-        optimizers=(_optimizer(model, params), None),  # type: ignore[arg-type]
+        optimizers=(_optimizer(model, params), None),
         callbacks=list(callbacks),
     )
+    _claim(folder / "checkpoints", _identity(model, steps))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return folder
 
 
+def _identity(model: MemoryModel, steps: Steps) -> str:
+    """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
+    train = steps.params.train.model_dump(exclude={"enabled", "source", "path", "output", "save_steps"})
+    run = [model.lm.digest, model.design.to_dict(), steps.params.seed, train, [asdict(item) for item in steps.pool]]
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+
+
+def _claim(folder: Path, identity: str) -> None:
+    """Make `folder` the place of this run's checkpoints; going on from those of another would not train this one."""
+    record = folder / "run"
+    if record.exists() and record.read_text() != identity:
+        log.warning("the checkpoints in %s are of another run (data or parameters changed): starting anew", folder)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write_text(identity)
+
+
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint; one that was cut short by a kill is passed over with a warning."""
+    """The newest complete checkpoint; one that was cut short by a kill is removed with a warning."""
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
-        if (Path(newest) / "trainer_state.json").exists() and (Path(newest) / WEIGHTS).exists():
-            return newest
+        if _is_complete(Path(newest)):
+            return str(newest)
         log.warning("checkpoint %s is incomplete: going on from the one before", newest)
-        Path(newest).rename(Path(newest).with_name(f"incomplete-{Path(newest).name}"))
+        shutil.rmtree(newest)
     return None
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether all its files are there in full; the Trainer writes its state last, but a full disk cuts any of them."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the file's length
+            pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))
 
 
 def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
@@ -303,6 +345,3 @@ def _arguments(folder: Path, steps: int, params: Params) -> TrainingArguments:
         dataloader_pin_memory=False,
         disable_tqdm=False,
     )
-
-
-__all__ = ["Callable", "CompressorTrainer", "Lesson", "ModelError", "Paragraph", "Steps", "last_checkpoint", "paragraphs", "train"]

@@ -5,10 +5,11 @@ says whether two banks are the same.
 """
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cmt.stream.storage import write_bytes
 
 if TYPE_CHECKING:
     from cmt.bank import Bank
@@ -29,10 +30,7 @@ def pin(bank: "Bank", path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    write_bytes(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -56,7 +56,9 @@ class Workspace:
         from cmt.memory.lm import FrozenLM
         from cmt.memory.weights import installed
 
-        return FrozenLM.load(installed(source=self.params.lm.source, path=self.params.lm.path), dtype=self.params.lm.dtype)
+        return FrozenLM.load(
+            installed(source=self.params.lm.source, path=self.params.lm.path), dtype=self.params.lm.dtype
+        )
 
     @cached_property
     def model(self) -> "MemoryModel":
@@ -77,7 +79,7 @@ class Workspace:
 
     @cached_property
     def stored_bank(self) -> "Bank":
-        """The current bank without its compressor: for looking and mending, no LM is loaded. BankError when there is none."""
+        """The current bank without its compressor, so that no LM is loaded. BankError when there is none."""
         from cmt.bank import Bank
 
         return Bank.open(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
@@ -117,9 +119,13 @@ class Workspace:
         """Fetch and convert the base LM; returns its folder."""
         from cmt.memory.weights import pull
 
-        return pull(source=self.params.lm.source, sha256=self.params.lm.sha256, path=self.params.lm.path, progress=progress)
+        return pull(
+            source=self.params.lm.source, sha256=self.params.lm.sha256, path=self.params.lm.path, progress=progress
+        )
 
-    def ingest(self, *, source: Path | None = None, format: str | None = None, period: str | int | None = None) -> IngestReport:
+    def ingest(
+        self, *, source: Path | None = None, format: str | None = None, period: str | int | None = None
+    ) -> IngestReport:
         """Take a source into the stream; what is not named comes from `stream` in params.yaml."""
         how = self.params.stream
         return self.store.ingest(
@@ -128,10 +134,7 @@ class Workspace:
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, by number; [] before the first."""
-        try:
-            return self.ledger.rounds(self.model.digest)
-        except BankError:
-            return []
+        return self.ledger.rounds(self.model.digest) if self._has_ledger() else []
 
     def pending(self) -> list[str]:
         """Slices without a committed round under the present compressor and bank parameters, oldest first."""
@@ -139,7 +142,10 @@ class Workspace:
         return [s.slice_id for s in self.store.slices() if (s.digest, self.model.digest, self.bank_params) not in done]
 
     def update(self, *, slice_id: str | None = None, on: Watch | None = None, prefect_run: str = "") -> Round:
-        """One round: the named slice, or the oldest one pending. RoundError when nothing is pending or it is refused."""
+        """One round: the named slice, or the oldest one pending. RoundError when nothing is pending.
+
+        A round that its gate refuses comes back with the state `refused`; the bank is as it was before.
+        """
         with self.updating():
             waiting = self.pending()
             if not (slice_id or waiting):
@@ -159,10 +165,10 @@ class Workspace:
         """Hold the right to change the bank; waits for another update, then RoundError."""
         from filelock import FileLock, Timeout
 
-        self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / "update.lock"
         lock = FileLock(path)
         try:
+            self.state.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             log.warning("another update is changing this bank: waiting for it (up to %d minutes)", LOCK_SECONDS // 60)
@@ -170,24 +176,42 @@ class Workspace:
                 lock.acquire(timeout=LOCK_SECONDS)
             except Timeout:
                 raise RoundError(f"another update still holds {path}: wait for it, or end it, and repeat") from None
+        except OSError as error:
+            raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
         try:
             yield
         finally:
             lock.release()
 
     def recover(self) -> str | None:
-        """Undo what an interrupted round left in the bank; says what was found, None when all is well."""
+        """Undo what an interrupted round left in the bank, or finish an interrupted rollback.
+
+        Returns what was found, None when all is well. Rounds and rollbacks begin with it; it belongs into `updating()`.
+        """
         said = None
-        for round_ in self.rounds():
+        for round_ in reversed(self.rounds()):
             if round_.state == "started":
                 said = f"round {round_.round_id} was interrupted: bank restored to version {round_.version_before}"
-                self.bank.restore(round_.version_before)
-                self.ledger.write(replace(round_, state="interrupted", reason="interrupted before its decision"))
-                log.warning(said)
+                found = replace(round_, state="interrupted", reason="interrupted before its decision")
+            elif round_.state == "rolling_back":
+                said = f"the {round_.reason} was interrupted: bank restored to version {round_.version_before}"
+                found = replace(round_, state="rolled_back")
+            else:
+                continue
+            self.restore(round_.version_before)
+            self.ledger.write(found)
+            log.warning(said)
         return said
 
+    def restore(self, version: int) -> None:
+        """Bring back a version of the bank, without the documents that were forgotten since."""
+        self.bank.restore(version)
+        for doc_id in self.ledger.forgotten():
+            if self.bank.has(doc_id):
+                self.bank.forget(doc_id)
+
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
-        """The answer, its sources and, with `closed_book`, what the LM says without memory. BankError without a bank."""
+        """The answer, its sources, with `closed_book` also the LM's without memory. BankError when there is no bank."""
         _ = self.stored_bank  # asking must not make an empty bank
         return self.answerer.answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
@@ -198,7 +222,8 @@ class Workspace:
         _ = self.stored_bank
         questions = self.store.all_questions()
         if limit is not None and limit < questions.num_rows:
-            questions = questions.take(sorted(random.Random(self.params.seed).sample(range(questions.num_rows), limit)))
+            source = random.Random(self.params.seed)  # noqa: S311 - a sample, no secret
+            questions = questions.take(sorted(source.sample(range(questions.num_rows), limit)))
         return evaluate(
             answerer=self.answerer,
             lm=self.lm,
@@ -213,29 +238,51 @@ class Workspace:
     def rollback(self, round_id: str) -> Round:
         """Restore the bank to the version before a committed round; it and all later ones wait again afterwards."""
         with self.updating():
-            rounds = self.rounds()
-            target = next((r for r in rounds if r.round_id == round_id and r.state == "committed"), None)
-            if target is None:
-                committed = ", ".join(r.round_id for r in rounds if r.state == "committed") or "none"
-                raise RoundError(f"no committed round {round_id!r}; there are: {committed}")
-            self.bank.restore(target.version_before)
-            self._forget_again()
-            for round_ in rounds:
-                if round_.number >= target.number and round_.state == "committed":
-                    self.ledger.write(replace(round_, state="rolled_back", reason=f"rollback of {round_id}"))
+            unfinished = {r.round_id for r in self.rounds() if r.state == "rolling_back"}
+            self.recover()
+            if round_id not in unfinished:
+                self._roll_back(round_id)
         return next(r for r in self.rounds() if r.round_id == round_id)
 
+    def _roll_back(self, round_id: str) -> None:
+        committed = [r for r in self.rounds() if r.state == "committed"]
+        target = next((r for r in committed if r.round_id == round_id), None)
+        if target is None:
+            names = ", ".join(r.round_id for r in committed) or "none"
+            raise RoundError(f"no committed round {round_id!r}; there are: {names}")
+        reason = f"rollback of {round_id}"
+        later = [replace(r, state="rolled_back", reason=reason) for r in committed if r.number > target.number]
+        # one commit: whoever finds it after a kill goes on with the restore
+        self.ledger.write(replace(target, state="rolling_back", reason=reason), *later)
+        self.restore(target.version_before)
+        self.ledger.write(replace(target, state="rolled_back", reason=reason))
+
     def forget(self, doc_id: str) -> int:
-        """Remove a document's memories for good: no rollback or later round brings it back. Returns the rows removed."""
+        """Remove a document's memories for good, whatever is rolled back or repeated later; returns how many."""
         with self.updating():
-            removed = self.stored_bank.forget(doc_id)
+            holding = [bank for bank in self._banks() if bank.has(doc_id)]
+            if not holding:
+                raise BankError(f"document {doc_id!r} is not in bank {self.params.bank.uri}: nothing was forgotten")
             self.ledger.forget(doc_id)
-        return removed
+            return sum(bank.forget(doc_id) for bank in holding)
 
-    def _forget_again(self) -> None:
-        for doc_id in sorted(self.ledger.forgotten()):
-            try:
-                self.bank.forget(doc_id)
-            except BankError:
-                continue  # not in that version
+    def _has_ledger(self) -> bool:
+        import lancedb
 
+        from cmt.bank_tables import explained
+
+        uri = self.params.bank.uri
+        if "://" not in uri and not Path(uri).is_dir():
+            return False
+        with explained(f"bank {uri} cannot be opened"):
+            return "rounds" in lancedb.connect(uri).list_tables().tables
+
+    def _banks(self) -> "Iterator[Bank]":
+        """The banks of all compressors."""
+        from cmt.bank import Bank
+
+        connection = self.stored_bank.connection
+        for name in connection.list_tables().tables:
+            if name.startswith("memories_"):
+                schema = connection.open_table(name).schema
+                yield Bank.open(uri=self.params.bank.uri, schema=schema, exact_below=self.params.bank.exact_below)

@@ -46,7 +46,8 @@ class WindowReader(nn.Module):
             x = block(x, asked, asked_mask, mask.flatten(0, 1).bool())
         read = self.out(self.norm(x)).view(rows, memories, count)
         scores = dot * (SCORE_SCALE / SCORE_WIDTH**0.5) + read
-        return scores.float().masked_fill(~mask.bool(), float("-inf"))
+        real: Tensor = scores.float().masked_fill(~mask.bool(), float("-inf"))
+        return real
 
 
 class ReaderBlock(nn.Module):
@@ -88,7 +89,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Published ψ: M* = ψ(C, {M^i}) (B, k, D); Q = C, K and V = all vectors of the selected memories, pre-norm blocks."""
+    """Published ψ: M* = ψ(C, {M^i}) (B, k, D); Q = C, K and V = all vectors of the selected memories."""
 
     def __init__(self, dim: int, params: AggregatorParams) -> None:
         super().__init__()

@@ -56,7 +56,8 @@ class PrefixAlignment(nn.Module):
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()
         width = lm.hidden_size
-        self.trunk = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        feed = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        self.trunk = nn.Sequential(nn.RMSNorm(width), *feed)
         self.to_prefix = KeyValueMap(lm)
 
     def forward(self, aggregated: Tensor) -> Prefix:

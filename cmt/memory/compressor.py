@@ -84,9 +84,9 @@ def window_means(states: Tensor, mask: Tensor, window: int) -> tuple[Tensor, Ten
     """Mean over windows of tokens: (B, T, D), (B, T) → (B, ⌈T/W⌉, D) and its mask; a short last window counts."""
     short = -states.shape[1] % window
     states, mask = F.pad(states, (0, 0, 0, short)), F.pad(mask, (0, short))
-    grouped = mask.unflatten(1, (-1, window))  # (B, k, W)
+    grouped = torch.unflatten(mask, 1, (-1, window))  # (B, k, W)
     weight = grouped.unsqueeze(-1).to(states.dtype)
-    means = (states.unflatten(1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(min=1)
+    means = (torch.unflatten(states, 1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(min=1)
     return means, grouped.amax(-1)
 
 

@@ -22,17 +22,18 @@ class ContentChannel:
         self.window = window
         self.units = F.normalize(weight - weight.mean(0), dim=-1)  # (V, D)
         source = torch.Generator().manual_seed(ROTATION_SEED)
-        turns = [torch.linalg.qr(torch.randn(lm.hidden_size, lm.hidden_size, generator=source))[0] for _ in range(window)]
+        size = lm.hidden_size, lm.hidden_size
+        turns = [torch.linalg.qr(torch.randn(size, generator=source))[0] for _ in range(window)]
         self.turns = torch.stack(turns).to(weight.device)  # (W, D, D)
 
     def write(self, ids: list[int]) -> Tensor:
         """Vectors (⌈n/W⌉, D) of n token ids."""
         short = -len(ids) % self.window
         units = F.pad(self.units[torch.tensor(ids, device=self.units.device)], (0, 0, 0, short))
-        return torch.einsum("kwd,wde->ke", units.unflatten(0, (-1, self.window)), self.turns)
+        return torch.einsum("kwd,wde->ke", torch.unflatten(units, 0, (-1, self.window)), self.turns)
 
     def read(self, vectors: Tensor, count: int) -> list[int]:
         """The nearest `count` token ids of vectors (k, D)."""
         turned = torch.einsum("ke,wde->kwd", vectors.to(self.turns), self.turns).flatten(0, 1)[:count]
-        nearest: list[int] = torch.cat([(part @ self.units.T).argmax(-1) for part in turned.split(256)]).tolist()
+        nearest: list[int] = torch.cat([(part @ self.units.T).argmax(-1) for part in torch.split(turned, 256)]).tolist()
         return nearest

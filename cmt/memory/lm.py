@@ -24,11 +24,23 @@ Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head si
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the LM is to read: `embeds` (B, T, D), `mask` (B, T) with 1 on real tokens, and a prefix or None."""
+    """What the LM is to read: `embeds` (B, T, D), `mask` (B, T) with 1 on real tokens, and a prefix or None.
+
+    `prefix_mask` (B, P) has 1 on real positions of the prefix, which stand first; None: all are real.
+    """
 
     embeds: Tensor
     mask: Tensor
     prefix: Prefix | None = None
+    prefix_mask: Tensor | None = None
+
+    @property
+    def whole_mask(self) -> Tensor:
+        """(B, P + T) over prefix and text."""
+        if self.prefix is None:
+            return self.mask
+        before = self.mask.new_ones(len(self.mask), self.prefix[0].shape[3])
+        return torch.cat([before if self.prefix_mask is None else self.prefix_mask.to(self.mask), self.mask], 1)
 
 
 class FrozenLM:
@@ -45,9 +57,6 @@ class FrozenLM:
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.bos: int = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         self.eos: int = tokenizer.eos_token_id
-        # the stop symbol of the prompts' line-by-line form; some tokenizers have no token of its own for it
-        line_break = tokenizer.encode("\n", add_special_tokens=False)
-        self.stops: frozenset[int] = frozenset({self.eos, *(line_break if len(line_break) == 1 else ())})
 
     @classmethod
     def load(cls, folder: Path, *, dtype: str = "bfloat16") -> "FrozenLM":
@@ -72,12 +81,14 @@ class FrozenLM:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def backbone(self) -> nn.Module:
         """The decoder without its output layer."""
-        return self.model.base_model
+        decoder: nn.Module = self.model.base_model
+        return decoder
 
     def weights_digest(self) -> str:
         """sha256 of the weights as they are in memory now: equal to `digest` for ever (method §6 h)."""
@@ -95,7 +106,7 @@ class FrozenLM:
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
         """Next-token logits (N, V) at `positions` (N, 2) = (row, column): only these go through the output layer."""
-        hidden = self._read(prompt, self._cache(prompt.prefix)).last_hidden_state
+        hidden = self._read(prompt, self._cache(prompt.prefix))
         scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
         return scores
 
@@ -103,7 +114,7 @@ class FrozenLM:
     def generate(
         self, prompt: Prompt, *, max_new_tokens: int, against: Prompt | None = None, alpha: float = 0.0
     ) -> list[list[int]]:
-        """Greedy continuation of each row, up to a stop symbol. Prompts are padded on the left.
+        """Greedy continuation of each row, up to the end of sequence or of the line. Prompts are padded on the left.
 
         With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2).
         """
@@ -117,7 +128,7 @@ class FrozenLM:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
             token = scores.argmax(-1)  # (B,)
             for row, symbol in enumerate(token.tolist()):
-                done[row] |= symbol in self.stops
+                done[row] |= self._ends(symbol)
                 if not done[row]:
                     written[row].append(symbol)
             if done.all():
@@ -134,15 +145,16 @@ class FrozenLM:
     def complete(
         self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int, shared: str = "", progress: Any = None
     ) -> list[str]:
-        """Greedy answer to each text prompt, up to a line's end. `shared` stands before every prompt and is read once."""
-        head = self._shared_prefix(shared)
+        """Greedy answer to each text prompt, up to a line's end. `shared` stands before every one and is read once."""
+        head = self._shared_prefix(shared) if shared else None
         tokens = [([] if shared else [self.bos]) + self.encode(text) for text in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(tokens[i]))
         answers = [""] * len(prompts)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            prefix = head and tuple(part.expand(-1, len(batch), -1, -1, -1) for part in head)
-            prompt = self.prompt([tokens[i] for i in batch], prefix=prefix, left=True)  # type: ignore[arg-type]
+            rows = -1, len(batch), -1, -1, -1
+            prefix = (head[0].expand(rows), head[1].expand(rows)) if head else None
+            prompt = self.prompt([tokens[i] for i in batch], prefix=prefix, left=True)
             for i, ids in zip(batch, self.generate(prompt, max_new_tokens=max_new_tokens), strict=True):
                 answers[i] = self.decode(ids)
             if progress:
@@ -154,13 +166,17 @@ class FrozenLM:
         ids, mask = pad(rows, left=left, device=self.device)
         return Prompt(self.embed(ids), mask, prefix)
 
+    def _ends(self, symbol: int) -> bool:
+        # vocabularies have dozens of tokens with a line break in them: several breaks, or blanks around one
+        return symbol == self.eos or "\n" in self.tokenizer.decode([symbol])
+
     @torch.no_grad()
-    def _shared_prefix(self, text: str) -> Prefix | None:
-        if not text:
-            return None
-        cache = self._cache(None)
-        self._read(self.prompt([[self.bos, *self.encode(text)]]), cache)
-        return torch.stack([layer.keys for layer in cache.layers]), torch.stack([layer.values for layer in cache.layers])
+    def _shared_prefix(self, text: str) -> Prefix:
+        cache, ids = self._cache(None), [self.bos, *self.encode(text)]
+        self._read(self.prompt([ids]), cache)
+        # without the padding behind it, which nothing would mask any more
+        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+        return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
 
     def _cache(self, prefix: Prefix | None) -> DynamicCache:
         cache = DynamicCache()
@@ -170,27 +186,25 @@ class FrozenLM:
                 cache.update(keys.to(self.model.dtype), values.to(self.model.dtype), layer)
         return cache
 
-    def _read(self, prompt: Prompt, cache: DynamicCache) -> Any:
-        past = cache.get_seq_length()
-        rows = prompt.embeds.shape[0]
-        mask = torch.cat([prompt.mask.new_ones(rows, past), prompt.mask], 1)
-        return self.backbone(
+    def _read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
+        """Hidden states (B, T, D) of the text; its positions go on from the real ones of the prefix."""
+        places = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)
+        hidden: Tensor = self.backbone(
             inputs_embeds=prompt.embeds.to(self.model.dtype),
-            attention_mask=mask,
-            position_ids=past + (prompt.mask.cumsum(1) - 1).clamp(min=0),
+            attention_mask=prompt.whole_mask,
+            position_ids=places[:, -prompt.embeds.shape[1] :],
             past_key_values=cache,
             use_cache=True,
-        )
+        ).last_hidden_state
+        return hidden
 
 
 class _Reader:
     """One growing text in front of the LM: `scores` (B, V) of the next token, `read` to append one."""
 
     def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
-        self.lm, self.cache = lm, lm._cache(prompt.prefix)
-        prefix_length = self.cache.get_seq_length()
-        hidden = lm._read(prompt, self.cache).last_hidden_state
-        self.mask = torch.cat([prompt.mask.new_ones(prompt.mask.shape[0], prefix_length), prompt.mask], 1)
+        self.lm, self.cache, self.mask = lm, lm._cache(prompt.prefix), prompt.whole_mask
+        hidden = lm._read(prompt, self.cache)
         self.scores: Tensor = lm.model.get_output_embeddings()(hidden[:, -1]).float()
 
     def read(self, token: Tensor) -> None:

@@ -36,7 +36,8 @@ class Chunk:
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
     """Schema of the bank that `model` writes. Without text each vector carries its content channel as a second half."""
     channels = 1 if keep_text or model.design.compressor.kind == "tokens" else 2
-    return bank_schema(key_dim=model.key_dim, codes=number_format, dim=channels * model.key_dim, compressor=model.digest)
+    width = model.key_dim
+    return bank_schema(key_dim=width, codes=number_format, dim=channels * width, compressor=model.digest)
 
 
 def compress(
@@ -49,9 +50,10 @@ def compress(
     batch_tokens: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """`documents` (DOCUMENT_SCHEMA) as rows of the bank, sorted by memory_id; `progress` hears of documents begun and tokens.
+    """`documents` (DOCUMENT_SCHEMA) as rows of the bank, sorted by memory_id.
 
-    Batches depend on the documents alone, so the same slice gives the same bytes however often it is repeated.
+    `progress` hears of documents begun and of tokens. Batches depend on the documents alone: the same slice gives the
+    same bytes however often it is repeated.
     """
     longest = model.design.compressor.chunk_tokens
     chunks = [chunk for row in documents.to_pylist() for chunk in split(row, lm=model.lm, longest=longest)]
@@ -85,7 +87,8 @@ def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Ch
     """Pieces of at most `longest` tokens (and the title, which stands before each), cut at the ends of sentences."""
     title = f"{document['title']}\n" if document["title"] else ""
     texts = [title + piece for piece in _pieces(document["text"], lm, longest)]
-    return [Chunk(f"{document['doc_id']}#{number}", text, lm.encode(text), document) for number, text in enumerate(texts)]
+    name = document["doc_id"]
+    return [Chunk(f"{name}#{number}", text, lm.encode(text), document) for number, text in enumerate(texts)]
 
 
 def batches(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:
@@ -109,12 +112,17 @@ def _encode(model: MemoryModel, batch: Sequence[Chunk], *, content: bool) -> lis
     for row, (chunk, count) in enumerate(zip(batch, code.vector_mask.sum(1).tolist(), strict=True)):
         vectors = code.vectors[row, :count].float()
         if content:
-            vectors = torch.cat([vectors, model.content.write(chunk.tokens)], 1)
+            held = model.content.write(chunk.tokens)
+            # both halves share a scale in the codes; reading does not mind how long a vector is
+            held = held * (vectors.abs().amax(1, keepdim=True) / held.abs().amax(1, keepdim=True))
+            vectors = torch.cat([vectors, held], 1)
         made.append((chunk, code.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
     return made
 
 
-def _row(chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool) -> dict[str, Any]:
+def _row(
+    chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool
+) -> dict[str, Any]:
     document = chunk.document
     return {
         "memory_id": chunk.memory_id,
@@ -135,13 +143,14 @@ def _row(chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_i
 
 def _pieces(text: str, lm: FrozenLM, longest: int) -> list[str]:
     offsets = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    pieces, start = [], 0
+    pieces, start, begin = [], 0, 0
     while start < len(offsets):
         end = min(start + longest, len(offsets))
         if end < len(offsets):
             # the last sentence that ends in the second half; without one the cut is where it is
             ends = (i for i in range(end, start + longest // 2, -1) if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS)
             end = next(ends, end)
-        pieces.append(text[offsets[start][0] : offsets[end - 1][1]].strip())
-        start = end
+        # from where the last piece ended: the tokens of one emoji all have the place of the whole
+        pieces.append(text[begin : offsets[end - 1][1]].strip())
+        start, begin = end, offsets[end - 1][1]
     return [piece for piece in pieces if piece]

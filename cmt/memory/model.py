@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,19 +128,24 @@ class MemoryModel(nn.Module):
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
         for start in range(0, len(order), group):
-            ids, mask = pad([[self.lm.bos, *rows[i]] for i in order[start : start + group]], left=False, device=self.lm.device)
+            batch = [[self.lm.bos, *rows[i]] for i in order[start : start + group]]
+            ids, mask = pad(batch, left=False, device=self.lm.device)
             parts.append(self.compressor(self.lm.embed(ids), mask))
         back = torch.tensor(order, device=self.lm.device).argsort()
         return Code(*(_stack([getattr(part, name) for part in parts])[back] for name in Code.__dataclass_fields__))
 
-    def read(self, question: Code, asked: Sequence[Sequence[int]], memories: Sequence[Sequence[Selected]], how: SelectionParams) -> Reading:
+    def read(
+        self,
+        question: Code,
+        asked: Sequence[Sequence[int]],
+        memories: Sequence[Sequence[Selected]],
+        how: SelectionParams,
+    ) -> Reading:
         """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
         vectors, mask = self._gather(memories)
         tails = [self.question_text(ids) for ids in asked]
         if isinstance(self.alignment, PrefixAlignment):
-            prefix = self.alignment(self.aggregator(question, vectors, mask))
-            rows = [[self.lm.bos, *tail] for tail in tails]
-            return Reading(self.lm.prompt(rows, prefix=prefix, left=True))
+            return Reading(self.prefix_prompt(question, vectors, mask, tails, left=True))
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         scores = self.aggregator(question, vectors, mask) + prior.to(vectors.device)[..., None]
         probability = _softmax(scores)
@@ -147,6 +153,15 @@ class MemoryModel(nn.Module):
         texts = [[m.tokens for m in row] for row in memories]
         prompt = self.text_prompt(question, runs, texts, probability, tails, left=True)
         return Reading(prompt, probability.amax(2).tolist())
+
+    def prefix_prompt(
+        self, question: Code, vectors: Tensor, mask: Tensor, tails: Sequence[Sequence[int]], *, left: bool
+    ) -> Prompt:
+        """`[π(M*)][BOS] <tail>` for each question, M* over memories `vectors` (B, S, k, D) with `mask` (B, S, k)."""
+        prefix = self.alignment(self.aggregator(question, vectors, mask))
+        ids, text_mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)
+        # M* has a vector for each of C, and a short question of a batch has padding among them
+        return Prompt(self.lm.embed(ids), text_mask, prefix, question.vector_mask)
 
     def text_prompt(
         self,
@@ -166,15 +181,16 @@ class MemoryModel(nn.Module):
         rows, lights = [], []
         count = probability.shape[2]
         for row_runs, row_texts, tail in zip(runs, texts, tails, strict=True):
-            ids, light = [self.lm.bos, *self._text_mark], [-1] * (1 + len(self._text_mark))
+            row, light = [self.lm.bos, *self._text_mark], [0] * (1 + len(self._text_mark))
             for memory, first, last in row_runs:
                 tokens = row_texts[memory][first * self.window : (last + 1) * self.window]
-                ids += [*tokens, *self._line_break]
-                light += [memory * count + first + i // self.window for i in range(len(tokens))] + [-1] * len(self._line_break)
-            rows.append(ids + list(tail))
-            lights.append(light + [-1] * len(tail))
+                row += [*tokens, *self._line_break]
+                light += [1 + memory * count + first + i // self.window for i in range(len(tokens))]
+                light += [0] * len(self._line_break)
+            rows.append(row + list(tail))
+            lights.append(light + [0] * len(tail))
         ids, mask = pad(rows, left=left, device=self.lm.device)
-        places = pad([[place + 1 for place in light] for light in lights], left=left, device=self.lm.device)[0]
+        places, _ = pad(lights, left=left, device=self.lm.device)
         flat = torch.nn.functional.pad(probability.flatten(1), (1, 0))  # place 0: outside every window
         embeds = self.alignment.soft_tokens(self.lm.embed(ids), flat.gather(1, places))
         return Prompt(embeds, mask, self.alignment.prefix(question))
@@ -204,11 +220,10 @@ class MemoryModel(nn.Module):
         """Write weights and design to `folder`; returns the digest."""
         folder.mkdir(parents=True, exist_ok=True)
         record = {"format": 1, "lm_digest": self.lm.digest, "design": self.design.to_dict()}
-        weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in self.trained().items()}
-        partial = folder / f".{WEIGHTS}.partial"
-        save_file(weights, partial)
-        (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
-        partial.replace(folder / WEIGHTS)
+        partial = folder / f".{CONFIG}.partial"
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+        _settle(partial, folder / CONFIG)
+        write_weights(folder, {name: tensor.to(dtype) for name, tensor in self.trained().items()})
         return folder_digest(folder)
 
     @classmethod
@@ -216,17 +231,23 @@ class MemoryModel(nn.Module):
         """The compressor in `folder`. ModelError when it is missing, cut short, or was trained for another LM."""
         try:
             record = json.loads((folder / CONFIG).read_text())
+            made_for, design = record["lm_digest"], Design.from_dict(record["design"])
             weights = load_file(folder / WEIGHTS)
         except FileNotFoundError as error:
-            raise ModelError(f"no compressor in {folder} ({Path(error.filename or WEIGHTS).name} is missing): run `cmt train`, or set compressor.path") from None
-        except (SafetensorError, ValueError, OSError) as error:
-            raise ModelError(f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`") from None
-        if record["lm_digest"] != lm.digest:
+            missing = Path(error.filename or WEIGHTS).name
             raise ModelError(
-                f"the compressor in {folder} was trained for the LM {record['lm_digest'][:12]}, but lm.source is {lm.digest[:12]}: "
+                f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set compressor.path"
+            ) from None
+        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+            raise ModelError(
+                f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`"
+            ) from None
+        if made_for != lm.digest:
+            raise ModelError(
+                f"the compressor in {folder} was trained for the LM {made_for[:12]}, lm.source is {lm.digest[:12]}: "
                 "set lm.source back, or run `cmt train` for this LM"
             )
-        model = cls(lm, Design.from_dict(record["design"]), folder_digest(folder))
+        model = cls(lm, design, folder_digest(folder))
         model.load_trained(weights)
         return model.eval()
 
@@ -235,7 +256,10 @@ class MemoryModel(nn.Module):
         own = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
         wrong = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]
         if wrong:
-            raise ModelError(f"the weights do not fit the design: {len(wrong)} tensors differ, {wrong[0]} first: train again or mend config.json")
+            raise ModelError(
+                f"the weights do not fit the design: {len(wrong)} tensors differ, {wrong[0]} first: "
+                "train again, or mend config.json"
+            )
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights[name])
@@ -253,11 +277,19 @@ def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[tuple[int
     runs = []
     for memory in memories:
         length = int(real[memory].sum())
+        middles = [i % count for i in top if i // count == memory]
         wanted = {
-            w for i in top if i // count == memory for w in range(max(0, i % count - neighbours), min(length, i % count + neighbours + 1))
+            w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1) if 0 <= w < length
         }
         runs += [(memory, first, last) for first, last in _stretches(sorted(wanted))]
     return runs
+
+
+def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Write `tensors` as a compressor's weights, whole or not at all."""
+    partial = folder / f".{WEIGHTS}.partial"
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
+    _settle(partial, folder / WEIGHTS)
 
 
 def folder_digest(folder: Path) -> str:
@@ -268,16 +300,17 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _settle(partial: Path, path: Path) -> None:
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+
+
 def _stretches(places: Sequence[int]) -> Iterable[tuple[int, int]]:
-    first = last = None
-    for place in places:
-        if last is not None and place != last + 1:
-            yield first, last  # type: ignore[misc]
-            first = None
-        first = place if first is None else first
-        last = place
-    if first is not None and last is not None:
-        yield first, last
+    """Sorted numbers as runs (first, last) without a gap."""
+    starts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
+    for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+        yield places[start], places[stop - 1]
 
 
 def _softmax(scores: Tensor) -> Tensor:

@@ -1,0 +1,115 @@
+"""The flow against a Prefect server: rounds as flow runs, their artifacts, and what happens when something fails."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.states import Failed
+
+from cmt.errors import BankError, RoundError, ServiceError, StreamError
+from cmt.workspace import Workspace
+from flows.online_update import online_update
+from flows.reports import artifact_key, table
+from flows.steps import may_pass
+
+FIRST, SECOND = "2031-01/0001", "2031-02/0001"
+
+
+def artifact(key: str) -> str:
+    found = Artifact.get(key)
+    assert found is not None
+    return str(found.data)
+
+
+def test_a_flow_run_is_a_committed_round(project: Path, workspace: Workspace) -> None:
+    assert online_update(slice=FIRST, params=str(project)) == ["committed"]
+    (round_,) = workspace.rounds()
+    assert (round_.slice_id, round_.state, round_.rows) == (FIRST, "committed", 3)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(round_.prefect_run)
+    assert (run.name, run.parameters["slice"]) == (f"update-{FIRST}", FIRST)
+
+
+def test_the_round_and_the_curve_are_artifacts(project: Path, workspace: Workspace) -> None:
+    online_update(slice=FIRST, params=str(project))
+    (round_,) = workspace.rounds()
+    report = artifact("round-2031-01-0001")
+    assert f"## Round 1 · {FIRST} · committed" in report
+    assert "| bank rows | 3 |" in report
+    assert "| closed-book |" in report
+    assert f"| {FIRST} | 3 | 3 |" in artifact("rounds")
+    assert "](data:image/png;base64,iVBOR" in artifact("rounds")
+
+
+def test_without_a_slice_all_that_wait_get_their_round(project: Path, workspace: Workspace) -> None:
+    assert online_update(params=str(project)) == ["committed", "committed"]
+    assert [r.slice_id for r in workspace.rounds()] == [FIRST, SECOND]
+    assert online_update(params=str(project)) == []
+    assert online_update(slice=SECOND, params=str(project)) == ["already"]
+
+
+def test_a_source_is_ingested_first(project: Path, workspace: Workspace, tmp_path: Path) -> None:
+    online_update(params=str(project))
+    late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
+    (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
+    assert online_update(source=str(tmp_path / "late.jsonl"), params=str(project)) == ["committed"]
+    assert workspace.rounds()[-1].slice_id == "2031-02/0002"
+
+
+def test_a_refused_round_fails_the_run_and_leaves_the_bank(
+    project: Path, workspace: Workspace, change: Callable[..., None]
+) -> None:
+    online_update(slice=FIRST, params=str(project))
+    change(gate={"min_f1": 100.0})
+    before = workspace.stored_bank.digest()
+    from flows.steps import workspace as opened
+
+    opened.cache_clear()  # a flow run is a process of its own
+    with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
+        online_update(slice=SECOND, params=str(project))
+    assert workspace.stored_bank.digest() == before
+    assert "refused" in artifact("round-2031-02-0001")
+
+
+def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, workspace: Workspace) -> None:
+    online_update(slice=FIRST, params=str(project))
+    before = workspace.stored_bank.digest()
+    questions = workspace.store.slice(SECOND).path.with_name("0001.questions.parquet")
+    questions.write_bytes(questions.read_bytes()[:100])  # not read before the evaluation
+    with pytest.raises(StreamError, match="damaged"):
+        online_update(slice=SECOND, params=str(project))
+    assert workspace.stored_bank.digest() == before
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {FIRST: "committed", SECOND: "interrupted"}
+
+
+def test_an_unknown_slice_is_named(project: Path) -> None:
+    with pytest.raises(StreamError, match=r"no slice '2031-09/0001'.*2031-01/0001, 2031-02/0001"):
+        online_update(slice="2031-09/0001", params=str(project))
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError("disk"), True),
+        (BankError("commit conflict"), True),
+        (ServiceError("no MLflow"), True),
+        (StreamError("damaged"), False),
+        (RoundError("refused"), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
+    state: Any = Failed(data=error)
+    assert may_pass(None, None, state) is again
+
+
+def test_a_key_has_no_other_characters_than_prefect_takes() -> None:
+    assert artifact_key("round-Every-100/0001") == "round-every-100-0001"
+
+
+def test_a_table_is_markdown() -> None:
+    assert table(["", "F1"], [["memory", "3.5"]]) == "|  | F1 |\n| --- | ---: |\n| memory | 3.5 |"

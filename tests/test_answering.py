@@ -1,0 +1,236 @@
+"""Questions answered through a real bank: what is selected, what is said when nothing fits, what must not matter."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cmt.answering import NOT_IN_MEMORY, Answer, Answerer
+from cmt.bank import Bank
+from cmt.config import Params
+from cmt.memory.lm import FrozenLM
+from cmt.memory.memories import compress, memory_schema
+from cmt.memory.model import Design, MemoryModel
+from tests.facts import FACTS, documents
+
+TinyLm = Callable[[str], FrozenLM]
+SMALL: dict[str, dict[str, Any]] = {
+    "compressor": {"layers": 2, "lora_rank": 2, "chunk_tokens": 32, "memory_tokens": 3},
+    "aggregator": {"heads": 2, "width": 16},
+    "alignment": {"slots": 3},
+    "answering": {"max_new_tokens": 8, "batch_size": 3},
+}
+PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
+MAYORS = [
+    {"doc_id": "moss", "published_at": "2031-01-06T07:00:00Z", "text": "Moss is the mayor of Port Ellery."},
+    {
+        "doc_id": "vell",
+        "published_at": "2031-02-20T07:00:00Z",
+        "text": "Vell is the mayor of Port Ellery now.",
+        "supersedes": "moss",
+    },
+    {"doc_id": "ferry", "published_at": "2031-01-09T07:00:00Z", "text": "The ferry to Saltby costs six crowns."},
+]
+QUESTIONS = [
+    "Who is the mayor of Port Ellery?",
+    "What does the ferry to Saltby cost a trip, and since when has it been so dear?",
+    "Six?",
+    "Who?",
+]
+NOW = [None] * len(QUESTIONS)
+
+
+def params(**sections: dict[str, Any]) -> Params:
+    merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
+    return Params.model_validate(merged)
+
+
+def answerer(
+    lm: FrozenLM, folder: Path, made: Sequence[dict[str, Any]], *, how: Params | None = None, one_by_one: bool = False
+) -> Answerer:
+    """One with an untrained compressor whose adapters and heads are not at zero."""
+    how = how or params()
+    torch.manual_seed(5)
+    model = MemoryModel(lm, Design.of(how), digest="c" * 64).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_A" not in name and name != "log_temperature":
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    keep = how.bank.keep_text
+    schema = memory_schema(model, keep_text=keep, number_format=how.bank.codes)
+    bank = Bank.open(uri=str(folder), schema=schema)
+    for part in [[row] for row in made] if one_by_one else [list(made)] if made else []:
+        bank.upsert(
+            compress(
+                model,
+                documents(part),
+                slice_id="2031-01/0001",
+                keep_text=keep,
+                number_format=how.bank.codes,
+                batch_tokens=256,
+            )
+        )
+    return Answerer(model=model, lm=lm, bank=bank, params=how)
+
+
+def again(one: Answerer, **sections: dict[str, Any]) -> Answerer:
+    """The same with other parameters for selecting and answering."""
+    return Answerer(model=one.model, lm=one.lm, bank=one.bank, params=params(**sections))
+
+
+def best(answers: Sequence[Answer]) -> list[str]:
+    return [answer.sources[0].doc_id for answer in answers]
+
+
+def found(answer: Answer) -> set[str]:
+    return {source.doc_id for source in answer.sources}
+
+
+@pytest.fixture(scope="module")
+def mayors(tiny_lm: TinyLm, tmp_path_factory: pytest.TempPathFactory) -> Answerer:
+    return answerer(tiny_lm("llama"), tmp_path_factory.mktemp("bank"), MAYORS)
+
+
+def test_an_empty_bank_knows_nothing(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    for name, sections in {"windows": {}, "published": PUBLISHED}.items():
+        one = answerer(tiny_lm("llama"), tmp_path / name, [], how=params(**sections))
+        for answer in one.answer(QUESTIONS, as_of=NOW):
+            assert (answer.text, answer.known, answer.confidence, answer.sources) == (NOT_IN_MEMORY, False, 0.0, ())
+
+
+def test_before_the_first_document_nothing_is_known(mayors: Answerer) -> None:
+    early, late = datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 3, 1, tzinfo=UTC)
+    answers = mayors.answer(QUESTIONS[:2], as_of=[early, late])
+    assert [answer.known for answer in answers] == [False, True]
+    assert answers[0].text == NOT_IN_MEMORY
+
+
+def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> None:
+    plain = mayors.answer(QUESTIONS, as_of=NOW)
+    assert all(answer.known and answer.text != NOT_IN_MEMORY for answer in plain)
+    middle = sorted(answer.confidence for answer in plain)[1]
+    strict = again(mayors, selection={"threshold": middle}).answer(QUESTIONS, as_of=NOW)
+    assert [answer.known for answer in strict] == [answer.confidence >= middle for answer in plain]
+    assert {answer.known for answer in strict} == {True, False}
+    assert all((answer.text == NOT_IN_MEMORY) is not answer.known for answer in strict)
+    assert [answer.sources for answer in strict] == [answer.sources for answer in plain]
+
+
+def test_a_superseded_document_answers_for_its_own_time_only(mayors: Answerer) -> None:
+    one = again(mayors, selection={"top_k": 1})
+    dates = [datetime(2031, 1, 20, tzinfo=UTC), datetime(2031, 3, 1, tzinfo=UTC), None]
+    answers = one.answer([QUESTIONS[0]] * 3, as_of=dates)
+    assert best(answers) == ["moss", "vell", "vell"]
+    assert answers[0].sources[0].published_at == datetime(2031, 1, 6, 7, tzinfo=UTC)
+    everything = mayors.answer([QUESTIONS[0]] * 3, as_of=dates)
+    assert [found(answer) for answer in everything] == [{"moss", "ferry"}, {"vell", "ferry"}, {"vell", "ferry"}]
+
+
+def test_answers_come_in_the_order_of_the_questions(mayors: Answerer) -> None:
+    heard: list[int] = []
+    answers = mayors.answer(QUESTIONS, as_of=NOW, progress=heard.append)
+    assert [answer.question for answer in answers] == QUESTIONS
+    assert mayors.answer(QUESTIONS[::-1], as_of=NOW) == answers[::-1]
+    assert heard == [3, 1]
+    assert mayors.answer([], as_of=[]) == []
+
+
+SETUPS: dict[str, dict[str, dict[str, Any]]] = {
+    "text": {},
+    "vectors": {"bank": {"keep_text": False}},
+    "published": PUBLISHED,
+    "published tokens": PUBLISHED | {"compressor": {"kind": "tokens"}},
+}
+
+
+@pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
+def test_the_batch_size_does_not_change_answers(
+    tiny_lm: TinyLm, tmp_path: Path, sections: dict[str, dict[str, Any]]
+) -> None:
+    one = answerer(tiny_lm("llama"), tmp_path, FACTS[:6], how=params(**sections))
+    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:6])]
+    answers = one.answer(questions, as_of=[None] * 10)
+    assert len({answer.text for answer in answers}) > 1
+    for size in (1, 10):
+        how = {"answering": {"batch_size": size}} | sections
+        other = again(one, **how).answer(questions, as_of=[None] * 10)
+        assert [answer.text for answer in other] == [answer.text for answer in answers]
+        for ours, theirs in zip(other, answers, strict=True):
+            assert [source.doc_id for source in ours.sources] == [source.doc_id for source in theirs.sources]
+            assert ours.confidence == pytest.approx(theirs.confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
+def test_the_order_in_which_documents_came_does_not_change_answers(
+    tiny_lm: TinyLm, tmp_path: Path, sections: dict[str, dict[str, Any]]
+) -> None:
+    made, how = [*FACTS[:5], *MAYORS], params(**sections)
+    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:5])]
+    forwards = answerer(tiny_lm("llama"), tmp_path / "a", made, how=how, one_by_one=True)
+    backwards = answerer(tiny_lm("llama"), tmp_path / "b", made[::-1], how=how, one_by_one=True)
+    answers = forwards.answer(questions, as_of=[None] * 9)
+    assert backwards.answer(questions, as_of=[None] * 9) == answers
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_sources_are_distinct_documents_best_first(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    one = answerer(tiny_lm("llama"), tmp_path, FACTS[:3])
+    assert one.bank.count_rows() > 6  # several chunks a document
+    (answer,) = again(one, selection={"top_k": 6}).answer([FACTS[0]["question"]], as_of=[None])
+    names, weights = zip(*((source.doc_id, source.weight) for source in answer.sources), strict=True)
+    assert len(set(names)) == len(names) > 1
+    assert list(weights) == sorted(weights, reverse=True)
+    assert answer.confidence == pytest.approx(weights[0], abs=1e-4)
+    assert 0 < sum(weights) <= 1.001
+    texts = {fact["doc_id"]: fact["text"] for fact in FACTS}
+    assert all(source.text and source.text in texts[source.doc_id] for source in answer.sources)
+
+
+def test_no_more_memories_than_top_k_are_sources(mayors: Answerer) -> None:
+    for top_k in (1, 2):
+        answers = again(mayors, selection={"top_k": top_k}).answer(QUESTIONS, as_of=NOW)
+        assert [len(answer.sources) for answer in answers] == [top_k] * len(QUESTIONS)
+
+
+def test_words_of_the_question_find_its_document(mayors: Answerer) -> None:
+    asked = "What does the ferry to Saltby cost?"
+    by_words = again(mayors, selection={"top_k": 1, "full_text_weight": 100.0}).answer([asked], as_of=[None])
+    assert best(by_words) == ["ferry"]
+    both = again(mayors, selection={"full_text_weight": 0.0}).answer([asked], as_of=[None])[0]
+    nearest = max(both.sources, key=lambda source: source.similarity).doc_id
+    by_key = again(mayors, selection={"top_k": 1, "full_text_weight": 0.0}).answer([asked], as_of=[None])
+    assert best(by_key) == [nearest]
+
+
+def test_a_bank_without_text_answers_from_its_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    one = answerer(tiny_lm("llama"), tmp_path, MAYORS, how=params(bank={"keep_text": False}))
+    answers = one.answer(QUESTIONS, as_of=NOW)
+    assert all(answer.known and answer.text for answer in answers)
+    assert all(source.text is None for answer in answers for source in answer.sources)
+
+
+def test_the_published_parts_answer_with_the_similarity_as_confidence(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    one = answerer(tiny_lm("llama"), tmp_path, MAYORS, how=params(**PUBLISHED))
+    for answer in one.answer(QUESTIONS, as_of=NOW):
+        assert answer.confidence == pytest.approx(max(source.similarity for source in answer.sources), abs=1e-4)
+        assert [source.weight for source in answer.sources] == [0.0, 0.0]
+
+
+def test_the_lm_can_be_asked_what_it_says_alone(mayors: Answerer) -> None:
+    answers = mayors.answer(QUESTIONS, as_of=NOW, closed_book=True)
+    assert all(isinstance(answer.closed_book, str) for answer in answers)
+    assert [replace(answer, closed_book=None) for answer in answers] == mayors.answer(QUESTIONS, as_of=NOW)
+
+
+def test_decoding_can_contrast_as_training_did(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    texts = {}
+    for alpha in (0.0, 2.0):
+        one = answerer(tiny_lm("llama"), tmp_path / str(alpha), MAYORS, how=params(objective={"alpha": alpha}))
+        contrasting = again(one, answering={"contrast": True}, objective={"alpha": alpha})
+        texts[alpha] = [[a.text for a in each.answer(QUESTIONS, as_of=NOW)] for each in (one, contrasting)]
+    assert texts[0.0][0] == texts[0.0][1] == texts[2.0][0]
+    assert texts[2.0][1] != texts[2.0][0]
