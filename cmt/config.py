@@ -135,7 +135,7 @@ class TrainParams(Section):
     """Folder of the checkpoints and of the trained compressor."""
     validation_articles: Positive = 20
     """Articles held out to measure; drawn with the seed."""
-    questions: Positive = 30_000
+    questions: Positive = 23_300
     """Question-answer pairs to see."""
     paragraphs: Positive = 16
     """Paragraphs a step."""
@@ -173,11 +173,11 @@ class SelectionParams(Section):
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 4
     """K: memories that ψ sees."""
-    full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 8.0
+    full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
     """Weight of BM25 (relative to the best hit) beside temperature × cosine; 0 or no kept text: cosine alone."""
     windows: Positive = 3
     """Best windows that the LM gets to see."""
-    neighbours: Annotated[int, Field(ge=0)] = 2
+    neighbours: Annotated[int, Field(ge=0)] = 6
     """Windows added on either side of each."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.0
     """Confidence below which the answer is "not in memory"."""
