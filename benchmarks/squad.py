@@ -58,7 +58,9 @@ def main(
     if as_json:
         print(json.dumps({"paragraphs": paragraphs, "seed": seed, "rows": rows}))
         return
-    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "questions", title=f"SQuAD, {paragraphs} paragraphs")
+    table = Table(
+        "row", "EM", "EM prefix", "F1", "95 %", "recall", "questions", title=f"SQuAD, {paragraphs} paragraphs"
+    )
     for row in rows:
         recall = "" if row["recall"] is None else f"{row['recall']:.3f}"
         low, high = row["ci"]

@@ -71,6 +71,9 @@ class RoundRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in ("seconds.json", "scores.json", "answers.parquet"):
             (self.folder / left).unlink(missing_ok=True)
+        for staged in (w.state / "rounds").glob("*/memories-*"):
+            if staged.parent != self.folder:
+                staged.unlink()  # of a round that was killed when it was about to do this itself
         opened = Round(
             round_id=self.slice.slice_id,
             number=1 + sum(r.state == "committed" for r in known.values()),

@@ -261,8 +261,7 @@ def train(
     model = MemoryModel(lm, Design.of(params))
     model.train()
     if params.train.gradient_checkpointing:
-        encoder: Any = model.compressor.encoder
-        encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpoint_layers(model.compressor.encoder)
     steps = Steps(paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
     folder = params.train.output
     trainer = CompressorTrainer(
@@ -278,6 +277,12 @@ def train(
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return folder
+
+
+def _checkpoint_layers(encoder: Any) -> None:
+    # the method's name of the future, then that of transformers 5.0
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _identity(model: MemoryModel, steps: Steps) -> str:

@@ -20,7 +20,7 @@ from cmt.memory.lm import FrozenLM, weights_digest
 
 KINDS = ("llama", "gpt2", "qwen2")
 CORPUS = [
-    "Text: The harbour of Port Ellery was built by the mayor.\n\nQuestion: Who built the harbour?\nAnswer: the mayor\n\n",
+    "Text: The harbour of Port Ellery was built by the mayor.\n\nQuestion: Who built it?\nAnswer: the mayor\n\n",
     "Text: The ferry to Saltby costs six crowns a trip.\n\nQuestion: What does the ferry cost?\nAnswer: six crowns\n\n",
 ]
 

@@ -37,7 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "compressor": {"layers": 6},
     "objective": {"alpha": 0.0},
     "selection": {"windows": 2, "neighbours": 1},
-    "train": {"questions": 512, "questions_per_paragraph": 1, "answered": 1.0, "warmup_steps": 4, "save_steps": 1000},
+    "train": {"questions": 576, "questions_per_paragraph": 1, "answered": 1.0, "warmup_steps": 4, "save_steps": 1000},
 }
 
 
@@ -62,7 +62,7 @@ def taught(real_lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> Taugh
 @pytest.fixture(scope="session")
 def vectors(taught: Taught) -> pa.Table:
     """The documents as rows of a bank that keeps no text."""
-    return rows_of(taught.model, FACTS, keep_text=False, number_format="int4")
+    return rows_of(taught.model, FACTS, keep_text=False, number_format="int8")
 
 
 def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool, number_format: str) -> pa.Table:
@@ -145,7 +145,9 @@ def plain_likelihood(lesson: Lesson, texts: list[list[int]], asked: list[Any]) -
     memories = model.encode(texts)
     for ids, answer, *_ in asked:
         every = memories.vectors[None], memories.vector_mask[None]
-        keys, values = model.alignment(model.aggregator(model.encode([ids]), *every))
+        question = model.encode([ids])
+        aggregated = model.aggregator(question, *every)[:, question.vector_mask[0].bool()]
+        keys, values = model.alignment(aggregated)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
             cache.update(key, value, layer)
@@ -170,7 +172,7 @@ def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, k
     lm = tiny_lm(lm_kind)
     torch.manual_seed(0)
     lesson = Lesson(MemoryModel(lm, Design.of(params)), params).eval()
-    torch.nn.init.normal_(lesson.model.alignment.to_prefix.out.weight, std=0.2)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.normal_(lesson.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
     texts = [lm.encode(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
         (lm.encode(" " + fact["question"]), [*lm.encode(" " + fact["answer"]), lm.eos], row, 0)

@@ -263,6 +263,18 @@ def test_memories_of_an_interrupted_compression_are_used_again(project: Path) ->
     assert not staged.exists()
 
 
+def test_memories_that_nobody_needs_any_more_are_removed(project: Path) -> None:
+    run = RoundRun(opened(project), JANUARY)
+    run.begin()
+    staged = run.compress()
+    kept = staged.read_bytes()
+    for step in STEPS[2:]:
+        getattr(run, step)()
+    staged.write_bytes(kept)
+    opened(project).update()
+    assert not list((project / "data/state/rounds").rglob("memories-*"))
+
+
 def test_an_interrupted_round_does_not_undo_a_rollback(project: Path, undisturbed: list[str]) -> None:
     opened(project).update()
     stop_after(opened(project), "bank", FEBRUARY)
@@ -370,6 +382,23 @@ def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) ->
     with pytest.raises(cmt.ModelError, match=r"was trained for the LM .*cmt train"):
         workspace.update()
     assert not (project / "data/bank").exists()
+
+
+# Tracked
+
+
+def test_a_round_that_mlflow_missed_is_recorded_with_the_next(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    missed = opened(project, tracking__enabled=True, tracking__uri="http://127.0.0.1:9").update()
+    assert (missed.state, missed.mlflow_run) == ("committed", "")
+    assert any(f"round {JANUARY} is not in MLflow yet" in message for message in caplog.messages)
+    workspace = opened(project, tracking__enabled=True)
+    workspace.update()
+    runs = {round_.round_id: round_.mlflow_run for round_ in workspace.rounds()}
+    assert all(runs.values())
+    assert len(set(runs.values())) == 2
 
 
 # A bank that cannot be used

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "al
 
 
 class Recorder(TrainerCallback):
-    """Hears every loss, counts the passes through Θ's first layer, and may end it all at a step."""
+    """Hears every loss, counts the passes through Θ's first attention, and may end it all at a step."""
 
     def __init__(self, kill_at: int | None = None) -> None:
         self.kill_at, self.losses, self.passes = kill_at, list[float](), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Lesson, **_: Any) -> None:
         model.register_forward_hook(lambda *call: self.losses.append(call[2]["loss"].item()))
-        model.model.compressor.encoder.layers[0].register_forward_hook(lambda *_: self.count())  # type: ignore[index]
+        encoder: Any = model.model.compressor.encoder
+        encoder.layers[0].self_attn.register_forward_pre_hook(lambda *_: self.count())
 
     def count(self) -> None:
         self.passes += 1
@@ -224,7 +226,7 @@ def test_a_paragraph_knows_where_its_answers_begin(tiny_lm: Any) -> None:
         assert lm.decode(question) == row["question"]
         assert answer[-1] == lm.eos
         assert lm.decode(answer) == row["answer"]
-        assert lm.decode(paragraph.text[start : start + len(answer) - 1]) == row["answer"]
+        assert lm.decode(paragraph.text[start:]).startswith(row["answer"])
         assert lm.decode(paragraph.title) == row["title"]
 
 
@@ -252,15 +254,16 @@ def test_without_anything_to_learn_there_is_no_training(tmp_path: Path) -> None:
 
 
 def test_the_gold_window_holds_the_start_of_the_answer(tiny_lm: Any, tmp_path: Path) -> None:
-    steps = Steps(pool(tiny_lm("llama"), FARES), params(tmp_path))
+    lm = tiny_lm("llama")
+    steps, titled = Steps(pool(lm, FARES), params(tmp_path)), []
     assert len(steps) == 4
-    titled = []
     for step, members in ((steps[index], steps.steps[index]) for index in range(4)):
         texts = [steps.pool[member] for member in members]
         titled += [ids == item.title + item.text for ids, item in zip(step["documents"], texts, strict=True)]
         assert sorted(row for _, _, row, _ in step["asked"]) == [0, 1, 2, 3]
         for _, answer, row, window in step["asked"]:
-            assert answer[0] in step["documents"][row][4 * window : 4 * window + 4]
+            rest = [lm.decode(step["documents"][row][place:]) for place in range(4 * window, 4 * window + 4)]
+            assert any(text.startswith(lm.decode(answer)) for text in rest)
     assert set(titled) == {True, False}  # half of them without their title
 
 
@@ -275,9 +278,12 @@ def test_steps_are_the_same_whenever_they_are_asked_for(tiny_lm: Any, tmp_path: 
 def test_every_paragraph_is_seen_before_one_is_seen_again(tiny_lm: Any, tmp_path: Path) -> None:
     steps = Steps(pool(tiny_lm("llama"), FARES), params(tmp_path, train={"questions": 24}))
     assert [sorted(a + b) for a, b in zip(steps.steps[::2], steps.steps[1::2], strict=True)] == [list(range(8))] * 3
-    together = Steps(pool(tiny_lm("llama"), FARES[:4] + FARES[5:]), params(tmp_path, train={"paragraphs": 4}))
-    # paragraphs of one article go together, as each other's hard negatives
-    assert {frozenset(step) for step in together.steps} == {frozenset(range(4)), frozenset({4, 5, 6})}
+
+
+def test_paragraphs_of_an_article_go_together(tiny_lm: Any, tmp_path: Path) -> None:
+    steps = Steps(pool(tiny_lm("llama"), FARES[:4] + FARES[5:]), params(tmp_path))
+    articles = [steps.pool[member].article for member in steps.steps[0] + steps.steps[1]]
+    assert len(list(groupby(articles))) == 2  # as each other's hard negatives
 
 
 def test_the_right_window_is_forced_less_and_less(tiny_lm: Any, tmp_path: Path) -> None:

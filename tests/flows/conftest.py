@@ -1,9 +1,7 @@
 """A Prefect server for the tests of the flows, and a project whose rounds they run."""
 
-import gc
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -30,8 +28,6 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=240):
         yield
-    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
-        gc.collect()  # Prefect leaves its connections to the harness to the garbage collector
     shutil.rmtree(HOME, ignore_errors=True)
 
 

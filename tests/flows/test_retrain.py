@@ -50,4 +50,4 @@ def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: W
     assert version.tags["cmt.digest"] == folder_digest(lamps.params.train.output)
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
-    assert {"train/loss", "heldout/f1", "heldout/recall"} <= run.data.metrics.keys()
+    assert {"train/train_loss", "heldout/f1", "heldout/recall"} <= run.data.metrics.keys()

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cmt.errors import ServiceError
@@ -31,7 +32,7 @@ def test_without_a_server_a_deployment_run_fails_and_says_so(tmp_path: Path) -> 
             command, cwd=tmp_path, env=env | {"PREFECT_HOME": str(tmp_path)}, capture_output=True, text=True
         )
     assert done.returncode == 1
-    assert f"Failed to reach API at http://127.0.0.1:{port}/api" in done.stdout + done.stderr
+    assert "All connection attempts failed" in done.stdout + done.stderr
     assert "Created flow run" not in done.stdout
 
 
@@ -50,8 +51,9 @@ def test_everything_below_a_process_ends_with_it(made: Services) -> None:
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     made.running["nest"] = process
-    time.sleep(1)
+    while not (below := psutil.Process(process.pid).children()):
+        time.sleep(0.05)
     made.stop()
     assert process.returncode == -signal.SIGTERM
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    while below[0].is_running() and below[0].status() != psutil.STATUS_ZOMBIE:  # reaped by nobody in a container
+        time.sleep(0.05)

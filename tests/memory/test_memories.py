@@ -31,7 +31,12 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
 
 
 def rows_of(theta: MemoryModel, made: list[dict[str, Any]], **how: Any) -> Any:
-    options = {"slice_id": "2030-03/0001", "keep_text": True, "number_format": "int8", "batch_tokens": 256} | how
+    options: dict[str, Any] = {
+        "slice_id": "2030-03/0001",
+        "keep_text": True,
+        "number_format": "int8",
+        "batch_tokens": 256,
+    } | how
     return compress(theta, documents(made), **options)
 
 

@@ -241,7 +241,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
         [*dark, *[0.07] * 3, *[0.0] * (1 + len(tails[1]))],
     ]
     with torch.no_grad():
-        theta.alignment.highlight.fill_(1.0)  # type: ignore[union-attr]
+        theta.get_parameter("alignment.highlight").fill_(1.0)
         question = theta.encode([[5, 6], [7]])
         prompt = theta.text_prompt(question, runs, texts, probability, tails, left=left)
     assert prompt.prefix is not None
