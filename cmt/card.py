@@ -33,11 +33,13 @@ def write_card(
 | command | `cmt train` |
 
 Held-out articles, all in one bank, {scores["n"]} questions: **EM {scores["em"]:.1f}, F1 {scores["f1"]:.1f}**
-(95 % {low:.1f} – {high:.1f}), prefix EM {scores["em_prefix"]:.1f}, recall@{params.selection.top_k} {scores["recall"]:.3f}.
+(95 % {low:.1f} – {high:.1f}), prefix EM {scores["em_prefix"]:.1f},
+recall@{params.selection.top_k} {scores["recall"]:.3f}.
 {note}
 ![training curve](curve.png)
 
-It belongs to the base LM above and is refused with any other. Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.
+It belongs to the base LM above and is refused with any other.
+Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.
 """
     )
 

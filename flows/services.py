@@ -6,6 +6,7 @@ user's own Prefect is read or written, and what a killed predecessor left cannot
 
 import http.client
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,6 +25,7 @@ from cmt.tables import console, plain
 
 START_SECONDS, STOP_SECONDS = 180, 20
 LOG_LINES = 40
+_TROUBLE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 
 
 class Services:
@@ -53,7 +55,7 @@ class Services:
         with spinner() as show:
             while process.poll() is None:
                 self.check("server", "worker")
-                show(self._last_line(name))
+                show(next(reversed(self._log(name)), "").rpartition(" * ")[2])  # of an event: what it is about
                 time.sleep(0.1)
         del self.running[name]
         if process.returncode:
@@ -71,10 +73,13 @@ class Services:
         # with its own command it stays in the worker's process group, and no second process prepares it
         command = shlex.join([sys.executable, "-m", "prefect.engine"])
         settings = ["--job-variable", f"command={command}", "--job-variable", f"working_dir={self.root}"]
+        before = len(self._log("worker"))
         try:
             self.call("run", "deployment", "run", deployment, "--param", f"slice={slice_id}", "--watch", *settings)
         except ServiceError as error:
-            raise RoundError(f"round {slice_id}: {error}\nmore in {self.home / 'worker.log'}") from None
+            said = [line for line in self._log("worker")[before:] if _TROUBLE.search(line)]
+            lines = [f"the flow run of {slice_id} did not complete", *(said or [str(error)])]
+            raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"])) from None
 
     def wait(self, port: int) -> None:
         """Until the server answers. ServiceError when it ends or takes too long."""
@@ -96,12 +101,11 @@ class Services:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _last_line(self, name: str) -> str:
-        return next(reversed(self._tail(name).splitlines()), "")
+    def _log(self, name: str) -> list[str]:
+        return (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
 
     def _tail(self, name: str) -> str:
-        lines = (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n".join(lines[-LOG_LINES:])
+        return "\n".join(self._log(name)[-LOG_LINES:])
 
 
 @contextmanager

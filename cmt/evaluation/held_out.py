@@ -1,4 +1,4 @@
-"""How good a compressor is on articles that its training never saw: one bank of them all, then a sample of questions."""
+"""How good a compressor is on articles that its training never saw: a bank of them all, a sample of questions."""
 
 import random
 from pathlib import Path
@@ -18,7 +18,7 @@ from cmt.memory.model import MemoryModel
 def held_out_scores(
     *, folder: Path, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, limit: int
 ) -> Evaluation:
-    """Answers of the compressor in `folder` to a seeded sample of `limit` questions on `documents`, in a scratch bank."""
+    """Answers of the compressor in `folder` to a seeded sample of `limit` questions on `documents`."""
     model, how = MemoryModel.load(folder, lm=lm), params.bank
     with TemporaryDirectory() as scratch:
         schema = memory_schema(model, keep_text=how.keep_text, number_format=how.codes)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 from cmt.errors import ModelError
+from cmt.memory.conversion import quiet_transformers
 
 Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
 
@@ -62,16 +63,17 @@ class FrozenLM:
     def load(cls, folder: Path, *, dtype: str = "bfloat16") -> "FrozenLM":
         """The LM in `folder` (safetensors and tokenizer). ModelError when it is missing or damaged."""
         try:
-            # eager attention: up to 1.7 × faster than sdpa on short sequences on a CPU
-            model = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, dtype),
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with quiet_transformers():
+                # eager attention: up to 1.7 × faster than sdpa on short sequences on a CPU
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    dtype=getattr(torch, dtype),
+                    local_files_only=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+                )
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
         record = Path(folder) / "lm.json"

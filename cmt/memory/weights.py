@@ -172,7 +172,7 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("another pull is at work in %s: waiting for it", path)
+        log.warning("another pull is at work in %s: waiting for it", path)
         lock.acquire()
     try:
         yield
