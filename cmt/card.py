@@ -19,7 +19,8 @@ def write_card(
     """
     history = [entry for entry in json.loads((folder / "log.json").read_text()) if "answer" in entry]
     _draw(history, folder / "curve.png")
-    train, objective, low, high = params.train, params.objective, *scores["ci"]
+    train, objective = params.train, params.objective
+    low, high = scores["ci"]
     (folder / "card.md").write_text(
         f"""# Compressor {digest[:12]}
 
