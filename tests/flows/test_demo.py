@@ -106,7 +106,7 @@ def test_a_flow_run_that_fails_ends_the_demo_with_its_log(
     set_params(folder, gate={"min_f1": 100.0})
     status, _, errors = ended(start())
     assert status == 1
-    assert "error: round 2031-01/0001" in errors
+    assert "error: the flow run of 2031-01/0001 did not complete" in errors
     assert "below gate.min_f1" in errors
     assert left_in(folder) == []
 
