@@ -24,11 +24,11 @@ SCORES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
 WAYS = ("", "closed_", "rag_")
 
 
-def workspace(params: Path) -> Workspace:
+def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
     """The project of `params`, with stream, compressor, bank and state below `data/replay` and nothing tracked."""
     places = {"stream.path": "slices", "compressor.path": "compressor", "bank.uri": "bank", "train.output": "training"}
-    overrides: dict[str, Any] = {key: f"data/replay/{name}" for key, name in places.items()}
-    return open(params=params, overrides=overrides | {"tracking.enabled": False})
+    inside = {key: f"data/replay/{name}" for key, name in places.items()}
+    return open(params=params, overrides=inside | {"tracking.enabled": False} | (overrides or {}))
 
 
 def prepare(params: Path, on: Display) -> None:
@@ -44,10 +44,10 @@ def train(params: Path, on: Display) -> None:
     """A compressor, trained when train.enabled says so, else the shipped one → `data/replay/compressor`."""
     w = workspace(params)
     on.stage("train")
-    source = _trained(w) if w.params.train.enabled else open(params=params).params.compressor.path
+    source = _trained(params) if w.params.train.enabled else open(params=params).params.compressor.path
     shutil.rmtree(w.params.compressor.path, ignore_errors=True)
     w.params.compressor.path.mkdir(parents=True)
-    for name in ("config.json", "compressor.safetensors", "card.md"):
+    for name in ("config.json", "compressor.safetensors", "card.md", "curve.png"):
         if (source / name).exists():
             shutil.copyfile(source / name, w.params.compressor.path / name)
     if not (w.params.compressor.path / "compressor.safetensors").exists():
@@ -146,23 +146,20 @@ def _answering(params: Path) -> Workspace:
     return w
 
 
-def _trained(w: Workspace) -> Path:
+def _trained(params: Path) -> Path:
     """A trained compressor. An interrupted training goes on, under its own settings; a finished one is not repeated."""
-    from cmt import training
     from cmt.stream import training_data
 
+    w = workspace(params)
     how = w.params.train
     try:
-        file = training_data.installed(source=how.source, path=how.path)
+        data = training_data.installed(source=how.source, path=how.path)
     except StreamError:
-        file = training_data.pull(source=how.source, path=how.path)
+        data = training_data.pull(source=how.source, path=how.path)
     w.pull()
-    folder = how.output / _training_settings(w, file)[:12]
-    if not (folder / "compressor.safetensors").exists():
-        documents, questions = training_data.load(file)
-        seen, _ = training.hold_out(documents, articles=how.validation_articles, seed=w.params.seed)
-        settled = w.params.model_copy(update={"train": how.model_copy(update={"output": folder})})
-        training.train(lm=w.lm, documents=seen, questions=questions, params=settled)
+    folder = how.output / _training_settings(w, data)[:12]
+    if not (folder / "card.md").exists():  # what a training writes last
+        workspace(params, {"train.output": str(folder)}).train()
     return folder
 
 

@@ -40,6 +40,8 @@ COLUMNS = {
 
 def main() -> int:
     """Run the demo; the exit status: 0, 1 with a message, 130 or more when it was interrupted."""
+    # in a shell's background it is ignored, and so would the worker that has to stop by it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _terminate)

@@ -19,7 +19,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import yaml
@@ -128,7 +127,7 @@ def write_stream(source: Path, to: Path) -> None:
 
 
 def undisturbed(params: Path) -> dict[str, float]:
-    """Seconds that each stage takes when nobody disturbs it (the middle one of all rounds)."""
+    """Seconds that each stage takes when nobody disturbs it, in its shortest round."""
     seconds: dict[str, list[float]] = defaultdict(list)
     began, before, update = time.perf_counter(), "", Update(params)
     for stage in update.stages():
@@ -137,7 +136,7 @@ def undisturbed(params: Path) -> dict[str, float]:
             seconds[before].append(now - began)
         began, before = now, stage
     update.finish()
-    return {stage: median(found) for stage, found in seconds.items()}
+    return {stage: min(found) for stage, found in seconds.items()}
 
 
 def kill_and_go_on(
@@ -154,6 +153,8 @@ def kill_and_go_on(
             continue
         [target] = source.choices(list(WEIGHTS), list(WEIGHTS.values()))
         passed, delay = source.randrange(min(left, 3)), source.random() * durations[target]
+        if target == "compress" and staged(workspace) and left > 1:
+            passed = max(1, passed)  # the first round has its memories already
         if stage := kill_in(Update(params), target=target, passed=passed, delay=delay, workspace=workspace):
             done = committed(workspace)
             hit["end" if done == len(end["rounds"]) else stage] += 1
@@ -169,12 +170,15 @@ def kill_in(update: Update, *, target: str, passed: int, delay: float, workspace
         if stage == target and (rounds >= passed or target == "start"):
             time.sleep(delay)
             hit = update.kill()
-            # memories that an earlier run has staged are not compressed again
-            staged = any((workspace.state / "rounds").rglob("memories-*"))
-            return "bank" if hit == "compress" and staged else hit
+            return "bank" if hit == "compress" and staged(workspace) else hit
         rounds += stage == "decide"
     update.finish()
     return ""
+
+
+def staged(workspace: Workspace) -> bool:
+    """Whether memories lie ready to be banked: those of an interrupted round are not compressed again."""
+    return any((workspace.state / "rounds").rglob("memories-*"))
 
 
 def committed(workspace: Workspace) -> int:

@@ -136,10 +136,11 @@ def test_a_plain_date_is_the_end_of_that_day() -> None:
 
 
 def test_below_the_threshold_it_is_not_in_memory(adapted: Path) -> None:
-    printed = run(adapted, "--set", "selection.threshold=1.0", "ask", MAYOR).stdout
+    comet = "Which comet was seen above the mayor's roof?"
+    printed = run(adapted, "--set", "selection.threshold=1.0", "ask", comet).stdout
     assert printed.startswith("not in memory\n")
     assert "mayor-2" not in printed
-    assert not read(adapted, "--set", "selection.threshold=1.0", "ask", MAYOR)["known"]
+    assert not read(adapted, "--set", "selection.threshold=1.0", "ask", comet)["known"]
 
 
 def test_titles_are_printed_as_they_are(adapted: Path) -> None:

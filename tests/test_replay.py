@@ -132,7 +132,7 @@ def test_training_gives_a_compressor_that_the_rounds_can_use(trainable: Path) ->
     shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
     run(trainable)
     trained = contents(trainable / "data/replay/compressor")
-    assert trained.keys() == {"config.json", "compressor.safetensors"}
+    assert trained.keys() == {"config.json", "compressor.safetensors", "card.md", "curve.png"}
     assert trained["compressor.safetensors"] != contents(shipped)["compressor.safetensors"]
     assert metrics(trainable, "replay")["committed"] == 2
 
