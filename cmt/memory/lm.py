@@ -64,14 +64,13 @@ class FrozenLM:
         """The LM in `folder` (safetensors and tokenizer). ModelError when it is missing or damaged."""
         try:
             with quiet_transformers():
-                # eager attention: up to 1.7 × faster than sdpa on short sequences on a CPU
                 model = AutoModelForCausalLM.from_pretrained(
                     folder,
                     dtype=getattr(torch, dtype),
                     local_files_only=True,
                     use_safetensors=True,
                     trust_remote_code=False,
-                    attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+                    attn_implementation="sdpa",
                 )
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds for a damaged folder
@@ -121,20 +120,27 @@ class FrozenLM:
         With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2).
         """
         readers = [_Reader(self, prompt)] + ([_Reader(self, against)] if against else [])
-        rows = prompt.embeds.shape[0]
-        done = torch.zeros(rows, dtype=torch.bool, device=self.device)
-        written: list[list[int]] = [[] for _ in range(rows)]
+        written: list[list[int]] = [[] for _ in prompt.embeds]
+        writing = list(range(len(written)))  # the rows that the readers hold
+        ended: set[int] = set()
         for _ in range(max_new_tokens):
             scores = readers[0].scores
             if against:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
             token = scores.argmax(-1)  # (B,)
-            for row, symbol in enumerate(token.tolist()):
-                done[row] |= self._ends(symbol)
-                if not done[row]:
+            for row, symbol in zip(writing, token.tolist(), strict=True):
+                if row not in ended and not self._ends(symbol):
                     written[row].append(symbol)
-            if done.all():
+                else:
+                    ended.add(row)
+            if len(ended) == len(written):
                 break
+            open_places = [place for place, row in enumerate(writing) if row not in ended]
+            if 2 * len(open_places) <= len(writing):  # most are done: reading on for the rest alone pays for the copy
+                places = torch.tensor(open_places, device=self.device)
+                writing, token = [writing[place] for place in open_places], token[places]
+                for reader in readers:
+                    reader.keep(places)
             for reader in readers:
                 reader.read(token)
         return written
@@ -208,6 +214,11 @@ class _Reader:
         self.lm, self.cache, self.mask = lm, lm._cache(prompt.prefix), prompt.whole_mask
         hidden = lm._read(prompt, self.cache)
         self.scores: Tensor = lm.model.get_output_embeddings()(hidden[:, -1]).float()
+
+    def keep(self, places: Tensor) -> None:
+        """Go on with these rows alone."""
+        self.cache.batch_select_indices(places)
+        self.mask = self.mask[places]
 
     def read(self, token: Tensor) -> None:
         self.mask = torch.cat([self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1)
