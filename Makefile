@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test demo kill repro clean
+.PHONY: help install lint test browser demo kill repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,16 @@ test: install ## the tests, on the real language model
 	$(BIN)/cmt model pull
 	$(BIN)/pytest
 
+browser: install ## the web page in a headless Chromium, which has to be there with its driver
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
+	$(BIN)/pytest tests/browser
+
 demo: install ## the whole stream through Prefect, and a table of its scores
 	$(BIN)/python -m flows.demo
+
+report: install ## report/index.html from the demo's bank; the demo comes first where there is none
+	@test -d data/bank || $(MAKE) demo
+	$(BIN)/cmt report
 
 kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
 	$(BIN)/python tests/kill.py
@@ -41,4 +49,4 @@ repro: install ## the reproducible pipeline: train (or the shipped compressor), 
 
 clean: ## away with stream, bank and run records; .venv, the language model and trained compressors stay
 	rm -rf data/stream data/quarantine data/bank data/replay data/state mlruns mlflow.db* .prefect
-	rm -rf .pytest_cache .mypy_cache .ruff_cache build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build report

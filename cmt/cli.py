@@ -14,6 +14,9 @@ import typer
 
 from cmt import tables
 from cmt.cli_bank import bank
+from cmt.cli_registry import registry
+from cmt.cli_report import reports
+from cmt.cli_serve import serve
 from cmt.errors import RoundError, StreamError
 from cmt.session import Commands, Json, Session, instant, overrides, report
 
@@ -221,6 +224,9 @@ def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
 
 
 # added last, so that --help lists the way of the data first
+app.command(epilog="Example: cmt serve --port 8000")(serve)
+app.add_typer(reports)
 app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")
+app.add_typer(registry, name="registry")

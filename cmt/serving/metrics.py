@@ -1,0 +1,54 @@
+"""What Prometheus gets to see: requests, the time answers take, abstentions, the size of the bank."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from cmt.errors import CmtError
+
+if TYPE_CHECKING:
+    from cmt.answering import Answer
+
+_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+
+
+class Metrics:
+    """The numbers of one server; `rows` counts the bank whenever it is asked for."""
+
+    def __init__(self, *, rows: Callable[[], int]) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "cmt_requests", "HTTP requests.", ["method", "route", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "cmt_answer_seconds",
+            "Time from a question to its answer, waiting included.",
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._abstentions = Counter("cmt_abstentions", "Questions that memory cannot answer.", registry=self._registry)
+        self._rows = Gauge("cmt_bank_rows", "Memories in the bank; NaN when there is no bank.", registry=self._registry)
+        self._rows.set_function(lambda: _count(rows))
+
+    def requested(self, *, method: str, route: str, status: int) -> None:
+        """Count a request; `route` is the template, for a path could be anything."""
+        self._requests.labels(method, route, str(status)).inc()
+
+    def answered(self, answer: "Answer", *, seconds: float) -> None:
+        """Count an answer."""
+        self._seconds.observe(seconds)
+        if not answer.known:
+            self._abstentions.inc()
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def _count(rows: Callable[[], int]) -> float:
+    try:
+        return rows()
+    except CmtError:
+        return math.nan

@@ -1,0 +1,109 @@
+"""Questions, documents and the server's own state: what the web page and `curl` use."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from cmt.errors import CmtError
+from cmt.serving.catalogue import Catalogue
+from cmt.serving.desk import Desk
+from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "The question or a date cannot be used."},
+    503: {"model": Problem, "description": "There is no bank to answer from yet."},
+}
+router = APIRouter(responses=REFUSALS)
+
+
+def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def _catalogue(request: Request) -> Catalogue:
+    catalogue: Catalogue = request.app.state.catalogue
+    return catalogue
+
+
+def _ready(desk: Annotated[Desk, Depends(_desk)]) -> Desk:
+    """The desk of a server that has a bank: what fails later could no longer have a status of its own."""
+    desk.bank()
+    return desk
+
+
+TheDesk = Annotated[Desk, Depends(_desk)]
+ReadyDesk = Annotated[Desk, Depends(_ready)]
+TheCatalogue = Annotated[Catalogue, Depends(_catalogue)]
+
+
+@router.post("/ask", tags=["answers"])
+async def ask(asked: Ask, desk: TheDesk) -> Answered:
+    """Answer from memory, with the documents that the answer rests on and the windows of them that were read."""
+    reply = await desk.answer(asked.question, asked.as_of)
+    return Answered.of(reply.answer, asked.as_of)
+
+
+@router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
+async def ask_stream(asked: Ask, desk: ReadyDesk) -> AsyncIterator[ServerSentEvent]:
+    """The same as server-sent events: `text` with a piece of the answer each, then `answer` with all, or `error`."""
+    try:
+        reply = await desk.answer(asked.question, asked.as_of)
+    except CmtError as error:
+        yield ServerSentEvent(event="error", data={"message": str(error)})
+        return
+    for piece in pieces(reply.answer.text):
+        yield ServerSentEvent(event="text", data=piece)
+    yield ServerSentEvent(event="answer", data=Answered.of(reply.answer, asked.as_of))
+
+
+@router.get("/range", tags=["bank"])
+def range_(catalogue: TheCatalogue) -> Range:
+    """First and last date of publication in the bank."""
+    return catalogue.range()
+
+
+@router.get("/documents", tags=["bank"])
+def documents(
+    catalogue: TheCatalogue,
+    since: Since = None,
+    until: Until = None,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Page:
+    """Documents in the bank, newest first."""
+    return catalogue.page(since=since, until=until, offset=offset, limit=limit)
+
+
+@router.get("/document", tags=["bank"], responses={404: {"model": Problem, "description": "No such document."}})
+def document(catalogue: TheCatalogue, doc_id: str) -> Document:
+    """One document with the texts of its memories. The id is a parameter, as it may hold any character."""
+    found = catalogue.document(doc_id)
+    if found is None:
+        raise HTTPException(404, f"document {doc_id!r} is not in the bank")
+    return found
+
+
+@router.get("/health", tags=["server"])
+def health(desk: TheDesk) -> Health:
+    """200 when questions can be answered, 503 when not."""
+    from cmt import __version__
+
+    bank, digest = desk.bank(), desk.workspace.model.digest
+    rows = bank.count_rows()
+    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)
+
+
+@router.get("/metrics", tags=["server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(desk: TheDesk) -> Response:
+    """Requests, seconds to an answer, abstentions and rows of the bank, for Prometheus."""
+    return Response(desk.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def pieces(text: str) -> Iterator[str]:
+    """`text` word by word; joined they are the text again."""
+    yield from re.findall(r"\s*\S+\s*$|\s*\S+", text)

@@ -1,0 +1,195 @@
+// Ask, drag the date along the stream, see the answer change and what it rests on.
+
+import { $, dateOf, dayNumber, highlighted, make, percent, request } from "./dom.js";
+
+const PAUSE = 250; // milliseconds without a drag before the question is asked again
+let stream = null; // first and last day of the bank
+let under_way = null; // aborts the question that is being answered
+let timer = 0;
+let asked = { question: "", answers: new Map() }; // day → answer, of one question
+
+async function begin() {
+  try {
+    const range = await (await request("range")).json();
+    if (range.first === null) throw new Error("The bank is empty: `cmt ingest` and `cmt update` fill it.");
+    stream = { first: dayNumber(range.first), last: dayNumber(range.last) };
+    $("state").textContent = `${range.documents.toLocaleString("en")} documents, ${dateOf(stream.first)} to ${dateOf(stream.last)}`;
+  } catch (error) {
+    $("state").textContent = "nothing to answer from";
+    return fail(error);
+  }
+  $("day").max = stream.last - stream.first;
+  for (const id of ["first", "last"]) $(id).textContent = dateOf(stream[id]);
+  Object.assign($("date"), { min: dateOf(stream.first), max: dateOf(stream.last) });
+  for (const id of ["day", "date"]) $(id).disabled = false;
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  show(wanted.get("as-of") ? dayNumber(wanted.get("as-of")) : stream.last);
+  if (wanted.get("q")) {
+    $("question").value = wanted.get("q");
+    ask();
+  }
+}
+
+const day = () => stream.first + Number($("day").value);
+
+/** Put slider and date field on a day of the stream. */
+function show(wanted) {
+  const on = Math.min(Math.max(Number.isNaN(wanted) ? stream.last : wanted, stream.first), stream.last);
+  $("day").value = on - stream.first;
+  $("date").value = dateOf(on);
+  $("day").setAttribute("aria-valuetext", dateOf(on));
+}
+
+function askSoon() {
+  clearTimeout(timer);
+  if ($("question").value.trim()) timer = setTimeout(ask, PAUSE);
+}
+
+async function ask() {
+  clearTimeout(timer);
+  under_way?.abort();
+  const mine = (under_way = new AbortController());
+  const question = $("question").value.trim();
+  if (!stream || !question) return;
+  const on = day();
+  if (question !== asked.question) asked = { question, answers: new Map() };
+  history.replaceState(null, "", `#${new URLSearchParams({ q: question, "as-of": dateOf(on) })}`);
+  $("answer").hidden = false;
+  $("fault").hidden = true;
+  busy(true);
+  try {
+    const body = JSON.stringify({ question, as_of: dateOf(on) });
+    const headers = { "Content-Type": "application/json" };
+    const response = await request("ask/stream", { method: "POST", body, headers, signal: mine.signal });
+    await read(response, on);
+    busy(false);
+  } catch (error) {
+    if (error.name === "AbortError") return; // a later question took over
+    busy(false);
+    fail(error);
+  }
+}
+
+/** Take the events of an answer as they come. */
+async function read(response, on) {
+  let text = "";
+  for await (const [event, data] of events(response)) {
+    if (event === "error") throw new Error(data.message);
+    if (event === "text") $("text").textContent = text += data;
+    if (event === "answer") return present(data, on);
+  }
+  throw new Error("The server ended the answer early: ask again.");
+}
+
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const blocks = (rest + part.value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const event = /^event: (.*)$/m.exec(block);
+      const data = /^data: (.*)$/m.exec(block);
+      if (event && data) yield [event[1], JSON.parse(data[1])];
+    }
+  }
+}
+
+function present(found, on) {
+  $("text").textContent = found.answer || "(an empty answer)";
+  $("answer").classList.toggle("unknown", !found.known);
+  const sure = `as of ${dateOf(on)} · confidence ${percent(found.confidence)}`;
+  $("grounds").textContent = found.known ? sure : `${sure}, too little to answer`;
+  asked.answers.set(on, found.answer);
+  drawHistory(on);
+  drawMarks(found.sources);
+  drawSources(found);
+}
+
+/** Stretches of days with the same answer, as far as they were asked for; each leads back to its first day. */
+function drawHistory(on) {
+  const stretches = [];
+  for (const [at, answer] of [...asked.answers].sort((a, b) => a[0] - b[0])) {
+    const last = stretches.at(-1);
+    if (last?.answer === answer) last.to = at;
+    else stretches.push({ answer, from: at, to: at });
+  }
+  $("history").replaceChildren(...stretches.map((stretch) => historyRow(stretch, on)));
+  $("along").hidden = asked.answers.size < 2;
+}
+
+function historyRow({ answer, from, to }, on) {
+  const dates = from === to ? dateOf(from) : `${dateOf(from)} to ${dateOf(to)}`;
+  const row = make("button", { type: "button" }, make("span", { className: "dates" }, dates), " ", answer);
+  if (from <= on && on <= to) row.setAttribute("aria-current", "date");
+  row.addEventListener("click", () => {
+    show(from);
+    ask();
+  });
+  return make("li", {}, row);
+}
+
+/** Where along the slider the sources were published. */
+function drawMarks(sources) {
+  const length = Math.max(stream.last - stream.first, 1);
+  const marks = sources.map((source) => {
+    const mark = make("span");
+    mark.style.setProperty("--at", (dayNumber(source.published_at) - stream.first) / length);
+    return mark;
+  });
+  $("marks").replaceChildren(...marks);
+}
+
+function drawSources({ known, sources }) {
+  const strongest = Math.max(0, ...sources.flatMap((source) => source.spans.map((span) => span.probability)));
+  $("rests-on").textContent = known ? "It rests on" : "The nearest documents";
+  $("legend").hidden = strongest === 0;
+  $("sources").replaceChildren(...sources.map((source) => sourceItem(source, strongest)));
+  $("rests").hidden = sources.length === 0;
+}
+
+function sourceItem(source, strongest) {
+  const text = source.text ?? "(the bank keeps no text)";
+  // a memory's text begins with the title, which is the heading here
+  const title = source.title && text.startsWith(`${source.title}\n`) ? Array.from(source.title).length : 0;
+  const heading = title ? highlighted(text, source.spans, strongest, 0, title) : [source.title || source.doc_id];
+  return make(
+    "li",
+    {},
+    make("h3", {}, ...heading),
+    make(
+      "p",
+      { className: "quiet" },
+      make("time", { dateTime: source.published_at }, source.published_at.slice(0, 10)),
+      ` · ${source.doc_id} · similarity ${source.similarity.toFixed(2)} · weight ${percent(source.weight)} `,
+      make("meter", { value: source.weight, "aria-label": "weight" }),
+    ),
+    make("p", { className: "text" }, ...highlighted(text, source.spans, strongest, title ? title + 1 : 0)),
+  );
+}
+
+function busy(is) {
+  $("answer").setAttribute("aria-busy", is);
+  $("rests").classList.toggle("stale", is);
+}
+
+function fail(error) {
+  $("answer").hidden = true;
+  $("rests").hidden = true;
+  $("fault").textContent = error.message;
+  $("fault").hidden = false;
+}
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask();
+});
+$("day").addEventListener("input", () => {
+  show(day());
+  askSoon();
+});
+$("date").addEventListener("change", () => {
+  show(dayNumber($("date").value));
+  askSoon();
+});
+begin();

@@ -1,0 +1,42 @@
+"""A real Chromium, headless, on the pages of a real server. Not part of `make test`: run it with `make browser`."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome
+
+from tests.browser.chromium import SIZES, missing, started
+from tests.servers import adapt, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chromium() -> None:
+    """Without Chromium the run ends here, and says so."""
+    if missing():
+        pytest.exit(missing(), returncode=1)
+
+
+@pytest.fixture(scope="session")
+def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server over the project in miniature, one of whose titles is an attack."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("browsed") / "project"))
+    evil = {
+        "doc_id": "<img src=x onerror=alert(1)>",
+        "published_at": "2031-01-25T07:00:00Z",
+        "title": "<script>alert(1)</script> 🦆",
+        "text": "The duck <b onmouseover=alert(1)>said</b> quack & left.",
+    }
+    with (folder / "news/documents.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(evil) + "\n")
+    with serving(adapt(folder)) as address:
+        yield address
+
+
+@pytest.fixture(params=SIZES)
+def browser(request: pytest.FixtureRequest) -> Iterator[Chrome]:
+    """Chromium in the size of a desk and of a phone."""
+    with started(request.param) as opened:
+        yield opened

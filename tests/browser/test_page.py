@@ -1,0 +1,226 @@
+"""The web page as a person uses it: by keyboard, on a phone, in the dark, with hostile documents."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.browser.chromium import coloured
+
+MAYOR = "Who is the mayor of Port Ellery?"
+Condition = Any
+
+
+def logged(browser: Chrome, kind: str) -> list[dict[str, Any]]:
+    """What the browser has logged since it was last asked: its `browser` console, or its `performance`."""
+    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    return entries
+
+
+def by_id(browser: Chrome, name: str) -> WebElement:
+    return browser.find_element("id", name)
+
+
+def until(browser: Chrome, condition: Condition) -> Any:
+    """The first true value of `condition()` within ten seconds."""
+    return WebDriverWait(browser, 10, poll_frequency=0.05).until(lambda _: condition())
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def focused(browser: Chrome) -> str:
+    return str(browser.switch_to.active_element.get_attribute("id"))
+
+
+def opened(browser: Chrome, url: str) -> None:
+    browser.get(url)
+    until(browser, lambda: "documents" in by_id(browser, "state").text)
+
+
+def source_ids(browser: Chrome) -> set[str]:
+    return {line.split(" · ")[1] for line in texts(browser, "#sources .quiet")}
+
+
+def texts(browser: Chrome, selector: str) -> list[str]:
+    """Of all elements at one moment: the page replaces them whenever it likes."""
+    found: list[str] = browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText)", selector
+    )
+    return found
+
+
+def asked(browser: Chrome, question: str) -> None:
+    """Ask by keyboard alone, from the top of the page."""
+    while focused(browser) != "question":
+        press(browser, Keys.TAB)
+    press(browser, question, Keys.ENTER)
+    settled(browser)
+
+
+def settled(browser: Chrome) -> None:
+    answer = by_id(browser, "answer")
+    until(browser, lambda: answer.is_displayed() and answer.get_attribute("aria-busy") == "false")
+
+
+def test_a_question_is_asked_and_the_date_dragged_by_keyboard(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    asked(browser, MAYOR)
+    assert by_id(browser, "text").text
+    assert source_ids(browser) & {"mayor-1", "mayor-2"} == {"mayor-2"}
+    press(browser, Keys.TAB)  # the button
+    while focused(browser) != "day":
+        press(browser, Keys.TAB)
+    press(browser, Keys.HOME)
+    until(browser, lambda: source_ids(browser) == {"mayor-1"})
+    assert by_id(browser, "date").get_attribute("value") == "2031-01-06"
+    assert by_id(browser, "day").get_attribute("aria-valuetext") == "2031-01-06"
+    press(browser, Keys.ARROW_RIGHT * 3)
+    until(browser, lambda: source_ids(browser) == {"mayor-1", "ferry"})
+    rows = browser.find_elements("css selector", "#history button")
+    assert rows[0].text.startswith("2031-01-06")
+    assert [row.get_attribute("aria-current") for row in rows].count("date") == 1
+    assert "as-of=2031-01-09" in browser.current_url
+    browser.refresh()
+    settled(browser)
+    assert (by_id(browser, "question").get_attribute("value"), source_ids(browser)) == (MAYOR, {"mayor-1", "ferry"})
+
+
+def test_the_answers_of_several_days_stand_below_each_other_and_lead_back(browser: Chrome, url: str) -> None:
+    opened(browser, f"{url}/#q=What+does+the+ferry+to+Saltby+cost%3F&as-of=2031-02-20")
+    until(browser, lambda: "ferry" in source_ids(browser))
+    assert not by_id(browser, "along").is_displayed()
+    by_id(browser, "day").send_keys(Keys.HOME)
+    until(browser, lambda: len(texts(browser, "#history button")) == 2)
+    rows = texts(browser, "#history button")
+    assert rows[0] == "2031-01-06 not in memory"
+    assert re.match("2031-02-20 .", rows[1])
+    browser.find_elements("css selector", "#history button")[1].send_keys(Keys.ENTER)
+    until(browser, lambda: "ferry" in source_ids(browser))
+    assert by_id(browser, "date").get_attribute("value") == "2031-02-20"
+
+
+def test_what_is_not_in_memory_is_said_so(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    asked(browser, "Which comet outshone Jupiter?")
+    assert by_id(browser, "text").text == "not in memory"
+    assert by_id(browser, "rests-on").text == "The nearest documents"
+
+
+def test_the_bank_is_browsed_by_keyboard(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    until(browser, lambda: by_id(browser, "count").text == "1 to 7 of 7 documents")
+    first = browser.find_element("css selector", "#documents summary")
+    assert "Vell succeeds Moss" in first.text
+    first.send_keys(Keys.ENTER)
+    until(browser, lambda: "Vell is the mayor of Port Ellery now." in "".join(texts(browser, "#documents .text")))
+    assert "supersedes mayor-1" in "".join(texts(browser, "#documents .quiet"))
+    browser.execute_script("document.getElementById('until').value = '2031-01-09'")
+    by_id(browser, "until").submit()
+    until(browser, lambda: by_id(browser, "count").text == "1 to 2 of 2 documents")
+
+
+def test_hostile_documents_are_only_text(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    asked(browser, "What has the duck said?")
+    until(browser, lambda: "<script>alert(1)</script> 🦆" in texts(browser, "#sources h3"))
+    assert "<img src=x onerror=alert(1)>" in source_ids(browser)
+    assert not browser.find_elements("css selector", "main img, main script, main b")
+    for entry in logged(browser, "browser"):
+        assert entry["level"] not in ("SEVERE", "WARNING"), entry
+
+
+def test_nothing_is_fetched_from_elsewhere(browser: Chrome, url: str) -> None:
+    for page in (url, f"{url}/docs"):
+        browser.get(page)
+        until(browser, lambda: len(browser.find_elements("css selector", "main section, main details")) > 1)
+    sent = [json.loads(entry["message"])["message"] for entry in logged(browser, "performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    beyond = [address for address in urls if not address.startswith((f"{url}/", "data:"))]  # a tab begins with one
+    assert beyond == []
+    assert f"{url}/openapi.json" in urls
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_and_can_be_read(browser: Chrome, url: str, scheme: str) -> None:
+    coloured(browser, scheme)
+    opened(browser, f"{url}/#q=Who+is+the+mayor+of+Port+Ellery%3F")
+    settled(browser)
+    width, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert width <= inner
+    paper, lit, ink, quiet, fault = (
+        browser.execute_script(
+            "const probe = document.body.appendChild(document.createElement('i'));"
+            "probe.style.color = `var(--${arguments[0]})`; return getComputedStyle(probe).color",
+            name,
+        )
+        for name in ("paper", "lit", "ink", "quiet", "fault")
+    )
+    assert (luminance(paper) > 0.5) is (scheme == "light")
+    for colour in (ink, quiet, fault):
+        assert contrast(colour, paper) >= 4.5
+    assert contrast(ink, lit) >= 4.5
+
+
+def test_every_field_has_a_name(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    asked(browser, MAYOR)
+    for element in browser.find_elements("css selector", "input, button, meter, summary"):
+        if element.is_displayed():
+            assert element.accessible_name, element.get_attribute("outerHTML")
+
+
+def test_spans_count_code_points(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    lit = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        import("/web/dom.js").then(({ highlighted }) => {
+          const spans = [{first: 4, last: 6, probability: 0.2}, {first: 1, last: 3, probability: 0.8},
+                         {first: 5, last: 99, probability: 0.1}];
+          const box = document.createElement("p");
+          box.append(...highlighted("a🦆b<i>c", spans, 0.8));
+          const light = (mark) => [mark.textContent, mark.style.getPropertyValue("--light")];
+          const part = document.createElement("p");
+          part.append(...highlighted("a🦆b<i>c", spans, 0.8, 2, 5));
+          done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent]);
+        });
+        """
+    )
+    assert lit == ["a🦆b<i>c", [["🦆b", "1"], ["i>", "0.25"], ["c", "0.125"]], "b<i"]
+
+
+def test_a_server_that_is_gone_is_said_so(browser: Chrome, url: str) -> None:
+    opened(browser, url)
+    browser.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    by_id(browser, "question").send_keys(MAYOR, Keys.ENTER)
+    until(browser, lambda: "is `cmt serve` still running?" in by_id(browser, "fault").text)
+
+
+def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
+    browser.get(f"{url}/docs")
+    found = until(browser, lambda: texts(browser, "summary code"))
+    assert "POST/ask" in [text.replace(" ", "").replace("\n", "") for text in found]
+    browser.find_element("css selector", "summary").send_keys(Keys.ENTER)
+    example = until(browser, lambda: browser.find_element("css selector", "pre").text)
+    assert "SourceOut" in texts(browser, "details[open] h3")
+    assert example.startswith(f"curl -X POST '{url}/ask' -H 'Content-Type: application/json' -d '{{\"question\"")
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted([luminance(one), luminance(other)])
+    return (lighter + 0.05) / (darker + 0.05)
