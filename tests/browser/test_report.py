@@ -1,0 +1,72 @@
+"""The report as a person reads it: offline, by keyboard, on a phone, in the dark."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome, Keys
+
+import cmt
+from cmt.report.report import write_report
+from cmt.rounds import Quiet
+from tests.browser.chromium import coloured
+
+
+@pytest.fixture(scope="session")
+def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a page over the project in miniature."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("reported") / "project"))
+    workspace = cmt.open(params=folder / "params.yaml")
+    workspace.ingest()
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    write_report(workspace, folder / "report/index.html", questions=4, watch=Quiet())
+    return (folder / "report/index.html").as_uri()
+
+
+def press(browser: Chrome, key: str) -> None:
+    ActionChains(browser).send_keys(key).perform()
+
+
+def test_the_page_asks_nobody_for_anything(browser: Chrome, report: str) -> None:
+    browser.get(report)
+    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
+    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
+    assert asked == {report}
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_nothing_is_wider_than_the_window_but_what_can_be_scrolled(browser: Chrome, report: str) -> None:
+    browser.get(report)
+    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    wide, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= window
+
+
+def test_a_question_is_opened_by_keyboard(browser: Chrome, report: str) -> None:
+    browser.get(report)
+    press(browser, Keys.TAB)
+    assert browser.switch_to.active_element.text == "Skip to the report"
+    for _ in range(80):
+        press(browser, Keys.TAB)
+        if browser.execute_script("return document.activeElement.parentElement.matches('.question')"):
+            break
+    press(browser, Keys.ENTER)
+    assert browser.execute_script("return document.activeElement.parentElement.open")
+    assert browser.find_element("css selector", ".question[open] .source").is_displayed()
+
+
+def test_charts_follow_the_colour_scheme(browser: Chrome, report: str) -> None:
+    def colours() -> list[str]:
+        coloured_text = "return getComputedStyle(document.querySelector('svg text')).fill"
+        background = "return getComputedStyle(document.body).backgroundColor"
+        return [browser.execute_script(script) for script in (coloured_text, background)]
+
+    browser.get(report)
+    light = colours()
+    coloured(browser, "dark")
+    dark = colours()
+    assert light[0] != dark[0]
+    assert light[1] != dark[1]
