@@ -1,7 +1,5 @@
 """Question → answer with its sources: select memories in the bank, aggregate, align, and let the frozen LM speak."""
 
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,23 +7,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import selected
-from cmt.memory.model import MemoryModel, Reading
+from cmt.memory.model import MemoryModel, Reading, Run
+
+Vector = NDArray[np.float32]
+Select = Callable[[int, Vector], list[dict[str, Any]]]
+"""Place of a question and its key → rows of the bank, each with its `prior`."""
+Progress = Callable[[int], None]
 
 LONGEST_QUESTION = 256  # tokens of a question that are read
 NOT_IN_MEMORY = "not in memory"
-STEM = 6  # letters by which two words are taken for one
-FUNCTION_WORDS = frozenset(
-    """
-    a an the of in on at to for from by with and or is are was were be been did do does has have had what which
-    who whom whose when where why how many much that this these those it its as into than then there their his her
-    they he she you i we not no can could would will may
-    """.split()  # noqa: SIM905 - eighty quoted words read worse
-)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a source's text that the LM read."""
+
+    first: int
+    last: int
+    """Characters `first` … `last` of the text, the last one excluded."""
+    probability: float
+    """That the answer begins in it."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Source:
     """Probability that its best window holds the answer; 0 for the published ψ, which has no windows."""
     text: str | None
     """The memory's text, where the bank keeps it."""
+    spans: tuple[Span, ...] = ()
+    """What the LM read of it, in the order of the text; empty without kept text."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Answer:
     known: bool
     """False: the confidence is below `selection.threshold` or the bank has nothing; `text` is then "not in memory"."""
     confidence: float
-    """Coverage of the question's words by the best text, 0–1; without kept text the best cosine."""
+    """Probability that one of the memories holds the answer; for the published ψ the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """What the LM says without memory, where that was asked for."""
@@ -70,30 +80,62 @@ class Answerer:
         *,
         as_of: Sequence[datetime | None],
         closed_book: bool = False,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
-        tokens = [self.lm.encode(" " + question.strip())[:LONGEST_QUESTION] for question in questions]
+
+        def select(place: int, key: Vector) -> list[dict[str, Any]]:
+            return self._select(questions[place], key, as_of[place])
+
+        answers = self._in_batches(questions, select, progress)
+        return self._with_closed_book(answers) if closed_book else answers
+
+    def answer_from(
+        self,
+        questions: Sequence[str],
+        memories: Sequence[Sequence[dict[str, Any]]],
+        *,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """Answer each question from rows of the bank that are given, without any selection: an upper line."""
+
+        def given(place: int, key: Vector) -> list[dict[str, Any]]:
+            return [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
+
+        return self._in_batches(questions, given, progress)
+
+    @torch.no_grad()
+    def keys(self, questions: Sequence[str]) -> Vector:
+        """(n, p) search keys of `questions`: dense retrieval without anything else of the method."""
+        with self.model.products():
+            code = self.model.encode([self._tokens(question) for question in questions], group=32)
+        keys: Vector = code.key.float().cpu().numpy()
+        return keys
+
+    def _tokens(self, question: str) -> list[int]:
+        return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
+
+    def _in_batches(self, questions: Sequence[str], select: Select, progress: Progress | None) -> list[Answer]:
+        tokens = [self._tokens(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
         answers: dict[int, Answer] = {}
         size = self.params.answering.batch_size
         for batch in (order[start : start + size] for start in range(0, len(order), size)):
-            made = self._batch([questions[i] for i in batch], [tokens[i] for i in batch], [as_of[i] for i in batch])
+            made = self._batch([questions[i] for i in batch], [tokens[i] for i in batch], batch, select)
             answers |= dict(zip(batch, made, strict=True))
             if progress:
                 progress(len(batch))
-        in_order = [answers[i] for i in range(len(questions))]
-        return self._with_closed_book(in_order) if closed_book else in_order
+        return [answers[i] for i in range(len(questions))]
 
     @torch.no_grad()
     def _batch(
-        self, questions: Sequence[str], tokens: Sequence[Sequence[int]], as_of: Sequence[datetime | None]
+        self, questions: Sequence[str], tokens: Sequence[Sequence[int]], places: Sequence[int], select: Select
     ) -> list[Answer]:
         model, how = self.model, self.params.answering
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
-            found = [self._select(*asked) for asked in zip(questions, keys, as_of, strict=True)]
+            found = [select(place, key) for place, key in zip(places, keys, strict=True)]
             schema = self.bank.schema
             memories = [[selected(model, row, schema, prior=row["prior"]) for row in rows] for rows in found]
             reading = model.read(code, tokens, memories, self.params.selection)
@@ -108,7 +150,7 @@ class Answerer:
             for place, (question, rows, ids) in enumerate(zip(questions, found, written, strict=True))
         ]
 
-    def _select(self, question: str, key: Any, as_of: datetime | None) -> list[dict[str, Any]]:
+    def _select(self, question: str, key: Vector, as_of: datetime | None) -> list[dict[str, Any]]:
         """The K memories with the highest log-probability `prior`, best first.
 
         log-softmax over the candidates of temperature · cosine + weight · BM25 / highest BM25 (method §7).
@@ -123,21 +165,33 @@ class Answerer:
         scores = [temperature * row["similarity"] + how.full_text_weight * row["bm25"] / best for row in rows]
         total = float(np.logaddexp.reduce(scores))
         ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-        if text:
-            confidence = max(coverage(question, row["text"]) for row in rows)
-        else:
-            confidence = max(row["similarity"] for row in rows)
-        return [row | {"prior": score - total, "confidence": confidence} for score, row in ranked[: how.top_k]]
+        return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
 
     def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
-        weights = reading.weights[place][: len(rows)] if reading.weights else [0.0] * len(rows)
-        confidence = rows[0]["confidence"] if rows else 0.0
+        begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
+        confidence = _confidence(rows, begins)
         known = bool(rows) and confidence >= self.params.selection.threshold
-        ranked = sorted(zip(weights, rows, strict=True), key=lambda pair: (-pair[0], -pair[1]["prior"]))
+        weights = [0.0] * len(rows) if begins is None else begins.amax(1).tolist()
+        order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
         sources: dict[str, Source] = {}
-        for weight, row in ranked:  # several memories of one document: the best speaks for it
-            sources.setdefault(row["doc_id"], _source(row, weight))
+        for i in order:  # several memories of one document: the best speaks for it
+            spans = self._spans(rows[i]["text"], i, reading.runs[place], begins[i]) if begins is not None else ()
+            sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans))
         return Answer(question, text if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
+
+    def _spans(self, text: str | None, memory: int, runs: Sequence[Run], begins: Tensor) -> tuple[Span, ...]:
+        runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)
+        if text is None or not runs:
+            return ()
+        places, width = self.lm.offsets(text), self.model.window
+        return tuple(
+            Span(
+                places[run.first * width][0],
+                places[min((run.last + 1) * width, len(places)) - 1][1],
+                round(float(begins[run.first : run.last + 1].sum()), 4),
+            )
+            for run in runs
+        )
 
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.evaluation.baselines import closed_book
@@ -148,21 +202,12 @@ class Answerer:
         return [replace(answer, closed_book=said.text) for answer, said in zip(answers, alone, strict=True)]
 
 
-def coverage(question: str, text: str) -> float:
-    """Share of the question's words that stand in `text`, each counted by its length; 0–1.
-
-    Words are compared by their first letters, so that an ending makes no difference. On held-out training articles this
-    tells known from unknown at an area under the curve of 0.95, at any size of the bank; the cosine at 0.74.
-    """
-    asked, there = _stems(question) - FUNCTION_WORDS, _stems(text)
-    return sum(map(len, asked & there)) / (sum(map(len, asked)) or 1)
+def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...]) -> Source:
+    place = row["doc_id"], row["title"], row["published_at"]
+    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans)
 
 
-def _stems(text: str) -> set[str]:
-    return {word[:STEM] for word in re.findall(r"\w+", text.lower())}
-
-
-def _source(row: dict[str, Any], weight: float) -> Source:
-    similarity = round(row["similarity"], 4)
-    weight = 0.0 if math.isnan(weight) else round(weight, 4)
-    return Source(row["doc_id"], row["title"], row["published_at"], similarity, weight, row["text"])
+def _confidence(rows: Sequence[dict[str, Any]], begins: Tensor | None) -> float:
+    if begins is None or not rows:
+        return max((row["similarity"] for row in rows), default=0.0)
+    return float(begins.sum())

@@ -173,6 +173,9 @@ def ask(
 def evaluate(
     ctx: typer.Context,
     questions: Annotated[int | None, typer.Option(min=1, help="A sample of so many. Default: all.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions answered at once. Default: answering.batch_size.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best full text."""
@@ -183,7 +186,7 @@ def evaluate(
     ways = 3 if workspace.params.evaluation.baselines else 1
     with ctx.obj.display as display:
         display.stage("evaluate", ways * min(questions or there, there))
-        found = workspace.evaluate(limit=questions, progress=display.advance)
+        found = workspace.evaluate(limit=questions, batch_size=batch_size, progress=display.advance)
     report(found.to_json(), lambda: tables.write_evaluation(found), as_json=as_json)
 
 

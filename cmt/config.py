@@ -77,9 +77,9 @@ class CompressorParams(Section):
     """Tokens that one vector of a memory stands for (kind `windows`)."""
     memory_tokens: Positive = 16
     """Vectors a memory has (kind `tokens`)."""
-    layers: Positive = 20
+    layers: Positive = 12
     """How many of the LM's first layers Θ runs through."""
-    lora_rank: Positive = 16
+    lora_rank: Positive = 32
     """Rank of Θ's LoRA adapters; their scale is 2."""
     chunk_tokens: Annotated[int, Field(ge=16, le=2048)] = 256
     """Longest piece of text that one memory holds; longer documents become several memories."""
@@ -90,14 +90,15 @@ class CompressorParams(Section):
 class AggregatorParams(Section):
     """ψ: question and selected memories → what the LM is to see (method §2)."""
 
-    kind: Literal["windows", "attention"] = "windows"
-    """`windows`: score every window, keep the best; `attention`: cross-attention blocks as published."""
-    blocks: Positive = 2
-    """Cross-attention blocks (MAC: 4)."""
+    kind: Literal["windows", "attention", "none"] = "windows"
+    """`windows`: the LM's next layers score every window; `attention`: cross-attention blocks as published; `none`: the
+    LM reads whole memories, which is retrieval-augmented generation with a trained prefix."""
+    blocks: Positive = 10
+    """Blocks: layers of the LM above Θ's (kind `windows`), or cross-attention blocks (MAC: 4)."""
+    lora_rank: Positive = 32
+    """Rank of the adapters of the LM's layers (kind `windows`)."""
     heads: Positive = 8
-    """Attention heads of a block."""
-    width: Positive = 256
-    """Width of the reader's states (kind `windows`)."""
+    """Attention heads of a cross-attention block (kind `attention`)."""
 
 
 class AlignmentParams(Section):
@@ -118,7 +119,7 @@ class ObjectiveParams(Section):
     """β: weight of self-matching in the total."""
     spread: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     """λ: weight of the term that keeps keys of different documents apart."""
-    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 0.7
+    gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """γ: weight of finding the window in which the answer begins (kind `windows`)."""
 
 
@@ -135,13 +136,13 @@ class TrainParams(Section):
     """Folder of the checkpoints and of the trained compressor."""
     validation_articles: Positive = 20
     """Articles held out to measure; drawn with the seed."""
-    questions: Positive = 23_300
+    questions: Positive = 25_650
     """Question-answer pairs to see."""
     paragraphs: Positive = 16
     """Paragraphs a step."""
     questions_per_paragraph: Positive = 4
     """Questions drawn from one paragraph a step."""
-    answered: Fraction = 0.3
+    answered: Fraction = 0.25
     """Share of a step's questions that go through the LM; all of them train the selection."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
     """Peak rate of ψ, π and Θ's heads; the LoRA adapters take half."""
@@ -177,7 +178,7 @@ class SelectionParams(Section):
     """Weight of BM25 (relative to the best hit) beside temperature × cosine; 0 or no kept text: cosine alone."""
     windows: Positive = 3
     """Best windows that the LM gets to see."""
-    neighbours: Annotated[int, Field(ge=0)] = 6
+    neighbours: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.3
     """Confidence below which the answer is "not in memory"; on held-out articles at most 2 % were refused wrongly."""
@@ -246,9 +247,9 @@ class Params(Section):
     def _parts_fit(self) -> "Params":
         published = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if published[0] != published[1]:
-            raise ValueError("aggregator.kind 'attention' goes with alignment.kind 'prefix', and 'windows' with 'text'")
-        if self.aggregator.kind == "windows" and self.compressor.kind == "tokens":
-            raise ValueError("aggregator.kind 'windows' needs compressor.kind 'windows'")
+            raise ValueError("aggregator.kind 'attention' goes with alignment.kind 'prefix', the others with 'text'")
+        if not published[0] and self.compressor.kind == "tokens":
+            raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
         return self
 
     def digest(self, *sections: str) -> str:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMPRESSOR = "cmt-compressor"
 """Name of the compressor in the registry."""
 
 # read by MLflow when it is imported or used; whoever sets them keeps what they set
@@ -112,28 +111,12 @@ class Tracker:
 
         return Curves()
 
-    def register(self, folder: Path, *, params: Params, scores: Mapping[str, float | None]) -> str:
-        """The compressor in `folder` as a version of `cmt-compressor`, with its held-out `scores`; returns the version.
-
-        The same weights again give the version that they have. ServiceError when MLflow cannot be reached or written.
-        """
-        from cmt.memory.model import CONFIG, WEIGHTS, folder_digest
-
-        digest = folder_digest(folder)
+    def finish_training(self, *, params: Params, scores: Mapping[str, float | None]) -> None:
+        """End the run of the training of `params` with its held-out `scores`. ServiceError when MLflow cannot be used."""
         with self._explained():
             run = self._training(params)
             self._log(run, {f"heldout/{name}": value for name, value in scores.items() if value is not None}, step=0)
             self._end(run, "FINISHED")
-            if known := self._version(digest):
-                return known
-            self._attach(run, [folder / name for name in (WEIGHTS, CONFIG, "card.md")], "compressor")
-            made = self._client.create_model_version(
-                COMPRESSOR,
-                f"{run.info.artifact_uri}/compressor",
-                run.info.run_id,
-                tags={"cmt.digest": digest} | {name: f"{v:.4g}" for name, v in scores.items() if v is not None},
-            )
-        return str(made.version)
 
     @cached_property
     def _client(self) -> Any:
@@ -202,18 +185,6 @@ class Tracker:
 
     def _end(self, run: Any, status: str, at: str = "") -> None:
         self._client.set_terminated(run.info.run_id, status, _milliseconds(at))
-
-    def _version(self, digest: str) -> str | None:
-        """The version of the compressor with that digest; makes the registered model when it is not there."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client.create_registered_model(COMPRESSOR)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        found = self._client.search_model_versions(f"name = '{COMPRESSOR}' and tags.`cmt.digest` = '{digest}'")
-        return str(found[0].version) if found else None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

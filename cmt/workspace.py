@@ -240,9 +240,23 @@ class Workspace:
         _ = self.stored_bank  # asking must not make an empty bank
         return self.answerer.answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
-    def evaluate(self, *, limit: int | None = None, progress: Callable[[int], None] | None = None) -> "Evaluation":
-        """All questions of the stream, or a seeded sample of `limit`, each as of its own date."""
+    def evaluate(
+        self,
+        *,
+        limit: int | None = None,
+        batch_size: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> "Evaluation":
+        """All questions of the stream, or a seeded sample of `limit`, each as of its own date.
+
+        `batch_size`: questions answered at once, `answering.batch_size` when None.
+        """
+        from cmt.answering import Answerer
         from cmt.evaluation.protocol import evaluate
+
+        answering = self.params.answering
+        how = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
+        params = self.params.model_copy(update={"answering": how})
 
         _ = self.stored_bank
         questions = self.store.all_questions()
@@ -250,12 +264,12 @@ class Workspace:
             source = random.Random(self.params.seed)  # noqa: S311 - a sample, no secret
             questions = questions.take(sorted(source.sample(range(questions.num_rows), limit)))
         return evaluate(
-            answerer=self.answerer,
+            answerer=Answerer(model=self.model, lm=self.lm, bank=self.bank, params=params),
             lm=self.lm,
             bank=self.bank,
             questions=questions,
-            params=self.params,
-            baselines=self.params.evaluation.baselines,
+            params=params,
+            baselines=params.evaluation.baselines,
             cache=self.prompt_cache,
             progress=progress,
         )

@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
+from cmt.registry import Registry, held_out_name
 from cmt.rounds import flat_scores
 from flows.reports import scores_report
 from flows.steps import step, workspace
@@ -24,17 +25,24 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
 
 
 @step(name="register")
-def register(params: str, folder: str, scores: Scores) -> str | None:
-    """The compressor in MLflow's registry; its version, None when tracking is off."""
+def register(params: str, folder: str, scores: Scores, limit: int) -> str | None:
+    """The compressor in MLflow's registry, the champion if it is better; its version, None when tracking is off."""
     w = workspace(params)
-    return w.tracker.register(Path(folder), params=w.params, scores=scores) if w.params.tracking.enabled else None
+    if not w.params.tracking.enabled:
+        return None
+    registry = Registry(w.params.tracking, w.root)
+    asked = held_out_name(w.params, questions=limit)
+    version = registry.add(Path(folder), project=Path(params), params=w.params, scores=scores, held_out=asked)
+    registry.finish_training(params=w.params, scores=scores)
+    print(registry.promote(version).reason)
+    return version
 
 
 @flow(name="cmt", flow_run_name="retrain")
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
-    """Train → evaluate → register; the version in the registry. `limit`: questions of the held-out evaluation.
+    """Train → evaluate → register → promote if it is better; the version in the registry. `limit`: questions of the held-out evaluation.
 
     The training data is `train.source`, pulled before with `cmt data pull`.
     """
     folder, scores = train(params, limit)
-    return register(params, folder, scores)
+    return register(params, folder, scores, limit)

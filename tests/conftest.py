@@ -44,8 +44,8 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     folder = tmp_path_factory.mktemp("tiny")
     sections: dict[str, object] = {
         "lm": {"source": f"path:{write_folder(folder / 'lm')}", "path": str(folder / "pulled")},
-        "compressor": {"path": str(folder / "compressor"), "layers": 2, "lora_rank": 2, "chunk_tokens": 64},
-        "aggregator": {"heads": 2, "width": 32},
+        "compressor": {"path": str(folder / "compressor"), "layers": 1, "lora_rank": 2, "chunk_tokens": 64},
+        "aggregator": {"blocks": 1, "lora_rank": 2},
         "alignment": {"slots": 2},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))

@@ -166,6 +166,11 @@ def test_evaluation_has_a_row_for_each_way_of_answering(adapted: Path) -> None:
     assert "evaluate: 12 of 12" in result.stderr
 
 
+def test_scores_do_not_depend_on_the_size_of_batches(adapted: Path) -> None:
+    one, many = (read(adapted, "evaluate", "--batch-size", size)["scores"] for size in ("1", "32"))
+    assert one == many
+
+
 def test_a_rollback_makes_later_rounds_wait_again(adapted: Path) -> None:
     before = read(adapted, "bank", "verify")
     assert read(adapted, "rollback", "2031-02/0001")["state"] == "rolled_back"
@@ -375,10 +380,12 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def test_the_commands_are_these() -> None:
-    flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget"]
+    flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
+    flat += ["report", "curves", "chronicle"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("verify", "stats", "optimize")),
+        *(("registry", name) for name in ("add", "promote", "list")),
         ("model", "pull"),
         ("data", "pull"),
     }

@@ -23,10 +23,11 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.baselines import closed_book
 from cmt.evaluation.metrics import exact_match
+from cmt.lesson import Lesson
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress
 from cmt.memory.model import Design, MemoryModel
-from cmt.training import Lesson, train
+from cmt.training import train
 from tests.facts import FACTS, documents, questions
 
 pytestmark = pytest.mark.timeout(900)  # the one training, wherever it falls
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[1]
 TinyLm = Callable[[str], FrozenLM]
 SETTINGS: dict[str, dict[str, Any]] = {
     "compressor": {"layers": 6},
+    "aggregator": {"blocks": 6},
     "objective": {"alpha": 0.0},
     "selection": {"windows": 2, "neighbours": 1},
     "train": {"questions": 576, "questions_per_paragraph": 1, "answered": 1.0, "warmup_steps": 4, "save_steps": 1000},

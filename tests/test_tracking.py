@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
 from cmt.ledger import Round
-from cmt.tracking import COMPRESSOR, Tracker
+from cmt.tracking import Tracker
 
 SCORES = {
     "em": 40.0,
@@ -260,28 +260,9 @@ def test_a_training_goes_on_without_mlflow(project: Params, tmp_path: Path, capl
     assert "cannot be used" in caplog.text
 
 
-def compressor(folder: Path, weights: bytes) -> Path:
-    folder.mkdir()
-    (folder / "compressor.safetensors").write_bytes(weights)
-    (folder / "config.json").write_text("{}")
-    (folder / "checkpoints").mkdir()
-    return folder
+def test_a_training_ends_with_its_held_out_scores(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    tracker.log_training(project).on_train_begin(None, SimpleNamespace(global_step=0, is_world_process_zero=True), None)
+    tracker.finish_training(params=project, scores={"f1": 51.25, "recall": None})
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"heldout/f1": 51.25})
 
-
-def test_a_compressor_is_a_version_with_its_files_and_scores(
-    tracker: Tracker, project: Params, client: MlflowClient, tmp_path: Path
-) -> None:
-    version = tracker.register(compressor(tmp_path / "a", b"a"), params=project, scores={"f1": 51.25, "recall": None})
-    found = client.get_model_version(COMPRESSOR, version)
-    assert (version, found.status) == ("1", "READY")
-    assert found.tags["f1"] == "51.25"
-    files = {file.path for file in client.list_artifacts(found.run_id, "compressor")}
-    assert files == {"compressor/compressor.safetensors", "compressor/config.json"}
-    assert client.get_run(found.run_id).data.metrics == {"heldout/f1": 51.25}
-
-
-def test_the_same_weights_are_registered_once(tracker: Tracker, project: Params, tmp_path: Path) -> None:
-    first = compressor(tmp_path / "a", b"a")
-    assert tracker.register(first, params=project, scores={}) == "1"
-    assert tracker.register(compressor(tmp_path / "b", b"b"), params=project, scores={}) == "2"
-    assert tracker.register(first, params=project, scores={}) == "1"

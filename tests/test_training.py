@@ -17,9 +17,10 @@ from transformers import TrainerCallback
 
 from cmt.config import Params
 from cmt.errors import StreamError
+from cmt.lesson import Lesson, Paragraph, Steps, paragraphs
 from cmt.memory.lm import FrozenLM
 from cmt.memory.model import WEIGHTS, Design, MemoryModel
-from cmt.training import Lesson, Paragraph, Steps, hold_out, last_checkpoint, paragraphs, train
+from cmt.training import hold_out, last_checkpoint, train
 from tests.facts import documents, questions
 from tests.lms import build
 
@@ -39,7 +40,7 @@ FARES = [
 SMALL: dict[str, dict[str, Any]] = {
     "lm": {"dtype": "float32"},
     "compressor": {"layers": 2, "lora_rank": 2, "memory_tokens": 3},
-    "aggregator": {"heads": 2, "width": 16},
+    "aggregator": {"blocks": 2, "lora_rank": 2, "heads": 2},
     "alignment": {"slots": 3},
     "train": {
         "questions": 16,
@@ -253,7 +254,7 @@ def test_without_anything_to_learn_there_is_no_training(tmp_path: Path) -> None:
     assert not (tmp_path / "trained").exists()
 
 
-def test_the_gold_window_holds_the_start_of_the_answer(tiny_lm: Any, tmp_path: Path) -> None:
+def test_the_gold_windows_hold_the_start_and_the_end_of_the_answer(tiny_lm: Any, tmp_path: Path) -> None:
     lm = tiny_lm("llama")
     steps, titled = Steps(pool(lm, FARES), params(tmp_path)), []
     assert len(steps) == 4
@@ -261,9 +262,10 @@ def test_the_gold_window_holds_the_start_of_the_answer(tiny_lm: Any, tmp_path: P
         texts = [steps.pool[member] for member in members]
         titled += [ids == item.title + item.text for ids, item in zip(step["documents"], texts, strict=True)]
         assert sorted(row for _, _, row, _ in step["asked"]) == [0, 1, 2, 3]
-        for _, answer, row, window in step["asked"]:
-            rest = [lm.decode(step["documents"][row][place:]) for place in range(4 * window, 4 * window + 4)]
-            assert any(text.startswith(lm.decode(answer)) for text in rest)
+        for _, answer, row, (first, last) in step["asked"]:
+            tokens, said = step["documents"][row], lm.decode(answer)
+            assert any(lm.decode(tokens[place:]).startswith(said) for place in range(4 * first, 4 * first + 4))
+            assert any(lm.decode(tokens[:place]).endswith(said) for place in range(4 * last + 1, 4 * last + 5))
     assert set(titled) == {True, False}  # half of them without their title
 
 
@@ -297,12 +299,34 @@ def test_the_right_window_is_forced_less_and_less(tiny_lm: Any, tmp_path: Path) 
 def test_negatives_are_the_most_similar_others(tiny_lm: Any, tmp_path: Path) -> None:
     how = params(tmp_path)
     lesson = Lesson(MemoryModel(tiny_lm("llama"), Design.of(how)), how)
-    similarity = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]]).expand(200, -1)
-    chosen = lesson._candidates(similarity, torch.full((200,), 1), draw=0.5)
-    assert chosen[:, 0].eq(1).all()
-    alone = chosen[:, 1:].eq(-1).all(1)
-    assert 30 < alone.sum() < 90  # three in ten
-    assert chosen[~alone].tolist() == [[1, 3, 2, 4]] * int((~alone).sum())
+    similarity, absent = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]]).expand(200, -1), torch.arange(200) >= 180
+    chosen = lesson._candidates(similarity, torch.full((200,), 1), 0.5, absent)
+    assert chosen[~absent, 0].eq(1).all()
+    alone = chosen[:, 1].eq(-1)
+    assert 60 < alone.sum() < 120  # every second one
+    assert chosen[~absent & ~alone].tolist() == [[1, 3]] * int((~absent & ~alone).sum())
+    assert chosen[absent].tolist() == [[-1, 3]] * 20  # the right one is not there, so the reader has to find nothing
+
+
+def test_a_prefix_alone_learns_from_whole_texts(tmp_path: Path) -> None:
+    how: dict[str, Any] = {"aggregator": {"kind": "none"}, "objective": {"alpha": 0.0}}
+    losses = run(tmp_path, **how, train={"questions": 160, "learning_rate": 0.05}).losses
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    saved = load_file(tmp_path / WEIGHTS)
+    assert not any(name.startswith("aggregator") for name in saved)
+    assert saved["alignment.slots"].any()
+
+
+def test_the_right_text_stands_at_any_place(tiny_lm: Any, tmp_path: Path) -> None:
+    how = params(tmp_path, aggregator={"kind": "none"})
+    lesson, prompts = Lesson(MemoryModel(tiny_lm("llama"), Design.of(how)), how), []
+    lesson.model.text_prompt = lambda question, runs, texts, *rest, **how: prompts.append(texts)  # type: ignore[assignment]
+    asked = [([5], [6], 0, (0, 0))] * 20
+    for draw in range(5):
+        chosen = torch.tensor([[0, 1]] * 20).roll(draw, 0)
+        lesson._whole(None, asked, [[7, draw], [8]], chosen)  # type: ignore[arg-type]
+    assert {text[0][0] for row in prompts for text in row} == {7, 8}
+    assert all(sorted(map(len, text)) == [1, 2] for row in prompts for text in row)
 
 
 def with_titles(titles: list[str | None]) -> pa.Table:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from cmt.evaluation.cache import PromptCache
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from cmt.memory.lm import FrozenLM
 
 Progress = Callable[[int], None]
+Keys = NDArray[np.float32]
+
+FUSED, RANK_CONSTANT = 20, 10  # candidates of reciprocal-rank fusion and its constant, as in method §7
 
 # positions kept free in the LM's context: its first token, and what cutting a text may shift at the seam
 _MARGIN = 8
@@ -92,18 +97,21 @@ def rag(
     as_of: Sequence[datetime | None],
     *,
     top_k: int = 1,
+    keys: Keys | None = None,
+    words: bool = True,
     max_new_tokens: int,
     batch_size: int,
     cache: PromptCache | None = None,
     progress: Progress | None = None,
 ) -> list[Prediction] | None:
-    """The LM with the `top_k` texts of the bank that full-text search finds; closed-book where it finds none.
+    """The LM with the `top_k` texts of the bank that search finds; closed-book where it finds none.
 
-    None when it finds none for any question, as in a bank that keeps no text: there is no such row then.
+    By BM25 (`words`), by `keys` (n, p) of the questions, or by both, fused. None when none is found at all,
+    as in a bank that keeps no text: there is no such row then.
     """
     passages = [
-        _passages(bank.full_text(text=question, k=top_k, as_of=moment))
-        for question, moment in zip(questions, as_of, strict=True)
+        _passages(_search(bank, question, moment, None if keys is None else keys[place], words, top_k))
+        for place, (question, moment) in enumerate(zip(questions, as_of, strict=True))
     ]
     if questions and not any(passages):
         return None
@@ -116,6 +124,21 @@ def rag(
         cache=cache,
         progress=progress,
     )
+
+
+def _search(bank: "Bank", question: str, moment: datetime | None, key: Any, words: bool, top_k: int) -> pa.Table:
+    if key is None:
+        return bank.full_text(text=question, k=top_k, as_of=moment)
+    if not words:
+        return bank.search(key=key, text=None, k=top_k, as_of=moment)
+    found = bank.search(key=key, text=question, k=FUSED, as_of=moment)
+    ranks = sum(1 / (RANK_CONSTANT + _ranks(found[name].to_numpy())) for name in ("similarity", "bm25"))
+    return found.take(pa.array(np.argsort(-np.asarray(ranks), kind="stable")[:top_k]))
+
+
+def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rank of each score, the highest 1."""
+    return np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1
 
 
 def given_text(

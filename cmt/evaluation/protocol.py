@@ -83,8 +83,9 @@ class Evaluation:
         return next((row for row in self.rows if row.row == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """The rows alone, ready for json."""
-        return {"rows": [row.to_json() for row in self.rows]}
+        """The rows, and the memory's `scores` by themselves; ready for json."""
+        rows = [row.to_json() for row in self.rows]
+        return {"scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")}, "rows": rows}
 
 
 @dataclass(frozen=True)

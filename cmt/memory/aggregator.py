@@ -10,62 +10,75 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmt.config import AggregatorParams
+from cmt.memory.adapters import adapted_layers, states_of_prose
 from cmt.memory.compressor import Code
+from cmt.memory.lm import FrozenLM
 
-SCORE_WIDTH = 128
-SCORE_SCALE = 4.0
-POSITIONS = 512  # windows of one memory that have a position of their own; later ones share the last
+GROUP = 16  # pairs of a question and a memory that run together
+GAP = 2  # positions between a question and the text
 
 
-class WindowReader(nn.Module):
-    """Scores (B, S, k) of the windows: a dot product with the question plus a small reader that starts at zero."""
+class LayerReader(nn.Module):
+    """Scores (B, S, k, 2) of the windows: the answer begins in it, the answer ends in it.
 
-    def __init__(self, dim: int, params: AggregatorParams) -> None:
+    The blocks are the LM's own layers above those of Θ, with adapters of their own: they go on where Θ stopped, now
+    over the question's states and one memory's windows together. The question stands first, as a causal LM has it;
+    windows attend to the question and to all windows of their own memory.
+    """
+
+    def __init__(self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int) -> None:
         super().__init__()
-        self.question_score = nn.Linear(dim, SCORE_WIDTH, bias=False)
-        self.window_score = nn.Linear(dim, SCORE_WIDTH, bias=False)
-        self.question_in = nn.Linear(dim, params.width)
-        self.window_in = nn.Linear(dim, params.width)
-        self.position = nn.Parameter(torch.randn(POSITIONS, params.width) * 0.02)
-        self.blocks = nn.ModuleList(ReaderBlock(params.width, params.heads) for _ in range(params.blocks))
-        self.norm = nn.LayerNorm(params.width)
-        self.out = nn.Linear(params.width, 1)
+        self.window, self.dtype = window, lm.model.dtype
+        self.blocks = adapted_layers(lm, first, params.blocks, params.lora_rank)
+        below = states_of_prose(lm, first)
+        self.sink = nn.Parameter(below.sink)
+        self.shift, self.scale = nn.Parameter(below.mean), nn.Parameter(below.spread)
+        self.norm = nn.RMSNorm(lm.hidden_size)
+        self.out = nn.Linear(lm.hidden_size, 2)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, question: Code, windows: Tensor, mask: Tensor) -> Tensor:
-        """`windows` (B, S, k, D) of S memories, `mask` (B, S, k) → scores (B, S, k), −inf on padding."""
+        """`windows` (B, S, k, D) of S memories, `mask` (B, S, k) → scores (B, S, k, 2), −inf on padding."""
         rows, memories, count, _ = windows.shape
-        dot = torch.einsum("bd,bskd->bsk", self.question_score(question.pooled), self.window_score(windows))
-        # one memory at a time: windows of different documents do not see each other
-        place = torch.arange(count, device=windows.device).clamp(max=POSITIONS - 1)
-        x = (self.window_in(windows) + self.position[place]).flatten(0, 1)  # (B·S, k, width)
-        asked = self.question_in(question.states).repeat_interleave(memories, 0)
-        asked_mask = question.mask.repeat_interleave(memories, 0).bool()
-        for block in self.blocks:
-            x = block(x, asked, asked_mask, mask.flatten(0, 1).bool())
-        read = self.out(self.norm(x)).view(rows, memories, count)
-        scores = dot * (SCORE_SCALE / SCORE_WIDTH**0.5) + read
-        real: Tensor = scores.float().masked_fill(~mask.bool(), float("-inf"))
-        return real
+        windows, mask = windows.flatten(0, 1), mask.flatten(0, 1)
+        lengths = mask.sum(1)
+        parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]  # like lengths together
+        for start in range(0, len(order), GROUP):
+            pairs = torch.tensor(order[start : start + GROUP], device=windows.device)
+            longest = min(count, -(-int(lengths[pairs[-1]]) // 8) * 8)  # few shapes
+            asked = question.states[pairs // memories], question.mask[pairs // memories]
+            part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest])
+            parts.append(F.pad(part, (0, 0, 0, count - longest), value=float("-inf")))
+        scores = windows.new_full((rows * memories, count, 2), float("-inf"), dtype=torch.float32)
+        if parts:
+            scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
+        return scores.view(rows, memories, count, 2)
 
+    def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor) -> Tensor:
+        """A question and a memory a row: (N, T, D), (N, T), (N, k, D), (N, k) → (N, k, 2)."""
+        rows, before = len(asked), 1 + asked.shape[1]
+        ahead = torch.arange(before, device=asked.device).expand(rows, -1)
+        text = torch.arange(windows.shape[1], device=asked.device) * self.window + self.window // 2
+        places = torch.cat([ahead, text + asked_mask.sum(1, keepdim=True) + 1 + GAP], 1)
+        states = torch.cat([asked, windows], 1) * self.scale + self.shift
+        states = torch.cat([self.sink.expand(rows, 1, -1), states], 1).to(self.dtype)
+        real = torch.cat([mask.new_ones(rows, 1), asked_mask, mask], 1).bool()
+        read = self.blocks(
+            inputs_embeds=states, attention_mask=self._open(real, before), position_ids=places, use_cache=False
+        ).last_hidden_state[:, before:]
+        scores: Tensor = self.out(self.norm(read.float())).float()
+        return scores.masked_fill(~mask.bool().unsqueeze(-1), float("-inf"))
 
-class ReaderBlock(nn.Module):
-    """Pre-norm: windows attend to the question, then to each other, then a feed-forward."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.ask, self.look = Attention(width, heads), Attention(width, heads)
-        self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-
-    def forward(self, x: Tensor, asked: Tensor, asked_mask: Tensor, mask: Tensor) -> Tensor:
-        """`x` (N, k, width), `asked` (N, T, width) → (N, k, width)."""
-        x = x + self.ask(self.norms[0](x), asked, asked_mask)
-        normed = self.norms[1](x)
-        x = x + self.look(normed, normed, mask)
-        fed: Tensor = x + self.feed(self.norms[2](x))
-        return fed
+    def _open(self, real: Tensor, before: int) -> Tensor:
+        """(N, 1, T, T) to add to attention scores: the question is read as the LM reads, windows see everything."""
+        size = real.shape[1]
+        open_ = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+        open_[before:] = True
+        shut = ~(open_ & real[:, None, :]).unsqueeze(1)
+        return torch.zeros(shut.shape, dtype=self.dtype, device=real.device).masked_fill(
+            shut & ~torch.eye(size, dtype=torch.bool, device=real.device), torch.finfo(self.dtype).min
+        )
 
 
 class Attention(nn.Module):

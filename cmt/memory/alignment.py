@@ -38,7 +38,7 @@ class TextAlignment(nn.Module):
         self.question = nn.Linear(lm.hidden_size, lm.hidden_size, bias=False)
         nn.init.eye_(self.question.weight)
         self.to_prefix = KeyValueMap(lm)
-        self.highlight = nn.Parameter(torch.zeros(lm.hidden_size))
+        self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))
 
     def prefix(self, question: Code) -> Prefix:
         """The key/value prefix of `slots` positions for each question."""
@@ -46,8 +46,11 @@ class TextAlignment(nn.Module):
         return prefix
 
     def soft_tokens(self, embeds: Tensor, probability: Tensor) -> Tensor:
-        """`embeds` (B, T, D) of the text, `probability` (B, T) of each token's window, 0 outside → (B, T, D)."""
-        return embeds.float() + probability.unsqueeze(-1) * self.highlight
+        """`embeds` (B, T, D) of the text → (B, T, D), lit where the answer begins and where it ends.
+
+        `probability` (B, T, 2) is that of each token's window, 0 outside.
+        """
+        return embeds.float() + probability @ self.highlight
 
 
 class PrefixAlignment(nn.Module):

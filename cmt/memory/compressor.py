@@ -1,7 +1,7 @@
 """Θ: text → memory vectors M (k, D) and a search key (method §2, first row; the same Θ reads the question).
 
-Θ is the LM's own first layers with LoRA adapters, then a norm and one linear map. The adapters live on a second set
-of modules around the same weight tensors, so the LM that answers never sees them.
+Θ is the LM's own first layers with LoRA adapters; their output is shifted and scaled to mean 0 and spread 1, for an
+LM's states lie far off zero in a few dimensions that would drown the others in a cosine or in eight bits.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmt.config import CompressorParams
-from cmt.memory.lm import FrozenLM, first_layers
-
-LORA_SCALE = 2  # alpha / rank
+from cmt.memory.adapters import adapted_layers, output_of_prose
+from cmt.memory.lm import FrozenLM
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Code:
     """What Θ makes of a batch of texts."""
 
     states: Tensor
-    """(B, T, D) one state a token, after norm and map; the question's side of ψ."""
+    """(B, T, D) one state a token; the question's side of ψ."""
     mask: Tensor
     """(B, T) 1 on tokens of the text."""
     vectors: Tensor
@@ -41,9 +40,10 @@ class Compressor(nn.Module):
         super().__init__()
         self.params = params
         width = lm.hidden_size
-        self.encoder = _with_lora(first_layers(lm, min(params.layers, lm.layers)), params.lora_rank)
-        self.norm = nn.RMSNorm(width)
-        self.to_memory = _identity(width)
+        layers = min(params.layers, lm.layers)
+        self.encoder = adapted_layers(lm, 0, layers, params.lora_rank)
+        start = output_of_prose(lm, layers)
+        self.shift, self.scale = nn.Parameter(start.mean), nn.Parameter(1 / start.spread)
         self.to_key = _identity(width)
         if params.kind == "tokens":
             mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
@@ -72,7 +72,7 @@ class Compressor(nn.Module):
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """(B, T, D). Causal attention and padding on the right: no state depends on the padding."""
         out = self.encoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
-        states: Tensor = self.to_memory(self.norm(out.float()))
+        states: Tensor = (out.float() - self.shift) * self.scale
         return states
 
     def _code(self, states: Tensor, mask: Tensor, vectors: Tensor, vector_mask: Tensor) -> Code:
@@ -100,21 +100,3 @@ def _identity(width: int) -> nn.Linear:
     linear = nn.Linear(width, width, bias=False)
     nn.init.eye_(linear.weight)
     return linear
-
-
-def _with_lora(decoder: nn.Module, rank: int) -> nn.Module:
-    """LoRA on every linear of the layers: A ~ N(0, 1/in), B = 0, so that Θ starts as the LM itself."""
-    from peft import LoraConfig, inject_adapter_in_model
-    from transformers.pytorch_utils import Conv1D
-
-    names = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear | Conv1D)]
-    fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
-    config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
-    decoder = inject_adapter_in_model(config, decoder)
-    for name, parameter in decoder.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-        if "lora_A" in name:
-            parameter.data = torch.randn(parameter.shape) * parameter.shape[1] ** -0.5
-        elif "lora_B" in name:
-            parameter.data = parameter.data.float()
-    return decoder

@@ -100,6 +100,11 @@ class FrozenLM:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """First and last character (excluded) of each token of `text`."""
+        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(first, last) for first, last in coded["offset_mapping"]]
+
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings (…, D) of token ids (…)."""
         embedded: Tensor = self.model.get_input_embeddings()(ids)
@@ -243,13 +248,13 @@ def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str
     return ids.to(device), mask.to(device)
 
 
-def first_layers(lm: FrozenLM, count: int) -> nn.Module:
-    """A decoder of the LM's first `count` layers and its final norm: new modules around the same weight tensors."""
+def some_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
+    """A decoder of the LM's layers `first` … `first + count` and its final norm: new modules, the same weights."""
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
     decoder = copy.deepcopy(lm.backbone, shared)
     for name, module in decoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == lm.layers:
-            decoder.set_submodule(name, module[:count])
+            decoder.set_submodule(name, module[first : first + count])
             return decoder
     raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: it cannot be cut for Θ")
 

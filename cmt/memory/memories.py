@@ -142,7 +142,7 @@ def _row(
 
 
 def _pieces(text: str, lm: FrozenLM, longest: int) -> list[str]:
-    offsets = lm.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = lm.offsets(text)
     pieces, start, begin = [], 0, 0
     while start < len(offsets):
         end = min(start + longest, len(offsets))

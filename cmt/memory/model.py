@@ -5,24 +5,27 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params, SelectionParams
 from cmt.errors import ModelError
-from cmt.memory.aggregator import CrossAttention, WindowReader
+from cmt.memory.aggregator import CrossAttention, LayerReader
 from cmt.memory.alignment import PrefixAlignment, TextAlignment
 from cmt.memory.compressor import Code, Compressor
 from cmt.memory.content import ContentChannel
 from cmt.memory.lm import FrozenLM, Prompt, pad
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
+LONGEST_SPAN = 6  # windows of a quote
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,24 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Run:
+    """A stretch of windows of one memory that the LM gets to read."""
+
+    memory: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Reading:
     """What ψ and π make of a batch of questions and their memories."""
 
     prompt: Prompt
-    weights: list[list[float]] = field(default_factory=list)
-    """Probability of the best window of each memory of each question; empty for the published ψ."""
+    begins: Tensor | None = None
+    """(B, S, k) probability that the answer begins in a window; they sum to less than 1 by that of none of them.
+    None for the published ψ, which has no windows."""
+    runs: Sequence[Sequence[Run]] = ()
+    """What the LM reads for each question."""
 
 
 class MemoryModel(nn.Module):
@@ -83,15 +98,20 @@ class MemoryModel(nn.Module):
     def __init__(self, lm: FrozenLM, design: Design, digest: str = "untrained") -> None:
         super().__init__()
         self.lm, self.design, self.digest = lm, design, digest
-        width = lm.hidden_size
         self.compressor = Compressor(lm, design.compressor)
-        published = design.aggregator.kind == "attention"
-        self.aggregator = (CrossAttention if published else WindowReader)(width, design.aggregator)
+        self.aggregator: CrossAttention | LayerReader | None = None
+        if design.aggregator.kind == "attention":
+            self.aggregator = CrossAttention(lm.hidden_size, design.aggregator)
+        elif design.aggregator.kind == "windows":
+            first, window = min(design.compressor.layers, lm.layers - 1), design.compressor.window
+            self.aggregator = LayerReader(lm, design.aggregator, first=first, window=window)
+        published = design.alignment.kind == "prefix"
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, design.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (method §7)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
         self._text_mark, self._line_break = lm.encode("Text:"), lm.encode("\n")
         self._question_mark, self._answer_mark = lm.encode("Question:"), lm.encode("\nAnswer:")
+        self._quote_mark = lm.encode("\nQuote:")
         self._content: ContentChannel | None = None
         self.to(lm.device)
 
@@ -143,21 +163,34 @@ class MemoryModel(nn.Module):
     ) -> Reading:
         """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
         vectors, mask = self._gather(memories)
+        texts = [[m.tokens for m in row] for row in memories]
         tails = [self.question_text(ids) for ids in asked]
         if isinstance(self.alignment, PrefixAlignment):
             return Reading(self.prefix_prompt(question, vectors, mask, tails, left=True))
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
-        scores = self.aggregator(question, vectors, mask) + prior.to(vectors.device)[..., None]
-        probability = _softmax(scores)
-        runs = [choose_windows(row, how.windows, how.neighbours) for row in scores.cpu()]
-        texts = [[m.tokens for m in row] for row in memories]
-        prompt = self.text_prompt(question, runs, texts, probability, tails, left=True)
-        return Reading(prompt, probability.amax(2).tolist())
+        if self.aggregator is None:
+            runs = [self._whole_runs(row) for row in memories]
+            return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
+        scores = self.aggregator(question, vectors, mask) + prior.to(vectors.device)[..., None, None]
+        probability = window_log_probability(scores)
+        runs = [choose_windows(row, how.windows, how.neighbours) for row in probability.logsumexp(-1).cpu()]
+        quotes = [
+            self.tokens_of(best_span(row), text) if text else [] for row, text in zip(probability, texts, strict=True)
+        ]
+        tails = [self.question_text(ids, quote) for ids, quote in zip(asked, quotes, strict=True)]
+        prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
+        return Reading(prompt, probability[..., 0].exp(), runs)
+
+    def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
+        """The likeliest memory first."""
+        runs = whole_runs([len(memory.tokens) for memory in memories], self.window)
+        return sorted(runs, key=lambda run: -memories[run.memory].prior)
 
     def prefix_prompt(
         self, question: Code, vectors: Tensor, mask: Tensor, tails: Sequence[Sequence[int]], *, left: bool
     ) -> Prompt:
         """`[π(M*)][BOS] <tail>` for each question, M* over memories `vectors` (B, S, k, D) with `mask` (B, S, k)."""
+        assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
         prefix = self.alignment(self.aggregator(question, vectors, mask))
         ids, text_mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)
         # M* has a vector for each of C, and a short question of a batch has padding among them
@@ -166,38 +199,45 @@ class MemoryModel(nn.Module):
     def text_prompt(
         self,
         question: Code,
-        runs: Sequence[Sequence[tuple[int, int, int]]],
+        runs: Sequence[Sequence[Run]],
         texts: Sequence[Sequence[Sequence[int]]],
-        probability: Tensor,
+        probability: Tensor | None,
         tails: Sequence[Sequence[int]],
         *,
         left: bool,
     ) -> Prompt:
-        """`[prefix][BOS]Text: <runs> <tail>` for each question, the windows lit by `probability` (B, S, k).
+        """`[prefix][BOS]Text: <runs> <tail>` for each question, the windows lit by `probability` (B, S, k, 2), if any.
 
-        A run (memory, first, last) is a stretch of windows of one memory; `texts` are the memories' tokens.
+        `texts` are the memories' tokens.
         """
         assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
-        rows, lights = [], []
-        count = probability.shape[2]
+        rows, windows = [], []
+        count = 0 if probability is None else probability.shape[2]
         for row_runs, row_texts, tail in zip(runs, texts, tails, strict=True):
-            row, light = [self.lm.bos, *self._text_mark], [0] * (1 + len(self._text_mark))
-            for memory, first, last in row_runs:
-                tokens = row_texts[memory][first * self.window : (last + 1) * self.window]
+            row, where = [self.lm.bos, *self._text_mark], [0] * (1 + len(self._text_mark))
+            for run in row_runs:
+                tokens = self.tokens_of(run, row_texts)
                 row += [*tokens, *self._line_break]
-                light += [1 + memory * count + first + i // self.window for i in range(len(tokens))]
-                light += [0] * len(self._line_break)
+                where += [1 + run.memory * count + run.first + i // self.window for i in range(len(tokens))]
+                where += [0] * len(self._line_break)
             rows.append(row + list(tail))
-            lights.append(light + [0] * len(tail))
+            windows.append(where + [0] * len(tail))
         ids, mask = pad(rows, left=left, device=self.lm.device)
-        places, _ = pad(lights, left=left, device=self.lm.device)
-        flat = torch.nn.functional.pad(probability.flatten(1), (1, 0))  # place 0: outside every window
-        embeds = self.alignment.soft_tokens(self.lm.embed(ids), flat.gather(1, places))
+        embeds = self.lm.embed(ids)
+        if probability is not None:
+            places, _ = pad(windows, left=left, device=self.lm.device)
+            flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # place 0: outside every window
+            embeds = self.alignment.soft_tokens(embeds, flat.gather(1, places[..., None].expand(-1, -1, 2)))
         return Prompt(embeds, mask, self.alignment.prefix(question))
 
-    def question_text(self, ids: Sequence[int]) -> list[int]:
-        """Tokens of `Question: … Answer:` around a question's token ids."""
-        return [*self._question_mark, *ids, *self._answer_mark]
+    def question_text(self, ids: Sequence[int], quote: Sequence[int] = ()) -> list[int]:
+        """Tokens of `Question: … Answer:` around a question's token ids, with what answers it quoted in between."""
+        quoted = [*self._quote_mark, *quote] if quote else []
+        return [*self._question_mark, *ids, *quoted, *self._answer_mark]
+
+    def tokens_of(self, run: Run, texts: Sequence[Sequence[int]]) -> list[int]:
+        """The tokens of a run; `texts` are those of the memories."""
+        return list(texts[run.memory][run.first * self.window : (run.last + 1) * self.window])
 
     def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor]:
         """Memories of several sizes as (B, S, k, D) and mask (B, S, k)."""
@@ -265,8 +305,33 @@ class MemoryModel(nn.Module):
                 tensor.copy_(weights[name])
 
 
-def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[tuple[int, int, int]]:
-    """The `best` windows of scores (S, k) and `neighbours` on either side, as runs (memory, first, last).
+def window_log_probability(scores: Tensor) -> Tensor:
+    """Log-softmax of (B, S, k, 2) over all windows of all memories of a question and, with score 0, none of them."""
+    return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
+
+
+def whole_runs(lengths: Sequence[int], window: int) -> list[Run]:
+    """All windows of memories of so many tokens."""
+    return [Run(memory, 0, max(0, -(-length // window) - 1)) for memory, length in enumerate(lengths)]
+
+
+def best_span(probability: Tensor) -> Run:
+    """The stretch of at most LONGEST_SPAN windows of one memory in which the answer is likeliest to begin and to end.
+
+    `probability` (S, k, 2) in logarithms.
+    """
+    begins, ends = probability.unbind(-1)
+    count = begins.shape[1]
+    spans = [
+        F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
+        for more in range(min(LONGEST_SPAN, count))
+    ]
+    more, memory, first = np.unravel_index(int(torch.stack(spans).argmax()), (len(spans), *begins.shape))
+    return Run(int(memory), int(first), int(first + more))
+
+
+def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[Run]:
+    """The `best` windows of scores (S, k) and `neighbours` on either side.
 
     Runs of the memory with the best window come first, inside a memory they are in the order of its text.
     """
@@ -281,7 +346,7 @@ def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[tuple[int
         wanted = {
             w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1) if 0 <= w < length
         }
-        runs += [(memory, first, last) for first, last in _stretches(sorted(wanted))]
+        runs += [Run(memory, first, last) for first, last in _stretches(sorted(wanted))]
     return runs
 
 
@@ -313,17 +378,10 @@ def _stretches(places: Sequence[int]) -> Iterable[tuple[int, int]]:
         yield places[start], places[stop - 1]
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """Over all windows of all memories of a question; a question without any gets zeros."""
-    flat = scores.flatten(1)
-    empty = torch.isneginf(flat).all(1, keepdim=True)
-    return flat.masked_fill(empty, 0.0).softmax(1).masked_fill(empty, 0.0).view_as(scores)
-
-
 def _stack(parts: list[Tensor]) -> Tensor:
     """Concatenate along rows, the second dimension padded with zeros to the longest."""
     if parts[0].dim() == 1 or len({part.shape[1] for part in parts}) == 1:
         return torch.cat(parts)
     longest = max(part.shape[1] for part in parts)
-    flat = [torch.nn.functional.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
+    flat = [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
     return torch.cat(flat)

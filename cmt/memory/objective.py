@@ -29,5 +29,8 @@ def self_matching(questions: Tensor, keys: Tensor, gold: Tensor, temperature: Te
 
 
 def window_loss(scores: Tensor, gold: Tensor) -> Tensor:
-    """Cross-entropy of the window in which the answer begins: `scores` (Q, N) flat over memories, `gold` (Q,)."""
-    return F.cross_entropy(scores, gold)
+    """Cross-entropy of the windows in which the answer begins and ends: `scores` (Q, S, k, 2), `gold` (Q, 2) flat.
+
+    A last class of score 0 stands for "in none of them"; its index is S·k.
+    """
+    return F.cross_entropy(F.pad(scores.flatten(1, 2), (0, 0, 0, 1)), gold)

@@ -133,7 +133,8 @@ def test_a_bank_without_texts_has_no_rag_row(script, bank: Bank, textless_bank: 
 def test_json_has_stable_keys_and_plain_numbers(script, bank: Bank) -> None:
     found = json.loads(json.dumps(run(script, bank).to_json()))
     keys = ["row", "em", "em_prefix", "f1", "ci", "recall", "n", "seconds"]
-    assert list(found) == ["rows"]
+    assert list(found) == ["scores", "rows"]
+    assert found["scores"] == {"em": 50.0, "em_prefix": 50.0, "f1": 50.0, "recall": 0.75}
     assert [list(row) for row in found["rows"]] == [keys] * 3
     assert found["rows"][0] | {"ci": None, "seconds": None} == {
         "row": "cmt", "em": 50.0, "em_prefix": 50.0, "f1": 50.0, "ci": None, "recall": 0.75, "n": 4, "seconds": None

@@ -5,14 +5,19 @@ import torch
 from torch import Tensor
 
 from cmt.config import AggregatorParams
-from cmt.memory.aggregator import SCORE_SCALE, SCORE_WIDTH, CrossAttention, WindowReader
+from cmt.memory.aggregator import GAP, CrossAttention, LayerReader
 from cmt.memory.compressor import Code
-from cmt.memory.model import choose_windows
+from cmt.memory.model import Run, choose_windows, window_log_probability
+from tests.lms import KINDS, build
 
-WIDTH = 16
-READER = AggregatorParams(kind="windows", blocks=2, heads=2, width=8)
+WIDTH, WINDOW = 32, 4
+READER = AggregatorParams(kind="windows", blocks=2, lora_rank=2)
 PUBLISHED = AggregatorParams(kind="attention", blocks=2, heads=2)
 ORDER = [2, 0, 1]
+
+
+def worth(scores: Tensor) -> Tensor:
+    return window_log_probability(scores).logsumexp(-1)
 
 
 def question(rows: int = 2, length: int = 5, *, padded: int = 0) -> Code:
@@ -37,13 +42,18 @@ def memories(*, padded: int = 0) -> tuple[Tensor, Tensor]:
     return vectors, mask
 
 
-@pytest.fixture
-def reader() -> WindowReader:
-    """A reader that is past its start, where it says nothing."""
+def layer_reader(kind: str, *, trained: bool = True) -> LayerReader:
+    """Over the upper two of three layers; a `trained` one is past its start, where it says nothing."""
     torch.manual_seed(0)
-    made = WindowReader(WIDTH, READER)
-    torch.nn.init.normal_(made.out.weight)
-    return made.eval()
+    made = LayerReader(build(kind), READER, first=1, window=WINDOW).eval()
+    if trained:
+        torch.nn.init.normal_(made.out.weight)
+    return made.requires_grad_(False)
+
+
+@pytest.fixture(params=KINDS)
+def reader(request: pytest.FixtureRequest) -> LayerReader:
+    return layer_reader(request.param)
 
 
 @pytest.fixture
@@ -52,20 +62,21 @@ def published() -> CrossAttention:
     return CrossAttention(WIDTH, PUBLISHED).eval()
 
 
-def test_the_order_of_memories_moves_their_scores_and_nothing_else(reader: WindowReader) -> None:
+def test_the_order_of_memories_moves_their_scores_and_nothing_else(reader: LayerReader) -> None:
     vectors, mask = memories()
     scores = reader(question(), vectors, mask)
     torch.testing.assert_close(reader(question(), vectors[:, ORDER], mask[:, ORDER]), scores[:, ORDER])
 
 
-def test_the_order_of_memories_does_not_change_what_is_chosen(reader: WindowReader) -> None:
+def test_the_order_of_memories_does_not_change_what_is_chosen(reader: LayerReader) -> None:
     vectors, mask = memories()
-    scores, turned = (reader(question(), vectors[:, order], mask[:, order])[0] for order in ([0, 1, 2], ORDER))
+    orders = [0, 1, 2], ORDER
+    scores, turned = (worth(reader(question(), vectors[:, order], mask[:, order]))[0] for order in orders)
     chosen = choose_windows(scores, 3, 1)
-    assert [(ORDER[memory], first, last) for memory, first, last in choose_windows(turned, 3, 1)] == chosen
+    assert [Run(ORDER[run.memory], run.first, run.last) for run in choose_windows(turned, 3, 1)] == chosen
 
 
-def test_windows_of_one_document_do_not_see_another(reader: WindowReader) -> None:
+def test_windows_of_one_document_do_not_see_another(reader: LayerReader) -> None:
     vectors, mask = memories()
     scores = reader(question(), vectors, mask)
     changed = vectors.clone()
@@ -75,7 +86,7 @@ def test_windows_of_one_document_do_not_see_another(reader: WindowReader) -> Non
     assert not torch.allclose(again[:, 1, :4], scores[:, 1, :4])
 
 
-def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: WindowReader) -> None:
+def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: LayerReader) -> None:
     vectors, mask = memories()
     scores = reader(question(), vectors, mask)
     changed = vectors.clone()
@@ -85,20 +96,21 @@ def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: Win
     assert not torch.allclose(turned, scores[:, 0])
 
 
-def test_padding_changes_no_score(reader: WindowReader) -> None:
+def test_padding_changes_no_score(reader: LayerReader) -> None:
     scores = reader(question(), *memories())
     padded = reader(question(padded=3), *memories(padded=2))
     torch.testing.assert_close(padded[:, :, :6], scores)
 
 
-def test_padding_windows_are_never_chosen(reader: WindowReader) -> None:
-    scores = reader(question(), *memories(padded=2))[0]
+def test_padding_windows_are_never_chosen(reader: LayerReader) -> None:
+    scores = worth(reader(question(), *memories(padded=2)))[0]
     assert torch.isneginf(scores).sum() == 3 * 8 - (6 + 4 + 1)
-    assert sorted(choose_windows(scores, 50, 0)) == [(0, 0, 5), (1, 0, 3), (2, 0, 0)]
-    assert sorted(choose_windows(scores, 50, 7)) == [(0, 0, 5), (1, 0, 3), (2, 0, 0)]
+    for neighbours in (0, 7):
+        runs = choose_windows(scores, 50, neighbours)
+        assert {(run.memory, run.first, run.last) for run in runs} == {(0, 0, 5), (1, 0, 3), (2, 0, 0)}
 
 
-def test_a_memory_that_is_all_padding_scores_nothing_and_harms_nobody(reader: WindowReader) -> None:
+def test_a_memory_that_is_all_padding_scores_nothing_and_harms_nobody(reader: LayerReader) -> None:
     vectors, mask = memories()
     mask[:, 2] = 0
     scores = reader(question(), vectors, mask)
@@ -106,18 +118,42 @@ def test_a_memory_that_is_all_padding_scores_nothing_and_harms_nobody(reader: Wi
     assert torch.isfinite(scores[:, 0]).all()
 
 
-def test_the_reader_starts_silent(reader: WindowReader) -> None:
-    torch.nn.init.zeros_(reader.out.weight)
+def test_the_reader_starts_silent() -> None:
     vectors, mask = memories()
-    asked = reader.question_score(question().pooled)
-    dot = torch.stack([reader.window_score(vectors[row]) @ asked[row] for row in range(2)])
-    expected = dot * SCORE_SCALE / SCORE_WIDTH**0.5
-    torch.testing.assert_close(reader(question(), vectors, mask)[mask.bool()], expected[mask.bool()])
+    scores = layer_reader("llama", trained=False)(question(), vectors, mask)
+    assert not scores[mask.bool()].any()
 
 
-def test_windows_beyond_the_last_position_are_scored(reader: WindowReader) -> None:
-    scores = reader(question(1), torch.randn(1, 1, 600, WIDTH), torch.ones(1, 1, 600, dtype=torch.long))
-    assert torch.isfinite(scores).all()
+def test_the_layers_go_on_where_theta_stopped() -> None:
+    """A window of one token, at its own place behind the question: the LM's own states, but for what the gap moves."""
+    lm, tokens = build("llama"), [5, 6, 7, 8, 9]
+    made = LayerReader(lm, READER, first=1, window=1).requires_grad_(False)
+    ids = torch.tensor([[lm.bos, *tokens]])
+    with torch.no_grad():
+        below = lm.model(ids, output_hidden_states=True).hidden_states[1][0, 1:]
+    code = (below - made.shift) / made.scale
+    mask = torch.ones(1, len(tokens), dtype=torch.long)
+    asked = Code(code[None], mask, code[None], mask, code[None].mean(1), code[None].mean(1))
+    seen: dict[str, Tensor] = {}
+    made.blocks.register_forward_hook(lambda _, args, kwargs, out: seen.update(kwargs), with_kwargs=True)
+    made(asked, code[None, None], mask[None])
+    torch.testing.assert_close(seen["inputs_embeds"][0, 1 : 1 + len(tokens)], below)
+    places = [*range(1 + len(tokens)), *(1 + len(tokens) + GAP + window for window in range(len(tokens)))]
+    assert seen["position_ids"][0, : len(places)].tolist() == places
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_all_that_is_trained_in_the_reader(kind: str) -> None:
+    made = layer_reader(kind)
+    lora = [p for name, p in made.named_parameters() if "lora_" in name]
+    for parameter in [*lora, made.sink, made.shift, made.scale, made.out.weight]:
+        parameter.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in lora:
+            parameter.add_(0.1)
+    scores = made(question(), *memories())
+    scores[torch.isfinite(scores)].square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in made.parameters() if p.requires_grad)
 
 
 def test_the_published_aggregate_does_not_depend_on_the_order_of_memories(published: CrossAttention) -> None:

@@ -51,12 +51,12 @@ def test_questions_have_prefixes_of_their_own(tiny_lm: TinyLm) -> None:
 
 def test_soft_tokens_are_embeddings_lit_by_their_probability(tiny_lm: TinyLm) -> None:
     alignment = TextAlignment(tiny_lm("llama"), 3)
-    embeds, probability = torch.randn(1, 3, 32), torch.tensor([[0.0, 0.25, 1.0]])
+    embeds, probability = torch.randn(1, 3, 32), torch.tensor([[[0.0, 0.0], [0.25, 0.0], [0.5, 1.0]]])
     torch.testing.assert_close(alignment.soft_tokens(embeds, probability), embeds)  # no highlight at first
     with torch.no_grad():
-        alignment.highlight.fill_(2.0)
+        alignment.highlight[0], alignment.highlight[1] = 2.0, 10.0
     lit = alignment.soft_tokens(embeds, probability) - embeds
-    torch.testing.assert_close(lit, torch.tensor([0.0, 0.5, 2.0]).view(1, 3, 1).expand(1, 3, 32))
+    torch.testing.assert_close(lit, torch.tensor([0.0, 0.5, 11.0]).view(1, 3, 1).expand(1, 3, 32))
 
 
 @pytest.mark.parametrize("kind", KINDS)

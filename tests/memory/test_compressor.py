@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from cmt.config import CompressorParams
 from cmt.errors import ModelError
+from cmt.memory.adapters import PROSE
 from cmt.memory.compressor import Code, Compressor, window_means
-from cmt.memory.lm import FrozenLM, first_layers, pad
+from cmt.memory.lm import FrozenLM, pad, some_layers
 from tests.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]
@@ -50,9 +51,10 @@ def test_it_starts_as_the_lm_itself(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
     made = code(compressor(lm, WINDOWS), lm, TEXTS[:1])
     ids = torch.tensor([[lm.bos, *lm.encode(TEXTS[0])]])
+    theta = compressor(lm, WINDOWS)
     with torch.no_grad():
-        after_two_layers = lm.model(ids, output_hidden_states=True).hidden_states[2]
-        states = nn.RMSNorm(32)(final_norm(lm)(after_two_layers))[:, 1:]  # BOS is no content
+        after_two_layers = final_norm(lm)(lm.model(ids, output_hidden_states=True).hidden_states[2])
+        states = ((after_two_layers - theta.shift) * theta.scale)[:, 1:]  # BOS is no content
     length = ids.shape[1] - 1
     torch.testing.assert_close(made.states[:, :length], states)
     torch.testing.assert_close(made.pooled, states.mean(1))
@@ -72,7 +74,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_of_the_lm(kind: str, pa
     trained = {name: parameter for name, parameter in theta.named_parameters() if parameter.requires_grad}
     without = [name for name, parameter in trained.items() if parameter.grad is None or not parameter.grad.any()]
     assert not without
-    assert {"norm.weight", "to_memory.weight", "to_key.weight"} < trained.keys()
+    assert {"shift", "scale", "to_key.weight"} < trained.keys()
     assert all(parameter.grad is None for parameter in lm.model.parameters())
     torch.optim.SGD(trained.values(), lr=1.0).step()
     assert lm.weights_digest() == before
@@ -126,10 +128,21 @@ def test_memory_tokens_stand_right_behind_each_text(tiny_lm: TinyLm) -> None:
         ids = lm.encode(text)
         read = torch.cat([lm.embed(torch.tensor([lm.bos, *ids])), theta.memory_tokens])[None]
         with torch.no_grad():
-            states = theta.to_memory(theta.norm(theta.encoder(inputs_embeds=read).last_hidden_state))
+            states = (theta.encoder(inputs_embeds=read).last_hidden_state - theta.shift) * theta.scale
         torch.testing.assert_close(made.vectors[row], states[0, -3:], rtol=1e-4, atol=1e-5)
         assert made.mask[row].sum() == len(ids)
         assert made.mask[row, : len(ids)].all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_first_no_dimension_outweighs_the_others(kind: str) -> None:
+    lm = build(kind)
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[:, 7] += 50.0  # far off zero, as in real LMs
+    theta = compressor(lm, WINDOWS)
+    states = code(theta, lm, [PROSE]).states[0, : len(lm.encode(PROSE))]
+    torch.testing.assert_close(states.mean(0), torch.zeros(32), rtol=0, atol=1e-3)
+    torch.testing.assert_close(states.std(0), torch.ones(32), rtol=1e-3, atol=0)
 
 
 def test_other_texts_have_other_memories(tiny_lm: TinyLm) -> None:
@@ -159,4 +172,4 @@ def test_an_lm_without_a_list_of_layers_is_refused() -> None:
     lm = build("llama")
     lm.layers = 5
     with pytest.raises(ModelError, match="LlamaModel has no list of 5 layers"):
-        first_layers(lm, 2)
+        some_layers(lm, 0, 2)

@@ -25,7 +25,7 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
         {"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3, "chunk_tokens": 32}
     )
     published = kind == "tokens"
-    psi = AggregatorParams(kind="attention" if published else "windows", heads=2, width=16)
+    psi = AggregatorParams(kind="attention" if published else "windows", blocks=2, lora_rank=2, heads=2)
     pi = AlignmentParams(kind="prefix" if published else "text", slots=2)
     return MemoryModel(lm, Design(theta, psi, pi, ObjectiveParams()), digest="c" * 64).eval()
 

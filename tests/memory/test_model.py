@@ -12,7 +12,17 @@ from torch import Tensor
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
 from cmt.errors import ModelError
 from cmt.memory.lm import FrozenLM, Prompt
-from cmt.memory.model import CONFIG, WEIGHTS, Design, MemoryModel, Selected, choose_windows, folder_digest
+from cmt.memory.model import (
+    CONFIG,
+    WEIGHTS,
+    Design,
+    MemoryModel,
+    Run,
+    Selected,
+    best_span,
+    choose_windows,
+    folder_digest,
+)
 from tests.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]
@@ -21,10 +31,12 @@ QUESTIONS = ["Who built it?", "What does the ferry to Saltby cost, and who says 
 HOW = SelectionParams(windows=2, neighbours=1)
 
 
-def design(*, published: bool = False, kind: str = "windows", layers: int = 2) -> Design:
+def design(*, published: bool = False, kind: str = "windows", layers: int = 2, psi: str = "windows") -> Design:
     return Design(
         CompressorParams.model_validate({"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3}),
-        AggregatorParams(kind="attention" if published else "windows", heads=2, width=16),
+        AggregatorParams.model_validate(
+            {"kind": "attention" if published else psi, "blocks": 2, "lora_rank": 2, "heads": 2}
+        ),
         AlignmentParams(kind="prefix" if published else "text", slots=3),
         ObjectiveParams(),
     )
@@ -32,6 +44,7 @@ def design(*, published: bool = False, kind: str = "windows", layers: int = 2) -
 
 DESIGNS = {
     "windows": design(),
+    "whole": design(psi="none"),
     "published windows": design(published=True),
     "published tokens": design(published=True, kind="tokens"),
 }
@@ -206,20 +219,21 @@ def test_a_question_without_memories_can_be_read(tiny_lm: TinyLm, made: Design) 
     assert read(theta, QUESTIONS[:1], [[]])[0] == read(theta, QUESTIONS, memories)[0]
 
 
-def test_weights_are_the_best_window_of_each_memory(tiny_lm: TinyLm) -> None:
+def test_windows_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
     asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
     memories = [selected(theta, TEXTS), selected(theta, TEXTS[:1])]
     with torch.no_grad():
         code = theta.encode(asked)
-        weights = theta.read(code, asked, memories, HOW).weights
+        begins = theta.read(code, asked, memories, HOW).begins
         unlikely = [selected(theta, TEXTS, priors=(0.0, -99.0, -99.0)), memories[1]]
-        again = theta.read(code, asked, unlikely, HOW).weights
-    assert all(0 < weight < 1 for weight in weights[0])
-    assert sum(weights[0]) <= 1
-    assert weights[1][1:] == [0.0, 0.0]
-    assert again[0][0] > weights[0][0]  # what the selection believes counts
-    assert again[0][1] < 1e-6
+        again = theta.read(code, asked, unlikely, HOW).begins
+    assert begins is not None
+    assert again is not None
+    assert all(0 < total < 1 for total in begins.sum((1, 2)).tolist())
+    assert not begins[1, 1:].any()
+    assert again[0, 0].sum() > begins[0, 0].sum()  # what the selection believes counts
+    assert again[0, 1].sum() < 1e-6
 
 
 @pytest.mark.parametrize("left", [True, False])
@@ -227,8 +241,9 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     lm = tiny_lm("llama")
     theta = model(lm, design())
     texts = [[list(range(20, 30)), list(range(40, 46))], [list(range(60, 63))]]
-    probability = torch.arange(1.0, 13.0).view(2, 2, 3) / 100  # (B, S, k)
-    runs = [[(1, 0, 1), (0, 1, 2)], [(0, 0, 0)]]
+    begins = torch.arange(1.0, 13.0).view(2, 2, 3) / 100  # (B, S, k)
+    probability = torch.stack([begins, 2 * begins], -1)
+    runs = [[Run(1, 0, 1), Run(0, 1, 2)], [Run(0, 0, 0)]]
     tails = [theta.question_text([5, 6]), theta.question_text([7])]
     mark, line = lm.encode("Text:"), lm.encode("\n")
     ids = [
@@ -241,7 +256,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
         [*dark, *[0.07] * 3, *[0.0] * (1 + len(tails[1]))],
     ]
     with torch.no_grad():
-        theta.get_parameter("alignment.highlight").fill_(1.0)
+        theta.get_parameter("alignment.highlight").copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 32))
         question = theta.encode([[5, 6], [7]])
         prompt = theta.text_prompt(question, runs, texts, probability, tails, left=left)
     assert prompt.prefix is not None
@@ -258,6 +273,25 @@ def test_the_question_stands_in_its_frame(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
     text = theta.lm.tokenizer.decode(theta.question_text(theta.lm.encode(" Who built it?")))
     assert text == "Question: Who built it?\nAnswer:"
+
+
+def test_what_answers_is_quoted_between_question_and_answer(tiny_lm: TinyLm) -> None:
+    theta = model(tiny_lm("llama"), design())
+    encode = theta.lm.encode
+    text = theta.lm.tokenizer.decode(theta.question_text(encode(" Who built it?"), encode(" by the mayor of")))
+    assert text == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
+
+
+def test_the_quote_is_the_likeliest_stretch_of_one_memory() -> None:
+    probability = torch.full((2, 9, 2), -9.0)
+    probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # begins in one memory, ends in the other
+    probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # ends before it begins
+    assert best_span(probability) == Run(1, 1, 2)
+    probability[0, 8, 1] = 0.0
+    assert best_span(probability) == Run(0, 4, 8)
+    probability[0, 4, 0], probability[0, 1, 0] = -9.0, 0.0  # more than LONGEST_SPAN windows before
+    assert best_span(probability) == Run(1, 1, 2)
+    assert best_span(torch.zeros(1, 1, 2)) == Run(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +311,7 @@ def test_the_best_windows_are_chosen_with_their_neighbours(
     scores: list[list[float | None]], best: int, neighbours: int, runs: list[tuple[int, int, int]]
 ) -> None:
     table: Tensor = torch.tensor([[float("-inf") if s is None else float(s) for s in row] for row in scores])
-    assert choose_windows(table, best, neighbours) == runs
+    assert choose_windows(table, best, neighbours) == [Run(*run) for run in runs]
 
 
 @EVERY_DESIGN

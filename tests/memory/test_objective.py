@@ -97,7 +97,15 @@ def test_the_spread_term_pushes_apart_and_is_bounded() -> None:
     assert all(-4.0 <= spread_alone(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
 
 
-def test_the_window_loss_is_over_all_windows_that_are_there() -> None:
-    scores = torch.tensor([[1.0, 2.0, float("-inf"), 0.5]])
-    expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5)) - 2.0
-    assert window_loss(scores, torch.tensor([1])).item() == pytest.approx(expected)
+def test_the_window_loss_is_over_all_windows_that_are_there_and_none() -> None:
+    begins, ends = [[1.0, 2.0], [float("-inf"), 0.5]], [[0.0, -1.0], [float("-inf"), 3.0]]
+    scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[None]  # one question, two memories of two
+    expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5) + 1.0) - 2.0
+    expected += math.log(math.exp(0.0) + math.exp(-1.0) + math.exp(3.0) + 1.0) - 3.0
+    assert window_loss(scores, torch.tensor([[1, 3]])).item() == pytest.approx(expected / 2)
+
+
+def test_a_question_whose_answer_is_in_no_window_wants_all_of_them_below_zero() -> None:
+    nowhere = torch.tensor([[4, 4]])
+    low, high = (window_loss(torch.full((1, 2, 2, 2), score), nowhere) for score in (-5.0, 5.0))
+    assert low < 0.1 < 5.0 < high

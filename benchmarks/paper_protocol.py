@@ -1,0 +1,338 @@
+"""The published protocol (method §3): a stream of documents nobody trained on, all adapted first, then asked about.
+
+    python benchmarks/paper_protocol.py --data ../shared/data/squad/dev-v1.1.json.xz --documents 1665 --questions 1000
+
+Any file of the accepted formats will do. Rows of other compressors (MAC, a trained RAG prefix) run where their folder
+is there. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single questions in ms.
+"""
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import cmt
+from cmt.answering import Answerer
+from cmt.bank import Bank
+from cmt.config import Params
+from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
+from cmt.evaluation.metrics import mark, recall_at_k, summarise
+from cmt.memory.lm import FrozenLM
+from cmt.memory.memories import compress, memory_schema
+from cmt.memory.model import MemoryModel
+from cmt.stream import readers
+from cmt.stream.intake import Known, check, select
+
+ROOT = Path(__file__).resolve().parent.parent
+DEPTHS = (1, 3, 5, 20)
+TIMED = 25  # questions of which the time to the first token is taken
+ABSENT = 500  # at most so many questions whose document is not in the bank
+EARLY = 200  # documents whose questions tell what is retained
+
+
+@dataclass(frozen=True)
+class Text:
+    """What was drawn: the documents of the stream and questions on them, and questions on other documents."""
+
+    documents: pa.Table
+    questions: pa.Table
+    absent: pa.Table
+
+    @classmethod
+    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Text":
+        raw = readers.read(data, form)
+        found = select(*check(raw, now=datetime.max.replace(tzinfo=UTC)), unread=raw.rejected, known=Known())
+        table = found.documents.sort_by("doc_id")
+        source = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        places = sorted(source.sample(range(table.num_rows), min(documents, table.num_rows)))
+        drawn = table.take(pa.array(places))
+        known = set(drawn["doc_id"].to_pylist())
+        rows = found.questions.sort_by("question_id")
+        inside = [row for row, doc_id in enumerate(rows["doc_id"].to_pylist()) if doc_id in known]
+        outside = sorted(set(range(rows.num_rows)) - set(inside))
+        return cls(
+            drawn,
+            rows.take(pa.array(sorted(source.sample(inside, min(questions or len(inside), len(inside)))))),
+            rows.take(pa.array(sorted(source.sample(outside, min(ABSENT, len(outside)))), pa.int64())),
+        )
+
+
+class Adapted:
+    """The documents compressed once by one compressor, and banks of any part of them."""
+
+    def __init__(self, folder: Path, lm: FrozenLM, documents: pa.Table, params: Params) -> None:
+        self.lm, self.params = lm, params
+        self.model = MemoryModel.load(folder, lm=lm)
+        how = params.bank
+        self.rows = compress(
+            self.model,
+            documents,
+            slice_id="benchmark",
+            keep_text=how.keep_text,
+            number_format=how.codes,
+            batch_tokens=params.compressor.batch_tokens,
+        )
+
+    @contextmanager
+    def answerer(self, doc_ids: Sequence[str] | None = None) -> Iterator[Answerer]:
+        """Over a bank of these documents, or of all."""
+        keep = self.params.bank.keep_text
+        schema = memory_schema(self.model, keep_text=keep, number_format=self.params.bank.codes)
+        wanted = None if doc_ids is None else set(doc_ids)
+        mask = [wanted is None or doc_id in wanted for doc_id in self.rows["doc_id"].to_pylist()]
+        with tempfile.TemporaryDirectory() as folder:
+            bank = Bank.open(uri=folder, schema=schema)
+            bank.upsert(self.rows.filter(pa.array(mask)))
+            yield Answerer(model=self.model, lm=self.lm, bank=bank, params=self.params)
+
+    def memories(self, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """The rows of each document."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows.to_pylist():
+            found.setdefault(row["doc_id"], []).append(row)
+        return [found[doc_id] for doc_id in doc_ids]
+
+
+Ask = Callable[[Sequence[str], int], list[Prediction]]  # questions, longest answer
+
+
+class Benchmark:
+    """The rows by name."""
+
+    def __init__(self, text: Text, params: Params, lm: FrozenLM, others: dict[str, Path]) -> None:
+        self.text, self.params, self.lm, self.others = text, params, lm, others
+        self.asked = text.questions["question"].to_pylist()
+        self.golds = text.questions["answers"].to_pylist()
+        self.doc_ids = text.questions["doc_id"].to_pylist()
+
+    @cached_property
+    def kept(self) -> Adapted:
+        return Adapted(self.params.compressor.path, self.lm, self.text.documents, self.params)
+
+    def rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Measure `names` in turn."""
+        for name in names:
+            yield from getattr(self, f"row_{name}")()
+
+    def row_cmt(self) -> Iterator[dict[str, Any]]:
+        with self.kept.answerer() as answerer:
+            yield self._memory("cmt", answerer)
+        memories = self.kept.memories(self.doc_ids)
+        with self.kept.answerer([]) as answerer:
+            replies = [answer.text for answer in answerer.answer_from(self.asked, memories)]
+        yield self._scored("cmt, right document given", replies, None)
+
+    def row_memory(self) -> Iterator[dict[str, Any]]:
+        bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
+        adapted = Adapted(self.params.compressor.path, self.lm, self.text.documents, self._with(bank=bank))
+        with adapted.answerer() as answerer:
+            yield self._memory("memory", answerer)
+
+    def row_mac(self) -> Iterator[dict[str, Any]]:
+        yield from self._other("mac", top_k=self.params.selection.top_k)
+
+    def row_rag_trained(self) -> Iterator[dict[str, Any]]:
+        ways = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
+        for name, weight in ways.items():
+            for top_k in (1, 3):
+                yield from self._other("rag_trained", f", {name} top-{top_k}", top_k=top_k, full_text_weight=weight)
+
+    def row_rag(self) -> Iterator[dict[str, Any]]:
+        with self.kept.answerer() as answerer:
+            keys = answerer.keys(self.asked)
+            for name, given in {"BM25": (None, True), "dense": (keys, False), "hybrid": (keys, True)}.items():
+                for top_k in (1, 3):
+                    label = "rag" if (name, top_k) == ("BM25", 1) else f"rag, {name} top-{top_k}"
+                    yield self._rag(label, answerer.bank, *given, top_k)
+
+    def row_full(self) -> Iterator[dict[str, Any]]:
+        by_id = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
+        passages = [[Passage(doc_id, by_id[doc_id])] for doc_id in self.doc_ids]
+
+        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
+            return given_text(self.lm, questions, passages[: len(questions)], **self._how(longest))
+
+        yield self._plain("full", ask)
+
+    def row_closed(self) -> Iterator[dict[str, Any]]:
+        yield self._plain("closed", lambda questions, longest: closed_book(self.lm, questions, **self._how(longest)))
+
+    def abstention(self) -> dict[str, float]:
+        """Share of "not in memory" where the document is not in the bank, and where it is."""
+        with self.kept.answerer() as answerer:
+            shares = {}
+            for name, table in {"absent": self.text.absent, "present": self.text.questions}.items():
+                answers = answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+                shares[name] = sum(not answer.known for answer in answers) / max(1, len(answers))
+        return shares
+
+    def retention(self) -> dict[str, float]:
+        """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
+        order = self.text.documents["doc_id"].to_pylist()
+        random.Random(0).shuffle(order)  # noqa: S311 - to be repeated, not to be secret
+        return self._grown(order[:EARLY], order[: EARLY + 1200])
+
+    def noise(self) -> dict[str, float]:
+        """F1 with as many irrelevant documents, all of other articles, as relevant ones: method §4."""
+        titles = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "title")), strict=True))
+        articles = sorted({str(title) for title in titles.values()})
+        own = set(articles[: len(articles) // 2])
+        relevant = [doc_id for doc_id, title in titles.items() if str(title) in own]
+        others = [doc_id for doc_id, title in titles.items() if str(title) not in own][: len(relevant)]
+        return self._grown(relevant, relevant + others)
+
+    def _grown(self, few: Sequence[str], many: Sequence[str]) -> dict[str, float]:
+        wanted = set(few)
+        places = [place for place, doc_id in enumerate(self.doc_ids) if doc_id in wanted]
+        asked, golds = [self.asked[i] for i in places], [self.golds[i] for i in places]
+        scores = []
+        for doc_ids in (few, many):
+            with self.kept.answerer(doc_ids) as answerer:
+                replies = [answer.text for answer in answerer.answer(asked, as_of=[None] * len(asked))]
+            scores.append(100 * float(mark(replies, golds).f1.mean()))
+        left = 100 * scores[1] / scores[0] if scores[0] else 0.0
+        return {
+            "documents": len(few),
+            "of": len(many),
+            "questions": len(asked),
+            "before": scores[0],
+            "after": scores[1],
+            "left": left,
+        }
+
+    def _other(self, name: str, variant: str = "", **selection: Any) -> Iterator[dict[str, Any]]:
+        folder = self.others.get(name)
+        if folder is None or not (folder / "config.json").exists():
+            Console(stderr=True).print(f"{name}: no compressor in {folder}; this row is left out")
+            return
+        how = self.params.selection.model_copy(update=selection)
+        adapted = Adapted(folder, self.lm, self.text.documents, self._with(selection=how))
+        with adapted.answerer() as answerer:
+            yield self._memory(name + variant, answerer)
+
+    def _with(self, **sections: Any) -> Params:
+        return self.params.model_copy(update=sections)
+
+    def _how(self, longest: int) -> dict[str, int]:
+        return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}
+
+    def _rag(self, label: str, bank: Bank, keys: Any, words: bool, top_k: int) -> dict[str, Any]:
+        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
+            some = None if keys is None else keys[: len(questions)]
+            moments = [None] * len(questions)
+            found = rag(self.lm, bank, questions, moments, top_k=top_k, keys=some, words=words, **self._how(longest))
+            return found or []
+
+        return self._plain(label, ask)
+
+    def _memory(self, label: str, answerer: Answerer) -> dict[str, Any]:
+        # whether an answer is held back is measured apart: this row says what the memory answers
+        open_ = answerer.params.selection.model_copy(update={"threshold": -1.0})
+        short = answerer.params.answering.model_copy(update={"max_new_tokens": 1})
+
+        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
+            changed: dict[str, Any] = {"selection": open_} | ({"answering": short} if longest == 1 else {})
+            params = answerer.params.model_copy(update=changed)
+            one = Answerer(model=answerer.model, lm=self.lm, bank=answerer.bank, params=params)
+            answers = one.answer(questions, as_of=[None] * len(questions))
+            return [Prediction(a.text, tuple(source.doc_id for source in a.sources)) for a in answers]
+
+        return self._plain(label, ask)
+
+    def _plain(self, label: str, ask: Ask) -> dict[str, Any]:
+        predictions = ask(self.asked, self.params.answering.max_new_tokens)
+        ranked = [prediction.doc_ids for prediction in predictions]
+        times = []
+        for place in range(min(TIMED, len(self.asked))):
+            started = time.perf_counter()
+            ask([self.asked[place]], 1)
+            times.append(1000 * (time.perf_counter() - started))
+        row = self._scored(label, [prediction.text for prediction in predictions], ranked if any(ranked) else None)
+        return row | {"first_token": round(statistics.median(times), 1)}
+
+    def _scored(self, label: str, replies: Sequence[str], ranked: Sequence[tuple[str, ...]] | None) -> dict[str, Any]:
+        scores = summarise(mark(replies, self.golds), recalled=None, seed=self.params.seed)
+        recall = None
+        if ranked is not None:
+            pairs = list(zip(ranked, self.doc_ids, strict=True))
+            deepest = max(len(doc_ids) for doc_ids in ranked)
+            recall = {k: sum(recall_at_k(*pair, k) for pair in pairs) / len(pairs) for k in DEPTHS if k <= deepest}
+        low, high = scores.ci
+        return {
+            "row": label,
+            "em": round(scores.em, 2),
+            "em_prefix": round(scores.em_prefix, 2),
+            "f1": round(scores.f1, 2),
+            "ci": [round(low, 2), round(high, 2)],
+            "recall": recall and {str(k): round(value, 4) for k, value in recall.items()},
+            "n": scores.n,
+        }
+
+
+ALL = "cmt,memory,mac,rag,rag_trained,full,closed"
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="A file of the accepted formats")] = ROOT
+    / "../shared/data/squad/dev-v1.1.json.xz",
+    form: Annotated[str, typer.Option("--format")] = "squad",
+    documents: Annotated[int, typer.Option(min=1)] = 1665,
+    questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
+    seed: int = 0,
+    rows: Annotated[str, typer.Option(help=f"of {ALL}")] = "all",
+    parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
+    params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
+    mac: Annotated[Path, typer.Option(help="folder of a MAC compressor")] = ROOT / "data/baselines/mac",
+    rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/baselines/rag",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Print a row each; see the module for what they are."""
+    workspace = cmt.open(params=params)
+    text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
+    bench = Benchmark(text, workspace.params, workspace.lm, {"mac": mac, "rag_trained": rag_trained})
+    names = (ALL if rows == "all" else rows).split(",")
+    stderr = Console(stderr=True)
+    measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]
+    extra = {part: getattr(bench, part)() for part in track(parts.split(",") if parts else [], "parts", console=stderr)}
+    result = {"documents": text.documents.num_rows, "seed": seed, "rows": measured} | extra
+    print(json.dumps(result)) if as_json else _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table(
+        "row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", title=f"{result['documents']} documents"
+    )
+    for row in result["rows"]:
+        recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
+        low, high = row["ci"]
+        first = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
+        table.add_row(
+            row["row"],
+            *(f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1")),
+            f"{low:.1f} – {high:.1f}",
+            recall,
+            first,
+        )
+    console = Console()
+    console.print(table)
+    for part in ("abstention", "retention", "noise"):
+        if part in result:
+            console.print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in result[part].items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,261 @@
+"""What one training step is: a handful of paragraphs and questions on them, and the loss they give.
+
+Four paragraphs at a time are from one article, so that a step's negatives are hard. Every question trains the selection
+(self-matching, windows); a share of them goes on through the frozen LM.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cmt.config import Params
+from cmt.errors import StreamError
+from cmt.memory.aggregator import LayerReader
+from cmt.memory.alignment import PrefixAlignment
+from cmt.memory.compressor import Code
+from cmt.memory.lm import FrozenLM, Prompt
+from cmt.memory.model import (
+    LONGEST_SPAN,
+    MemoryModel,
+    Run,
+    best_span,
+    choose_windows,
+    whole_runs,
+    window_log_probability,
+)
+from cmt.memory.objective import memory_aware, self_matching, window_loss
+
+SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
+NEGATIVES, WITHOUT_NEGATIVES = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none
+ABSENT = 0.1  # share of the questions for which ψ sees other memories only, so that it learns to find nothing
+FORCED_FIRST, FORCED_LAST = 1.0, 0.2  # probability that the right window is among the chosen, from start to end
+WITHOUT_TITLE = 0.5
+MAX_ANSWER_TOKENS = 16
+
+
+Asked = tuple[list[int], list[int], int, tuple[int, int]]
+"""Question ids, answer ids with end-of-sequence, row of the document, windows in which the answer begins and ends."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A document ready to train on; token ids without BOS."""
+
+    title: list[int]
+    text: list[int]
+    questions: list[tuple[list[int], list[int], int]]
+    """(question ids, answer ids with end-of-sequence, index in `text` of the answer's first token)."""
+    article: str
+
+
+def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
+    """Documents that have questions whose answer stands verbatim in their first `longest` tokens."""
+    asked = defaultdict(list)
+    for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
+        asked[row["doc_id"]].append((row["question"], row["answers"][0]))
+    rows = [row for row in documents.select(["doc_id", "title", "text"]).to_pylist() if row["doc_id"] in asked]
+    made = [_paragraph(row, asked[row["doc_id"]], lm, longest) for row in rows]
+    return [paragraph for paragraph in made if paragraph.questions]
+
+
+def _random(seed: int | float | str) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+
+
+def _paragraph(row: dict[str, Any], asked: Sequence[tuple[str, str]], lm: FrozenLM, longest: int) -> Paragraph:
+    coded = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=longest)
+    found = []
+    for question, answer in asked:
+        place = row["text"].find(answer)
+        token = coded.char_to_token(place) if place >= 0 else None
+        ids = lm.encode(" " + answer)
+        if token is not None and len(ids) < MAX_ANSWER_TOKENS:
+            found.append((lm.encode(" " + question), [*ids, lm.eos], token))
+    title = row["title"] or ""
+    return Paragraph(lm.encode(title + "\n") if title else [], coded.input_ids, found, title or row["doc_id"])
+
+
+class Steps(Dataset[dict[str, Any]]):
+    """All steps of a run, a pure function of data, params and seed: resuming at step n sees what it would have seen."""
+
+    def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
+        self.pool, self.params = pool, params
+        if not pool:
+            raise StreamError("no question has its answer verbatim in its document: nothing to train on")
+        source = _random(params.seed)
+        self.steps: list[list[int]] = []
+        questions = 0
+        while questions < params.train.questions:
+            for step in self._epoch(source):
+                self.steps.append(step)
+                questions += sum(min(params.train.questions_per_paragraph, len(pool[i].questions)) for i in step)
+                if questions >= params.train.questions:
+                    break
+
+    def _epoch(self, source: random.Random) -> list[list[int]]:
+        articles = defaultdict(list)
+        for index, paragraph in enumerate(self.pool):
+            articles[paragraph.article].append(index)
+        groups = []
+        for members in articles.values():
+            source.shuffle(members)
+            groups += [members[i : i + SAME_ARTICLE] for i in range(0, len(members), SAME_ARTICLE)]
+        source.shuffle(groups)
+        flat = [index for group in groups for index in group]
+        size = self.params.train.paragraphs
+        return [flat[i : i + size] for i in range(0, len(flat), size)]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        source = _random(f"{self.params.seed}/{index}")
+        documents, asked = [], []
+        for row, member in enumerate(self.steps[index]):
+            paragraph = self.pool[member]
+            title = [] if source.random() < WITHOUT_TITLE else paragraph.title
+            documents.append(title + paragraph.text)
+            count = min(self.params.train.questions_per_paragraph, len(paragraph.questions))
+            for question, answer, start in source.sample(paragraph.questions, count):
+                span = len(title) + start, min(len(title) + start + len(answer) - 2, len(documents[-1]) - 1)
+                asked.append((question, answer, row, tuple(token // self.params.compressor.window for token in span)))
+        source.shuffle(asked)
+        done = index / max(1, len(self.steps))
+        forced = FORCED_FIRST + (FORCED_LAST - FORCED_FIRST) * done
+        return {"documents": documents, "asked": asked, "forced": forced, "draw": source.random()}
+
+
+class Lesson(nn.Module):
+    """One training step: the total loss of method §2 and what is worth plotting of it."""
+
+    def __init__(self, model: MemoryModel, params: Params) -> None:
+        super().__init__()
+        self.model, self.params = model, params
+
+    def forward(self, documents: list[list[int]], asked: list[Asked], forced: float, draw: float) -> dict[str, Any]:
+        """The total loss of one step of `Steps`; `logs` holds its parts."""
+        model, objective = self.model, self.params.objective
+        memories = model.encode(documents)
+        question = model.encode([ids for ids, *_ in asked], group=32)
+        gold = torch.tensor([row for _, _, row, _ in asked], device=model.lm.device)
+        similarity = question.key @ memories.key.T
+        matching = self_matching(question.key, memories.key, gold, model.temperature, objective.spread)
+        logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold).float().mean()}
+        loss = objective.beta * matching
+
+        count = max(1, round(self.params.train.answered * len(asked)))
+        first_absent = max(count, len(gold) - round(ABSENT * len(gold)))  # what is answered is there
+        absent = torch.arange(len(gold), device=gold.device) >= first_absent
+        chosen = self._candidates(similarity.detach(), gold, draw, absent)
+        answered = _first(question, count), asked[:count]
+        if isinstance(model.alignment, PrefixAlignment):
+            prompt = self._prefix(*answered, memories)
+        elif isinstance(model.aggregator, LayerReader):
+            scores = self._scores(question, memories, chosen)
+            finding, found = self._find(scores, asked, absent)
+            logs |= {"window": finding, "window_found": found}
+            loss = loss + objective.gamma * finding
+            prompt = self._windows(*answered, documents, chosen, scores[:count], forced)
+        else:
+            prompt = self._whole(*answered, documents, chosen)
+        logs["answer"] = self._answer(prompt, asked[:count])
+        return {"loss": loss + logs["answer"], "logs": {name: value.detach() for name, value in logs.items()}}
+
+    def _scores(self, question: Code, memories: Code, chosen: Tensor) -> Tensor:
+        """ψ over each question's `chosen` memories: (Q, S, k, 2)."""
+        assert isinstance(self.model.aggregator, LayerReader)  # noqa: S101 - narrows the type
+        mask = memories.vector_mask[chosen.clamp(min=0)] * (chosen >= 0).unsqueeze(-1)
+        scores: Tensor = self.model.aggregator(question, memories.vectors[chosen.clamp(min=0)], mask)
+        return scores
+
+    def _find(self, scores: Tensor, asked: list[Asked], absent: Tensor) -> tuple[Tensor, Tensor]:
+        """Window loss, and the share of questions whose right window is the best; the right memory stands first."""
+        windows = torch.tensor([windows for *_, windows in asked], device=scores.device)  # (Q, 2)
+        nowhere = scores[0, ..., 0].numel()
+        loss = window_loss(scores, windows.masked_fill(absent[:, None], nowhere))
+        found = scores[..., 0].flatten(1).argmax(1) == windows[:, 0]
+        return loss, found[~absent].float().mean()
+
+    def _candidates(self, similarity: Tensor, gold: Tensor, draw: float, absent: Tensor) -> Tensor:
+        """(Q, 1 + negatives): each question's document, then the most similar other; −1 where ψ is to see none."""
+        others = similarity.scatter(1, gold[:, None], -2.0)
+        hard = others.topk(min(NEGATIVES, similarity.shape[1] - 1), dim=1).indices
+        lone = torch.rand(len(gold), generator=torch.Generator().manual_seed(int(draw * 2**31))) < WITHOUT_NEGATIVES
+        lone = lone.to(gold.device) & ~absent
+        return torch.cat([gold.masked_fill(absent, -1)[:, None], hard.masked_fill(lone[:, None], -1)], 1)
+
+    def _prefix(self, question: Code, asked: list[Asked], memories: Code) -> Prompt:
+        """The published ψ and π over all memories of the step."""
+        rows = len(asked), *memories.vectors.shape
+        every, mask = memories.vectors.expand(rows), memories.vector_mask.expand(rows[:-1])
+        return self.model.prefix_prompt(question, every, mask, self._tails(asked), left=False)
+
+    def _windows(
+        self,
+        question: Code,
+        asked: list[Asked],
+        documents: list[list[int]],
+        chosen: Tensor,
+        scores: Tensor,
+        forced: float,
+    ) -> Prompt:
+        """The best windows; the right one is made the best with probability `forced`."""
+        how, source = self.params.selection, _random(forced)
+        probability = window_log_probability(scores)
+        believed = probability.detach().cpu()
+        worth, quotes = believed.logsumexp(-1), [best_span(row) for row in believed]
+        for row, (*_, (first, last)) in enumerate(asked):
+            if source.random() < forced:
+                worth[row, 0, first] = 1e4
+                quotes[row] = Run(0, first, min(last, first + LONGEST_SPAN - 1))
+        runs = [choose_windows(row, how.windows, how.neighbours) for row in worth]
+        texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
+        quoted = [self.model.tokens_of(*pair) for pair in zip(quotes, texts, strict=True)]
+        tails = self._tails(asked, quoted)
+        return self.model.text_prompt(question, runs, texts, probability.exp(), tails, left=False)
+
+    def _whole(self, question: Code, asked: list[Asked], documents: list[list[int]], chosen: Tensor) -> Prompt:
+        """Whole memories, the right one at any place."""
+        source = _random(str(chosen.tolist()))
+        present = [[documents[place] for place in row if place >= 0] for row in chosen[: len(asked)].tolist()]
+        texts = [source.sample(row, len(row)) for row in present]
+        runs = [whole_runs([len(text) for text in row], self.model.window) for row in texts]
+        return self.model.text_prompt(question, runs, texts, None, self._tails(asked), left=False)
+
+    def _tails(self, asked: list[Asked], quotes: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
+        pairs = zip(asked, quotes or [()] * len(asked), strict=True)
+        return [[*self.model.question_text(ids, quote), *answer] for (ids, answer, *_), quote in pairs]
+
+    def _answer(self, prompt: Prompt, asked: list[Asked]) -> Tensor:
+        """Memory-aware NLL of the answers, which stand last in the prompt."""
+        lm, answers = self.model.lm, [answer for _, answer, *_ in asked]
+        target = torch.tensor([token for answer in answers for token in answer], device=lm.device)
+        alpha = self.params.objective.alpha
+        with_memory = lm.logits(prompt, _before(answers, prompt.mask.sum(1).tolist(), lm.device))
+        without = torch.zeros_like(with_memory)
+        if alpha:
+            with torch.no_grad():
+                rows = [[lm.bos, *self.model.question_text(ids), *answer] for ids, answer, *_ in asked]
+                without = lm.logits(lm.prompt(rows), _before(answers, [len(row) for row in rows], lm.device))
+        return memory_aware(with_memory, without, target, alpha)
+
+
+def _before(answers: Sequence[Sequence[int]], ends: Sequence[int], device: torch.device) -> Tensor:
+    """(N, 2) row and column of the positions that predict the answers' tokens."""
+    places = [
+        (row, column - 1)
+        for row, (answer, end) in enumerate(zip(answers, ends, strict=True))
+        for column in range(end - len(answer), end)
+    ]
+    return torch.tensor(places, device=device)
+
+
+def _first(code: Code, count: int) -> Code:
+    return Code(*(getattr(code, name)[:count] for name in Code.__dataclass_fields__))
