@@ -112,7 +112,7 @@ class Tracker:
         return Curves()
 
     def finish_training(self, *, params: Params, scores: Mapping[str, float | None]) -> None:
-        """End the run of the training of `params` with its held-out `scores`. ServiceError when MLflow cannot be used."""
+        """End the run of the training of `params` with its held-out `scores`. ServiceError when MLflow is not there."""
         with self._explained():
             run = self._training(params)
             self._log(run, {f"heldout/{name}": value for name, value in scores.items() if value is not None}, step=0)

@@ -22,6 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from cmt.config import Params
 from cmt.lesson import Lesson, Steps, paragraphs
+from cmt.memory.adapters import without_autocast
 from cmt.memory.lm import FrozenLM
 from cmt.memory.model import WEIGHTS, Design, MemoryModel, write_weights
 
@@ -74,6 +75,8 @@ def train(
         lm.model.set_attn_implementation("eager")
     model = MemoryModel(lm, Design.of(params))
     model.train()
+    if not _bf16(params):
+        without_autocast(model)
     if params.train.gradient_checkpointing:
         _checkpoint_layers(model.compressor.encoder)
     steps = Steps(paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
@@ -92,6 +95,10 @@ def train(
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return folder
+
+
+def _bf16(params: Params) -> bool:
+    return params.train.bf16 and params.lm.dtype == "bfloat16"
 
 
 def _checkpoint_layers(encoder: Any) -> None:
@@ -154,7 +161,7 @@ def _arguments(folder: Path, steps: int, params: Params) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=min(params.train.warmup_steps, steps // 10),
         max_grad_norm=1.0,
-        bf16=params.train.bf16 and params.lm.dtype == "bfloat16",
+        bf16=_bf16(params),
         use_cpu=not torch.cuda.is_available(),
         save_steps=params.train.save_steps,
         save_total_limit=2,

@@ -40,9 +40,10 @@ def register(params: str, folder: str, scores: Scores, limit: int) -> str | None
 
 @flow(name="cmt", flow_run_name="retrain")
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
-    """Train → evaluate → register → promote if it is better; the version in the registry. `limit`: questions of the held-out evaluation.
+    """Train → evaluate → register → promote if it is better; the version in the registry.
 
-    The training data is `train.source`, pulled before with `cmt data pull`.
+    `limit`: questions of the held-out evaluation. The training data is `train.source`, pulled before with
+    `cmt data pull`.
     """
     folder, scores = train(params, limit)
     return register(params, folder, scores, limit)

@@ -265,4 +265,3 @@ def test_a_training_ends_with_its_held_out_scores(tracker: Tracker, project: Par
     tracker.finish_training(params=project, scores={"f1": 51.25, "recall": None})
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"heldout/f1": 51.25})
-

@@ -30,7 +30,6 @@ class Statistics:
 def adapted_layers(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
     """Layers `first` … `first + count` of the LM with LoRA on every linear: A ~ N(0, 1/in), B = 0."""
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers.pytorch_utils import Conv1D
 
     decoder = some_layers(lm, first, count)
@@ -38,9 +37,7 @@ def adapted_layers(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
     adapted: nn.Module = inject_adapter_in_model(config, decoder)
-    for module in adapted.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # autocast chooses the type; peft would go through float32
+    _cast_inputs(adapted, False)  # autocast chooses the type; peft would go through float32
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_A" in name:
@@ -48,6 +45,19 @@ def adapted_layers(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module
         elif "lora_B" in name:
             parameter.data = parameter.data.float()
     return adapted
+
+
+def without_autocast(model: nn.Module) -> None:
+    """Let adapters cast what they read to float32 by themselves, for a training without bfloat16 products."""
+    _cast_inputs(model, True)
+
+
+def _cast_inputs(model: nn.Module, enabled: bool) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = enabled
 
 
 @torch.no_grad()

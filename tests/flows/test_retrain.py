@@ -47,7 +47,7 @@ def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: W
     assert retrain(limit=2, params=str(project)) == "1"
     client = MlflowClient(tracking_uri=lamps.params.tracking.uri)
     version = client.get_model_version_by_alias("cmt", "champion")
-    assert version.version == "1"
+    assert str(version.version) == "1"
     assert version.tags["cmt.digest"] == folder_digest(lamps.params.train.output)
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
