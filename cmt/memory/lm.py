@@ -10,10 +10,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
@@ -115,6 +117,19 @@ class FrozenLM:
         hidden = self._read(prompt, self._cache(prompt.prefix))
         scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
         return scores
+
+    def exact_logits(self, hidden: Tensor) -> Tensor:
+        """Next-token logits (B, V) of states (B, D) in float32.
+
+        In bfloat16 the two best of 49,000 often tie, and which one wins would depend on the batch.
+        """
+        head = self.model.get_output_embeddings()
+        return F.linear(hidden.float(), self._output_weight, None if head.bias is None else head.bias.float())
+
+    @cached_property
+    def _output_weight(self) -> Tensor:
+        weight: Tensor = self.model.get_output_embeddings().weight.detach().float()
+        return weight
 
     @torch.no_grad()
     def generate(
@@ -218,7 +233,7 @@ class _Reader:
     def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
         self.lm, self.cache, self.mask = lm, lm._cache(prompt.prefix), prompt.whole_mask
         hidden = lm._read(prompt, self.cache)
-        self.scores: Tensor = lm.model.get_output_embeddings()(hidden[:, -1]).float()
+        self.scores = lm.exact_logits(hidden[:, -1])
 
     def keep(self, places: Tensor) -> None:
         """Go on with these rows alone."""
@@ -234,7 +249,7 @@ class _Reader:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        self.scores = self.lm.model.get_output_embeddings()(hidden[:, -1]).float()
+        self.scores = self.lm.exact_logits(hidden[:, -1])
 
 
 def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:

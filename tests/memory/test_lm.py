@@ -227,3 +227,14 @@ def test_a_folder_that_is_no_lm_is_refused(tmp_path: Path, damage: str) -> None:
         weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"lm is not a usable LM .*run `cmt model pull` again"):
         FrozenLM.load(folder)
+
+
+def test_tokens_that_tie_in_bfloat16_are_told_apart() -> None:
+    lm = build("llama")
+    lm.model.bfloat16()
+    head = lm.model.get_output_embeddings().weight.data
+    head.zero_()
+    head[7, 0], head[9, 0], head[9, 1] = 1.0, 1.0, 2.0**-12  # 9 is better by what bfloat16 rounds away
+    states = torch.tensor([[1.0, 1.0] + [0.0] * 30], dtype=torch.bfloat16)
+    assert lm.model.get_output_embeddings()(states).argmax() == 7
+    assert lm.exact_logits(states).argmax() == 9
