@@ -111,7 +111,7 @@ def chronicle(
 def _source_json(source: "Source") -> dict[str, Any]:
     spans = [
         {"first": s.first, "last": s.last, "probability": s.probability, "text": (source.text or "")[s.first : s.last]}
-        for s in getattr(source, "spans", ())
+        for s in source.spans
     ]
     return {
         "doc_id": source.doc_id,

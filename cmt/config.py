@@ -176,7 +176,7 @@ class SelectionParams(Section):
     """K: memories that ψ sees."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
     """Weight of BM25 (relative to the best hit) beside temperature × cosine; 0 or no kept text: cosine alone."""
-    windows: Positive = 3
+    windows: Positive = 2
     """Best windows that the LM gets to see."""
     neighbours: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each."""

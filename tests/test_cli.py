@@ -349,6 +349,15 @@ def test_overrides_are_typed_as_yaml(adapted: Path) -> None:
     assert run(adapted, *arguments, "rounds").exit_code == 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C works here even where the tests run in the background of a shell, which ignores it there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_a_round_says_what_comes_next(
     adapted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -365,6 +374,7 @@ def test_ctrl_c_in_a_round_says_what_comes_next(
     assert read(adapted, "bank", "verify") == before
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_reading_changes_nothing(adapted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmt.workspace.Workspace.ask", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert "interrupted during ask: nothing was changed\n" in run(adapted, "ask", MAYOR, status=130).stderr

@@ -41,7 +41,7 @@ class Passage(NamedTuple):
 
 def passage(source: "Source") -> Passage:
     """The text of `source` in pieces; a memory's text begins with the title of its document."""
-    cut = pieces(source.text or "", getattr(source, "spans", ()))
+    cut = pieces(source.text or "", source.spans)
     if source.title and (source.text or "").startswith(f"{source.title}\n"):
         heading, rest = _split(cut, len(source.title))
         return Passage(heading, _split(rest, 1)[1])

@@ -93,10 +93,7 @@ class SourceOut(BaseModel):
     @classmethod
     def of(cls, source: "Source") -> "SourceOut":
         """`source` as it goes out."""
-        spans = [
-            SpanOut(first=span.first, last=span.last, probability=span.probability)
-            for span in getattr(source, "spans", ())
-        ]
+        spans = [SpanOut(first=span.first, last=span.last, probability=span.probability) for span in source.spans]
         names = ("doc_id", "title", "published_at", "similarity", "weight", "text")
         return cls(spans=spans, **{name: getattr(source, name) for name in names})
 
