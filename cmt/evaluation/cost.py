@@ -1,5 +1,6 @@
 """What a way of answering costs: time, memory, storage, and the tokens that the LM reads."""
 
+import ctypes
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +24,8 @@ class Cost:
     seconds_per_question: float
     """Wall-clock seconds of answering, in batches of `answering.batch_size`, by the number of questions."""
     peak_bytes: int | None
-    """Most memory that this process had resident while the row was adapted and asked: libraries and LM included, and
-    what earlier rows left to the allocator. None where the system cannot tell (it takes Linux)."""
+    """Most memory that this process had resident while the row was adapted and asked, libraries, LM and bank included.
+    None where the system cannot tell (it takes Linux)."""
     peak_device_bytes: int | None
     """Most memory of the accelerator that torch had allocated meanwhile; None without one."""
     stored_bytes: int
@@ -69,12 +70,19 @@ def peak_memory() -> Iterator[Peak]:
     The kernel's mark (VmHWM) is put back first: that of getrusage never falls, a row would show its forerunner's.
     """
     gc.collect()
+    _trim()
     known, peak = _reset(), Peak()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     yield peak
     peak.resident = _high_water() if known else None
     peak.device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def _trim() -> None:
+    """Give back what the allocator keeps of earlier rows: after a fine-tuning that is gigabytes."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's own
+        trim(0)
 
 
 def _reset() -> bool:

@@ -172,11 +172,15 @@ def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.Lo
     assert "rag-bm25-1 is left out" in caplog.text
 
 
-def test_peak_memory_falls_back_between_two_looks() -> None:
+@pytest.mark.parametrize("block", [50_000, 200 * MB])
+def test_peak_memory_falls_back_between_two_looks(block: int) -> None:
     with peak_memory() as large:
-        np.ones(200 * MB, dtype=np.uint8)
+        blocks = [np.ones(block, dtype=np.uint8) for _ in range(200 * MB // block)]
+        above = np.ones(50_000, dtype=np.uint8)  # lies behind them: without trimming, all small ones stay resident
+        del blocks
     with peak_memory() as small:
         np.ones(MB, dtype=np.uint8)
+    del above
     if large.resident is None or small.resident is None:
         assert large.resident is small.resident is None
     else:
