@@ -14,6 +14,7 @@ import typer
 
 from cmt import tables
 from cmt.cli_bank import bank
+from cmt.cli_baselines import baselines
 from cmt.cli_registry import registry
 from cmt.cli_report import reports
 from cmt.cli_serve import serve
@@ -228,6 +229,7 @@ def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
 
 # added last, so that --help lists the way of the data first
 app.command(epilog="Example: cmt serve --port 8000")(serve)
+app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
 app.add_typer(reports)
 app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")

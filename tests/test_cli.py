@@ -391,7 +391,7 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def test_the_commands_are_these() -> None:
     flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
-    flat += ["report", "curves", "chronicle"]
+    flat += ["report", "curves", "chronicle", "baselines"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("verify", "stats", "optimize")),

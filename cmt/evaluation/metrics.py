@@ -1,7 +1,7 @@
-"""How right an answer is: the SQuAD measures, the published prefix match, recall and bootstrap intervals.
+"""How right an answer is, how well its source was found, when it was refused, what its confidence is worth.
 
 Sources: exact match and F1 as in Rajpurkar et al. 2016 (arXiv 1606.05250, section 5.1); the prefix match is what the
-published CMT numbers call EM (method §3); intervals are Efron's percentile bootstrap.
+published CMT numbers call EM (method §3); intervals are Efron's percentile bootstrap; the others name theirs.
 """
 
 import re
@@ -9,6 +9,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from cmt.errors import ConfigError
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 RESAMPLES = 1000
+BINS = 10
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 # one block of resampled positions is at most 32 MB, however many questions there are
 _BLOCK = 2**22
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,27 @@ class Scores:
     ci: tuple[float, float]
     recall: float | None
     n: int
+
+
+class Difference(NamedTuple):
+    """Mean of one row's values less another's on the same questions, and the 95 % interval of that."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """How well a reader refuses, each 0–1; None where the share is of nothing.
+
+    `precision`: of the refused questions, those that had no answer. `recall`: of the questions without an answer, those
+    that were refused. `false_alarm`: of the questions with an answer, those that were refused.
+    """
+
+    precision: float | None
+    recall: float | None
+    false_alarm: float | None
 
 
 def normalise_answer(text: str) -> str:
@@ -80,6 +105,46 @@ def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
     if k < 1:
         raise ConfigError(f"recall@{k} does not exist: k is 1 or more")
     return float(gold in ranked[:k])
+
+
+def reciprocal_ranks(ranked: Sequence[Sequence[str]], golds: Sequence[str]) -> Floats:
+    """1 / place of each question's gold in its own distinct documents `ranked`, best first; 0 where it is not there.
+
+    (n,) in 0–1; their mean is MRR (Voorhees 1999, The TREC-8 question answering track report).
+    """
+    width = max(map(len, ranked), default=0)
+    hits = np.zeros((len(golds), width + 1), dtype=np.bool_)
+    for row, (found, gold) in enumerate(zip(ranked, golds, strict=True)):
+        hits[row, : len(found)] = [name == gold for name in found]
+    return np.where(hits.any(axis=1), 1.0 / (1 + hits.argmax(axis=1)), 0.0)
+
+
+def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
+    """Precision and recall of refusing (n,), "has no answer" being the positive class.
+
+    Source: abstention precision and recall in the survey of Wen et al. 2024 (arXiv 2407.18418).
+    """
+    right = refused & ~answerable
+    return Abstention(
+        precision=_share(right, refused), recall=_share(right, ~answerable), false_alarm=_share(refused, answerable)
+    )
+
+
+def calibration_error(confidence: Floats, right: Flags, *, bins: int = BINS) -> float:
+    """Expected calibration error, 0–1: mean distance of confidence (n,) from the share that is `right` (n,), by bin.
+
+    `bins` of equal width over 0–1, closed above, each weighted by its questions; 0 without questions. Source: Naeini et
+    al. 2015 (AAAI 29) as in Guo et al. 2017 (arXiv 1706.04599, equation 3). Raises ConfigError where a confidence is
+    no probability.
+    """
+    if not len(confidence):
+        return 0.0
+    # a sum of probabilities in float32 may end a little above 1
+    if not (np.all(confidence >= -_ROUNDING) and np.all(confidence <= 1 + _ROUNDING)):
+        raise ConfigError("a confidence is not between 0 and 1: only probabilities can be calibrated")
+    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(places, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:
@@ -118,6 +183,22 @@ def bootstrap_interval(values: Floats, *, seed: int, resamples: int = RESAMPLES)
     ]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)
+
+
+def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int = RESAMPLES) -> Difference:
+    """Mean of `ours` − `theirs`, both (n,) in the same order of questions, n >= 1, and its 95 % percentile interval.
+
+    Resampling the differences keeps the two answers to one question together. Source: Efron and Tibshirani 1993 (An
+    introduction to the bootstrap), for systems on one test set as in Koehn 2004 (EMNLP, W04-3250).
+    """
+    if ours.shape != theirs.shape:
+        raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both rows need the same questions")
+    apart = ours - theirs
+    return Difference(float(apart.mean()), *bootstrap_interval(apart, seed=seed, resamples=resamples))
+
+
+def _share(part: Flags, of: Flags) -> float | None:
+    return float((part & of).sum() / of.sum()) if of.any() else None
 
 
 def _overlap(prediction: str, gold: str) -> float:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
-from cmt.evaluation.metrics import Scores, bootstrap_interval, mark, summarise
+from cmt.evaluation.metrics import Difference, Scores, mark, paired_bootstrap, summarise
 from cmt.report.history import ways
 
 LABELS = {"cmt": "CMT memory", "closed": "closed-book", "rag": "BM25-RAG, top 1"}
@@ -20,7 +19,7 @@ class Way:
     scores: Scores
     recall: float | None
     """Share of the questions whose right document it was given; None where nothing is retrieved."""
-    behind: tuple[float, float, float] | None
+    behind: Difference | None
     """How far its F1 is behind the memory's, and the 95 % interval of that, question by question; None: the memory."""
 
     @property
@@ -44,6 +43,5 @@ def _way(records: pa.Table, name: str, recall: float | None, seed: int) -> Way:
     scores = summarise(marks, recalled=None, seed=seed)
     if name == "cmt":
         return Way(name, scores, recall, None)
-    behind = 100 * (records["cmt_f1"].to_numpy() - marks.f1)
-    # resampling the differences keeps the two answers to one question together: the paired bootstrap
-    return Way(name, scores, recall, (float(np.mean(behind)), *bootstrap_interval(behind, seed=seed)))
+    behind = paired_bootstrap(100 * records["cmt_f1"].to_numpy(), 100 * marks.f1, seed=seed)
+    return Way(name, scores, recall, behind)

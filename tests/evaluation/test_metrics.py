@@ -6,13 +6,17 @@ from hypothesis import strategies as st
 from cmt.errors import ConfigError
 from cmt.evaluation.metrics import (
     Marks,
+    abstention,
     bootstrap_interval,
+    calibration_error,
     exact_match,
     f1,
     mark,
     normalise_answer,
+    paired_bootstrap,
     prefix_match,
     recall_at_k,
+    reciprocal_ranks,
     summarise,
 )
 
@@ -195,3 +199,97 @@ def test_marks_keep_the_order_of_the_predictions() -> None:
     marks = mark(["no", "yes"], [["yes"], ["yes"]])
     assert isinstance(marks, Marks)
     assert marks.em.tolist() == marks.f1.tolist() == marks.em_prefix.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "em", "overlap"),
+    [
+        # the kinds of answers that the paper's tables of answer types list, in other words
+        ("October 19, 1512", ["19 October 1512"], 0.0, 1.0),  # a date: order of words is no matter for F1
+        ("12", ["12", "twelve"], 1.0, 1.0),  # a number: the best of several people's answers
+        ("Thomas Coke.", ["Thomas Coke"], 1.0, 1.0),  # a person, with a full stop
+        ("in Germany", ["Germany"], 0.0, 2 / 3),  # a place, with a word too many
+        ("ABC Sports", ["the ABC Sports"], 1.0, 1.0),  # an article is no difference
+        ("graupel and hail", ["graupel"], 0.0, 0.5),
+        ("within a cloud", ["gravity"], 0.0, 0.0),
+        ("$37.6 million", ["37.6 million"], 1.0, 1.0),  # the script drops the sign with the punctuation
+        ("2-to-1", ["2 to 1"], 0.0, 0.0),  # it drops hyphens without leaving a space
+    ],
+)
+def test_em_and_f1_are_those_of_the_official_script(
+    prediction: str, answers: list[str], em: float, overlap: float
+) -> None:
+    assert exact_match(prediction, answers) == em
+    assert f1(prediction, answers) == pytest.approx(overlap)
+
+
+def test_reciprocal_rank_is_one_over_the_place() -> None:
+    ranked = [["a", "b"], ["b", "a"], ["c", "b", "x", "a"], ["b"], []]
+    assert reciprocal_ranks(ranked, ["a"] * 5).tolist() == [1.0, 0.5, 0.25, 0.0, 0.0]
+    assert reciprocal_ranks([], []).tolist() == []
+    with pytest.raises(ValueError, match="longer|shorter"):
+        reciprocal_ranks([["a"]], ["a", "b"])
+
+
+def test_abstention_counts_refusals_of_what_has_no_answer() -> None:
+    refused = np.array([True, True, True, False, False, False])
+    answerable = np.array([False, False, True, True, True, False])
+    found = abstention(refused=refused, answerable=answerable)
+    assert (found.precision, found.recall, found.false_alarm) == pytest.approx((2 / 3, 2 / 3, 1 / 3))
+
+
+def test_abstention_of_nothing_has_no_share() -> None:
+    none, all_ = np.zeros(3, bool), np.ones(3, bool)
+    open_ = abstention(refused=none, answerable=all_)
+    assert (open_.precision, open_.recall, open_.false_alarm) == (None, None, 0.0)
+    shut = abstention(refused=all_, answerable=none)
+    assert (shut.precision, shut.recall, shut.false_alarm) == (1.0, 1.0, None)
+
+
+def test_calibration_error_weighs_each_bin_by_its_questions() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
+    right = np.array([True, True, True, False, False, False])
+    assert calibration_error(confidence, right) == pytest.approx((4 * 0.2 + 2 * 0.15) / 6)
+    assert calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0.0
+    assert calibration_error(np.array([0.0, 1.0]), np.array([True, False])) == 1.0
+    assert calibration_error(np.array([]), np.array([], bool)) == 0.0
+
+
+def test_calibration_bins_are_closed_above() -> None:
+    # 0.5 belongs to 0.4–0.5: beside 0.41 the two misses make up for each other, beside 0.51 they would not
+    assert calibration_error(np.array([0.5, 0.41]), np.array([True, False])) == pytest.approx(0.045)
+    assert calibration_error(np.array([0.5, 0.51]), np.array([True, False])) == pytest.approx(0.505)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1), st.integers(1, 20))
+def test_calibration_error_is_between_overall_gap_and_one(pairs: list[tuple[float, bool]], bins: int) -> None:
+    confidence, right = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+    found = calibration_error(confidence, right, bins=bins)
+    assert abs(confidence.mean() - right.mean()) - 1e-9 <= found <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.2, float("nan")])
+def test_what_is_no_probability_is_not_calibrated(value: float) -> None:
+    with pytest.raises(ConfigError, match="not between 0 and 1"):
+        calibration_error(np.array([0.5, value]), np.array([True, True]))
+
+
+def test_paired_rows_are_told_apart_where_single_intervals_overlap() -> None:
+    hard = np.random.default_rng(0).random(300) * 0.8
+    better = hard + 0.05
+    apart = paired_bootstrap(better, hard, seed=0)
+    assert apart == pytest.approx((0.05, 0.05, 0.05))
+    assert bootstrap_interval(hard, seed=0)[1] > bootstrap_interval(better, seed=0)[0]
+
+
+def test_a_pair_turned_round_is_the_same_difference_with_the_other_sign() -> None:
+    one, other = np.random.default_rng(1).random((2, 50))
+    there, back = paired_bootstrap(one, other, seed=5), paired_bootstrap(other, one, seed=5)
+    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
+    assert there == paired_bootstrap(one, other, seed=5)
+    assert there.low < there.mean < there.high
+
+
+def test_rows_on_different_questions_are_not_paired() -> None:
+    with pytest.raises(ConfigError, match="same questions"):
+        paired_bootstrap(np.ones(3), np.ones(2), seed=0)
