@@ -180,8 +180,9 @@ class SelectionParams(Section):
     """Best windows that the LM gets to see."""
     neighbours: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each."""
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.3
-    """Confidence below which the answer is "not in memory"; on held-out articles at most 2 % were refused wrongly."""
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.5
+    """Confidence below which the answer is "not in memory". On held-out articles 0.5 refused 3 % of the questions that
+    could be answered and 6 in 10 of the others, 0.9 10 % and 8 in 10."""
 
 
 class AnsweringParams(Section):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.answering import NOT_IN_MEMORY, Answer, Answerer
+from cmt.answering import NOT_IN_MEMORY, Answer, Answerer, coverage
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
@@ -221,10 +221,26 @@ def test_sources_show_what_the_lm_read(mayors: Answerer) -> None:
         for source, span in spans:
             assert source.text is not None
             assert 0 <= span.first < span.last <= len(source.text)
-        assert sum(span.probability for _, span in spans) <= answer.confidence + 1e-3
+        assert sum(span.probability for _, span in spans) <= 1.001
     wide = again(mayors, selection={"windows": 1, "neighbours": 99}).answer(QUESTIONS[:1], as_of=[None])[0]
     (whole,) = [source for source in wide.sources if source.spans]
     assert [(span.first, span.last) for span in whole.spans] == [(0, len(whole.text or ""))]
+
+
+def test_coverage_counts_words_by_length_and_forgives_endings() -> None:
+    text = "The mayor of Port Ellery resigned on Monday."
+    assert coverage("Who is the mayor of Port Ellery?", text) == 1.0
+    assert coverage("When did the mayor resign?", text) == 1.0
+    assert coverage("What is the mayoralty of Saltby?", text) == pytest.approx(0.0)
+    assert coverage("mayor of Saltby", text) == pytest.approx(5 / 11)
+    assert coverage("Who?", text) == coverage("", text) == 0.0
+
+
+def test_a_question_in_words_that_are_nowhere_is_less_sure(mayors: Answerer) -> None:
+    known, strange = mayors.answer(
+        ["What does the ferry to Saltby cost?", "Xx yyy zzz qqqqqq vvv wwww?"], as_of=NOW[:2]
+    )
+    assert known.confidence > strange.confidence
 
 
 def test_the_published_parts_have_no_windows_to_weigh(tiny_lm: TinyLm, tmp_path: Path) -> None:
