@@ -128,7 +128,7 @@ def test_what_was_made_is_no_part_of_git_but_its_scores_are(reproduced: Path) ->
     ("section", "key", "value", "stages"),
     [
         ("selection", "top_k", 2, ["replay", "evaluate"]),
-        ("selection", "windows", 2, ["train", "replay", "evaluate"]),
+        ("selection", "windows", 5, ["train", "replay", "evaluate"]),
         ("answering", "max_new_tokens", 3, ["replay", "evaluate"]),
         ("evaluation", "earlier_questions", 1, ["replay"]),
         ("gate", "min_f1", 1.0, ["replay"]),
