@@ -57,7 +57,7 @@ class Source:
     similarity: float
     """Cosine between the question's key and the memory's."""
     weight: float
-    """Probability that its best window holds the answer; 0 for the published ψ, which has no windows."""
+    """Probability that it holds the answer; 0 for the published ψ, which scores no tokens."""
     text: str | None
     """The memory's text, where the bank keeps it."""
     spans: tuple[Span, ...] = ()
@@ -182,7 +182,7 @@ class Answerer:
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
         confidence = _confidence(question, rows, begins)
         known = bool(rows) and confidence >= self.params.selection.threshold
-        weights = [0.0] * len(rows) if begins is None else begins.amax(1).tolist()
+        weights = [0.0] * len(rows) if begins is None else begins.sum(1).tolist()
         order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
         sources: dict[str, Source] = {}
         for i in order:  # several memories of one document: the best speaks for it
@@ -194,11 +194,11 @@ class Answerer:
         runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)
         if text is None or not runs:
             return ()
-        places, width = self.lm.offsets(text), self.model.window
+        places = self.lm.offsets(text)
         return tuple(
             Span(
-                places[run.first * width][0],
-                places[min((run.last + 1) * width, len(places)) - 1][1],
+                places[run.first][0],
+                places[min(run.last, len(places) - 1)][1],
                 round(float(begins[run.first : run.last + 1].sum()), 4),
             )
             for run in runs

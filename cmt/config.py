@@ -91,7 +91,7 @@ class AggregatorParams(Section):
     """ψ: question and selected memories → what the LM is to see (method §2)."""
 
     kind: Literal["windows", "attention", "none"] = "windows"
-    """`windows`: the LM's next layers score every window; `attention`: cross-attention blocks as published; `none`: the
+    """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as published; `none`: the
     LM reads whole memories, which is retrieval-augmented generation with a trained prefix."""
     blocks: Positive = 10
     """Blocks: layers of the LM above Θ's (kind `windows`), or cross-attention blocks (MAC: 4)."""
@@ -111,7 +111,7 @@ class AlignmentParams(Section):
 
 
 class ObjectiveParams(Section):
-    """The training loss: memory-aware answer likelihood + β · self-matching + γ · window (method §2)."""
+    """The training loss: memory-aware answer likelihood + β · self-matching + γ · span (method §2)."""
 
     alpha: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
     """α: logits = (1 + α) · with memory − α · without; 0 is plain likelihood."""
@@ -120,7 +120,7 @@ class ObjectiveParams(Section):
     spread: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     """λ: weight of the term that keeps keys of different documents apart."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    """γ: weight of finding the window in which the answer begins (kind `windows`)."""
+    """γ: weight of finding where the answer begins and ends (kind `windows`)."""
 
 
 class TrainParams(Section):
@@ -134,6 +134,8 @@ class TrainParams(Section):
     """Folder of the pulled training data."""
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
+    start: Path | None = None
+    """Compressor to go on from, of the same design; none: from nothing."""
     validation_articles: Positive = 20
     """Articles held out to measure; drawn with the seed."""
     questions: Positive = 25_650

@@ -1,10 +1,11 @@
 """What one training step is: a handful of paragraphs and questions on them, and the loss they give.
 
 Four paragraphs at a time are from one article, so that a step's negatives are hard. Every question trains the selection
-(self-matching, windows); a share of them goes on through the frozen LM.
+(self-matching, tokens); a share of them goes on through the frozen LM.
 """
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,26 +23,27 @@ from cmt.memory.alignment import PrefixAlignment
 from cmt.memory.compressor import Code
 from cmt.memory.lm import FrozenLM, Prompt
 from cmt.memory.model import (
-    LONGEST_SPAN,
     MemoryModel,
     Run,
     best_span,
     choose_windows,
+    token_log_probability,
     whole_runs,
-    window_log_probability,
 )
-from cmt.memory.objective import memory_aware, self_matching, window_loss
+from cmt.memory.objective import memory_aware, self_matching, span_loss
 
 SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
 NEGATIVES, WITHOUT_NEGATIVES = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none
 ABSENT = 0.1  # share of the questions for which ψ sees other memories only, so that it learns to find nothing
-FORCED_FIRST, FORCED_LAST = 1.0, 0.2  # probability that the right window is among the chosen, from start to end
+FORCED_FIRST, FORCED_LAST = 1.0, 0.2  # probability that the right tokens are the quote, from start to end
 WITHOUT_TITLE = 0.5
 MAX_ANSWER_TOKENS = 16
 
 
-Asked = tuple[list[int], list[int], int, tuple[int, int]]
-"""Question ids, answer ids with end-of-sequence, row of the document, windows in which the answer begins and ends."""
+Places = list[tuple[int, int]]
+"""First and last token of each occurrence of an answer in its document."""
+Asked = tuple[list[int], list[int], int, Places]
+"""Question ids, answer ids with end-of-sequence, row of the document, where the answer stands in it."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Paragraph:
 
     title: list[int]
     text: list[int]
-    questions: list[tuple[list[int], list[int], int]]
-    """(question ids, answer ids with end-of-sequence, index in `text` of the answer's first token)."""
+    questions: list[tuple[list[int], list[int], Places]]
+    """(question ids, answer ids with end-of-sequence, where the answer stands in `text`)."""
     article: str
 
 
@@ -73,13 +75,20 @@ def _paragraph(row: dict[str, Any], asked: Sequence[tuple[str, str]], lm: Frozen
     coded = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=longest)
     found = []
     for question, answer in asked:
-        place = row["text"].find(answer)
-        token = coded.char_to_token(place) if place >= 0 else None
         ids = lm.encode(" " + answer)
-        if token is not None and len(ids) < MAX_ANSWER_TOKENS:
-            found.append((lm.encode(" " + question), [*ids, lm.eos], token))
+        places = _occurrences(answer, row["text"], coded)
+        if places and len(ids) < MAX_ANSWER_TOKENS:
+            found.append((lm.encode(" " + question), [*ids, lm.eos], places))
     title = row["title"] or ""
     return Paragraph(lm.encode(title + "\n") if title else [], coded.input_ids, found, title or row["doc_id"])
+
+
+def _occurrences(answer: str, text: str, coded: Any) -> Places:
+    """As whole words, or, where it is none anywhere, as part of some; only those inside the tokens that are read."""
+    whole = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)]
+    starts = whole or [match.start() for match in re.finditer(re.escape(answer), text)]
+    ends = [(coded.char_to_token(start), coded.char_to_token(start + len(answer) - 1)) for start in starts]
+    return [(first, last) for first, last in ends if first is not None and last is not None]
 
 
 class Steps(Dataset[dict[str, Any]]):
@@ -123,9 +132,9 @@ class Steps(Dataset[dict[str, Any]]):
             title = [] if source.random() < WITHOUT_TITLE else paragraph.title
             documents.append(title + paragraph.text)
             count = min(self.params.train.questions_per_paragraph, len(paragraph.questions))
-            for question, answer, start in source.sample(paragraph.questions, count):
-                span = len(title) + start, min(len(title) + start + len(answer) - 2, len(documents[-1]) - 1)
-                asked.append((question, answer, row, tuple(token // self.params.compressor.window for token in span)))
+            for question, answer, places in source.sample(paragraph.questions, count):
+                moved = [(len(title) + first, len(title) + last) for first, last in places]
+                asked.append((question, answer, row, moved))
         source.shuffle(asked)
         done = index / max(1, len(self.steps))
         forced = FORCED_FIRST + (FORCED_LAST - FORCED_FIRST) * done
@@ -158,9 +167,9 @@ class Lesson(nn.Module):
         if isinstance(model.alignment, PrefixAlignment):
             prompt = self._prefix(*answered, memories)
         elif isinstance(model.aggregator, LayerReader):
-            scores = self._scores(question, memories, chosen)
+            scores = self._scores(question, memories, documents, chosen)
             finding, found = self._find(scores, asked, absent)
-            logs |= {"window": finding, "window_found": found}
+            logs |= {"span": finding, "begin_found": found}
             loss = loss + objective.gamma * finding
             prompt = self._windows(*answered, documents, chosen, scores[:count], forced)
         else:
@@ -168,20 +177,27 @@ class Lesson(nn.Module):
         logs["answer"] = self._answer(prompt, asked[:count])
         return {"loss": loss + logs["answer"], "logs": {name: value.detach() for name, value in logs.items()}}
 
-    def _scores(self, question: Code, memories: Code, chosen: Tensor) -> Tensor:
-        """ψ over each question's `chosen` memories: (Q, S, k, 2)."""
+    def _scores(self, question: Code, memories: Code, documents: list[list[int]], chosen: Tensor) -> Tensor:
+        """ψ over each question's `chosen` memories: (Q, S, n, 2)."""
         assert isinstance(self.model.aggregator, LayerReader)  # noqa: S101 - narrows the type
-        mask = memories.vector_mask[chosen.clamp(min=0)] * (chosen >= 0).unsqueeze(-1)
-        scores: Tensor = self.model.aggregator(question, memories.vectors[chosen.clamp(min=0)], mask)
+        places, seen = chosen.clamp(min=0), (chosen >= 0).unsqueeze(-1)
+        ids = torch.full((len(documents), memories.vectors.shape[1] * self.model.window), -1, device=chosen.device)
+        for row, tokens in enumerate(documents):
+            ids[row, : len(tokens)] = torch.tensor(tokens, device=chosen.device)
+        mask, ids = memories.vector_mask[places] * seen, ids[places].masked_fill(~seen, -1)
+        scores: Tensor = self.model.aggregator(question, memories.vectors[places], mask, ids)
         return scores
 
     def _find(self, scores: Tensor, asked: list[Asked], absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Window loss, and the share of questions whose right window is the best; the right memory stands first."""
-        windows = torch.tensor([windows for *_, windows in asked], device=scores.device)  # (Q, 2)
-        nowhere = scores[0, ..., 0].numel()
-        loss = window_loss(scores, windows.masked_fill(absent[:, None], nowhere))
-        found = scores[..., 0].flatten(1).argmax(1) == windows[:, 0]
-        return loss, found[~absent].float().mean()
+        """Span loss, and the share of questions whose first token is the best; the right memory stands first."""
+        most, nowhere = max(len(places) for *_, places in asked), scores[0, ..., 0].numel()
+        gold = torch.full((len(asked), most, 2), -1, device=scores.device)
+        for row, (*_, places) in enumerate(asked):
+            gold[row, : len(places)] = torch.tensor(places)
+        gold[absent] = -1
+        gold[absent, 0] = nowhere
+        found = (scores[..., 0].flatten(1).argmax(1, keepdim=True) == gold[..., 0]).any(1)
+        return span_loss(scores, gold), found[~absent].float().mean()
 
     def _candidates(self, similarity: Tensor, gold: Tensor, draw: float, absent: Tensor) -> Tensor:
         """(Q, 1 + negatives): each question's document, then the most similar other; −1 where ψ is to see none."""
@@ -206,16 +222,16 @@ class Lesson(nn.Module):
         scores: Tensor,
         forced: float,
     ) -> Prompt:
-        """The best windows; the right one is made the best with probability `forced`."""
+        """The best windows; the right quote is made the best with probability `forced`."""
         how, source = self.params.selection, _random(forced)
-        probability = window_log_probability(scores)
-        believed = probability.detach().cpu()
-        worth, quotes = believed.logsumexp(-1), [best_span(row) for row in believed]
-        for row, (*_, (first, last)) in enumerate(asked):
+        probability = token_log_probability(scores)
+        believed = probability.detach().cpu().clone()
+        quotes = [best_span(row) for row in believed]
+        for row, (*_, places) in enumerate(asked):
             if source.random() < forced:
-                worth[row, 0, first] = 1e4
-                quotes[row] = Run(0, first, min(last, first + LONGEST_SPAN - 1))
-        runs = [choose_windows(row, how.windows, how.neighbours) for row in worth]
+                quotes[row] = Run(0, *max(places, key=lambda place: float(believed[row, 0, place, [0, 1]].sum())))
+                believed[row, 0, quotes[row].first, 0] = 1e4
+        runs = [choose_windows(row, self.model.window, how.windows, how.neighbours) for row in believed]
         texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
         quoted = [self.model.tokens_of(*pair) for pair in zip(quotes, texts, strict=True)]
         tails = self._tails(asked, quoted)
@@ -226,7 +242,7 @@ class Lesson(nn.Module):
         source = _random(str(chosen.tolist()))
         present = [[documents[place] for place in row if place >= 0] for row in chosen[: len(asked)].tolist()]
         texts = [source.sample(row, len(row)) for row in present]
-        runs = [whole_runs([len(text) for text in row], self.model.window) for row in texts]
+        runs = [whole_runs([len(text) for text in row]) for row in texts]
         return self.model.text_prompt(question, runs, texts, None, self._tails(asked), left=False)
 
     def _tails(self, asked: list[Asked], quotes: Sequence[Sequence[int]] | None = None) -> list[list[int]]:

@@ -24,7 +24,7 @@ from cmt.config import Params
 from cmt.lesson import Lesson, Steps, paragraphs
 from cmt.memory.adapters import without_autocast
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import WEIGHTS, Design, MemoryModel, write_weights
+from cmt.memory.model import WEIGHTS, Design, MemoryModel, folder_digest, write_weights
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ def train(
         # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
         lm.model.set_attn_implementation("eager")
     model = MemoryModel(lm, Design.of(params))
+    if params.train.start:
+        model.load_trained(MemoryModel.load(params.train.start, lm=lm).trained())
     model.train()
     if not _bf16(params):
         without_autocast(model)
@@ -109,8 +111,9 @@ def _checkpoint_layers(encoder: Any) -> None:
 
 def _identity(model: MemoryModel, steps: Steps) -> str:
     """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
-    train = steps.params.train.model_dump(exclude={"enabled", "source", "path", "output", "save_steps"})
-    run = [model.lm.digest, model.design.to_dict(), steps.params.seed, train, [asdict(item) for item in steps.pool]]
+    train = steps.params.train.model_dump(exclude={"enabled", "source", "path", "output", "start", "save_steps"})
+    start = folder_digest(steps.params.train.start) if steps.params.train.start else None
+    run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, [asdict(item) for item in steps.pool]]
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 

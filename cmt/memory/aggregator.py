@@ -1,7 +1,7 @@
 """ψ: the question's code C and the selected memories {M^i} → what matters for the answer (method §2, aggregation).
 
-Two shapes behind one switch. `WindowReader` scores every window of every selected memory, so that the best ones can be
-read; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither has a position code across documents: the order of the
+Two shapes behind one switch. `LayerReader` scores every token of every selected memory, so that the best ones can be
+read and quoted; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither has a position code across documents: the order of the
 bank must not matter (§6 c).
 """
 
@@ -16,47 +16,56 @@ from cmt.memory.lm import FrozenLM
 
 GROUP = 16  # pairs of a question and a memory that run together
 GAP = 2  # positions between a question and the text
+POINTER = 128  # width in which a window's state meets its tokens
 
 
 class LayerReader(nn.Module):
-    """Scores (B, S, k, 2) of the windows: the answer begins in it, the answer ends in it.
+    """Scores (B, S, n, 2) of the tokens: the answer begins with it, the answer ends with it.
 
     The blocks are the LM's own layers above those of Θ, with adapters of their own: they go on where Θ stopped, now
     over the question's states and one memory's windows together. The question stands first, as a causal LM has it;
-    windows attend to the question and to all windows of their own memory.
+    windows attend to the question and to all windows of their own memory. A window's state scores the window, the
+    places in it, and, met with the LM's embeddings of its tokens and their neighbours, the tokens themselves.
     """
 
     def __init__(self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int) -> None:
         super().__init__()
-        self.window, self.dtype = window, lm.model.dtype
+        self.window, self.dtype, self.embed = window, lm.model.dtype, lm.embed
         self.blocks = adapted_layers(lm, first, params.blocks, params.lora_rank)
         below = states_of_prose(lm, first)
         self.sink = nn.Parameter(below.sink)
         self.shift, self.scale = nn.Parameter(below.mean), nn.Parameter(below.spread)
         self.norm = nn.RMSNorm(lm.hidden_size)
         self.out = nn.Linear(lm.hidden_size, 2)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.place = nn.Linear(lm.hidden_size, 2 * window, bias=False)
+        self.pointer = nn.Linear(lm.hidden_size, 2 * POINTER, bias=False)
+        self.word = nn.Linear(3 * lm.hidden_size, POINTER, bias=False)
+        for start_at_zero in (self.out.weight, self.out.bias, self.place.weight, self.pointer.weight):
+            nn.init.zeros_(start_at_zero)
 
-    def forward(self, question: Code, windows: Tensor, mask: Tensor) -> Tensor:
-        """`windows` (B, S, k, D) of S memories, `mask` (B, S, k) → scores (B, S, k, 2), −inf on padding."""
+    def forward(self, question: Code, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+        """Scores (B, S, n, 2) of S memories' tokens, −inf on padding.
+
+        `windows` (B, S, k, D), `mask` (B, S, k), `ids` (B, S, n) of their tokens, n = W·k, −1 on padding.
+        """
         rows, memories, count, _ = windows.shape
-        windows, mask = windows.flatten(0, 1), mask.flatten(0, 1)
+        windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)
         lengths = mask.sum(1)
         parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]  # like lengths together
         for start in range(0, len(order), GROUP):
             pairs = torch.tensor(order[start : start + GROUP], device=windows.device)
             longest = min(count, -(-int(lengths[pairs[-1]]) // 8) * 8)  # few shapes
             asked = question.states[pairs // memories], question.mask[pairs // memories]
-            part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest])
-            parts.append(F.pad(part, (0, 0, 0, count - longest), value=float("-inf")))
-        scores = windows.new_full((rows * memories, count, 2), float("-inf"), dtype=torch.float32)
+            tokens = longest * self.window
+            part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest], ids[pairs, :tokens])
+            parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))
+        scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)
         if parts:
             scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
-        return scores.view(rows, memories, count, 2)
+        return scores.view(rows, memories, -1, 2)
 
-    def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor) -> Tensor:
-        """A question and a memory a row: (N, T, D), (N, T), (N, k, D), (N, k) → (N, k, 2)."""
+    def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+        """A question and a memory a row: (N, T, D), (N, T), (N, k, D), (N, k), (N, n) → (N, n, 2)."""
         rows, before = len(asked), 1 + asked.shape[1]
         ahead = torch.arange(before, device=asked.device).expand(rows, -1)
         text = torch.arange(windows.shape[1], device=asked.device) * self.window + self.window // 2
@@ -67,8 +76,19 @@ class LayerReader(nn.Module):
         read = self.blocks(
             inputs_embeds=states, attention_mask=self._open(real, before), position_ids=places, use_cache=False
         ).last_hidden_state[:, before:]
-        scores: Tensor = self.out(self.norm(read.float())).float()
-        return scores.masked_fill(~mask.bool().unsqueeze(-1), float("-inf"))
+        scores = self._point(self.norm(read.float()), ids).flatten(1, 2)
+        return scores.masked_fill(ids.unsqueeze(-1) < 0, float("-inf"))
+
+    def _point(self, read: Tensor, ids: Tensor) -> Tensor:
+        """States (N, k, D) of windows and their tokens (N, n) → (N, k, W, 2)."""
+        embeds = self.embed(ids.clamp(min=0)).float()
+        embeds = F.rms_norm(embeds, embeds.shape[-1:]) * (ids >= 0).unsqueeze(-1)
+        around = torch.cat([F.pad(embeds, (0, 0, 1, 0))[:, :-1], embeds, F.pad(embeds, (0, 0, 0, 1))[:, 1:]], -1)
+        words = torch.unflatten(self.word(around), 1, (-1, self.window))  # (N, k, W, P)
+        pointer = torch.unflatten(self.pointer(read), -1, (POINTER, 2))
+        placed = torch.unflatten(self.place(read), -1, (self.window, 2))
+        scores: Tensor = self.out(read).unsqueeze(2) + placed + words @ pointer / POINTER**0.5
+        return scores.float()
 
     def _open(self, real: Tensor, before: int) -> Tensor:
         """(N, 1, T, T) to add to attention scores: the question is read as the LM reads, windows see everything."""

@@ -25,7 +25,7 @@ from cmt.memory.content import ContentChannel
 from cmt.memory.lm import FrozenLM, Prompt, pad
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
-LONGEST_SPAN = 6  # windows of a quote
+LONGEST_QUOTE = 16  # tokens
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Selected:
 
 @dataclass(frozen=True)
 class Run:
-    """A stretch of windows of one memory that the LM gets to read."""
+    """A stretch of one memory's tokens that the LM gets to read, the last one included."""
 
     memory: int
     first: int
@@ -86,8 +86,8 @@ class Reading:
 
     prompt: Prompt
     begins: Tensor | None = None
-    """(B, S, k) probability that the answer begins in a window; they sum to less than 1 by that of none of them.
-    None for the published ψ, which has no windows."""
+    """(B, S, n) probability that the answer begins with a token; they sum to less than 1 by that of none of them.
+    None for the published ψ, which scores no tokens."""
     runs: Sequence[Sequence[Run]] = ()
     """What the LM reads for each question."""
 
@@ -162,7 +162,7 @@ class MemoryModel(nn.Module):
         how: SelectionParams,
     ) -> Reading:
         """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
-        vectors, mask = self._gather(memories)
+        vectors, mask, ids = self._gather(memories)
         texts = [[m.tokens for m in row] for row in memories]
         tails = [self.question_text(ids) for ids in asked]
         if isinstance(self.alignment, PrefixAlignment):
@@ -171,9 +171,9 @@ class MemoryModel(nn.Module):
         if self.aggregator is None:
             runs = [self._whole_runs(row) for row in memories]
             return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
-        scores = self.aggregator(question, vectors, mask) + prior.to(vectors.device)[..., None, None]
-        probability = window_log_probability(scores)
-        runs = [choose_windows(row, how.windows, how.neighbours) for row in probability.logsumexp(-1).cpu()]
+        scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None]
+        probability = token_log_probability(scores)
+        runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in probability.cpu()]
         quotes = [
             self.tokens_of(best_span(row), text) if text else [] for row, text in zip(probability, texts, strict=True)
         ]
@@ -183,7 +183,7 @@ class MemoryModel(nn.Module):
 
     def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
         """The likeliest memory first."""
-        runs = whole_runs([len(memory.tokens) for memory in memories], self.window)
+        runs = whole_runs([len(memory.tokens) for memory in memories])
         return sorted(runs, key=lambda run: -memories[run.memory].prior)
 
     def prefix_prompt(
@@ -206,28 +206,28 @@ class MemoryModel(nn.Module):
         *,
         left: bool,
     ) -> Prompt:
-        """`[prefix][BOS]Text: <runs> <tail>` for each question, the windows lit by `probability` (B, S, k, 2), if any.
+        """`[prefix][BOS]Text: <runs> <tail>` for each question, the tokens lit by `probability` (B, S, n, 2), if any.
 
         `texts` are the memories' tokens.
         """
         assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
-        rows, windows = [], []
+        rows, places = [], []
         count = 0 if probability is None else probability.shape[2]
         for row_runs, row_texts, tail in zip(runs, texts, tails, strict=True):
             row, where = [self.lm.bos, *self._text_mark], [0] * (1 + len(self._text_mark))
             for run in row_runs:
                 tokens = self.tokens_of(run, row_texts)
                 row += [*tokens, *self._line_break]
-                where += [1 + run.memory * count + run.first + i // self.window for i in range(len(tokens))]
+                where += [1 + run.memory * count + run.first + i for i in range(len(tokens))]
                 where += [0] * len(self._line_break)
             rows.append(row + list(tail))
-            windows.append(where + [0] * len(tail))
+            places.append(where + [0] * len(tail))
         ids, mask = pad(rows, left=left, device=self.lm.device)
         embeds = self.lm.embed(ids)
         if probability is not None:
-            places, _ = pad(windows, left=left, device=self.lm.device)
-            flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # place 0: outside every window
-            embeds = self.alignment.soft_tokens(embeds, flat.gather(1, places[..., None].expand(-1, -1, 2)))
+            lit, _ = pad(places, left=left, device=self.lm.device)
+            flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # place 0: outside every memory
+            embeds = self.alignment.soft_tokens(embeds, flat.gather(1, lit[..., None].expand(-1, -1, 2)))
         return Prompt(embeds, mask, self.alignment.prefix(question))
 
     def question_text(self, ids: Sequence[int], quote: Sequence[int] = ()) -> list[int]:
@@ -237,20 +237,22 @@ class MemoryModel(nn.Module):
 
     def tokens_of(self, run: Run, texts: Sequence[Sequence[int]]) -> list[int]:
         """The tokens of a run; `texts` are those of the memories."""
-        return list(texts[run.memory][run.first * self.window : (run.last + 1) * self.window])
+        return list(texts[run.memory][run.first : run.last + 1])
 
-    def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor]:
-        """Memories of several sizes as (B, S, k, D) and mask (B, S, k)."""
+    def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Memories of several sizes as vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, W·k), −1 on padding."""
         most = max((len(row) for row in memories), default=1) or 1
         longest = max((len(m.vectors) for row in memories for m in row), default=1)
         longest = -(-longest // 8) * 8  # few shapes
         vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
         mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
+        ids = torch.full((len(memories), most, longest * self.window), -1)
         for row, selected in enumerate(memories):
             for place, memory in enumerate(selected):
+                ids[row, place, : len(memory.tokens)] = torch.tensor(memory.tokens, dtype=torch.long)
                 vectors[row, place, : len(memory.vectors)] = memory.vectors
                 mask[row, place, : len(memory.vectors)] = 1
-        return vectors.to(self.lm.device), mask.to(self.lm.device)
+        return vectors.to(self.lm.device), mask.to(self.lm.device), ids.to(self.lm.device)
 
     def trained(self) -> dict[str, Tensor]:
         """The trained tensors by name: what a checkpoint holds."""
@@ -305,48 +307,51 @@ class MemoryModel(nn.Module):
                 tensor.copy_(weights[name])
 
 
-def window_log_probability(scores: Tensor) -> Tensor:
-    """Log-softmax of (B, S, k, 2) over all windows of all memories of a question and, with score 0, none of them."""
+def token_log_probability(scores: Tensor) -> Tensor:
+    """Log-softmax of (B, S, n, 2) over all tokens of all memories of a question and, with score 0, none of them."""
     return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
 
 
-def whole_runs(lengths: Sequence[int], window: int) -> list[Run]:
-    """All windows of memories of so many tokens."""
-    return [Run(memory, 0, max(0, -(-length // window) - 1)) for memory, length in enumerate(lengths)]
+def whole_runs(lengths: Sequence[int]) -> list[Run]:
+    """All of memories of so many tokens."""
+    return [Run(memory, 0, length - 1) for memory, length in enumerate(lengths)]
 
 
 def best_span(probability: Tensor) -> Run:
-    """The stretch of at most LONGEST_SPAN windows of one memory in which the answer is likeliest to begin and to end.
+    """The stretch of at most LONGEST_QUOTE tokens of one memory that is likeliest to be the answer.
 
-    `probability` (S, k, 2) in logarithms.
+    `probability` (S, n, 2) in logarithms.
     """
     begins, ends = probability.unbind(-1)
     count = begins.shape[1]
     spans = [
         F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
-        for more in range(min(LONGEST_SPAN, count))
+        for more in range(min(LONGEST_QUOTE, count))
     ]
     more, memory, first = np.unravel_index(int(torch.stack(spans).argmax()), (len(spans), *begins.shape))
     return Run(int(memory), int(first), int(first + more))
 
 
-def choose_windows(scores: Tensor, best: int, neighbours: int) -> list[Run]:
-    """The `best` windows of scores (S, k) and `neighbours` on either side.
+def choose_windows(probability: Tensor, window: int, best: int, neighbours: int) -> list[Run]:
+    """The `best` windows in which the answer is likeliest to begin or to end, and `neighbours` on either side.
 
-    Runs of the memory with the best window come first, inside a memory they are in the order of its text.
+    `probability` (S, n, 2) in logarithms, −inf on padding. Runs of the memory with the best window come first, inside
+    a memory they are in the order of its text.
     """
+    length = torch.isfinite(probability[..., 0]).sum(1)  # (S,) tokens
+    scores = torch.unflatten(probability, 1, (-1, window)).logsumexp((-2, -1))  # (S, k)
     count = scores.shape[1]
-    real = torch.isfinite(scores)
-    top = scores.flatten().topk(min(best, int(real.sum()))).indices.tolist()
+    top = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum()))).indices.tolist()
     memories = list(dict.fromkeys(i // count for i in top))
     runs = []
     for memory in memories:
-        length = int(real[memory].sum())
+        tokens = int(length[memory])
         middles = [i % count for i in top if i // count == memory]
-        wanted = {
-            w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1) if 0 <= w < length
-        }
-        runs += [Run(memory, first, last) for first, last in _stretches(sorted(wanted))]
+        wanted = {w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1)}
+        inside = sorted(w for w in wanted if 0 <= w * window < tokens)
+        runs += [
+            Run(memory, first * window, min((last + 1) * window, tokens) - 1) for first, last in _stretches(inside)
+        ]
     return runs
 
 

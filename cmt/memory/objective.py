@@ -1,4 +1,4 @@
-"""The training loss (method §2): memory-aware answer likelihood + β · self-matching + γ · window."""
+"""The training loss (method §2): memory-aware answer likelihood + β · self-matching + γ · span."""
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,11 @@ def self_matching(questions: Tensor, keys: Tensor, gold: Tensor, temperature: Te
     return matching + spread * (torch.logsumexp(apart, 0) - torch.tensor(float(len(apart))).log())
 
 
-def window_loss(scores: Tensor, gold: Tensor) -> Tensor:
-    """Cross-entropy of the windows in which the answer begins and ends: `scores` (Q, S, k, 2), `gold` (Q, 2) flat.
+def span_loss(scores: Tensor, gold: Tensor) -> Tensor:
+    """−log-probability of the tokens with which the answer begins and ends, any of its occurrences being right.
 
-    A last class of score 0 stands for "in none of them"; its index is S·k.
+    `scores` (Q, S, n, 2); `gold` (Q, G, 2) flat places in S·n, −1 on padding. A last class of score 0 stands for "in
+    none of them"; its place is S·n.
     """
-    return F.cross_entropy(F.pad(scores.flatten(1, 2), (0, 0, 0, 1)), gold)
+    believed = F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1).gather(1, gold.clamp(min=0))
+    return -believed.masked_fill(gold < 0, float("-inf")).logsumexp(1).mean()
