@@ -91,8 +91,8 @@ class AggregatorParams(Section):
     """ψ: question and selected memories → what the LM is to see (method §2)."""
 
     kind: Literal["windows", "attention", "none"] = "windows"
-    """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as published; `none`: the
-    LM reads whole memories, which is retrieval-augmented generation with a trained prefix."""
+    """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as
+    published; `none`: the LM reads whole memories, which is retrieval-augmented generation with a trained prefix."""
     blocks: Positive = 10
     """Blocks: layers of the LM above Θ's (kind `windows`), or cross-attention blocks (MAC: 4)."""
     lora_rank: Positive = 32

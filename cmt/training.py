@@ -113,7 +113,8 @@ def _identity(model: MemoryModel, steps: Steps) -> str:
     """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
     train = steps.params.train.model_dump(exclude={"enabled", "source", "path", "output", "start", "save_steps"})
     start = folder_digest(steps.params.train.start) if steps.params.train.start else None
-    run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, [asdict(item) for item in steps.pool]]
+    pool = [asdict(item) for item in steps.pool]
+    run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, pool]
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 

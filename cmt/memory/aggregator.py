@@ -1,8 +1,8 @@
 """ψ: the question's code C and the selected memories {M^i} → what matters for the answer (method §2, aggregation).
 
 Two shapes behind one switch. `LayerReader` scores every token of every selected memory, so that the best ones can be
-read and quoted; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither has a position code across documents: the order of the
-bank must not matter (§6 c).
+read and quoted; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither has a position code across documents: the
+order of the bank must not matter (§6 c).
 """
 
 import torch

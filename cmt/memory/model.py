@@ -240,7 +240,7 @@ class MemoryModel(nn.Module):
         return list(texts[run.memory][run.first : run.last + 1])
 
     def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Memories of several sizes as vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, W·k), −1 on padding."""
+        """Memories of several sizes: vectors (B, S, k, D), mask (B, S, k), token ids (B, S, W·k) with −1 on padding."""
         most = max((len(row) for row in memories), default=1) or 1
         longest = max((len(m.vectors) for row in memories for m in row), default=1)
         longest = -(-longest // 8) * 8  # few shapes

@@ -219,7 +219,7 @@ def test_a_question_without_memories_can_be_read(tiny_lm: TinyLm, made: Design) 
     assert read(theta, QUESTIONS[:1], [[]])[0] == read(theta, QUESTIONS, memories)[0]
 
 
-def test_windows_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) -> None:
+def test_tokens_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
     asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
     memories = [selected(theta, TEXTS), selected(theta, TEXTS[:1])]
@@ -241,9 +241,9 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     lm = tiny_lm("llama")
     theta = model(lm, design())
     texts = [[list(range(20, 30)), list(range(40, 46))], [list(range(60, 63))]]
-    begins = torch.arange(1.0, 13.0).view(2, 2, 3) / 100  # (B, S, k)
+    begins = torch.arange(1.0, 41.0).view(2, 2, 10) / 100  # (B, S, n)
     probability = torch.stack([begins, 2 * begins], -1)
-    runs = [[Run(1, 0, 1), Run(0, 1, 2)], [Run(0, 0, 0)]]
+    runs = [[Run(1, 0, 5), Run(0, 4, 9)], [Run(0, 0, 2)]]
     tails = [theta.question_text([5, 6]), theta.question_text([7])]
     mark, line = lm.encode("Text:"), lm.encode("\n")
     ids = [
@@ -252,8 +252,8 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     ]
     dark = [0.0] * (1 + len(mark))
     lights = [
-        [*dark, *[0.04] * 4, *[0.05] * 2, 0.0, *[0.02] * 4, *[0.03] * 2, *[0.0] * (1 + len(tails[0]))],
-        [*dark, *[0.07] * 3, *[0.0] * (1 + len(tails[1]))],
+        [*dark, *begins[0, 1, :6].tolist(), 0.0, *begins[0, 0, 4:].tolist(), *[0.0] * (1 + len(tails[0]))],
+        [*dark, *begins[1, 0, :3].tolist(), *[0.0] * (1 + len(tails[1]))],
     ]
     with torch.no_grad():
         theta.get_parameter("alignment.highlight").copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 32))
@@ -283,13 +283,16 @@ def test_what_answers_is_quoted_between_question_and_answer(tiny_lm: TinyLm) -> 
 
 
 def test_the_quote_is_the_likeliest_stretch_of_one_memory() -> None:
-    probability = torch.full((2, 9, 2), -9.0)
+    probability = torch.full((2, 20, 2), -9.0)
     probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # begins in one memory, ends in the other
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # ends before it begins
     assert best_span(probability) == Run(1, 1, 2)
     probability[0, 8, 1] = 0.0
     assert best_span(probability) == Run(0, 4, 8)
-    probability[0, 4, 0], probability[0, 1, 0] = -9.0, 0.0  # more than LONGEST_SPAN windows before
+    probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
+    assert best_span(probability) == Run(0, 4, 19)
+    probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than LONGEST_QUOTE tokens before
+    probability[0, 3, 1] = -9.0
     assert best_span(probability) == Run(1, 1, 2)
     assert best_span(torch.zeros(1, 1, 2)) == Run(0, 0, 0)
 
@@ -311,7 +314,14 @@ def test_the_best_windows_are_chosen_with_their_neighbours(
     scores: list[list[float | None]], best: int, neighbours: int, runs: list[tuple[int, int, int]]
 ) -> None:
     table: Tensor = torch.tensor([[float("-inf") if s is None else float(s) for s in row] for row in scores])
-    assert choose_windows(table, best, neighbours) == [Run(*run) for run in runs]
+    tokens = table.repeat_interleave(3, 1).unsqueeze(-1).expand(-1, -1, 2)
+    found = choose_windows(tokens, 3, best, neighbours)
+    assert found == [Run(memory, 3 * first, 3 * last + 2) for memory, first, last in runs]
+
+
+def test_a_run_ends_where_its_memory_ends() -> None:
+    believed = torch.tensor([[0.0, 0.0, 0.0, 9.0, float("-inf"), float("-inf")]]).unsqueeze(-1).expand(-1, -1, 2)
+    assert choose_windows(believed, 3, 1, 1) == [Run(0, 0, 3)]
 
 
 @EVERY_DESIGN

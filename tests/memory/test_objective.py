@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.memory.objective import memory_aware, self_matching, window_loss
+from cmt.memory.objective import memory_aware, self_matching, span_loss
 
 TEN = torch.tensor(10.0)
 
@@ -97,15 +97,23 @@ def test_the_spread_term_pushes_apart_and_is_bounded() -> None:
     assert all(-4.0 <= spread_alone(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
 
 
-def test_the_window_loss_is_over_all_windows_that_are_there_and_none() -> None:
+def test_the_span_loss_is_over_all_windows_that_are_there_and_none() -> None:
     begins, ends = [[1.0, 2.0], [float("-inf"), 0.5]], [[0.0, -1.0], [float("-inf"), 3.0]]
     scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[None]  # one question, two memories of two
     expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5) + 1.0) - 2.0
     expected += math.log(math.exp(0.0) + math.exp(-1.0) + math.exp(3.0) + 1.0) - 3.0
-    assert window_loss(scores, torch.tensor([[1, 3]])).item() == pytest.approx(expected / 2)
+    assert span_loss(scores, torch.tensor([[[1, 3]]])).item() == pytest.approx(expected / 2)
 
 
-def test_a_question_whose_answer_is_in_no_window_wants_all_of_them_below_zero() -> None:
-    nowhere = torch.tensor([[4, 4]])
-    low, high = (window_loss(torch.full((1, 2, 2, 2), score), nowhere) for score in (-5.0, 5.0))
+def test_any_occurrence_of_an_answer_is_right() -> None:
+    scores = torch.randn(2, 1, 5, 2)
+    believed = torch.nn.functional.pad(scores.flatten(1, 2), (0, 0, 0, 1)).softmax(1)
+    right = (believed[0, 1] + believed[0, 4]).log().sum() + believed[1, 2].log().sum()
+    gold = torch.tensor([[[1, 1], [4, 4]], [[2, 2], [-1, -1]]])
+    assert span_loss(scores, gold).item() == pytest.approx(-right.item() / 4, rel=1e-5)
+
+
+def test_a_question_whose_answer_is_nowhere_wants_all_tokens_below_zero() -> None:
+    nowhere = torch.tensor([[[4, 4]]])
+    low, high = (span_loss(torch.full((1, 2, 2, 2), score), nowhere) for score in (-5.0, 5.0))
     assert low < 0.1 < 5.0 < high
