@@ -7,7 +7,7 @@ from typing import Any
 
 from cmt.config import Params
 
-CURVES = {"answer": "answer NLL", "window": "window loss", "matching": "self-matching", "window_found": "window found"}
+CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 
 
 def write_card(

@@ -5,9 +5,11 @@ import json
 import logging
 import random
 import shutil
+import time
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -52,13 +55,26 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Of a step that is logged, also the share of the device's matmul rate that it reaches."""
+        if (self.state.global_step + 1) % self.args.logging_steps:
+            return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
+        started = time.perf_counter()
+        with FlopCounterMode(display=False) as counter:
+            loss: torch.Tensor = super().training_step(*args, **kwargs)
+        _finish(self.args.device)
+        done = counter.get_total_flops() / (time.perf_counter() - started)
+        self.matmul_share = done / _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        return loss
+
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
         outputs = model(**inputs)
         self.last_logs = {name: round(value.item(), 4) for name, value in outputs["logs"].items()}
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        super().log(logs | getattr(self, "last_logs", {}), *args, **kwargs)
+        share = {"matmul_share": round(self.matmul_share, 3)} if hasattr(self, "matmul_share") else {}
+        super().log(logs | getattr(self, "last_logs", {}) | share, *args, **kwargs)
 
 
 def train(
@@ -97,6 +113,24 @@ def train(
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return folder
+
+
+@cache
+def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """Operations a second of a plain matrix product, the best of five."""
+    square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
+    for _ in range(5):
+        _finish(device)
+        started = time.perf_counter()
+        square @ square
+        _finish(device)
+        seconds.append(time.perf_counter() - started)
+    return float(2 * size**3 / min(seconds))
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _bf16(params: Params) -> bool:

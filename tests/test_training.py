@@ -201,7 +201,7 @@ def test_gradient_checkpointing_trades_time_and_changes_nothing(tmp_path: Path) 
 def test_the_log_has_every_part_of_the_loss(tmp_path: Path) -> None:
     run(tmp_path, train={"questions": 24})
     logged = (tmp_path / "log.json").read_text()
-    assert all(f'"{name}"' in logged for name in ("loss", "matching", "span", "answer", "recall_at_1"))
+    assert all(f'"{name}"' in logged for name in ("loss", "matching", "span", "answer", "recall_at_1", "matmul_share"))
 
 
 def test_training_goes_on_from_a_compressor(tmp_path: Path) -> None:
