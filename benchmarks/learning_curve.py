@@ -1,0 +1,74 @@
+"""F1 on held-out training articles against the question-answer pairs that a compressor has seen.
+
+    python benchmarks/learning_curve.py --output data/compressor 23300=data/trained/checkpoints/checkpoint-400 …
+
+Each argument is a number of pairs and the folder of a checkpoint or compressor. The held-out articles are those that
+`cmt train` leaves out, all in one bank; the points go to learning_curve.json and learning_curve.png.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from safetensors.torch import load_file
+
+import cmt
+from cmt.evaluation.held_out import held_out_scores
+from cmt.memory.model import WEIGHTS, Design, MemoryModel
+from cmt.stream import training_data
+from cmt.training import hold_out
+
+
+def main(
+    checkpoints: Annotated[list[str], typer.Argument(metavar="PAIRS=FOLDER…")],
+    output: Annotated[Path, typer.Option(help="Folder of learning_curve.json and learning_curve.png")],
+    questions: Annotated[int, typer.Option(min=1)] = 500,
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Measure the checkpoints in the order of their pairs."""
+    workspace = cmt.open(params=params)
+    how, lm = workspace.params, workspace.lm
+    documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
+    _, held = hold_out(documents, articles=how.train.validation_articles, seed=how.seed)
+    model, points = MemoryModel(lm, Design.of(how)), []
+    pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))
+    for count, folder in track(pairs, "checkpoints", console=Console(stderr=True)):
+        model.load_trained(load_file(folder / WEIGHTS))
+        with tempfile.TemporaryDirectory() as name:
+            model.save(Path(name))
+            scored = held_out_scores(
+                folder=Path(name), lm=lm, documents=held, questions=asked, params=how, limit=questions
+            )
+        row = scored.to_json()["rows"][0]
+        points.append({"pairs": count} | {key: row[key] for key in ("em", "em_prefix", "f1", "ci", "recall", "n")})
+    (output / "learning_curve.json").write_text(json.dumps(points, indent=1) + "\n")
+    _draw(points, output / "learning_curve.png")
+    table = Table("pairs", "EM", "F1", "95 %", "recall")
+    for point in points:
+        low, high = point["ci"]
+        scores = f"{point['em']:.1f}", f"{point['f1']:.1f}", f"{low:.1f} – {high:.1f}", f"{point['recall']:.3f}"
+        table.add_row(f"{point['pairs']:,}", *scores)
+    Console().print(table)
+
+
+def _draw(points: list[dict[str, float | list[float]]], path: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    pairs = [point["pairs"] for point in points]
+    axes.plot(pairs, [point["f1"] for point in points], marker="o", label="F1")
+    axes.fill_between(pairs, *zip(*(point["ci"] for point in points), strict=True), alpha=0.2, label="95 %")
+    axes.plot(pairs, [point["em"] for point in points], marker="s", label="EM")
+    axes.set(xlabel="question-answer pairs seen", ylabel="held-out articles, 0–100")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    typer.run(main)
