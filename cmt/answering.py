@@ -17,6 +17,7 @@ from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading, Run
+from cmt.selection import select as select_memories
 
 Vector = NDArray[np.float32]
 Select = Callable[[int, Vector], list[dict[str, Any]]]
@@ -96,7 +97,16 @@ class Answerer:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
 
         def select(place: int, key: Vector) -> list[dict[str, Any]]:
-            return self._select(questions[place], key, as_of[place])
+            return select_memories(
+                self.bank,
+                self.model,
+                self.params.selection,
+                question=questions[place],
+                tokens=self._tokens(questions[place]),
+                key=key,
+                as_of=as_of[place],
+                keep_text=self.params.bank.keep_text,
+            )
 
         answers = self._in_batches(questions, select, progress)
         return self._with_closed_book(answers) if closed_book else answers
@@ -160,23 +170,6 @@ class Answerer:
             self._answer(question, rows, self.lm.decode(ids), reading, place)
             for place, (question, rows, ids) in enumerate(zip(questions, found, written, strict=True))
         ]
-
-    def _select(self, question: str, key: Vector, as_of: datetime | None) -> list[dict[str, Any]]:
-        """The K memories with the highest log-probability `prior`, best first.
-
-        log-softmax over the candidates of temperature · cosine + weight · BM25 / highest BM25 (method §7).
-        """
-        how = self.params.selection
-        text = question if how.full_text_weight and self.params.bank.keep_text else None
-        rows = self.bank.search(key=key, text=text, k=2 * how.top_k, as_of=as_of).to_pylist()
-        if not rows:
-            return []
-        best = max(row["bm25"] for row in rows) or 1.0
-        temperature = float(self.model.temperature)
-        scores = [temperature * row["similarity"] + how.full_text_weight * row["bm25"] / best for row in rows]
-        total = float(np.logaddexp.reduce(scores))
-        ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-        return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
 
     def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()

@@ -83,6 +83,13 @@ def selected(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, p
     return Selected(vectors[:, :width], tokens, prior)
 
 
+def content_vectors(model: MemoryModel, row: Mapping[str, Any], metadata: Mapping[bytes, bytes]) -> torch.Tensor:
+    """The content channel (k, D) of a row, (0, D) where the bank has none."""
+    vectors = codes.decode(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"]))
+    content = torch.from_numpy(vectors[:, model.key_dim :])
+    return content if content.shape[1] else content.new_zeros(0, model.key_dim)
+
+
 def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
     """Pieces of at most `longest` tokens (and the title, which stands before each), cut at the ends of sentences."""
     title = f"{document['title']}\n" if document["title"] else ""
