@@ -296,8 +296,8 @@ def main(
     rows: Annotated[str, typer.Option(help=f"of {ALL}")] = "all",
     parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
-    mac: Annotated[Path, typer.Option(help="folder of a MAC compressor")] = ROOT / "data/baselines/mac",
-    rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/baselines/rag",
+    mac: Annotated[Path, typer.Option(help="folder of a MAC compressor")] = ROOT / "data/mac",
+    rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row each; see the module for what they are."""

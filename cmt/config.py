@@ -205,6 +205,8 @@ class EvaluationParams(Section):
     """Questions of earlier slices in the sample, drawn with the seed."""
     baselines: bool = True
     """Also answer closed-book and by RAG top-1."""
+    mac: Path = Path("data/mac")
+    """Compressor of MAC, the method's ancestor, for the row of that name; trained like any other."""
 
 
 class GateParams(Section):

@@ -22,6 +22,8 @@ class Ground:
     material: Material
     texts: Mapping[str, str]
     """doc_id → whole text of each banked document, by date of publication."""
+    documents: pa.Table
+    """DOCUMENT_SCHEMA; the banked documents."""
     asked: pa.Table
     """QUESTION_SCHEMA; questions on banked documents, each asked as of its own date."""
     absent: pa.Table
@@ -34,9 +36,11 @@ class Ground:
     def of(cls, workspace: "Workspace", *, limit: int, watch: Watch | None = None) -> "Ground":
         """The workspace's bank and at most `limit` of its questions. BankError or StreamError when there are none."""
         material = Material.of(workspace, watch=watch)
-        documents = workspace.store.all_documents().select(["doc_id", "text"]).to_pylist()
-        texts = {row["doc_id"]: row["text"] for row in documents if row["doc_id"] in material.documents}
-        here = pc.is_in(material.questions["doc_id"], value_set=pa.array(list(material.documents), pa.string()))
+        banked = pa.array(list(material.documents), pa.string())
+        documents = workspace.store.all_documents()
+        documents = documents.filter(pc.is_in(documents["doc_id"], value_set=banked))
+        texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
+        here = pc.is_in(material.questions["doc_id"], value_set=banked)
         asked, absent = material.questions.filter(here), material.questions.filter(pc.invert(here))
         seconds: dict[str, float] = {}
         for round_ in workspace.rounds():
@@ -44,7 +48,7 @@ class Ground:
                 for stage, took in round_.seconds.items():
                     seconds[stage] = seconds.get(stage, 0.0) + took
         refused = material.sample(absent, limit) if absent.num_rows else absent
-        return cls(material, texts, material.sample(asked, limit), refused, seconds)
+        return cls(material, texts, documents, material.sample(asked, limit), refused, seconds)
 
     def spent(self, *stages: str) -> float | None:
         """Seconds of the rounds in `stages`; None where one of them was not noted."""

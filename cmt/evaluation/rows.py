@@ -10,7 +10,7 @@ import numpy as np
 
 from cmt.answering import Answer, Answerer
 from cmt.errors import ConfigError
-from cmt.evaluation import protocol
+from cmt.evaluation import mac, protocol
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.cost import Cost, MeteredLM, peak_memory
 from cmt.evaluation.finetuning import WAYS, adapt, pieces
@@ -31,7 +31,7 @@ from cmt.evaluation.metrics import (
 log = logging.getLogger(__name__)
 
 RAG = tuple(f"rag-{way}-{top_k}" for way in ("bm25", "dense", "hybrid") for top_k in (1, 3))
-ROWS = ("closed", "full", *RAG, *WAYS, "cmt")
+ROWS = ("closed", "full", *RAG, *WAYS, "mac", "cmt")
 
 
 def known(names: Sequence[str]) -> list[str]:
@@ -108,7 +108,8 @@ class Bench:
         with peak_memory() as peak:
             said = self._say(name)
         if said is None:
-            log.warning("row %s is left out: the bank keeps no text to search", name)
+            why = f"no compressor in {self.answerer.params.evaluation.mac}" if name == "mac" else "no text to search"
+            log.warning("row %s is left out: %s", name, why)
             return None
         marks = mark([one.text for one in said.predictions], self.ground.asked["answers"].to_pylist())
         count = len(self.questions)
@@ -130,6 +131,8 @@ class Bench:
         self.watch.stage(name, len(self.questions))
         if name == "cmt":
             return self._memory()
+        if name == "mac":
+            return self._mac()
         if name == "closed":
             return self._timed(lambda: closed_book(self.lm, self.questions, **self._how()), self.lm, adapt_seconds=0.0)
         return self._full() if name == "full" else self._rag(name)
@@ -174,11 +177,9 @@ class Bench:
         answers: list[Answer] = []
 
         def ask() -> list[Prediction]:
-            answers.extend(self._through().answer(self.questions, as_of=self.moments, progress=self.watch.advance))
-            return [
-                Prediction(one.text if one.known else "", tuple(source.doc_id for source in one.sources))
-                for one in answers
-            ]
+            said, made = self._asked(self._through())
+            answers.extend(made)
+            return said
 
         said = self._timed(
             ask,
@@ -188,6 +189,24 @@ class Bench:
             stored_bytes=int(self.answerer.bank.stats()["bytes"]),
         )
         return said and replace(said, answers=answers)
+
+    def _mac(self) -> _Said | None:
+        if not mac.is_trained(self.ground):
+            return None
+        started = time.perf_counter()
+        with mac.adapted(self.ground, self.lm) as answerer:
+            return self._timed(
+                lambda: self._asked(answerer)[0],
+                self.lm,
+                depth=answerer.params.selection.top_k,
+                adapt_seconds=time.perf_counter() - started,
+                stored_bytes=int(answerer.bank.stats()["bytes"]),
+            )
+
+    def _asked(self, answerer: Answerer) -> tuple[list[Prediction], list[Answer]]:
+        answers = answerer.answer(self.questions, as_of=self.moments, progress=self.watch.advance)
+        said = [Prediction(a.text if a.known else "", tuple(source.doc_id for source in a.sources)) for a in answers]
+        return said, answers
 
     def _timed(
         self,

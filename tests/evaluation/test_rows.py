@@ -2,21 +2,29 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import cmt
+from cmt.config import AggregatorParams, AlignmentParams
 from cmt.errors import ConfigError
 from cmt.evaluation import protocol
 from cmt.evaluation.cost import peak_memory
 from cmt.evaluation.finetuning import WAYS
 from cmt.evaluation.ground import Ground
 from cmt.evaluation.rows import ROWS, Bench, Row
+from cmt.memory.model import MemoryModel
 from cmt.workspace import Workspace
 
 MB = 2**20
+MAC: dict[str, Any] = {
+    "aggregator": AggregatorParams(kind="attention", blocks=1, heads=2),
+    "alignment": AlignmentParams(kind="prefix"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +34,7 @@ def folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     workspace = cmt.open(params=copy / "params.yaml")
     workspace.ingest()
     workspace.update()
+    MemoryModel(workspace.lm, replace(workspace.model.design, **MAC)).save(copy / "data/mac")
     return copy
 
 
@@ -53,6 +62,12 @@ def test_one_row_alone_is_one_row(ground: Ground, rows: dict[str, Row]) -> None:
     (alone,) = Bench(ground).measure(["rag-dense-3", "rag-dense-3"])
     assert (alone.row, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
     assert alone.behind is None
+
+
+def test_mac_is_left_out_until_it_is_trained(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    one = cmt.open(params=workspace.root / "params.yaml", overrides={"evaluation.mac": "nowhere"})
+    assert Bench(Ground.of(one, limit=50)).measure(["mac"]) == []
+    assert "row mac is left out: no compressor in" in caplog.text
 
 
 def test_an_unknown_row_is_named(ground: Ground) -> None:
@@ -99,7 +114,7 @@ def test_rows_are_set_against_the_memory(rows: dict[str, Row]) -> None:
 
 def test_only_what_retrieves_has_recall_and_rank(rows: dict[str, Row]) -> None:
     for name, row in rows.items():
-        retrieves = name.startswith("rag-") or name == "cmt"
+        retrieves = name.startswith("rag-") or name in {"mac", "cmt"}
         assert (row.scores.recall is not None, row.mrr is not None) == (retrieves, retrieves)
         if row.mrr is not None and row.scores.recall is not None:
             assert row.scores.recall / 4 <= row.mrr <= row.scores.recall
