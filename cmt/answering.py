@@ -17,6 +17,7 @@ from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading, Run
+from cmt.memory.voice import Voice
 
 Vector = NDArray[np.float32]
 Select = Callable[[int, Vector], list[dict[str, Any]]]
@@ -101,6 +102,17 @@ class Answerer:
         answers = self._in_batches(questions, select, progress)
         return self._with_closed_book(answers) if closed_book else answers
 
+    def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
+        """Answer one question, by itself; `say` gets its text in pieces while the LM writes it.
+
+        Whether it is known is decided before the first piece, so none is taken back.
+        """
+
+        def select(_: int, key: Vector) -> list[dict[str, Any]]:
+            return self._select(question, key, as_of)
+
+        return self._batch([question], [self._tokens(question)], [0], select, say)[0]
+
     def answer_from(
         self,
         questions: Sequence[str],
@@ -140,9 +152,14 @@ class Answerer:
 
     @torch.no_grad()
     def _batch(
-        self, questions: Sequence[str], tokens: Sequence[Sequence[int]], places: Sequence[int], select: Select
+        self,
+        questions: Sequence[str],
+        tokens: Sequence[Sequence[int]],
+        places: Sequence[int],
+        select: Select,
+        say: Callable[[str], None] | None = None,
     ) -> list[Answer]:
-        model, how = self.model, self.params.answering
+        model = self.model
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
@@ -150,16 +167,35 @@ class Answerer:
             schema = self.bank.schema
             memories = [[selected(model, row, schema, prior=row["prior"]) for row in rows] for rows in found]
             reading = model.read(code, tokens, memories, self.params.selection)
+        answers = [
+            self._unwritten(question, rows, reading, place)
+            for place, (question, rows) in enumerate(zip(questions, found, strict=True))
+        ]
+        if say and not answers[0].known:
+            say(NOT_IN_MEMORY)
+            return answers
+        texts = self._written(tokens, reading, say)
+        return [replace(one, text=text) if one.known else one for one, text in zip(answers, texts, strict=True)]
+
+    def _written(
+        self, tokens: Sequence[Sequence[int]], reading: Reading, say: Callable[[str], None] | None
+    ) -> list[str]:
+        """What the LM says to each question; `say` hears the first."""
+        model, how = self.model, self.params.answering
+        voice = Voice(self.lm, say) if say else None
         against = None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
         written = self.lm.generate(
-            reading.prompt, max_new_tokens=how.max_new_tokens, against=against, alpha=model.design.objective.alpha
+            reading.prompt,
+            max_new_tokens=how.max_new_tokens,
+            against=against,
+            alpha=model.design.objective.alpha,
+            heard=voice.hear if voice else None,
         )
-        return [
-            self._answer(question, rows, self.lm.decode(ids), reading, place)
-            for place, (question, rows, ids) in enumerate(zip(questions, found, written, strict=True))
-        ]
+        if voice:
+            voice.end()
+        return [self.lm.decode(ids) for ids in written]
 
     def _select(self, question: str, key: Vector, as_of: datetime | None) -> list[dict[str, Any]]:
         """The K memories with the highest log-probability `prior`, best first.
@@ -178,7 +214,8 @@ class Answerer:
         ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
         return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
 
-    def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
+    def _unwritten(self, question: str, rows: Sequence[dict[str, Any]], reading: Reading, place: int) -> Answer:
+        """All of an answer but what the LM is to say."""
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
         confidence = _confidence(question, rows, begins)
         known = bool(rows) and confidence >= self.params.selection.threshold
@@ -188,7 +225,7 @@ class Answerer:
         for i in order:  # several memories of one document: the best speaks for it
             spans = self._spans(rows[i]["text"], i, reading.runs[place], begins[i]) if begins is not None else ()
             sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans))
-        return Answer(question, text if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
+        return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
     def _spans(self, text: str | None, memory: int, runs: Sequence[Run], begins: Tensor) -> tuple[Span, ...]:
         runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)

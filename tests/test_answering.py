@@ -207,6 +207,18 @@ def test_words_of_the_question_find_its_document(mayors: Answerer) -> None:
     assert best(by_key) == [nearest]
 
 
+def test_an_answer_is_heard_while_it_is_written(mayors: Answerer) -> None:
+    for question, answer in zip(QUESTIONS, mayors.answer(QUESTIONS, as_of=NOW), strict=True):
+        heard: list[str] = []
+        streamed = mayors.stream(question, as_of=None, say=heard.append)
+        assert (streamed.text, streamed.known, found(streamed)) == (answer.text, True, found(answer))
+        assert "".join(heard) == answer.text
+        assert len(heard) > 1
+    strict, heard = again(mayors, selection={"threshold": 1.0}), []
+    refused = strict.stream(QUESTIONS[0], as_of=None, say=heard.append)
+    assert (refused.known, refused.text, heard) == (False, NOT_IN_MEMORY, [NOT_IN_MEMORY])
+
+
 def test_a_bank_without_text_answers_from_its_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
     one = answerer(tiny_lm("llama"), tmp_path, MAYORS, how=params(bank={"keep_text": False}))
     answers = one.answer(QUESTIONS, as_of=NOW)
