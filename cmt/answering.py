@@ -63,6 +63,8 @@ class Source:
     """The memory's text, where the bank keeps it."""
     spans: tuple[Span, ...] = ()
     """What the LM read of it, in the order of the text; empty without kept text."""
+    quote: Span | None = None
+    """What the LM got quoted behind the question, as the likeliest answer; at most one source of an answer has it."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,11 @@ class Answerer:
         order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
         sources: dict[str, Source] = {}
         for i in order:  # several memories of one document: the best speaks for it
-            spans = self._spans(rows[i]["text"], i, reading.runs[place], begins[i]) if begins is not None else ()
-            sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans))
+            text, spans, quote = rows[i]["text"], tuple[Span, ...](), None
+            if begins is not None:
+                spans = self._spans(text, i, reading.runs[place], begins[i])
+                quote = self._quote(text, i, reading.quotes, place, begins[i])
+            sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans, quote))
         return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
     def _spans(self, text: str | None, memory: int, runs: Sequence[Run], begins: Tensor) -> tuple[Span, ...]:
@@ -241,6 +246,17 @@ class Answerer:
             for run in runs
         )
 
+    def _quote(
+        self, text: str | None, memory: int, quotes: Sequence[Run | None], place: int, begins: Tensor
+    ) -> Span | None:
+        """Without the blanks around it; a token has the one before its word."""
+        quoted = [run for run in quotes[place : place + 1] if run]
+        for span in self._spans(text, memory, quoted, begins):
+            inside = (text or "")[span.first : span.last]
+            first = span.first + len(inside) - len(inside.lstrip())
+            return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None
+        return None
+
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.evaluation.baselines import closed_book
 
@@ -250,9 +266,9 @@ class Answerer:
         return [replace(answer, closed_book=said.text) for answer, said in zip(answers, alone, strict=True)]
 
 
-def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...]) -> Source:
+def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...], quote: Span | None) -> Source:
     place = row["doc_id"], row["title"], row["published_at"]
-    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans)
+    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans, quote)
 
 
 def _confidence(question: str, rows: Sequence[dict[str, Any]], begins: Tensor | None) -> float:

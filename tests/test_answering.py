@@ -14,7 +14,7 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import Design, MemoryModel
+from cmt.memory.model import LONGEST_QUOTE, Design, MemoryModel
 from tests.facts import FACTS, documents
 
 TinyLm = Callable[[str], FrozenLM]
@@ -237,6 +237,16 @@ def test_sources_show_what_the_lm_read(mayors: Answerer) -> None:
     wide = again(mayors, selection={"windows": 1, "neighbours": 99}).answer(QUESTIONS[:1], as_of=[None])[0]
     (whole,) = [source for source in wide.sources if source.spans]
     assert [(span.first, span.last) for span in whole.spans] == [(0, len(whole.text or ""))]
+
+
+def test_one_source_shows_what_was_quoted_to_the_lm(mayors: Answerer) -> None:
+    for answer in mayors.answer(QUESTIONS, as_of=NOW):
+        (source,) = [one for one in answer.sources if one.quote]
+        assert source.quote and source.text
+        words = source.text[source.quote.first : source.quote.last]
+        assert words and words == words.strip()
+        assert 0 <= source.quote.probability <= 1
+        assert len(mayors.lm.encode(words)) <= LONGEST_QUOTE
 
 
 def test_coverage_counts_words_by_length_and_forgives_endings() -> None:

@@ -84,7 +84,7 @@ def test_an_answer_comes_with_its_documents_and_their_texts(client: httpx.Client
     (vell,) = (source for source in answered["sources"] if source["doc_id"] == "mayor-2")
     assert (vell["title"], vell["published_at"]) == ("Vell succeeds Moss", "2031-02-20T07:00:00Z")
     assert vell["text"] == "Vell succeeds Moss\nVell is the mayor of Port Ellery now."
-    assert vell.keys() == {"doc_id", "title", "published_at", "similarity", "weight", "text", "spans"}
+    assert vell.keys() == {"doc_id", "title", "published_at", "similarity", "weight", "text", "spans", "quote"}
 
 
 def test_a_date_changes_what_is_known(client: httpx.Client) -> None:
@@ -588,8 +588,12 @@ def test_plain_dates_are_whole_days_in_utc() -> None:
 
 
 def test_the_windows_that_were_read_go_out_with_the_source() -> None:
-    source = Source("d", None, datetime(2031, 1, 1, tzinfo=UTC), 0.5, 0.75, "Moss won.", (Span(0, 4, 0.75),))
-    assert [span.model_dump() for span in SourceOut.of(source).spans] == [{"first": 0, "last": 4, "probability": 0.75}]
+    source = Source(
+        "d", None, datetime(2031, 1, 1, tzinfo=UTC), 0.5, 0.75, "Moss won.", (Span(0, 4, 0.75),), Span(5, 8, 0.5)
+    )
+    out = SourceOut.of(source).model_dump()
+    assert out["spans"] == [{"first": 0, "last": 4, "probability": 0.75}]
+    assert out["quote"] == {"first": 5, "last": 8, "probability": 0.5}
 
 
 @pytest.fixture
