@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -145,8 +144,12 @@ class Desk:
     def _aloud(self, batch: Sequence[_Asked]) -> list[Reply]:
         self.bank()
         (asked,) = batch
-        assert asked.say  # noqa: S101 - narrows the type
-        say: Callable[[str], None] = partial(from_thread.run_sync, asked.say)
+        listener = asked.say
+
+        def say(piece: str) -> None:
+            if listener:
+                from_thread.run_sync(listener, piece)
+
         answer = self.workspace.answerer.stream(asked.question, as_of=asked.as_of, say=say)
         return [self._counted(answer)]
 
