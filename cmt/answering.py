@@ -17,6 +17,7 @@ from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading, Run
+from cmt.memory.voice import Voice
 from cmt.selection import select as select_memories
 
 Vector = NDArray[np.float32]
@@ -63,6 +64,8 @@ class Source:
     """The memory's text, where the bank keeps it."""
     spans: tuple[Span, ...] = ()
     """What the LM read of it, in the order of the text; empty without kept text."""
+    quote: Span | None = None
+    """What the LM got quoted behind the question, as the likeliest answer; at most one source of an answer has it."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +99,17 @@ class Answerer:
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
 
-        def select(place: int, key: Vector) -> list[dict[str, Any]]:
-            return select_memories(
-                self.bank,
-                self.model,
-                self.params.selection,
-                question=questions[place],
-                tokens=self._tokens(questions[place]),
-                key=key,
-                as_of=as_of[place],
-                keep_text=self.params.bank.keep_text,
-            )
-
-        answers = self._in_batches(questions, select, progress)
+        answers = self._in_batches(questions, self._selecting(questions, as_of), progress)
         return self._with_closed_book(answers) if closed_book else answers
+
+    def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
+        """Answer one question, by itself; `say` gets its text in pieces while the LM writes it.
+
+        Whether it is known is decided before the first piece, so none is taken back.
+        """
+
+        select = self._selecting([question], [as_of])
+        return self._batch([question], [self._tokens(question)], [0], select, say)[0]
 
     def answer_from(
         self,
@@ -136,6 +136,21 @@ class Answerer:
     def _tokens(self, question: str) -> list[int]:
         return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
 
+    def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
+        def select(place: int, key: Vector) -> list[dict[str, Any]]:
+            return select_memories(
+                self.bank,
+                self.model,
+                self.params.selection,
+                question=questions[place],
+                tokens=self._tokens(questions[place]),
+                key=key,
+                as_of=as_of[place],
+                keep_text=self.params.bank.keep_text,
+            )
+
+        return select
+
     def _in_batches(self, questions: Sequence[str], select: Select, progress: Progress | None) -> list[Answer]:
         tokens = [self._tokens(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
@@ -150,9 +165,14 @@ class Answerer:
 
     @torch.no_grad()
     def _batch(
-        self, questions: Sequence[str], tokens: Sequence[Sequence[int]], places: Sequence[int], select: Select
+        self,
+        questions: Sequence[str],
+        tokens: Sequence[Sequence[int]],
+        places: Sequence[int],
+        select: Select,
+        say: Callable[[str], None] | None = None,
     ) -> list[Answer]:
-        model, how = self.model, self.params.answering
+        model = self.model
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
@@ -160,18 +180,38 @@ class Answerer:
             schema = self.bank.schema
             memories = [[selected(model, row, schema, prior=row["prior"]) for row in rows] for rows in found]
             reading = model.read(code, tokens, memories, self.params.selection)
+        answers = [
+            self._unwritten(question, rows, reading, place)
+            for place, (question, rows) in enumerate(zip(questions, found, strict=True))
+        ]
+        if say and not answers[0].known:
+            say(NOT_IN_MEMORY)
+            return answers
+        texts = self._written(tokens, reading, say)
+        return [replace(one, text=text) if one.known else one for one, text in zip(answers, texts, strict=True)]
+
+    def _written(
+        self, tokens: Sequence[Sequence[int]], reading: Reading, say: Callable[[str], None] | None
+    ) -> list[str]:
+        """What the LM says to each question; `say` hears the first."""
+        model, how = self.model, self.params.answering
+        voice = Voice(self.lm, say) if say else None
         against = None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
         written = self.lm.generate(
-            reading.prompt, max_new_tokens=how.max_new_tokens, against=against, alpha=model.design.objective.alpha
+            reading.prompt,
+            max_new_tokens=how.max_new_tokens,
+            against=against,
+            alpha=model.design.objective.alpha,
+            heard=voice.hear if voice else None,
         )
-        return [
-            self._answer(question, rows, self.lm.decode(ids), reading, place)
-            for place, (question, rows, ids) in enumerate(zip(questions, found, written, strict=True))
-        ]
+        if voice:
+            voice.end()
+        return [self.lm.decode(ids) for ids in written]
 
-    def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
+    def _unwritten(self, question: str, rows: Sequence[dict[str, Any]], reading: Reading, place: int) -> Answer:
+        """All of an answer but what the LM is to say."""
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
         confidence = _confidence(question, rows, begins)
         known = bool(rows) and confidence >= self.params.selection.threshold
@@ -179,9 +219,12 @@ class Answerer:
         order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
         sources: dict[str, Source] = {}
         for i in order:  # several memories of one document: the best speaks for it
-            spans = self._spans(rows[i]["text"], i, reading.runs[place], begins[i]) if begins is not None else ()
-            sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans))
-        return Answer(question, text if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
+            text, spans, quote = rows[i]["text"], tuple[Span, ...](), None
+            if begins is not None:
+                spans = self._spans(text, i, reading.runs[place], begins[i])
+                quote = self._quote(text, i, reading.quotes, place, begins[i])
+            sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans, quote))
+        return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
     def _spans(self, text: str | None, memory: int, runs: Sequence[Run], begins: Tensor) -> tuple[Span, ...]:
         runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)
@@ -197,6 +240,17 @@ class Answerer:
             for run in runs
         )
 
+    def _quote(
+        self, text: str | None, memory: int, quotes: Sequence[Run | None], place: int, begins: Tensor
+    ) -> Span | None:
+        """Without the blanks around it; a token has the one before its word."""
+        quoted = [run for run in quotes[place : place + 1] if run]
+        for span in self._spans(text, memory, quoted, begins):
+            inside = (text or "")[span.first : span.last]
+            first = span.first + len(inside) - len(inside.lstrip())
+            return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None
+        return None
+
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.evaluation.baselines import closed_book
 
@@ -206,9 +260,9 @@ class Answerer:
         return [replace(answer, closed_book=said.text) for answer, said in zip(answers, alone, strict=True)]
 
 
-def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...]) -> Source:
+def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...], quote: Span | None) -> Source:
     place = row["doc_id"], row["title"], row["published_at"]
-    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans)
+    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans, quote)
 
 
 def _confidence(question: str, rows: Sequence[dict[str, Any]], begins: Tensor | None) -> float:

@@ -24,9 +24,10 @@ def baselines(
     questions: Annotated[int, typer.Option(min=1, help="A sample of at most so many.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Measure ways of answering on the same questions, each with its cost."""
+    """Measure ways of answering on the same questions, each with its cost; `cmt report` shows them too."""
     from cmt.evaluation.ground import Ground
     from cmt.evaluation.rows import ROWS, Bench, known
+    from cmt.report.costs import keep
 
     workspace: Workspace = ctx.obj.workspace
     names = known(ROWS if rows is None else [name.strip() for name in rows.split(",")])
@@ -34,6 +35,7 @@ def baselines(
         display.stage("load")
         ground = Ground.of(workspace, limit=questions, watch=display)
         found = Bench(ground).measure(names)
+        keep(workspace, found, ground.material.lineage)
     whole = {"rows": [row.to_json() for row in found], "lineage": ground.material.lineage}
     report(whole, lambda: _write(found), as_json=as_json)
 

@@ -2,7 +2,9 @@
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,7 @@ from cmt import tables
 from cmt.session import Json, instant, report
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Source
+    from cmt.answering import Answer, Source, Span
     from cmt.evaluation.curve import Curve
     from cmt.report.passages import Piece
     from cmt.workspace import Workspace
@@ -31,7 +33,7 @@ AsOf = Annotated[
 def page(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report/index.html"),
-    questions: Annotated[int, typer.Option(min=1, help="Most questions of a point of a curve.")] = 100,
+    questions: Annotated[int, typer.Option(min=1, help="Most questions of a point of a curve, and of a row.")] = 40,
     as_json: Json = False,
 ) -> None:
     """Write one HTML page: rounds, curves, baselines, the worst questions, and what every number rests on."""
@@ -109,10 +111,9 @@ def chronicle(
 
 
 def _source_json(source: "Source") -> dict[str, Any]:
-    spans = [
-        {"first": s.first, "last": s.last, "probability": s.probability, "text": (source.text or "")[s.first : s.last]}
-        for s in source.spans
-    ]
+    def told(span: "Span") -> dict[str, Any]:
+        return {**asdict(span), "text": (source.text or "")[span.first : span.last]}
+
     return {
         "doc_id": source.doc_id,
         "title": source.title,
@@ -120,7 +121,8 @@ def _source_json(source: "Source") -> dict[str, Any]:
         "similarity": source.similarity,
         "weight": source.weight,
         "text": source.text,
-        "spans": spans,
+        "spans": [told(span) for span in source.spans],
+        "quote": told(source.quote) if source.quote else None,
     }
 
 
@@ -147,14 +149,16 @@ def _write_source(source: "Source") -> None:
 
 
 def _write_pieces(pieces: "Sequence[Piece]", style: str) -> None:
-    """The windows reversed on a terminal, elsewhere between >> and <<."""
+    """The windows reversed on a terminal and the quote underlined; elsewhere >>windows<< and **quote**."""
     out, text = tables.console(), Text(style=style)
-    for piece in pieces:
-        shown = _lines(piece.text)
-        if piece.probability is None:
-            text.append(shown)
+    for read, run in groupby(pieces, key=lambda piece: piece.read):
+        shown = [(_lines(piece.text), piece.quoted) for piece in run]
+        if out.is_terminal:
+            for words, quoted in shown:
+                text.append(words, "bold reverse underline" if quoted else "reverse" if read else "")
         else:
-            text.append(shown if out.is_terminal else f">>{shown}<<", "reverse")
+            joined = "".join(f"**{words}**" if quoted else words for words, quoted in shown)
+            text.append(f">>{joined}<<" if read else joined)
     out.print(text, soft_wrap=not out.is_terminal)
 
 

@@ -200,7 +200,7 @@ def _signature() -> Any:
     texts = [Property(name, text) for name in ("doc_id", "published_at")]
     texts += [Property(name, text, required=False) for name in ("title", "text")]
     numbers = [Property(name, real) for name in ("similarity", "weight")]
-    source = Object([*texts, *numbers, Property("spans", Array(span))])
+    source = Object([*texts, *numbers, Property("spans", Array(span)), Property("quote", span, required=False)])
     answer = [ColSpec(text, "answer"), ColSpec(DataType.boolean, "known"), ColSpec(real, "confidence")]
     return ModelSignature(
         inputs=Schema([ColSpec(text, "question"), ColSpec(text, "as_of", required=False)]),

@@ -14,7 +14,7 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import Design, MemoryModel
+from cmt.memory.model import LONGEST_QUOTE, Design, MemoryModel
 from tests.facts import FACTS, documents
 
 TinyLm = Callable[[str], FrozenLM]
@@ -207,6 +207,18 @@ def test_words_of_the_question_find_its_document(mayors: Answerer) -> None:
     assert best(by_key) == [nearest]
 
 
+def test_an_answer_is_heard_while_it_is_written(mayors: Answerer) -> None:
+    for question, answer in zip(QUESTIONS, mayors.answer(QUESTIONS, as_of=NOW), strict=True):
+        heard: list[str] = []
+        streamed = mayors.stream(question, as_of=None, say=heard.append)
+        assert (streamed.text, streamed.known, found(streamed)) == (answer.text, True, found(answer))
+        assert "".join(heard) == answer.text
+        assert len(heard) > 1
+    strict, heard = again(mayors, selection={"threshold": 1.0}), []
+    refused = strict.stream(QUESTIONS[0], as_of=None, say=heard.append)
+    assert (refused.known, refused.text, heard) == (False, NOT_IN_MEMORY, [NOT_IN_MEMORY])
+
+
 def test_a_bank_without_text_answers_from_its_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
     one = answerer(tiny_lm("llama"), tmp_path, MAYORS, how=params(bank={"keep_text": False}))
     answers = one.answer(QUESTIONS, as_of=NOW)
@@ -225,6 +237,16 @@ def test_sources_show_what_the_lm_read(mayors: Answerer) -> None:
     wide = again(mayors, selection={"windows": 1, "neighbours": 99}).answer(QUESTIONS[:1], as_of=[None])[0]
     (whole,) = [source for source in wide.sources if source.spans]
     assert [(span.first, span.last) for span in whole.spans] == [(0, len(whole.text or ""))]
+
+
+def test_one_source_shows_what_was_quoted_to_the_lm(mayors: Answerer) -> None:
+    for answer in mayors.answer(QUESTIONS, as_of=NOW):
+        (source,) = [one for one in answer.sources if one.quote]
+        assert source.quote and source.text
+        words = source.text[source.quote.first : source.quote.last]
+        assert words and words == words.strip()
+        assert 0 <= source.quote.probability <= 1
+        assert len(mayors.lm.encode(words)) <= LONGEST_QUOTE
 
 
 def test_coverage_counts_words_by_length_and_forgives_endings() -> None:

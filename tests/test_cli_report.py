@@ -3,32 +3,17 @@
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmt.answering import Answer, Source
+from cmt.answering import Answer, Source, Span
 from cmt.cli_report import CurveName
 from cmt.evaluation.curves import CURVES
 from cmt.workspace import Workspace
 from tests.test_cli import MAYOR, read, run
-
-
-@dataclass(frozen=True)
-class Marked(Source):
-    """A source that says which windows of it were read."""
-
-    spans: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Span:
-    first: int
-    last: int
-    probability: float
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +35,11 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Answer:
     """What `explain` gets: a text with two windows that were read, and characters that rewrite a terminal."""
     text = "The mayor\x1b[2J of Port Ellery\nis [bold]Moss[/bold], says\tthe paper."
     spans = (Span(text.index("is"), text.index(","), 0.9), Span(0, 3, 0.1))
+    quote = Span(text.index("Moss"), text.index("[/bold]"), 0.8)
     moment = datetime(2031, 1, 6, 7, tzinfo=UTC)
     sources = (
-        Marked("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans),
-        Marked("mute", None, moment, 0.2, 0.0, None),
+        Source("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans, quote),
+        Source("mute", None, moment, 0.2, 0.0, None),
     )
     answer = Answer(MAYOR, "Moss", True, 0.8, sources)
     monkeypatch.setattr(Workspace, "ask", lambda *_, **__: answer)
@@ -65,7 +51,7 @@ def test_a_report_is_written_and_counted(adapted: Path, tmp_path: Path) -> None:
     found = read(adapted, "report", "--out", str(out), "--questions", "3")
     assert (found["path"], found["rounds"], found["bytes"]) == (str(out), 2, out.stat().st_size)
     result = run(adapted, "report", "--out", str(out), "--questions", "3")
-    assert re.search(r"index\.html: 2 rounds, 2 curves, \d of the worst questions, 0\.\d MB", result.stdout)
+    assert re.search(r"index\.html: 2 rounds, 5 curves, \d of the worst questions, 0\.\d MB", result.stdout)
     assert "gather" in result.stderr
 
 
@@ -77,7 +63,7 @@ def test_an_answer_is_explained_by_its_windows(adapted: Path, marked: Answer) ->
     printed = run(adapted, "explain", MAYOR).stdout
     assert printed.startswith("Moss\nconfidence 0.80\n")
     assert "2031-01-06 · mayor-1 · similarity 0.61 · weight 0.90" in printed
-    assert ">>The<< mayor[2J of Port Ellery\n>>is [bold]Moss[/bold]<<, says the paper." in printed
+    assert ">>The<< mayor[2J of Port Ellery\n>>is [bold]**Moss**[/bold]<<, says the paper." in printed
     assert "mute\n" in printed
     assert "the bank keeps no text" in printed
     assert not re.search("[\x07\x1b]", printed)
@@ -88,7 +74,8 @@ def test_an_explanation_as_json_has_texts_and_windows(adapted: Path, marked: Ans
     assert first["text"] == marked.sources[0].text
     assert [span["text"] for span in first["spans"]] == ["is [bold]Moss[/bold]", "The"]
     assert [span["probability"] for span in first["spans"]] == [0.9, 0.1]
-    assert (second["text"], second["spans"]) == (None, [])
+    assert (first["quote"]["text"], first["quote"]["probability"]) == ("Moss", 0.8)
+    assert (second["text"], second["spans"], second["quote"]) == (None, [], None)
 
 
 def test_an_explanation_looks_back_as_of_a_date(adapted: Path) -> None:

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,12 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cmt
-from cmt.answering import Answer, Source
+from cmt.answering import Answer, Source, Span
 from cmt.errors import BankError, StreamError
 from cmt.evaluation.curve import POINT_SCHEMA, Curve
+from cmt.evaluation.finetuning import WAYS
+from cmt.evaluation.ground import Ground
 from cmt.evaluation.protocol import RECORD_SCHEMA
+from cmt.evaluation.rows import ROWS, Bench
 from cmt.report import charts
 from cmt.report.baselines import compare
+from cmt.report.costs import costs, keep
 from cmt.report.history import LATEST, entries
 from cmt.report.measured import folder
 from cmt.report.passages import passage, pieces
@@ -33,20 +37,6 @@ from cmt.rounds import Quiet
 MOMENT = datetime(2031, 2, 25, 7, tzinfo=UTC)
 HOSTILE = '<script>alert("1")</script><img src=//evil.example/x onerror=alert(2)>'
 VOID = {"meta", "img", "br", "hr", "input", "link"}
-
-
-@dataclass(frozen=True)
-class Marked(Source):
-    """A source that says which windows of it were read."""
-
-    spans: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Span:
-    first: int
-    last: int
-    probability: float
 
 
 class Page(HTMLParser):
@@ -180,6 +170,10 @@ def test_every_round_has_its_lineage(html: str, adapted: cmt.Workspace) -> None:
     assert html.count(f"compressor {rounds[0].compressor[:12]}") >= 8  # below every table and chart
 
 
+def test_what_was_quoted_is_underlined(html: str) -> None:
+    assert re.search(r'<mark class="quote" title="quoted, probability [01]\.\d\d">[^<]+</mark>', html)
+
+
 def test_all_ways_and_the_worst_questions_are_shown(html: str) -> None:
     text = Page(html).text
     for words in (
@@ -196,33 +190,71 @@ def test_all_ways_and_the_worst_questions_are_shown(html: str) -> None:
 def test_the_report_says_what_it_holds(adapted: cmt.Workspace, tmp_path: Path) -> None:
     found = write_report(adapted, tmp_path / "r.html", questions=20, watch=Quiet())
     assert found["bytes"] == (tmp_path / "r.html").stat().st_size
-    assert (found["rounds"], found["curves"]) == (2, ["supersession", "k"])
-    assert found["unmeasured"] == ["retention", "noise", "size"]
+    assert (found["rounds"], found["curves"]) == (2, ["retention", "noise", "supersession", "size", "k"])
+    assert found["unmeasured"] == []
+    assert found["rows"] == [name for name in ROWS if name not in WAYS]
     assert found["ways"] == ["cmt", "closed", "rag"]
     assert 1 <= found["worst_questions"] <= 5
 
 
-def test_cheap_curves_are_measured_once(adapted: cmt.Workspace) -> None:
+def test_curves_and_costs_are_measured_once(adapted: cmt.Workspace) -> None:
     shutil.rmtree(folder(adapted))
+    (adapted.state / "baselines.json").unlink()
     first = gather(adapted, questions=20, watch=Quiet())
-    files = {file.name: file.stat().st_mtime_ns for file in folder(adapted).iterdir()}
+    files = {file: file.stat().st_mtime_ns for file in (*folder(adapted).iterdir(), adapted.state / "baselines.json")}
     second = gather(adapted, questions=20, watch=Quiet())
-    assert {file.name: file.stat().st_mtime_ns for file in folder(adapted).iterdir()} == files
+    assert {file: file.stat().st_mtime_ns for file in files} == files
     assert render(replace(second, made=first.made)) == render(first)
 
 
-def test_a_curve_of_an_earlier_bank_is_measured_again_or_says_so(adapted: cmt.Workspace) -> None:
-    for name in ("k", "size"):
-        raw = json.loads((folder(adapted) / "k.json").read_text())
-        raw |= {"curve": name, "title": f"Old {name}", "lineage": raw["lineage"] | {"bank": "0" * 64}}  # of no bank
-        (folder(adapted) / f"{name}.json").write_text(json.dumps(raw))
+def test_what_was_measured_on_an_earlier_bank_is_measured_again_or_says_so(
+    adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = json.loads((folder(adapted) / "k.json").read_text())
+    raw |= {"title": "Old k", "lineage": raw["lineage"] | {"bank": "0" * 64}}  # of no bank
     (folder(adapted) / "noise.json").write_text("no curve")
-    text = Page(page(adapted)).text
-    assert "Old k" not in text
+    kept = json.loads((adapted.state / "baselines.json").read_text())
+    kept["lineage"]["bank"] = "0" * 64
+    texts = []
+    for most in (0, 1000):  # memories of a bank that is large
+        monkeypatch.setattr("cmt.report.measured.LARGE", most)
+        monkeypatch.setattr("cmt.report.costs.LARGE", most)
+        (folder(adapted) / "k.json").write_text(json.dumps(raw))
+        (adapted.state / "baselines.json").write_text(json.dumps(kept))
+        texts.append(Page(page(adapted)).text)
+    large, small = texts
     assert re.search(
-        r"Old size On \d questions that the seed has drawn\. Measured on an earlier state of the bank\.", text
+        r"Old k On \d questions that the seed has drawn\. Measured on an earlier state of the bank\.", large
     )
-    assert "cmt curves noise" in text
+    assert "cmt curves noise" in large
+    assert "With what they cost" not in large
+    assert "Old k" not in small and "cmt curves" not in small
+    assert "With what they cost" in small
+
+
+def test_rows_are_shown_with_their_costs(html: str, adapted: cmt.Workspace) -> None:
+    text = Page(html).text
+    for name in ("the right document", "BM25-RAG, top 3", "dense RAG, top 1", "Peak, GB", "Tokens a question"):
+        assert name in text
+    assert "Not measured: fine-tuned; fine-tuned, salient spans; fine-tuned, CaMeLS-style." in text
+    rows = {row["row"]: row for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]}
+    assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
+
+
+def test_rows_that_were_measured_by_themselves_join_the_others(adapted: cmt.Workspace) -> None:
+    ground = Ground.of(adapted, limit=2)
+    measured = Bench(ground).measure(["salient"])
+    keep(adapted, measured, ground.material.lineage)
+    found = costs(adapted, limit=20, watch=Quiet())
+    assert [row["row"] for row in found.rows] == [name for name in ROWS if name not in found.missing]
+    assert found.missing == ["uniform", "camels"]
+    assert [row["n"] for row in found.rows if row["row"] == "salient"] == [2]
+
+
+@pytest.mark.parametrize("rubbish", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
+def test_costs_that_cannot_be_read_are_measured_again(adapted: cmt.Workspace, rubbish: str) -> None:
+    (adapted.state / "baselines.json").write_text(rubbish)
+    assert len(costs(adapted, limit=1, watch=Quiet()).rows) == len(ROWS) - len(WAYS)
 
 
 @pytest.mark.parametrize("left", ["nothing", "rubbish"])
@@ -337,8 +369,8 @@ def test_intervals_do_not_depend_on_the_order_of_the_records() -> None:
 class Shelf:
     """Stands where an Answerer goes: every document in full, its windows as given."""
 
-    def __init__(self, spans: tuple[Span, ...] = ()) -> None:
-        self.spans = spans
+    def __init__(self, spans: tuple[Span, ...] = (), quote: Span | None = None) -> None:
+        self.spans, self.quote = spans, quote
 
     def answer(self, questions: list[str], *, as_of: list[datetime]) -> list[Answer]:
         assert as_of == [MOMENT] * len(questions)
@@ -346,7 +378,7 @@ class Shelf:
 
     def _source(self, question: str) -> Source:
         name = question.removeprefix("What is ").removesuffix("?")
-        return Marked(f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans)
+        return Source(f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans, self.quote)
 
 
 def test_the_worst_are_the_wrong_ones_given_with_confidence() -> None:
@@ -388,14 +420,27 @@ def test_pieces_are_the_text_with_every_window_marked(text: str, found: list[Spa
 
 
 def test_a_title_before_a_text_becomes_its_heading() -> None:
-    source = Marked("sky", "A sky", MOMENT, 0.5, 0.9, "A sky\nof blue.", (Span(2, 8, 0.9),))
+    source = Source("sky", "A sky", MOMENT, 0.5, 0.9, "A sky\nof blue.", (Span(2, 8, 0.9),))
     heading, body = passage(source)
     assert [(piece.text, piece.probability) for piece in heading] == [("A ", None), ("sky", 0.9)]
     assert [(piece.text, piece.probability) for piece in body] == [("of", 0.9), (" blue.", None)]
     assert passage(source).windows == ["sky", "of"]
     for other in (replace(source, title=None), replace(source, title="A s")):
         assert "".join(piece.text for piece in passage(other).body) == source.text
-    assert passage(replace(source, title=None, text=None, spans=())) == ([("sky", None)], [])
+    assert passage(replace(source, title=None, text=None, spans=())) == ([("sky", None, False)], [])
+
+
+def test_the_quote_is_a_piece_of_its_own_and_breaks_no_window() -> None:
+    source = Source("sky", "A sky", MOMENT, 0.5, 0.9, "A sky\nof deep blue.", (Span(6, 18, 0.9),), Span(9, 13, 0.4))
+    assert [tuple(piece) for piece in passage(source).body] == [
+        ("of ", 0.9, False),
+        ("deep", 0.9, True),
+        (" blue", 0.9, False),
+        (".", None, False),
+    ]
+    assert passage(source).windows == ["of deep blue"]
+    failure = worst(table(record("sky")), Shelf((Span(0, 25, 0.5),), Span(9, 13, 0.4)))[0]  # type: ignore[arg-type]
+    assert [piece.text for piece in failure.selected[0].passage.body if piece.quoted] == ["blue"]
 
 
 def test_neighbouring_pieces_differ() -> None:

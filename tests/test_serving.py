@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import anyio
@@ -20,10 +22,10 @@ from openai import OpenAI
 
 import cmt
 from cmt.answering import Source, Span
+from cmt.serving.app import create_app
 from cmt.serving.desk import Desk
-from cmt.serving.routes import pieces
 from cmt.serving.schemas import LONGEST, SourceOut, end_of, question_of, start_of
-from tests.servers import adapt, serving
+from tests.servers import adapt, running, serving
 
 MAYOR = "Who is the mayor of Port Ellery?"
 FERRY = "What does the ferry to Saltby cost?"
@@ -82,7 +84,7 @@ def test_an_answer_comes_with_its_documents_and_their_texts(client: httpx.Client
     (vell,) = (source for source in answered["sources"] if source["doc_id"] == "mayor-2")
     assert (vell["title"], vell["published_at"]) == ("Vell succeeds Moss", "2031-02-20T07:00:00Z")
     assert vell["text"] == "Vell succeeds Moss\nVell is the mayor of Port Ellery now."
-    assert vell.keys() == {"doc_id", "title", "published_at", "similarity", "weight", "text", "spans"}
+    assert vell.keys() == {"doc_id", "title", "published_at", "similarity", "weight", "text", "spans", "quote"}
 
 
 def test_a_date_changes_what_is_known(client: httpx.Client) -> None:
@@ -109,10 +111,121 @@ def test_a_stream_has_the_answer_in_pieces_and_then_whole(client: httpx.Client) 
     assert "".join(text for _, text in parts) == whole["answer"]
 
 
-@pytest.mark.parametrize("text", ["", "one", "not in memory", " two\n words ", "…"])
-def test_pieces_are_the_text_again(text: str) -> None:
-    assert "".join(pieces(text)) == text
-    assert len(list(pieces(text))) == len(text.split())
+def test_a_refusal_is_all_that_a_stream_says(client: httpx.Client) -> None:
+    first, (name, whole) = events(client.post("/ask/stream", json={"question": MAYOR, "as_of": BEFORE_ALL}))
+    assert first == ("text", "not in memory")
+    assert (name, whole["known"]) == ("answer", False)
+
+
+class Slow:
+    """Holds the LM back at every token but the first until somebody lets it go on."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.go_on, self.written = desk, Semaphore(0), 0
+        self._real = desk.workspace.lm.generate
+        desk.workspace.lm.generate = self._generate  # type: ignore[method-assign, assignment]
+
+    def _generate(self, *prompt: Any, heard: Any = None, **how: Any) -> list[list[int]]:
+        def slowly(row: int, token: int) -> None:
+            if self.written:
+                assert self.go_on.acquire(timeout=30)
+            self.written += 1
+            heard(row, token)
+
+        return self._real(*prompt, heard=heard and slowly, **how)
+
+
+@pytest.fixture
+def slow(project: Path) -> Iterator[tuple[str, Slow]]:
+    """A server of its own whose LM writes when it is told to, and answers long enough to have several tokens."""
+    how = {"answering.max_new_tokens": 12, "selection.threshold": -1.0}
+    app = create_app(cmt.open(params=project / "params.yaml", overrides=how))
+    with running(app) as url:
+        yield url, Slow(app.state.desk)
+
+
+def test_pieces_come_while_the_answer_is_written(slow: tuple[str, Slow]) -> None:
+    url, lm = slow
+    with httpx.stream("POST", f"{url}/ask/stream", json={"question": FERRY}, timeout=30) as response:
+        blocks = response.iter_lines()
+        said = next(line for line in blocks if line.startswith("data"))
+        assert lm.written == 1
+        lm.go_on.release(100)
+        rest = [line for line in blocks if line.startswith("data")]
+    *parts, whole = [json.loads(line.removeprefix("data: ")) for line in (said, *rest)]
+    assert len(parts) > 1
+    assert "".join(parts) == whole["answer"]
+
+
+def test_openais_client_hears_pieces_before_the_end(slow: tuple[str, Slow]) -> None:
+    url, lm = slow
+    messages: list[Any] = [{"role": "user", "content": FERRY}]
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as chat:
+        with chat.chat.completions.create(model="cmt", messages=messages, stream=True) as stream:
+            said = [next(stream).choices[0].delta.content, next(stream).choices[0].delta.content]
+            assert said[0] == "" and said[1]
+            assert lm.written == 1
+            lm.go_on.release(100)
+            said += [chunk.choices[0].delta.content for chunk in stream]
+        whole = chat.chat.completions.create(model="cmt", messages=messages).choices[0].message.content
+    assert len(said) > 4
+    assert "".join(piece or "" for piece in said) == whole
+
+
+@pytest.mark.parametrize("path", ["/ask/stream", "/v1/chat/completions"])
+def test_who_goes_away_in_the_middle_of_an_answer_disturbs_nobody(slow: tuple[str, Slow], path: str) -> None:
+    url, lm = slow
+    spoken = {"model": "cmt", "messages": [{"role": "user", "content": FERRY}], "stream": True}
+    body: dict[str, Any] = spoken if path.startswith("/v1") else {"question": FERRY}
+    with httpx.stream("POST", url + path, json=body, timeout=30) as response:
+        assert any(line.startswith("data") for line in response.iter_lines())
+        while not lm.written:
+            time.sleep(0.01)
+    with ThreadPoolExecutor(3) as pool:  # they wait for an answer that nobody hears
+        waiting = [pool.submit(httpx.post, f"{url}/ask", json={"question": MAYOR}, timeout=30) for _ in range(3)]
+        lm.go_on.release(100)
+        assert {one.result().status_code for one in waiting} == {200}
+    assert not lm.desk._waiting and not lm.desk._replying
+
+
+def test_who_stops_listening_while_waiting_is_not_answered(project: Path) -> None:
+    desk = Desk(cmt.open(params=project / "params.yaml", overrides={"selection.threshold": -1.0}))
+    asked: list[str] = []
+    real, first_is_asked = desk.workspace.answerer.stream, Event()
+
+    def heard(question: str, **how: Any) -> Any:
+        asked.append(question)
+        assert first_is_asked.wait(30)
+        return real(question, **how)
+
+    desk.workspace.answerer.stream = heard  # type: ignore[method-assign, assignment]
+
+    async def listen(question: str) -> None:
+        async with aclosing(desk.stream(question, None)) as said:
+            assert [part async for part in said]
+
+    async def everybody() -> None:
+        async with anyio.create_task_group() as stay, anyio.create_task_group() as leave:
+            stay.start_soon(listen, "first")
+            await anyio.wait_all_tasks_blocked()
+            leave.start_soon(listen, "gone")
+            stay.start_soon(listen, "second")
+            await anyio.wait_all_tasks_blocked()
+            leave.cancel_scope.cancel()
+            first_is_asked.set()
+
+    anyio.run(everybody)
+    assert asked == ["first", "second"]
+
+
+def test_what_goes_wrong_is_told_in_the_stream(tiny_workspace: Path) -> None:
+    desk = Desk(cmt.open(params=tiny_workspace / "params.yaml"))
+
+    async def listen() -> None:
+        with pytest.raises(cmt.BankError, match="run `cmt update` first"):
+            _ = [part async for part in desk.stream(MAYOR, None)]
+
+    anyio.run(listen)
 
 
 def test_many_at_once_get_the_answers_that_they_get_alone(client: httpx.Client, url: str) -> None:
@@ -475,8 +588,12 @@ def test_plain_dates_are_whole_days_in_utc() -> None:
 
 
 def test_the_windows_that_were_read_go_out_with_the_source() -> None:
-    source = Source("d", None, datetime(2031, 1, 1, tzinfo=UTC), 0.5, 0.75, "Moss won.", (Span(0, 4, 0.75),))
-    assert [span.model_dump() for span in SourceOut.of(source).spans] == [{"first": 0, "last": 4, "probability": 0.75}]
+    source = Source(
+        "d", None, datetime(2031, 1, 1, tzinfo=UTC), 0.5, 0.75, "Moss won.", (Span(0, 4, 0.75),), Span(5, 8, 0.5)
+    )
+    out = SourceOut.of(source).model_dump()
+    assert out["spans"] == [{"first": 0, "last": 4, "probability": 0.75}]
+    assert out["quote"] == {"first": 5, "last": 8, "probability": 0.5}
 
 
 @pytest.fixture

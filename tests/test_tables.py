@@ -68,5 +68,6 @@ def test_an_unknown_answer_names_none(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_answer_for_machines_leaves_the_texts_out() -> None:
     found = answer_json(answer(known=True), AT)
     assert (found["as_of"], found["text"], found["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
-    source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9, "spans": ()}
+    source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
+    source |= {"spans": (), "quote": None}
     assert found["sources"] == [source]

@@ -46,13 +46,11 @@ class MeteredLM(FrozenLM):
         super().__init__(lm.model, lm.tokenizer, lm.digest)
         self.tokens_read = 0
 
-    def generate(
-        self, prompt: Prompt, *, max_new_tokens: int, against: Prompt | None = None, alpha: float = 0.0
-    ) -> list[list[int]]:
+    def generate(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> list[list[int]]:
         """As any LM's; a head that is shared counts for every question."""
         for read in filter(None, (prompt, against)):
             self.tokens_read += int(read.whole_mask.sum())
-        return super().generate(prompt, max_new_tokens=max_new_tokens, against=against, alpha=alpha)
+        return super().generate(prompt, against=against, **how)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from cmt.errors import ModelError
 from cmt.memory.conversion import quiet_transformers
 
 Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
+Heard = Callable[[int, int], None]
+"""Row of a prompt and the next token of its continuation."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +135,18 @@ class FrozenLM:
 
     @torch.no_grad()
     def generate(
-        self, prompt: Prompt, *, max_new_tokens: int, against: Prompt | None = None, alpha: float = 0.0
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        against: Prompt | None = None,
+        alpha: float = 0.0,
+        heard: Heard | None = None,
     ) -> list[list[int]]:
         """Greedy continuation of each row, up to the end of sequence or of the line. Prompts are padded on the left.
 
-        With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2).
+        With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). `heard` gets
+        every token as soon as it is written.
         """
         readers = [_Reader(self, prompt)] + ([_Reader(self, against)] if against else [])
         written: list[list[int]] = [[] for _ in prompt.embeds]
@@ -151,6 +160,8 @@ class FrozenLM:
             for row, symbol in zip(writing, token.tolist(), strict=True):
                 if row not in ended and not self._ends(symbol):
                     written[row].append(symbol)
+                    if heard:
+                        heard(row, symbol)
                 else:
                     ended.add(row)
             if len(ended) == len(written):

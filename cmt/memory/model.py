@@ -90,6 +90,8 @@ class Reading:
     None for the published ψ, which scores no tokens."""
     runs: Sequence[Sequence[Run]] = ()
     """What the LM reads for each question."""
+    quotes: Sequence[Run | None] = ()
+    """What of it stands again behind each question, as the likeliest answer; () where nothing is quoted."""
 
 
 class MemoryModel(nn.Module):
@@ -174,12 +176,11 @@ class MemoryModel(nn.Module):
         scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None]
         probability = token_log_probability(scores)
         runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in probability.cpu()]
-        quotes = [
-            self.tokens_of(best_span(row), text) if text else [] for row, text in zip(probability, texts, strict=True)
-        ]
-        tails = [self.question_text(ids, quote) for ids, quote in zip(asked, quotes, strict=True)]
+        quotes = [best_span(row) if text else None for row, text in zip(probability, texts, strict=True)]
+        quoted = [self.tokens_of(run, text) if run else [] for run, text in zip(quotes, texts, strict=True)]
+        tails = [self.question_text(ids, quote) for ids, quote in zip(asked, quoted, strict=True)]
         prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
-        return Reading(prompt, probability[..., 0].exp(), runs)
+        return Reading(prompt, probability[..., 0].exp(), runs, quotes)
 
     def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
         """The likeliest memory first."""

@@ -1,4 +1,4 @@
-"""The curves of the report: what `cmt curves` left in the state folder, and the cheap ones, measured where absent."""
+"""The curves of the report: what `cmt curves` left in the state folder; on all but large banks the others too."""
 
 import logging
 from collections.abc import Mapping
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHEAP = ("k", "supersession")
 LARGE = 20_000
-"""Memories from which no curve is cheap."""
-_SAME = ("compressor", "lm", "params", "bank")
+"""Memories from which a report measures nothing by itself."""
+SAME = ("compressor", "lm", "params", "bank")
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,11 @@ def measured(workspace: "Workspace", *, limit: int, watch: Watch) -> tuple[list[
     from cmt.evaluation.material import Material
 
     material = Material.of(workspace, watch=watch)
-    cheap = CHEAP if material.answerer.bank.count_rows() < LARGE else ()
+    small = material.answerer.bank.count_rows() < LARGE
     found: list[Measured] = []
     for name in CURVES:
         stored = _stored(folder(workspace) / f"{name}.json", material.lineage)
-        if name in cheap and not (stored and stored.current):
+        if small and not (stored and stored.current):
             stored = _measure(material, name, folder(workspace), limit) or stored
         found += [stored] if stored else []
     return found, [name for name in CURVES if name not in {one.curve.name for one in found}]
@@ -59,7 +58,7 @@ def _stored(file: Path, now: Mapping[str, object]) -> Measured | None:
     except StreamError as error:
         log.warning("%s", error)
         return None
-    return Measured(curve, all(curve.lineage.get(name) == now[name] for name in _SAME))
+    return Measured(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
 
 
 def _measure(material: "Material", name: str, into: Path, limit: int) -> Measured | None:

@@ -1,6 +1,7 @@
 """A source's text, cut where the windows that an answer rests on begin and end."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ class Piece(NamedTuple):
 
     text: str
     probability: float | None
+    quoted: bool = False
+    """Whether it was quoted to the LM as the likeliest answer."""
+
+    @property
+    def read(self) -> bool:
+        """Whether the LM read it."""
+        return self.quoted or self.probability is not None
 
 
 class Passage(NamedTuple):
@@ -36,30 +44,36 @@ class Passage(NamedTuple):
     @property
     def windows(self) -> list[str]:
         """What was read of it, in the order of the text."""
-        return [piece.text for piece in (*self.heading, *self.body) if piece.probability is not None]
+        return [
+            "".join(piece.text for piece in run)
+            for part in (self.heading, self.body)
+            for read, run in groupby(part, key=lambda piece: piece.read)
+            if read
+        ]
 
 
 def passage(source: "Source") -> Passage:
     """The text of `source` in pieces; a memory's text begins with the title of its document."""
-    cut = pieces(source.text or "", source.spans)
+    cut = pieces(source.text or "", source.spans, source.quote)
     if source.title and (source.text or "").startswith(f"{source.title}\n"):
         heading, rest = _split(cut, len(source.title))
         return Passage(heading, _split(rest, 1)[1])
     return Passage([Piece(source.title or source.doc_id, None)], cut)
 
 
-def pieces(text: str, spans: Sequence[Span]) -> list[Piece]:
+def pieces(text: str, spans: Sequence[Span], quote: Span | None = None) -> list[Piece]:
     """All of `text` in order. Where windows overlap the likelier one counts; what reaches over an end is cut."""
     ends = {0, len(text)}
-    for span in spans:
+    for span in (*spans, *([quote] if quote else [])):
         ends |= {min(max(span.first, 0), len(text)), min(max(span.last, 0), len(text))}
     found: list[Piece] = []
     places = sorted(ends)
     for first, last in zip(places, places[1:], strict=False):
         over = [span.probability for span in spans if span.first <= first and last <= span.last]
-        piece = Piece(text[first:last], max(over, default=None))
-        if found and found[-1].probability == piece.probability:
-            piece = Piece(found.pop().text + piece.text, piece.probability)
+        quoted = quote is not None and quote.first <= first and last <= quote.last
+        piece = Piece(text[first:last], max(over, default=None), quoted)
+        if found and found[-1][1:] == piece[1:]:
+            piece = piece._replace(text=found.pop().text + piece.text)
         found.append(piece)
     return found
 

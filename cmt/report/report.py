@@ -13,6 +13,7 @@ from cmt.evaluation.protocol import RECORD_SCHEMA, evaluate, round_questions
 from cmt.ledger import Round
 from cmt.report import charts
 from cmt.report.baselines import Way, compare
+from cmt.report.costs import Costs, costs, row_label
 from cmt.report.history import Entry, entries, records
 from cmt.report.measured import Measured, measured
 from cmt.report.worst import Failure, worst
@@ -52,6 +53,9 @@ class Page:
     """Curves that nobody measured."""
     ways: Sequence[Way]
     ways_chart: charts.Chart | None
+    costs: Costs
+    costs_basis: str
+    """What these rest on."""
     failures: Sequence[Failure]
     scored: Entry | None
     """The round whose questions tiles, ways and failures are about; None before the first with questions."""
@@ -65,7 +69,7 @@ class Page:
 
 
 def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: Watch) -> dict[str, Any]:
-    """Write the page to `path` and tell what it holds. `questions`: the most that a point of a curve asks.
+    """Write the page to `path` and tell what it holds. `questions`: the most that a point or a row asks.
 
     BankError when there is no bank, StreamError when `path` cannot be written.
     """
@@ -82,6 +86,7 @@ def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: W
         "curves": [chart.name for chart in page.curves],
         "unmeasured": page.unmeasured,
         "ways": [way.name for way in page.ways],
+        "rows": [row["row"] for row in page.costs.rows],
         "worst_questions": len(page.failures),
     }
 
@@ -93,6 +98,7 @@ def gather(workspace: "Workspace", *, questions: int, watch: Watch) -> Page:
     scored = next((entry for entry in reversed(shown) if _is_scored(entry)), None)
     found = _records(workspace, scored.round, watch) if scored else RECORD_SCHEMA.empty_table()
     curves, unmeasured = measured(workspace, limit=questions, watch=watch) if scored else ([], [])
+    spent = costs(workspace, limit=questions, watch=watch) if scored else Costs()
     watch.stage("ask the worst questions again")
     ways = compare(found, scores=scored.round.scores, seed=workspace.params.seed) if scored else []
     basis = _basis([scored.round]) if scored else ""
@@ -109,6 +115,8 @@ def gather(workspace: "Workspace", *, questions: int, watch: Watch) -> Page:
         unmeasured=unmeasured,
         ways=ways,
         ways_chart=charts.ways_chart(ways, basis),
+        costs=spent,
+        costs_basis=_measured_basis(spent.lineage) if spent.lineage else "",
         failures=worst(found, workspace.answerer) if scored else [],
         scored=scored,
         basis=basis,
@@ -124,6 +132,7 @@ def render(page: Page) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"score": charts.score, "interval": charts.interval, "signed": "{:+.1f}".format}
+    environment.filters["label"] = row_label
     return environment.get_template("template.html.jinja").render(page=page)
 
 
@@ -179,16 +188,20 @@ def _tiles(workspace: "Workspace", ways: Sequence[Way], scored: Entry | None) ->
 
 
 def _curve_chart(one: Measured) -> charts.Chart | None:
-    lineage = one.curve.lineage
-    slices = list(lineage["slices"])
-    parts = [
-        f"{len(slices)} slices, {slices[0]} to {slices[-1]}" if slices else "no slices",
-        *(f"{label} {_short(lineage[key])}" for label, key in _DIGESTS.items() if lineage.get(key)),
-    ]
     asked = max(one.curve.points["n"].to_pylist(), default=0)
     note = f"On {asked} questions that the seed has drawn."
     note += "" if one.current else " Measured on an earlier state of the bank."
-    return charts.curve_chart(one.curve, note=note, basis="; ".join(parts))
+    return charts.curve_chart(one.curve, note=note, basis=_measured_basis(one.curve.lineage))
+
+
+def _measured_basis(lineage: Mapping[str, Any]) -> str:
+    """Slices and digests behind what was measured on a bank."""
+    slices = list(lineage["slices"])
+    parts = [
+        f"{len(slices)} slices, {slices[0]} to {slices[-1]}" if slices else "no slices",
+        *(f"{name} {_short(lineage[key])}" for name, key in _DIGESTS.items() if lineage.get(key)),
+    ]
+    return "; ".join(parts)
 
 
 def _basis(rounds: Sequence[Round]) -> str:

@@ -7,7 +7,8 @@ memory answers a question, not a conversation. Sources come in fields of their o
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field, model_validator
 from cmt.errors import CmtError
 from cmt.memory.model import WEIGHTS
 from cmt.serving.desk import Desk, Reply
-from cmt.serving.routes import ReadyDesk, TheDesk, pieces
+from cmt.serving.routes import ReadyDesk, TheDesk
 from cmt.serving.schemas import Answered, AsOf, Problem, question_of
 
 MODEL = "cmt"
@@ -129,15 +130,17 @@ class _Written:
         extra = {"usage": _usage(reply), **self._extra(reply)}
         return {**self._common, "object": "chat.completion", "choices": [choice], **extra}
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        yield self._chunk({"role": "assistant", "content": ""})
         try:
-            yield self._chunk({"role": "assistant", "content": ""})
-            reply = await self.reply()
+            async with aclosing(self._desk.stream(question_of(self._asked.question), self._asked.as_of)) as said:
+                async for part in said:
+                    for chunk in [self._chunk({"content": part})] if isinstance(part, str) else self._end(part):
+                        yield chunk
         except CmtError as error:
             yield _event({"error": {"message": str(error), "type": "server_error", "param": None, "code": None}})
-            return
-        for piece in pieces(reply.answer.text):
-            yield self._chunk({"content": piece})
+
+    def _end(self, reply: Reply) -> Iterator[bytes]:
         yield self._chunk({}, finish="stop", **self._extra(reply))
         if self._asked.stream_options and self._asked.stream_options.include_usage:
             yield self._chunk(usage=_usage(reply))

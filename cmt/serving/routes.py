@@ -1,7 +1,7 @@
 """Questions, documents and the server's own state: what the web page and `curl` use."""
 
-import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -50,15 +50,19 @@ async def ask(asked: Ask, desk: TheDesk) -> Answered:
 
 @router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
 async def ask_stream(asked: Ask, desk: ReadyDesk) -> AsyncIterator[ServerSentEvent]:
-    """The same as server-sent events: `text` with a piece of the answer each, then `answer` with all, or `error`."""
+    """The same as server-sent events: `text` with a piece of the answer each, then `answer` with all, or `error`.
+
+    Pieces come while the answer is written; that something is "not in memory" is known before the first of them.
+    """
     try:
-        reply = await desk.answer(asked.question, asked.as_of)
+        async with aclosing(desk.stream(asked.question, asked.as_of)) as said:
+            async for part in said:
+                if isinstance(part, str):
+                    yield ServerSentEvent(event="text", data=part)
+                else:
+                    yield ServerSentEvent(event="answer", data=Answered.of(part.answer, asked.as_of))
     except CmtError as error:
         yield ServerSentEvent(event="error", data={"message": str(error)})
-        return
-    for piece in pieces(reply.answer.text):
-        yield ServerSentEvent(event="text", data=piece)
-    yield ServerSentEvent(event="answer", data=Answered.of(reply.answer, asked.as_of))
 
 
 @router.get("/range", tags=["bank"])
@@ -102,8 +106,3 @@ def health(desk: TheDesk) -> Health:
 def metrics(desk: TheDesk) -> Response:
     """Requests, seconds to an answer, abstentions and rows of the bank, for Prometheus."""
     return Response(desk.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-def pieces(text: str) -> Iterator[str]:
-    """`text` word by word; joined they are the text again."""
-    yield from re.findall(r"\s*\S+\s*$|\s*\S+", text)

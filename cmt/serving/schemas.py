@@ -10,7 +10,7 @@ from cmt.stream.dates import parse_instant
 from cmt.tables import plain
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Source
+    from cmt.answering import Answer, Source, Span
 
 LONGEST = 2000  # characters of a question; the LM reads its first 256 tokens
 
@@ -72,15 +72,20 @@ class Ask(BaseModel):
 
 
 class SpanOut(BaseModel):
-    """A window of the text that the LM read: `text[first:last]`, counted in code points."""
+    """A part of the text that the LM read: `text[first:last]`, counted in code points."""
 
     first: int
     last: int
     probability: float
 
+    @classmethod
+    def of(cls, span: "Span") -> "SpanOut":
+        """`span` as it goes out."""
+        return cls(first=span.first, last=span.last, probability=span.probability)
+
 
 class SourceOut(BaseModel):
-    """A document that an answer rests on."""
+    """A document that an answer rests on; `quote` is what ψ took for the answer, in one source of an answer at most."""
 
     doc_id: str
     title: str | None
@@ -89,13 +94,15 @@ class SourceOut(BaseModel):
     weight: float
     text: str | None
     spans: list[SpanOut]
+    quote: SpanOut | None = None
 
     @classmethod
     def of(cls, source: "Source") -> "SourceOut":
         """`source` as it goes out."""
-        spans = [SpanOut(first=span.first, last=span.last, probability=span.probability) for span in source.spans]
         names = ("doc_id", "title", "published_at", "similarity", "weight", "text")
-        return cls(spans=spans, **{name: getattr(source, name) for name in names})
+        plain = {name: getattr(source, name) for name in names}
+        quote = SpanOut.of(source.quote) if source.quote else None
+        return cls(spans=[SpanOut.of(span) for span in source.spans], quote=quote, **plain)
 
 
 class Answered(BaseModel):

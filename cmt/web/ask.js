@@ -152,7 +152,7 @@ function sourceItem(source, strongest) {
   const text = source.text ?? "(the bank keeps no text)";
   // a memory's text begins with the title, which is the heading here
   const title = source.title && text.startsWith(`${source.title}\n`) ? Array.from(source.title).length : 0;
-  const heading = title ? highlighted(text, source.spans, strongest, 0, title) : [source.title || source.doc_id];
+  const heading = title ? highlighted({ ...source, text }, strongest, 0, title) : [source.title || source.doc_id];
   return make(
     "li",
     {},
@@ -164,7 +164,7 @@ function sourceItem(source, strongest) {
       ` · ${source.doc_id} · similarity ${source.similarity.toFixed(2)} · weight ${percent(source.weight)} `,
       make("meter", { value: source.weight, "aria-label": "weight" }),
     ),
-    make("p", { className: "text" }, ...highlighted(text, source.spans, strongest, title ? title + 1 : 0)),
+    make("p", { className: "text" }, ...highlighted({ ...source, text }, strongest, title ? title + 1 : 0)),
   );
 }
 

@@ -34,10 +34,10 @@ export const dateOf = (day) => new Date(day * DAY).toISOString().slice(0, 10);
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
 /**
- * The letters of `text` from `begin` to `end` as nodes, its spans lit by their probability relative to the `strongest`.
- * Everything counts code points, and `last` is the first one behind a span.
+ * The letters of `text` from `begin` to `end` as nodes, its spans lit by their probability relative to the `strongest`,
+ * and in them the quote underlined. Everything counts code points, and `last` is the first one behind a span.
  */
-export function highlighted(text, spans, strongest, begin = 0, end = Infinity) {
+export function highlighted({ text, spans, quote }, strongest, begin = 0, end = Infinity) {
   const letters = Array.from(text);
   const nodes = [];
   const stop = Math.min(end, letters.length);
@@ -48,11 +48,20 @@ export function highlighted(text, spans, strongest, begin = 0, end = Infinity) {
     if (last <= first) continue;
     if (first > at) nodes.push(letters.slice(at, first).join(""));
     const title = `${percent(span.probability)} likely to hold the answer`;
-    const mark = make("mark", { title }, letters.slice(first, last).join(""));
+    const mark = make("mark", { title }, ...quoted(letters, quote, first, last));
     mark.style.setProperty("--light", strongest ? span.probability / strongest : 0);
     nodes.push(mark);
     at = last;
   }
   nodes.push(letters.slice(at, stop).join(""));
   return nodes;
+}
+
+function quoted(letters, quote, first, last) {
+  const from = Math.min(Math.max(quote?.first ?? last, first), last);
+  const to = Math.max(Math.min(quote?.last ?? last, last), from);
+  const [before, inside, after] = [[first, from], [from, to], [to, last]].map((ends) => letters.slice(...ends).join(""));
+  if (!inside) return [before + after];
+  const title = "quoted to the language model as the likeliest answer";
+  return [before, make("strong", { className: "quote", title }, inside), after];
 }

@@ -184,15 +184,17 @@ def test_spans_count_code_points(browser: Chrome, url: str) -> None:
           const spans = [{first: 4, last: 6, probability: 0.2}, {first: 1, last: 3, probability: 0.8},
                          {first: 5, last: 99, probability: 0.1}];
           const box = document.createElement("p");
-          box.append(...highlighted("a🦆b<i>c", spans, 0.8));
+          const source = {text: "a🦆b<i>c", spans, quote: {first: 2, last: 3}};
+          box.append(...highlighted(source, 0.8));
           const light = (mark) => [mark.textContent, mark.style.getPropertyValue("--light")];
           const part = document.createElement("p");
-          part.append(...highlighted("a🦆b<i>c", spans, 0.8, 2, 5));
-          done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent]);
+          part.append(...highlighted(source, 0.8, 2, 5));
+          const quotes = [...box.querySelectorAll("mark .quote")].map((one) => one.textContent);
+          done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent, quotes]);
         });
         """
     )
-    assert lit == ["a🦆b<i>c", [["🦆b", "1"], ["i>", "0.25"], ["c", "0.125"]], "b<i"]
+    assert lit == ["a🦆b<i>c", [["🦆b", "1"], ["i>", "0.25"], ["c", "0.125"]], "b<i", ["b"]]
 
 
 def test_a_server_that_is_gone_is_said_so(browser: Chrome, url: str) -> None:

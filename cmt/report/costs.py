@@ -1,0 +1,104 @@
+"""The rows of `cmt baselines`, each with its cost: what it left in the state folder, and the quick ones, measured anew.
+
+Fine-tuning a copy of the LM takes longer than everything else of a report: those rows are shown where they were kept.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmt.errors import StreamError
+from cmt.report.measured import LARGE, SAME
+from cmt.rounds import Watch
+from cmt.versioning import write_json
+
+if TYPE_CHECKING:
+    from cmt.evaluation.rows import Row
+    from cmt.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+LABELS = {
+    "cmt": "CMT memory",
+    "closed": "closed-book",
+    "full": "the right document",
+    "rag-bm25": "BM25-RAG",
+    "rag-dense": "dense RAG",
+    "rag-hybrid": "hybrid RAG",
+    "uniform": "fine-tuned",
+    "salient": "fine-tuned, salient spans",
+    "camels": "fine-tuned, CaMeLS-style",
+}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is known of the bank as it is now."""
+
+    rows: Sequence[Mapping[str, Any]] = ()
+    """As `Row.to_json` has them."""
+    missing: Sequence[str] = ()
+    """Rows that nobody measured."""
+    lineage: Mapping[str, Any] | None = None
+
+
+def row_label(row: str) -> str:
+    """The name of a row for people."""
+    way, _, depth = row.rpartition("-")
+    return f"{LABELS[way]}, top {depth}" if way in LABELS else LABELS.get(row, row)
+
+
+def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
+    """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
+    from cmt.evaluation.finetuning import WAYS
+    from cmt.evaluation.ground import Ground
+    from cmt.evaluation.rows import ROWS, Bench
+
+    try:
+        ground = Ground.of(workspace, limit=limit, watch=watch)
+    except StreamError as error:
+        log.info("the costs are left out: %s", error)
+        return Costs(missing=ROWS)
+    lineage = ground.material.lineage
+    rows = _kept(workspace, lineage)
+    quick = [name for name in ROWS if name not in WAYS]
+    if workspace.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
+        rows = keep(workspace, Bench(ground).measure(quick), lineage)
+    known = {row["row"] for row in rows}
+    return Costs(rows, [name for name in ROWS if name not in known], lineage)
+
+
+def keep(workspace: "Workspace", rows: Sequence["Row"], lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Write `rows` down, with those that were kept of the same bank; all of them, in the order of `ROWS`.
+
+    StreamError when the state folder cannot be written.
+    """
+    from cmt.evaluation.rows import ROWS
+
+    found = {row["row"]: row for row in _kept(workspace, lineage)} | {row.row: row.to_json() for row in rows}
+    ordered = [found[name] for name in ROWS if name in found]
+    try:
+        write_json(_file(workspace), {"rows": ordered, "lineage": dict(lineage)})
+    except OSError as error:
+        raise StreamError(f"cannot write {_file(workspace)}: {error.strerror or error}") from error
+    return ordered
+
+
+def _file(workspace: "Workspace") -> Path:
+    return workspace.state / "baselines.json"
+
+
+def _kept(workspace: "Workspace", lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """[] where they are of another bank, or nobody kept them."""
+    try:
+        raw = json.loads(_file(workspace).read_text(encoding="utf-8"))
+        same = all(raw["lineage"].get(name) == lineage[name] for name in SAME)
+        return [dict(row) for row in raw["rows"]] if same else []
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        log.warning("%s cannot be read and is left out: %s", _file(workspace), error)
+        return []
