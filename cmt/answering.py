@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,18 +15,32 @@ from torch import Tensor
 
 from cmt.bank import Bank
 from cmt.config import Params
-from cmt.memory.lm import FrozenLM
+from cmt.memory.lm import FrozenLM, padded
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading, Run
 
 Vector = NDArray[np.float32]
-Select = Callable[[int, Vector], list[dict[str, Any]]]
-"""Place of a question and its key → rows of the bank, each with its `prior`."""
+
+
+class Found(NamedTuple):
+    """The memories that a question gets."""
+
+    rows: list[dict[str, Any]]
+    """Rows of the bank, each with its `prior`."""
+    margin: float = math.inf
+    """By how much log-probability the selection is ahead of another one."""
+
+
+Select = Callable[[int, Vector], Found]
+"""Place of a question and its key → its memories."""
 Progress = Callable[[int], None]
 
 LONGEST_QUESTION = 256  # tokens of a question that are read
 NOT_IN_MEMORY = "not in memory"
 COVERAGE_WEIGHT, COVERAGE_MIDDLE = 8.0, 5.5  # log-odds, fitted on held-out training articles
+# log-probability: on a CPU ψ's states are the same to the last bit in every batch of questions that are padded alike,
+# while unlike padding moved leads by up to 0.13
+TIE = 0.02
 STEM = 6  # letters by which two words are taken for one
 FUNCTION_WORDS = frozenset(
     """
@@ -95,7 +110,7 @@ class Answerer:
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
 
-        def select(place: int, key: Vector) -> list[dict[str, Any]]:
+        def select(place: int, key: Vector) -> Found:
             return self._select(questions[place], key, as_of[place])
 
         answers = self._in_batches(questions, select, progress)
@@ -110,8 +125,9 @@ class Answerer:
     ) -> list[Answer]:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
-        def given(place: int, key: Vector) -> list[dict[str, Any]]:
-            return [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
+        def given(place: int, key: Vector) -> Found:
+            rows = memories[place]
+            return Found([{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in rows])
 
         return self._in_batches(questions, given, progress)
 
@@ -127,41 +143,66 @@ class Answerer:
         return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
 
     def _in_batches(self, questions: Sequence[str], select: Select, progress: Progress | None) -> list[Answer]:
+        """What a batch could turn over is answered again alone: every batch size gives the answers of 1."""
         tokens = [self._tokens(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
         answers: dict[int, Answer] = {}
-        size = self.params.answering.batch_size
-        for batch in (order[start : start + size] for start in range(0, len(order), size)):
-            made = self._batch([questions[i] for i in batch], [tokens[i] for i in batch], batch, select)
-            answers |= dict(zip(batch, made, strict=True))
+        for batch in self._alike(order, tokens):
+            for place, (answer, sure) in zip(batch, self._batch(batch, questions, tokens, select), strict=True):
+                alone = sure or len(batch) == 1
+                answers[place] = answer if alone else self._batch([place], questions, tokens, select)[0][0]
             if progress:
                 progress(len(batch))
         return [answers[i] for i in range(len(questions))]
 
+    def _alike(self, order: Sequence[int], tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Batches of questions that are padded as each would be alone."""
+        size = self.params.answering.batch_size
+        for _, group in groupby(order, key=lambda i: padded(1 + len(tokens[i]))):
+            alike = list(group)
+            yield from (alike[start : start + size] for start in range(0, len(alike), size))
+
     @torch.no_grad()
     def _batch(
-        self, questions: Sequence[str], tokens: Sequence[Sequence[int]], places: Sequence[int], select: Select
-    ) -> list[Answer]:
-        model, how = self.model, self.params.answering
+        self, places: Sequence[int], questions: Sequence[str], all_tokens: Sequence[Sequence[int]], select: Select
+    ) -> list[tuple[Answer, bool]]:
+        """Answers to the questions at `places`, and whether all that was decided on the way was decided clearly."""
+        model, how, tokens = self.model, self.params.answering, [all_tokens[place] for place in places]
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
             found = [select(place, key) for place, key in zip(places, keys, strict=True)]
             schema = self.bank.schema
-            memories = [[selected(model, row, schema, prior=row["prior"]) for row in rows] for rows in found]
+            memories = [[selected(model, row, schema, prior=row["prior"]) for row in one.rows] for one in found]
             reading = model.read(code, tokens, memories, self.params.selection)
         against = None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
-        written = self.lm.generate(
+        written = self.lm.write(
             reading.prompt, max_new_tokens=how.max_new_tokens, against=against, alpha=model.design.objective.alpha
         )
-        return [
-            self._answer(question, rows, self.lm.decode(ids), reading, place)
-            for place, (question, rows, ids) in enumerate(zip(questions, found, written, strict=True))
-        ]
+        made = []
+        for row, (place, one, ids, lead) in enumerate(zip(places, found, *written, strict=True)):
+            answer = self._answer(questions[place], one.rows, self.lm.decode(ids), reading, row)
+            sure = min(one.margin, self._sureness(answer)) >= TIE
+            if answer.known:  # otherwise nobody sees what was written
+                chosen = math.inf if reading.margins is None else reading.margins[row]
+                sure = sure and chosen >= TIE and lead >= self.lm.tolerance
+            made.append((answer, sure))
+        return made
 
-    def _select(self, question: str, key: Vector, as_of: datetime | None) -> list[dict[str, Any]]:
+    def _sureness(self, answer: Answer) -> float:
+        """How far the confidence is from the threshold, on the scale of the log-probabilities."""
+        confidence, threshold = answer.confidence, self.params.selection.threshold
+        if not answer.sources:
+            return math.inf
+        if self.model.design.aggregator.kind != "windows":
+            return abs(confidence - threshold) * float(self.model.temperature)
+        if not 0 < threshold < 1:
+            return math.inf
+        return abs(_log_odds(confidence) - _log_odds(threshold))
+
+    def _select(self, question: str, key: Vector, as_of: datetime | None) -> Found:
         """The K memories with the highest log-probability `prior`, best first.
 
         log-softmax over the candidates of temperature · cosine + weight · BM25 / highest BM25 (method §7).
@@ -170,13 +211,18 @@ class Answerer:
         text = question if how.full_text_weight and self.params.bank.keep_text else None
         rows = self.bank.search(key=key, text=text, k=2 * how.top_k, as_of=as_of).to_pylist()
         if not rows:
-            return []
+            return Found([])
         best = max(row["bm25"] for row in rows) or 1.0
         temperature = float(self.model.temperature)
         scores = [temperature * row["similarity"] + how.full_text_weight * row["bm25"] / best for row in rows]
         total = float(np.logaddexp.reduce(scores))
         ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-        return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
+        leads = [score - after for (score, _), (after, _) in pairwise(ranked[: how.top_k + 1])]
+        if self.model.aggregator is not None:  # the order among the chosen makes no difference to it
+            leads = leads[how.top_k - 1 :]
+        return Found(
+            [row | {"prior": score - total} for score, row in ranked[: how.top_k]], min(leads, default=math.inf)
+        )
 
     def _answer(self, question: str, rows: Sequence[dict[str, Any]], text: str, reading: Reading, place: int) -> Answer:
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
@@ -231,6 +277,11 @@ def _confidence(question: str, rows: Sequence[dict[str, Any]], begins: Tensor | 
         return found
     covered = max(coverage(question, text) for text in texts)
     return 1 / (1 + (1 - found) / found * math.exp(COVERAGE_MIDDLE - COVERAGE_WEIGHT * covered))
+
+
+def _log_odds(probability: float) -> float:
+    probability = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(probability / (1 - probability))
 
 
 def coverage(question: str, text: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cmt.memory.lm import FrozenLM, Prompt
+from cmt.memory.lm import FrozenLM, Prompt, Written
 
 _PROC = Path("/proc/self")
 
@@ -46,13 +46,13 @@ class MeteredLM(FrozenLM):
         super().__init__(lm.model, lm.tokenizer, lm.digest)
         self.tokens_read = 0
 
-    def generate(
+    def write(
         self, prompt: Prompt, *, max_new_tokens: int, against: Prompt | None = None, alpha: float = 0.0
-    ) -> list[list[int]]:
+    ) -> Written:
         """As any LM's; a head that is shared counts for every question."""
         for read in filter(None, (prompt, against)):
             self.tokens_read += int(read.whole_mask.sum())
-        return super().generate(prompt, max_new_tokens=max_new_tokens, against=against, alpha=alpha)
+        return super().write(prompt, max_new_tokens=max_new_tokens, against=against, alpha=alpha)
 
 
 @dataclass
