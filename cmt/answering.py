@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,26 @@ from torch import Tensor
 
 from cmt.bank import Bank
 from cmt.config import Params
-from cmt.memory.lm import FrozenLM
+from cmt.memory.lm import FrozenLM, padded
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading, Run
 from cmt.memory.voice import Voice
+from cmt.selection import Found
 from cmt.selection import select as select_memories
 
 Vector = NDArray[np.float32]
-Select = Callable[[int, Vector], list[dict[str, Any]]]
-"""Place of a question and its key → rows of the bank, each with its `prior`."""
+
+
+Select = Callable[[int, Vector], Found]
+"""Place of a question and its key → its memories."""
 Progress = Callable[[int], None]
 
 LONGEST_QUESTION = 256  # tokens of a question that are read
 NOT_IN_MEMORY = "not in memory"
 COVERAGE_WEIGHT, COVERAGE_MIDDLE = 8.0, 5.5  # log-odds, fitted on held-out training articles
+# log-probability: on a CPU ψ's states are the same to the last bit in every batch of questions that are padded alike,
+# while unlike padding moved leads by up to 0.13
+TIE = 0.02
 STEM = 6  # letters by which two words are taken for one
 FUNCTION_WORDS = frozenset(
     """
@@ -109,7 +116,7 @@ class Answerer:
         """
 
         select = self._selecting([question], [as_of])
-        return self._batch([question], [self._tokens(question)], [0], select, say)[0]
+        return self._batch([0], [question], [self._tokens(question)], select, say)[0][0]
 
     def answer_from(
         self,
@@ -120,8 +127,9 @@ class Answerer:
     ) -> list[Answer]:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
-        def given(place: int, key: Vector) -> list[dict[str, Any]]:
-            return [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
+        def given(place: int, key: Vector) -> Found:
+            rows = memories[place]
+            return Found([{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in rows])
 
         return self._in_batches(questions, given, progress)
 
@@ -137,7 +145,7 @@ class Answerer:
         return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
 
     def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
-        def select(place: int, key: Vector) -> list[dict[str, Any]]:
+        def select(place: int, key: Vector) -> Found:
             return select_memories(
                 self.bank,
                 self.model,
@@ -152,54 +160,72 @@ class Answerer:
         return select
 
     def _in_batches(self, questions: Sequence[str], select: Select, progress: Progress | None) -> list[Answer]:
+        """What a batch could turn over is answered again alone: every batch size gives the answers of 1."""
         tokens = [self._tokens(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
         answers: dict[int, Answer] = {}
-        size = self.params.answering.batch_size
-        for batch in (order[start : start + size] for start in range(0, len(order), size)):
-            made = self._batch([questions[i] for i in batch], [tokens[i] for i in batch], batch, select)
-            answers |= dict(zip(batch, made, strict=True))
+        for batch in self._alike(order, tokens):
+            for place, (answer, sure) in zip(batch, self._batch(batch, questions, tokens, select), strict=True):
+                alone = sure or len(batch) == 1
+                answers[place] = answer if alone else self._batch([place], questions, tokens, select)[0][0]
             if progress:
                 progress(len(batch))
         return [answers[i] for i in range(len(questions))]
 
+    def _alike(self, order: Sequence[int], tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Batches of questions that are padded as each would be alone."""
+        size = self.params.answering.batch_size
+        for _, group in groupby(order, key=lambda i: padded(1 + len(tokens[i]))):
+            alike = list(group)
+            yield from (alike[start : start + size] for start in range(0, len(alike), size))
+
     @torch.no_grad()
     def _batch(
         self,
-        questions: Sequence[str],
-        tokens: Sequence[Sequence[int]],
         places: Sequence[int],
+        questions: Sequence[str],
+        all_tokens: Sequence[Sequence[int]],
         select: Select,
         say: Callable[[str], None] | None = None,
-    ) -> list[Answer]:
-        model = self.model
+    ) -> list[tuple[Answer, bool]]:
+        """Answers to the questions at `places`, and whether all that was decided on the way was decided clearly."""
+        model, tokens = self.model, [all_tokens[place] for place in places]
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
             found = [select(place, key) for place, key in zip(places, keys, strict=True)]
             schema = self.bank.schema
-            memories = [[selected(model, row, schema, prior=row["prior"]) for row in rows] for rows in found]
+            memories = [[selected(model, row, schema, prior=row["prior"]) for row in one.rows] for one in found]
             reading = model.read(code, tokens, memories, self.params.selection)
         answers = [
-            self._unwritten(question, rows, reading, place)
-            for place, (question, rows) in enumerate(zip(questions, found, strict=True))
+            self._unwritten(questions[place], one.rows, reading, row)
+            for row, (place, one) in enumerate(zip(places, found, strict=True))
         ]
+        clear = [min(one.margin, self._sureness(answer)) >= TIE for one, answer in zip(found, answers, strict=True)]
         if say and not answers[0].known:
             say(NOT_IN_MEMORY)
-            return answers
-        texts = self._written(tokens, reading, say)
-        return [replace(one, text=text) if one.known else one for one, text in zip(answers, texts, strict=True)]
+            return list(zip(answers, clear, strict=True))
+        chosen = reading.margins or [math.inf] * len(answers)
+        made = []
+        for answer, sure, choice, text, lead in zip(
+            answers, clear, chosen, *self._written(tokens, reading, say), strict=True
+        ):
+            if answer.known:  # otherwise nobody sees what was written
+                sure = sure and choice >= TIE and lead >= self.lm.tolerance
+                answer = replace(answer, text=text)
+            made.append((answer, sure))
+        return made
 
     def _written(
         self, tokens: Sequence[Sequence[int]], reading: Reading, say: Callable[[str], None] | None
-    ) -> list[str]:
-        """What the LM says to each question; `say` hears the first."""
+    ) -> tuple[list[str], list[float]]:
+        """What the LM says to each question, and the least lead of a token; `say` hears the first."""
         model, how = self.model, self.params.answering
         voice = Voice(self.lm, say) if say else None
         against = None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
-        written = self.lm.generate(
+        written = self.lm.write(
             reading.prompt,
             max_new_tokens=how.max_new_tokens,
             against=against,
@@ -208,7 +234,18 @@ class Answerer:
         )
         if voice:
             voice.end()
-        return [self.lm.decode(ids) for ids in written]
+        return [self.lm.decode(ids) for ids in written.tokens], written.margins
+
+    def _sureness(self, answer: Answer) -> float:
+        """How far the confidence is from the threshold, on the scale of the log-probabilities."""
+        confidence, threshold = answer.confidence, self.params.selection.threshold
+        if not answer.sources:
+            return math.inf
+        if self.model.design.aggregator.kind != "windows":
+            return abs(confidence - threshold) * float(self.model.temperature)
+        if not 0 < threshold < 1:
+            return math.inf
+        return abs(_log_odds(confidence) - _log_odds(threshold))
 
     def _unwritten(self, question: str, rows: Sequence[dict[str, Any]], reading: Reading, place: int) -> Answer:
         """All of an answer but what the LM is to say."""
@@ -278,6 +315,11 @@ def _confidence(question: str, rows: Sequence[dict[str, Any]], begins: Tensor | 
         return found
     covered = max(coverage(question, text) for text in texts)
     return 1 / (1 + (1 - found) / found * math.exp(COVERAGE_MIDDLE - COVERAGE_WEIGHT * covered))
+
+
+def _log_odds(probability: float) -> float:
+    probability = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(probability / (1 - probability))
 
 
 def coverage(question: str, text: str) -> float:

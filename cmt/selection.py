@@ -1,8 +1,10 @@
 """Which memories a question gets: nearest keys and fitting words, as of a date (method §7)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +17,16 @@ from cmt.memory.model import MemoryModel
 
 Key = NDArray[np.float32]
 Row = dict[str, Any]
+
+
+class Found(NamedTuple):
+    """The memories that a question gets."""
+
+    rows: list[Row]
+    """Rows of the bank, each with its `prior`."""
+    margin: float = math.inf
+    """By how much log-probability the selection is ahead of another one."""
+
 
 CANDIDATES = 200  # nearest keys of a bank without text whose content is searched for the question's words
 
@@ -29,7 +41,7 @@ def select(
     key: Key,
     as_of: datetime | None,
     keep_text: bool,
-) -> list[Row]:
+) -> Found:
     """The K memories with the highest log-probability `prior`, best first.
 
     log-softmax over the candidates of temperature · cosine + weight · words / most words, where words are BM25 over the
@@ -45,7 +57,7 @@ def select(
     )
     rows = found.to_pylist()
     if not rows:
-        return []
+        return Found([])
     words = content_scores(model, tokens, rows, bank.schema.metadata) if by_content else [row["bm25"] for row in rows]
     most = max(words) or 1.0
     temperature = model.temperature.item()
@@ -55,7 +67,10 @@ def select(
     ]
     total = float(np.logaddexp.reduce(scores))
     ranked = sorted(zip(scores, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-    return [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
+    leads = [score - after for (score, _), (after, _) in pairwise(ranked[: how.top_k + 1])]
+    if model.aggregator is not None:  # the order among the chosen makes no difference to it
+        leads = leads[how.top_k - 1 :]
+    return Found([row | {"prior": score - total} for score, row in ranked[: how.top_k]], min(leads, default=math.inf))
 
 
 def content_scores(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.bank import Bank
     from cmt.evaluation.cache import PromptCache
     from cmt.evaluation.protocol import Evaluation, Row
+    from cmt.evaluation.record import AnswerRecord
     from cmt.memory.lm import FrozenLM
     from cmt.memory.model import MemoryModel
     from cmt.tracking import Tracker
@@ -103,6 +104,13 @@ class Workspace:
         from cmt.evaluation.cache import PromptCache
 
         return PromptCache(self.state / "prompts.sqlite")
+
+    @cached_property
+    def answer_record(self) -> "AnswerRecord":
+        """Answers that the memory gave before."""
+        from cmt.evaluation.record import AnswerRecord
+
+        return AnswerRecord(self.state)
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -249,7 +257,8 @@ class Workspace:
     ) -> "Evaluation":
         """All questions of the stream, or a seeded sample of `limit`, each as of its own date.
 
-        `batch_size`: questions answered at once, `answering.batch_size` when None.
+        `batch_size`: questions answered at once, `answering.batch_size` when None; the answers are the same for all.
+        Answers are recorded as they are made: after a kill, the next evaluation of the same bank goes on from there.
         """
         from cmt.answering import Answerer
         from cmt.evaluation.protocol import evaluate
@@ -271,6 +280,7 @@ class Workspace:
             params=params,
             baselines=params.evaluation.baselines,
             cache=self.prompt_cache,
+            record=self.answer_record,
             progress=progress,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cmt.memory.lm import FrozenLM, Prompt
+from cmt.memory.lm import FrozenLM, Prompt, Written
 
 _PROC = Path("/proc/self")
 
@@ -46,11 +46,11 @@ class MeteredLM(FrozenLM):
         super().__init__(lm.model, lm.tokenizer, lm.digest)
         self.tokens_read = 0
 
-    def generate(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> list[list[int]]:
+    def write(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> Written:
         """As any LM's; a head that is shared counts for every question."""
         for read in filter(None, (prompt, against)):
             self.tokens_read += int(read.whole_mask.sum())
-        return super().generate(prompt, against=against, **how)
+        return super().write(prompt, against=against, **how)
 
 
 @dataclass

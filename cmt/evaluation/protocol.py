@@ -18,9 +18,10 @@ from cmt.config import Params
 from cmt.evaluation.baselines import Prediction, Progress, closed_book, rag
 from cmt.evaluation.cache import PromptCache
 from cmt.evaluation.metrics import Floats, Scores, mark, recall_at_k, summarise
+from cmt.evaluation.record import AnswerRecord, Reply
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Answerer
+    from cmt.answering import Answerer
     from cmt.bank import Bank
     from cmt.memory.lm import FrozenLM
     from cmt.stream.slices import Slice, SliceStore
@@ -47,7 +48,10 @@ RECORD_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Row:
-    """One way of answering: its name, its scores, and the wall-clock seconds it took (less with a filled cache)."""
+    """One way of answering: its name, its scores, and the wall-clock seconds it took.
+
+    Answers that a cache or record had already took none.
+    """
 
     row: str
     scores: Scores
@@ -125,19 +129,23 @@ def evaluate(
     params: Params,
     baselines: bool,
     cache: PromptCache | None = None,
+    record: AnswerRecord | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM closed-book and by RAG top-1.
 
     `progress` hears of every answer: one a question, three with `baselines`. An answer "not in memory" counts as empty.
+    What `cache` and `record` have of an earlier evaluation is not asked again.
     """
     # texts of like length waste no padding, and the fixed order makes the intervals repeatable
     order = _by_length(questions)
     asked = _rows(questions, order)
     texts, moments = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
-    answers = answerer.answer(texts, as_of=moments, progress=progress)
-    replies = [_prediction(answer) for answer in answers]
+    if record:
+        replies = record.answer(answerer, texts, as_of=moments, progress=progress)
+    else:
+        replies = [Reply.of(answer) for answer in answerer.answer(texts, as_of=moments, progress=progress)]
     runs = [_Run("cmt", replies, params.selection.top_k, time.perf_counter() - started)]
     if baselines:
         runs += _baselines(lm, bank, texts, moments, params=params, cache=cache, progress=progress)
@@ -148,7 +156,7 @@ def evaluate(
         Row(run.name, summarise(marks_, recalled=hits, seed=params.seed), run.seconds)
         for run, marks_, hits in zip(runs, marks, recalled, strict=True)
     )
-    records = _records(asked, runs, [marks_.f1 for marks_ in marks], recalled[0] or [], answers)
+    records = _records(asked, runs, [marks_.f1 for marks_ in marks], recalled[0] or [], replies)
     back = sorted(range(len(order)), key=order.__getitem__)
     return Evaluation(rows, _rows(records, back))
 
@@ -184,10 +192,6 @@ def _baselines(
     return runs
 
 
-def _prediction(answer: "Answer") -> Prediction:
-    return Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
-
-
 def _recalled(run: _Run, golds: Sequence[str]) -> list[bool] | None:
     if run.depth is None:
         return None
@@ -199,14 +203,14 @@ def _recalled(run: _Run, golds: Sequence[str]) -> list[bool] | None:
 
 
 def _records(
-    asked: pa.Table, runs: Sequence[_Run], f1s: Sequence[Floats], recalled: Sequence[bool], answers: "Sequence[Answer]"
+    asked: pa.Table, runs: Sequence[_Run], f1s: Sequence[Floats], recalled: Sequence[bool], replies: Sequence[Reply]
 ) -> pa.Table:
     columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
     columns |= {
         "golds": asked["answers"],
         "sources": [prediction.doc_ids for prediction in runs[0].predictions],
         "recalled": recalled,
-        "confidence": [answer.confidence for answer in answers],
+        "confidence": [reply.confidence for reply in replies],
     }
     for run, values in zip(runs, f1s, strict=True):
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": values}

@@ -26,6 +26,7 @@ from cmt.memory.lm import FrozenLM, Prompt, pad
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
 LONGEST_QUOTE = 16  # tokens
+RIVALS = 32  # best quotes among which one that reads otherwise is looked for
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Reading:
     """What the LM reads for each question."""
     quotes: Sequence[Run | None] = ()
     """What of it stands again behind each question, as the likeliest answer; () where nothing is quoted."""
+    margins: Sequence[float] | None = None
+    """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
 
 
 class MemoryModel(nn.Module):
@@ -180,7 +183,11 @@ class MemoryModel(nn.Module):
         quoted = [self.tokens_of(run, text) if run else [] for run, text in zip(quotes, texts, strict=True)]
         tails = [self.question_text(ids, quote) for ids, quote in zip(asked, quoted, strict=True)]
         prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
-        return Reading(prompt, probability[..., 0].exp(), runs, quotes)
+        margins = [
+            min(windows_margin(row, self.window, how.windows), span_margin(row, text))
+            for row, text in zip(probability.cpu(), texts, strict=True)
+        ]
+        return Reading(prompt, probability[..., 0].exp(), runs, quotes, margins)
 
     def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
         """The likeliest memory first."""
@@ -250,7 +257,8 @@ class MemoryModel(nn.Module):
         ids = torch.full((len(memories), most, longest * self.window), -1)
         for row, selected in enumerate(memories):
             for place, memory in enumerate(selected):
-                ids[row, place, : len(memory.tokens)] = torch.tensor(memory.tokens, dtype=torch.long)
+                tokens = memory.tokens[: ids.shape[2]]  # learned memory tokens are fewer than windows
+                ids[row, place, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
                 vectors[row, place, : len(memory.vectors)] = memory.vectors
                 mask[row, place, : len(memory.vectors)] = 1
         return vectors.to(self.lm.device), mask.to(self.lm.device), ids.to(self.lm.device)
@@ -323,13 +331,38 @@ def best_span(probability: Tensor) -> Run:
 
     `probability` (S, n, 2) in logarithms.
     """
+    spans = _spans(probability)
+    return _span(int(spans.argmax()), spans)
+
+
+def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
+    """By how much the `best_span` is likelier than the best one that reads otherwise; inf without `texts`, its tokens.
+
+    An answer often occurs several times: which of them is quoted makes no difference.
+    """
+    if not texts:
+        return float("inf")
+    spans = _spans(probability)
+    values, places = spans.flatten().topk(min(RIVALS, spans.numel()))
+    quotes = [texts[run.memory][run.first : run.last + 1] for run in (_span(i, spans) for i in places.tolist())]
+    rival = next((i for i, quote in enumerate(quotes) if quote != quotes[0]), len(quotes) - 1)
+    return float(values[0] - values[rival]) if rival else float("inf")
+
+
+def _spans(probability: Tensor) -> Tensor:
+    """(S, n, 2) → (m, S, n) log-probability of the span of 1 … m tokens that begins with each token."""
     begins, ends = probability.unbind(-1)
     count = begins.shape[1]
-    spans = [
-        F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
-        for more in range(min(LONGEST_QUOTE, count))
-    ]
-    more, memory, first = np.unravel_index(int(torch.stack(spans).argmax()), (len(spans), *begins.shape))
+    return torch.stack(
+        [
+            F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
+            for more in range(min(LONGEST_QUOTE, count))
+        ]
+    )
+
+
+def _span(place: int, spans: Tensor) -> Run:
+    more, memory, first = np.unravel_index(place, spans.shape)
     return Run(int(memory), int(first), int(first + more))
 
 
@@ -340,9 +373,8 @@ def choose_windows(probability: Tensor, window: int, best: int, neighbours: int)
     a memory they are in the order of its text.
     """
     length = torch.isfinite(probability[..., 0]).sum(1)  # (S,) tokens
-    scores = torch.unflatten(probability, 1, (-1, window)).logsumexp((-2, -1))  # (S, k)
-    count = scores.shape[1]
-    top = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum()))).indices.tolist()
+    count = probability.shape[1] // window
+    top = _windows(probability, window, best).indices.tolist()
     memories = list(dict.fromkeys(i // count for i in top))
     runs = []
     for memory in memories:
@@ -354,6 +386,23 @@ def choose_windows(probability: Tensor, window: int, best: int, neighbours: int)
             Run(memory, first * window, min((last + 1) * window, tokens) - 1) for first, last in _stretches(inside)
         ]
     return runs
+
+
+def windows_margin(probability: Tensor, window: int, best: int) -> float:
+    """By how much log-probability the outcome of `choose_windows` is ahead of another one; inf when there is none."""
+    values, places = _windows(probability, window, best + 1)
+    memory = places // (probability.shape[1] // window)
+    leads = values[:-1] - values[1:]
+    # among the chosen of one memory the order does not matter
+    matters = memory[:-1] != memory[1:]
+    matters[best - 1 :] = True
+    return float(leads[matters].min()) if matters.any() else float("inf")
+
+
+def _windows(probability: Tensor, window: int, best: int) -> Any:
+    """Values and places among all (S, k) windows of the likeliest `best`."""
+    scores = torch.unflatten(probability, 1, (-1, window)).logsumexp((-2, -1))
+    return scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
