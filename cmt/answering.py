@@ -17,7 +17,8 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM, padded
 from cmt.memory.memories import selected
-from cmt.memory.model import MemoryModel, Reading, Run
+from cmt.memory.model import MemoryModel, Reading
+from cmt.memory.spans import Run
 from cmt.memory.voice import Voice
 from cmt.selection import Found
 from cmt.selection import select as select_memories

@@ -22,15 +22,9 @@ from cmt.memory.aggregator import LayerReader
 from cmt.memory.alignment import PrefixAlignment
 from cmt.memory.compressor import Code
 from cmt.memory.lm import FrozenLM, Prompt
-from cmt.memory.model import (
-    MemoryModel,
-    Run,
-    best_span,
-    choose_windows,
-    token_log_probability,
-    whole_runs,
-)
+from cmt.memory.model import MemoryModel
 from cmt.memory.objective import memory_aware, self_matching, span_loss
+from cmt.memory.spans import Run, best_span, choose_windows, token_log_probability, whole_runs
 
 SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
 NEGATIVES, WITHOUT_NEGATIVES = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none

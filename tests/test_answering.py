@@ -15,7 +15,8 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import LONGEST_QUOTE, Design, MemoryModel
+from cmt.memory.model import Design, MemoryModel
+from cmt.memory.spans import LONGEST_QUOTE
 from tests.facts import FACTS, documents
 from tests.lms import build
 

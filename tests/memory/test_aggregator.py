@@ -7,7 +7,7 @@ from torch import Tensor
 from cmt.config import AggregatorParams
 from cmt.memory.aggregator import GAP, CrossAttention, LayerReader
 from cmt.memory.compressor import Code
-from cmt.memory.model import Run, choose_windows, token_log_probability
+from cmt.memory.spans import Run, choose_windows, token_log_probability
 from tests.lms import KINDS, build
 
 WIDTH, WINDOW = 32, 4

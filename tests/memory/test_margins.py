@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import best_span, choose_windows, span_margin, windows_margin
+from cmt.memory.spans import best_span, choose_windows, span_margin, windows_margin
 from tests.memory.test_lm import PROMPTS, TinyLm, tokens
 
 

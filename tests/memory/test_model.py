@@ -12,17 +12,8 @@ from torch import Tensor
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
 from cmt.errors import ModelError
 from cmt.memory.lm import FrozenLM, Prompt
-from cmt.memory.model import (
-    CONFIG,
-    WEIGHTS,
-    Design,
-    MemoryModel,
-    Run,
-    Selected,
-    best_span,
-    choose_windows,
-    folder_digest,
-)
+from cmt.memory.model import CONFIG, WEIGHTS, Design, MemoryModel, Selected, folder_digest
+from cmt.memory.spans import Run, best_span, choose_windows
 from tests.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]

@@ -1,0 +1,118 @@
+"""Where an answer stands: from ψ's scores of tokens to what the LM reads and what it is quoted."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LONGEST_QUOTE = 16  # tokens
+RIVALS = 32  # best quotes among which one that reads otherwise is looked for
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stretch of one memory's tokens that the LM gets to read, the last one included."""
+
+    memory: int
+    first: int
+    last: int
+
+
+def token_log_probability(scores: Tensor) -> Tensor:
+    """Log-softmax of (B, S, n, 2) over all tokens of all memories of a question and, with score 0, none of them."""
+    return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
+
+
+def whole_runs(lengths: Sequence[int]) -> list[Run]:
+    """All of memories of so many tokens."""
+    return [Run(memory, 0, length - 1) for memory, length in enumerate(lengths)]
+
+
+def best_span(probability: Tensor) -> Run:
+    """The stretch of at most LONGEST_QUOTE tokens of one memory that is likeliest to be the answer.
+
+    `probability` (S, n, 2) in logarithms.
+    """
+    spans = _spans(probability)
+    return _span(int(spans.argmax()), spans)
+
+
+def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
+    """By how much the `best_span` is likelier than the best one that reads otherwise; inf without `texts`, its tokens.
+
+    An answer often occurs several times: which of them is quoted makes no difference.
+    """
+    if not texts:
+        return float("inf")
+    spans = _spans(probability)
+    values, places = spans.flatten().topk(min(RIVALS, spans.numel()))
+    quotes = [texts[run.memory][run.first : run.last + 1] for run in (_span(i, spans) for i in places.tolist())]
+    rival = next((i for i, quote in enumerate(quotes) if quote != quotes[0]), len(quotes) - 1)
+    return float(values[0] - values[rival]) if rival else float("inf")
+
+
+def _spans(probability: Tensor) -> Tensor:
+    """(S, n, 2) → (m, S, n) log-probability of the span of 1 … m tokens that begins with each token."""
+    begins, ends = probability.unbind(-1)
+    count = begins.shape[1]
+    return torch.stack(
+        [
+            F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
+            for more in range(min(LONGEST_QUOTE, count))
+        ]
+    )
+
+
+def _span(place: int, spans: Tensor) -> Run:
+    more, memory, first = np.unravel_index(place, spans.shape)
+    return Run(int(memory), int(first), int(first + more))
+
+
+def choose_windows(probability: Tensor, window: int, best: int, neighbours: int) -> list[Run]:
+    """The `best` windows in which the answer is likeliest to begin or to end, and `neighbours` on either side.
+
+    `probability` (S, n, 2) in logarithms, −inf on padding. Runs of the memory with the best window come first, inside
+    a memory they are in the order of its text.
+    """
+    length = torch.isfinite(probability[..., 0]).sum(1)  # (S,) tokens
+    count = probability.shape[1] // window
+    top = _windows(probability, window, best).indices.tolist()
+    memories = list(dict.fromkeys(i // count for i in top))
+    runs = []
+    for memory in memories:
+        tokens = int(length[memory])
+        middles = [i % count for i in top if i // count == memory]
+        wanted = {w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1)}
+        inside = sorted(w for w in wanted if 0 <= w * window < tokens)
+        runs += [
+            Run(memory, first * window, min((last + 1) * window, tokens) - 1) for first, last in _stretches(inside)
+        ]
+    return runs
+
+
+def windows_margin(probability: Tensor, window: int, best: int) -> float:
+    """By how much log-probability the outcome of `choose_windows` is ahead of another one; inf when there is none."""
+    values, places = _windows(probability, window, best + 1)
+    memory = places // (probability.shape[1] // window)
+    leads = values[:-1] - values[1:]
+    # among the chosen of one memory the order does not matter
+    matters = memory[:-1] != memory[1:]
+    matters[best - 1 :] = True
+    return float(leads[matters].min()) if matters.any() else float("inf")
+
+
+def _windows(probability: Tensor, window: int, best: int) -> Any:
+    """Values and places among all (S, k) windows of the likeliest `best`."""
+    scores = torch.unflatten(probability, 1, (-1, window)).logsumexp((-2, -1))
+    return scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
+
+
+def _stretches(places: Sequence[int]) -> Iterable[tuple[int, int]]:
+    """Sorted numbers as runs (first, last) without a gap."""
+    starts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
+    for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
+        yield places[start], places[stop - 1]
