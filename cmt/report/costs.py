@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 LABELS = {
     "cmt": "CMT memory",
+    "mac": "MAC",
     "closed": "closed-book",
     "full": "the right document",
     "rag-bm25": "BM25-RAG",
