@@ -181,8 +181,8 @@ class FrozenLM:
         written = Written([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
         for widths, rows in groups.items():
             parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
-            for row, *made in zip(rows, *self._write(parts, max_new_tokens, alpha), strict=True):
-                written.tokens[row], written.margins[row] = made
+            for row, ids, margin in zip(rows, *self._write(parts, max_new_tokens, alpha), strict=True):
+                written.tokens[row], written.margins[row] = ids, margin
         return written
 
     def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, alpha: float) -> Written:
