@@ -33,9 +33,7 @@ Progress = Callable[[int], None]
 LONGEST_QUESTION = 256  # tokens of a question that are read
 NOT_IN_MEMORY = "not in memory"
 COVERAGE_WEIGHT, COVERAGE_MIDDLE = 8.0, 5.5  # log-odds, fitted on held-out training articles
-# log-probability: on a CPU ψ's states are the same to the last bit in every batch of questions that are padded alike,
-# while unlike padding moved leads by up to 0.13
-TIE = 0.02
+TIE = 0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
 STEM = 6  # letters by which two words are taken for one
 FUNCTION_WORDS = frozenset(
     """
@@ -174,9 +172,10 @@ class Answerer:
         return [answers[i] for i in range(len(questions))]
 
     def _alike(self, order: Sequence[int], tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Batches of questions that are padded as each would be alone."""
+        """Batches of questions that are padded as each would be alone, or not at all: a mask makes a difference."""
         size = self.params.answering.batch_size
-        for _, group in groupby(order, key=lambda i: padded(1 + len(tokens[i]))):
+        lengths = [1 + len(ids) for ids in tokens]
+        for _, group in groupby(order, key=lambda i: (padded(lengths[i]), padded(lengths[i]) == lengths[i])):
             alike = list(group)
             yield from (alike[start : start + size] for start in range(0, len(alike), size))
 

@@ -5,6 +5,9 @@ read and quoted; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither ha
 order of the bank must not matter (§6 c).
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 from cmt.config import AggregatorParams
 from cmt.memory.adapters import adapted_layers, states_of_prose
 from cmt.memory.compressor import Code
-from cmt.memory.lm import FrozenLM
+from cmt.memory.lm import FrozenLM, padded
 
 GROUP = 16  # pairs of a question and a memory that run together
 GAP = 2  # positions between a question and the text
@@ -51,10 +54,10 @@ class LayerReader(nn.Module):
         rows, memories, count, _ = windows.shape
         windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)
         lengths = mask.sum(1)
-        parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]  # like lengths together
-        for start in range(0, len(order), GROUP):
-            pairs = torch.tensor(order[start : start + GROUP], device=windows.device)
-            longest = min(count, -(-int(lengths[pairs[-1]]) // 8) * 8)  # few shapes
+        parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]
+        for group in self._alike(order, lengths.tolist()):
+            pairs = torch.tensor(group, device=windows.device)
+            longest = min(count, padded(int(lengths[pairs[-1]])))
             asked = question.states[pairs // memories], question.mask[pairs // memories]
             tokens = longest * self.window
             part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest], ids[pairs, :tokens])
@@ -63,6 +66,12 @@ class LayerReader(nn.Module):
         if parts:
             scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
         return scores.view(rows, memories, -1, 2)
+
+    def _alike(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
+        """At most GROUP pairs, all padded alike: how wide a memory's row is must not depend on the others (lm.STEP)."""
+        for _, alike in groupby(order, key=lambda pair: padded(lengths[pair])):
+            while group := list(islice(alike, GROUP)):
+                yield group
 
     def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
         """A question and a memory a row: (N, T, D), (N, T), (N, k, D), (N, k), (N, n) → (N, n, 2)."""

@@ -22,9 +22,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from cmt.errors import ModelError
 from cmt.memory.conversion import quiet_transformers
 
-# logits by which the lead of one token over another changed between a batch of one and of many: 0.29 at most where the
-# lead was slight, on the bundled newspaper
-TOLERANCE = {torch.bfloat16: 0.5, torch.float32: 1e-3}
+# A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
+# many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
+STEP = 32  # positions: such a prompt is as wide as the next multiple, with a position of padding at least
+TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
 
 Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
 Heard = Callable[[int, int], None]
@@ -51,13 +52,24 @@ class Prompt:
         before = self.mask.new_ones(len(self.mask), self.prefix[0].shape[3])
         return torch.cat([before if self.prefix_mask is None else self.prefix_mask.to(self.mask), self.mask], 1)
 
+    def part(self, rows: Sequence[int], width: int) -> "Prompt":
+        """`rows` of a prompt that is padded on the left, as wide as `width`; longer texts do not fit."""
+        prefix = self.prefix and (self.prefix[0][:, rows], self.prefix[1][:, rows])
+        before = None if self.prefix_mask is None else self.prefix_mask[rows]
+        more = width - self.mask.shape[1]  # F.pad cuts where it is negative
+        return Prompt(F.pad(self.embeds[rows], (0, 0, more, 0)), F.pad(self.mask[rows], (more, 0)), prefix, before)
+
+    def widths(self) -> list[int]:
+        """How wide each row is to be, whatever the others are."""
+        return [(length // STEP + 1) * STEP for length in self.mask.sum(1).tolist()]
+
 
 class Written(NamedTuple):
     """What the LM wrote for each row of a batch."""
 
     tokens: list[list[int]]
     margins: list[float]
-    """The least lead, in logits, of a row's tokens over the next best ones: a slight one may fall in another batch."""
+    """The least lead, in logits, of a row's tokens over the next best ones."""
 
 
 class FrozenLM:
@@ -169,14 +181,26 @@ class FrozenLM:
         With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). `heard` gets
         every token as soon as it is written.
         """
-        readers = [_Reader(self, prompt)] + ([_Reader(self, against)] if against else [])
-        written: list[list[int]] = [[] for _ in prompt.embeds]
+        prompts = [prompt, against] if against else [prompt]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row, widths in enumerate(zip(*(one.widths() for one in prompts), strict=True)):
+            groups.setdefault(widths, []).append(row)
+        written = Written([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
+        for widths, rows in groups.items():
+            parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
+            for row, ids, margin in zip(rows, *self._write(parts, max_new_tokens, alpha), strict=True):
+                written.tokens[row], written.margins[row] = ids, margin
+        return written
+
+    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, alpha: float) -> Written:
+        readers = [_Reader(self, prompt) for prompt in prompts]
+        written: list[list[int]] = [[] for _ in prompts[0].embeds]
         margins = [float("inf")] * len(written)
         writing = list(range(len(written)))  # the rows that the readers hold
         ended: set[int] = set()
         for _ in range(max_new_tokens):
             scores = readers[0].scores
-            if against:
+            if len(readers) > 1:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
             token = scores.argmax(-1)  # (B,)
             best, next_best = scores.topk(2).values.unbind(1)
@@ -273,28 +297,35 @@ class FrozenLM:
 
 
 class _Reader:
-    """One growing text in front of the LM: `scores` (B, V) of the next token, `read` to append one."""
+    """One growing text in front of the LM: `scores` (B, V) of the next token, `read` to append one.
+
+    A row that is alone is read twice over: products of a single row are rounded otherwise than those of several.
+    """
 
     def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
         self.lm, self.cache, self.mask = lm, lm._cache(prompt.prefix), prompt.whole_mask
         hidden = lm._read(prompt, self.cache)
         self.scores = lm.exact_logits(hidden[:, -1])
+        if len(self.mask) == 1:
+            self.keep(torch.zeros(1, dtype=torch.long, device=lm.device))
 
     def keep(self, places: Tensor) -> None:
         """Go on with these rows alone."""
+        places = places.expand(2) if len(places) == 1 else places
         self.cache.batch_select_indices(places)
         self.mask = self.mask[places]
 
     def read(self, token: Tensor) -> None:
+        """Append `token` (B,)."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1)
         hidden = self.lm.backbone(
-            inputs_embeds=self.lm.embed(token[:, None]),
+            inputs_embeds=self.lm.embed(token.expand(len(self.mask))[:, None]),
             attention_mask=self.mask,
             position_ids=self.mask.sum(1, keepdim=True) - 1,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        self.scores = self.lm.exact_logits(hidden[:, -1])
+        self.scores = self.lm.exact_logits(hidden[: len(token), -1])
 
 
 def padded(length: int) -> int:
