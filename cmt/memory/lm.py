@@ -188,11 +188,12 @@ class FrozenLM:
         written = Written([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
         for widths, rows in groups.items():
             parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
-            for row, ids, margin in zip(rows, *self._write(parts, max_new_tokens, alpha), strict=True):
+            part = self._write(parts, max_new_tokens, alpha, heard and _among(rows, heard))
+            for row, ids, margin in zip(rows, *part, strict=True):
                 written.tokens[row], written.margins[row] = ids, margin
         return written
 
-    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, alpha: float) -> Written:
+    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, alpha: float, heard: Heard | None) -> Written:
         readers = [_Reader(self, prompt) for prompt in prompts]
         written: list[list[int]] = [[] for _ in prompts[0].embeds]
         margins = [float("inf")] * len(written)
@@ -331,6 +332,11 @@ class _Reader:
 def padded(length: int) -> int:
     """`length` rounded up to a multiple of 8, so that few shapes occur."""
     return -(-length // 8) * 8
+
+
+def _among(rows: Sequence[int], heard: Heard) -> Heard:
+    """`heard`, told of some of the rows by their numbers among these."""
+    return lambda row, symbol: heard(rows[row], symbol)
 
 
 def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
