@@ -49,7 +49,7 @@ def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
     if not texts:
         return float("inf")
     spans = _spans(probability)
-    values, places = spans.flatten().topk(min(RIVALS, spans.numel()))
+    values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
     quotes = [texts[run.memory][run.first : run.last + 1] for run in (_span(i, spans) for i in places.tolist())]
     rival = next((i for i, quote in enumerate(quotes) if quote != quotes[0]), len(quotes) - 1)
     return float(values[0] - values[rival]) if rival else float("inf")
