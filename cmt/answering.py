@@ -230,6 +230,7 @@ class Answerer:
             max_new_tokens=how.max_new_tokens,
             against=against,
             alpha=model.design.objective.alpha,
+            copies=reading.copies,
             heard=voice.hear if voice else None,
         )
         if voice:

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from cmt.errors import ModelError
 from cmt.memory.conversion import quiet_transformers
+from cmt.memory.copying import Copy, mixed
 
 # A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
 # many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
@@ -174,12 +175,13 @@ class FrozenLM:
         max_new_tokens: int,
         against: Prompt | None = None,
         alpha: float = 0.0,
+        copies: Sequence[Copy] | None = None,
         heard: Heard | None = None,
     ) -> Written:
         """Greedy continuation of each row, up to the end of sequence or of the line. Prompts are padded on the left.
 
-        With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). `heard` gets
-        every token as soon as it is written.
+        With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). With `copies`
+        every step is mixed with the one of its row. `heard` gets every token as soon as it is written.
         """
         prompts = [prompt, against] if against else [prompt]
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -188,12 +190,20 @@ class FrozenLM:
         written = Written([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
         for widths, rows in groups.items():
             parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
-            part = self._write(parts, max_new_tokens, alpha, heard and _among(rows, heard))
+            some = [copies[row] for row in rows] if copies else None
+            part = self._write(parts, max_new_tokens, alpha, some, heard and _among(rows, heard))
             for row, ids, margin in zip(rows, *part, strict=True):
                 written.tokens[row], written.margins[row] = ids, margin
         return written
 
-    def _write(self, prompts: Sequence[Prompt], max_new_tokens: int, alpha: float, heard: Heard | None) -> Written:
+    def _write(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        alpha: float,
+        copies: Sequence[Copy] | None,
+        heard: Heard | None,
+    ) -> Written:
         readers = [_Reader(self, prompt) for prompt in prompts]
         written: list[list[int]] = [[] for _ in prompts[0].embeds]
         margins = [float("inf")] * len(written)
@@ -203,12 +213,19 @@ class FrozenLM:
             scores = readers[0].scores
             if len(readers) > 1:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
+            alone = scores.softmax(-1)
+            if copies:
+                scores = mixed(alone, [copies[row] for row in writing]).log()
             token = scores.argmax(-1)  # (B,)
+            by_lm = alone.gather(1, token[:, None])[:, 0].tolist()
             best, next_best = scores.topk(2).values.unbind(1)
-            for row, symbol, lead in zip(writing, token.tolist(), (best - next_best).tolist(), strict=True):
+            leads = (best - next_best).tolist()
+            for row, symbol, lead, probability in zip(writing, token.tolist(), leads, by_lm, strict=True):
                 if row in ended:
                     continue
                 margins[row] = min(margins[row], lead)
+                if copies:
+                    copies[row].hear(symbol, probability)
                 if self._ends(symbol):
                     ended.add(row)
                     continue

@@ -21,9 +21,11 @@ from cmt.memory.aggregator import CrossAttention, LayerReader
 from cmt.memory.alignment import PrefixAlignment, TextAlignment
 from cmt.memory.compressor import Code, Compressor
 from cmt.memory.content import ContentChannel
+from cmt.memory.copying import Copy
 from cmt.memory.lm import FrozenLM, Prompt, pad
 from cmt.memory.spans import (
     Run,
+    belief,
     best_span,
     choose_windows,
     span_margin,
@@ -90,6 +92,8 @@ class Reading:
     """What the LM reads for each question."""
     quotes: Sequence[Run | None] = ()
     """What of it stands again behind each question, as the likeliest answer; () where nothing is quoted."""
+    copies: Sequence[Copy] | None = None
+    """That the answer of each question is its quote; None where nothing is quoted."""
     margins: Sequence[float] | None = None
     """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
 
@@ -184,7 +188,11 @@ class MemoryModel(nn.Module):
             min(windows_margin(row, self.window, how.windows), span_margin(row, text))
             for row, text in zip(probability.cpu(), texts, strict=True)
         ]
-        return Reading(prompt, probability[..., 0].exp(), runs, quotes, margins)
+        copies = [
+            Copy([*quote, self.lm.eos], belief(row, text) if text else 0.0)
+            for quote, row, text in zip(quoted, probability.cpu(), texts, strict=True)
+        ]
+        return Reading(prompt, probability[..., 0].exp(), runs, quotes, copies, margins)
 
     def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
         """The likeliest memory first."""

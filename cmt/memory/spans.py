@@ -41,6 +41,18 @@ def best_span(probability: Tensor) -> Run:
     return _span(int(spans.argmax()), spans)
 
 
+def belief(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
+    """Probability of what the `best_span` reads: its spans' share of all spans and "nowhere".
+
+    Begins and ends are scored apart; only pairs of them that make a span count.
+    """
+    spans = _spans(probability)
+    values, quotes = _rivals(spans, texts)
+    same = torch.tensor([quote == quotes[0] for quote in quotes])
+    nowhere = (1 - probability.exp().sum((0, 1))).clamp(min=0).prod()
+    return float(values.exp()[same].sum() / (spans.exp().sum() + nowhere))
+
+
 def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
     """By how much the `best_span` is likelier than the best one that reads otherwise; inf without `texts`, its tokens.
 
@@ -48,11 +60,16 @@ def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
     """
     if not texts:
         return float("inf")
-    spans = _spans(probability)
-    values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
-    quotes = [texts[run.memory][run.first : run.last + 1] for run in (_span(i, spans) for i in places.tolist())]
+    values, quotes = _rivals(_spans(probability), texts)
     rival = next((i for i, quote in enumerate(quotes) if quote != quotes[0]), len(quotes) - 1)
     return float(values[0] - values[rival]) if rival else float("inf")
+
+
+def _rivals(spans: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, list[Sequence[int]]]:
+    """Log-probability and tokens of the best spans, the best first."""
+    values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
+    runs = [_span(place, spans) for place in places.tolist()]
+    return values, [texts[run.memory][run.first : run.last + 1] for run in runs]
 
 
 def _spans(probability: Tensor) -> Tensor:

@@ -1,0 +1,38 @@
+"""What the LM writes, mixed with the hypothesis that the answer is its quote (pointer-generator, arXiv 1704.04368)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Copy:
+    """That the answer is `tokens`, believed with probability `belief` given what has been written so far."""
+
+    tokens: Sequence[int]
+    """The quote, with end-of-sequence behind it."""
+    belief: float
+    place: int = 0
+
+    @property
+    def next(self) -> int:
+        """The token that comes now if it is so."""
+        return self.tokens[self.place]
+
+    def hear(self, symbol: int, probability: float) -> None:
+        """`symbol` was written, to which the LM alone gave `probability`: Bayes' rule."""
+        if symbol != self.next or self.place + 1 == len(self.tokens):
+            self.belief = 0.0
+            return
+        self.belief /= self.belief + (1 - self.belief) * probability
+        self.place += 1
+
+
+def mixed(probability: Tensor, copies: Sequence[Copy]) -> Tensor:
+    """The LM's probabilities (B, V) of the next token, each row mixed with its copy."""
+    whole = probability.clone()
+    for row, copy in enumerate(copies):
+        whole[row] *= 1 - copy.belief
+        whole[row, copy.next] += copy.belief
+    return whole
