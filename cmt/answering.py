@@ -306,7 +306,7 @@ def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...], quote: 
 def _confidence(question: str, rows: Sequence[dict[str, Any]], begins: Tensor | None) -> float:
     """ψ's probability that a memory holds the answer, its log-odds corrected by how many of the words are there.
 
-    On held-out articles: area under the curve 0.93 for known against unknown, 0.90 by ψ alone, 0.88 by words alone.
+    On held-out articles: area under the curve 0.93 for known against unknown, 0.92 by ψ alone, 0.86 by words alone.
     """
     if begins is None or not rows:
         return max((row["similarity"] for row in rows), default=0.0)
