@@ -205,6 +205,11 @@ class EvaluationParams(Section):
     """Questions of earlier slices in the sample, drawn with the seed."""
     baselines: bool = True
     """Also answer closed-book and by RAG top-1."""
+
+
+class BaselinesParams(Section):
+    """What else `cmt baselines` measures."""
+
     mac: Path = Path("data/mac")
     """Compressor of MAC, the method's ancestor, for the row of that name; trained like any other."""
 
@@ -245,6 +250,7 @@ class Params(Section):
     selection: SelectionParams = SelectionParams()
     answering: AnsweringParams = AnsweringParams()
     evaluation: EvaluationParams = EvaluationParams()
+    baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
     tracking: TrackingParams = TrackingParams()
 

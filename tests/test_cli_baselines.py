@@ -35,7 +35,9 @@ def test_rows_are_a_table_for_people_and_progress_goes_to_stderr(adapted: Path) 
 
 
 def test_an_unknown_row_is_bad_usage(adapted: Path) -> None:
-    assert "no row 'rag-bm26'; there are: closed, full" in run(adapted, "baselines", "--rows", "rag-bm26", status=2).stderr
+    assert (
+        "no row 'rag-bm26'; there are: closed, full" in run(adapted, "baselines", "--rows", "rag-bm26", status=2).stderr
+    )
 
 
 def test_there_is_nothing_to_measure_before_the_first_update(tiny_workspace: Path) -> None:

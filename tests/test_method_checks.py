@@ -79,13 +79,17 @@ def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool,
 
 
 def ask(
-    taught: Taught, bank: Path, parts: Sequence[pa.Table], facts: Sequence[dict[str, Any]], *, top_k: int = 4
+    taught: Taught,
+    bank: Path,
+    parts: Sequence[pa.Table],
+    facts: Sequence[dict[str, Any]],
+    **how: float,
 ) -> list[Answer]:
     """The questions on `facts`, through a new bank into which `parts` are put one after the other."""
     stored = Bank.open(uri=str(bank), schema=parts[0].schema)
     for part in parts:
         stored.upsert(part)
-    selection = taught.params.selection.model_copy(update={"top_k": top_k})
+    selection = taught.params.selection.model_copy(update=how)
     kept = taught.params.bank.model_copy(update={"keep_text": parts[0]["text"].null_count == 0})
     params = taught.params.model_copy(update={"selection": selection, "bank": kept})
     answerer = Answerer(model=taught.model, lm=taught.model.lm, bank=stored, params=params)
@@ -128,7 +132,8 @@ def test_b_wrong_memories_are_no_better_than_none(taught: Taught, vectors: pa.Ta
         column = pa.array([row[name] for row in moved], wrong.schema.field(name).type)
         wrong = wrong.set_column(place, wrong.schema.field(name), column)
     # keys as they were: the right row is found, and holds nothing or something else
-    assert right(ask(taught, tmp_path / "bank", [wrong], FACTS, top_k=1)) <= 10
+    asked = ask(taught, tmp_path / "bank", [wrong], FACTS, top_k=1, full_text_weight=0.0)
+    assert right(asked) <= 10
 
 
 # (c), (d), (e): what must not matter, and what the method is when its own parts are off

@@ -17,8 +17,8 @@ from cmt.memory.model import CONFIG, MemoryModel
 
 
 def is_trained(ground: Ground) -> bool:
-    """Whether `evaluation.mac` names a compressor."""
-    return (ground.material.answerer.params.evaluation.mac / CONFIG).is_file()
+    """Whether `baselines.mac` names a compressor."""
+    return (ground.material.answerer.params.baselines.mac / CONFIG).is_file()
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def adapted(ground: Ground, lm: FrozenLM) -> Iterator[Answerer]:
     Raises ModelError when the compressor is damaged or of another LM.
     """
     params = ground.material.answerer.params
-    how, model = params.bank, MemoryModel.load(params.evaluation.mac, lm=lm)
+    how, model = params.bank, MemoryModel.load(params.baselines.mac, lm=lm)
     schema = memory_schema(model, keep_text=how.keep_text, number_format=how.codes)
     rows = compress(
         model,

@@ -108,7 +108,7 @@ class Bench:
         with peak_memory() as peak:
             said = self._say(name)
         if said is None:
-            why = f"no compressor in {self.answerer.params.evaluation.mac}" if name == "mac" else "no text to search"
+            why = f"no compressor in {self.answerer.params.baselines.mac}" if name == "mac" else "no text to search"
             log.warning("row %s is left out: %s", name, why)
             return None
         marks = mark([one.text for one in said.predictions], self.ground.asked["answers"].to_pylist())

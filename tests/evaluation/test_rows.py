@@ -65,7 +65,7 @@ def test_one_row_alone_is_one_row(ground: Ground, rows: dict[str, Row]) -> None:
 
 
 def test_mac_is_left_out_until_it_is_trained(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
-    one = cmt.open(params=workspace.root / "params.yaml", overrides={"evaluation.mac": "nowhere"})
+    one = cmt.open(params=workspace.root / "params.yaml", overrides={"baselines.mac": "nowhere"})
     assert Bench(Ground.of(one, limit=50)).measure(["mac"]) == []
     assert "row mac is left out: no compressor in" in caplog.text
 
