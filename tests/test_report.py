@@ -34,6 +34,8 @@ from cmt.report.svg import SERIES, svg
 from cmt.report.worst import worst
 from cmt.rounds import Quiet
 
+QUICK = [name for name in ROWS if name not in {*WAYS, "mac"}]  # MAC is not trained there
+
 MOMENT = datetime(2031, 2, 25, 7, tzinfo=UTC)
 HOSTILE = '<script>alert("1")</script><img src=//evil.example/x onerror=alert(2)>'
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -192,7 +194,7 @@ def test_the_report_says_what_it_holds(adapted: cmt.Workspace, tmp_path: Path) -
     assert found["bytes"] == (tmp_path / "r.html").stat().st_size
     assert (found["rounds"], found["curves"]) == (2, ["retention", "noise", "supersession", "size", "k"])
     assert found["unmeasured"] == []
-    assert found["rows"] == [name for name in ROWS if name not in WAYS]
+    assert found["rows"] == QUICK
     assert found["ways"] == ["cmt", "closed", "rag"]
     assert 1 <= found["worst_questions"] <= 5
 
@@ -254,7 +256,7 @@ def test_rows_that_were_measured_by_themselves_join_the_others(adapted: cmt.Work
 @pytest.mark.parametrize("rubbish", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
 def test_costs_that_cannot_be_read_are_measured_again(adapted: cmt.Workspace, rubbish: str) -> None:
     (adapted.state / "baselines.json").write_text(rubbish)
-    assert len(costs(adapted, limit=1, watch=Quiet()).rows) == len(ROWS) - len(WAYS)
+    assert len(costs(adapted, limit=1, watch=Quiet()).rows) == len(QUICK)
 
 
 @pytest.mark.parametrize("left", ["nothing", "rubbish"])

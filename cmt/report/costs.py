@@ -54,6 +54,7 @@ def row_label(row: str) -> str:
 
 def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
     """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
+    from cmt.evaluation import mac
     from cmt.evaluation.finetuning import WAYS
     from cmt.evaluation.ground import Ground
     from cmt.evaluation.rows import ROWS, Bench
@@ -65,7 +66,7 @@ def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
         return Costs(missing=ROWS)
     lineage = ground.material.lineage
     rows = _kept(workspace, lineage)
-    quick = [name for name in ROWS if name not in WAYS]
+    quick = [name for name in ROWS if name not in WAYS and (name != "mac" or mac.is_trained(ground))]
     if workspace.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
         rows = keep(workspace, Bench(ground).measure(quick), lineage)
     known = {row["row"] for row in rows}
