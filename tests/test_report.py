@@ -238,7 +238,7 @@ def test_rows_are_shown_with_their_costs(html: str, adapted: cmt.Workspace) -> N
     text = Page(html).text
     for name in ("the right document", "BM25-RAG, top 3", "dense RAG, top 1", "Peak, GB", "Tokens a question"):
         assert name in text
-    assert "Not measured: fine-tuned; fine-tuned, salient spans; fine-tuned, CaMeLS-style." in text
+    assert "Not measured: fine-tuned; fine-tuned, salient spans; fine-tuned, CaMeLS-style; MAC." in text
     rows = {row["row"]: row for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]}
     assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
 
@@ -249,7 +249,7 @@ def test_rows_that_were_measured_by_themselves_join_the_others(adapted: cmt.Work
     keep(adapted, measured, ground.material.lineage)
     found = costs(adapted, limit=20, watch=Quiet())
     assert [row["row"] for row in found.rows] == [name for name in ROWS if name not in found.missing]
-    assert found.missing == ["uniform", "camels"]
+    assert found.missing == ["uniform", "camels", "mac"]
     assert [row["n"] for row in found.rows if row["row"] == "salient"] == [2]
 
 

@@ -22,6 +22,7 @@ from openai import OpenAI
 
 import cmt
 from cmt.answering import Source, Span
+from cmt.memory.lm import Written
 from cmt.serving.app import create_app
 from cmt.serving.desk import Desk
 from cmt.serving.schemas import LONGEST, SourceOut, end_of, question_of, start_of
@@ -122,10 +123,10 @@ class Slow:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.go_on, self.written = desk, Semaphore(0), 0
-        self._real = desk.workspace.lm.generate
-        desk.workspace.lm.generate = self._generate  # type: ignore[method-assign, assignment]
+        self._real = desk.workspace.lm.write
+        desk.workspace.lm.write = self._write  # type: ignore[method-assign, assignment]
 
-    def _generate(self, *prompt: Any, heard: Any = None, **how: Any) -> list[list[int]]:
+    def _write(self, *prompt: Any, heard: Any = None, **how: Any) -> Written:
         def slowly(row: int, token: int) -> None:
             if self.written:
                 assert self.go_on.acquire(timeout=30)
