@@ -119,14 +119,17 @@ def test_a_refusal_is_all_that_a_stream_says(client: httpx.Client) -> None:
 
 
 class Slow:
-    """Holds the LM back at every token but the first until somebody lets it go on."""
+    """Holds the LM back at every token but the first until somebody lets it go on.
+
+    It copies nothing: what an untrained ψ quotes is a token long.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.go_on, self.written = desk, Semaphore(0), 0
         self._real = desk.workspace.lm.write
         desk.workspace.lm.write = self._write  # type: ignore[method-assign, assignment]
 
-    def _write(self, *prompt: Any, heard: Any = None, **how: Any) -> Written:
+    def _write(self, *prompt: Any, heard: Any = None, copies: Any = None, **how: Any) -> Written:
         def slowly(row: int, token: int) -> None:
             if self.written:
                 assert self.go_on.acquire(timeout=30)
