@@ -2,20 +2,20 @@
 
     python benchmarks/paper_protocol.py --data ../shared/data/squad/dev-v1.1.json.xz --documents 1665 --questions 1000
 
-Any file of the accepted formats will do. Rows of other compressors (MAC, a trained RAG prefix) run where their folder
-is there. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single questions in ms.
+Any file of the accepted formats will do. The rows of other compressors run where these are there: MAC (`baselines.mac`)
+and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single
+questions in ms.
 """
 
 import json
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +31,9 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
+from cmt.evaluation.scratch import Scratch
 from cmt.memory.lm import FrozenLM
-from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import MemoryModel
+from cmt.memory.model import CONFIG
 from cmt.stream import readers
 from cmt.stream.intake import Known, check, select
 
@@ -71,57 +71,21 @@ class Text:
         )
 
 
-class Adapted:
-    """The documents compressed once by one compressor, and banks of any part of them."""
-
-    def __init__(self, folder: Path, lm: FrozenLM, documents: pa.Table, params: Params) -> None:
-        self.lm, self.params = lm, params
-        self.model = MemoryModel.load(folder, lm=lm)
-        how = params.bank
-        self.rows = compress(
-            self.model,
-            documents,
-            slice_id="benchmark",
-            keep_text=how.keep_text,
-            number_format=how.codes,
-            batch_tokens=params.compressor.batch_tokens,
-        )
-
-    @contextmanager
-    def answerer(self, doc_ids: Sequence[str] | None = None) -> Iterator[Answerer]:
-        """Over a bank of these documents, or of all."""
-        keep = self.params.bank.keep_text
-        schema = memory_schema(self.model, keep_text=keep, number_format=self.params.bank.codes)
-        wanted = None if doc_ids is None else set(doc_ids)
-        mask = [wanted is None or doc_id in wanted for doc_id in self.rows["doc_id"].to_pylist()]
-        with tempfile.TemporaryDirectory() as folder:
-            bank = Bank.open(uri=folder, schema=schema)
-            bank.upsert(self.rows.filter(pa.array(mask)))
-            yield Answerer(model=self.model, lm=self.lm, bank=bank, params=self.params)
-
-    def memories(self, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """The rows of each document."""
-        found: dict[str, list[dict[str, Any]]] = {}
-        for row in self.rows.to_pylist():
-            found.setdefault(row["doc_id"], []).append(row)
-        return [found[doc_id] for doc_id in doc_ids]
-
-
 Ask = Callable[[Sequence[str], int], list[Prediction]]  # questions, longest answer
 
 
 class Benchmark:
     """The rows by name."""
 
-    def __init__(self, text: Text, params: Params, lm: FrozenLM, others: dict[str, Path]) -> None:
-        self.text, self.params, self.lm, self.others = text, params, lm, others
+    def __init__(self, text: Text, params: Params, lm: FrozenLM, rag_trained: Path) -> None:
+        self.text, self.params, self.lm, self.rag_trained = text, params, lm, rag_trained
         self.asked = text.questions["question"].to_pylist()
         self.golds = text.questions["answers"].to_pylist()
         self.doc_ids = text.questions["doc_id"].to_pylist()
 
     @cached_property
-    def kept(self) -> Adapted:
-        return Adapted(self.params.compressor.path, self.lm, self.text.documents, self.params)
+    def kept(self) -> Scratch:
+        return self._adapted(self.params.compressor.path, self.params)
 
     def rows(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Measure `names` in turn."""
@@ -131,25 +95,41 @@ class Benchmark:
     def row_cmt(self) -> Iterator[dict[str, Any]]:
         with self.kept.answerer() as answerer:
             yield self._memory("cmt", answerer)
-        memories = self.kept.memories(self.doc_ids)
+        memories: dict[str, list[dict[str, Any]]] = {}
+        for row in self.kept.rows.to_pylist():
+            memories.setdefault(row["doc_id"], []).append(row)
         with self.kept.answerer([]) as answerer:
-            replies = [answer.text for answer in answerer.answer_from(self.asked, memories)]
+            given = [memories[doc_id] for doc_id in self.doc_ids]
+            replies = [answer.text for answer in answerer.answer_from(self.asked, given)]
         yield self._scored("cmt, right document given", replies, None)
 
     def row_memory(self) -> Iterator[dict[str, Any]]:
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
-        adapted = Adapted(self.params.compressor.path, self.lm, self.text.documents, self._with(bank=bank))
-        with adapted.answerer() as answerer:
+        params = self.params.model_copy(update={"bank": bank})
+        with self._adapted(params.compressor.path, params).answerer() as answerer:
             yield self._memory("memory", answerer)
 
     def row_mac(self) -> Iterator[dict[str, Any]]:
-        yield from self._other("mac", top_k=self.params.selection.top_k)
+        folder = self.params.baselines.mac
+        if self._is_trained("mac", folder):
+            with self._adapted(folder, self.params).answerer() as answerer:
+                yield self._memory("mac", answerer)
 
     def row_rag_trained(self) -> Iterator[dict[str, Any]]:
+        """The texts that a search finds, behind a prefix that was trained to answer from them; the best way first."""
+        if not self._is_trained("rag_trained", self.rag_trained):
+            return
+        adapted = self._adapted(self.rag_trained, self.params)
         ways = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
-        for name, weight in ways.items():
-            for top_k in (1, 3):
-                yield from self._other("rag_trained", f", {name} top-{top_k}", top_k=top_k, full_text_weight=weight)
+        rows = []
+        for (name, weight), top_k in product(ways.items(), (1, 3)):
+            how = self.params.selection.model_copy(update={"top_k": top_k, "full_text_weight": weight})
+            changed = replace(adapted, params=self.params.model_copy(update={"selection": how}))
+            with changed.answerer() as answerer:
+                rows.append(self._memory(f"rag_trained, {name} top-{top_k}", answerer))
+        best, *others = sorted(rows, key=lambda row: -row["f1"])
+        yield best | {"row": "rag_trained", "way": best["row"].partition(", ")[2]}
+        yield from others
 
     def row_rag(self) -> Iterator[dict[str, Any]]:
         with self.kept.answerer() as answerer:
@@ -214,18 +194,14 @@ class Benchmark:
             "left": left,
         }
 
-    def _other(self, name: str, variant: str = "", **selection: Any) -> Iterator[dict[str, Any]]:
-        folder = self.others.get(name)
-        if folder is None or not (folder / "config.json").exists():
-            Console(stderr=True).print(f"{name}: no compressor in {folder}; this row is left out")
-            return
-        how = self.params.selection.model_copy(update=selection)
-        adapted = Adapted(folder, self.lm, self.text.documents, self._with(selection=how))
-        with adapted.answerer() as answerer:
-            yield self._memory(name + variant, answerer)
+    def _adapted(self, folder: Path, params: Params) -> Scratch:
+        return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params)
 
-    def _with(self, **sections: Any) -> Params:
-        return self.params.model_copy(update=sections)
+    def _is_trained(self, name: str, folder: Path) -> bool:
+        there = (folder / CONFIG).is_file()
+        if not there:
+            Console(stderr=True).print(f"{name}: no compressor in {folder}; this row is left out")
+        return there
 
     def _how(self, longest: int) -> dict[str, int]:
         return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}
@@ -296,14 +272,13 @@ def main(
     rows: Annotated[str, typer.Option(help=f"of {ALL}")] = "all",
     parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
-    mac: Annotated[Path, typer.Option(help="folder of a MAC compressor")] = ROOT / "data/mac",
     rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row each; see the module for what they are."""
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
-    bench = Benchmark(text, workspace.params, workspace.lm, {"mac": mac, "rag_trained": rag_trained})
+    bench = Benchmark(text, workspace.params, workspace.lm, rag_trained)
     names = (ALL if rows == "all" else rows).split(",")
     stderr = Console(stderr=True)
     measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]

@@ -15,19 +15,18 @@ from torch import Tensor
 
 from cmt.bank import Bank
 from cmt.config import Params
+from cmt.memory.copying import Copy
 from cmt.memory.lm import FrozenLM, padded
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading
-from cmt.memory.spans import Run
+from cmt.memory.spans import Quote, Run
 from cmt.memory.voice import Voice
 from cmt.selection import Found
 from cmt.selection import select as select_memories
 
 Vector = NDArray[np.float32]
-
-
-Select = Callable[[int, Vector], Found]
-"""Place of a question and its key → its memories."""
+Select = Callable[[int, Sequence[int], Vector], Found]
+"""Place of a question, its tokens and its key → its memories."""
 Progress = Callable[[int], None]
 
 LONGEST_QUESTION = 256  # tokens of a question that are read
@@ -104,7 +103,6 @@ class Answerer:
         progress: Progress | None = None,
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
-
         answers = self._in_batches(questions, self._selecting(questions, as_of), progress)
         return self._with_closed_book(answers) if closed_book else answers
 
@@ -113,7 +111,6 @@ class Answerer:
 
         Whether it is known is decided before the first piece, so none is taken back.
         """
-
         select = self._selecting([question], [as_of])
         return self._batch([0], [question], [self._tokens(question)], select, say)[0][0]
 
@@ -126,7 +123,7 @@ class Answerer:
     ) -> list[Answer]:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
-        def given(place: int, key: Vector) -> Found:
+        def given(place: int, _: Sequence[int], key: Vector) -> Found:
             rows = memories[place]
             return Found([{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in rows])
 
@@ -144,13 +141,13 @@ class Answerer:
         return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
 
     def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
-        def select(place: int, key: Vector) -> Found:
+        def select(place: int, tokens: Sequence[int], key: Vector) -> Found:
             return select_memories(
                 self.bank,
                 self.model,
                 self.params.selection,
                 question=questions[place],
-                tokens=self._tokens(questions[place]),
+                tokens=tokens,
                 key=key,
                 as_of=as_of[place],
                 keep_text=self.params.bank.keep_text,
@@ -193,7 +190,7 @@ class Answerer:
         with model.products():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
-            found = [select(place, key) for place, key in zip(places, keys, strict=True)]
+            found = [select(*one) for one in zip(places, tokens, keys, strict=True)]
             schema = self.bank.schema
             memories = [[selected(model, row, schema, prior=row["prior"]) for row in one.rows] for one in found]
             reading = model.read(code, tokens, memories, self.params.selection)
@@ -222,15 +219,20 @@ class Answerer:
         """What the LM says to each question, and the least lead of a token; `say` hears the first."""
         model, how = self.model, self.params.answering
         voice = Voice(self.lm, say) if say else None
-        against = None
+        against, copies = None, None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
+        if reading.quotes is not None:
+            copies = [
+                Copy([*quote.tokens, self.lm.eos], quote.belief) if quote else Copy([self.lm.eos], 0.0)
+                for quote in reading.quotes
+            ]
         written = self.lm.write(
             reading.prompt,
             max_new_tokens=how.max_new_tokens,
             against=against,
             alpha=model.design.objective.alpha,
-            copies=reading.copies,
+            copies=copies,
             heard=voice.hear if voice else None,
         )
         if voice:
@@ -260,7 +262,7 @@ class Answerer:
             text, spans, quote = rows[i]["text"], tuple[Span, ...](), None
             if begins is not None:
                 spans = self._spans(text, i, reading.runs[place], begins[i])
-                quote = self._quote(text, i, reading.quotes, place, begins[i])
+                quote = self._quoted(text, i, reading.quotes[place] if reading.quotes else None, begins[i])
             sources.setdefault(rows[i]["doc_id"], _source(rows[i], weights[i], spans, quote))
         return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
@@ -278,16 +280,14 @@ class Answerer:
             for run in runs
         )
 
-    def _quote(
-        self, text: str | None, memory: int, quotes: Sequence[Run | None], place: int, begins: Tensor
-    ) -> Span | None:
+    def _quoted(self, text: str | None, memory: int, quote: Quote | None, begins: Tensor) -> Span | None:
         """Without the blanks around it; a token has the one before its word."""
-        quoted = [run for run in quotes[place : place + 1] if run]
-        for span in self._spans(text, memory, quoted, begins):
-            inside = (text or "")[span.first : span.last]
-            first = span.first + len(inside) - len(inside.lstrip())
-            return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None
-        return None
+        if text is None or quote is None or quote.run.memory != memory:
+            return None
+        (span,) = self._spans(text, memory, [quote.run], begins)
+        inside = text[span.first : span.last]
+        first = span.first + len(inside) - len(inside.lstrip())
+        return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None
 
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.evaluation.baselines import closed_book

@@ -24,7 +24,7 @@ from cmt.memory.compressor import Code
 from cmt.memory.lm import FrozenLM, Prompt
 from cmt.memory.model import MemoryModel
 from cmt.memory.objective import memory_aware, self_matching, span_loss
-from cmt.memory.spans import Run, best_span, choose_windows, token_log_probability, whole_runs
+from cmt.memory.spans import Run, best_quote, choose_windows, token_log_probability, whole_runs
 
 SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
 NEGATIVES, WITHOUT_NEGATIVES = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none
@@ -220,13 +220,13 @@ class Lesson(nn.Module):
         how, source = self.params.selection, _random(forced)
         probability = token_log_probability(scores)
         believed = probability.detach().cpu().clone()
-        quotes = [best_span(row) for row in believed]
+        texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
+        quotes = [best_quote(row, text).run for row, text in zip(believed, texts, strict=True)]
         for row, (*_, places) in enumerate(asked):
             if source.random() < forced:
                 quotes[row] = Run(0, *max(places, key=lambda place: float(believed[row, 0, place, [0, 1]].sum())))
                 believed[row, 0, quotes[row].first, 0] = 1e4
         runs = [choose_windows(row, self.model.window, how.windows, how.neighbours) for row in believed]
-        texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
         quoted = [self.model.tokens_of(*pair) for pair in zip(quotes, texts, strict=True)]
         tails = self._tails(asked, quoted)
         return self.model.text_prompt(question, runs, texts, probability.exp(), tails, left=False)

@@ -1,18 +1,19 @@
 """Which memories a question gets: nearest keys and fitting words, as of a date (method §7)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from cmt.bank import Bank
 from cmt.config import SelectionParams
-from cmt.memory.memories import content_vectors
+from cmt.memory.memories import channels
 from cmt.memory.model import MemoryModel
 
 Key = NDArray[np.float32]
@@ -58,7 +59,7 @@ def select(
     rows = found.to_pylist()
     if not rows:
         return Found([])
-    words = content_scores(model, tokens, rows, bank.schema.metadata) if by_content else [row["bm25"] for row in rows]
+    words = content_scores(model, tokens, rows, bank.schema) if by_content else [row["bm25"] for row in rows]
     most = max(words) or 1.0
     temperature = model.temperature.item()
     scores = [
@@ -73,11 +74,9 @@ def select(
     return Found([row | {"prior": score - total} for score, row in ranked[: how.top_k]], min(leads, default=math.inf))
 
 
-def content_scores(
-    model: MemoryModel, tokens: Sequence[int], rows: Sequence[Row], metadata: Mapping[bytes, bytes]
-) -> list[float]:
+def content_scores(model: MemoryModel, tokens: Sequence[int], rows: Sequence[Row], schema: pa.Schema) -> list[float]:
     """Sum over the question's tokens that a memory holds of log(rows / rows that hold the token)."""
-    vectors = [content_vectors(model, row, metadata) for row in rows]
+    vectors = [channels(model, row, schema)[1] for row in rows]
     if not tokens or not len(vectors[0]):
         return [0.0] * len(rows)
     windows = model.content.holds(sorted(set(tokens)), torch.cat(vectors))  # (T, all windows)

@@ -44,6 +44,10 @@ def hold_out(documents: pa.Table, *, articles: int, seed: int) -> tuple[pa.Table
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
     """Checkpoints hold the trained tensors only, and steps come in their own order."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_logs: dict[str, float] = {}
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +68,8 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
             loss: torch.Tensor = super().training_step(*args, **kwargs)
         _finish(self.args.device)
         done = counter.get_total_flops() / (time.perf_counter() - started)
-        self.matmul_share = done / _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        rate = _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        self.last_logs["matmul_share"] = round(done / rate, 3)
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -73,8 +78,7 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        share = {"matmul_share": round(self.matmul_share, 3)} if hasattr(self, "matmul_share") else {}
-        super().log(logs | getattr(self, "last_logs", {}) | share, *args, **kwargs)
+        super().log(logs | self.last_logs, *args, **kwargs)
 
 
 def train(

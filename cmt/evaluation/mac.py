@@ -6,19 +6,18 @@ Which memories it aggregates is decided by the same selection as for the memory,
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 
 from cmt.answering import Answerer
-from cmt.bank import Bank
+from cmt.config import Params
 from cmt.evaluation.ground import Ground
+from cmt.evaluation.scratch import Scratch
 from cmt.memory.lm import FrozenLM
-from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import CONFIG, MemoryModel
+from cmt.memory.model import CONFIG
 
 
-def is_trained(ground: Ground) -> bool:
+def is_trained(params: Params) -> bool:
     """Whether `baselines.mac` names a compressor."""
-    return (ground.material.answerer.params.baselines.mac / CONFIG).is_file()
+    return (params.baselines.mac / CONFIG).is_file()
 
 
 @contextmanager
@@ -28,19 +27,8 @@ def adapted(ground: Ground, lm: FrozenLM) -> Iterator[Answerer]:
     Raises ModelError when the compressor is damaged or of another LM.
     """
     params = ground.material.answerer.params
-    how, model = params.bank, MemoryModel.load(params.baselines.mac, lm=lm)
-    schema = memory_schema(model, keep_text=how.keep_text, number_format=how.codes)
-    rows = compress(
-        model,
-        ground.documents,
-        slice_id="mac",
-        keep_text=how.keep_text,
-        number_format=how.codes,
-        batch_tokens=params.compressor.batch_tokens,
-    )
     # the published ψ's confidence is a cosine, which says little about what is known
-    selection = params.selection.model_copy(update={"threshold": -1.0})
-    with TemporaryDirectory() as scratch:
-        bank = Bank.open(uri=scratch, schema=schema, exact_below=how.exact_below)
-        bank.upsert(rows)
-        yield Answerer(model=model, lm=lm, bank=bank, params=params.model_copy(update={"selection": selection}))
+    open_ = params.selection.model_copy(update={"threshold": -1.0})
+    params = params.model_copy(update={"selection": open_})
+    with Scratch.of(params.baselines.mac, lm=lm, documents=ground.documents, params=params).answerer() as answerer:
+        yield answerer

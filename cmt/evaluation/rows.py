@@ -99,17 +99,25 @@ class Bench:
         """
         rows, f1s = [], {}
         for name in known(names):
-            if measured := self._row(name):
+            why = self.impossible(name)
+            if why is None and (measured := self._row(name)):
                 rows.append(measured[0])
                 f1s[name] = measured[1]
+            else:
+                log.warning("row %s is left out: %s", name, why or "no text was found")
         return [self._compared(row, f1s) for row in rows]
+
+    def impossible(self, name: str) -> str | None:
+        """Why this bank cannot give a row; None where it can."""
+        params, text = self.answerer.params, self.ground.material.memories["text"]
+        if name == "mac" and not mac.is_trained(params):
+            return f"no compressor in {params.baselines.mac}"
+        return "the bank keeps no text to search" if name in RAG and text.null_count == len(text) else None
 
     def _row(self, name: str) -> tuple[Row, Floats] | None:
         with peak_memory() as peak:
             said = self._say(name)
         if said is None:
-            why = f"no compressor in {self.answerer.params.baselines.mac}" if name == "mac" else "no text to search"
-            log.warning("row %s is left out: %s", name, why)
             return None
         marks = mark([one.text for one in said.predictions], self.ground.asked["answers"].to_pylist())
         count = len(self.questions)
@@ -191,8 +199,6 @@ class Bench:
         return said and replace(said, answers=answers)
 
     def _mac(self) -> _Said | None:
-        if not mac.is_trained(self.ground):
-            return None
         started = time.perf_counter()
         with mac.adapted(self.ground, self.lm) as answerer:
             return self._timed(

@@ -22,11 +22,18 @@ class Copy:
 
     def hear(self, symbol: int, probability: float) -> None:
         """`symbol` was written, to which the LM alone gave `probability`: Bayes' rule."""
-        if symbol != self.next or self.place + 1 == len(self.tokens):
+        if not self.belief or symbol != self.next or self.place + 1 == len(self.tokens):
             self.belief = 0.0
             return
         self.belief /= self.belief + (1 - self.belief) * probability
         self.place += 1
+
+
+def hear(copies: Sequence[Copy], token: Tensor, probability: Tensor) -> None:
+    """Each of `copies` hears which `token` (B,) was written; `probability` (B, V) is what the LM alone gave."""
+    by_lm = probability.gather(1, token[:, None])[:, 0]
+    for copy, *heard in zip(copies, token.tolist(), by_lm.tolist(), strict=True):
+        copy.hear(*heard)
 
 
 def mixed(probability: Tensor, copies: Sequence[Copy]) -> Tensor:

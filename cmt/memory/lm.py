@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from cmt.errors import ModelError
 from cmt.memory.conversion import quiet_transformers
-from cmt.memory.copying import Copy, mixed
+from cmt.memory.copying import Copy, hear, mixed
 
 # A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
 # many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
@@ -163,10 +163,6 @@ class FrozenLM:
         weight: Tensor = self.model.get_output_embeddings().weight.detach().float()
         return weight
 
-    def generate(self, prompt: Prompt, **how: Any) -> list[list[int]]:
-        """The tokens of `write`."""
-        return self.write(prompt, **how).tokens
-
     @torch.no_grad()
     def write(
         self,
@@ -213,19 +209,16 @@ class FrozenLM:
             scores = readers[0].scores
             if len(readers) > 1:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
-            alone = scores.softmax(-1)
             if copies:
-                scores = mixed(alone, [copies[row] for row in writing]).log()
-            token = scores.argmax(-1)  # (B,)
-            by_lm = alone.gather(1, token[:, None])[:, 0].tolist()
-            best, next_best = scores.topk(2).values.unbind(1)
-            leads = (best - next_best).tolist()
-            for row, symbol, lead, probability in zip(writing, token.tolist(), leads, by_lm, strict=True):
+                told, alone = [copies[row] for row in writing], scores.softmax(-1)
+                scores = mixed(alone, told).log()
+            (best, next_best), (token, _) = (part.unbind(1) for part in scores.topk(2))
+            if copies:
+                hear(told, token, alone)
+            for row, symbol, lead in zip(writing, token.tolist(), (best - next_best).tolist(), strict=True):
                 if row in ended:
                     continue
                 margins[row] = min(margins[row], lead)
-                if copies:
-                    copies[row].hear(symbol, probability)
                 if self._ends(symbol):
                     ended.add(row)
                     continue

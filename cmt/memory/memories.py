@@ -71,23 +71,20 @@ def compress(
 
 def selected(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float) -> Selected:
     """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
-    metadata = {name.decode(): value.decode() for name, value in schema.metadata.items()}
-    vectors = torch.from_numpy(codes.decode(row["memory"], metadata["codes"], int(metadata["dim"])))
-    width = model.key_dim
+    vectors, content = channels(model, row, schema)
     if row["text"] is not None:
         tokens = model.lm.encode(row["text"])
-    elif vectors.shape[1] > width:
-        tokens = model.content.read(vectors[:, width:], row["n_tokens"])
     else:
-        tokens = []
-    return Selected(vectors[:, :width], tokens, prior)
+        tokens = model.content.read(content, row["n_tokens"]) if len(content) else []
+    return Selected(vectors, tokens, prior)
 
 
-def content_vectors(model: MemoryModel, row: Mapping[str, Any], metadata: Mapping[bytes, bytes]) -> torch.Tensor:
-    """The content channel (k, D) of a row, (0, D) where the bank has none."""
-    vectors = codes.decode(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"]))
-    content = torch.from_numpy(vectors[:, model.key_dim :])
-    return content if content.shape[1] else content.new_zeros(0, model.key_dim)
+def channels(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema) -> tuple[torch.Tensor, torch.Tensor]:
+    """A row's memory (k, D), and its content channel (k, D), or (0, D) where the bank has none."""
+    metadata = schema.metadata
+    whole = torch.from_numpy(codes.decode(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"])))
+    vectors, content = whole[:, : model.key_dim], whole[:, model.key_dim :]
+    return vectors, content if content.shape[1] else content.new_zeros(0, model.key_dim)
 
 
 def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:

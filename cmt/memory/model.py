@@ -21,14 +21,12 @@ from cmt.memory.aggregator import CrossAttention, LayerReader
 from cmt.memory.alignment import PrefixAlignment, TextAlignment
 from cmt.memory.compressor import Code, Compressor
 from cmt.memory.content import ContentChannel
-from cmt.memory.copying import Copy
 from cmt.memory.lm import FrozenLM, Prompt, pad
 from cmt.memory.spans import (
+    Quote,
     Run,
-    belief,
-    best_span,
+    best_quote,
     choose_windows,
-    span_margin,
     token_log_probability,
     whole_runs,
     windows_margin,
@@ -90,10 +88,8 @@ class Reading:
     None for the published ψ, which scores no tokens."""
     runs: Sequence[Sequence[Run]] = ()
     """What the LM reads for each question."""
-    quotes: Sequence[Run | None] = ()
-    """What of it stands again behind each question, as the likeliest answer; () where nothing is quoted."""
-    copies: Sequence[Copy] | None = None
-    """That the answer of each question is its quote; None where nothing is quoted."""
+    quotes: Sequence[Quote | None] | None = None
+    """What of it stands again behind each question, as the likeliest answer; None where nothing is quoted."""
     margins: Sequence[float] | None = None
     """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
 
@@ -179,20 +175,18 @@ class MemoryModel(nn.Module):
             return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
         scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None]
         probability = token_log_probability(scores)
-        runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in probability.cpu()]
-        quotes = [best_span(row) if text else None for row, text in zip(probability, texts, strict=True)]
-        quoted = [self.tokens_of(run, text) if run else [] for run, text in zip(quotes, texts, strict=True)]
-        tails = [self.question_text(ids, quote) for ids, quote in zip(asked, quoted, strict=True)]
+        believed = probability.cpu()
+        runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
+        quotes = [best_quote(row, text) if text else None for row, text in zip(believed, texts, strict=True)]
+        tails = [
+            self.question_text(ids, quote.tokens if quote else ()) for ids, quote in zip(asked, quotes, strict=True)
+        ]
         prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
         margins = [
-            min(windows_margin(row, self.window, how.windows), span_margin(row, text))
-            for row, text in zip(probability.cpu(), texts, strict=True)
+            min(windows_margin(row, self.window, how.windows), quote.margin if quote else float("inf"))
+            for row, quote in zip(believed, quotes, strict=True)
         ]
-        copies = [
-            Copy([*quote, self.lm.eos], belief(row, text) if text else 0.0)
-            for quote, row, text in zip(quoted, probability.cpu(), texts, strict=True)
-        ]
-        return Reading(prompt, probability[..., 0].exp(), runs, quotes, copies, margins)
+        return Reading(prompt, believed[..., 0].exp(), runs, quotes, margins)
 
     def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
         """The likeliest memory first."""

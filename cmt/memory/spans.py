@@ -22,6 +22,21 @@ class Run:
     last: int
 
 
+@dataclass(frozen=True)
+class Quote:
+    """A stretch of a memory that is likely to be the answer."""
+
+    run: Run
+    tokens: Sequence[int]
+    belief: float
+    """Probability of what it reads: the share that all spans of the same tokens have of all spans and "nowhere"."""
+    margin: float
+    """By how much log-probability it is ahead of the best span that reads otherwise; inf when there is none.
+
+    An answer often occurs several times: which of them is quoted makes no difference.
+    """
+
+
 def token_log_probability(scores: Tensor) -> Tensor:
     """Log-softmax of (B, S, n, 2) over all tokens of all memories of a question and, with score 0, none of them."""
     return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
@@ -32,44 +47,22 @@ def whole_runs(lengths: Sequence[int]) -> list[Run]:
     return [Run(memory, 0, length - 1) for memory, length in enumerate(lengths)]
 
 
-def best_span(probability: Tensor) -> Run:
+def best_quote(probability: Tensor, texts: Sequence[Sequence[int]]) -> Quote:
     """The stretch of at most LONGEST_QUOTE tokens of one memory that is likeliest to be the answer.
 
-    `probability` (S, n, 2) in logarithms.
+    `probability` (S, n, 2) in logarithms; `texts` are the memories' tokens.
     """
     spans = _spans(probability)
-    return _span(int(spans.argmax()), spans)
-
-
-def belief(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
-    """Probability of what the `best_span` reads: its spans' share of all spans and "nowhere".
-
-    Begins and ends are scored apart; only pairs of them that make a span count.
-    """
-    spans = _spans(probability)
-    values, quotes = _rivals(spans, texts)
-    same = torch.tensor([quote == quotes[0] for quote in quotes])
-    nowhere = (1 - probability.exp().sum((0, 1))).clamp(min=0).prod()
-    return float(values.exp()[same].sum() / (spans.exp().sum() + nowhere))
-
-
-def span_margin(probability: Tensor, texts: Sequence[Sequence[int]]) -> float:
-    """By how much the `best_span` is likelier than the best one that reads otherwise; inf without `texts`, its tokens.
-
-    An answer often occurs several times: which of them is quoted makes no difference.
-    """
-    if not texts:
-        return float("inf")
-    values, quotes = _rivals(_spans(probability), texts)
-    rival = next((i for i, quote in enumerate(quotes) if quote != quotes[0]), len(quotes) - 1)
-    return float(values[0] - values[rival]) if rival else float("inf")
-
-
-def _rivals(spans: Tensor, texts: Sequence[Sequence[int]]) -> tuple[Tensor, list[Sequence[int]]]:
-    """Log-probability and tokens of the best spans, the best first."""
     values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
-    runs = [_span(place, spans) for place in places.tolist()]
-    return values, [texts[run.memory][run.first : run.last + 1] for run in runs]
+    runs = [_run(place, spans) for place in places.tolist()]
+    read = [tuple(texts[run.memory][run.first : run.last + 1]) for run in runs]
+    same = torch.tensor([tokens == read[0] for tokens in read], device=values.device)
+    # begins and ends are scored apart; only pairs of them that make a span count
+    nowhere = (1 - probability.exp().sum((0, 1))).clamp(min=0).prod()
+    belief = values.exp()[same].sum() / (spans.exp().sum() + nowhere)
+    others = values[~same]
+    margin = float(values[0] - others[0]) if len(others) else float("inf")
+    return Quote(runs[0], read[0], float(belief), margin)
 
 
 def _spans(probability: Tensor) -> Tensor:
@@ -84,7 +77,7 @@ def _spans(probability: Tensor) -> Tensor:
     )
 
 
-def _span(place: int, spans: Tensor) -> Run:
+def _run(place: int, spans: Tensor) -> Run:
     more, memory, first = np.unravel_index(place, spans.shape)
     return Run(int(memory), int(first), int(first + more))
 

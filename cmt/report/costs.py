@@ -54,7 +54,6 @@ def row_label(row: str) -> str:
 
 def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
     """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
-    from cmt.evaluation import mac
     from cmt.evaluation.finetuning import WAYS
     from cmt.evaluation.ground import Ground
     from cmt.evaluation.rows import ROWS, Bench
@@ -66,9 +65,10 @@ def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
         return Costs(missing=ROWS)
     lineage = ground.material.lineage
     rows = _kept(workspace, lineage)
-    quick = [name for name in ROWS if name not in WAYS and (name != "mac" or mac.is_trained(ground))]
+    bench = Bench(ground)
+    quick = [name for name in ROWS if name not in WAYS and not bench.impossible(name)]
     if workspace.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
-        rows = keep(workspace, Bench(ground).measure(quick), lineage)
+        rows = keep(workspace, bench.measure(quick), lineage)
     known = {row["row"] for row in rows}
     return Costs(rows, [name for name in ROWS if name not in known], lineage)
 

@@ -7,7 +7,7 @@ import torch
 
 from cmt.memory.copying import Copy, mixed
 from cmt.memory.lm import FrozenLM
-from cmt.memory.spans import belief, token_log_probability
+from cmt.memory.spans import best_quote, token_log_probability
 
 TinyLm = Callable[[str], FrozenLM]
 
@@ -39,9 +39,9 @@ def test_a_quote_that_is_surely_right_is_written_and_one_that_is_surely_wrong_ch
     lm = tiny_lm("llama")
     rows = [[lm.bos, *lm.encode(text)] for text in ("Who built it?", "What does the ferry cost?")]
     quote = lm.encode(" six crowns")
-    alone = lm.generate(lm.prompt(rows, left=True), max_new_tokens=6)
+    alone = lm.write(lm.prompt(rows, left=True), max_new_tokens=6).tokens
     copies = [Copy([*quote, lm.eos], 1.0), Copy([*quote, lm.eos], 0.0)]
-    assert lm.generate(lm.prompt(rows, left=True), max_new_tokens=6, copies=copies) == [quote, alone[1]]
+    assert lm.write(lm.prompt(rows, left=True), max_new_tokens=6, copies=copies).tokens == [quote, alone[1]]
 
 
 def test_spans_that_read_alike_are_believed_together() -> None:
@@ -49,7 +49,8 @@ def test_spans_that_read_alike_are_believed_together() -> None:
     scores[0, 0, [1, 4], :] = 5.0
     probability = token_log_probability(scores)[0]
     alike, unlike = [[3, 7, 3, 3, 7, 3]], [[3, 7, 3, 3, 8, 3]]
-    assert belief(probability, alike) == pytest.approx(2 * belief(probability, unlike), rel=1e-3)
-    assert 0.3 < belief(probability, unlike) < 0.5
+    once = best_quote(probability, unlike).belief
+    assert best_quote(probability, alike).belief == pytest.approx(2 * once, rel=1e-3)
+    assert 0.3 < once < 0.5
     scores[0, 0] = -9.0
-    assert belief(token_log_probability(scores)[0], alike) < 0.01
+    assert best_quote(token_log_probability(scores)[0], alike).belief < 0.01

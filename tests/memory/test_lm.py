@@ -56,13 +56,13 @@ def test_it_writes_what_transformers_writes(tiny_lm: TinyLm, kind: str) -> None:
     expected = [theirs(lm, text, 12) for text in PROMPTS]
     assert len({tuple(ids) for ids in expected}) == len(PROMPTS)
     for text, ids in zip(PROMPTS, expected, strict=True):
-        assert lm.generate(lm.prompt([tokens(lm, text)], left=True), max_new_tokens=12) == [ids]
+        assert lm.write(lm.prompt([tokens(lm, text)], left=True), max_new_tokens=12).tokens == [ids]
 
 
 @EVERY
 def test_a_batch_of_several_lengths_writes_what_each_writes_alone(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
-    together = lm.generate(lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=12)
+    together = lm.write(lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=12).tokens
     assert together == [theirs(lm, text, 12) for text in PROMPTS]
 
 
@@ -94,7 +94,7 @@ def test_writing_goes_on_behind_a_prefix(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
     ids = tokens(lm, PROMPTS[1])
     prompt = lm.prompt([ids[9:]], prefix=read_by_transformers(lm, ids[:9]), left=True)
-    assert lm.generate(prompt, max_new_tokens=12) == [theirs(lm, PROMPTS[1], 12)]
+    assert lm.write(prompt, max_new_tokens=12).tokens == [theirs(lm, PROMPTS[1], 12)]
 
 
 @EVERY
@@ -108,7 +108,7 @@ def test_the_padding_of_a_prefix_is_not_read(tiny_lm: TinyLm, kind: str) -> None
     padded = Prompt(padded.embeds, padded.mask, (keys, values), mask)
     plain = lm.prompt([ids[9:]], prefix=short, left=True)
     torch.testing.assert_close(next_logits(lm, padded), next_logits(lm, plain), rtol=1e-4, atol=1e-4)
-    assert lm.generate(padded, max_new_tokens=6) == lm.generate(plain, max_new_tokens=6)
+    assert lm.write(padded, max_new_tokens=6).tokens == lm.write(plain, max_new_tokens=6).tokens
 
 
 @EVERY
@@ -136,16 +136,16 @@ def test_a_contrast_of_zero_is_none(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     prompt = lm.prompt([tokens(lm, text) for text in PROMPTS], left=True)
     against = lm.prompt([tokens(lm, "Answer:")] * len(PROMPTS), left=True)
-    plain = lm.generate(prompt, max_new_tokens=10)
-    assert lm.generate(prompt, max_new_tokens=10, against=against, alpha=0.0) == plain
-    assert lm.generate(prompt, max_new_tokens=10, against=against, alpha=2.0) != plain
+    plain = lm.write(prompt, max_new_tokens=10).tokens
+    assert lm.write(prompt, max_new_tokens=10, against=against, alpha=0.0).tokens == plain
+    assert lm.write(prompt, max_new_tokens=10, against=against, alpha=2.0).tokens != plain
 
 
 def test_the_contrast_is_that_of_training(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     ids, other = tokens(lm, PROMPTS[1]), tokens(lm, "Answer:")
     prompt, against = (lm.prompt([row], left=True) for row in (ids, other))
-    written = lm.generate(prompt, max_new_tokens=4, against=against, alpha=1.5)
+    written = lm.write(prompt, max_new_tokens=4, against=against, alpha=1.5).tokens
     expected: list[int] = []
     for _ in range(4):
         with torch.no_grad():
@@ -159,21 +159,21 @@ def test_writing_ends_with_the_sequence_or_the_line(symbol: str) -> None:
     lm = build("llama")
     (stop,) = lm.tokenizer.encode(symbol)
     prompt = lm.prompt([tokens(lm, PROMPTS[0])], left=True)
-    (written,) = lm.generate(prompt, max_new_tokens=12)
+    (written,) = lm.write(prompt, max_new_tokens=12).tokens
     assert len(set(written[:4])) == 4
     # from now on it says `symbol` where it said its fourth token
     head = lm.model.get_output_embeddings().weight.data
     head[[stop, written[3]]] = head[[written[3], stop]]
-    assert lm.generate(prompt, max_new_tokens=12) == [written[:3]]
+    assert lm.write(prompt, max_new_tokens=12).tokens == [written[:3]]
     assert lm.complete([PROMPTS[0]], max_new_tokens=12, batch_size=1) == [lm.decode(written[:3])]
 
 
 def test_rows_that_have_ended_do_not_hold_up_or_change_the_others() -> None:
     lm = build("llama")
     rows = [tokens(lm, text) for text in PROMPTS]
-    written = lm.generate(lm.prompt(rows, left=True), max_new_tokens=12)
+    written = lm.write(lm.prompt(rows, left=True), max_new_tokens=12).tokens
     lm.eos = written[1][2]
-    shorter = lm.generate(lm.prompt(rows, left=True), max_new_tokens=12)
+    shorter = lm.write(lm.prompt(rows, left=True), max_new_tokens=12).tokens
     assert shorter == [ids[: ids.index(lm.eos)] if lm.eos in ids else ids for ids in written]
     assert len(shorter[1]) < max(map(len, shorter))
 
@@ -181,7 +181,7 @@ def test_rows_that_have_ended_do_not_hold_up_or_change_the_others() -> None:
 def test_no_more_is_written_than_asked_for(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     prompt = lm.prompt([tokens(lm, PROMPTS[0])], left=True)
-    assert [len(lm.generate(prompt, max_new_tokens=count)[0]) for count in (1, 3)] == [1, 3]
+    assert [len(lm.write(prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
 
 
 def test_padding_is_masked_and_lengths_are_few() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmt.memory.lm import FrozenLM
-from cmt.memory.spans import best_span, choose_windows, span_margin, windows_margin
+from cmt.memory.spans import best_quote, choose_windows, windows_margin
 from tests.memory.test_lm import PROMPTS, TinyLm, tokens
 
 
@@ -18,17 +18,17 @@ def table(*memories: list[float]) -> torch.Tensor:
 
 def test_a_quote_leads_by_its_distance_to_another_text() -> None:
     probability = table([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
-    assert best_span(probability).first == 0
-    assert span_margin(probability, [[5, 6, 7, 8], [9, 4, 9, 9]]) == pytest.approx(1.0)
+    quote = best_quote(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
+    assert quote.run.first == 0
+    assert quote.margin == pytest.approx(1.0)
     # the same word elsewhere is no other quote: next is the stretch of the first four tokens
-    assert span_margin(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]) == pytest.approx(2.0)
-    assert span_margin(probability, []) == inf
-    assert span_margin(table([-1.0]), [[5]]) == inf
+    assert best_quote(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
+    assert best_quote(table([-1.0]), [[5]]).margin == inf
 
 
 def test_padding_is_no_rival() -> None:
     probability = table([-1.0, -inf])
-    assert span_margin(probability, [[5]]) == inf
+    assert best_quote(probability, [[5]]).margin == inf
     assert windows_margin(probability, 1, 1) == inf
 
 

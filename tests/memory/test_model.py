@@ -13,7 +13,7 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.errors import ModelError
 from cmt.memory.lm import FrozenLM, Prompt
 from cmt.memory.model import CONFIG, WEIGHTS, Design, MemoryModel, Selected, folder_digest
-from cmt.memory.spans import Run, best_span, choose_windows
+from cmt.memory.spans import Run, best_quote, choose_windows
 from tests.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]
@@ -67,7 +67,7 @@ def read(theta: MemoryModel, questions: Sequence[str], memories: list[list[Selec
     asked = [theta.lm.encode(" " + question) for question in questions]
     with torch.no_grad():
         prompt = theta.read(theta.encode(asked), asked, memories, HOW).prompt
-    return theta.lm.generate(prompt, max_new_tokens=8)
+    return theta.lm.write(prompt, max_new_tokens=8).tokens
 
 
 @EVERY_DESIGN
@@ -274,18 +274,18 @@ def test_what_answers_is_quoted_between_question_and_answer(tiny_lm: TinyLm) -> 
 
 
 def test_the_quote_is_the_likeliest_stretch_of_one_memory() -> None:
-    probability = torch.full((2, 20, 2), -9.0)
+    probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
     probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # begins in one memory, ends in the other
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # ends before it begins
-    assert best_span(probability) == Run(1, 1, 2)
+    assert best_quote(probability, texts).run == Run(1, 1, 2)
     probability[0, 8, 1] = 0.0
-    assert best_span(probability) == Run(0, 4, 8)
+    assert best_quote(probability, texts).run == Run(0, 4, 8)
     probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
-    assert best_span(probability) == Run(0, 4, 19)
+    assert best_quote(probability, texts).run == Run(0, 4, 19)
     probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than LONGEST_QUOTE tokens before
     probability[0, 3, 1] = -9.0
-    assert best_span(probability) == Run(1, 1, 2)
-    assert best_span(torch.zeros(1, 1, 2)) == Run(0, 0, 0)
+    assert best_quote(probability, texts).run == Run(1, 1, 2)
+    assert best_quote(torch.zeros(1, 1, 2), [[5]]).run == Run(0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""A compressor over documents in a bank that is gone afterwards: what is measured beside the project's own bank."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.answering import Answerer
+from cmt.bank import Bank
+from cmt.config import Params
+from cmt.memory.lm import FrozenLM
+from cmt.memory.memories import compress
+from cmt.memory.model import MemoryModel
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Documents, compressed once; banks of all or some of them."""
+
+    model: MemoryModel
+    rows: pa.Table
+    """The memories, as the bank has them."""
+    params: Params
+
+    @classmethod
+    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
+        """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
+        model, how = MemoryModel.load(folder, lm=lm), params.bank
+        rows = compress(
+            model,
+            documents,
+            slice_id="scratch",
+            keep_text=how.keep_text,
+            number_format=how.codes,
+            batch_tokens=params.compressor.batch_tokens,
+        )
+        return cls(model, rows, params)
+
+    @contextmanager
+    def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:
+        """Over a bank of these documents, or of all."""
+        rows = self.rows
+        if doc_ids is not None:
+            rows = rows.filter(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+        with TemporaryDirectory() as folder:
+            bank = Bank.open(uri=folder, schema=rows.schema, exact_below=self.params.bank.exact_below)
+            bank.upsert(rows)
+            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params)
