@@ -1,8 +1,9 @@
 """The content channel: which tokens a window holds, in one vector, readable without training (method §7).
 
 Each of a window's W token embeddings, centred and of unit length, is turned by a fixed random rotation of its place;
-their sum is the window's vector. Turning back and taking the nearest embedding recovers the tokens: 99.9 % at W = 4,
-96 % at W = 8 with D = 576, also after rounding to int4. A bank that keeps no text answers through this channel.
+their sum is the window's vector. Turning back and taking the nearest embedding recovers 96 % of the tokens at W = 8
+with D = 576. Taking off what the other places hold, and guessing again, recovers all of them, also after rounding to
+int4. A bank that keeps no text answers through this channel.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from torch import Tensor
 from cmt.memory.lm import FrozenLM
 
 HELD = 0.8  # cosine from which a token counts as written; one with like tokens gave recall@4 0.83 at 0.5, 0.87 here
+LIKELY = 32  # nearest embeddings among which a place's token is looked for again
+AGAIN = 2  # times; one is enough at W = 8
 ROTATION_SEED = 7410  # part of the format: a bank written with one seed is read with the same
 
 
@@ -24,6 +27,7 @@ class ContentChannel:
         weight = lm.model.get_input_embeddings().weight.detach().float()
         self.window = window
         self.units = F.normalize(weight - weight.mean(0), dim=-1)  # (V, D)
+        self._fast_units = self.units.to(lm.model.dtype)
         source = torch.Generator().manual_seed(ROTATION_SEED)
         size = lm.hidden_size, lm.hidden_size
         turns = [torch.linalg.qr(torch.randn(size, generator=source))[0] for _ in range(window)]
@@ -47,7 +51,28 @@ class ContentChannel:
         return held
 
     def read(self, vectors: Tensor, count: int) -> list[int]:
-        """The nearest `count` token ids of vectors (k, D)."""
-        turned = torch.einsum("ke,wde->kwd", vectors.to(self.turns), self.turns).flatten(0, 1)[:count]
-        nearest: list[int] = torch.cat([(part @ self.units.T).argmax(-1) for part in torch.split(turned, 256)]).tolist()
-        return nearest
+        """The `count` token ids of vectors (k, D) of any length, by parallel interference cancellation."""
+        vectors = vectors.to(self.turns)
+        turned = self._turned_back(vectors)
+        near = turned.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T
+        likely = F.pad(near.topk(LIKELY).indices, (0, 0, 0, turned.shape[:2].numel() - count))
+        units = torch.unflatten(self.units[likely], 0, turned.shape[:2])  # (k, W, LIKELY, D)
+        units.flatten(0, 1)[count:] = 0  # a short last window
+        best = torch.zeros(turned.shape[:2], dtype=torch.long, device=turned.device)
+        for _ in range(AGAIN):
+            guess = _picked(units, best)
+            whole = torch.einsum("kwd,wde->ke", guess, self.turns)
+            scale = (vectors * whole).sum(1, keepdim=True) / (whole * whole).sum(1, keepdim=True)
+            alone = self._turned_back(vectors / scale - whole) + guess
+            best = torch.einsum("kwld,kwd->kwl", units, alone).argmax(-1)
+        ids: list[int] = likely.gather(1, best.flatten()[:, None])[:count, 0].tolist()
+        return ids
+
+    def _turned_back(self, vectors: Tensor) -> Tensor:
+        """(k, D) → (k, W, D): what stands at each place, under the noise of the others."""
+        return torch.einsum("ke,wde->kwd", vectors, self.turns)
+
+
+def _picked(units: Tensor, best: Tensor) -> Tensor:
+    """(k, W, L, D), (k, W) → (k, W, D)."""
+    return torch.take_along_dim(units, best[..., None, None], 2).squeeze(2)

@@ -111,6 +111,9 @@ class MemoryModel(nn.Module):
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, design.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (method §7)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
+        if not design.objective.beta:  # self-matching alone would train them: they stay as they are
+            self.compressor.to_key.requires_grad_(False)
+            self.log_temperature.requires_grad_(False)
         self._text_mark, self._line_break = lm.encode("Text:"), lm.encode("\n")
         self._question_mark, self._answer_mark = lm.encode("Question:"), lm.encode("\nAnswer:")
         self._quote_mark = lm.encode("\nQuote:")
