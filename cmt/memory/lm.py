@@ -205,7 +205,7 @@ class FrozenLM:
         margins = [float("inf")] * len(written)
         writing = list(range(len(written)))  # the rows that the readers hold
         ended: set[int] = set()
-        for _ in range(max_new_tokens):
+        for step in range(max_new_tokens):
             scores = readers[0].scores
             if len(readers) > 1:
                 scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
@@ -225,7 +225,7 @@ class FrozenLM:
                 written[row].append(symbol)
                 if heard:
                     heard(row, symbol)
-            if len(ended) == len(written):
+            if len(ended) == len(written) or step + 1 == max_new_tokens:
                 break
             open_places = [place for place, row in enumerate(writing) if row not in ended]
             if 2 * len(open_places) <= len(writing):  # most are done: reading on for the rest alone pays for the copy

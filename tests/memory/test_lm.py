@@ -181,7 +181,13 @@ def test_rows_that_have_ended_do_not_hold_up_or_change_the_others() -> None:
 def test_no_more_is_written_than_asked_for(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     prompt = lm.prompt([tokens(lm, PROMPTS[0])], left=True)
-    assert [len(lm.write(prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
+    read = list[object]()
+    handle = lm.backbone.register_forward_hook(lambda *_: read.append(None))
+    try:
+        assert [len(lm.write(prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
+    finally:
+        handle.remove()
+    assert len(read) == 4  # the last token of an answer is not read again
 
 
 def test_padding_is_masked_and_lengths_are_few() -> None:

@@ -1,6 +1,7 @@
 """Θ, ψ and π together: what they are saved as, what they refuse, and the prompt that they make."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -98,6 +99,15 @@ def test_its_digest_is_of_weights_and_design_and_of_nothing_else(tiny_lm: TinyLm
     other.log_temperature.data += 1.0
     assert other.save(tmp_path / "e") != digest
     assert model(lm, design(layers=1)).save(tmp_path / "f") != digest
+
+
+def test_what_only_self_matching_trains_is_not_saved_without_it(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    made = design(published=True)
+    mac = Design(made.compressor, made.aggregator, made.alignment, ObjectiveParams(alpha=0.0, beta=0.0))
+    alone = {"compressor.to_key.weight", "log_temperature"}
+    assert model(tiny_lm("llama"), made).trained().keys() - model(tiny_lm("llama"), mac).trained().keys() == alone
+    model(tiny_lm("llama"), mac).save(tmp_path)
+    assert MemoryModel.load(tmp_path, lm=tiny_lm("llama")).temperature == pytest.approx(math.exp(3))
 
 
 def test_a_compressor_of_another_lm_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:
