@@ -7,11 +7,14 @@ from random import Random
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, point, table
 from cmt.evaluation.material import LIMIT, Material, at
 from cmt.evaluation.metrics import normalise_answer
+
+KNOWN = 0.5  # F1 from which the old answer counts as known
 
 
 class _Pair(NamedTuple):
@@ -46,7 +49,8 @@ def supersession(material: Material, *, limit: int = LIMIT) -> Curve:
         seed, each = material.answerer.params.seed, sum(took) / 3
         points = [
             point(records, bank=bank, series=series, x=place, seconds=each, seed=seed)
-            for place, (series, records) in enumerate(_bars(told, golds).items())
+            for place, (series, records) in enumerate(_bars(told, golds, pairs).items())
+            if records.num_rows
         ]
     return Curve("supersession", "Before and after the news", {}, table(points), material.lineage)
 
@@ -100,13 +104,20 @@ def _in_turn(material: Material, old: Sequence[_Pair], new: Sequence[_Pair]) -> 
     return {name: at(pa.Table.from_pylist(asked, schema=schema), when) for name, (asked, when) in rows.items()}
 
 
-def _bars(told: Mapping[str, Sequence[pa.Table]], golds: Sequence[Sequence[str]]) -> dict[str, pa.Table]:
+def _bars(
+    told: Mapping[str, Sequence[pa.Table]], golds: Sequence[Sequence[str]], pairs: Sequence[_Pair]
+) -> dict[str, pa.Table]:
     """Records by what they show; `golds`: the old answers to the questions of `after`."""
     before, after, as_of = (pa.concat_tables(told[name]) for name in ("before", "after", "as of"))
     place = after.schema.get_field_index("golds")
+    known = set(before.filter(pc.greater_equal(before["cmt_f1"], KNOWN))["question_id"].to_pylist())
+    renewed = pa.array([pair.new["question_id"] for pair in pairs if pair.old["question_id"] in known], pa.string())
     return {
         "before: the old answer": before,
         "after: the new answer": after,
+        "after, where the old one was known: the new answer": after.filter(
+            pc.is_in(after["question_id"], value_set=renewed)
+        ),
         "after: still the old one (lower is better)": after.set_column(place, after.schema.field(place), [golds]),
         "after, as of before: the old answer": as_of,
     }
