@@ -128,11 +128,7 @@ def check_pin(w: Workspace) -> None:
 
 
 def _answering(params: Path) -> Workspace:
-    """A workspace that is ready to answer, its LM pulled.
-
-    A product in bfloat16 depends on the batch around it, so answers of the LM alone are used again only where the same
-    batches would give them: each setting has a cache of its own.
-    """
+    """A workspace that is ready to answer, its LM pulled; answers of the LM alone are kept, a cache for each setting."""
     from cmt.evaluation.cache import PromptCache
 
     w = workspace(params)
