@@ -128,7 +128,7 @@ def check_pin(w: Workspace) -> None:
 
 
 def _answering(params: Path) -> Workspace:
-    """A workspace that is ready to answer, its LM pulled; answers of the LM alone are kept, a cache for each setting."""
+    """A workspace that is ready to answer, its LM pulled; what the LM says alone is kept, a cache for each setting."""
     from cmt.evaluation.cache import PromptCache
 
     w = workspace(params)
