@@ -269,7 +269,7 @@ def main(
     documents: Annotated[int, typer.Option(min=1)] = 1665,
     questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
     seed: int = 0,
-    rows: Annotated[str, typer.Option(help=f"of {ALL}")] = "all",
+    rows: Annotated[str, typer.Option(help=f"of {ALL}; '' for none")] = "all",
     parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
     rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
@@ -279,7 +279,7 @@ def main(
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
     bench = Benchmark(text, workspace.params, workspace.lm, rag_trained)
-    names = (ALL if rows == "all" else rows).split(",")
+    names = (ALL if rows == "all" else rows).split(",") if rows else []
     stderr = Console(stderr=True)
     measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]
     extra = {part: getattr(bench, part)() for part in track(parts.split(",") if parts else [], "parts", console=stderr)}
