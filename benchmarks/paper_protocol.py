@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import typer
 from rich.console import Console
@@ -152,13 +153,19 @@ class Benchmark:
         yield self._plain("closed", lambda questions, longest: closed_book(self.lm, questions, **self._how(longest)))
 
     def abstention(self) -> dict[str, float]:
-        """Share of "not in memory" where the document is not in the bank, and where it is."""
+        """Share of "not in memory" where the document is not in the bank, and where it is.
+
+        At the threshold of the params, and at the one that refuses a tenth of the latter.
+        """
         with self.kept.answerer() as answerer:
-            shares = {}
-            for name, table in {"absent": self.text.absent, "present": self.text.questions}.items():
-                answers = answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
-                shares[name] = sum(not answer.known for answer in answers) / max(1, len(answers))
-        return shares
+            asked = {
+                name: answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+                for name, table in {"absent": self.text.absent, "present": self.text.questions}.items()
+            }
+        shares = {name: float(np.mean([not answer.known for answer in answers])) for name, answers in asked.items()}
+        absent, present = (np.array([answer.confidence for answer in answers]) for answers in asked.values())
+        threshold = float(np.quantile(present, 0.1))
+        return shares | {"threshold for a tenth": threshold, "absent then": float((absent < threshold).mean())}
 
     def retention(self) -> dict[str, float]:
         """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
