@@ -100,12 +100,14 @@ class Registry(Tracker):
         return Promotion(wanted.version, promoted, reason)
 
     def _create(self, folder: Path, *, project: Path, params: Params, place: str, tags: Mapping[str, str]) -> str:
-        run = self._training(params).info
+        training = self._training(params)
+        run = training.info
         self._make_name()
         with TemporaryDirectory() as scratch:
             _write(Path(scratch) / "model", folder, project.resolve())
             self._client.log_artifacts(run.run_id, str(Path(scratch) / "model"), place)
         made = self._client.create_model_version(NAME, f"{run.artifact_uri}/{place}", run.run_id, tags=tags)
+        self._end(training, "FINISHED")  # that of a shipped compressor begins here
         return str(made.version)
 
     def _champion(self) -> str | None:

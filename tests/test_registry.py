@@ -84,6 +84,11 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
 
 
+def test_the_run_that_holds_a_version_has_ended(registered: Path) -> None:
+    mlflow = client(registered)
+    assert mlflow.get_run(mlflow.get_model_version(NAME, "1").run_id).info.status == "FINISHED"
+
+
 def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> None:
     folder = Path(download_artifacts(client(registered).get_model_version(NAME, "1").source))
     model = Model.load(folder)
