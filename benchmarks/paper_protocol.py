@@ -32,9 +32,8 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
-from cmt.evaluation.scratch import Scratch
+from cmt.evaluation.scratch import Scratch, missing
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import CONFIG
 from cmt.stream import readers
 from cmt.stream.intake import Known, check, select
 
@@ -205,10 +204,9 @@ class Benchmark:
         return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params)
 
     def _is_trained(self, name: str, folder: Path) -> bool:
-        there = (folder / CONFIG).is_file()
-        if not there:
-            Console(stderr=True).print(f"{name}: no compressor in {folder}; this row is left out")
-        return there
+        if why := missing(folder, self.lm):
+            Console(stderr=True).print(f"row {name} is left out: {why}")
+        return why is None
 
     def _how(self, longest: int) -> dict[str, int]:
         return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}

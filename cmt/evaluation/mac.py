@@ -8,16 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cmt.answering import Answerer
-from cmt.config import Params
 from cmt.evaluation.ground import Ground
 from cmt.evaluation.scratch import Scratch
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import CONFIG
-
-
-def is_trained(params: Params) -> bool:
-    """Whether `baselines.mac` names a compressor."""
-    return (params.baselines.mac / CONFIG).is_file()
 
 
 @contextmanager

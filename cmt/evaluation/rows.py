@@ -27,6 +27,7 @@ from cmt.evaluation.metrics import (
     reciprocal_ranks,
     summarise,
 )
+from cmt.evaluation.scratch import missing
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,9 @@ class Bench:
 
     def impossible(self, name: str) -> str | None:
         """Why this bank cannot give a row; None where it can."""
-        params, text = self.answerer.params, self.ground.material.memories["text"]
-        if name == "mac" and not mac.is_trained(params):
-            return f"no compressor in {params.baselines.mac}"
+        if name == "mac":
+            return missing(self.answerer.params.baselines.mac, self.answerer.lm)
+        text = self.ground.material.memories["text"]
         return "the bank keeps no text to search" if name in RAG and text.null_count == len(text) else None
 
     def _row(self, name: str) -> tuple[Row, Floats] | None:

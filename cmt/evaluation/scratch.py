@@ -1,5 +1,6 @@
 """A compressor over documents in a bank that is gone afterwards: what is measured beside the project's own bank."""
 
+import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,18 @@ from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress
-from cmt.memory.model import MemoryModel
+from cmt.memory.model import CONFIG, MemoryModel
+
+
+def missing(folder: Path, lm: FrozenLM) -> str | None:
+    """Why `folder` has no compressor for `lm`; None where it has one, if perhaps a damaged one."""
+    try:
+        made_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
+    except FileNotFoundError:
+        return f"no compressor in {folder}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # that it is damaged is said by who loads it
+    return None if made_for == lm.digest else f"the compressor in {folder} was trained for another LM"
 
 
 @dataclass(frozen=True)

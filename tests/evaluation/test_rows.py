@@ -70,6 +70,16 @@ def test_mac_is_left_out_until_it_is_trained(workspace: Workspace, caplog: pytes
     assert "row mac is left out: no compressor in" in caplog.text
 
 
+def test_mac_of_another_lm_is_left_out_too(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    folder = workspace.root / "other-mac"
+    shutil.copytree(workspace.params.baselines.mac, folder)
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(record | {"lm_digest": "0" * 64}))
+    one = cmt.open(params=workspace.root / "params.yaml", overrides={"baselines.mac": "other-mac"})
+    assert Bench(Ground.of(one, limit=50)).measure(["mac"]) == []
+    assert "was trained for another LM" in caplog.text
+
+
 def test_an_unknown_row_is_named(ground: Ground) -> None:
     with pytest.raises(ConfigError, match="no row 'rag-bm26'; there are: closed, full, rag-bm25-1"):
         Bench(ground).measure(["closed", "rag-bm26"])
