@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt import words
 from cmt.errors import BankError, ConfigError
 
 SCHEMA_VERSION = "1"
@@ -20,10 +21,11 @@ LEDGER_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "super
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str) -> pa.Schema:
+def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
     """Schema of a table of memories: keys of `key_dim` floats, memories of vectors of `dim` numbers written as `codes`.
 
-    `compressor`: digest of the one compressor whose memories the table holds. Raises ConfigError on unknown codes.
+    `compressor`: digest of the one compressor whose memories the table holds. If `sketched`, a row has the sketch of
+    its words (cmt.words), to be searched in place of the text. Raises ConfigError on unknown codes.
     """
     vector_bytes(codes, dim)
     return pa.schema(
@@ -42,6 +44,7 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str) -> pa.Sc
             pa.field("n_vectors", pa.int32(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
             pa.field("text", pa.large_string()),
+            *([pa.field("words", pa.binary(), nullable=False)] if sketched else []),
         ],
         metadata={"schema_version": SCHEMA_VERSION, "codes": codes, "dim": str(dim), "compressor": compressor},
     )
@@ -130,6 +133,9 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
             f"has a memory that is not n_vectors × {size} bytes ({codes})",
         ),
     ]
+    if "words" in rows.column_names:
+        wrong = pc.binary_length(rows["words"]).to_numpy() != words.BYTES
+        found.append((wrong, f"has a sketch of its words that is not {words.BYTES} bytes: compress the document again"))
     ids = rows["memory_id"]
     return [f"memory {ids[int(row)].as_py()!r} {text}" for wrong, text in found for row in np.flatnonzero(wrong)]
 

@@ -27,7 +27,7 @@ def search(
     key, visible = _checked_key(key, table.schema), _visible(k, as_of)
     hits = _best(_text_query(table, text, visible), "_score", max(k, _HITS)) if text else {}
     near = _best(_key_query(table, key, visible, exact), "_distance", k)
-    found = read_rows(table, [*_SHOWN, "key"], {*near, *list(hits)[:k]})
+    found = read_rows(table, [*_shown(table), "key"], {*near, *list(hits)[:k]})
     found = found.append_column("similarity", pa.array(_cosine(found["key"], key))).drop_columns(["key"])
     return _ordered(_with_bm25(found, hits), "similarity")
 
@@ -35,7 +35,7 @@ def search(
 def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
     """The `k` best for `text`, see Bank.full_text()."""
     hits = _best(_text_query(table, text, _visible(k, as_of)), "_score", k)
-    return _ordered(_with_bm25(read_rows(table, _SHOWN, set(hits)), hits), "bm25")
+    return _ordered(_with_bm25(read_rows(table, _shown(table), set(hits)), hits), "bm25")
 
 
 def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:
@@ -48,6 +48,10 @@ def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None
 
 def is_one_of(memory_ids: set[str]) -> Expr:
     return col("memory_id").isin(map(lit, sorted(memory_ids)))
+
+
+def _shown(table: LanceTable) -> list[str]:
+    return [*_SHOWN, *({"words"} & set(table.schema.names))]
 
 
 def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.answering import NOT_IN_MEMORY, Answer, Answerer, coverage
+from cmt.answering import NOT_IN_MEMORY, Answer, Answerer
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM
@@ -250,15 +250,6 @@ def test_one_source_shows_what_was_quoted_to_the_lm(mayors: Answerer) -> None:
         assert words and words == words.strip()
         assert 0 <= source.quote.probability <= 1
         assert len(mayors.lm.encode(words)) <= LONGEST_QUOTE
-
-
-def test_coverage_counts_words_by_length_and_forgives_endings() -> None:
-    text = "The mayor of Port Ellery resigned on Monday."
-    assert coverage("Who is the mayor of Port Ellery?", text) == 1.0
-    assert coverage("When did the mayor resign?", text) == 1.0
-    assert coverage("What is the mayoralty of Saltby?", text) == pytest.approx(0.0)
-    assert coverage("mayor of Saltby", text) == pytest.approx(5 / 11)
-    assert coverage("Who?", text) == coverage("", text) == 0.0
 
 
 def test_a_question_in_words_that_are_nowhere_is_less_sure(mayors: Answerer) -> None:

@@ -6,15 +6,12 @@ with D = 576. Taking off what the other places hold, and guessing again, recover
 int4. A bank that keeps no text answers through this channel.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cmt.memory.lm import FrozenLM
 
-HELD = 0.8  # cosine from which a token counts as written; one with like tokens gave recall@4 0.83 at 0.5, 0.87 here
 LIKELY = 32  # nearest embeddings among which a place's token is looked for again
 AGAIN = 2  # times; one is enough at W = 8
 ROTATION_SEED = 7410  # part of the format: a bank written with one seed is read with the same
@@ -38,17 +35,6 @@ class ContentChannel:
         short = -len(ids) % self.window
         units = F.pad(self.units[torch.tensor(ids, device=self.units.device)], (0, 0, 0, short))
         return torch.einsum("kwd,wde->ke", torch.unflatten(units, 0, (-1, self.window)), self.turns)
-
-    def holds(self, ids: Sequence[int], vectors: Tensor) -> Tensor:
-        """(T, k) whether each of T token ids, or one much like it, stands in each of the vectors (k, D).
-
-        A vector turned to one place is that place's embedding plus noise of √((W − 1)/D) from the others.
-        """
-        wanted = torch.einsum("td,wde->twe", self.units[torch.tensor(ids, device=self.units.device)], self.turns)
-        written = F.normalize(vectors.to(wanted), dim=-1) * self.window**0.5
-        cosine = torch.unflatten(wanted.flatten(0, 1) @ written.T, 0, (-1, self.window))
-        held: Tensor = cosine.amax(1) > HELD
-        return held
 
     def read(self, vectors: Tensor, count: int) -> list[int]:
         """The `count` token ids of vectors (k, D) of any length, by parallel interference cancellation."""

@@ -13,6 +13,7 @@ from cmt.bank import bank_schema
 from cmt.memory import codes
 from cmt.memory.lm import FrozenLM
 from cmt.memory.model import MemoryModel, Selected
+from cmt.words import sketch
 
 Array = NDArray[np.float32]
 SENTENCE_ENDS = frozenset(".!?\n。！？؟")
@@ -34,10 +35,15 @@ class Chunk:
 
 
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
-    """Schema of the bank that `model` writes. Without text each vector carries its content channel as a second half."""
+    """Schema of the bank that `model` writes.
+
+    Without text each vector carries its content channel as a second half, and a row the sketch of its words.
+    """
     channels = 1 if keep_text or model.design.compressor.kind == "tokens" else 2
     width = model.key_dim
-    return bank_schema(key_dim=width, codes=number_format, dim=channels * width, compressor=model.digest)
+    return bank_schema(
+        key_dim=width, codes=number_format, dim=channels * width, compressor=model.digest, sketched=not keep_text
+    )
 
 
 def compress(
@@ -128,7 +134,8 @@ def _row(
     chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool
 ) -> dict[str, Any]:
     document = chunk.document
-    return {
+    kept = {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
+    return kept | {
         "memory_id": chunk.memory_id,
         "doc_id": document["doc_id"],
         "slice_id": slice_id,
@@ -141,7 +148,6 @@ def _row(
         "memory": codes.encode(vectors, schema.metadata[b"codes"].decode()),
         "n_vectors": len(vectors),
         "n_tokens": len(chunk.tokens),
-        "text": chunk.text if keep_text else None,
     }
 
 
