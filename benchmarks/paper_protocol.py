@@ -2,9 +2,9 @@
 
     python benchmarks/paper_protocol.py --data ../shared/data/squad/dev-v1.1.json.xz --documents 1665 --questions 1000
 
-Any file of the accepted formats will do. The rows of other compressors run where these are there: MAC (`baselines.mac`)
-and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single
-questions in ms.
+Any file of the accepted formats will do. The rows of other compressors run where these are there: the one for banks
+without text, MAC (`baselines.mac`) and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median
+time to the first token of single questions in ms.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -41,14 +42,16 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPTHS = (1, 3, 5, 20)
 TIMED = 25  # questions of which the time to the first token is taken
 ABSENT = 500  # at most so many questions whose document is not in the bank
+TEXTLESS_K = 8  # memories that ψ sees where there is no text: words find less there
 EARLY = 200  # documents whose questions tell what is retained
 
 
 @dataclass(frozen=True)
 class Text:
-    """What was drawn: the documents of the stream and questions on them, and questions on other documents."""
+    """What was drawn: the documents of the stream, all questions on them, those asked, and some on other documents."""
 
     documents: pa.Table
+    every: pa.Table
     questions: pa.Table
     absent: pa.Table
 
@@ -66,6 +69,7 @@ class Text:
         outside = sorted(set(range(rows.num_rows)) - set(inside))
         return cls(
             drawn,
+            rows.take(pa.array(inside)),
             rows.take(pa.array(sorted(source.sample(inside, min(questions or len(inside), len(inside)))))),
             rows.take(pa.array(sorted(source.sample(outside, min(ABSENT, len(outside)))), pa.int64())),
         )
@@ -77,8 +81,9 @@ Ask = Callable[[Sequence[str], int], list[Prediction]]  # questions, longest ans
 class Benchmark:
     """The rows by name."""
 
-    def __init__(self, text: Text, params: Params, lm: FrozenLM, rag_trained: Path) -> None:
-        self.text, self.params, self.lm, self.rag_trained = text, params, lm, rag_trained
+    def __init__(self, text: Text, params: Params, lm: FrozenLM, *, vectors: Path, rag_trained: Path) -> None:
+        self.text, self.params, self.lm = text, params, lm
+        self.vectors, self.rag_trained = vectors, rag_trained
         self.asked = text.questions["question"].to_pylist()
         self.golds = text.questions["answers"].to_pylist()
         self.doc_ids = text.questions["doc_id"].to_pylist()
@@ -104,10 +109,13 @@ class Benchmark:
         yield self._scored("cmt, right document given", replies, None)
 
     def row_memory(self) -> Iterator[dict[str, Any]]:
+        """Banks of nothing but vectors: of the compressor for such banks, and of the one that is in use."""
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
-        params = self.params.model_copy(update={"bank": bank})
-        with self._adapted(params.compressor.path, params).answerer() as answerer:
-            yield self._memory("memory", answerer)
+        how = self.params.selection.model_copy(update={"top_k": TEXTLESS_K})
+        params = self.params.model_copy(update={"bank": bank, "selection": how})
+        if self._is_trained("memory", self.vectors):
+            yield self._textless("memory", self._adapted(self.vectors, params))
+        yield self._textless("memory, compressor in use", self._adapted(params.compressor.path, params))
 
     def row_mac(self) -> Iterator[dict[str, Any]]:
         folder = self.params.baselines.mac
@@ -182,13 +190,17 @@ class Benchmark:
         return self._grown(relevant, relevant + others)
 
     def _grown(self, few: Sequence[str], many: Sequence[str]) -> dict[str, float]:
-        wanted = set(few)
-        places = [place for place, doc_id in enumerate(self.doc_ids) if doc_id in wanted]
-        asked, golds = [self.asked[i] for i in places], [self.golds[i] for i in places]
+        """As many questions on the `few` as the rows are asked, in a bank of those alone and of `many`."""
+        every = self.text.every
+        on_few = every.filter(pc.is_in(every["doc_id"], value_set=pa.array(sorted(few), pa.string())))
+        count = min(len(self.asked), on_few.num_rows)
+        places = random.Random(0).sample(range(on_few.num_rows), count)  # noqa: S311 - no secret
+        table = on_few.take(pa.array(sorted(places), pa.int64()))
+        asked, golds = table["question"].to_pylist(), table["answers"].to_pylist()
         scores = []
         for doc_ids in (few, many):
             with self.kept.answerer(doc_ids) as answerer:
-                replies = [answer.text for answer in answerer.answer(asked, as_of=[None] * len(asked))]
+                replies = [answer.text for answer in _open(answerer).answer(asked, as_of=[None] * len(asked))]
             scores.append(100 * float(mark(replies, golds).f1.mean()))
         left = 100 * scores[1] / scores[0] if scores[0] else 0.0
         return {
@@ -199,6 +211,12 @@ class Benchmark:
             "after": scores[1],
             "left": left,
         }
+
+    def _textless(self, label: str, adapted: Scratch) -> dict[str, Any]:
+        with adapted.answerer() as answerer:
+            row = self._memory(label, answerer)
+        vectors, tokens = (pc.sum(adapted.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
+        return row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
     def _adapted(self, folder: Path, params: Params) -> Scratch:
         return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params)
@@ -221,15 +239,8 @@ class Benchmark:
         return self._plain(label, ask)
 
     def _memory(self, label: str, answerer: Answerer) -> dict[str, Any]:
-        # whether an answer is held back is measured apart: this row says what the memory answers
-        open_ = answerer.params.selection.model_copy(update={"threshold": -1.0})
-        short = answerer.params.answering.model_copy(update={"max_new_tokens": 1})
-
         def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
-            changed: dict[str, Any] = {"selection": open_} | ({"answering": short} if longest == 1 else {})
-            params = answerer.params.model_copy(update=changed)
-            one = Answerer(model=answerer.model, lm=self.lm, bank=answerer.bank, params=params)
-            answers = one.answer(questions, as_of=[None] * len(questions))
+            answers = _open(answerer, longest).answer(questions, as_of=[None] * len(questions))
             return [Prediction(a.text, tuple(source.doc_id for source in a.sources)) for a in answers]
 
         return self._plain(label, ask)
@@ -264,6 +275,17 @@ class Benchmark:
         }
 
 
+def _open(answerer: Answerer, longest: int | None = None) -> Answerer:
+    """One that holds nothing back: whether an answer is held back is measured apart."""
+    how, writing = answerer.params.selection, answerer.params.answering
+    changed = {
+        "selection": how.model_copy(update={"threshold": -1.0}),
+        "answering": writing.model_copy(update={"max_new_tokens": longest or writing.max_new_tokens}),
+    }
+    params = answerer.params.model_copy(update=changed)
+    return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
+
+
 ALL = "cmt,memory,mac,rag,rag_trained,full,closed"
 
 
@@ -277,13 +299,14 @@ def main(
     rows: Annotated[str, typer.Option(help=f"of {ALL}; '' for none")] = "all",
     parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
+    vectors: Annotated[Path, typer.Option(help="compressor for a bank without text")] = ROOT / "data/vectors",
     rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row each; see the module for what they are."""
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
-    bench = Benchmark(text, workspace.params, workspace.lm, rag_trained)
+    bench = Benchmark(text, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
     names = (ALL if rows == "all" else rows).split(",") if rows else []
     stderr = Console(stderr=True)
     measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]

@@ -177,7 +177,7 @@ class SelectionParams(Section):
     top_k: Annotated[int, Field(ge=1, le=100)] = 4
     """K: memories that ψ sees."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
-    """Weight of BM25 (relative to the best hit) beside temperature × cosine; 0 or no kept text: cosine alone."""
+    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine; 0: cosine alone."""
     windows: Positive = 2
     """Best windows that the LM gets to see."""
     neighbours: Annotated[int, Field(ge=0)] = 2
