@@ -141,7 +141,6 @@ class Answerer:
                 question=questions[place],
                 key=key,
                 as_of=as_of[place],
-                keep_text=self.params.bank.keep_text,
             )
 
         return select

@@ -37,7 +37,6 @@ def select(
     question: str,
     key: Key,
     as_of: datetime | None,
-    keep_text: bool,
 ) -> Found:
     """The K memories with the highest log-probability `prior`, best first.
 
@@ -45,10 +44,10 @@ def select(
     kept text, or, without text, over the sketches of the nearest memories.
     """
     by_words = bool(how.full_text_weight)
-    by_sketch = by_words and not keep_text
+    by_sketch = by_words and "words" in bank.schema.names
     found = bank.search(
         key=key,
-        text=question if by_words and keep_text else None,
+        text=question if by_words and not by_sketch else None,
         k=CANDIDATES if by_sketch else 2 * how.top_k,
         as_of=as_of,
     )
