@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Source
+    from cmt.answers import Answer, Source
     from cmt.config import Params, load_params
     from cmt.errors import BankError, CmtError, ConfigError, ModelError, RoundError, ServiceError, StreamError
     from cmt.rounds import Round
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 # name → module that is imported when the name is first used: torch and LanceDB take seconds
 _HOMES = {
-    "Answer": "cmt.answering",
+    "Answer": "cmt.answers",
     "BankError": "cmt.errors",
     "CmtError": "cmt.errors",
     "ConfigError": "cmt.errors",
@@ -32,7 +32,7 @@ _HOMES = {
     "Round": "cmt.rounds",
     "RoundError": "cmt.errors",
     "ServiceError": "cmt.errors",
-    "Source": "cmt.answering",
+    "Source": "cmt.answers",
     "StreamError": "cmt.errors",
     "Workspace": "cmt.workspace",
     "load_params": "cmt.config",

@@ -15,7 +15,7 @@ from cmt import tables
 from cmt.session import Json, instant, report
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Source, Span
+    from cmt.answers import Answer, Source, Span
     from cmt.evaluation.curve import Curve
     from cmt.report.passages import Piece
     from cmt.workspace import Workspace

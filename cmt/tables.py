@@ -20,7 +20,7 @@ from rich.table import Table
 from cmt.stream.dates import iso
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer
+    from cmt.answers import Answer
     from cmt.evaluation.protocol import Evaluation
     from cmt.rounds import Round
     from cmt.stream.slices import IngestReport

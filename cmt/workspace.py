@@ -19,7 +19,8 @@ from cmt.rounds import Ledger, Round, RoundRun, Watch
 from cmt.stream.slices import IngestReport, SliceStore
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Answerer
+    from cmt.answering import Answerer
+    from cmt.answers import Answer
     from cmt.bank import Bank
     from cmt.evaluation.cache import PromptCache
     from cmt.evaluation.protocol import Evaluation, Row

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.answering import NOT_IN_MEMORY, Answer, Answerer
+from cmt.answering import Answerer
+from cmt.answers import NOT_IN_MEMORY, Answer
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.lm import FrozenLM

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cmt.answering import Answer, Source, Span
+from cmt.answers import Answer, Source, Span
 from cmt.cli_report import CurveName
 from cmt.evaluation.curves import CURVES
 from cmt.workspace import Workspace

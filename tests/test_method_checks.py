@@ -18,7 +18,8 @@ import yaml
 from transformers import DynamicCache
 
 import cmt
-from cmt.answering import Answer, Answerer
+from cmt.answering import Answerer
+from cmt.answers import Answer
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.baselines import closed_book

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cmt
-from cmt.answering import Answer, Source, Span
+from cmt.answers import Answer, Source, Span
 from cmt.errors import BankError, StreamError
 from cmt.evaluation.curve import POINT_SCHEMA, Curve
 from cmt.evaluation.finetuning import WAYS

@@ -21,7 +21,7 @@ import pytest
 from openai import OpenAI
 
 import cmt
-from cmt.answering import Source, Span
+from cmt.answers import Source, Span
 from cmt.memory.lm import Written
 from cmt.serving.app import create_app
 from cmt.serving.desk import Desk

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cmt.answering import NOT_IN_MEMORY, Answer, Source
+from cmt.answers import NOT_IN_MEMORY, Answer, Source
 from cmt.tables import answer_json, plain, write_answer, write_json, write_line, write_table
 
 AT = datetime(2031, 2, 15, 6, tzinfo=UTC)

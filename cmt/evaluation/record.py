@@ -14,7 +14,8 @@ from cmt.evaluation.baselines import Prediction, Progress
 from cmt.evaluation.sealed import BATCHES_A_WRITE, SealedAnswers
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Answerer
+    from cmt.answering import Answerer
+    from cmt.answers import Answer
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmt.answering import Answer, Answerer
+from cmt.answering import Answerer
+from cmt.answers import Answer
 from cmt.errors import ConfigError
 from cmt.evaluation import mac, protocol
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from cmt.answering import Source
+    from cmt.answers import Source
 
 
 class Span(Protocol):

@@ -11,7 +11,8 @@ from cmt.evaluation.metrics import normalise_answer
 from cmt.report.passages import Passage, passage
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Answerer, Source
+    from cmt.answering import Answerer
+    from cmt.answers import Answer, Source
 
 SHOWN = 12
 _SOURCES = 8

@@ -22,7 +22,7 @@ from cmt.errors import BankError
 from cmt.serving.metrics import Metrics
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer
+    from cmt.answers import Answer
     from cmt.workspace import Workspace
 
 

@@ -10,7 +10,7 @@ from cmt.stream.dates import parse_instant
 from cmt.tables import plain
 
 if TYPE_CHECKING:
-    from cmt.answering import Answer, Source, Span
+    from cmt.answers import Answer, Source, Span
 
 LONGEST = 2000  # characters of a question; the LM reads its first 256 tokens
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import cmt
-from cmt.answering import Answer, Answerer
+from cmt.answering import Answerer
+from cmt.answers import Answer
 from cmt.evaluation.record import AnswerRecord, Reply
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress
