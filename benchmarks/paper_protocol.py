@@ -42,7 +42,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPTHS = (1, 3, 5, 20)
 TIMED = 25  # questions of which the time to the first token is taken
 ABSENT = 500  # at most so many questions whose document is not in the bank
-TEXTLESS_K = 8  # memories that ψ sees where there is no text: words find less there
 EARLY = 200  # documents whose questions tell what is retained
 
 
@@ -111,8 +110,7 @@ class Benchmark:
     def row_memory(self) -> Iterator[dict[str, Any]]:
         """Banks of nothing but vectors: of the compressor for such banks, and of the one that is in use."""
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
-        how = self.params.selection.model_copy(update={"top_k": TEXTLESS_K})
-        params = self.params.model_copy(update={"bank": bank, "selection": how})
+        params = self.params.model_copy(update={"bank": bank})
         if self._is_trained("memory", self.vectors):
             yield self._textless("memory", self._adapted(self.vectors, params))
         yield self._textless("memory, compressor in use", self._adapted(params.compressor.path, params))

@@ -27,6 +27,8 @@ class Found(NamedTuple):
 
 
 CANDIDATES = 200  # nearest keys of a bank without text whose sketches are searched for the question's words
+# Sketches err more than BM25, and ψ adds a prior to an answer's beginning and to its end: held-out F1 54.4 at 1, 55.7.
+TRUST_IN_SKETCHES = 0.5
 
 
 def select(
@@ -41,7 +43,7 @@ def select(
     """The K memories with the highest log-probability `prior`, best first.
 
     log-softmax over the candidates of temperature · cosine + weight · words / most words, where words are BM25 over the
-    kept text, or, without text, over the sketches of the nearest memories.
+    kept text, or, without text, over the sketches of the nearest memories, and half of it counts.
     """
     by_words = bool(how.full_text_weight)
     by_sketch = by_words and "words" in bank.schema.names
@@ -66,4 +68,6 @@ def select(
     leads = [score - after for (score, _), (after, _) in pairwise(ranked[: how.top_k + 1])]
     if model.aggregator is not None:  # the order among the chosen makes no difference to it
         leads = leads[how.top_k - 1 :]
-    return Found([row | {"prior": score - total} for score, row in ranked[: how.top_k]], min(leads, default=math.inf))
+    trust = TRUST_IN_SKETCHES if by_sketch else 1.0
+    chosen = [row | {"prior": trust * (score - total)} for score, row in ranked[: how.top_k]]
+    return Found(chosen, min(leads, default=math.inf))
