@@ -74,7 +74,8 @@ class CompressorParams(Section):
     kind: Literal["windows", "tokens"] = "windows"
     """`windows`: mean of the hidden states over windows of the text; `tokens`: learned memory tokens after it."""
     window: Positive = 4
-    """Tokens that one vector of a memory stands for (kind `windows`)."""
+    """Tokens that one vector of a memory stands for (kind `windows`): as trained, or a multiple of it, for a smaller
+    bank."""
     memory_tokens: Positive = 16
     """Vectors a memory has (kind `tokens`)."""
     layers: Positive = 12

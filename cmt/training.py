@@ -95,7 +95,7 @@ def train(
         lm.model.set_attn_implementation("eager")
     model = MemoryModel(lm, Design.of(params))
     if params.train.start:
-        model.load_trained(MemoryModel.load(params.train.start, lm=lm).trained())
+        model.load_trained(MemoryModel.load(params.train.start, lm=lm, window=model.window).trained())
     model.train()
     if not _bf16(params):
         without_autocast(model)

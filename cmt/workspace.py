@@ -68,7 +68,8 @@ class Workspace:
         """The compressor in use."""
         from cmt.memory.model import MemoryModel
 
-        return MemoryModel.load(self.params.compressor.path, lm=self.lm)
+        how = self.params.compressor
+        return MemoryModel.load(how.path, lm=self.lm, window=how.window)
 
     @cached_property
     def bank(self) -> "Bank":

@@ -20,13 +20,14 @@ def held_out_scores(
             answerer=answerer,
             lm=lm,
             bank=answerer.bank,
-            questions=_sample(questions, documents, limit=limit, seed=params.seed),
+            questions=sample(questions, documents, limit=limit, seed=params.seed),
             params=params,
             baselines=False,
         )
 
 
-def _sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -> pa.Table:
+def sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -> pa.Table:
+    """At most `limit` of the questions on `documents`, drawn by the seed."""
     known = set(documents["doc_id"].to_pylist())
     rows = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in known]
     drawn = sorted(random.Random(seed).sample(rows, min(limit, len(rows))))  # noqa: S311 - no secret

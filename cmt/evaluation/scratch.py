@@ -39,9 +39,11 @@ class Scratch:
     params: Params
 
     @classmethod
-    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
+    def of(
+        cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params, window: int | None = None
+    ) -> "Scratch":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
-        model, how = MemoryModel.load(folder, lm=lm), params.bank
+        model, how = MemoryModel.load(folder, lm=lm, window=window), params.bank
         rows = compress(
             model,
             documents,

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from cmt.memory.spans import (
 )
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
+PLACES = "aggregator.place.weight"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class MemoryModel(nn.Module):
         if self.aggregator is None:
             runs = [self._whole_runs(row) for row in memories]
             return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
-        scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None]
+        # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
+        scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None] / 2
         probability = token_log_probability(scores)
         believed = probability.cpu()
         runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
@@ -280,8 +282,11 @@ class MemoryModel(nn.Module):
         return folder_digest(folder)
 
     @classmethod
-    def load(cls, folder: Path, *, lm: FrozenLM) -> "MemoryModel":
-        """The compressor in `folder`. ModelError when it is missing, cut short, or was trained for another LM."""
+    def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
+        """The compressor in `folder`, if wanted with vectors for more tokens than it was trained for.
+
+        ModelError when it is missing, cut short, or was trained for another LM, and when it cannot have that window.
+        """
         try:
             record = json.loads((folder / CONFIG).read_text())
             made_for, design = record["lm_digest"], Design.from_dict(record["design"])
@@ -300,7 +305,16 @@ class MemoryModel(nn.Module):
                 f"the compressor in {folder} was trained for the LM {made_for[:12]}, lm.source is {lm.digest[:12]}: "
                 "set lm.source back, or run `cmt train` for this LM"
             )
-        model = cls(lm, design, folder_digest(folder))
+        digest, trained = folder_digest(folder), design.compressor.window
+        if window and window != trained and design.compressor.kind == "windows":
+            if window % trained:
+                raise ModelError(
+                    f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to {trained} "
+                    f"or to a multiple of it, which {window} is not"
+                )
+            design, weights = _widened(design, weights, window)
+            digest = hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
+        model = cls(lm, design, digest)
         model.load_trained(weights)
         return model.eval()
 
@@ -316,6 +330,15 @@ class MemoryModel(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights[name])
+
+
+def _widened(design: Design, weights: dict[str, Tensor], window: int) -> tuple[Design, dict[str, Tensor]]:
+    """A compressor with fewer vectors: what is scored by its place in a window now shares the score of one place."""
+    trained = design.compressor.window
+    if (places := weights.get(PLACES)) is not None:
+        wider = torch.unflatten(places, 0, (trained, 2)).repeat_interleave(window // trained, 0).flatten(0, 1)
+        weights = weights | {PLACES: wider}
+    return replace(design, compressor=design.compressor.model_copy(update={"window": window})), weights
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:

@@ -21,6 +21,7 @@ TinyLm = Callable[[str], FrozenLM]
 TEXTS = ["The harbour was built by the mayor of Port Ellery.", "The ferry costs six crowns.", "a mayor"]
 QUESTIONS = ["Who built it?", "What does the ferry to Saltby cost, and who says so?"]
 HOW = SelectionParams(windows=2, neighbours=1)
+WINDOW = CompressorParams().window
 
 
 def design(*, published: bool = False, kind: str = "windows", layers: int = 2, psi: str = "windows") -> Design:
@@ -108,6 +109,29 @@ def test_what_only_self_matching_trains_is_not_saved_without_it(tiny_lm: TinyLm,
     assert model(tiny_lm("llama"), made).trained().keys() - model(tiny_lm("llama"), mac).trained().keys() == alone
     model(tiny_lm("llama"), mac).save(tmp_path)
     assert MemoryModel.load(tmp_path, lm=tiny_lm("llama")).temperature == pytest.approx(math.exp(3))
+
+
+def test_it_writes_fewer_vectors_for_a_multiple_of_its_window(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+    digest = model(lm, design()).save(tmp_path)
+    narrow, wide = MemoryModel.load(tmp_path, lm=lm), MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW)
+    assert MemoryModel.load(tmp_path, lm=lm, window=WINDOW).digest == digest
+    assert (wide.window, narrow.window) == (3 * WINDOW, WINDOW)
+    assert wide.digest != digest
+    places = "aggregator.place.weight"
+    before, after = (theta.trained()[places].unflatten(0, (-1, 2)) for theta in (narrow, wide))
+    assert all(torch.equal(after[place], before[place // 3]) for place in range(3 * WINDOW))
+    memories = [selected(theta, [" ".join(TEXTS)])[0] for theta in (narrow, wide)]
+    whole = len(memories[0].tokens) // (3 * WINDOW)
+    three = memories[0].vectors[: 3 * whole].unflatten(0, (-1, 3)).mean(1)
+    assert whole
+    torch.testing.assert_close(memories[1].vectors[:whole], three)
+    assert len(read(wide, QUESTIONS, [selected(wide, TEXTS)] * 2)) == 2
+    assert MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW).digest == wide.digest
+    with pytest.raises(
+        ModelError, match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW} or to a"
+    ):
+        MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW - 1)
 
 
 def test_a_compressor_of_another_lm_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:

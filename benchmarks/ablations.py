@@ -1,0 +1,124 @@
+"""The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (method §2).
+
+    python benchmarks/ablations.py --pairs 3500
+
+The whole method and the two that change the loss are trained from nothing, alike and as long as each other, and asked
+about articles that no training saw, all in one bank. Without top-k ψ reads every memory of a bank of `FEW` paragraphs,
+none of them preferred. As the words of a question find most documents by themselves, self-matching is also measured
+where keys alone select. A training that was cut short goes on from its last checkpoint.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import cmt
+from cmt.config import Params, load_params
+from cmt.evaluation.held_out import sample
+from cmt.evaluation.metrics import mark, summarise
+from cmt.evaluation.scratch import Scratch
+from cmt.stream import training_data
+from cmt.training import hold_out, train
+
+LOSSES = {
+    "whole": {},
+    "without the memory-aware objective": {"objective.alpha": 0.0},
+    "without self-matching": {"objective.beta": 0.0},
+}
+FEW = 60  # paragraphs of which ψ reads all
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """A compressor over articles that it never saw, and questions on them."""
+
+    scratch: Scratch
+    questions: pa.Table
+
+    def row(self, name: str, **selection: float) -> dict[str, Any]:
+        """Scores where some values of the section `selection` are replaced."""
+        how = self.scratch.params.selection.model_copy(update=selection)
+        params = self.scratch.params.model_copy(update={"selection": how})
+        with replace(self.scratch, params=params).answerer() as answerer:
+            answers = answerer.answer(self.questions["question"].to_pylist(), as_of=[None] * len(self.questions))
+        found = [doc_id in [source.doc_id for source in answer.sources] for doc_id, answer in self._beside(answers)]
+        return self._scored(name, answers) | {"recall": round(sum(found) / len(found), 3)}
+
+    def few(self) -> Iterator[dict[str, Any]]:
+        """With and without top-k in a bank of FEW paragraphs."""
+        doc_ids = sorted(set(self.questions["doc_id"].to_pylist()))[:FEW]
+        asked = self.questions.filter(pc.is_in(self.questions["doc_id"], value_set=pa.array(doc_ids)))
+        some = replace(self, questions=asked)
+        rows = self.scratch.rows.filter(pc.is_in(self.scratch.rows["doc_id"], value_set=pa.array(doc_ids)))
+        one = replace(some, scratch=replace(self.scratch, rows=rows))
+        yield one.row(f"whole, {FEW} paragraphs")
+        with one.scratch.answerer() as answerer:
+            every = [one.scratch.rows.to_pylist()] * len(asked)
+            answers = answerer.answer_from(asked["question"].to_pylist(), every)
+        yield one._scored(f"without top-k, {FEW} paragraphs", answers) | {"recall": 1.0}
+
+    def _beside(self, answers: Any) -> Iterator[tuple[str, Any]]:
+        return zip(self.questions["doc_id"].to_pylist(), answers, strict=True)
+
+    def _scored(self, name: str, answers: Any) -> dict[str, Any]:
+        scores = summarise(
+            mark([answer.text for answer in answers], self.questions["answers"].to_pylist()), recalled=None, seed=0
+        )
+        low, high = scores.ci
+        figures = {"em": scores.em, "em_prefix": scores.em_prefix, "f1": scores.f1}
+        rounded = {key: round(value, 2) for key, value in figures.items()}
+        return {"row": name, "n": scores.n} | rounded | {"ci": [round(low, 2), round(high, 2)]}
+
+
+def main(
+    pairs: Annotated[int, typer.Option(min=1, help="question-answer pairs each sees")] = 3500,
+    questions: Annotated[int, typer.Option(min=1)] = 300,
+    output: Annotated[Path, typer.Option(help="folder of what is trained")] = Path("data/trained/ablations"),
+    params: Path = Path("params.yaml"),
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Train, measure, and print a row each."""
+    rows = list(_rows(params, {"train.questions": pairs, "selection.threshold": -1.0}, questions, output))
+    if as_json:
+        print(json.dumps({"pairs": pairs, "rows": rows}))
+        return
+    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "questions", title=f"{pairs:,} pairs each")
+    for row in rows:
+        low, high = row["ci"]
+        scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
+        table.add_row(row["row"], *scores, f"{low:.1f} – {high:.1f}", f"{row['recall']:.3f}", str(row["n"]))
+    Console().print(table)
+
+
+def _rows(params: Path, changes: Mapping[str, Any], questions: int, output: Path) -> Iterator[dict[str, Any]]:
+    workspace = cmt.open(params=params)
+    how = workspace.params
+    documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
+    seen, held = hold_out(documents, articles=how.train.validation_articles, seed=how.seed)
+    chosen = sample(asked, held, limit=questions, seed=how.seed)
+
+    def ablated(name: str, folder: Path) -> Ablated:
+        changed: Params = load_params(params, dict(changes) | LOSSES[name])
+        changed = changed.model_copy(update={"train": changed.train.model_copy(update={"output": folder.resolve()})})
+        train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
+        return Ablated(Scratch.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
+
+    for number, name in enumerate(LOSSES):
+        one = ablated(name, output / str(number))
+        yield one.row(name)
+        if name != "without the memory-aware objective":
+            yield one.row(f"{name}, keys alone", full_text_weight=0.0)
+        if name == "whole":
+            yield from one.few()
+
+
+if __name__ == "__main__":
+    typer.run(main)
