@@ -31,8 +31,8 @@ Select = Callable[[int, Vector], Found]
 Progress = Callable[[int], None]
 
 LONGEST_QUESTION = 256  # tokens of a question that are read
-# log-odds that the answer is there: of ψ's own, of the words covered, of the selection's lead, and a constant; fitted on
-# held-out articles, three questions in four being taken for answerable
+# what ψ's log-odds, the words covered and the selection's lead add to the log-odds that the answer is there, and a
+# constant; fitted on held-out articles, three questions in four being taken for answerable
 CONFIDENCE = (0.36, 3.3, 0.12, -3.95)
 TIE = 0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
 

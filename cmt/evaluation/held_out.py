@@ -14,7 +14,12 @@ from cmt.memory.lm import FrozenLM
 def held_out_scores(
     *, folder: Path, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, limit: int
 ) -> Evaluation:
-    """Answers of the compressor in `folder` to a seeded sample of `limit` questions on `documents`."""
+    """Answers of the compressor in `folder` to a seeded sample of `limit` questions on `documents`.
+
+    None is held back: compressors are compared, not their confidence.
+    """
+    open_ = params.selection.model_copy(update={"threshold": -1.0})
+    params = params.model_copy(update={"selection": open_})
     with Scratch.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
         return evaluate(
             answerer=answerer,
