@@ -137,6 +137,8 @@ class TrainParams(Section):
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
     """Compressor to go on from, of the same design; none: from nothing."""
+    kept: Fraction = 0.5
+    """Share of `start` in the weights at the end: the mean of before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20
     """Articles held out to measure; drawn with the seed."""
     questions: Positive = 25_650

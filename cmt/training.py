@@ -86,16 +86,18 @@ def train(
 ) -> Path:
     """Train a compressor on `documents` and `questions`; resumes from the last checkpoint in `train.output`.
 
-    Returns the folder of the trained compressor. Checkpoints are kept beside it in `checkpoints/`; those of another run
-    (other data, seed, design or train section) are removed with a warning.
+    Returns the folder of the trained compressor; one that goes on from another ends as the mean of both. Checkpoints
+    are kept beside it in `checkpoints/`; those of another run (other data, seed, design or train section) are removed
+    with a warning.
     """
     torch.manual_seed(params.seed)
     if not torch.cuda.is_available():
         # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
         lm.model.set_attn_implementation("eager")
     model = MemoryModel(lm, Design.of(params))
-    if params.train.start:
-        model.load_trained(MemoryModel.load(params.train.start, lm=lm, window=model.window).trained())
+    start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained()
+    if start:
+        model.load_trained(start)
     model.train()
     if not _bf16(params):
         without_autocast(model)
@@ -114,6 +116,10 @@ def train(
     _claim(folder / "checkpoints", _identity(model, steps))
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     lm.model.set_attn_implementation("sdpa")
+    if start:
+        model.load_trained(
+            {name: after.lerp(start[name], params.train.kept) for name, after in model.trained().items()}
+        )
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return folder
@@ -149,7 +155,9 @@ def _checkpoint_layers(encoder: Any) -> None:
 
 def _identity(model: MemoryModel, steps: Steps) -> str:
     """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
-    train = steps.params.train.model_dump(exclude={"enabled", "source", "path", "output", "start", "save_steps"})
+    train = steps.params.train.model_dump(
+        exclude={"enabled", "source", "path", "output", "start", "kept", "save_steps"}
+    )
     start = folder_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(item) for item in steps.pool]
     run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, pool]

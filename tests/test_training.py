@@ -214,6 +214,19 @@ def test_training_goes_on_from_a_compressor(tmp_path: Path) -> None:
         run(tmp_path / "third", train={"start": tmp_path / "nowhere"})
 
 
+def test_what_goes_on_from_a_compressor_ends_as_the_mean_of_both(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    made = {}
+    for kept in (0.0, 0.5, 1.0):
+        run(tmp_path / "second", train={"start": tmp_path / "first", "kept": kept})  # trained once
+        made[kept] = load_file(tmp_path / "second" / WEIGHTS)
+    first = load_file(tmp_path / "first" / WEIGHTS)
+    assert all(torch.equal(made[1.0][name], tensor) for name, tensor in first.items())
+    assert any(not torch.equal(made[0.0][name], tensor) for name, tensor in first.items())
+    for name, tensor in made[0.5].items():
+        torch.testing.assert_close(tensor.float(), (made[0.0][name] + first[name].float()) / 2, rtol=1e-2, atol=1e-3)
+
+
 def test_a_memory_without_its_objective_still_trains(tmp_path: Path) -> None:
     nothing = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "spread": 0.0}
     losses = run(tmp_path, objective=nothing).losses
