@@ -2,8 +2,8 @@
 
     python benchmarks/paper_protocol.py --data ../shared/data/squad/dev-v1.1.json.xz --documents 1665 --questions 1000
 
-Any file of the accepted formats will do. The rows of other compressors run where these are there: MAC (`baselines.mac`)
-and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median
+Any file of the accepted formats will do. The rows of other compressors run where these are there: the one for banks
+without text, MAC (`baselines.mac`) and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median
 time to the first token of single questions in ms.
 """
 
@@ -42,7 +42,6 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPTHS = (1, 3, 5, 20)
 TIMED = 25  # questions of which the time to the first token is taken
 ABSENT = 500  # at most so many questions whose document is not in the bank
-WIDE = 8  # tokens a vector of the row `memory` stands for
 EARLY = 200  # documents whose questions tell what is retained
 
 
@@ -81,8 +80,9 @@ Ask = Callable[[Sequence[str], int], list[Prediction]]  # questions, longest ans
 class Benchmark:
     """The rows by name."""
 
-    def __init__(self, text: Text, params: Params, lm: FrozenLM, *, rag_trained: Path) -> None:
-        self.text, self.params, self.lm, self.rag_trained = text, params, lm, rag_trained
+    def __init__(self, text: Text, params: Params, lm: FrozenLM, *, vectors: Path, rag_trained: Path) -> None:
+        self.text, self.params, self.lm = text, params, lm
+        self.vectors, self.rag_trained = vectors, rag_trained
         self.asked = text.questions["question"].to_pylist()
         self.golds = text.questions["answers"].to_pylist()
         self.doc_ids = text.questions["doc_id"].to_pylist()
@@ -108,11 +108,12 @@ class Benchmark:
         yield self._scored("cmt, right document given", replies, None)
 
     def row_memory(self) -> Iterator[dict[str, Any]]:
-        """Banks of nothing but vectors: one for WIDE tokens, and as many as the compressor was trained with."""
+        """Banks of nothing but vectors: of the compressor for such banks, and of the one that is in use."""
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
         params = self.params.model_copy(update={"bank": bank})
-        yield self._textless("memory", self._adapted(params.compressor.path, params, window=WIDE))
-        yield self._textless("memory, as trained", self._adapted(params.compressor.path, params))
+        if self._is_trained("memory", self.vectors):
+            yield self._textless("memory", self._adapted(self.vectors, params))
+        yield self._textless("memory, compressor in use", self._adapted(params.compressor.path, params))
 
     def row_mac(self) -> Iterator[dict[str, Any]]:
         folder = self.params.baselines.mac
@@ -215,8 +216,8 @@ class Benchmark:
         vectors, tokens = (pc.sum(adapted.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
         return row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
-    def _adapted(self, folder: Path, params: Params, *, window: int | None = None) -> Scratch:
-        return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params, window=window)
+    def _adapted(self, folder: Path, params: Params) -> Scratch:
+        return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params)
 
     def _is_trained(self, name: str, folder: Path) -> bool:
         if why := missing(folder, self.lm):
@@ -296,13 +297,14 @@ def main(
     rows: Annotated[str, typer.Option(help=f"of {ALL}; '' for none")] = "all",
     parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
+    vectors: Annotated[Path, typer.Option(help="compressor for a bank without text")] = ROOT / "data/vectors",
     rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row each; see the module for what they are."""
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
-    bench = Benchmark(text, workspace.params, workspace.lm, rag_trained=rag_trained)
+    bench = Benchmark(text, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
     names = (ALL if rows == "all" else rows).split(",") if rows else []
     stderr = Console(stderr=True)
     measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]

@@ -12,7 +12,7 @@ from cmt.memory.model import WEIGHTS, folder_digest
 from tests.facts import FACTS, documents
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ["compressor", "mac", "rag"]
+SHIPPED = ["compressor", "vectors", "mac", "rag"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -23,16 +23,16 @@ def test_the_card_is_of_these_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep_text", "codes", "window", "f1"), [(True, "int8", 4, 60), (False, "int4", 4, 60), (False, "int4", 8, 50)]
+    ("name", "keep_text", "codes", "tokens_per_vector", "f1"),
+    [("compressor", True, "int8", 4, 60), ("compressor", False, "int4", 4, 60), ("vectors", False, "int4", 8, 50)],
 )
 def test_documents_that_were_never_seen_are_answered_from(
-    real_lm: FrozenLM, keep_text: bool, codes: str, window: int, f1: float
+    real_lm: FrozenLM, name: str, keep_text: bool, codes: str, tokens_per_vector: int, f1: float
 ) -> None:
     params = Params.model_validate({"bank": {"keep_text": keep_text, "codes": codes}, "selection": {"threshold": -1.0}})
-    folder = ROOT / "data/compressor"
-    made = Scratch.of(folder, lm=real_lm, documents=documents(FACTS), params=params, window=window)
+    made = Scratch.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
     vectors, tokens = made.rows["n_vectors"].to_numpy(), made.rows["n_tokens"].to_numpy()
-    assert (vectors == -(-tokens // window)).all()
+    assert (vectors == -(-tokens // tokens_per_vector)).all()
     assert (made.rows["text"].null_count == 0) is keep_text
     with made.answerer() as answerer:
         answers = answerer.answer([fact["question"] for fact in FACTS], as_of=[None] * len(FACTS))

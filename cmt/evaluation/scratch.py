@@ -39,11 +39,9 @@ class Scratch:
     params: Params
 
     @classmethod
-    def of(
-        cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params, window: int | None = None
-    ) -> "Scratch":
+    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
-        model, how = MemoryModel.load(folder, lm=lm, window=window), params.bank
+        model, how = MemoryModel.load(folder, lm=lm), params.bank
         rows = compress(
             model,
             documents,
