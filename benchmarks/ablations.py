@@ -9,7 +9,9 @@ where keys alone select. A training that was cut short goes on from its last che
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -108,7 +110,8 @@ def _rows(params: Path, changes: Mapping[str, Any], questions: int, output: Path
     def ablated(name: str, folder: Path) -> Ablated:
         changed: Params = load_params(params, dict(changes) | LOSSES[name])
         changed = changed.model_copy(update={"train": changed.train.model_copy(update={"output": folder.resolve()})})
-        train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
+        with redirect_stdout(sys.stderr):  # the Trainer tells its runtime there
+            train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
         return Ablated(Scratch.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
 
     for number, name in enumerate(LOSSES):
