@@ -10,7 +10,8 @@ where keys alone select. A training that was cut short goes on from its last che
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 import cmt
+from cmt.answers import Answer
 from cmt.config import Params, load_params
 from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import mark, summarise
+from cmt.evaluation.protocol import Row
 from cmt.evaluation.scratch import Scratch
 from cmt.stream import training_data
 from cmt.training import hold_out, train
@@ -50,34 +53,31 @@ class Ablated:
         how = self.scratch.params.selection.model_copy(update=selection)
         params = self.scratch.params.model_copy(update={"selection": how})
         with replace(self.scratch, params=params).answerer() as answerer:
-            answers = answerer.answer(self.questions["question"].to_pylist(), as_of=[None] * len(self.questions))
-        found = [doc_id in [source.doc_id for source in answer.sources] for doc_id, answer in self._beside(answers)]
-        return self._scored(name, answers) | {"recall": round(sum(found) / len(found), 3)}
+            return self._scored(name, lambda asked: answerer.answer(asked, as_of=[None] * len(asked)))
 
     def few(self) -> Iterator[dict[str, Any]]:
         """With and without top-k in a bank of FEW paragraphs."""
-        doc_ids = sorted(set(self.questions["doc_id"].to_pylist()))[:FEW]
-        asked = self.questions.filter(pc.is_in(self.questions["doc_id"], value_set=pa.array(doc_ids)))
-        some = replace(self, questions=asked)
-        rows = self.scratch.rows.filter(pc.is_in(self.scratch.rows["doc_id"], value_set=pa.array(doc_ids)))
-        one = replace(some, scratch=replace(self.scratch, rows=rows))
-        yield one.row(f"whole, {FEW} paragraphs")
-        with one.scratch.answerer() as answerer:
-            every = [one.scratch.rows.to_pylist()] * len(asked)
-            answers = answerer.answer_from(asked["question"].to_pylist(), every)
-        yield one._scored(f"without top-k, {FEW} paragraphs", answers) | {"recall": 1.0}
-
-    def _beside(self, answers: Any) -> Iterator[tuple[str, Any]]:
-        return zip(self.questions["doc_id"].to_pylist(), answers, strict=True)
-
-    def _scored(self, name: str, answers: Any) -> dict[str, Any]:
-        scores = summarise(
-            mark([answer.text for answer in answers], self.questions["answers"].to_pylist()), recalled=None, seed=0
+        doc_ids = pa.array(sorted(set(self.questions["doc_id"].to_pylist()))[:FEW])
+        asked, rows = (
+            table.filter(pc.is_in(table["doc_id"], value_set=doc_ids)) for table in (self.questions, self.scratch.rows)
         )
-        low, high = scores.ci
-        figures = {"em": scores.em, "em_prefix": scores.em_prefix, "f1": scores.f1}
-        rounded = {key: round(value, 2) for key, value in figures.items()}
-        return {"row": name, "n": scores.n} | rounded | {"ci": [round(low, 2), round(high, 2)]}
+        some = Ablated(replace(self.scratch, rows=rows), asked)
+        yield some.row(f"whole, {FEW} paragraphs")
+        every = [rows.to_pylist()] * len(asked)
+        with some.scratch.answerer() as answerer:
+            yield some._scored(f"without top-k, {FEW} paragraphs", lambda asked: answerer.answer_from(asked, every))
+
+    def _scored(self, name: str, ask: Callable[[Sequence[str]], Sequence[Answer]]) -> dict[str, Any]:
+        started = time.perf_counter()
+        answers = ask(self.questions["question"].to_pylist())
+        seconds = time.perf_counter() - started
+        found = [
+            doc_id in {source.doc_id for source in answer.sources}
+            for doc_id, answer in zip(self.questions["doc_id"].to_pylist(), answers, strict=True)
+        ]
+        marks = mark([answer.text for answer in answers], self.questions["answers"].to_pylist())
+        scores = summarise(marks, recalled=found, seed=self.scratch.params.seed)
+        return Row(name, scores, seconds).to_json()
 
 
 def main(

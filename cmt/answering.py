@@ -73,9 +73,8 @@ class Answerer:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
         def given(place: int, key: Vector) -> Found:
-            rows = memories[place]
-            given = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in rows]
-            return Found(given, self.params.selection.full_text_weight)  # as if no other had a word of the question
+            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
+            return Found(rows, self.params.selection.full_text_weight)  # as if no other had a word of the question
 
         return self._in_batches(questions, given, progress)
 
