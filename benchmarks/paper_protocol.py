@@ -160,17 +160,23 @@ class Benchmark:
     def abstention(self) -> dict[str, float]:
         """Share of "not in memory" where the document is not in the bank, and where it is.
 
-        At the threshold of the params, and at the one that refuses a tenth of the latter.
+        At the threshold of the params, and at the one that refuses a tenth of the latter; and the share of the former
+        that would have been answered right (EM), from another document that says it too.
         """
+        threshold = self.params.selection.threshold
         with self.kept.answerer() as answerer:
             asked = {
-                name: answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+                name: _open(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
                 for name, table in {"absent": self.text.absent, "present": self.text.questions}.items()
             }
-        shares = {name: float(np.mean([not answer.known for answer in answers])) for name, answers in asked.items()}
-        absent, present = (np.array([answer.confidence for answer in answers]) for answers in asked.values())
-        threshold = float(np.quantile(present, 0.1))
-        return shares | {"threshold for a tenth": threshold, "absent then": float((absent < threshold).mean())}
+        confidence = {name: np.array([answer.confidence for answer in answers]) for name, answers in asked.items()}
+        tenth = float(np.quantile(confidence["present"], 0.1))
+        elsewhere = mark([answer.text for answer in asked["absent"]], self.text.absent["answers"].to_pylist())
+        return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {
+            "threshold for a tenth": tenth,
+            "absent then": float((confidence["absent"] < tenth).mean()),
+            "absent, but said elsewhere": float(elsewhere.em.mean()),
+        }
 
     def retention(self) -> dict[str, float]:
         """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
