@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 import cmt
 from cmt.evaluation.held_out import held_out_scores
-from cmt.memory.model import WEIGHTS, Design, MemoryModel
+from cmt.memory.folder import WEIGHTS, Design
+from cmt.memory.model import MemoryModel
 from cmt.stream import training_data
 from cmt.training import hold_out
 

@@ -16,9 +16,10 @@ from cmt.answers import NOT_IN_MEMORY, Answer, Source, Span
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.copying import Copy
-from cmt.memory.lm import FrozenLM, padded
+from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import selected
 from cmt.memory.model import MemoryModel, Reading
+from cmt.memory.prompt import padded
 from cmt.memory.spans import Quote, Run
 from cmt.memory.voice import Voice
 from cmt.selection import Found

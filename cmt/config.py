@@ -41,8 +41,8 @@ class LmParams(Section):
     """Expected digest of the fetched weights file; a mismatch is refused. None accepts what comes."""
     path: Path = Path("data/lm")
     """Folder of the converted safetensors models."""
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of the weights and of the products while answering."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Type of the weights and of the products; `auto`: bfloat16 where the device multiplies it fast, else float32."""
 
 
 class StreamParams(Section):

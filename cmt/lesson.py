@@ -21,9 +21,10 @@ from cmt.errors import StreamError
 from cmt.memory.aggregator import LayerReader
 from cmt.memory.alignment import PrefixAlignment
 from cmt.memory.compressor import Code
-from cmt.memory.lm import FrozenLM, Prompt
+from cmt.memory.lm import FrozenLM
 from cmt.memory.model import MemoryModel
 from cmt.memory.objective import memory_aware, self_matching, span_loss
+from cmt.memory.prompt import Prompt
 from cmt.memory.spans import Run, best_quote, choose_windows, token_log_probability, whole_runs
 
 SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives

@@ -62,7 +62,7 @@ class Registry(Tracker):
         `project`: the params.yaml whose LM and bank a server of it uses unless it is told another. The same weights
         again give the version that they have, with the new scores. ServiceError when MLflow cannot be used.
         """
-        from cmt.memory.model import folder_digest
+        from cmt.memory.folder import folder_digest
 
         digest = folder_digest(folder)
         tags = {"cmt.digest": digest, "cmt.held_out": held_out}
@@ -170,7 +170,7 @@ def _write(path: Path, folder: Path, project: Path) -> None:
     import pandas as pd
     from mlflow import pyfunc
 
-    from cmt.memory.model import CONFIG, WEIGHTS
+    from cmt.memory.folder import CONFIG, WEIGHTS
 
     package = Path(__file__).parent
     weights = path.with_name("compressor")

@@ -133,7 +133,7 @@ def _answering(params: Path) -> Workspace:
 
     w = workspace(params)
     w.pull()
-    settings = w.params.digest("seed", "answering", "evaluation"), w.params.lm.dtype, w.bank_params
+    settings = w.params.digest("seed", "answering", "evaluation"), str(w.lm.model.dtype), w.bank_params
     setting = _sha256(*settings, w.lm.digest, w.model.digest, *(slice_.digest for slice_ in w.store.slices()))
     w.prompt_cache = PromptCache(w.state / f"prompts-{setting[:12]}.sqlite")
     for file in w.state.glob("prompts-*"):
@@ -161,11 +161,11 @@ def _trained(params: Path) -> Path:
 
 def _training_settings(w: Workspace, data: Path) -> str:
     """Digest of all that shapes a trained compressor."""
-    from cmt.memory.model import Design
+    from cmt.memory.folder import Design
 
     train = w.params.train.model_dump(exclude={"enabled", "source", "path", "output"})
     selection = w.params.selection.model_dump(include={"windows", "neighbours"})
-    record = [Design.of(w.params).to_dict(), train, selection, w.params.seed, w.params.lm.dtype, w.lm.digest]
+    record = [Design.of(w.params).to_dict(), train, selection, w.params.seed, str(w.lm.model.dtype), w.lm.digest]
     return _sha256(json.dumps(record, sort_keys=True), hashlib.sha256(data.read_bytes()).hexdigest())
 
 

@@ -26,8 +26,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from cmt.config import Params
 from cmt.lesson import Lesson, Steps, paragraphs
 from cmt.memory.adapters import without_autocast
+from cmt.memory.folder import WEIGHTS, Design, folder_digest, write_weights
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import WEIGHTS, Design, MemoryModel, folder_digest, write_weights
+from cmt.memory.model import MemoryModel
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,8 @@ def train(
     if start:
         model.load_trained(start)
     model.train()
-    if not _bf16(params):
+    bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
+    if not bf16:
         without_autocast(model)
     if params.train.gradient_checkpointing:
         _checkpoint_layers(model.compressor.encoder)
@@ -107,7 +109,7 @@ def train(
     folder = params.train.output
     trainer = CompressorTrainer(
         model=Lesson(model, params),
-        args=_arguments(folder / "checkpoints", len(steps), params),
+        args=_arguments(folder / "checkpoints", len(steps), params, bf16=bf16),
         train_dataset=steps,
         data_collator=lambda items: items[0],
         optimizers=(_optimizer(model, params), None),
@@ -141,10 +143,6 @@ def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> 
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _bf16(params: Params) -> bool:
-    return params.train.bf16 and params.lm.dtype == "bfloat16"
 
 
 def _checkpoint_layers(encoder: Any) -> None:
@@ -203,7 +201,7 @@ def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def _arguments(folder: Path, steps: int, params: Params) -> TrainingArguments:
+def _arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
@@ -211,7 +209,7 @@ def _arguments(folder: Path, steps: int, params: Params) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=min(params.train.warmup_steps, steps // 10),
         max_grad_norm=1.0,
-        bf16=_bf16(params),
+        bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         save_steps=params.train.save_steps,
         save_total_limit=2,

@@ -150,7 +150,7 @@ class Workspace:
         """
         from cmt.card import write_card
         from cmt.evaluation.held_out import held_out_scores
-        from cmt.memory.model import folder_digest
+        from cmt.memory.folder import folder_digest
         from cmt.stream import training_data
         from cmt.training import hold_out, train
 

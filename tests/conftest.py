@@ -37,8 +37,9 @@ QUESTIONS = [
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Sections of params.yaml for an LM and a compressor that all projects share; neither is written to."""
+    from cmt.memory.folder import Design
     from cmt.memory.lm import FrozenLM
-    from cmt.memory.model import Design, MemoryModel
+    from cmt.memory.model import MemoryModel
     from cmt.memory.weights import pull
 
     folder = tmp_path_factory.mktemp("tiny")

@@ -14,9 +14,10 @@ from cmt.answering import Answerer
 from cmt.answers import NOT_IN_MEMORY, Answer
 from cmt.bank import Bank
 from cmt.config import Params
+from cmt.memory.folder import Design
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress, memory_schema
-from cmt.memory.model import Design, MemoryModel
+from cmt.memory.model import MemoryModel
 from cmt.memory.spans import LONGEST_QUOTE
 from tests.facts import FACTS, documents
 from tests.lms import build

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import cmt
 from cmt.cli import app
-from cmt.memory.model import folder_digest
+from cmt.memory.folder import folder_digest
 from cmt.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats
 from tests.servers import adapt
 

@@ -22,7 +22,7 @@ from openai import OpenAI
 
 import cmt
 from cmt.answers import Source, Span
-from cmt.memory.lm import Written
+from cmt.memory.writing import Written
 from cmt.serving.app import create_app
 from cmt.serving.desk import Desk
 from cmt.serving.schemas import LONGEST, SourceOut, end_of, question_of, start_of

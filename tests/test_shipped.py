@@ -7,8 +7,8 @@ import pytest
 from cmt.config import Params
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.scratch import Scratch
+from cmt.memory.folder import WEIGHTS, folder_digest
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import WEIGHTS, folder_digest
 from tests.facts import FACTS, documents
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +22,7 @@ def test_the_card_is_of_these_weights(name: str) -> None:
     assert (folder / WEIGHTS).stat().st_size < 40e6
 
 
+@pytest.mark.timeout(900)  # minutes where float32 is all that the CPU is good at
 @pytest.mark.parametrize(
     ("name", "keep_text", "codes", "tokens_per_vector", "f1"),
     [("compressor", True, "int8", 4, 60), ("compressor", False, "int4", 4, 60), ("vectors", False, "int4", 8, 50)],

@@ -18,8 +18,9 @@ from transformers import TrainerCallback
 from cmt.config import Params
 from cmt.errors import ModelError, StreamError
 from cmt.lesson import Lesson, Paragraph, Steps, paragraphs
+from cmt.memory.folder import WEIGHTS, Design
 from cmt.memory.lm import FrozenLM
-from cmt.memory.model import WEIGHTS, Design, MemoryModel
+from cmt.memory.model import MemoryModel
 from cmt.training import hold_out, last_checkpoint, train
 from tests.facts import documents, questions
 from tests.lms import build

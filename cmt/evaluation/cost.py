@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from cmt.memory.lm import FrozenLM, Prompt, Written
+from cmt.memory.lm import FrozenLM
+from cmt.memory.prompt import Prompt
+from cmt.memory.writing import Written
 
 _PROC = Path("/proc/self")
 

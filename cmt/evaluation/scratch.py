@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from cmt.answering import Answerer
 from cmt.bank import Bank
 from cmt.config import Params
+from cmt.memory.folder import CONFIG
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress
-from cmt.memory.model import CONFIG, MemoryModel
+from cmt.memory.model import MemoryModel
 
 
 def missing(folder: Path, lm: FrozenLM) -> str | None:

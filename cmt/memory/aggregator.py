@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from cmt.config import AggregatorParams
 from cmt.memory.adapters import adapted_layers, states_of_prose
 from cmt.memory.compressor import Code
-from cmt.memory.lm import FrozenLM, padded
+from cmt.memory.lm import FrozenLM
+from cmt.memory.prompt import padded
 
 GROUP = 16  # pairs of a question and a memory that run together
 GAP = 2  # positions between a question and the text
@@ -68,7 +69,7 @@ class LayerReader(nn.Module):
         return scores.view(rows, memories, -1, 2)
 
     def _alike(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-        """At most GROUP pairs, all padded alike: how wide a memory's row is must not depend on the others (lm.STEP)."""
+        """At most GROUP pairs, all padded alike: how wide a row is must not depend on the others (`prompt.STEP`)."""
         for _, alike in groupby(order, key=lambda pair: padded(lengths[pair])):
             while group := list(islice(alike, GROUP)):
                 yield group

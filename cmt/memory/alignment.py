@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cmt.memory.compressor import Code
-from cmt.memory.lm import FrozenLM, Prefix
+from cmt.memory.lm import FrozenLM
+from cmt.memory.prompt import Prefix
 
 PREFIX_STD = 0.004  # values near zero: training starts at the closed-book answer (method §7)
 

@@ -8,11 +8,10 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,56 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from cmt.errors import ModelError
 from cmt.memory.conversion import quiet_transformers
-from cmt.memory.copying import Copy, hear, mixed
+from cmt.memory.copying import Copy
+from cmt.memory.prompt import Prefix, Prompt, pad
+from cmt.memory.writing import Heard, Written, among, write_alike
 
-# A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
-# many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
-STEP = 32  # positions: such a prompt is as wide as the next multiple, with a position of padding at least
 TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
-
-Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
-Heard = Callable[[int, int], None]
-"""Row of a prompt and the next token of its continuation."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the LM is to read: `embeds` (B, T, D), `mask` (B, T) with 1 on real tokens, and a prefix or None.
-
-    `prefix_mask` (B, P) has 1 on real positions of the prefix, which stand first; None: all are real.
-    """
-
-    embeds: Tensor
-    mask: Tensor
-    prefix: Prefix | None = None
-    prefix_mask: Tensor | None = None
-
-    @property
-    def whole_mask(self) -> Tensor:
-        """(B, P + T) over prefix and text."""
-        if self.prefix is None:
-            return self.mask
-        before = self.mask.new_ones(len(self.mask), self.prefix[0].shape[3])
-        return torch.cat([before if self.prefix_mask is None else self.prefix_mask.to(self.mask), self.mask], 1)
-
-    def part(self, rows: Sequence[int], width: int) -> "Prompt":
-        """`rows` of a prompt that is padded on the left, as wide as `width`; longer texts do not fit."""
-        prefix = self.prefix and (self.prefix[0][:, rows], self.prefix[1][:, rows])
-        before = None if self.prefix_mask is None else self.prefix_mask[rows]
-        more = width - self.mask.shape[1]  # F.pad cuts where it is negative
-        return Prompt(F.pad(self.embeds[rows], (0, 0, more, 0)), F.pad(self.mask[rows], (more, 0)), prefix, before)
-
-    def widths(self) -> list[int]:
-        """How wide each row is to be, whatever the others are."""
-        return [(length // STEP + 1) * STEP for length in self.mask.sum(1).tolist()]
-
-
-class Written(NamedTuple):
-    """What the LM wrote for each row of a batch."""
-
-    tokens: list[list[int]]
-    margins: list[float]
-    """The least lead, in logits, of a row's tokens over the next best ones."""
 
 
 class FrozenLM:
@@ -89,13 +43,16 @@ class FrozenLM:
         self.eos: int = tokenizer.eos_token_id
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: str = "bfloat16") -> "FrozenLM":
-        """The LM in `folder` (safetensors and tokenizer). ModelError when it is missing or damaged."""
+    def load(cls, folder: Path, *, dtype: str = "auto") -> "FrozenLM":
+        """The LM in `folder` (safetensors and tokenizer), with weights of `dtype` (`config.LmParams`).
+
+        ModelError when it is missing or damaged.
+        """
         try:
             with quiet_transformers():
                 model = AutoModelForCausalLM.from_pretrained(
                     folder,
-                    dtype=getattr(torch, dtype),
+                    dtype=fast_dtype() if dtype == "auto" else getattr(torch, dtype),
                     local_files_only=True,
                     use_safetensors=True,
                     trust_remote_code=False,
@@ -126,7 +83,10 @@ class FrozenLM:
         return decoder
 
     def weights_digest(self) -> str:
-        """sha256 of the weights as they are in memory now: equal to `digest` for ever (method §6 h)."""
+        """sha256 of the weights as they are in memory now: for ever what it was at first (method §6 h).
+
+        It is `digest` where they have the type in which they were pulled.
+        """
         return weights_digest(self.model)
 
     def encode(self, text: str) -> list[int]:
@@ -146,7 +106,7 @@ class FrozenLM:
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
         """Next-token logits (N, V) at `positions` (N, 2) = (row, column): only these go through the output layer."""
-        hidden = self._read(prompt, self._cache(prompt.prefix))
+        hidden = self.read(prompt, self.cache(prompt.prefix))
         scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
         return scores
 
@@ -187,55 +147,10 @@ class FrozenLM:
         for widths, rows in groups.items():
             parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
             some = [copies[row] for row in rows] if copies else None
-            part = self._write(parts, max_new_tokens, alpha, some, heard and _among(rows, heard))
+            part = write_alike(self, parts, max_new_tokens, alpha, some, heard and among(rows, heard))
             for row, ids, margin in zip(rows, *part, strict=True):
                 written.tokens[row], written.margins[row] = ids, margin
         return written
-
-    def _write(
-        self,
-        prompts: Sequence[Prompt],
-        max_new_tokens: int,
-        alpha: float,
-        copies: Sequence[Copy] | None,
-        heard: Heard | None,
-    ) -> Written:
-        readers = [_Reader(self, prompt) for prompt in prompts]
-        written: list[list[int]] = [[] for _ in prompts[0].embeds]
-        margins = [float("inf")] * len(written)
-        writing = list(range(len(written)))  # the rows that the readers hold
-        ended: set[int] = set()
-        for step in range(max_new_tokens):
-            scores = readers[0].scores
-            if len(readers) > 1:
-                scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
-            if copies:
-                told, alone = [copies[row] for row in writing], scores.softmax(-1)
-                scores = mixed(alone, told).log()
-            (best, next_best), (token, _) = (part.unbind(1) for part in scores.topk(2))
-            if copies:
-                hear(told, token, alone)
-            for row, symbol, lead in zip(writing, token.tolist(), (best - next_best).tolist(), strict=True):
-                if row in ended:
-                    continue
-                margins[row] = min(margins[row], lead)
-                if self._ends(symbol):
-                    ended.add(row)
-                    continue
-                written[row].append(symbol)
-                if heard:
-                    heard(row, symbol)
-            if len(ended) == len(written) or step + 1 == max_new_tokens:
-                break
-            open_places = [place for place, row in enumerate(writing) if row not in ended]
-            if 2 * len(open_places) <= len(writing):  # most are done: reading on for the rest alone pays for the copy
-                places = torch.tensor(open_places, device=self.device)
-                writing, token = [writing[place] for place in open_places], token[places]
-                for reader in readers:
-                    reader.keep(places)
-            for reader in readers:
-                reader.read(token)
-        return Written(written, margins)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens and outer spaces."""
@@ -274,19 +189,16 @@ class FrozenLM:
         ids, mask = pad(rows, left=left, device=self.device)
         return Prompt(self.embed(ids), mask, prefix)
 
-    def _ends(self, symbol: int) -> bool:
-        # vocabularies have dozens of tokens with a line break in them: several breaks, or blanks around one
-        return symbol == self.eos or "\n" in self.tokenizer.decode([symbol])
-
     @torch.no_grad()
     def _shared_prefix(self, text: str) -> Prefix:
-        cache, ids = self._cache(None), [self.bos, *self.encode(text)]
-        self._read(self.prompt([ids]), cache)
+        cache, ids = self.cache(None), [self.bos, *self.encode(text)]
+        self.read(self.prompt([ids]), cache)
         # without the padding behind it, which nothing would mask any more
         keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
         return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
 
-    def _cache(self, prefix: Prefix | None) -> DynamicCache:
+    def cache(self, prefix: Prefix | None) -> DynamicCache:
+        """Keys and values of what stands before a text: a prefix, or nothing."""
         cache = DynamicCache()
         if prefix is not None:
             # unbind, not indexing: its backward is one stack instead of a zero-filled tensor a layer
@@ -294,7 +206,7 @@ class FrozenLM:
                 cache.update(keys.to(self.model.dtype), values.to(self.model.dtype), layer)
         return cache
 
-    def _read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
+    def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
         """Hidden states (B, T, D) of the text; its positions go on from the real ones of the prefix."""
         places = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)
         hidden: Tensor = self.backbone(
@@ -307,59 +219,6 @@ class FrozenLM:
         return hidden
 
 
-class _Reader:
-    """One growing text in front of the LM: `scores` (B, V) of the next token, `read` to append one.
-
-    A row that is alone is read twice over: products of a single row are rounded otherwise than those of several.
-    """
-
-    def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
-        self.lm, self.cache, self.mask = lm, lm._cache(prompt.prefix), prompt.whole_mask
-        hidden = lm._read(prompt, self.cache)
-        self.scores = lm.exact_logits(hidden[:, -1])
-        if len(self.mask) == 1:
-            self.keep(torch.zeros(1, dtype=torch.long, device=lm.device))
-
-    def keep(self, places: Tensor) -> None:
-        """Go on with these rows alone."""
-        places = places.expand(2) if len(places) == 1 else places
-        self.cache.batch_select_indices(places)
-        self.mask = self.mask[places]
-
-    def read(self, token: Tensor) -> None:
-        """Append `token` (B,)."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1)
-        hidden = self.lm.backbone(
-            inputs_embeds=self.lm.embed(token.expand(len(self.mask))[:, None]),
-            attention_mask=self.mask,
-            position_ids=self.mask.sum(1, keepdim=True) - 1,
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        self.scores = self.lm.exact_logits(hidden[: len(token), -1])
-
-
-def padded(length: int) -> int:
-    """`length` rounded up to a multiple of 8, so that few shapes occur."""
-    return -(-length // 8) * 8
-
-
-def _among(rows: Sequence[int], heard: Heard) -> Heard:
-    """`heard`, told of some of the rows by their numbers among these."""
-    return lambda row, symbol: heard(rows[row], symbol)
-
-
-def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """ids and mask (B, T), T the `padded` longest length; the padding is masked."""
-    width = padded(max(map(len, rows)))
-    ids, mask = torch.zeros(2, len(rows), width, dtype=torch.long).unbind()
-    for row, tokens in enumerate(rows):
-        where = slice(width - len(tokens), width) if left else slice(0, len(tokens))
-        ids[row, where] = torch.tensor(tokens, dtype=torch.long)
-        mask[row, where] = 1
-    return ids.to(device), mask.to(device)
-
-
 def some_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
     """A decoder of the LM's layers `first` … `first + count` and its final norm: new modules, the same weights."""
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
@@ -369,6 +228,15 @@ def some_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
             decoder.set_submodule(name, module[first : first + count])
             return decoder
     raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: it cannot be cut for Θ")
+
+
+def fast_dtype() -> torch.dtype:
+    """The type to compute with here: bfloat16, or float32 on a CPU below AVX-512, which is many times slower in it."""
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.bfloat16 if fast else torch.float32
 
 
 def weights_digest(model: nn.Module) -> str:

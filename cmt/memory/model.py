@@ -1,27 +1,25 @@
 """Θ, ψ and π around one frozen LM: compress documents, read memories, and the forward pass of training."""
 
 import hashlib
-import json
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params, SelectionParams
+from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.memory.aggregator import CrossAttention, LayerReader
 from cmt.memory.alignment import PrefixAlignment, TextAlignment
 from cmt.memory.compressor import Code, Compressor
 from cmt.memory.content import ContentChannel
-from cmt.memory.lm import FrozenLM, Prompt, pad
+from cmt.memory.folder import Design, Trained, folder_digest, read_folder, write_folder
+from cmt.memory.lm import FrozenLM
+from cmt.memory.prompt import Prompt, pad
 from cmt.memory.spans import (
     Quote,
     Run,
@@ -31,40 +29,6 @@ from cmt.memory.spans import (
     whole_runs,
     windows_margin,
 )
-
-WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
-PLACES = "aggregator.place.weight"
-
-
-@dataclass(frozen=True)
-class Design:
-    """What a compressor was trained as; travels with its weights."""
-
-    compressor: CompressorParams
-    aggregator: AggregatorParams
-    alignment: AlignmentParams
-    objective: ObjectiveParams
-
-    @classmethod
-    def of(cls, params: Params) -> "Design":
-        """The parts of `params` that shape the weights."""
-        return cls(params.compressor, params.aggregator, params.alignment, params.objective)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `config.json`; the folder it happens to lie in is no part of it."""
-        parts = {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
-        del parts["compressor"]["path"]
-        return parts
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> "Design":
-        """The inverse of `to_dict`."""
-        return cls(
-            CompressorParams(**raw["compressor"]),
-            AggregatorParams(**raw["aggregator"]),
-            AlignmentParams(**raw["alignment"]),
-            ObjectiveParams(**raw["objective"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -273,13 +237,8 @@ class MemoryModel(nn.Module):
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
         """Write weights and design to `folder`; returns the digest."""
-        folder.mkdir(parents=True, exist_ok=True)
-        record = {"format": 1, "lm_digest": self.lm.digest, "design": self.design.to_dict()}
-        partial = folder / f".{CONFIG}.partial"
-        partial.write_text(json.dumps(record, indent=2) + "\n")
-        _settle(partial, folder / CONFIG)
-        write_weights(folder, {name: tensor.to(dtype) for name, tensor in self.trained().items()})
-        return folder_digest(folder)
+        weights = {name: tensor.to(dtype) for name, tensor in self.trained().items()}
+        return write_folder(folder, Trained(self.lm.digest, self.design, weights))
 
     @classmethod
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
@@ -287,35 +246,23 @@ class MemoryModel(nn.Module):
 
         ModelError when it is missing, cut short, or was trained for another LM, and when it cannot have that window.
         """
-        try:
-            record = json.loads((folder / CONFIG).read_text())
-            made_for, design = record["lm_digest"], Design.from_dict(record["design"])
-            weights = load_file(folder / WEIGHTS)
-        except FileNotFoundError as error:
-            missing = Path(error.filename or WEIGHTS).name
+        made, digest = read_folder(folder), folder_digest(folder)
+        if made.lm_digest != lm.digest:
             raise ModelError(
-                f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set compressor.path"
-            ) from None
-        except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-            raise ModelError(
-                f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`"
-            ) from None
-        if made_for != lm.digest:
-            raise ModelError(
-                f"the compressor in {folder} was trained for the LM {made_for[:12]}, lm.source is {lm.digest[:12]}: "
-                "set lm.source back, or run `cmt train` for this LM"
+                f"the compressor in {folder} was trained for the LM {made.lm_digest[:12]}, lm.source is "
+                f"{lm.digest[:12]}: set lm.source back, or run `cmt train` for this LM"
             )
-        digest, trained = folder_digest(folder), design.compressor.window
-        if window and window != trained and design.compressor.kind == "windows":
+        trained = made.design.compressor.window
+        if window and window != trained and made.design.compressor.kind == "windows":
             if window % trained:
                 raise ModelError(
                     f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to {trained} "
                     f"or to a multiple of it, which {window} is not"
                 )
-            design, weights = _widened(design, weights, window)
+            made = made.widened(window)
             digest = hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
-        model = cls(lm, design, digest)
-        model.load_trained(weights)
+        model = cls(lm, made.design, digest)
+        model.load_trained(made.weights)
         return model.eval()
 
     def load_trained(self, weights: dict[str, Tensor]) -> None:
@@ -330,36 +277,6 @@ class MemoryModel(nn.Module):
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(weights[name])
-
-
-def _widened(design: Design, weights: dict[str, Tensor], window: int) -> tuple[Design, dict[str, Tensor]]:
-    """A compressor with fewer vectors: what is scored by its place in a window now shares the score of one place."""
-    trained = design.compressor.window
-    if (places := weights.get(PLACES)) is not None:
-        wider = torch.unflatten(places, 0, (trained, 2)).repeat_interleave(window // trained, 0).flatten(0, 1)
-        weights = weights | {PLACES: wider}
-    return replace(design, compressor=design.compressor.model_copy(update={"window": window})), weights
-
-
-def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write `tensors` as a compressor's weights, whole or not at all."""
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
-    _settle(partial, folder / WEIGHTS)
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 over a compressor's weights and design."""
-    digest = hashlib.sha256()
-    for name in (WEIGHTS, CONFIG):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()
-
-
-def _settle(partial: Path, path: Path) -> None:
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
 
 
 def _stack(parts: list[Tensor]) -> Tensor:

@@ -10,7 +10,8 @@ from cmt.config import CompressorParams
 from cmt.errors import ModelError
 from cmt.memory.adapters import PROSE
 from cmt.memory.compressor import Code, Compressor, window_means
-from cmt.memory.lm import FrozenLM, pad, some_layers
+from cmt.memory.lm import FrozenLM, some_layers
+from cmt.memory.prompt import pad
 from tests.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]

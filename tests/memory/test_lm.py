@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cmt.errors import ModelError
-from cmt.memory.lm import FrozenLM, Prefix, Prompt, pad, weights_digest
+from cmt.memory.lm import FrozenLM, weights_digest
+from cmt.memory.prompt import Prefix, Prompt, pad
 from tests.lms import KINDS, build
 from tests.memory.tiny import write_folder
 
@@ -217,12 +218,27 @@ def test_the_digest_is_of_every_weight(kind: str) -> None:
 
 
 def test_a_folder_is_loaded_with_its_digest(tmp_path: Path) -> None:
-    lm = FrozenLM.load(write_folder(tmp_path / "lm"))
+    lm = FrozenLM.load(write_folder(tmp_path / "lm"), dtype="bfloat16")
     assert lm.model.dtype == torch.bfloat16
     assert lm.digest == lm.weights_digest() == weights_digest(lm.model)
     assert (lm.layers, lm.kv_heads, lm.head_size, lm.hidden_size) == (2, 1, 32, 64)
     (tmp_path / "lm/lm.json").write_text('{"digest": "as it was pulled"}')
     assert FrozenLM.load(tmp_path / "lm", dtype="float32").digest == "as it was pulled"
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [("AVX512", torch.bfloat16), ("AVX2", torch.float32), ("DEFAULT", torch.float32)],
+)
+def test_a_cpu_that_is_slow_in_bfloat16_computes_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    lm = FrozenLM.load(write_folder(tmp_path / "lm"))
+    assert lm.model.dtype == dtype
+    again = FrozenLM.load(tmp_path / "lm", dtype="bfloat16")  # asked for, it is done everywhere
+    assert again.model.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])

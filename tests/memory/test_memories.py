@@ -10,9 +10,10 @@ import torch
 
 from cmt.bank_rows import row_problems
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams
+from cmt.memory.folder import Design
 from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import batches, compress, memory_schema, selected, split
-from cmt.memory.model import Design, MemoryModel
+from cmt.memory.model import MemoryModel
 from tests.facts import FACTS, documents
 
 TinyLm = Callable[[str], FrozenLM]

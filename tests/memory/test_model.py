@@ -12,8 +12,10 @@ from torch import Tensor
 
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
 from cmt.errors import ModelError
-from cmt.memory.lm import FrozenLM, Prompt
-from cmt.memory.model import CONFIG, WEIGHTS, Design, MemoryModel, Selected, folder_digest
+from cmt.memory.folder import CONFIG, WEIGHTS, Design, folder_digest
+from cmt.memory.lm import FrozenLM
+from cmt.memory.model import MemoryModel, Selected
+from cmt.memory.prompt import Prompt
 from cmt.memory.spans import Run, best_quote, choose_windows
 from tests.lms import KINDS, build
 
