@@ -29,7 +29,6 @@ from rich.table import Table
 
 import cmt
 from cmt.answering import Answerer
-from cmt.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
@@ -74,7 +73,7 @@ class Text:
         )
 
 
-Ask = Callable[[Sequence[str], int], list[Prediction]]  # questions, longest answer
+Ask = Callable[[Sequence[int], int], list[Prediction]]  # places of the questions, longest answer
 
 
 class Benchmark:
@@ -139,23 +138,26 @@ class Benchmark:
 
     def row_rag(self) -> Iterator[dict[str, Any]]:
         with self.kept.answerer() as answerer:
-            keys = answerer.keys(self.asked)
-            for name, given in {"BM25": (None, True), "dense": (keys, False), "hybrid": (keys, True)}.items():
+            for name, (dense, words) in {"BM25": (False, True), "dense": (True, False), "hybrid": (True, True)}.items():
                 for top_k in (1, 3):
                     label = "rag" if (name, top_k) == ("BM25", 1) else f"rag, {name} top-{top_k}"
-                    yield self._rag(label, answerer.bank, *given, top_k)
+                    yield self._rag(label, answerer, dense=dense, words=words, top_k=top_k)
 
     def row_full(self) -> Iterator[dict[str, Any]]:
         by_id = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
         passages = [[Passage(doc_id, by_id[doc_id])] for doc_id in self.doc_ids]
 
-        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
-            return given_text(self.lm, questions, passages[: len(questions)], **self._how(longest))
+        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
+            given = [passages[place] for place in places]
+            return given_text(self.lm, self._questions(places), given, **self._how(longest))
 
         yield self._plain("full", ask)
 
     def row_closed(self) -> Iterator[dict[str, Any]]:
-        yield self._plain("closed", lambda questions, longest: closed_book(self.lm, questions, **self._how(longest)))
+        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
+            return closed_book(self.lm, self._questions(places), **self._how(longest))
+
+        yield self._plain("closed", ask)
 
     def abstention(self) -> dict[str, float]:
         """Share of "not in memory" where the document is not in the bank, and where it is.
@@ -233,29 +235,32 @@ class Benchmark:
     def _how(self, longest: int) -> dict[str, int]:
         return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}
 
-    def _rag(self, label: str, bank: Bank, keys: Any, words: bool, top_k: int) -> dict[str, Any]:
-        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
-            some = None if keys is None else keys[: len(questions)]
-            moments = [None] * len(questions)
-            found = rag(self.lm, bank, questions, moments, top_k=top_k, keys=some, words=words, **self._how(longest))
-            return found or []
+    def _questions(self, places: Sequence[int]) -> list[str]:
+        return [self.asked[place] for place in places]
+
+    def _rag(self, label: str, answerer: Answerer, *, dense: bool, words: bool, top_k: int) -> dict[str, Any]:
+        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
+            questions, moments = self._questions(places), [None] * len(places)
+            how = self._how(longest) | {"top_k": top_k, "words": words}
+            keys = answerer.keys(questions) if dense else None
+            return rag(self.lm, answerer.bank, questions, moments, keys=keys, **how) or []
 
         return self._plain(label, ask)
 
     def _memory(self, label: str, answerer: Answerer) -> dict[str, Any]:
-        def ask(questions: Sequence[str], longest: int) -> list[Prediction]:
-            answers = _open(answerer, longest).answer(questions, as_of=[None] * len(questions))
+        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
+            answers = _open(answerer, longest).answer(self._questions(places), as_of=[None] * len(places))
             return [Prediction(a.text, tuple(source.doc_id for source in a.sources)) for a in answers]
 
         return self._plain(label, ask)
 
     def _plain(self, label: str, ask: Ask) -> dict[str, Any]:
-        predictions = ask(self.asked, self.params.answering.max_new_tokens)
+        predictions = ask(range(len(self.asked)), self.params.answering.max_new_tokens)
         ranked = [prediction.doc_ids for prediction in predictions]
         times = []
         for place in range(min(TIMED, len(self.asked))):
             started = time.perf_counter()
-            ask([self.asked[place]], 1)
+            ask([place], 1)
             times.append(1000 * (time.perf_counter() - started))
         row = self._scored(label, [prediction.text for prediction in predictions], ranked if any(ranked) else None)
         return row | {"first_token": round(statistics.median(times), 1)}
@@ -291,6 +296,7 @@ def _open(answerer: Answerer, longest: int | None = None) -> Answerer:
 
 
 ALL = "cmt,memory,mac,rag,rag_trained,full,closed"
+PARTS = "abstention,retention,noise"
 
 
 def main(
@@ -301,22 +307,30 @@ def main(
     questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
     seed: int = 0,
     rows: Annotated[str, typer.Option(help=f"of {ALL}; '' for none")] = "all",
-    parts: Annotated[str, typer.Option(help="also: abstention,retention,noise")] = "",
+    parts: Annotated[str, typer.Option(help=f"also, of {PARTS}")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
     vectors: Annotated[Path, typer.Option(help="compressor for a bank without text")] = ROOT / "data/vectors",
     rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Print a row each; see the module for what they are."""
+    names, also = _chosen(rows, ALL, "--rows"), _chosen(parts, PARTS, "--parts")
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
     bench = Benchmark(text, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
-    names = (ALL if rows == "all" else rows).split(",") if rows else []
     stderr = Console(stderr=True)
     measured = [row for name in track(names, "rows", console=stderr) for row in bench.rows([name])]
-    extra = {part: getattr(bench, part)() for part in track(parts.split(",") if parts else [], "parts", console=stderr)}
+    extra = {part: getattr(bench, part)() for part in track(also, "parts", console=stderr)}
     result = {"documents": text.documents.num_rows, "seed": seed, "rows": measured} | extra
     print(json.dumps(result)) if as_json else _show(result)
+
+
+def _chosen(names: str, among: str, option: str) -> list[str]:
+    """Before hours of measuring, not after. BadParameter for a name that is none."""
+    chosen = [name.strip() for name in (among if names == "all" else names).split(",") if name.strip()]
+    if wrong := [name for name in chosen if name not in among.split(",")]:
+        raise typer.BadParameter(f"{wrong[0]!r} is none of {among}", param_hint=option)
+    return chosen
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -336,7 +350,7 @@ def _show(result: dict[str, Any]) -> None:
         )
     console = Console()
     console.print(table)
-    for part in ("abstention", "retention", "noise"):
+    for part in PARTS.split(","):
         if part in result:
             console.print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in result[part].items()))
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmt.answers import NOT_IN_MEMORY, Answer, Source, Span
+from cmt.answers import LONGEST_QUESTION, NOT_IN_MEMORY, Answer, Source, Span
 from cmt.bank import Bank
 from cmt.config import Params
 from cmt.memory.copying import Copy
@@ -31,7 +31,6 @@ Select = Callable[[int, Vector], Found]
 """Place of a question and its key → its memories."""
 Progress = Callable[[int], None]
 
-LONGEST_QUESTION = 256  # tokens of a question that are read
 # what ψ's log-odds, the words covered and the selection's lead add to the log-odds that the answer is there, and a
 # constant; fitted on held-out articles, three questions in four being taken for answerable
 CONFIDENCE = (0.36, 3.3, 0.12, -3.95)

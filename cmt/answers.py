@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 NOT_IN_MEMORY = "not in memory"
+LONGEST_QUESTION = 256  # tokens of a question that are read
 
 
 @dataclass(frozen=True)

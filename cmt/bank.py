@@ -32,6 +32,7 @@ from cmt.bank_rows import (
     key_matrix,
     mean_cosine,
     misdated,
+    not_older,
     row_problems,
     schema_value,
     surplus,
@@ -112,10 +113,24 @@ class Bank:
     @property
     def version(self) -> int:
         """Number of the newest version."""
-        return self._latest().version
+        with self._reading():
+            return self._latest().version
 
     def count_rows(self) -> int:
-        return self._latest().count_rows()
+        with self._reading():
+            return self._latest().count_rows()
+
+    def check_current(self) -> None:
+        """BankError when this bank is gone, or another one answers since it was opened."""
+        with self._reading():
+            name = current(self._connection)
+        if name is None:
+            raise BankError(f"bank {self._uri} is gone: put it back, or run `cmt update --all`")
+        if name != self.name:
+            raise BankError(
+                f"the bank of compressor {name.removeprefix('memories_')} took over from that of "
+                f"{self.name.removeprefix('memories_')}: put compressor.path to it, and start again"
+            )
 
     def promote(self) -> None:
         """Make this the current bank, in one commit."""
@@ -126,11 +141,17 @@ class Bank:
         """Bank `rows` (bank_schema, whole documents): new ones are added, changed texts replaced, others left alone.
 
         superseded_at is set here, for these rows and for those that they supersede; what `rows` says is ignored. A text
-        that became shorter loses its surplus chunks. Writing what is already there makes no version. Raises BankError,
-        with the bank unchanged, on rows that do not fit.
+        that became shorter loses its surplus chunks. Writing what is already there makes no version, and
+        a document that is there with a later date stays, in whatever order slices come. Raises BankError, with the bank
+        unchanged, on rows that do not fit.
         """
         rows = conform(rows, self.schema)
-        inserted, updated, _ = self._change(lambda stored: (changed(rows, stored), surplus(rows, stored)))
+
+        def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
+            wanted = not_older(rows, stored)
+            return changed(wanted, stored), surplus(wanted, stored)
+
+        inserted, updated, _ = self._change(plan)
         return Written(version=self.version, inserted=inserted, updated=updated)
 
     def forget(self, doc_id: str) -> int:
@@ -166,14 +187,22 @@ class Bank:
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version`, as a new version; raises BankError when it was dropped or never was."""
+        self.check_version(version)
         table = self._latest()
         if version == table.version:
             return
-        kept = [entry["version"] for entry in table.list_versions()]
-        if version not in kept:
-            raise BankError(f"bank {self._uri} has no version {version}: it keeps {min(kept)} to {max(kept)}")
         with self._writing():
             table.restore(version)
+
+    def check_version(self, version: int) -> None:
+        """BankError when `version` was dropped or never was, and cannot be restored."""
+        with self._reading():
+            kept = [entry["version"] for entry in self._latest().list_versions()]
+        if version not in kept:
+            raise BankError(
+                f"bank {self._uri} has no version {version}: it keeps {min(kept)} to {max(kept)}, "
+                "older ones were dropped by `cmt bank optimize --keep-days`"
+            )
 
     def optimize(self, *, keep: timedelta = FOREVER) -> None:
         """Compact the files, bring the indexes up to date, and drop versions older than `keep`.
@@ -226,7 +255,8 @@ class Bank:
         }
 
     def _latest(self) -> LanceTable:
-        self._table.checkout_latest()  # type: ignore[no-untyped-call]
+        with self._reading():
+            self._table.checkout_latest()  # type: ignore[no-untyped-call]
         return self._table
 
     def _ledger(self) -> pa.Table:

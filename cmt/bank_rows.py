@@ -72,6 +72,9 @@ def check_schema(found: pa.Schema, wanted: pa.Schema | None, where: str) -> None
             f"{where} was written with schema {version or '0'}, this cmt reads {SCHEMA_VERSION}: "
             "set bank.uri to a new folder and run `cmt update`, or use the cmt that wrote it"
         )
+    if wanted is not None and ("words" in found.names) != ("words" in wanted.names):  # sketches stand in for texts
+        keeps = "no texts" if "words" in found.names else "texts"
+        raise BankError(f"{where} keeps {keeps}: set bank.uri to a new folder, or bank.keep_text back")
     for name in ("compressor", "codes", "dim"):
         has, wants = schema_value(found, name), schema_value(wanted or found, name)
         if has != wants:
@@ -176,6 +179,14 @@ def with_superseded(rows: pa.Table, dates: pa.ChunkedArray) -> pa.Table:
     """`rows` with the column superseded_at replaced by `dates`."""
     place = rows.schema.get_field_index("superseded_at")
     return rows.set_column(place, rows.schema.field(place), dates)
+
+
+def not_older(rows: pa.Table, stored: pa.Table) -> pa.Table:
+    """The rows of documents that `stored` does not have with a later date."""
+    latest = stored.group_by("doc_id").aggregate([("published_at", "max")])
+    place = pc.index_in(rows["doc_id"], value_set=latest["doc_id"].combine_chunks())
+    later = pc.greater(latest["published_at_max"].take(place), rows["published_at"])
+    return rows.filter(pc.invert(pc.fill_null(later, False)))
 
 
 def changed(rows: pa.Table, stored: pa.Table) -> pa.Table:

@@ -45,21 +45,26 @@ def optimize(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compact the files and bring the indexes up to date."""
+    """Compact the files and bring the indexes up to date, in the banks of all compressors."""
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.display as display, workspace.updating():
         display.stage("optimize")
-        if keep_days is None:
-            workspace.stored_bank.optimize()
-        else:
+        how = {}
+        if keep_days is not None:
             _check_finished(workspace)
-            workspace.stored_bank.optimize(keep=max(timedelta(days=keep_days), timedelta(milliseconds=1)))
+            how["keep"] = max(timedelta(days=keep_days), timedelta(milliseconds=1))
+        for one in workspace.banks():
+            one.optimize(**how)
         found = workspace.stored_bank.stats()
     report(found, lambda: tables.write_values(found), as_json=as_json)
 
 
 def _check_finished(workspace: "Workspace") -> None:
-    """An interrupted round still needs the version before it."""
+    """An interrupted round or rollback still needs the version before it."""
     for round_ in workspace.ledger.rounds():
-        if round_.state == "started":
-            raise RoundError(f"round {round_.round_id} was interrupted: run `cmt update` before versions are dropped")
+        if round_.state in ("started", "rolling_back"):
+            what = "round" if round_.state == "started" else "rollback of round"
+            raise RoundError(
+                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                "run `cmt update` with it before versions are dropped"
+            )

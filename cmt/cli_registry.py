@@ -36,7 +36,8 @@ def add(
         version = _registry(ctx).add(
             folder, project=ctx.obj.params, params=workspace.params, scores=scores, held_out=held_out
         )
-    line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out}); `cmt registry promote` puts it to use"
+    line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out})"
+    line += f"; `cmt registry promote {version}` puts it to use"
     report({"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json)
 
 

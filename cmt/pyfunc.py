@@ -6,6 +6,7 @@ that the compressor was registered from.
 """
 
 import os
+from datetime import date
 from threading import Lock
 from typing import Any
 
@@ -17,7 +18,6 @@ from mlflow.pyfunc.model import PythonModel
 from pydantic import ValidationError
 
 from cmt.errors import CmtError
-from cmt.serving.desk import fitting_bank
 from cmt.serving.schemas import Answered, Ask, explain
 from cmt.workspace import Workspace, open
 
@@ -31,7 +31,7 @@ class Memory(PythonModel):
         self._workspace: Workspace = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
         )
-        fitting_bank(self._workspace)
+        self._workspace.answering_bank()
         self._lock = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -40,6 +40,7 @@ class Memory(PythonModel):
         questions, dates = [one.question for one in asked], [one.as_of for one in asked]
         with self._lock:
             try:
+                self._workspace.answering_bank()
                 answers = self._workspace.answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
@@ -48,7 +49,9 @@ class Memory(PythonModel):
 
 
 def _asked(place: int, row: dict[Any, Any]) -> Ask:
-    given = {name: value for name, value in row.items() if isinstance(value, str)}  # a missing date is NaN
+    # a date that is missing is None, NaN or NaT
+    given = {name: value for name, value in row.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
+    given = {name: value.isoformat() if isinstance(value, date) else value for name, value in given.items()}
     try:
         return Ask.model_validate(given)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """MLflow, and only here: one parent run a stream, one child run a round, the compressor in the registry.
 
 Runs are found by a key made from what they record, and points carry the round's own date and number: recording a round
-again changes its run and doubles nothing.
+again changes its run and doubles nothing. One that runs again after a rollback is another run.
 """
 
 import hashlib
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-"""Name of the compressor in the registry."""
-
 # read by MLflow when it is imported or used; whoever sets them keeps what they set
 _QUIET_AND_QUICK = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow takes DO_NOT_TRACK=1 for a no
@@ -39,6 +37,7 @@ _QUIET_AND_QUICK = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # its default goes on for four minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where `--json` writes nothing but JSON
 }
 _STATUS = {"started": "RUNNING", "committed": "FINISHED", "refused": "FAILED"}
 _LOCK_SECONDS = 120.0
@@ -67,7 +66,10 @@ class Tracker:
             child = self._run(
                 f"round-{round_.number:04d} {round_.slice_id}",
                 tags={"mlflow.parentRunId": parent.info.run_id},
-                key=_key("round", parent.info.run_id, round_.round_id, *round_.identity, round_.params_digest),
+                key=_key(
+                    *("round", parent.info.run_id, round_.round_id, *round_.identity, round_.params_digest),
+                    round_.started_at,
+                ),
                 started=round_.started_at,
             )
             self._log(child, points, step=round_.number, at=round_.finished_at, params=params, tags=lineage(round_))
@@ -79,6 +81,15 @@ class Tracker:
             self._end(child, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
             self._end(parent, "FINISHED", round_.finished_at)
         return str(child.info.run_id)
+
+    def take_back(self, rounds: "Sequence[Round]") -> None:
+        """Say in the runs of `rounds`, where they have one, what became of them. ServiceError as for `log_round`."""
+        with self._explained():
+            for round_ in rounds:
+                if round_.mlflow_run:
+                    run = self._client.get_run(round_.mlflow_run)
+                    self._log(run, {}, step=round_.number, tags=lineage(round_))
+                    self._end(run, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
 
     def log_training(self, params: Params) -> "TrainerCallback":
         """A callback for `cmt.training.train` that writes its curves; a resumed training goes on in the same run.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.config import Params, load_params
-from cmt.errors import BankError, RoundError
+from cmt.errors import BankError, RoundError, ServiceError
 from cmt.rounds import Ledger, Round, RoundRun, Watch
 from cmt.stream.slices import IngestReport, SliceStore
 
@@ -88,6 +88,24 @@ class Workspace:
 
         return Bank.open(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
 
+    def answering_bank(self) -> "Bank":
+        """The bank of the compressor in use, without making one.
+
+        BankError when there is none, when the current one is that of another compressor, which may take over at any
+        time, and when its rows are of another kind than `bank` in params.yaml says.
+        """
+        from cmt.bank_rows import schema_value
+
+        stored, digest = self.stored_bank, self.model.digest
+        written_by = schema_value(stored.schema, "compressor")
+        if written_by != digest:
+            raise BankError(
+                f"the bank is that of compressor {written_by[:12]}, and {digest[:12]} is in use: "
+                "run `cmt update --all` with it, or put the section compressor back, and start again"
+            )
+        stored.check_current()
+        return self.bank
+
     @cached_property
     def ledger(self) -> Ledger:
         """The rounds beside the bank."""
@@ -135,12 +153,15 @@ class Workspace:
         )
 
     def ingest(
-        self, *, source: Path | None = None, format: str | None = None, period: str | int | None = None
+        self, *, source: Path | str | None = None, format: str | None = None, period: str | int | None = None
     ) -> IngestReport:
         """Take a source into the stream; what is not named comes from `stream` in params.yaml."""
         how = self.params.stream
         return self.store.ingest(
-            source=source or how.source, format=format or how.format, period=period or how.period, now=how.now()
+            source=Path(source or how.source),
+            format=format or how.format,
+            period=period or how.period,
+            now=how.now(),
         )
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, Row]":
@@ -247,7 +268,7 @@ class Workspace:
 
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
         """The answer, its sources, with `closed_book` also the LM's without memory. BankError when there is no bank."""
-        _ = self.stored_bank  # asking must not make an empty bank
+        self.answering_bank()
         return self.answerer.answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
     def evaluate(
@@ -269,7 +290,7 @@ class Workspace:
         how = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
         params = self.params.model_copy(update={"answering": how})
 
-        _ = self.stored_bank
+        self.answering_bank()
         questions = self.store.all_questions()
         if limit is not None and limit < questions.num_rows:
             source = random.Random(self.params.seed)  # noqa: S311 - a sample, no secret
@@ -293,7 +314,18 @@ class Workspace:
             self.recover()
             if round_id not in unfinished:
                 self._roll_back(round_id)
+            self._track_rollback(round_id)
         return next(r for r in self.rounds() if r.round_id == round_id)
+
+    def _track_rollback(self, round_id: str) -> None:
+        """MLflow hears of it too; one that cannot be reached is a warning."""
+        reason = _rollback_of(round_id)
+        gone = [r for r in self.rounds() if r.state == "rolled_back" and r.reason == reason]
+        if self.params.tracking.enabled:
+            try:
+                self.tracker.take_back(gone)
+            except ServiceError as error:
+                log.warning("MLflow still has the rounds as committed: %s", error)
 
     def _roll_back(self, round_id: str) -> None:
         committed = [r for r in self.rounds() if r.state == "committed"]
@@ -301,7 +333,8 @@ class Workspace:
         if target is None:
             names = ", ".join(r.round_id for r in committed) or "none"
             raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-        reason = f"rollback of {round_id}"
+        self.bank.check_version(target.version_before)  # or the ledger would tell of what cannot be done
+        reason = _rollback_of(round_id)
         later = [replace(r, state="rolled_back", reason=reason) for r in committed if r.number > target.number]
         # one commit: whoever finds it after a kill goes on with the restore
         self.ledger.write(replace(target, state="rolling_back", reason=reason), *later)
@@ -309,11 +342,17 @@ class Workspace:
         self.ledger.write(replace(target, state="rolled_back", reason=reason))
 
     def forget(self, doc_id: str) -> int:
-        """Remove a document's memories for good, whatever is rolled back or repeated later; returns how many."""
+        """Remove a document's memories, whatever is rolled back or repeated later in this bank; returns how many.
+
+        One whose round is still to come has none, and gets none. BankError when bank and stream do not know it.
+        """
         with self.updating():
-            holding = [bank for bank in self._banks() if bank.has(doc_id)]
-            if not holding:
-                raise BankError(f"document {doc_id!r} is not in bank {self.params.bank.uri}: nothing was forgotten")
+            holding = [bank for bank in self.banks() if bank.has(doc_id)]
+            if not holding and doc_id not in self.store.all_documents()["doc_id"].to_pylist():
+                raise BankError(
+                    f"document {doc_id!r} is neither in bank {self.params.bank.uri} nor in {self.params.stream.path}: "
+                    "nothing was forgotten"
+                )
             self.ledger.forget(doc_id)
             return sum(bank.forget(doc_id) for bank in holding)
 
@@ -328,7 +367,7 @@ class Workspace:
         with explained(f"bank {uri} cannot be opened"):
             return "rounds" in lancedb.connect(uri).list_tables().tables
 
-    def _banks(self) -> "Iterator[Bank]":
+    def banks(self) -> "Iterator[Bank]":
         """The banks of all compressors."""
         from cmt.bank import Bank
 
@@ -337,3 +376,7 @@ class Workspace:
             if name.startswith("memories_"):
                 schema = connection.open_table(name).schema
                 yield Bank.open(uri=self.params.bank.uri, schema=schema, exact_below=self.params.bank.exact_below)
+
+
+def _rollback_of(round_id: str) -> str:
+    return f"rollback of {round_id}"

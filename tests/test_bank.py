@@ -128,6 +128,14 @@ def test_a_new_compressor_fills_its_own_table_and_takes_over_in_one_step(bank: B
     assert Bank.open(uri=str(tmp_path / "bank")).count_rows() == 1
 
 
+def test_a_bank_without_texts_where_texts_are_wanted_names_the_parameter(tmp_path: Path) -> None:
+    vectors = bank_schema(key_dim=P, codes="int8", dim=DIM, compressor="c0ffee" * 10, sketched=True)
+    Bank.open(uri=str(tmp_path / "bank"), schema=vectors)
+    wanted = bank_schema(key_dim=P, codes="int8", dim=DIM, compressor="c0ffee" * 10)
+    with pytest.raises(BankError, match=r"keeps no texts: .*bank\.keep_text back"):
+        Bank.open(uri=str(tmp_path / "bank"), schema=wanted)
+
+
 def test_a_bank_of_an_older_schema_is_refused_with_a_way_out(bank: Bank, tmp_path: Path) -> None:
     old = SCHEMA.with_metadata({**SCHEMA.metadata, b"schema_version": b"0"})
     bank.connection.create_table(bank.name, schema=old, mode="overwrite")

@@ -64,6 +64,14 @@ def test_recall_grows_with_depth_and_is_whole_with_the_right_text(result: dict[s
         assert list(recall.values()) == sorted(recall.values())
 
 
+@pytest.mark.parametrize("wrong", [["--rows", "closed,ragg"], ["--parts", "retension"]])
+def test_a_name_that_is_none_is_refused_before_anything_is_measured(tiny_workspace: Path, wrong: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str, Any]) -> None:
     told = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
     assert told.keys() == {"memory", "memory, compressor in use"}

@@ -86,7 +86,7 @@ def test_a_workspace_is_opened_by_keyword(tiny_workspace: Path) -> None:
 
 def test_the_api_is_the_main_job_in_ten_lines(tiny_workspace: Path) -> None:
     memory = cmt.open(params=tiny_workspace / "params.yaml")
-    assert memory.ingest().accepted == 6
+    assert memory.ingest(source=str(tiny_workspace / "news"), format="jsonl").accepted == 6
     round_ = memory.update()
     assert isinstance(round_, cmt.Round)
     assert round_.state == "committed"

@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +214,13 @@ def test_a_server_elsewhere_names_its_own_project(
     with pytest.raises(cmt.BankError, match="run `cmt update` first"):
         load_model(folder)
     adapt(tiny_workspace)
-    answered = load_model(folder).predict(pd.DataFrame([{"question": "Who is the mayor of Port Ellery?"}]))
+    model, question = load_model(folder), "Who is the mayor of Port Ellery?"
+    answered = model.predict(pd.DataFrame([{"question": question}]))
     assert list(answered.columns) == ["answer", "known", "confidence", "sources"]
+    dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None]
+    several = model.predict(pd.DataFrame({"question": [question] * 4, "as_of": pd.Series(dates, dtype=object)}))
+    mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in several["sources"]]
+    assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}]
 
 
 @pytest.fixture(scope="module")

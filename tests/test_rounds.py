@@ -10,14 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import pytest
 import torch
+from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 import cmt
+from cmt.cli import app
 from cmt.memory.folder import Design
 from cmt.memory.lm import FrozenLM
 from cmt.memory.model import MemoryModel
@@ -167,6 +171,49 @@ def test_what_was_banked_later_is_rolled_back_whatever_its_date(project: Path) -
     assert workspace.bank.count_rows() == 3
 
 
+def test_a_round_whose_version_was_dropped_stays_committed(project: Path) -> None:
+    workspace = opened(project)
+    workspace.update(), workspace.update()
+    workspace.bank.optimize(keep=timedelta(milliseconds=1))
+    before = workspace.bank.digest()
+    with pytest.raises(cmt.BankError, match="dropped by `cmt bank optimize"):
+        opened(project).rollback(FEBRUARY)
+    assert states(workspace) == {JANUARY: "committed", FEBRUARY: "committed"}
+    add(project, month=3, doc_ids=["quiet"])
+    assert opened(project).update().state == "committed"
+    opened(project).forget("quiet")
+    assert workspace.bank.digest() == before
+
+
+def test_slices_in_another_order_end_with_the_latest_version(project: Path) -> None:
+    later = {
+        "doc_id": "ferry",
+        "published_at": "2031-03-01T07:00:00Z",
+        "text": "The ferry to Saltby costs five crowns.",
+    }
+    (project / "later.jsonl").write_text(json.dumps(later) + "\n")
+    workspace = opened(project)
+    workspace.ingest(source=project / "later.jsonl")
+    workspace.update(slice_id="2031-03/0001")
+    workspace.update(), workspace.update()
+    found = workspace.bank.full_text(text="ferry", k=5, as_of=None)
+    assert [(row["doc_id"], "five crowns" in row["text"]) for row in found.to_pylist()] == [("ferry", True)]
+    assert workspace.bank.verify() == []
+
+
+@pytest.mark.parametrize("state", ["started", "rolling_back"])
+def test_no_version_is_dropped_that_an_interruption_still_needs(project: Path, state: Any) -> None:
+    workspace = opened(project)
+    round_ = workspace.update()
+    workspace.ledger.write(replace(round_, state=state))
+    command = ["--params", str(project / "params.yaml"), "bank", "optimize", "--keep-days", "0"]
+    done = CliRunner().invoke(app, command)
+    assert (done.exit_code, f"{JANUARY} of compressor {round_.compressor[:12]} was interrupted" in done.stderr) == (
+        1,
+        True,
+    )
+
+
 @pytest.mark.parametrize("name", [FEBRUARY, "x'; --"])
 def test_only_a_committed_round_can_be_rolled_back(project: Path, name: str) -> None:
     workspace = opened(project)
@@ -210,13 +257,22 @@ def test_a_slice_of_which_everything_is_forgotten_makes_an_empty_round(project: 
     assert (workspace.update().rows, workspace.update().rows) == (0, 3)
 
 
-def test_forgetting_what_is_not_there_says_so_and_bans_nothing(project: Path) -> None:
+def test_a_document_whose_round_is_still_to_come_can_be_forgotten(project: Path) -> None:
     workspace = opened(project)
     workspace.update()
-    with pytest.raises(cmt.BankError, match="'hitch' is not in bank"):
-        workspace.forget("hitch")
+    assert workspace.forget("hitch") == 0
+    workspace.rollback(JANUARY)
+    assert workspace.forget("ferry") == 0
+    workspace.update(), workspace.update()
+    assert not any(workspace.bank.has(doc_id) for doc_id in ("hitch", "ferry"))
+
+
+def test_forgetting_what_nobody_knows_says_so(project: Path) -> None:
+    workspace = opened(project)
     workspace.update()
-    assert workspace.bank.has("hitch")
+    with pytest.raises(cmt.BankError, match="'hitchhiker' is neither in bank"):
+        workspace.forget("hitchhiker")
+    assert workspace.ledger.forgotten() == []
 
 
 # Interrupted
@@ -363,6 +419,33 @@ def test_a_new_compressor_takes_over_when_it_has_banked_the_whole_stream(project
     assert (old.bank.count_rows(), new.bank.count_rows()) == (6, 6)
 
 
+def test_a_compressor_that_banked_nothing_or_not_all_does_not_answer(project: Path) -> None:
+    old = opened(project)
+    old.update(), old.update()
+    path = str(other_compressor(old, project / "new"))
+    tables = old.bank.connection.list_tables().tables
+    with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
+        opened(project, compressor__path=path).ask("Who?")
+    assert old.bank.connection.list_tables().tables == tables
+    opened(project, compressor__path=path).update()
+    with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
+        opened(project, compressor__path=path).evaluate()
+    opened(project, compressor__path=path).update()
+    assert opened(project, compressor__path=path).ask("Who?").sources
+
+
+def test_old_versions_are_dropped_in_the_banks_of_all_compressors(project: Path) -> None:
+    old = opened(project)
+    old.update(), old.update()
+    new = opened(project, compressor__path=str(other_compressor(old, project / "new")))
+    new.update(), new.update()
+    assert opened(project).forget("ferry") == 2
+    command = ["--params", str(project / "params.yaml"), "bank", "optimize", "--keep-days", "0"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    for data in (project / "data/bank").rglob("*.lance"):
+        assert data.is_dir() or b"costs six crowns" not in data.read_bytes(), data
+
+
 def test_a_document_is_forgotten_in_the_banks_of_all_compressors(project: Path) -> None:
     old = opened(project)
     old.update(), old.update()
@@ -401,6 +484,23 @@ def test_a_round_that_mlflow_missed_is_recorded_with_the_next(
     runs = {round_.round_id: round_.mlflow_run for round_ in workspace.rounds()}
     assert all(runs.values())
     assert len(set(runs.values())) == 2
+
+
+def test_a_rollback_reaches_mlflow_and_does_without_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    workspace = opened(project, tracking__enabled=True)
+    runs = [workspace.update().mlflow_run for _ in workspace.pending()]
+    workspace.rollback(JANUARY)
+    client = MlflowClient(tracking_uri=workspace.tracker.uri)
+    assert {client.get_run(run).data.tags["cmt.state"] for run in runs} == {"rolled_back"}
+    assert {client.get_run(run).info.status for run in runs} == {"KILLED"}
+    again = workspace.update()
+    assert again.mlflow_run not in runs
+    unreachable = opened(project, tracking__enabled=True, tracking__uri="http://127.0.0.1:9")
+    assert unreachable.rollback(JANUARY).state == "rolled_back"
+    assert any("MLflow still has the rounds as committed" in message for message in caplog.messages)
 
 
 # A bank that cannot be used

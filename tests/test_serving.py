@@ -463,6 +463,72 @@ def test_the_bank_of_another_compressor_is_not_answered_from(project: Path, tmp_
     assert "run `cmt update --all`" in response.json()["error"]["message"]
 
 
+def test_another_compressor_that_takes_over_is_noticed(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "project"))
+    other = shutil.copytree(cmt.open(params=folder / "params.yaml").params.compressor.path, tmp_path / "other")
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    with serving(folder) as url, httpx.Client(base_url=url, timeout=30) as client:
+        assert client.get("/health").status_code == 200
+        later = cmt.open(params=folder / "params.yaml", overrides={"compressor.path": str(other)})
+        while later.pending():
+            later.update()
+        for response in (
+            client.get("/health"),
+            client.get("/documents"),
+            client.post("/ask", json={"question": MAYOR}),
+            client.post("/ask/stream", json={"question": MAYOR}),
+        ):
+            assert response.status_code == 503
+            message = response.json()["error"]["message"]
+            assert f"the bank of compressor {later.model.digest[:12]} took over" in message
+        assert "cmt_bank_rows NaN" in client.get("/metrics").text
+
+
+def test_a_bank_that_went_away_is_told_at_every_door(project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(project, tmp_path / "project"))
+    with serving(folder) as url, httpx.Client(base_url=url, timeout=30) as client:
+        assert ask(client, MAYOR)["known"]
+        (folder / "data/bank").rename(folder / "data/elsewhere")
+        for path in ("/health", "/range", "/documents", "/document?doc_id=ferry"):
+            assert client.get(path).status_code == 503, path
+        for path in ("/ask", "/ask/stream"):
+            assert client.post(path, json={"question": MAYOR}).status_code == 503, path
+        assert "cmt_bank_rows NaN" in client.get("/metrics").text
+        (folder / "data/elsewhere").rename(folder / "data/bank")
+        assert ask(client, MAYOR)["known"]
+
+
+def test_health_is_bad_where_the_bank_has_other_rows_than_the_parameters_say(project: Path) -> None:
+    workspace = cmt.open(params=project / "params.yaml", overrides={"bank.codes": "int4"})
+    with running(create_app(workspace)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        response = client.get("/health")
+    assert response.status_code == 503
+    assert "has codes int8, not int4" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: httpx.Client, announced: bool) -> None:
+    body = json.dumps({"question": "who? " * 2_000_000}).encode()
+    content = body if announced else (body[i : i + 100_000] for i in range(0, len(body), 100_000))
+    response = client.post("/ask", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert "more than 1,000,000 bytes" in response.json()["error"]["message"]
+
+
+def test_a_stream_has_no_line_ends_but_its_own(tiny_workspace: Path) -> None:
+    odd = "The lighthouse keeper\u2028of Brant\u0085is Odo Finch."
+    row = {"doc_id": "odd", "published_at": "2031-02-26T07:00:00Z", "text": odd}
+    with (tiny_workspace / "news/documents.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    adapt(tiny_workspace)
+    with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
+        said = client.post("/ask/stream", json={"question": "Who is the lighthouse keeper of Brant?"})
+    assert said.text.isascii()
+    name, answered = events(said)[-1]
+    assert name == "answer"
+    assert any("\u2028" in source["text"] for source in answered["sources"])
+
+
 def test_only_local_names_are_answered_to(url: str) -> None:
     port = url.rpartition(":")[2]
     for host, status in (

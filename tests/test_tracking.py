@@ -147,6 +147,19 @@ def test_logging_a_round_again_changes_its_run_and_doubles_nothing(
     assert client.get_run(first).info.status == "KILLED"
 
 
+def test_a_round_that_runs_again_after_a_rollback_is_another_run(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    first = log(tracker, FIRST, project)
+    tracker.take_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
+    found = client.get_run(first)
+    assert (found.info.status, found.data.tags["cmt.state"]) == ("KILLED", "rolled_back")
+    assert found.data.tags["cmt.reason"] == "rollback of 2031-01/0001"
+    again = log(tracker, replace(FIRST, started_at="2031-02-02T06:00:00+00:00"), project)
+    assert again != first
+    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again)] == [1, 1]
+
+
 def test_a_round_with_other_settings_is_another_run(tracker: Tracker, project: Params, client: MlflowClient) -> None:
     first = log(tracker, FIRST, project)
     other = log(tracker, replace(FIRST, params_digest="q" * 64), project)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cmt.answers import LONGEST_QUESTION
 from cmt.evaluation.cache import PromptCache
 
 if TYPE_CHECKING:
@@ -192,8 +193,10 @@ def _line(text: str) -> str:
 
 
 def _fitted(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, head: str, reserve: int) -> str:
-    """The prompt, each text cut to its share of what the LM's context leaves beside the rest."""
+    """The prompt, a long question cut, and each text to its share of what the LM's context leaves beside the rest."""
     texts = [_line(passage.text) for passage in passages]
+    if len(asked := lm.encode(question)) > LONGEST_QUESTION:
+        question = lm.decode(asked[:LONGEST_QUESTION])
     fixed = len(lm.encode(head + _prompt([""] * len(texts), question))) + reserve + _MARGIN
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))
     # a token is a byte at least: short texts need no counting

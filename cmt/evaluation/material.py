@@ -44,7 +44,7 @@ class Material:
     @classmethod
     def of(cls, workspace: "Workspace", *, watch: Watch | None = None) -> "Material":
         """The workspace's bank and questions. BankError when there is no bank."""
-        _ = workspace.stored_bank  # measuring must not make an empty bank
+        workspace.answering_bank()
         lineage = {
             "slices": {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()},
             "compressor": workspace.model.digest,

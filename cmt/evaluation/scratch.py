@@ -42,7 +42,9 @@ class Scratch:
     @classmethod
     def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
-        model, how = MemoryModel.load(folder, lm=lm), params.bank
+        in_use = folder.resolve() == params.compressor.path.resolve()
+        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None)
+        how = params.bank
         rows = compress(
             model,
             documents,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
 WEB = Path(__file__).parents[1] / "web"
+LARGEST_BODY = 1_000_000  # bytes
+_TOO_LARGE = f"the request has more than {LARGEST_BODY:,} bytes: send the question alone"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -52,6 +54,7 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     app.add_api_route("/docs", lambda: FileResponse(WEB / "docs.html"), include_in_schema=False)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
+    app.add_middleware(_Limited)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_middleware(_Counted, metrics=desk.metrics)
     app.add_middleware(_WithHeaders)
@@ -59,6 +62,31 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
 
 
 _ABOUT = "Answers from the memory of a stream of documents, each as of a date, with the documents that it rests on."
+
+
+class _Limited:
+    """Refuses a body of more than LARGEST_BODY, whether its length was announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > LARGEST_BODY:
+            return await _problem(413, _TOO_LARGE)(scope, receive, send)
+        taken = 0
+
+        async def counting() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > LARGEST_BODY:
+                raise HTTPException(413, _TOO_LARGE)
+            return message
+
+        await self.app(scope, counting, send)
 
 
 class _WithHeaders:

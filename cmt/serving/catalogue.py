@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.table import LanceTable
 
-from cmt.bank import Bank
+from cmt.bank import Bank, explained
 from cmt.bank_search import read_rows
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
 
@@ -52,7 +52,7 @@ class Catalogue:
         if not found:
             return None
         names = {f"{doc_id}#{number}" for number in range(found[0]["memories"])}
-        rows = read_rows(_table(self._bank()), ["memory_id", "n_tokens", "text"], names).to_pylist()
+        rows = _read(self._bank(), ["memory_id", "n_tokens", "text"], names).to_pylist()
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
         content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
         return Document(**found[0], content=content)
@@ -62,12 +62,13 @@ class Catalogue:
             bank = self._bank()
             state = bank.name, bank.version
             if state != self._read:
-                self._documents, self._read = _documents(read_rows(_table(bank), _COLUMNS)), state
+                self._documents, self._read = _documents(_read(bank, _COLUMNS)), state
             return self._documents
 
 
-def _table(bank: Bank) -> LanceTable:
-    return cast(LanceTable, bank.connection.open_table(bank.name))
+def _read(bank: Bank, columns: list[str], names: set[str] | None = None) -> pa.Table:
+    with explained(f"bank {bank.connection.uri} cannot be read"):
+        return read_rows(cast(LanceTable, bank.connection.open_table(bank.name)), columns, names)
 
 
 def _documents(rows: pa.Table) -> pa.Table:

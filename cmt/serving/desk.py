@@ -17,25 +17,11 @@ import anyio
 from anyio import from_thread, to_thread
 
 from cmt.bank import Bank
-from cmt.bank_rows import schema_value
-from cmt.errors import BankError
 from cmt.serving.metrics import Metrics
 
 if TYPE_CHECKING:
     from cmt.answers import Answer
     from cmt.workspace import Workspace
-
-
-def fitting_bank(workspace: "Workspace") -> Bank:
-    """The bank of the compressor in use. BankError when there is none, or when it is that of another compressor."""
-    stored, digest = workspace.stored_bank, workspace.model.digest
-    written_by = schema_value(stored.schema, "compressor")
-    if written_by != digest:
-        raise BankError(
-            f"the bank is that of compressor {written_by[:12]}, and {digest[:12]} is in use: "
-            "run `cmt update --all` with it, or put compressor.path back, and start again"
-        )
-    return stored
 
 
 @dataclass(frozen=True)
@@ -71,8 +57,8 @@ class Desk:
         _ = self.workspace.model
 
     def bank(self) -> Bank:
-        """The bank that answers; see `fitting_bank`."""
-        return fitting_bank(self.workspace)
+        """The bank that answers. BankError when it cannot; see `Workspace.answering_bank`."""
+        return self.workspace.answering_bank()
 
     async def answer(self, question: str, as_of: datetime | None) -> Reply:
         """The answer, as soon as it is this question's turn. BankError when there is no bank to answer from."""

@@ -1,5 +1,6 @@
 """Questions, documents and the server's own state: what the web page and `curl` use."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -58,11 +59,16 @@ async def ask_stream(asked: Ask, desk: ReadyDesk) -> AsyncIterator[ServerSentEve
         async with aclosing(desk.stream(asked.question, asked.as_of)) as said:
             async for part in said:
                 if isinstance(part, str):
-                    yield ServerSentEvent(event="text", data=part)
+                    yield _event("text", part)
                 else:
-                    yield ServerSentEvent(event="answer", data=Answered.of(part.answer, asked.as_of))
+                    yield _event("answer", Answered.of(part.answer, asked.as_of).model_dump(mode="json"))
     except CmtError as error:
-        yield ServerSentEvent(event="error", data={"message": str(error)})
+        yield _event("error", {"message": str(error)})
+
+
+def _event(name: str, data: Any) -> ServerSentEvent:
+    """ASCII alone: some clients end a line at every character that Unicode calls an end of line."""
+    return ServerSentEvent(event=name, raw_data=json.dumps(data))
 
 
 @router.get("/range", tags=["bank"])

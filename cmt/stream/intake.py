@@ -1,7 +1,8 @@
 """What of a source is new to the store: checked row by row, then held against what is there.
 
-- The same doc_id and text again is a duplicate, and so is a new doc_id with a text that is already there; questions
-  about the latter go to the document that was kept.
+- The same doc_id and text again is a duplicate, and so is a new doc_id with a text that is another document's latest;
+  questions about it go to the document that was kept, and so does what supersedes it. But news that supersede a third
+  document are news even in words that were there before: a price may go back to what it was.
 - A known doc_id with another text is a correction and becomes a new version, unless the store has a later one.
 - Within one source the later version wins; of two with one date the first is kept.
 - A question needs its document, in the source or in the store. A known question_id is a duplicate.
@@ -31,7 +32,7 @@ class Known:
     versions: set[tuple[str, str]] = field(default_factory=set)
     """(doc_id, sha256) of every version."""
     texts: dict[str, str] = field(default_factory=dict)
-    """sha256 → the doc_id that brought it."""
+    """sha256 → a doc_id that brought it."""
     questions: dict[str, str] = field(default_factory=dict)
     """question_id → question."""
 
@@ -41,7 +42,14 @@ class Known:
             if doc_id not in self.latest or published_at >= self.latest[doc_id][0]:
                 self.latest[doc_id] = published_at, sha256
             self.versions.add((doc_id, sha256))
-            self.texts.setdefault(sha256, doc_id)
+            self.owner(sha256, doc_id)
+
+    def owner(self, sha256: str, doc_id: str) -> str:
+        """The document whose latest version has that text; `doc_id` where there is none, which has it from now on."""
+        owner = self.texts.setdefault(sha256, doc_id)
+        if owner in self.latest and self.latest[owner][1] != sha256:
+            owner = self.texts[sha256] = doc_id
+        return owner
 
     def add_questions(self, table: pa.Table) -> None:
         """Take note of the rows of `table` (question_id, question)."""
@@ -118,9 +126,11 @@ def _select_documents(checked: Checked, known: Known) -> tuple[pa.Table, dict[st
     winners, duplicates, rejected = _winners(checked)
     new: list[int] = []
     kept: dict[str, str] = {}
+    supersedes = checked.table["supersedes"].to_pylist()
     for doc_id, (index, published_at, sha256) in winners.items():
         latest, latest_sha256 = known.latest.get(doc_id, (None, None))
-        if latest is None and (owner := known.texts.setdefault(sha256, doc_id)) != doc_id:
+        owner = known.owner(sha256, doc_id)
+        if latest is None and owner != doc_id and kept.get(supersedes[index], supersedes[index]) in (None, owner):
             kept[doc_id] = owner
             duplicates += 1
         elif latest is None:
@@ -133,6 +143,9 @@ def _select_documents(checked: Checked, known: Known) -> tuple[pa.Table, dict[st
         else:
             new.append(index)
     selected = _pick(checked.table, new)
+    column = selected.schema.get_field_index("supersedes")
+    named = [kept.get(name, name) for name in selected["supersedes"].to_pylist()]
+    selected = selected.set_column(column, selected.schema.field(column), pa.array(named, pa.string()))
     known.add_documents(selected)
     return selected, kept, duplicates, rejected
 

@@ -89,7 +89,7 @@ async function* events(response) {
     rest = blocks.pop();
     for (const block of blocks) {
       const event = /^event: (.*)$/m.exec(block);
-      const data = /^data: (.*)$/m.exec(block);
+      const data = /^data: ([^\n]*)$/m.exec(block);
       if (event && data) yield [event[1], JSON.parse(data[1])];
     }
   }

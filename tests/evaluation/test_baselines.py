@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cmt.answers import LONGEST_QUESTION
 from cmt.evaluation.baselines import EXAMPLES, Passage, closed_book, given_text, rag
 from cmt.evaluation.cache import PromptCache
 from cmt.memory.lm import FrozenLM
@@ -82,6 +83,15 @@ def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
     assert 950 < len(cut.encode()) < 1000
     assert cut.count("é") == cut.count("ø") > 50
     assert cut.endswith("ø\nQuestion: Who?\nAnswer:")
+    assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
+
+
+def test_a_question_longer_than_is_read_is_cut(script) -> None:
+    script.model.config.max_position_embeddings = 1000
+    given_text(script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, **OPTIONS)
+    cut, whole = script.prompts
+    assert len(script.encode(cut)) <= 1000
+    assert 0 < cut.count("why") <= LONGEST_QUESTION
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
 
 

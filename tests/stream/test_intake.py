@@ -47,6 +47,41 @@ def test_a_text_of_the_store_under_a_new_id_is_a_duplicate(ingest: Ingest, store
     assert store.all_questions()["doc_id"].to_pylist() == ["a"]
 
 
+def test_news_may_go_back_to_words_that_were_there_before(ingest: Ingest, store: SliceStore) -> None:
+    ingest(
+        [
+            make_document("a", text="Six crowns."),
+            make_document("b", text="Five crowns.", supersedes="a"),
+            make_document("c", text="Six crowns.", published_at=FEBRUARY, supersedes="b"),
+        ]
+    )
+    assert [name for name, _ in texts(store)] == ["a", "b", "c"]
+    again = make_document("d", text="Six crowns.", published_at=FEBRUARY, supersedes="c")
+    assert ingest([again]).accepted == 1
+    assert ingest([again]).accepted == 0
+
+
+def test_what_supersedes_a_duplicate_supersedes_what_was_kept(ingest: Ingest, store: SliceStore) -> None:
+    ingest(
+        [
+            make_document("a", text="Six crowns."),
+            make_document("a2", text="Six crowns."),
+            make_document("b", text="Five crowns.", supersedes="a2"),
+        ]
+    )
+    table = store.all_documents()
+    assert table["doc_id"].to_pylist() == ["a", "b"]
+    assert table["supersedes"].to_pylist() == [None, "a"]
+
+
+def test_a_text_that_was_corrected_away_is_nobodys(ingest: Ingest, store: SliceStore) -> None:
+    ingest([make_document("a", text="Six crowns.")])
+    ingest([make_document("a", text="Five crowns.", published_at=FEBRUARY)])
+    assert ingest([make_document("b", text="Six crowns.", published_at=FEBRUARY)]).accepted == 1
+    assert texts(store)[-1] == ("b", "Six crowns.")
+    assert ingest([make_document("c", text="Six crowns.", published_at=FEBRUARY)]).duplicates == 1
+
+
 def test_another_text_for_a_known_id_is_a_correction_in_a_new_slice(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="Wrong.")])
     report = ingest([make_document("a", text="Right.")])

@@ -67,6 +67,15 @@ def test_jsonl_tells_questions_from_documents_by_their_columns(tmp_path: Path) -
     assert [(row.row, row.values["question_id"]) for row in raw.questions] == [(3, "q1")]
 
 
+def test_a_folder_may_have_an_empty_file_beside_another(tmp_path: Path) -> None:
+    write_lines(tmp_path / "documents.jsonl", [make_document()])
+    (tmp_path / "questions.jsonl").touch()
+    assert len(read(tmp_path, "jsonl").documents) == 1
+    (tmp_path / "documents.jsonl").write_text("")
+    with pytest.raises(StreamError, match=r"documents\.jsonl is empty"):
+        read(tmp_path, "jsonl")
+
+
 def test_a_folder_is_read_by_its_two_files(tmp_path: Path) -> None:
     write_lines(tmp_path / "documents.jsonl", [make_document()])
     write_lines(tmp_path / "questions.jsonl", [make_question()])

@@ -59,7 +59,7 @@ def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
     files = sorted({file for pattern in patterns for file in path.glob(pattern)})
     if not files:
         raise StreamError(f"{path} has no {' or '.join(patterns)}; name the file itself, or another --format")
-    return files
+    return [file for file in files if file.stat().st_size] or files  # one without questions, say, beside documents
 
 
 def _digest(files: list[Path]) -> str:
