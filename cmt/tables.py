@@ -86,9 +86,13 @@ def write_ingested(report: "IngestReport") -> None:
 
 
 def write_rounds(rounds: "Sequence[Round]") -> None:
-    """A row a round, with its scores beside those without memory and with the full text."""
+    """A row a round: its scores beside those without memory and with the full text; its compressor, if not all's."""
     names = ["round", "state", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall", "seconds"]
-    write_table(names, [_round_row(round_) for round_ in rounds], left=2)
+    table = [_round_row(round_) for round_ in rounds]
+    if several := len({round_.compressor for round_ in rounds}) > 1:
+        names = ["compressor", *names]
+        table = [[round_.compressor[:12], *row] for round_, row in zip(rounds, table, strict=True)]
+    write_table(names, table, left=3 if several else 2)
     for round_ in rounds:
         if round_.reason:
             write_line(f"{round_.round_id}: {round_.reason}")

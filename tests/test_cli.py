@@ -107,6 +107,14 @@ def test_rounds_are_listed_with_their_scores(adapted: Path) -> None:
     assert {"round", "EM", "F1", "recall", "seconds", "2031-01/0001"} <= set(head)
 
 
+def test_rounds_of_several_compressors_say_whose_they_are(adapted: Path) -> None:
+    assert "compressor" not in run(adapted, "rounds").stdout
+    run(adapted, "--set", "compressor.window=8", "update")
+    shown = [line.split() for line in run(adapted, "rounds").stdout.splitlines()]
+    assert shown[0][0] == "compressor"
+    assert len({words[0] for words in shown[2:] if "2031-01/0001" in words}) == 2
+
+
 def test_an_answer_comes_with_its_articles(adapted: Path) -> None:
     answer = read(adapted, "ask", MAYOR)
     assert answer["known"]
