@@ -212,7 +212,7 @@ def rollback(
 
 @app.command(epilog="Example: cmt forget pec-0005")
 def forget(ctx: typer.Context, doc_id: Annotated[str, typer.Argument(metavar="DOC_ID")], as_json: Json = False) -> None:
-    """Remove a document's memories; no rollback and no later round of this bank brings them back.
+    """Remove a document's memories; no rollback, no later round and no other bank of this stream brings them back.
 
     Older versions of the bank have them until `cmt bank optimize --keep-days 0`, and the slices keep the document.
     """

@@ -97,7 +97,7 @@ class RoundRun:
         from cmt.memory.memories import compress
 
         w, bank = self.workspace, self.workspace.params.bank
-        forgotten = w.ledger.forgotten()
+        forgotten = w.forgotten()
         staged = self._staged(forgotten)
         if staged.exists():
             return staged

@@ -262,7 +262,7 @@ class Workspace:
     def restore(self, version: int) -> None:
         """Bring back a version of the bank, without the documents that were forgotten since."""
         self.bank.restore(version)
-        for doc_id in self.ledger.forgotten():
+        for doc_id in self.forgotten():
             if self.bank.has(doc_id):
                 self.bank.forget(doc_id)
 
@@ -342,7 +342,7 @@ class Workspace:
         self.ledger.write(replace(target, state="rolled_back", reason=reason))
 
     def forget(self, doc_id: str) -> int:
-        """Remove a document's memories, whatever is rolled back or repeated later in this bank; returns how many.
+        """Remove a document's memories, whatever is rolled back, repeated or banked anew later; returns how many.
 
         One whose round is still to come has none, and gets none. BankError when bank and stream do not know it.
         """
@@ -353,8 +353,13 @@ class Workspace:
                     f"document {doc_id!r} is neither in bank {self.params.bank.uri} nor in {self.params.stream.path}: "
                     "nothing was forgotten"
                 )
-            self.ledger.forget(doc_id)
+            self.store.forget(doc_id)  # for banks to come
+            self.ledger.forget(doc_id)  # for whoever shares this one
             return sum(bank.forget(doc_id) for bank in holding)
+
+    def forgotten(self) -> list[str]:
+        """Documents that must not come back, in this bank or in another one of this stream."""
+        return sorted({*self.store.forgotten(), *self.ledger.forgotten()})
 
     def _has_ledger(self) -> bool:
         import lancedb

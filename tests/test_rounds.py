@@ -267,12 +267,22 @@ def test_a_document_whose_round_is_still_to_come_can_be_forgotten(project: Path)
     assert not any(workspace.bank.has(doc_id) for doc_id in ("hitch", "ferry"))
 
 
+def test_a_new_bank_of_the_stream_does_not_have_what_was_forgotten(project: Path) -> None:
+    workspace = opened(project)
+    workspace.update()
+    workspace.forget("ferry")
+    anew = opened(project, bank__uri=str(project / "anew"), bank__codes="int4")
+    anew.update(), anew.update()
+    assert not anew.bank.has("ferry")
+    assert anew.bank.has("raft")
+
+
 def test_forgetting_what_nobody_knows_says_so(project: Path) -> None:
     workspace = opened(project)
     workspace.update()
     with pytest.raises(cmt.BankError, match="'hitchhiker' is neither in bank"):
         workspace.forget("hitchhiker")
-    assert workspace.ledger.forgotten() == []
+    assert workspace.forgotten() == []
 
 
 # Interrupted

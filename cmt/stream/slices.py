@@ -26,6 +26,8 @@ from cmt.stream.storage import read_table, rows_digest, write_bytes, write_quara
 
 log = logging.getLogger(__name__)
 
+FORGOTTEN = "forgotten.json"
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -105,6 +107,23 @@ class SliceStore:
         )
         log.info("%s: %s", source, report.summary())
         return report
+
+    def forgotten(self) -> list[str]:
+        """Documents of which no bank is to have a memory, sorted. StreamError when the list is damaged."""
+        path = self.path / FORGOTTEN
+        try:
+            found: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise StreamError(f"{path} cannot be read ({error}): restore it from a backup or DVC") from None
+        return found
+
+    def forget(self, doc_id: str) -> None:
+        """Note that no bank is to have a memory of `doc_id`; its slice, which is immutable, keeps it."""
+        with self._writing():
+            names = sorted({*self.forgotten(), doc_id})
+            write_bytes(self.path / FORGOTTEN, json.dumps(names, indent=1).encode() + b"\n")
 
     def slices(self) -> list[Slice]:
         """All slices in time order: by period, then by arrival."""

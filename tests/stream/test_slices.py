@@ -280,3 +280,13 @@ def test_the_lock_is_free_after_an_error(ingest: Ingest, store: SliceStore) -> N
         ingest([make_document(text="")])
     with filelock.FileLock(store.path / ".lock", timeout=0):
         assert store.slices() == []
+
+
+def test_what_is_forgotten_is_remembered_once_and_a_damaged_list_is_no_empty_one(store: SliceStore) -> None:
+    assert store.forgotten() == []
+    for doc_id in ("b", 'a\'s "100%"', "b"):
+        store.forget(doc_id)
+    assert store.forgotten() == ['a\'s "100%"', "b"]
+    (store.path / "forgotten.json").write_text('["a')
+    with pytest.raises(StreamError, match=r"forgotten\.json cannot be read .*restore it"):
+        store.forgotten()
