@@ -375,7 +375,7 @@ def test_ctrl_c_in_a_round_says_what_comes_next(
         patch.setattr("cmt.evaluation.protocol.round_questions", lambda **_: signal.raise_signal(signal.SIGINT))
         stderr = run(adapted, "update", status=130).stderr
     assert "interrupted during bank: the next `cmt update` says what it found" in stderr
-    assert "run `cmt update` before" in run(adapted, "bank", "optimize", "--keep-days", "0", status=1).stderr
+    assert "run `cmt update` with it before" in run(adapted, "bank", "optimize", "--keep-days", "0", status=1).stderr
     with caplog.at_level(logging.WARNING):
         run(adapted, "update")
     assert "round 2031-02/0001 was interrupted: bank restored" in caplog.text
