@@ -94,16 +94,12 @@ class Workspace:
         BankError when there is none, when the current one is that of another compressor, which may take over at any
         time, and when its rows are of another kind than `bank` in params.yaml says.
         """
-        from cmt.bank_rows import schema_value
-
-        stored, digest = self.stored_bank, self.model.digest
-        written_by = schema_value(stored.schema, "compressor")
-        if written_by != digest:
+        answering, in_use = self.stored_bank.answering, self.model.digest[:12]
+        if answering != in_use:
             raise BankError(
-                f"the bank is that of compressor {written_by[:12]}, and {digest[:12]} is in use: "
+                f"the bank is that of compressor {answering}, and {in_use} is in use: "
                 "run `cmt update --all` with it, or put the section compressor back, and start again"
             )
-        stored.check_current()
         return self.bank
 
     @cached_property

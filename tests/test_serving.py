@@ -480,7 +480,7 @@ def test_another_compressor_that_takes_over_is_noticed(project: Path, tmp_path: 
         ):
             assert response.status_code == 503
             message = response.json()["error"]["message"]
-            assert f"the bank of compressor {later.model.digest[:12]} took over" in message
+            assert f"the bank is that of compressor {later.model.digest[:12]}" in message
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
 
 

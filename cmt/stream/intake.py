@@ -143,9 +143,7 @@ def _select_documents(checked: Checked, known: Known) -> tuple[pa.Table, dict[st
         else:
             new.append(index)
     selected = _pick(checked.table, new)
-    column = selected.schema.get_field_index("supersedes")
-    named = [kept.get(name, name) for name in selected["supersedes"].to_pylist()]
-    selected = selected.set_column(column, selected.schema.field(column), pa.array(named, pa.string()))
+    selected = _with(selected, "supersedes", [kept.get(name, name) for name in selected["supersedes"].to_pylist()])
     known.add_documents(selected)
     return selected, kept, duplicates, rejected
 
@@ -171,9 +169,7 @@ def _select_questions(checked: Checked, known: Known, kept: dict[str, str]) -> t
             known.questions[question_id] = question
             new.append(index)
             doc_ids.append(target)
-    selected = _pick(checked.table, new)
-    column = selected.schema.get_field_index("doc_id")
-    selected = selected.set_column(column, selected.schema.field(column), pa.array(doc_ids, pa.string()))
+    selected = _with(_pick(checked.table, new), "doc_id", doc_ids)
     return selected, checked.table.num_rows - len(new) - len(rejected), rejected
 
 
@@ -215,6 +211,12 @@ def _reject(origin: RawRow, reason: str) -> Rejected:
 def _pick(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     chosen = set(rows)
     return table.filter(pa.array([index in chosen for index in range(table.num_rows)], pa.bool_()))
+
+
+def _with(table: pa.Table, name: str, values: Sequence[str | None]) -> pa.Table:
+    """`table` with other texts in its column `name`."""
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, table.schema.field(place), pa.array(values, pa.string()))
 
 
 def _columns(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
