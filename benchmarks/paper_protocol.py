@@ -8,6 +8,7 @@ time to the first token of single questions in ms.
 """
 
 import json
+import math
 import random
 import statistics
 import time
@@ -128,7 +129,9 @@ class Benchmark:
         ways = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
         rows = []
         for (name, weight), top_k in product(ways.items(), (1, 3)):
-            how = self.params.selection.model_copy(update={"top_k": top_k, "full_text_weight": weight})
+            how = self.params.selection.model_copy(
+                update={"top_k": top_k, "reach": math.inf, "full_text_weight": weight}
+            )
             changed = replace(adapted, params=self.params.model_copy(update={"selection": how}))
             with changed.answerer() as answerer:
                 rows.append(self._memory(f"rag_trained, {name} top-{top_k}", answerer))

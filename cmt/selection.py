@@ -23,11 +23,12 @@ class Found(NamedTuple):
     rows: list[Row]
     """Rows of the bank, each with its `prior`."""
     lead: float = 0.0
-    """By how much log-probability the first is ahead of the best that was left out, or of the last, where none was."""
+    """By how much log-probability the first is ahead of the RIVALth, or of the last where there are fewer."""
     margin: float = math.inf
     """By how much log-probability the selection is ahead of another one."""
 
 
+RIVAL = 5  # place of the memory that the first one is compared with, to tell how sure the selection is
 CANDIDATES = 200  # nearest keys of a bank without text whose sketches are searched for the question's words
 
 
@@ -40,7 +41,7 @@ def select(
     key: Key,
     as_of: datetime | None,
 ) -> Found:
-    """The K memories with the highest log-probability `prior`, best first.
+    """The memories with the highest log-probability `prior`, best first: at most K, none too far behind the first.
 
     log-softmax over the candidates of temperature · cosine + weight · words / most words, where words are BM25 over the
     kept text, or, without text, over the sketches of the nearest memories.
@@ -65,9 +66,10 @@ def select(
     ]
     total = float(np.logaddexp.reduce(logits))
     ranked = sorted(zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-    leads = [score - after for (score, _), (after, _) in pairwise(ranked[: how.top_k + 1])]
+    best, first = ranked[0][0], ranked[: how.top_k]
+    chosen = [row | {"prior": score - total} for score, row in first if best - score <= how.reach]
+    turns = [score - after for (score, _), (after, _) in pairwise(ranked[: len(chosen) + 1])]
     if model.aggregator is not None:  # the order among the chosen makes no difference to it
-        leads = leads[how.top_k - 1 :]
-    chosen = [row | {"prior": score - total} for score, row in ranked[: how.top_k]]
-    lead = ranked[0][0] - ranked[: how.top_k + 1][-1][0]
-    return Found(chosen, lead, min(leads, default=math.inf))
+        turns = turns[len(chosen) - 1 :]
+    turns += [abs(best - score - how.reach) for score, _ in first[1:]]
+    return Found(chosen, best - ranked[:RIVAL][-1][0], min(turns, default=math.inf))

@@ -19,6 +19,7 @@ from cmt.memory.lm import FrozenLM
 from cmt.memory.memories import compress, memory_schema
 from cmt.memory.model import MemoryModel
 from cmt.memory.spans import LONGEST_QUOTE
+from cmt.selection import select
 from tests.facts import FACTS, documents
 from tests.lms import build
 
@@ -28,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "aggregator": {"blocks": 2, "lora_rank": 2, "heads": 2},
     "alignment": {"slots": 3},
     "answering": {"max_new_tokens": 8, "batch_size": 3},
-    "selection": {"threshold": -1.0},
+    "selection": {"threshold": -1.0, "reach": math.inf},
 }
 PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
 MAYORS = [
@@ -200,6 +201,22 @@ def test_no_more_memories_than_top_k_are_sources(mayors: Answerer) -> None:
     for top_k in (1, 2):
         answers = again(mayors, selection={"top_k": top_k}).answer(QUESTIONS, as_of=NOW)
         assert [len(answer.sources) for answer in answers] == [top_k] * len(QUESTIONS)
+
+
+def test_a_memory_too_far_behind_the_first_is_not_read(mayors: Answerer) -> None:
+    weight = 24.0  # of the words: a document without any of the question's is about so far behind
+    near, far = (again(mayors, selection={"reach": reach, "full_text_weight": weight}) for reach in (5.0, 50.0))
+    asked = "What does the ferry to Saltby cost?"
+    assert found(near.answer([asked], as_of=[None])[0]) == {"ferry"}
+    assert found(far.answer([asked], as_of=[None])[0]) == {"ferry", "vell"}
+    (key,) = near.keys([asked])
+    one, both = (
+        select(near.bank, near.model, how.params.selection, question=asked, key=key, as_of=None) for how in (near, far)
+    )
+    assert one.lead == both.lead > 5.0, "how sure the selection is does not depend on how much is read"
+    assert one.rows == both.rows[:1]
+    assert one.margin == pytest.approx(one.lead - 5.0)
+    assert both.margin == pytest.approx(50.0 - both.lead)
 
 
 def test_words_of_the_question_find_its_document(mayors: Answerer) -> None:

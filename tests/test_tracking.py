@@ -118,7 +118,7 @@ def test_lineage_is_in_tags_and_settings_in_params(tracker: Tracker, project: Pa
     assert data.tags["cmt.prefect_run"] == "flow-run"
     assert data.tags["cmt.git_commit"] == "a" * 40 + "+"
     assert data.tags["mlflow.source.git.commit"] == "a" * 40
-    assert data.params["selection.top_k"] == "4"
+    assert data.params["selection.top_k"] == "8"
     assert data.params["seed"] == "0"
 
 

@@ -85,7 +85,7 @@ def top_k(material: Material, *, limit: int = LIMIT, ks: Sequence[int] = KS) -> 
         records, seconds = material.ask(answerer, questions)
         asked = point(records, bank=bank, series="memory", x=k, seconds=seconds, seed=seed)
         points.append(asked | {"first_token": first_token(answerer, questions)})
-    axes = {"x": "K, memories selected", "first_token": "seconds to the first token"}
+    axes = {"x": "K, memories selected at most", "first_token": "seconds to the first token"}
     return Curve("k", "How many memories are selected", axes, table(points), material.lineage)
 
 

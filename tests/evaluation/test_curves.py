@@ -230,7 +230,7 @@ def test_more_selected_memories_find_more(adapted: cmt.Workspace) -> None:
     assert column(curve, "recall")[0] <= column(curve, "recall")[1] == 1.0
     assert all(0 < seconds < 60 for seconds in column(curve, "first_token") + column(curve, "seconds"))
     assert set(curve.axes) == {"x", "first_token"}
-    assert adapted.params.selection.top_k == 4
+    assert adapted.params.selection.top_k == 8
 
 
 @pytest.mark.parametrize("name", CURVES)
