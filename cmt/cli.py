@@ -45,7 +45,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: cmt --set selection.top_k=8 ask 'Who is the mayor of Port Ellery?'")
+@app.callback(epilog="Example: cmt --set selection.top_k=4 ask 'Who is the mayor of Port Ellery?'")
 def options(
     ctx: typer.Context,
     params: Annotated[Path, typer.Option(metavar="FILE", help="The project's parameters.")] = Path("params.yaml"),

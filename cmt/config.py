@@ -291,7 +291,7 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} holds a {type(raw).__name__}: write sections, as `selection:` and below it `top_k: 4`"
+            f"{path} holds a {type(raw).__name__}: write sections, as `selection:` and below it `top_k: 8`"
         )
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)

@@ -94,7 +94,7 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise typer.BadParameter(f"{pair!r}: the value is not valid YAML", param_hint="--set") from None
         if not (equals and all(key.split("."))):
-            raise typer.BadParameter(f"{pair!r}: write section.key=value, as selection.top_k=8", param_hint="--set")
+            raise typer.BadParameter(f"{pair!r}: write section.key=value, as selection.top_k=4", param_hint="--set")
     return values
 
 
