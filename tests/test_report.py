@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,6 +97,9 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     for name, row in (("documents", document), ("questions", question)):
         with (copy / f"news/{name}.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
+    written = yaml.safe_load((copy / "params.yaml").read_text())
+    written.setdefault("selection", {})["reach"] = 1000.0  # every document is among somebody's sources
+    (copy / "params.yaml").write_text(yaml.safe_dump(written))
     workspace = opened(copy)
     workspace.ingest()
     for slice_id in workspace.pending():
