@@ -104,7 +104,7 @@ def _rows(params: Path, changes: Mapping[str, Any], questions: int, output: Path
     workspace = cmt.open(params=params)
     how = workspace.params
     documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
-    seen, held = hold_out(documents, articles=how.train.validation_articles, seed=how.seed)
+    seen, held = hold_out(documents, articles=how.train.validation_articles)
     chosen = sample(asked, held, limit=questions, seed=how.seed)
 
     def ablated(name: str, folder: Path) -> Ablated:

@@ -36,7 +36,7 @@ def main(
     workspace = cmt.open(params=params)
     how, lm = workspace.params, workspace.lm
     documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
-    _, held = hold_out(documents, articles=how.train.validation_articles, seed=how.seed)
+    _, held = hold_out(documents, articles=how.train.validation_articles)
     model, points = MemoryModel(lm, Design.of(how)), []
     pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))
     for count, folder in track(pairs, "checkpoints", console=Console(stderr=True)):

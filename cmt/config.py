@@ -140,7 +140,7 @@ class TrainParams(Section):
     kept: Fraction = 0.5
     """Share of `start` in the weights at the end: the mean of before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20
-    """Articles held out to measure; drawn with the seed."""
+    """Articles held out to measure; the same for every seed."""
     questions: Positive = 25_650
     """Question-answer pairs to see."""
     paragraphs: Positive = 16

@@ -31,6 +31,7 @@ SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negat
 NEGATIVES, WITHOUT_NEGATIVES = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none
 ABSENT = 0.1  # share of the questions for which ψ sees other memories only, so that it learns to find nothing
 FORCED_FIRST, FORCED_LAST = 1.0, 0.2  # probability that the right tokens are the quote, from start to end
+FORCED_AGAIN = 0.5  # at the start of a training that goes on from a trained compressor
 WITHOUT_TITLE = 0.5
 MAX_ANSWER_TOKENS = 16
 
@@ -132,7 +133,8 @@ class Steps(Dataset[dict[str, Any]]):
                 asked.append((question, answer, row, moved))
         source.shuffle(asked)
         done = index / max(1, len(self.steps))
-        forced = FORCED_FIRST + (FORCED_LAST - FORCED_FIRST) * done
+        first = FORCED_AGAIN if self.params.train.start else FORCED_FIRST
+        forced = first + (FORCED_LAST - first) * done
         return {"documents": documents, "asked": asked, "forced": forced, "draw": source.random()}
 
 

@@ -151,7 +151,7 @@ def measured(workspace: "Workspace", folder: Path, *, questions: int) -> tuple[d
 
     params, how = workspace.params, workspace.params.train
     documents, pairs = training_data.load(training_data.installed(source=how.source, path=how.path))
-    _, held = hold_out(documents, articles=how.validation_articles, seed=params.seed)
+    _, held = hold_out(documents, articles=how.validation_articles)
     found = held_out_scores(
         folder=folder, lm=workspace.lm, documents=held, questions=pairs, params=params, limit=questions
     )

@@ -29,15 +29,19 @@ from cmt.memory.adapters import without_autocast
 from cmt.memory.folder import WEIGHTS, Design, folder_digest, write_weights
 from cmt.memory.lm import FrozenLM
 from cmt.memory.model import MemoryModel
+from cmt.stream.changes import with_changes
 
 log = logging.getLogger(__name__)
 
 
-def hold_out(documents: pa.Table, *, articles: int, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Documents to train on, and those of `articles` titles (or single documents without one) to measure on."""
+def hold_out(documents: pa.Table, *, articles: int) -> tuple[pa.Table, pa.Table]:
+    """Documents to train on, and those of `articles` titles (or single documents without one) to measure on.
+
+    The same for every seed: a training that goes on from another one's weights measures on articles that neither saw.
+    """
     names = [row["title"] or row["doc_id"] for row in documents.select(["doc_id", "title"]).to_pylist()]
     distinct = sorted(set(names))
-    held = set(random.Random(seed).sample(distinct, min(articles, len(distinct) // 2)))  # noqa: S311 - to be repeated, not to be secret
+    held = set(random.Random(0).sample(distinct, min(articles, len(distinct) // 2)))  # noqa: S311 - to be repeated, not to be secret
     mask = pa.array([name in held for name in names])
     return documents.filter(pc.invert(mask)), documents.filter(mask)
 
@@ -105,7 +109,8 @@ def train(
         without_autocast(model)
     if params.train.gradient_checkpointing:
         _checkpoint_layers(model.compressor.encoder)
-    steps = Steps(paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
+    told = with_changes(documents, questions, seed=params.seed)
+    steps = Steps(paragraphs(told, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
     folder = params.train.output
     trainer = CompressorTrainer(
         model=Lesson(model, params),

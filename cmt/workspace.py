@@ -173,7 +173,7 @@ class Workspace:
 
         how = self.params.train
         documents, pairs = training_data.load(training_data.installed(source=how.source, path=how.path))
-        seen, held = hold_out(documents, articles=how.validation_articles, seed=self.params.seed)
+        seen, held = hold_out(documents, articles=how.validation_articles)
         curves = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(lm=self.lm, documents=seen, questions=pairs, params=self.params, callbacks=curves)
         scored = held_out_scores(

@@ -370,15 +370,14 @@ def with_titles(titles: list[str | None]) -> pa.Table:
 
 def test_whole_articles_are_held_out() -> None:
     table = with_titles(["a", "a", "b", "c", "c", None, None, "d"])
-    rest, held = hold_out(table, articles=2, seed=0)
+    rest, held = hold_out(table, articles=2)
     assert sorted(rest["doc_id"].to_pylist() + held["doc_id"].to_pylist()) == table["doc_id"].to_pylist()
     names = [{row["title"] or row["doc_id"] for row in part.to_pylist()} for part in (rest, held)]
     assert not names[0] & names[1]
     assert len(names[1]) == 2
-    assert hold_out(table, articles=2, seed=0) == (rest, held)
-    assert len({tuple(hold_out(table, articles=2, seed=seed)[1]["doc_id"].to_pylist()) for seed in range(9)}) > 1
+    assert hold_out(table, articles=2) == (rest, held)
 
 
 def test_at_most_half_is_held_out() -> None:
-    rest, held = hold_out(with_titles(["a", "b", "c"]), articles=20, seed=0)
+    rest, held = hold_out(with_titles(["a", "b", "c"]), articles=20)
     assert (rest.num_rows, held.num_rows) == (2, 1)
