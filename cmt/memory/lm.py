@@ -231,11 +231,12 @@ def some_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
 
 
 def fast_dtype() -> torch.dtype:
-    """The type to compute with here: bfloat16, or float32 on a CPU below AVX-512, which is many times slower in it."""
+    """The type to compute with here: bfloat16, or float32 where it has no instructions and is many times slower."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        there = torch.cpu.get_capabilities()
+        fast = any(there.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -227,14 +227,20 @@ def test_a_folder_is_loaded_with_its_digest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype"),
-    [("AVX512", torch.bfloat16), ("AVX2", torch.float32), ("DEFAULT", torch.float32)],
+    ("instructions", "dtype"),
+    [
+        (["avx2", "avx512_f", "avx512_bf16"], torch.bfloat16),
+        (["avx2", "avx512_f", "amx_bf16"], torch.bfloat16),
+        (["avx2", "avx512_f", "avx512_vnni"], torch.float32),  # 4 times slower in bfloat16, as measured
+        (["avx2"], torch.float32),
+        (["neon"], torch.float32),
+    ],
 )
 def test_a_cpu_that_is_slow_in_bfloat16_computes_in_float32(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, dtype: torch.dtype
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instructions: list[str], dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
     lm = FrozenLM.load(write_folder(tmp_path / "lm"))
     assert lm.model.dtype == dtype
     again = FrozenLM.load(tmp_path / "lm", dtype="bfloat16")  # asked for, it is done everywhere
