@@ -42,6 +42,8 @@ class Round:
     """Wall-clock a stage."""
     tokens_per_second: float | None = None
     """Compression, tokens of text."""
+    dtype: str = ""
+    """What the LM computed in, bfloat16 or float32: with `lm.dtype: auto` the machine decides."""
     git_commit: str = ""
     mlflow_run: str = ""
     prefect_run: str = ""

@@ -85,6 +85,7 @@ class RoundRun:
             state="started",
             version_before=w.bank.version,
             documents=self.slice.n_documents,
+            dtype=str(w.lm.model.dtype).removeprefix("torch."),
             git_commit=git_commit(w.root),
             prefect_run=self.prefect_run,
             started_at=_now(),

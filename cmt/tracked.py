@@ -41,8 +41,9 @@ def flat_params(params: Params) -> dict[str, str]:
 
 def lineage(round_: Round) -> dict[str, str]:
     """Where a round comes from and what became of it, as tags."""
-    names = ("round_id", "slice_id", "slice_digest", "compressor", "bank_params", "params_digest", "state", "reason")
-    values = {name: getattr(round_, name) for name in (*names, "version_before", "version_after", "bank_digest")}
+    names = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "bank_params", "params_digest")
+    became = ("state", "reason", "version_before", "version_after", "bank_digest")
+    values = {name: getattr(round_, name) for name in names + became}
     tags = {f"cmt.{name}": str(value) for name, value in values.items() if value not in (None, "")}
     tags["cmt.round"] = tags.pop("cmt.round_id")
     links = {"mlflow.source.git.commit": round_.git_commit.rstrip("+"), "cmt.git_commit": round_.git_commit}

@@ -102,6 +102,11 @@ def test_repeating_a_round_changes_no_row_and_says_so(project: Path) -> None:
     assert not workspace.rounds()[0].already
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_round_says_in_which_type_it_was_computed(project: Path, dtype: str) -> None:
+    assert opened(project, lm__dtype=dtype).update().dtype == dtype
+
+
 def test_the_lm_is_the_same_after_a_round(project: Path) -> None:
     workspace = opened(project)
     before = workspace.lm.weights_digest()

@@ -51,6 +51,7 @@ FIRST = Round(
     scores=SCORES,
     seconds={"compress": 3.25, "bank": 0.5},
     tokens_per_second=812.5,
+    dtype="bfloat16",
     git_commit="a" * 40 + "+",
     prefect_run="flow-run",
     started_at="2031-02-01T06:00:00+00:00",
@@ -116,6 +117,7 @@ def test_lineage_is_in_tags_and_settings_in_params(tracker: Tracker, project: Pa
     assert data.tags["cmt.bank_digest"] == "b" * 64
     assert data.tags["cmt.version_after"] == "2"
     assert data.tags["cmt.prefect_run"] == "flow-run"
+    assert data.tags["cmt.dtype"] == "bfloat16"
     assert data.tags["cmt.git_commit"] == "a" * 40 + "+"
     assert data.tags["mlflow.source.git.commit"] == "a" * 40
     assert data.params["selection.top_k"] == "8"
