@@ -69,7 +69,7 @@ class Workspace:
         from cmt.memory.model import MemoryModel
 
         how = self.params.compressor
-        return MemoryModel.load(how.path, lm=self.lm, window=how.window)
+        return MemoryModel.load(how.path, lm=self.lm, window=how.window).folded()
 
     @cached_property
     def bank(self) -> "Bank":

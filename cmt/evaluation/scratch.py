@@ -43,7 +43,7 @@ class Scratch:
     def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
         in_use = folder.resolve() == params.compressor.path.resolve()
-        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None)
+        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).folded()
         how = params.bank
         rows = compress(
             model,

@@ -61,6 +61,22 @@ def _cast_inputs(model: nn.Module, enabled: bool) -> None:
 
 
 @torch.no_grad()
+def fold(model: nn.Module) -> None:
+    """Add every adapter to a copy of the weight beside it: one product where there were three and a sum.
+
+    For answering; there is nothing left to train or to save. The LM keeps its own weights.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
+    for name, module in adapted:
+        plain = module.get_base_layer()
+        plain.weight = nn.Parameter(plain.weight.detach().clone(), requires_grad=False)
+        module.merge()
+        model.set_submodule(name, plain)
+
+
+@torch.no_grad()
 def states_of_prose(lm: FrozenLM, layer: int) -> Statistics:
     """Of the plain LM's states on their way into `layer`, before any norm."""
     ids = torch.tensor([[lm.bos, *lm.encode(PROSE)]], device=lm.device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cmt.config import SelectionParams
 from cmt.errors import ModelError
+from cmt.memory.adapters import fold
 from cmt.memory.aggregator import CrossAttention, LayerReader
 from cmt.memory.alignment import PrefixAlignment, TextAlignment
 from cmt.memory.compressor import Code, Compressor
@@ -264,6 +265,14 @@ class MemoryModel(nn.Module):
         model = cls(lm, made.design, digest)
         model.load_trained(made.weights)
         return model.eval()
+
+    def folded(self) -> "MemoryModel":
+        """This model, its adapters added to copies of the LM's layers: what `encode` and ψ compute, in less time.
+
+        Only to answer with: the adapters cannot be trained or saved any more.
+        """
+        fold(self)
+        return self
 
     def load_trained(self, weights: dict[str, Tensor]) -> None:
         """Copy trained tensors in. ModelError when names or shapes do not fit."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
 from cmt.errors import ModelError
 from cmt.memory.folder import CONFIG, WEIGHTS, Design, folder_digest
-from cmt.memory.lm import FrozenLM
+from cmt.memory.lm import FrozenLM, weights_digest
 from cmt.memory.model import MemoryModel, Selected
 from cmt.memory.prompt import Prompt
 from cmt.memory.spans import Run, best_quote, choose_windows
@@ -86,6 +86,23 @@ def test_it_comes_back_as_it_was_saved(tiny_lm: TinyLm, tmp_path: Path, made: De
     memories = [selected(before, TEXTS)] * 2
     assert read(after, QUESTIONS, memories) == read(before, QUESTIONS, memories)
     assert {file.name for file in tmp_path.iterdir()} == {WEIGHTS, CONFIG}
+
+
+@EVERY_DESIGN
+@pytest.mark.parametrize("kind", KINDS)
+def test_folded_it_computes_the_same_and_leaves_the_lm_alone(tiny_lm: TinyLm, made: Design, kind: str) -> None:
+    lm = tiny_lm(kind)
+    digest, plain = weights_digest(lm.model), model(lm, made)
+    memories = [selected(plain, TEXTS)] * 2
+    ids = [lm.encode(text) for text in TEXTS]
+    with torch.no_grad():
+        before, said = plain.encode(ids), read(plain, QUESTIONS, memories)
+        folded = plain.folded()
+        after = folded.encode(ids)
+    assert not [name for name, _ in folded.named_parameters() if "lora_" in name]
+    torch.testing.assert_close(after.states, before.states, rtol=1e-4, atol=1e-4)
+    assert read(folded, QUESTIONS, memories) == said
+    assert weights_digest(lm.model) == digest
 
 
 def test_its_digest_is_of_weights_and_design_and_of_nothing_else(tiny_lm: TinyLm, tmp_path: Path) -> None:
