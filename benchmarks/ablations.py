@@ -30,6 +30,7 @@ from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import mark, summarise
 from cmt.evaluation.protocol import Row
 from cmt.evaluation.scratch import Scratch
+from cmt.session import run_script
 from cmt.stream import training_data
 from cmt.training import hold_out, train
 
@@ -124,4 +125,4 @@ def _rows(params: Path, changes: Mapping[str, Any], questions: int, output: Path
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

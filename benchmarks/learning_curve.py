@@ -22,6 +22,7 @@ import cmt
 from cmt.evaluation.held_out import held_out_scores
 from cmt.memory.folder import WEIGHTS, Design
 from cmt.memory.model import MemoryModel
+from cmt.session import run_script
 from cmt.stream import training_data
 from cmt.training import hold_out
 
@@ -72,4 +73,4 @@ def _draw(points: list[dict[str, float | list[float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -35,6 +35,7 @@ from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_tex
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
 from cmt.evaluation.scratch import Scratch, missing
 from cmt.memory.lm import FrozenLM
+from cmt.session import run_script
 from cmt.stream import readers
 from cmt.stream.intake import Known, check, select
 
@@ -359,4 +360,4 @@ def _show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -58,10 +58,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except ConfigError as error:
-            _end(f"error: {error}", 2)
         except CmtError as error:
-            _end(f"error: {error}", 1)
+            _end(f"error: {error}", _status(error))
         except KeyboardInterrupt:
             stage = ctx.obj.display.current if ctx.obj else ""
             state = _AFTER_CTRL_C.get(ctx.invoked_subcommand) if stage not in ("", "load") else None
@@ -70,6 +68,15 @@ class Commands(TyperGroup):
             if error.errno in (None, errno.EPIPE):
                 raise
             _end(f"error: {error.filename or 'input or output'}: {error.strerror}; check space and rights", 1)
+
+
+def run_script(main: Callable[..., None]) -> None:
+    """`main` as the one command of a script; what it raises becomes one line on stderr and an exit status too."""
+    try:
+        typer.run(main)
+    except CmtError as error:
+        write_line(f"error: {error}", style="red", stderr=True)
+        raise SystemExit(_status(error)) from None
 
 
 def report(value: object, people: str | Callable[[], None], *, as_json: bool) -> None:
@@ -108,6 +115,10 @@ def instant(text: str) -> datetime:
         return parse_instant(text)
     except ValueError as error:
         raise typer.BadParameter(f"{error}, or a plain date such as 2031-02-15", param_hint="--as-of") from None
+
+
+def _status(error: CmtError) -> int:
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _end(line: str, status: int) -> NoReturn:

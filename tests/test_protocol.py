@@ -72,6 +72,13 @@ def test_a_name_that_is_none_is_refused_before_anything_is_measured(tiny_workspa
     assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: none.json not found; name a file")
+
+
 def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str, Any]) -> None:
     told = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
     assert told.keys() == {"memory", "memory, compressor in use"}
