@@ -16,7 +16,7 @@ from squad import cmt, draw
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A SQuAD 1.1 file, .json or .json.xz")],
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A SQuAD 1.1 file, .json or .json.xz")],
     paragraphs: Annotated[int, typer.Option(min=1)] = 200,
     questions: Annotated[int, typer.Option(min=1, help="A sample of at most so many.")] = 10_000,
     rows: Annotated[str | None, typer.Option(metavar="NAME,…", help="These rows alone.")] = None,

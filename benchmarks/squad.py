@@ -43,7 +43,7 @@ def cmt(folder: Path, *arguments: str) -> str:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A SQuAD 1.1 file, .json or .json.xz")],
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A SQuAD 1.1 file, .json or .json.xz")],
     paragraphs: Annotated[int, typer.Option(min=1)] = 200,
     seed: int = 0,
     as_json: Annotated[bool, typer.Option("--json")] = False,
