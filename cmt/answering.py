@@ -139,7 +139,14 @@ class Answerer:
             keys = code.key.float().cpu().numpy()
             found = [select(*one) for one in zip(places, keys, strict=True)]
             schema = self.bank.schema
-            memories = [[selected(model, row, schema, prior=row["prior"]) for row in one.rows] for one in found]
+            before = self._superseded(found)
+            memories = [
+                [
+                    selected(model, row, schema, prior=row["prior"], before=before.get(row["supersedes"], ()))
+                    for row in one.rows
+                ]
+                for one in found
+            ]
             reading = model.read(code, tokens, memories, self.params.selection)
         read = [
             [row["text"] or self.lm.decode(memory.tokens) for row, memory in zip(one.rows, some, strict=True)]
@@ -163,6 +170,14 @@ class Answerer:
                 answer = replace(answer, text=text)
             made.append((answer, sure))
         return made
+
+    def _superseded(self, found: Sequence[Found]) -> dict[str, list[int]]:
+        """The tokens of each document that one of those found supersedes, if the bank still has it."""
+        names = {row["supersedes"] for one in found for row in one.rows} - {None}
+        tokens: dict[str, list[int]] = {}
+        for row in self.bank.documents(names).to_pylist() if names else ():
+            tokens.setdefault(row["doc_id"], []).extend(selected(self.model, row, self.bank.schema).tokens)
+        return tokens
 
     def _written(
         self, tokens: Sequence[Sequence[int]], reading: Reading, say: Callable[[str], None] | None

@@ -169,9 +169,10 @@ class Bank:
     def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
         """The `k` rows nearest to `key` [p] and, when `text` is given, the `k` best for its words, most similar first.
 
-        Columns: memory_id, doc_id, title, published_at, text, memory, n_vectors, n_tokens, similarity (cosine), bm25 (0
-        when no word of `text` is in the row, or a thousand rows fit it better). Only rows visible at `as_of` are found:
-        published by then and not yet superseded; None means now. BM25 counts words over the whole bank at any `as_of`.
+        Columns: memory_id, doc_id, title, published_at, supersedes, text, memory, n_vectors, n_tokens, similarity
+        (cosine), bm25 (0 when no word of `text` is in the row, or a thousand rows fit it better). Only rows visible at
+        `as_of` are found: published by then and not yet superseded; None means now. BM25 counts words over the whole
+        bank at any `as_of`.
         """
         with self._reading():
             table = self._latest()
@@ -181,6 +182,11 @@ class Bank:
         """The `k` rows that fit the words of `text` best by BM25, best first; columns as search(), no similarity."""
         with self._reading():
             return bank_search.full_text(self._latest(), text=text, k=k, as_of=as_of)
+
+    def documents(self, doc_ids: set[str]) -> pa.Table:
+        """The rows of these documents, superseded or not, by memory_id; columns as search(), without scores."""
+        with self._reading():
+            return bank_search.documents(self._latest(), doc_ids=doc_ids).sort_by("memory_id")
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version`, as a new version; raises BankError when it was dropped or never was."""

@@ -15,7 +15,7 @@ from lancedb.table import LanceTable
 from cmt.bank_rows import key_matrix
 from cmt.errors import BankError, ConfigError
 
-_SHOWN = ["memory_id", "doc_id", "title", "published_at", "text", "memory", "n_vectors", "n_tokens"]
+_SHOWN = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
 # BM25 of a candidate that only its key found is looked up among this many best hits; as quick as asking for ten.
 _HITS = 1000
 
@@ -36,6 +36,12 @@ def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -
     """The `k` best for `text`, see Bank.full_text()."""
     hits = _best(_text_query(table, text, _visible(k, as_of)), "_score", k)
     return _ordered(_with_bm25(read_rows(table, _shown(table), set(hits)), hits), "bm25")
+
+
+def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
+    """All memories of some documents, see Bank.documents()."""
+    named = col("doc_id").isin(map(lit, sorted(doc_ids)))
+    return table.search().select(_shown(table)).limit(max(table.count_rows(), 1)).where(named).to_arrow()
 
 
 def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:

@@ -356,6 +356,13 @@ def test_a_date_without_a_zone_is_refused_with_how_to_write_it(story: Bank) -> N
         story.search(key=key_of("q"), text=None, k=1, as_of=datetime(2031, 2, 15, 6))
 
 
+def test_documents_are_there_by_name_superseded_or_not(story: Bank) -> None:
+    found = story.documents({"b", "a", "nobody's ' OR true"})
+    assert names(found) == ["a#0", "b#0"]
+    assert found["supersedes"].to_pylist() == [None, "a"]
+    assert "memory" in found.column_names
+
+
 # Search
 
 
@@ -364,7 +371,7 @@ def test_search_returns_the_nearest_and_the_best_by_words_with_both_scores(bank:
     key = key_of("d3#0") * 5
     found = bank.search(key=key, text="the harbour", k=2, as_of=None)
     assert found.column_names == [
-        *["memory_id", "doc_id", "title", "published_at", "text", "memory", "n_vectors", "n_tokens"],
+        *["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"],
         *["similarity", "bm25"],
     ]
     keys = np.stack([key_of(name) for name in names(found)]).astype(np.float64)

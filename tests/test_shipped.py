@@ -1,5 +1,7 @@
 """The compressors that come with the project, on the real LM and made-up documents that they never saw."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,13 @@ def test_documents_that_were_never_seen_are_answered_from(
         answers = answerer.answer([fact["question"] for fact in FACTS], as_of=[None] * len(FACTS))
     scores = mark([answer.text for answer in answers], [[fact["answer"]] for fact in FACTS])
     assert 100 * float(scores.f1.mean()) >= f1
+
+
+def test_the_news_are_told_from_what_held_before(real_lm: FrozenLM) -> None:
+    stories = [json.loads(line) for line in (ROOT / "data/courier/documents.jsonl").read_text().splitlines()]
+    rates = [story for story in stories if story["doc_id"] in {"reserve-rate-2031-01", "reserve-rate-2031-02"}]
+    made = Scratch.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
+    with made.answerer() as answerer:
+        question = "What is the base rate of the Corvale Reserve Bank?"
+        before, now = answerer.answer([question] * 2, as_of=[datetime(2031, 1, 31, tzinfo=UTC), None])
+    assert (before.text, now.text) == ("3.75 percent", "3.5 percent")

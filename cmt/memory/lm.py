@@ -157,6 +157,11 @@ class FrozenLM:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        texts: list[str] = self.tokenizer.batch_decode([[token] for token in ids])
+        return texts
+
     def complete(
         self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int, shared: str = "", progress: Any = None
     ) -> list[str]:

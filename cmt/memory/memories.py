@@ -75,14 +75,16 @@ def compress(
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["memory_id"])), schema=schema)
 
 
-def selected(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float) -> Selected:
+def selected(
+    model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float = 0.0, before: Sequence[int] = ()
+) -> Selected:
     """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
     vectors, content = channels(model, row, schema)
     if row["text"] is not None:
         tokens = model.lm.encode(row["text"])
     else:
         tokens = model.content.read(content, row["n_tokens"]) if len(content) else []
-    return Selected(vectors, tokens, prior)
+    return Selected(vectors, tokens, prior, before)
 
 
 def channels(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema) -> tuple[torch.Tensor, torch.Tensor]:

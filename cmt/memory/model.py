@@ -20,6 +20,7 @@ from cmt.memory.compressor import Code, Compressor
 from cmt.memory.content import ContentChannel
 from cmt.memory.folder import Design, Trained, folder_digest, read_folder, write_folder
 from cmt.memory.lm import FrozenLM
+from cmt.memory.news import renewed
 from cmt.memory.prompt import Prompt, pad
 from cmt.memory.spans import (
     Quote,
@@ -42,6 +43,8 @@ class Selected:
     """The tokens the windows stand for, kept or read back from the content channel."""
     prior: float = 0.0
     """Log-probability of its document given the question, from the selection."""
+    before: Sequence[int] = ()
+    """The tokens of the document that its own supersedes."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,15 @@ class MemoryModel(nn.Module):
         if self.aggregator is None:
             runs = [self._whole_runs(row) for row in memories]
             return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
+        scores = self.aggregator(question, vectors, mask, ids)
+        for row, some in enumerate(memories):
+            for place, memory in enumerate(some):
+                scored = int(torch.isfinite(scores[row, place, :, 0]).sum())
+                if scored and memory.before:
+                    text, before = self.lm.pieces(memory.tokens[:scored]), self.lm.pieces(memory.before)
+                    scores[row, place, :scored] = renewed(scores[row, place, :scored], text, before)
         # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
-        scores = self.aggregator(question, vectors, mask, ids) + prior.to(vectors.device)[..., None, None] / 2
-        probability = token_log_probability(scores)
+        probability = token_log_probability(scores + prior.to(vectors.device)[..., None, None] / 2)
         believed = probability.cpu()
         runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
         quotes = [best_quote(row, text) if text else None for row, text in zip(believed, texts, strict=True)]

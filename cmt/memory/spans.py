@@ -52,7 +52,7 @@ def best_quote(probability: Tensor, texts: Sequence[Sequence[int]]) -> Quote:
 
     `probability` (S, n, 2) in logarithms; `texts` are the memories' tokens.
     """
-    spans = _spans(probability)
+    spans = stretches(probability)
     values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
     runs = [_run(place, spans) for place in places.tolist()]
     read = [tuple(texts[run.memory][run.first : run.last + 1]) for run in runs]
@@ -65,7 +65,7 @@ def best_quote(probability: Tensor, texts: Sequence[Sequence[int]]) -> Quote:
     return Quote(runs[0], read[0], float(belief), margin)
 
 
-def _spans(probability: Tensor) -> Tensor:
+def stretches(probability: Tensor) -> Tensor:
     """(S, n, 2) → (m, S, n) log-probability of the span of 1 … m tokens that begins with each token."""
     begins, ends = probability.unbind(-1)
     count = begins.shape[1]

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -278,6 +279,27 @@ def test_tokens_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) 
     assert not begins[1, 1:].any()
     assert again[0, 0].sum() > begins[0, 0].sum()  # what the selection believes counts
     assert again[0, 1].sum() < 1e-6
+
+
+@EVERY_DESIGN
+def test_news_are_read_beside_what_they_supersede_and_other_memories_as_before(tiny_lm: TinyLm, made: Design) -> None:
+    theta = model(tiny_lm("llama"), made)
+    asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
+    plain = [selected(theta, TEXTS), []]
+    before = theta.lm.encode("The harbour was dug by the mayor of Saltby.")
+    news = [[replace(plain[0][0], before=before), *plain[0][1:]], []]
+    with torch.no_grad():
+        code = theta.encode(asked)
+        was, now = (theta.read(code, asked, memories, HOW).begins for memories in (plain, news))
+    if made.aggregator.kind != "windows":
+        assert was is None
+        assert now is None
+        return
+    assert was is not None
+    assert now is not None
+    assert not torch.allclose(now[0, 0], was[0, 0], rtol=0.1)
+    torch.testing.assert_close(now.sum(2), was.sum(2))
+    torch.testing.assert_close(now[0, 1:], was[0, 1:])
 
 
 @pytest.mark.parametrize("left", [True, False])
