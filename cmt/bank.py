@@ -186,7 +186,7 @@ class Bank:
     def documents(self, doc_ids: set[str]) -> pa.Table:
         """The rows of these documents, superseded or not, by memory_id; columns as search(), without scores."""
         with self._reading():
-            return bank_search.documents(self._latest(), doc_ids=doc_ids).sort_by("memory_id")
+            return bank_search.documents(self._latest(), doc_ids=doc_ids)
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version`, as a new version; raises BankError when it was dropped or never was."""

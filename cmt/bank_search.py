@@ -39,16 +39,19 @@ def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -
 
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
-    """All memories of some documents, see Bank.documents()."""
-    named = col("doc_id").isin(map(lit, sorted(doc_ids)))
-    return table.search().select(_shown(table)).limit(max(table.count_rows(), 1)).where(named).to_arrow()
+    """All memories of some documents by memory_id, see Bank.documents()."""
+    return _read(table, _shown(table), col("doc_id").isin(map(lit, sorted(doc_ids))))
 
 
 def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:
     """`columns` of the rows with these ids (of all rows when None), sorted by memory_id."""
+    return _read(table, columns, None if memory_ids is None else is_one_of(memory_ids))
+
+
+def _read(table: LanceTable, columns: list[str], where: Expr | None) -> pa.Table:
     query = table.search().select(columns).limit(max(table.count_rows(), 1))
-    if memory_ids is not None:
-        query = query.where(is_one_of(memory_ids))
+    if where is not None:
+        query = query.where(where)
     return query.to_arrow().sort_by("memory_id")
 
 

@@ -147,10 +147,10 @@ class MemoryModel(nn.Module):
             return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
         scores = self.aggregator(question, vectors, mask, ids)
         for row, some in enumerate(memories):
-            for place, memory in enumerate(some):
-                scored = int(torch.isfinite(scores[row, place, :, 0]).sum())
-                if scored and memory.before:
-                    text, before = self.lm.pieces(memory.tokens[:scored]), self.lm.pieces(memory.before)
+            for place, news in enumerate(some):
+                # learned memory tokens may stand for fewer tokens than the text has
+                if news.before and (scored := int(torch.isfinite(scores[row, place, :, 0]).sum())):
+                    text, before = self.lm.pieces(news.tokens[:scored]), self.lm.pieces(news.before)
                     scores[row, place, :scored] = renewed(scores[row, place, :scored], text, before)
         # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
         probability = token_log_probability(scores + prior.to(vectors.device)[..., None, None] / 2)

@@ -26,9 +26,9 @@ def renewed(scores: Tensor, pieces: Sequence[str], before: Sequence[str]) -> Ten
     the stretches that begin or end with it do; the log-sum of all stays, so that it becomes neither more nor less
     likely that these news hold the answer.
     """
-    words, known = _words(pieces), set(_words(before))
+    words, known = _words(pieces), set(_words(before)) - {None}
     of_words = torch.tensor([word is not None for word in words])
-    said = torch.tensor([word in known for word in words]) & of_words
+    said = torch.tensor([word in known for word in words])
     spans = stretches(scores[None])[:, 0]
     share = _sums(said, len(spans)) / _sums(of_words, len(spans)).clamp(min=1)
     change = _marginals(spans - SAID_BEFORE * share.to(spans)) - _marginals(spans)
