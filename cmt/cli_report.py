@@ -170,7 +170,7 @@ def _lines(text: str) -> str:
 
 def _write_curve(curve: "Curve", files: Sequence[Path]) -> None:
     names = {**(curve.axes or {"series": "asked"}), "f1": "F1", "f1_low": "low", "f1_high": "high"}
-    names |= {"kept": "kept, %", "recall": "recall", "n": "questions"}
+    names |= {"kept": "kept, %", "known": "known, %", "recall": "recall", "n": "questions"}
     columns = curve.points.select(list(names)).to_pydict()
     columns |= {"x": [f"{place:g}" for place in columns.get("x", [])]}
     told = [name for name in names if any(value is not None for value in columns[name])]

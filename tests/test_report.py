@@ -488,7 +488,7 @@ def test_a_curve_is_drawn_over_each_of_its_axes() -> None:
     chart = charts.curve_chart(curve, note="", basis="this")
     assert chart is not None
     assert chart.head[:3] == ["selected", "soon", "F1"]
-    assert chart.rows[0] == ["1", "0.1", "30.0", "20.0 – 60.0", "–", "0.500", "9", "0.25"]
+    assert chart.rows[0] == ["1", "0.1", "30.0", "20.0 – 60.0", "–", "–", "0.500", "9", "0.25"]
     assert "selected</text>" in chart.svg and "soon</text>" in chart.svg
     assert charts.curve_chart(replace(curve, points=rows.slice(0, 0)), note="", basis="") is None
 

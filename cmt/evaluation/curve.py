@@ -32,6 +32,7 @@ POINT_SCHEMA = pa.schema(
         pa.field("f1_high", pa.float64(), nullable=False),
         pa.field("recall", pa.float64(), nullable=False),  # 0–1: the right document among the K selected
         pa.field("kept", pa.float64()),  # F1 in % of the first point's; null where that says nothing
+        pa.field("known", pa.float64()),  # answers known (F1 of at least 50) in %; null where that is not asked
         pa.field("documents", pa.int64(), nullable=False),  # in the bank
         pa.field("memories", pa.int64(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, point, table
 from cmt.evaluation.material import LIMIT, Material, at
-from cmt.evaluation.metrics import normalise_answer
+from cmt.evaluation.metrics import mark, normalise_answer
 
-KNOWN = 0.5  # F1 from which the old answer counts as known
+KNOWN = 0.5  # F1 from which an answer counts as known
 
 
 class _Pair(NamedTuple):
@@ -48,7 +48,7 @@ def supersession(material: Material, *, limit: int = LIMIT) -> Curve:
                 took.append(seconds)
         seed, each = material.answerer.params.seed, sum(took) / 3
         points = [
-            point(records, bank=bank, series=series, x=place, seconds=each, seed=seed)
+            point(records, bank=bank, series=series, x=place, seconds=each, seed=seed) | {"known": _known(records)}
             for place, (series, records) in enumerate(_bars(told, golds, pairs).items())
             if records.num_rows
         ]
@@ -121,6 +121,10 @@ def _bars(
         "after: still the old one (lower is better)": after.set_column(place, after.schema.field(place), [golds]),
         "after, as of before: the old answer": as_of,
     }
+
+
+def _known(records: pa.Table) -> float:
+    return 100 * float((mark(records["cmt"].to_pylist(), records["golds"].to_pylist()).f1 >= KNOWN).mean())
 
 
 def _normalised(answers: Iterable[str]) -> set[str]:

@@ -107,7 +107,7 @@ def ways_chart(ways: Sequence[Way], basis: str) -> Chart | None:
 def curve_chart(measured: Curve, *, note: str, basis: str) -> Chart | None:
     """A measured curve; None without points."""
     shown = measured.axes or {"series": "asked"}
-    head = [*shown.values(), "F1", "95 % interval", "kept, %", "recall", "questions", "s a question"]
+    head = [*shown.values(), "F1", "95 % interval", "kept, %", "known, %", "recall", "questions", "s a question"]
     rows = [[*(_number(row[column]) for column in shown), *_measured(row)] for row in measured.points.to_pylist()]
 
     def draw(figure: "Figure") -> None:
@@ -181,6 +181,7 @@ def _measured(row: Mapping[str, Any]) -> list[str]:
         score(row["f1"]),
         interval(row["f1_low"], row["f1_high"]),
         score(row["kept"]),
+        score(row["known"]),
         recall,
         str(row["n"]),
         seconds,

@@ -162,7 +162,7 @@ def test_an_article_is_either_relevant_or_not(live: Bank) -> None:
 def test_news_replace_an_answer_and_as_of_before_the_old_one_is_right(live: Bank) -> None:
     curve = supersession(material(live))
     assert column(curve, "n") == [3, 3, 3, 3, 3]  # Moss → Vell, Vell → Wren, two → three crowns
-    assert column(curve, "f1") == [100, 100, 100, 0, 100]
+    assert column(curve, "f1") == column(curve, "known") == [100, 100, 100, 0, 100]
     assert column(curve, "series")[2] == "after, where the old one was known: the new answer"
     assert column(curve, "series")[3] == "after: still the old one (lower is better)"
     assert not curve.axes
@@ -170,7 +170,7 @@ def test_news_replace_an_answer_and_as_of_before_the_old_one_is_right(live: Bank
 
 def test_an_answer_that_news_do_not_change_shows_as_such(live: Bank) -> None:
     curve = supersession(material(live, stubborn=True))
-    assert column(curve, "f1")[1:3] == [0, 0]
+    assert column(curve, "f1")[1:3] == column(curve, "known")[1:3] == [0, 0]
     assert column(curve, "n")[2] == 2  # that Vell was mayor it never said
     assert column(curve, "f1")[3] > 60
 
