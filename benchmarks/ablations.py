@@ -1,6 +1,7 @@
 """The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (method §2).
 
-    python benchmarks/ablations.py --pairs 3500
+    python benchmarks/ablations.py --pairs 3500 --questions 700
+    python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"
 
 The whole method and the two that change the loss are trained from nothing, alike and as long as each other, and asked
 about articles that no training saw, all in one bank. Without top-k ψ reads every memory of a bank of `FEW` paragraphs,
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +37,16 @@ from cmt.session import run_script
 from cmt.stream import training_data
 from cmt.training import hold_out, train
 
-LOSSES = {
-    "whole": {},
-    "without the memory-aware objective": {"objective.alpha": 0.0},
-    "without self-matching": {"objective.beta": 0.0},
-}
+
+class Part(StrEnum):
+    """What the method can be without."""
+
+    TOP_K = "top-k"
+    OBJECTIVE = "memory-aware objective"
+    MATCHING = "self-matching"
+
+
+LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
 FEW = 60  # paragraphs of which ψ reads all
 
 
@@ -81,7 +88,9 @@ class Ablated:
         yield (whole := some.ask(f"whole, {FEW} paragraphs")).row
         every = [rows.to_pylist()] * len(asked)
         with some.scratch.answerer() as answerer:
-            without = some._scored(f"without top-k, {FEW} paragraphs", lambda asked: answerer.answer_from(asked, every))
+            without = some._scored(
+                f"without {Part.TOP_K}, {FEW} paragraphs", lambda asked: answerer.answer_from(asked, every)
+            )
         yield without.beside(whole)
 
     def _scored(self, name: str, ask: Callable[[Sequence[str]], Sequence[Answer]]) -> Asked:
@@ -100,13 +109,15 @@ class Ablated:
 def main(
     pairs: Annotated[int, typer.Option(min=1, help="question-answer pairs each sees")] = 3500,
     questions: Annotated[int, typer.Option(min=1)] = 300,
+    without: Annotated[list[Part] | None, typer.Option(help="may be repeated; all of them if not given")] = None,
     output: Annotated[Path, typer.Option(help="folder of what is trained")] = Path("data/trained/ablations"),
     params: Path = Path("params.yaml"),
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Train, measure, and print a row each."""
     rows, stderr = [], Console(stderr=True)
-    for row in _rows(params, {"train.questions": pairs, "selection.threshold": -1.0}, questions, output):
+    changes = {"train.questions": pairs, "selection.threshold": -1.0}
+    for row in _rows(params, changes, questions, without or list(Part), output):
         rows.append(row)
         stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # what took hours is seen should the next row fail
     if as_json:
@@ -122,29 +133,35 @@ def main(
     Console().print(table)
 
 
-def _rows(params: Path, changes: Mapping[str, Any], questions: int, output: Path) -> Iterator[dict[str, Any]]:
+def _rows(
+    params: Path, changes: Mapping[str, Any], questions: int, parts: Sequence[Part], output: Path
+) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params)
     how = workspace.params
     documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
     seen, held = hold_out(documents, articles=how.train.validation_articles)
     chosen = sample(asked, held, limit=questions, seed=how.seed)
 
-    def ablated(name: str, folder: Path) -> Ablated:
-        changed: Params = load_params(params, dict(changes) | LOSSES[name])
+    def ablated(loss: Mapping[str, Any], folder: Path) -> Ablated:
+        changed: Params = load_params(params, {**changes, **loss})
         changed = changed.model_copy(update={"train": changed.train.model_copy(update={"output": folder.resolve()})})
         with redirect_stdout(sys.stderr):  # the Trainer tells its runtime there
             train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
         return Ablated(Scratch.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
 
-    one = ablated("whole", output / "0")
+    one = ablated({}, output / "0")
     yield (whole := one.ask("whole")).row
-    yield (keys := one.ask("whole, keys alone", full_text_weight=0.0)).row
-    yield from one.few()
-    for number, name in enumerate(list(LOSSES)[1:], start=1):
-        one = ablated(name, output / str(number))
-        yield one.ask(name).beside(whole)
-        if name == "without self-matching":
-            yield one.ask(f"{name}, keys alone", full_text_weight=0.0).beside(keys)
+    if Part.MATCHING in parts:
+        yield (keys := one.ask("whole, keys alone", full_text_weight=0.0)).row
+    if Part.TOP_K in parts:
+        yield from one.few()
+    for number, (part, loss) in enumerate(LOSSES.items(), start=1):
+        if part not in parts:
+            continue
+        one = ablated(loss, output / str(number))
+        yield one.ask(f"without {part}").beside(whole)
+        if part is Part.MATCHING:
+            yield one.ask(f"without {part}, keys alone", full_text_weight=0.0).beside(keys)
 
 
 if __name__ == "__main__":
