@@ -31,6 +31,7 @@ from rich.table import Table
 import cmt
 from cmt.answering import Answerer
 from cmt.config import Params
+from cmt.errors import StreamError
 from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
 from cmt.evaluation.scratch import Scratch, missing
@@ -59,6 +60,9 @@ class Text:
     def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Text":
         raw = readers.read(data, form)
         found = select(*check(raw, now=datetime.max.replace(tzinfo=UTC)), unread=raw.rejected, known=Known())
+        if not (found.documents.num_rows and found.questions.num_rows):
+            why = f"; {(bad := found.rejected[0]).file}, row {bad.row}: {bad.reason}" if found.rejected else ""
+            raise StreamError(f"{data} has no question on a document that can be read{why}")
         table = found.documents.sort_by("doc_id")
         source = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         places = sorted(source.sample(range(table.num_rows), min(documents, table.num_rows)))
@@ -164,25 +168,15 @@ class Benchmark:
         yield self._plain("closed", ask)
 
     def abstention(self) -> dict[str, float]:
-        """Share of "not in memory" where the document is not in the bank, and where it is.
-
-        At the threshold of the params, and at the one that refuses a tenth of the latter; and the share of the former
-        that would have been answered right (EM), from another document that says it too.
-        """
-        threshold = self.params.selection.threshold
+        """Questions whose document is not in the bank, others of its article being there."""
         with self.kept.answerer() as answerer:
-            asked = {
-                name: _open(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
-                for name, table in {"absent": self.text.absent, "present": self.text.questions}.items()
-            }
-        confidence = {name: np.array([answer.confidence for answer in answers]) for name, answers in asked.items()}
-        tenth = float(np.quantile(confidence["present"], 0.1))
-        elsewhere = mark([answer.text for answer in asked["absent"]], self.text.absent["answers"].to_pylist())
-        return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {
-            "threshold for a tenth": tenth,
-            "absent then": float((confidence["absent"] < tenth).mean()),
-            "absent, but said elsewhere": float(elsewhere.em.mean()),
-        }
+            return self._refused(answerer, absent=self.text.absent, present=self.text.questions)
+
+    def strangers(self) -> dict[str, float]:
+        """As many questions whose whole article is not in the bank: half of the articles are."""
+        own, others = self._halves()
+        with self.kept.answerer(own) as answerer:
+            return self._refused(answerer, absent=self._on(others), present=self._on(own))
 
     def retention(self) -> dict[str, float]:
         """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
@@ -192,20 +186,20 @@ class Benchmark:
 
     def noise(self) -> dict[str, float]:
         """F1 with as many irrelevant documents, all of other articles, as relevant ones: method §4."""
+        relevant, others = self._halves()
+        return self._grown(relevant, relevant + others[: len(relevant)])
+
+    def _halves(self) -> tuple[list[str], list[str]]:
+        """The documents of the first half of the articles, and those of the others."""
         titles = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "title")), strict=True))
         articles = sorted({str(title) for title in titles.values()})
-        own = set(articles[: len(articles) // 2])
-        relevant = [doc_id for doc_id, title in titles.items() if str(title) in own]
-        others = [doc_id for doc_id, title in titles.items() if str(title) not in own][: len(relevant)]
-        return self._grown(relevant, relevant + others)
+        first = set(articles[: len(articles) // 2])
+        own = [doc_id for doc_id, title in titles.items() if str(title) in first]
+        return own, [doc_id for doc_id, title in titles.items() if str(title) not in first]
 
     def _grown(self, few: Sequence[str], many: Sequence[str]) -> dict[str, float]:
         """As many questions on the `few` as the rows are asked, in a bank of those alone and of `many`."""
-        every = self.text.every
-        on_few = every.filter(pc.is_in(every["doc_id"], value_set=pa.array(sorted(few), pa.string())))
-        count = min(len(self.asked), on_few.num_rows)
-        places = random.Random(0).sample(range(on_few.num_rows), count)  # noqa: S311 - no secret
-        table = on_few.take(pa.array(sorted(places), pa.int64()))
+        table = self._on(few)
         asked, golds = table["question"].to_pylist(), table["answers"].to_pylist()
         scores = []
         for doc_ids in (few, many):
@@ -222,6 +216,34 @@ class Benchmark:
             "left": left,
         }
 
+    def _on(self, doc_ids: Sequence[str]) -> pa.Table:
+        """As many questions on these documents as the rows are asked, if there are so many."""
+        every = self.text.every
+        rows = every.filter(pc.is_in(every["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+        count = min(len(self.asked), rows.num_rows)
+        places = random.Random(0).sample(range(rows.num_rows), count)  # noqa: S311 - no secret
+        return rows.take(pa.array(sorted(places), pa.int64()))
+
+    def _refused(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> dict[str, float]:
+        """Share of "not in memory" for both.
+
+        At the threshold of the params, and at the one that refuses a tenth of the `present`; and the share of the
+        `absent` that would have been answered right (EM), from another document that says it too.
+        """
+        threshold = self.params.selection.threshold
+        asked = {
+            name: _open(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+            for name, table in {"absent": absent, "present": present}.items()
+        }
+        confidence = {name: np.array([answer.confidence for answer in answers]) for name, answers in asked.items()}
+        tenth = float(np.quantile(confidence["present"], 0.1))
+        elsewhere = mark([answer.text for answer in asked["absent"]], absent["answers"].to_pylist())
+        return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {
+            "threshold for a tenth": tenth,
+            "absent then": float((confidence["absent"] < tenth).mean()),
+            "absent, but said elsewhere": float(elsewhere.em.mean()),
+        }
+
     def _textless(self, label: str, adapted: Scratch) -> dict[str, Any]:
         with adapted.answerer() as answerer:
             row = self._memory(label, answerer)
@@ -236,7 +258,7 @@ class Benchmark:
             Console(stderr=True).print(f"row {name} is left out: {why}")
         return why is None
 
-    def _how(self, longest: int) -> dict[str, int]:
+    def _how(self, longest: int) -> dict[str, Any]:
         return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}
 
     def _questions(self, places: Sequence[int]) -> list[str]:
@@ -300,7 +322,7 @@ def _open(answerer: Answerer, longest: int | None = None) -> Answerer:
 
 
 ALL = "cmt,memory,mac,rag,rag_trained,full,closed"
-PARTS = "abstention,retention,noise"
+PARTS = "abstention,strangers,retention,noise"
 
 
 def main(
@@ -321,6 +343,8 @@ def main(
     names, also = _chosen(rows, ALL, "--rows"), _chosen(parts, PARTS, "--parts")
     workspace = cmt.open(params=params)
     text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
+    if "abstention" in also and not text.absent.num_rows:
+        raise typer.BadParameter("every document would be in the bank; draw fewer", param_hint="--documents")
     bench = Benchmark(text, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
     stderr = Console(stderr=True)
     measured = []

@@ -37,7 +37,7 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
         *("--data", str(data), "--documents", str(DRAWN), "--questions", "6"),
         *("--params", str(params), "--vectors", str(load_params(params).compressor.path)),
-        *("--rag-trained", str(folder / "nowhere"), "--parts", "abstention,retention,noise"),
+        *("--rag-trained", str(folder / "nowhere"), "--parts", "abstention,strangers,retention,noise"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -79,6 +79,21 @@ def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) ->
     assert done.stderr.startswith("error: none.json not found; name a file")
 
 
+@pytest.mark.parametrize(
+    ("published_at", "status", "told"),
+    [("2031-01-02", 1, "row 1: published_at: 2031-01-02"), ("2031-01-02T08:00:00Z", 2, "draw fewer")],
+)
+def test_what_cannot_be_measured_is_said_first(tiny_workspace: Path, published_at: str, status: int, told: str) -> None:
+    mill = {"doc_id": "mill", "published_at": published_at, "text": "The mill of Aldney has three wheels."}
+    asked = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
+    (tiny_workspace / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(asked)}\n", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "mills.jsonl"]
+    more = ["--format", "jsonl", "--rows", "", "--parts", "abstention"]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
 def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str, Any]) -> None:
     told = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
     assert told.keys() == {"memory", "memory, compressor in use"}
@@ -86,7 +101,9 @@ def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str,
 
 
 def test_the_parts_say_how_much_was_asked(result: dict[str, Any]) -> None:
-    assert all(0 <= share <= 1 for share in result["abstention"].values())
+    for part in ("abstention", "strangers"):
+        assert result[part].keys() >= {"absent", "present", "absent then"}
+        assert all(0 <= share <= 1 for share in result[part].values())
     assert (result["retention"]["documents"], result["retention"]["of"]) == (DRAWN, DRAWN)
     assert result["noise"]["documents"] < result["noise"]["of"] <= DRAWN
     assert result["retention"]["questions"] == 6 >= result["noise"]["questions"] > 0
