@@ -32,7 +32,7 @@ import cmt
 from cmt.answering import Answerer
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.baselines import Passage, Prediction, closed_book, given_text, rag
+from cmt.evaluation.baselines import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
 from cmt.evaluation.scratch import Scratch, missing
 from cmt.memory.lm import FrozenLM
@@ -154,18 +154,21 @@ class Benchmark:
     def row_full(self) -> Iterator[dict[str, Any]]:
         by_id = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
         passages = [[Passage(doc_id, by_id[doc_id])] for doc_id in self.doc_ids]
+        for label, examples in (("full", EXAMPLES), ("full, zero-shot", ())):
 
-        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
-            given = [passages[place] for place in places]
-            return given_text(self.lm, self._questions(places), given, **self._how(longest))
+            def ask(places: Sequence[int], longest: int, shown: Sequence[Example] = examples) -> list[Prediction]:
+                given = [passages[place] for place in places]
+                return given_text(self.lm, self._questions(places), given, examples=shown, **self._how(longest))
 
-        yield self._plain("full", ask)
+            yield self._plain(label, ask)
 
     def row_closed(self) -> Iterator[dict[str, Any]]:
-        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
-            return closed_book(self.lm, self._questions(places), **self._how(longest))
+        for label, examples in (("closed", EXAMPLES), ("closed, zero-shot", ())):
 
-        yield self._plain("closed", ask)
+            def ask(places: Sequence[int], longest: int, shown: Sequence[Example] = examples) -> list[Prediction]:
+                return closed_book(self.lm, self._questions(places), examples=shown, **self._how(longest))
+
+            yield self._plain(label, ask)
 
     def abstention(self) -> dict[str, float]:
         """Questions whose document is not in the bank, others of its article being there."""

@@ -267,7 +267,8 @@ class Answerer:
 
 def _source(row: dict[str, Any], weight: float, spans: tuple[Span, ...], quote: Span | None) -> Source:
     place = row["doc_id"], row["title"], row["published_at"]
-    return Source(*place, round(row["similarity"], 4), round(weight, 4), row["text"], spans, quote)
+    scores = round(row["similarity"], 4), round(weight, 4)
+    return Source(*place, *scores, row["text"], spans, quote, row["supersedes"])
 
 
 def _confidence(question: str, found: Found, texts: Sequence[str], begins: Tensor | None) -> float:

@@ -35,6 +35,8 @@ class Source:
     """What the LM read of it, in the order of the text; empty without kept text."""
     quote: Span | None = None
     """What the LM got quoted behind the question, as the likeliest answer; at most one source of an answer has it."""
+    supersedes: str | None = None
+    """The document beside which it is read as news, where the bank has that one."""
 
 
 @dataclass(frozen=True)

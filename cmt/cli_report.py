@@ -120,6 +120,7 @@ def _source_json(source: "Source") -> dict[str, Any]:
         "published_at": source.published_at,
         "similarity": source.similarity,
         "weight": source.weight,
+        "supersedes": source.supersedes,
         "text": source.text,
         "spans": [told(span) for span in source.spans],
         "quote": told(source.quote) if source.quote else None,
@@ -141,7 +142,8 @@ def _write_source(source: "Source") -> None:
     tables.write_line("")
     _write_pieces(found.heading, "bold")
     scores = f"similarity {source.similarity:.2f} · weight {source.weight:.2f}"
-    tables.write_line(f"{source.published_at.date()} · {source.doc_id} · {scores}", style="dim")
+    news = f" supersedes {source.supersedes}" if source.supersedes else ""
+    tables.write_line(f"{source.published_at.date()} · {source.doc_id}{news} · {scores}", style="dim")
     if source.text is None:
         tables.write_line("the bank keeps no text", style="dim")
     else:

@@ -38,7 +38,7 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Answer:
     quote = Span(text.index("Moss"), text.index("[/bold]"), 0.8)
     moment = datetime(2031, 1, 6, 7, tzinfo=UTC)
     sources = (
-        Source("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans, quote),
+        Source("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans, quote, "mayor-0"),
         Source("mute", None, moment, 0.2, 0.0, None),
     )
     answer = Answer(MAYOR, "Moss", True, 0.8, sources)
@@ -62,7 +62,8 @@ def test_there_is_no_report_before_the_first_update(tiny_workspace: Path) -> Non
 def test_an_answer_is_explained_by_its_windows(adapted: Path, marked: Answer) -> None:
     printed = run(adapted, "explain", MAYOR).stdout
     assert printed.startswith("Moss\nconfidence 0.80\n")
-    assert "2031-01-06 · mayor-1 · similarity 0.61 · weight 0.90" in printed
+    assert "2031-01-06 · mayor-1 supersedes mayor-0 · similarity 0.61 · weight 0.90" in printed
+    assert "2031-01-06 · mute · similarity 0.20" in printed
     assert ">>The<< mayor[2J of Port Ellery\n>>is [bold]**Moss**[/bold]<<, says the paper." in printed
     assert "mute\n" in printed
     assert "the bank keeps no text" in printed
@@ -75,7 +76,8 @@ def test_an_explanation_as_json_has_texts_and_windows(adapted: Path, marked: Ans
     assert [span["text"] for span in first["spans"]] == ["is [bold]Moss[/bold]", "The"]
     assert [span["probability"] for span in first["spans"]] == [0.9, 0.1]
     assert (first["quote"]["text"], first["quote"]["probability"]) == ("Moss", 0.8)
-    assert (second["text"], second["spans"], second["quote"]) == (None, [], None)
+    assert first["supersedes"] == "mayor-0"
+    assert (second["text"], second["spans"], second["quote"], second["supersedes"]) == (None, [], None, None)
 
 
 def test_an_explanation_looks_back_as_of_a_date(adapted: Path) -> None:

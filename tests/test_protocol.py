@@ -49,7 +49,7 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> None:
     names = [row["row"] for row in result["rows"]]
     assert result["documents"] == DRAWN
-    assert {"cmt", "cmt, right document given", "memory", "rag", "full", "closed"} <= set(names)
+    assert {"cmt", "cmt, right document given", "memory", "rag", "full", "closed", "closed, zero-shot"} <= set(names)
     assert len(names) == len(set(names))
     for row in result["rows"]:
         assert row["n"] == 6

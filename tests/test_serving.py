@@ -85,7 +85,9 @@ def test_an_answer_comes_with_its_documents_and_their_texts(client: httpx.Client
     (vell,) = (source for source in answered["sources"] if source["doc_id"] == "mayor-2")
     assert (vell["title"], vell["published_at"]) == ("Vell succeeds Moss", "2031-02-20T07:00:00Z")
     assert vell["text"] == "Vell succeeds Moss\nVell is the mayor of Port Ellery now."
-    assert vell.keys() == {"doc_id", "title", "published_at", "similarity", "weight", "text", "spans", "quote"}
+    scores, marks = {"similarity", "weight"}, {"spans", "quote"}
+    assert vell.keys() == {"doc_id", "title", "published_at", "supersedes", "text"} | scores | marks
+    assert vell["supersedes"] == "mayor-1"
 
 
 def test_a_date_changes_what_is_known(client: httpx.Client) -> None:

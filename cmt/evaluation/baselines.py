@@ -1,7 +1,7 @@
 """What the memory is measured against: the same frozen LM without it, with retrieved text, with the right text.
 
-Every row gets two worked examples, greedy decoding and a cut at the line's end, nothing else. The wording was chosen
-on questions of SQuAD train.
+Every row gets two worked examples unless told otherwise, greedy decoding and a cut at the line's end, nothing else. The
+wording was chosen on questions of SQuAD train.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,6 +76,7 @@ def closed_book(
     *,
     max_new_tokens: int,
     batch_size: int,
+    examples: Sequence[Example] = EXAMPLES,
     cache: PromptCache | None = None,
     progress: Progress | None = None,
 ) -> list[Prediction]:
@@ -86,6 +87,7 @@ def closed_book(
         [()] * len(questions),
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        examples=examples,
         cache=cache,
         progress=progress,
     )
@@ -149,12 +151,13 @@ def given_text(
     *,
     max_new_tokens: int,
     batch_size: int,
+    examples: Sequence[Example] = EXAMPLES,
     cache: PromptCache | None = None,
     progress: Progress | None = None,
 ) -> list[Prediction]:
     """The LM with each question's own passages in its prompt, best first; the right document's are the upper line.
 
-    Passages are cut where they do not fit into the LM's context.
+    Passages are cut where they do not fit into the LM's context. Without `examples` it is asked zero-shot.
     """
     complete = partial(cache.complete, lm) if cache else lm.complete
     answers = [""] * len(questions)
@@ -162,7 +165,7 @@ def given_text(
         rows = [row for row, found in enumerate(passages) if bool(found) == with_text]
         if not rows:
             continue
-        head = _head(with_text=with_text)
+        head = _head(examples, with_text=with_text)
         prompts = [_fitted(lm, passages[row], questions[row], head=head, reserve=max_new_tokens) for row in rows]
         replies = complete(
             prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=head, progress=progress
@@ -175,17 +178,16 @@ def given_text(
     ]
 
 
-def _head(*, with_text: bool) -> str:
+def _head(examples: Sequence[Example], *, with_text: bool) -> str:
     """The worked examples, ending at a line's end: there the LM's tokens are the same in one piece or in two."""
     return "\n".join(
-        _prompt([example.text] if with_text else [], example.question).lstrip("\n") + f" {example.answer}\n"
-        for example in EXAMPLES
+        _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n" for example in examples
     )
 
 
 def _prompt(texts: Sequence[str], question: str) -> str:
     lines = [f"Text: {_line(text)}\n" for text in texts]
-    return "\n" + "".join(lines) + f"Question: {_line(question)}\nAnswer:"
+    return "".join(lines) + f"Question: {_line(question)}\nAnswer:"
 
 
 def _line(text: str) -> str:
@@ -197,11 +199,12 @@ def _fitted(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, head:
     texts = [_line(passage.text) for passage in passages]
     if len(asked := lm.encode(question)) > LONGEST_QUESTION:
         question = lm.decode(asked[:LONGEST_QUESTION])
-    fixed = len(lm.encode(head + _prompt([""] * len(texts), question))) + reserve + _MARGIN
+    between = "\n" if head else ""
+    fixed = len(lm.encode(head + between + _prompt([""] * len(texts), question))) + reserve + _MARGIN
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))
     # a token is a byte at least: short texts need no counting
     cut = [text if len(text.encode()) <= share else lm.decode(lm.encode(text)[:share]) for text in texts]
-    return _prompt(cut, question)
+    return between + _prompt(cut, question)
 
 
 def _passages(found: pa.Table) -> tuple[Passage, ...]:

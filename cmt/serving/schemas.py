@@ -85,7 +85,10 @@ class SpanOut(BaseModel):
 
 
 class SourceOut(BaseModel):
-    """A document that an answer rests on; `quote` is what ψ took for the answer, in one source of an answer at most."""
+    """A document that an answer rests on; `quote` is what ψ took for the answer, in one source of an answer at most.
+
+    News are read beside the document that they supersede, where the bank has it.
+    """
 
     doc_id: str
     title: str | None
@@ -95,11 +98,12 @@ class SourceOut(BaseModel):
     text: str | None
     spans: list[SpanOut]
     quote: SpanOut | None = None
+    supersedes: str | None = None
 
     @classmethod
     def of(cls, source: "Source") -> "SourceOut":
         """`source` as it goes out."""
-        names = ("doc_id", "title", "published_at", "similarity", "weight", "text")
+        names = ("doc_id", "title", "published_at", "similarity", "weight", "text", "supersedes")
         plain = {name: getattr(source, name) for name in names}
         quote = SpanOut.of(source.quote) if source.quote else None
         return cls(spans=[SpanOut.of(span) for span in source.spans], quote=quote, **plain)

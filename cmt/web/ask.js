@@ -161,7 +161,8 @@ function sourceItem(source, strongest) {
       "p",
       { className: "quiet" },
       make("time", { dateTime: source.published_at }, source.published_at.slice(0, 10)),
-      ` · ${source.doc_id} · similarity ${source.similarity.toFixed(2)} · weight ${percent(source.weight)} `,
+      ` · ${source.doc_id}${source.supersedes ? ` supersedes ${source.supersedes}` : ""}` +
+        ` · similarity ${source.similarity.toFixed(2)} · weight ${percent(source.weight)} `,
       make("meter", { value: source.weight, "aria-label": "weight" }),
     ),
     make("p", { className: "text" }, ...highlighted({ ...source, text }, strongest, title ? title + 1 : 0)),

@@ -30,6 +30,12 @@ def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
     assert (found[0].text, found[0].doc_ids) == ("Vell", ("d1", "d2"))
 
 
+def test_zero_shot_the_question_stands_alone(script) -> None:
+    closed_book(script, ["Who?"], examples=(), **OPTIONS)
+    given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), **OPTIONS)
+    assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
+
+
 def test_head_and_prompt_have_the_tokens_of_the_whole(lm: FrozenLM, script) -> None:
     given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], **OPTIONS)
     for prompt in script.prompts:
