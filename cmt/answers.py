@@ -36,7 +36,7 @@ class Source:
     quote: Span | None = None
     """What the LM got quoted behind the question, as the likeliest answer; at most one source of an answer has it."""
     supersedes: str | None = None
-    """The document beside which it is read as news, where the bank has that one."""
+    """What it supersedes: news are read beside that document, where the bank still has it."""
 
 
 @dataclass(frozen=True)
