@@ -69,5 +69,5 @@ def test_an_answer_for_machines_leaves_the_texts_out() -> None:
     found = answer_json(answer(known=True), AT)
     assert (found["as_of"], found["text"], found["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
     source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
-    source |= {"spans": (), "quote": None}
+    source |= {"spans": (), "quote": None, "supersedes": None}
     assert found["sources"] == [source]
