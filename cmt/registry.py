@@ -200,7 +200,7 @@ def _signature() -> Any:
     text, real, whole = DataType.string, DataType.double, DataType.long
     span = Object([Property("first", whole), Property("last", whole), Property("probability", real)])
     texts = [Property(name, text) for name in ("doc_id", "published_at")]
-    texts += [Property(name, text, required=False) for name in ("title", "text")]
+    texts += [Property(name, text, required=False) for name in ("title", "text", "supersedes")]
     numbers = [Property(name, real) for name in ("similarity", "weight")]
     source = Object([*texts, *numbers, Property("spans", Array(span)), Property("quote", span, required=False)])
     answer = [ColSpec(text, "answer"), ColSpec(DataType.boolean, "known"), ColSpec(real, "confidence")]

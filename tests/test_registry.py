@@ -31,6 +31,7 @@ import cmt
 from cmt.cli import app
 from cmt.memory.folder import folder_digest
 from cmt.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats
+from cmt.serving.schemas import SourceOut
 from tests.servers import adapt
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,8 @@ def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> Non
     assert model.signature
     assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
     assert model.signature.outputs.input_names() == ["answer", "known", "confidence", "sources"]
+    source = model.signature.outputs.inputs[-1].type.dtype
+    assert {of.name for of in source.properties} == SourceOut.model_fields.keys()
     example = model.load_input_example(str(folder))
     assert example.to_dict("records") == [{"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}]
 
