@@ -42,7 +42,7 @@ report: install ## report/index.html from the demo's bank; the demo comes first 
 	$(BIN)/cmt report
 
 kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
-	$(BIN)/python tests/kill.py
+	$(BIN)/python tests/integration/kill.py
 
 repro: install ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro

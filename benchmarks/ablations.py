@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 import cmt
-from cmt.answers import Answer
+from cmt.answering.answer import Answer
+from cmt.cli.context import run_script
 from cmt.config import Params, load_params
+from cmt.evaluation.evaluate import Row
 from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
-from cmt.evaluation.protocol import Row
-from cmt.evaluation.scratch import Scratch
-from cmt.session import run_script
-from cmt.stream import training_data
-from cmt.training import hold_out, train
+from cmt.evaluation.temporary_bank import Scratch
+from cmt.training.data import hold_out, load_training_data, pull_training_data
+from cmt.training.trainer import train
 
 
 class Part(StrEnum):
@@ -138,7 +138,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params)
     how = workspace.params
-    documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
+    documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
     seen, held = hold_out(documents, articles=how.train.validation_articles)
     chosen = sample(asked, held, limit=questions, seed=how.seed)
 

@@ -19,12 +19,11 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 import cmt
+from cmt.cli.context import run_script
 from cmt.evaluation.held_out import held_out_scores
-from cmt.memory.folder import WEIGHTS, Design
-from cmt.memory.model import MemoryModel
-from cmt.session import run_script
-from cmt.stream import training_data
-from cmt.training import hold_out
+from cmt.modeling.checkpoint import WEIGHTS, Design
+from cmt.modeling.model import MemoryModel
+from cmt.training.data import hold_out, load_training_data, pull_training_data
 
 
 def main(
@@ -36,7 +35,7 @@ def main(
     """Measure the checkpoints in the order of their pairs."""
     workspace = cmt.open(params=params)
     how, lm = workspace.params, workspace.lm
-    documents, asked = training_data.load(training_data.pull(source=how.train.source, path=how.train.path))
+    documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
     _, held = hold_out(documents, articles=how.train.validation_articles)
     model, points = MemoryModel(lm, Design.of(how)), []
     pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))

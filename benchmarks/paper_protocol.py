@@ -29,16 +29,16 @@ from rich.progress import track
 from rich.table import Table
 
 import cmt
-from cmt.answering import Answerer
+from cmt.answering.answerer import Answerer
+from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
+from cmt.cli.context import run_script
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.baselines import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
-from cmt.evaluation.scratch import Scratch, missing
-from cmt.memory.lm import FrozenLM
-from cmt.session import run_script
+from cmt.evaluation.temporary_bank import Scratch, missing
+from cmt.lm.model import FrozenLM
 from cmt.stream import readers
-from cmt.stream.intake import Known, check, select
+from cmt.stream.ingest import Known, check, select
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPTHS = (1, 3, 5, 20)

@@ -13,26 +13,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmt.answers import Answer, Source
+    from cmt.answering.answer import Answer, Source
+    from cmt.bank.ledger import Round
     from cmt.config import Params, load_params
     from cmt.errors import BankError, CmtError, ConfigError, ModelError, RoundError, ServiceError, StreamError
-    from cmt.rounds import Round
     from cmt.workspace import Workspace, open
 
 __version__ = "0.1.0"
 
 # name → module that is imported when the name is first used: torch and LanceDB take seconds
 _HOMES = {
-    "Answer": "cmt.answers",
+    "Answer": "cmt.answering.answer",
     "BankError": "cmt.errors",
     "CmtError": "cmt.errors",
     "ConfigError": "cmt.errors",
     "ModelError": "cmt.errors",
     "Params": "cmt.config",
-    "Round": "cmt.rounds",
+    "Round": "cmt.rounds.runner",
     "RoundError": "cmt.errors",
     "ServiceError": "cmt.errors",
-    "Source": "cmt.answers",
+    "Source": "cmt.answering.answer",
     "StreamError": "cmt.errors",
     "Workspace": "cmt.workspace",
     "load_params": "cmt.config",

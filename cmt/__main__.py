@@ -1,5 +1,5 @@
 """`python -m cmt` is `cmt`."""
 
-from cmt.cli import main
+from cmt.cli.main import main
 
 main()

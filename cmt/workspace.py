@@ -13,21 +13,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmt.bank.ledger import Ledger, Round
+from cmt.common.progress import Watch
 from cmt.config import Params, load_params
 from cmt.errors import BankError, RoundError, ServiceError
-from cmt.rounds import Ledger, Round, RoundRun, Watch
-from cmt.stream.slices import IngestReport, SliceStore
+from cmt.rounds.runner import RoundRun
+from cmt.stream.store import IngestReport, SliceStore
 
 if TYPE_CHECKING:
-    from cmt.answering import Answerer
-    from cmt.answers import Answer
-    from cmt.bank import Bank
-    from cmt.evaluation.cache import PromptCache
-    from cmt.evaluation.protocol import Evaluation, Row
-    from cmt.evaluation.record import AnswerRecord
-    from cmt.memory.lm import FrozenLM
-    from cmt.memory.model import MemoryModel
-    from cmt.tracking import Tracker
+    from cmt.answering.answer import Answer
+    from cmt.answering.answerer import Answerer
+    from cmt.answering.cache import PromptCache
+    from cmt.bank.bank import Bank
+    from cmt.evaluation.answer_record import AnswerRecord
+    from cmt.evaluation.evaluate import Evaluation, Row
+    from cmt.lm.model import FrozenLM
+    from cmt.modeling.model import MemoryModel
+    from cmt.tracking.runs import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,8 @@ class Workspace:
     @cached_property
     def lm(self) -> "FrozenLM":
         """The frozen LM. ModelError when it was not pulled."""
-        from cmt.memory.lm import FrozenLM
-        from cmt.memory.weights import installed
+        from cmt.lm.model import FrozenLM
+        from cmt.lm.weights import installed
 
         return FrozenLM.load(
             installed(source=self.params.lm.source, path=self.params.lm.path), dtype=self.params.lm.dtype
@@ -66,7 +68,7 @@ class Workspace:
     @cached_property
     def model(self) -> "MemoryModel":
         """The compressor in use."""
-        from cmt.memory.model import MemoryModel
+        from cmt.modeling.model import MemoryModel
 
         how = self.params.compressor
         return MemoryModel.load(how.path, lm=self.lm, window=how.window).folded()
@@ -74,8 +76,8 @@ class Workspace:
     @cached_property
     def bank(self) -> "Bank":
         """The bank of the compressor in use, made when there is none."""
-        from cmt.bank import Bank
-        from cmt.memory.memories import memory_schema
+        from cmt.bank.bank import Bank
+        from cmt.retrieval.indexer import memory_schema
 
         how = self.params.bank
         schema = memory_schema(self.model, keep_text=how.keep_text, number_format=how.codes)
@@ -84,7 +86,7 @@ class Workspace:
     @cached_property
     def stored_bank(self) -> "Bank":
         """The current bank without its compressor, so that no LM is loaded. BankError when there is none."""
-        from cmt.bank import Bank
+        from cmt.bank.bank import Bank
 
         return Bank.open(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
 
@@ -110,28 +112,28 @@ class Workspace:
     @cached_property
     def answerer(self) -> "Answerer":
         """Answers through bank and LM."""
-        from cmt.answering import Answerer
+        from cmt.answering.answerer import Answerer
 
         return Answerer(model=self.model, lm=self.lm, bank=self.bank, params=self.params)
 
     @cached_property
     def prompt_cache(self) -> "PromptCache":
         """Answers that the baselines gave before."""
-        from cmt.evaluation.cache import PromptCache
+        from cmt.answering.cache import PromptCache
 
         return PromptCache(self.state / "prompts.sqlite")
 
     @cached_property
     def answer_record(self) -> "AnswerRecord":
         """Answers that the memory gave before."""
-        from cmt.evaluation.record import AnswerRecord
+        from cmt.evaluation.answer_record import AnswerRecord
 
         return AnswerRecord(self.state)
 
     @cached_property
     def tracker(self) -> "Tracker":
         """MLflow."""
-        from cmt.tracking import Tracker
+        from cmt.tracking.runs import Tracker
 
         return Tracker(self.params.tracking, self.root)
 
@@ -142,7 +144,7 @@ class Workspace:
 
     def pull(self, *, progress: Any = None) -> Path:
         """Fetch and convert the base LM; returns its folder."""
-        from cmt.memory.weights import pull
+        from cmt.lm.weights import pull
 
         return pull(
             source=self.params.lm.source, sha256=self.params.lm.sha256, path=self.params.lm.path, progress=progress
@@ -165,14 +167,14 @@ class Workspace:
 
         `questions`: how many of those articles' questions are asked. The card in the folder says all of it.
         """
-        from cmt.card import write_card
         from cmt.evaluation.held_out import held_out_scores
-        from cmt.memory.folder import folder_digest
-        from cmt.stream import training_data
-        from cmt.training import hold_out, train
+        from cmt.modeling.checkpoint import folder_digest
+        from cmt.training.data import hold_out, installed_training_data, load_training_data
+        from cmt.training.model_card import write_card
+        from cmt.training.trainer import train
 
         how = self.params.train
-        documents, pairs = training_data.load(training_data.installed(source=how.source, path=how.path))
+        documents, pairs = load_training_data(installed_training_data(source=how.source, path=how.path))
         seen, held = hold_out(documents, articles=how.validation_articles)
         curves = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(lm=self.lm, documents=seen, questions=pairs, params=self.params, callbacks=curves)
@@ -279,8 +281,8 @@ class Workspace:
         `batch_size`: questions answered at once, `answering.batch_size` when None; the answers are the same for all.
         Answers are recorded as they are made: after a kill, the next evaluation of the same bank goes on from there.
         """
-        from cmt.answering import Answerer
-        from cmt.evaluation.protocol import evaluate
+        from cmt.answering.answerer import Answerer
+        from cmt.evaluation.evaluate import evaluate
 
         answering = self.params.answering
         how = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
@@ -360,7 +362,7 @@ class Workspace:
     def _has_ledger(self) -> bool:
         import lancedb
 
-        from cmt.bank_tables import explained
+        from cmt.bank.tables import explained
 
         uri = self.params.bank.uri
         if "://" not in uri and not Path(uri).is_dir():
@@ -370,7 +372,7 @@ class Workspace:
 
     def banks(self) -> "Iterator[Bank]":
         """The banks of all compressors."""
-        from cmt.bank import Bank
+        from cmt.bank.bank import Bank
 
         connection = self.stored_bank.connection
         for name in connection.list_tables().tables:

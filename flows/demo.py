@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
+from cmt.bank.ledger import Round
+from cmt.cli.output import console
+from cmt.cli.progress_bar import Display
+from cmt.common.storage import write_json
 from cmt.errors import CmtError, RoundError
-from cmt.progress import Display
-from cmt.rounds import Round
-from cmt.tables import console
-from cmt.versioning import write_json
 from cmt.workspace import Workspace, open
-from flows.services import Services, services
+from flows.local_prefect import Services, services
 
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".prefect" / "demo"

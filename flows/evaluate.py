@@ -6,8 +6,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from flows.reports import evaluation_report
-from flows.steps import step, workspace
+from flows.artifacts import evaluation_report
+from flows.tasks import step, workspace
 
 
 @step(name="evaluate")

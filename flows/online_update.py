@@ -8,10 +8,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
+from cmt.bank.ledger import Round
 from cmt.errors import CmtError, RoundError
-from cmt.rounds import Round, RoundRun
-from flows.reports import artifact_key, round_report, rounds_report
-from flows.steps import step, workspace
+from cmt.rounds.runner import RoundRun
+from flows.artifacts import artifact_key, round_report, rounds_report
+from flows.tasks import step, workspace
 
 log = logging.getLogger("cmt.flows")
 

@@ -7,10 +7,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from cmt.registry import Registry, held_out_name
-from cmt.rounds import flat_scores
-from flows.reports import scores_report
-from flows.steps import step, workspace
+from cmt.bank.ledger import flat_scores
+from cmt.evaluation.held_out import held_out_name
+from cmt.tracking.registry import Registry
+from flows.artifacts import scores_report
+from flows.tasks import step, workspace
 
 Scores = dict[str, float | None]
 

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from cmt.config import load_params
-from tests.memory.tiny import write_folder
+from tests.helpers.tiny import write_folder
 
 if TYPE_CHECKING:
-    from cmt.memory.lm import FrozenLM
+    from cmt.lm.model import FrozenLM
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,10 +37,10 @@ QUESTIONS = [
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Sections of params.yaml for an LM and a compressor that all projects share; neither is written to."""
-    from cmt.memory.folder import Design
-    from cmt.memory.lm import FrozenLM
-    from cmt.memory.model import MemoryModel
-    from cmt.memory.weights import pull
+    from cmt.lm.model import FrozenLM
+    from cmt.lm.weights import pull
+    from cmt.modeling.checkpoint import Design
+    from cmt.modeling.model import MemoryModel
 
     folder = tmp_path_factory.mktemp("tiny")
     sections: dict[str, object] = {
@@ -97,7 +97,7 @@ def _write_lines(path: Path, names: list[str], rows: list[tuple[object, ...]]) -
 @pytest.fixture(scope="session")
 def tiny_lm() -> "Callable[[str], FrozenLM]":
     """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random LM a kind for the whole test run; nobody may change it."""
-    from tests.lms import build
+    from tests.helpers.lms import build
 
     return cache(build)
 
@@ -105,8 +105,8 @@ def tiny_lm() -> "Callable[[str], FrozenLM]":
 @pytest.fixture(scope="session")
 def real_lm() -> "FrozenLM":
     """The base LM of params.yaml, as `cmt model pull` left it."""
-    from cmt.memory.lm import FrozenLM
-    from cmt.memory.weights import installed
+    from cmt.lm.model import FrozenLM
+    from cmt.lm.weights import installed
 
     params = load_params(ROOT / "params.yaml")
     return FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype=params.lm.dtype)

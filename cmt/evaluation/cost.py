@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from cmt.memory.lm import FrozenLM
-from cmt.memory.prompt import Prompt
-from cmt.memory.writing import Written
+from cmt.lm.decoding import Written
+from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prompt
 
 _PROC = Path("/proc/self")
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cmt.common.storage import write_bytes, write_json, write_table
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import mark, summarise
-from cmt.stream.storage import write_bytes, write_table
-from cmt.versioning import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cmt.bank import Bank
+    from cmt.bank.bank import Bank
 
 POINT_SCHEMA = pa.schema(
     [

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cmt.answering import Answerer
-from cmt.bank import Bank
+from cmt.answering.answerer import Answerer
+from cmt.bank.bank import Bank
 from cmt.evaluation.curve import Curve, point, table
-from cmt.evaluation.material import LIMIT, Material
-from cmt.evaluation.supersession import supersession
+from cmt.evaluation.knowledge_updates import supersession
+from cmt.evaluation.testbed import LIMIT, Material
 
 KS = (1, 2, 4, 8, 16)
 SHARES = (0, 20, 40, 60, 80, 100)

@@ -19,8 +19,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from cmt.errors import ConfigError
-from cmt.memory.lm import FrozenLM, weights_digest
-from cmt.memory.prompt import pad
+from cmt.lm.model import FrozenLM, weights_digest
+from cmt.lm.prompt import pad
 
 Progress = Callable[[int], None]
 Piece = tuple[list[int], list[float]]

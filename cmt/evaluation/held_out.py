@@ -2,13 +2,17 @@
 
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cmt.config import Params
-from cmt.evaluation.protocol import Evaluation, evaluate
-from cmt.evaluation.scratch import Scratch
-from cmt.memory.lm import FrozenLM
+from cmt.evaluation.evaluate import Evaluation, evaluate
+from cmt.evaluation.temporary_bank import Scratch
+from cmt.lm.model import FrozenLM
+
+if TYPE_CHECKING:
+    from cmt.workspace import Workspace
 
 
 def held_out_scores(
@@ -37,3 +41,27 @@ def sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -
     rows = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in known]
     drawn = sorted(random.Random(seed).sample(rows, min(limit, len(rows))))  # noqa: S311 - no secret
     return questions.take(pa.array(drawn, pa.int64()))
+
+
+def measured(workspace: "Workspace", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
+    """Scores of the compressor in `folder` on the held-out articles of `train`, and the name of what it was asked.
+
+    Reads the training data: StreamError when they were not pulled.
+    """
+    from cmt.bank.ledger import flat_scores
+    from cmt.training.data import hold_out, installed_training_data, load_training_data
+
+    params, how = workspace.params, workspace.params.train
+    documents, pairs = load_training_data(installed_training_data(source=how.source, path=how.path))
+    _, held = hold_out(documents, articles=how.validation_articles)
+    found = held_out_scores(
+        folder=folder, lm=workspace.lm, documents=held, questions=pairs, params=params, limit=questions
+    )
+    return flat_scores([found.rows[0].to_json()]), held_out_name(params, questions=questions)
+
+
+def held_out_name(params: Params, *, questions: int) -> str:
+    """What `questions` held-out questions are, in words: equal names are equal questions."""
+    how = params.train
+    source = how.source.rpartition("/")[2]
+    return f"{questions} questions on {how.validation_articles} articles of {source}, seed {params.seed}"

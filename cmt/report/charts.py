@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from cmt.evaluation import curve
 from cmt.evaluation.curve import Curve
-from cmt.report.baselines import LABELS, Way
+from cmt.report.comparison import LABELS, Way
 from cmt.report.history import Entry
 from cmt.report.svg import INK, SERIES, svg
 

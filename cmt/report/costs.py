@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmt.common.progress import Watch
+from cmt.common.storage import write_json
 from cmt.errors import StreamError
-from cmt.report.measured import LARGE, SAME
-from cmt.rounds import Watch
-from cmt.versioning import write_json
+from cmt.report.curves import LARGE, SAME
 
 if TYPE_CHECKING:
-    from cmt.evaluation.rows import Row
+    from cmt.evaluation.comparison import Row
     from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-LABELS = {
+COST_LABELS = {
     "cmt": "CMT memory",
     "mac": "MAC",
     "closed": "closed-book",
@@ -49,14 +49,14 @@ class Costs:
 def row_label(row: str) -> str:
     """The name of a row for people."""
     way, _, depth = row.rpartition("-")
-    return f"{LABELS[way]}, top {depth}" if way in LABELS else LABELS.get(row, row)
+    return f"{COST_LABELS[way]}, top {depth}" if way in COST_LABELS else COST_LABELS.get(row, row)
 
 
 def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
     """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
+    from cmt.evaluation.comparison import ROWS, Bench
     from cmt.evaluation.finetuning import WAYS
-    from cmt.evaluation.ground import Ground
-    from cmt.evaluation.rows import ROWS, Bench
+    from cmt.evaluation.testbed import Ground
 
     try:
         ground = Ground.of(workspace, limit=limit, watch=watch)
@@ -78,7 +78,7 @@ def keep(workspace: "Workspace", rows: Sequence["Row"], lineage: Mapping[str, An
 
     StreamError when the state folder cannot be written.
     """
-    from cmt.evaluation.rows import ROWS
+    from cmt.evaluation.comparison import ROWS
 
     found = {row["row"]: row for row in _kept(workspace, lineage)} | {row.row: row.to_json() for row in rows}
     ordered = [found[name] for name in ROWS if name in found]

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.ledger import Round
+from cmt.bank.ledger import Round
 
 if TYPE_CHECKING:
-    from cmt.stream.slices import Slice
+    from cmt.stream.store import Slice
     from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from cmt.errors import CmtError
 
 if TYPE_CHECKING:
-    from cmt.answers import Answer
+    from cmt.answering.answer import Answer
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 

@@ -17,8 +17,8 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel, Field, model_validator
 
 from cmt.errors import CmtError
-from cmt.memory.folder import WEIGHTS
-from cmt.serving.desk import Desk, Reply
+from cmt.modeling.checkpoint import WEIGHTS
+from cmt.serving.batching import Desk, Reply
 from cmt.serving.routes import ReadyDesk, TheDesk
 from cmt.serving.schemas import Answered, AsOf, Problem, question_of
 

@@ -10,8 +10,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cmt.errors import CmtError
-from cmt.serving.catalogue import Catalogue
-from cmt.serving.desk import Desk
+from cmt.serving.batching import Desk
+from cmt.serving.documents import Catalogue
 from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 REFUSALS: dict[int | str, dict[str, Any]] = {

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.stream.dates import parse_instant
-from cmt.tables import plain
+from cmt.common.dates import parse_instant
+from cmt.common.text import plain
 
 if TYPE_CHECKING:
-    from cmt.answers import Answer, Source, Span
+    from cmt.answering.answer import Answer, Source, Span
 
 LONGEST = 2000  # characters of a question; the LM reads its first 256 tokens
 

@@ -2,27 +2,17 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmt.common.storage import write_bytes
 from cmt.errors import StreamError
-from cmt.stream.documents import RAW_LENGTH, Rejected
+from cmt.stream.schema import RAW_LENGTH, Rejected
 
 _ROWS = 10_000
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step, making its folder; a crash leaves the old file or the new one."""
-    _replace(path, lambda temporary: temporary.write_bytes(data))
-
-
-def write_table(path: Path, table: pa.Table) -> None:
-    """Put `table` at `path` in one step, as Parquet with page checksums."""
-    _replace(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True))
 
 
 def read_table(path: Path, *, schema: pa.Schema, columns: tuple[str, ...] | None = None) -> pa.Table:
@@ -78,21 +68,3 @@ def _lines(table: pa.Table) -> list[bytes]:
         columns = [column.to_pylist() for column in batch.columns]
         lines += [json.dumps(row, ensure_ascii=False).encode() for row in zip(*columns, strict=True)]
     return lines
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
-from tests.browser.chromium import SIZES, missing, started
-from tests.servers import adapt, serving
+from tests.helpers.chromium import SIZES, missing, started
+from tests.helpers.servers import adapt, serving
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.chromium import missing, started
+from tests.helpers.chromium import missing, started
 
 DOCS = Path(__file__).parents[2] / "docs"
 QUESTION, AS_OF = "What does a single ticket on the Saltby ferry cost?", "2031-02-15"

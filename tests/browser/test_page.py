@@ -9,7 +9,7 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.browser.chromium import coloured
+from tests.helpers.chromium import coloured
 
 MAYOR = "Who is the mayor of Port Ellery?"
 Condition = Any

@@ -8,9 +8,9 @@ import pytest
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 import cmt
-from cmt.report.report import write_report
-from cmt.rounds import Quiet
-from tests.browser.chromium import coloured
+from cmt.common.progress import Quiet
+from cmt.report.page import write_report
+from tests.helpers.chromium import coloured
 
 
 @pytest.fixture(scope="session")

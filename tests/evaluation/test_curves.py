@@ -14,15 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 import cmt
-from cmt.bank import Bank, bank_schema
+from cmt.bank.bank import Bank
+from cmt.bank.schema import bank_schema
+from cmt.common.progress import Quiet
 from cmt.config import Params
 from cmt.errors import BankError, StreamError
 from cmt.evaluation.curve import POINT_SCHEMA, Curve, read, write
 from cmt.evaluation.curves import CURVES, KS, SHARES, noise, retention, size, top_k
-from cmt.evaluation.material import Material
-from cmt.evaluation.supersession import supersession
-from cmt.rounds import Quiet
-from cmt.stream.documents import QUESTION_SCHEMA
+from cmt.evaluation.knowledge_updates import supersession
+from cmt.evaluation.testbed import Material
+from cmt.stream.schema import QUESTION_SCHEMA
 
 # doc_id, what it supersedes, its text, a question, the answer; a day apart
 NEWS = [

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
+from cmt.answering.prompting import closed_book
 from cmt.errors import ConfigError
-from cmt.evaluation.baselines import closed_book
 from cmt.evaluation.finetuning import WAYS, Recipe, _surprise, adapt, pieces, salient_spans
-from cmt.memory.lm import FrozenLM, weights_digest
+from cmt.lm.model import FrozenLM, weights_digest
 
 TEXTS = [
     "In spring Tomas Vell became the mayor of Port Ellery for 12 crowns.",

@@ -12,9 +12,9 @@ from prefect.states import Failed
 
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
 from cmt.workspace import Workspace
+from flows.artifacts import artifact_key, table
 from flows.online_update import online_update
-from flows.reports import artifact_key, table
-from flows.steps import may_pass
+from flows.tasks import may_pass
 
 FIRST, SECOND = "2031-01/0001", "2031-02/0001"
 
@@ -66,7 +66,7 @@ def test_a_refused_round_fails_the_run_and_leaves_the_bank(
     online_update(slice=FIRST, params=str(project))
     change(gate={"min_f1": 100.0})
     before = workspace.stored_bank.digest()
-    from flows.steps import workspace as opened
+    from flows.tasks import workspace as opened
 
     opened.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from cmt.memory.folder import folder_digest
+from cmt.modeling.checkpoint import folder_digest
 from cmt.workspace import Workspace, open
 from flows.retrain import retrain
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from cmt.stream.slices import IngestReport, SliceStore
-from tests.stream.rows import NOW, Row, write_lines
+from cmt.stream.store import IngestReport, SliceStore
+from tests.helpers.rows import NOW, Row, write_lines
 
 Ingest = Callable[..., IngestReport]
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.documents import document_id, validate_documents, validate_questions
 from cmt.stream.readers import RawRows, read
-from tests.stream.rows import NOW, Row, make_document, make_question, write_lines
+from cmt.stream.schema import document_id, validate_documents, validate_questions
+from tests.helpers.rows import NOW, Row, make_document, make_question, write_lines
 
 INSTANT = pa.timestamp("us", tz="UTC")
 AT = datetime(2031, 1, 2, 6, tzinfo=UTC)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.documents import Rejected
 from cmt.stream.readers import archivalqa, jsonl, parquet, squad, streamingqa
 from cmt.stream.readers.files import RawRow
+from cmt.stream.schema import Rejected
 
 _Reader = Callable[[Path], Iterator[RawRow | Rejected]]
 

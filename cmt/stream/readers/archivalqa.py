@@ -7,8 +7,8 @@ its questions stand at midnight UTC of that day; questions have no date of their
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmt.stream.documents import Rejected
 from cmt.stream.readers.files import RawRow, read_csv
+from cmt.stream.schema import Rejected
 
 COLUMNS = ("question", "answer", "para_id", "doc_id", "para_num", "ans_paragraph", "ans_text", "title", "date", "year")
 

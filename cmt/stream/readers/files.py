@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cmt.errors import StreamError
-from cmt.stream.documents import RAW_LENGTH, Rejected
+from cmt.stream.schema import RAW_LENGTH, Rejected
 
 _UTF16_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _LONGEST_FIELD = 2**31 - 1  # csv's own limit, 128 KiB, is shorter than a long article

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmt.stream.documents import Rejected
 from cmt.stream.readers.files import RawRow, read_json_lines
+from cmt.stream.schema import Rejected
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:

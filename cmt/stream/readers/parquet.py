@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmt.errors import StreamError
-from cmt.stream.documents import INSTANT, Rejected
 from cmt.stream.readers.files import RawRow
+from cmt.stream.schema import INSTANT, Rejected
 
 # column → (kind, required)
 _DOCUMENT = {

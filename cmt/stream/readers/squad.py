@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cmt.errors import StreamError
-from cmt.stream.documents import Rejected, document_id, raw_text
 from cmt.stream.readers.files import RawRow, read_json
+from cmt.stream.schema import Rejected, document_id, raw_text
 
 RELEASED_AT = datetime(2016, 6, 16, tzinfo=UTC)
 

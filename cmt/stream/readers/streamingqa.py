@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cmt.stream.documents import Rejected, document_id
 from cmt.stream.readers.files import RawRow, read_csv, read_json_lines
+from cmt.stream.schema import Rejected, document_id
 
 # CaMeLS' files have no dates; StreamingQA ends with the year 2020
 LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)

@@ -1,0 +1,194 @@
+"""What a row of the bank is: its schema, its checks, its supersession and its digest – Arrow in, Arrow out."""
+
+import hashlib
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.bank import lexical
+from cmt.errors import BankError, ConfigError
+
+SCHEMA_VERSION = "1"
+# Metadata of a table's key field. Lance needs it: without, two writers of the same new row would both insert it.
+PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
+# What supersession and change detection need of a row; a few hundred bytes against the memory's kilobytes.
+LEDGER_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "supersedes", "sha256"]
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
+    """Schema of a table of memories: keys of `key_dim` floats, memories of vectors of `dim` numbers written as `codes`.
+
+    `compressor`: digest of the one compressor whose memories the table holds. If `sketched`, a row has the sketch of
+    its words (cmt.words), to be searched in place of the text. Raises ConfigError on unknown codes.
+    """
+    vector_bytes(codes, dim)
+    return pa.schema(
+        [
+            pa.field("memory_id", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+            pa.field("doc_id", pa.string(), nullable=False),
+            pa.field("slice_id", pa.string(), nullable=False),
+            pa.field("published_at", TIMESTAMP, nullable=False),
+            pa.field("superseded_at", TIMESTAMP),
+            pa.field("supersedes", pa.string()),
+            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("compressor", pa.string(), nullable=False),
+            pa.field("title", pa.string()),
+            pa.field("key", pa.list_(pa.float32(), key_dim), nullable=False),
+            pa.field("memory", pa.large_binary(), nullable=False),
+            pa.field("n_vectors", pa.int32(), nullable=False),
+            pa.field("n_tokens", pa.int32(), nullable=False),
+            pa.field("text", pa.large_string()),
+            *([pa.field("words", pa.binary(), nullable=False)] if sketched else []),
+        ],
+        metadata={"schema_version": SCHEMA_VERSION, "codes": codes, "dim": str(dim), "compressor": compressor},
+    )
+
+
+def vector_bytes(codes: str, dim: int) -> int:
+    """Bytes of one memory vector of `dim` numbers; the integer codes begin with their fp16 scale."""
+    sizes = {"fp16": 2 * dim, "int8": 2 + dim, "int4": 2 + (dim + 1) // 2}
+    if codes not in sizes:
+        raise ConfigError(f"codes {codes!r} are unknown: choose one of {', '.join(sizes)}")
+    return sizes[codes]
+
+
+def schema_value(schema: pa.Schema, name: str) -> str:
+    """Entry `name` of the schema's metadata, "" when it is missing."""
+    value: bytes = (schema.metadata or {}).get(name.encode(), b"")
+    return value.decode()
+
+
+def check_schema(found: pa.Schema, wanted: pa.Schema | None, where: str) -> None:
+    """Raise BankError when `found` has another schema version, or differs from `wanted`, the schema asked for."""
+    version = schema_value(found, "schema_version")
+    if version != SCHEMA_VERSION:
+        raise BankError(
+            f"{where} was written with schema {version or '0'}, this cmt reads {SCHEMA_VERSION}: "
+            "set bank.uri to a new folder and run `cmt update`, or use the cmt that wrote it"
+        )
+    if wanted is not None and ("words" in found.names) != ("words" in wanted.names):  # sketches stand in for texts
+        keeps = "no texts" if "words" in found.names else "texts"
+        raise BankError(f"{where} keeps {keeps}: set bank.uri to a new folder, or bank.keep_text back")
+    for name in ("compressor", "codes", "dim"):
+        has, wants = schema_value(found, name), schema_value(wanted or found, name)
+        if has != wants:
+            raise BankError(f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back")
+    if wanted is not None and not found.equals(wanted):
+        raise BankError(f"{where} has other columns or another key length: set bank.uri to a new folder")
+
+
+def key_matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of keys as [n, p] float32."""
+    flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, column.type.list_size)
+
+
+def mean_cosine(keys: np.ndarray) -> float:
+    """Mean cosine over all pairs of rows of `keys` [n, p]; NaN below two rows."""
+    n = len(keys)
+    unit = keys / np.linalg.norm(keys.astype(np.float64), axis=1, keepdims=True)
+    return float(((unit.sum(axis=0) ** 2).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
+
+
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` in exactly `schema`; raises BankError naming the first row that cannot be banked, and how many."""
+    missing = [name for name in schema.names if name not in rows.column_names]
+    if missing:
+        raise BankError(f"memories lack the columns {', '.join(missing)}: build them with bank_schema()")
+    rows = rows.select(schema.names)
+    problems = _nulls(rows, schema)
+    if not problems:
+        try:
+            rows = rows.cast(schema)
+        except (ValueError, pa.ArrowException) as error:
+            raise BankError(f"memories do not fit the bank's schema: {error}") from None
+        problems = row_problems(rows, schema) + id_problems(rows)
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise BankError(f"{problems[0]}{more}; nothing was written")
+    return rows
+
+
+def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
+    """What is wrong with single rows: nulls, a foreign compressor, an unusable key, a memory of a wrong length."""
+    if problems := _nulls(rows, schema):
+        return problems
+    compressor, codes, dim = (schema_value(schema, name) for name in ("compressor", "codes", "dim"))
+    size = vector_bytes(codes, int(dim))
+    norms = np.linalg.norm(key_matrix(rows["key"]), axis=1)
+    lengths = pc.binary_length(rows["memory"]).to_numpy()
+    n_vectors = rows["n_vectors"].to_numpy().astype(np.int64)
+    foreign = ~pc.equal(rows["compressor"], compressor).to_numpy()
+    found = [
+        (foreign, f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for that one"),
+        (
+            ~(np.isfinite(norms) & (norms > 0)),
+            "has a key with NaN, infinity or only zeros: compress the document again",
+        ),
+        (
+            (lengths != n_vectors * size) | (n_vectors < 1),
+            f"has a memory that is not n_vectors × {size} bytes ({codes})",
+        ),
+    ]
+    if "words" in rows.column_names:
+        wrong = pc.binary_length(rows["words"]).to_numpy() != lexical.BYTES
+        found.append(
+            (wrong, f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the document again")
+        )
+    ids = rows["memory_id"]
+    return [f"memory {ids[int(row)].as_py()!r} {text}" for wrong, text in found for row in np.flatnonzero(wrong)]
+
+
+def id_problems(rows: pa.Table) -> list[str]:
+    """What is wrong between rows: a memory_id that occurs twice, a document whose chunks are not `#0` to `#n-1`."""
+    chunks: dict[str, Counter[str]] = defaultdict(Counter)
+    for memory_id, doc_id in zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True):
+        chunks[doc_id][memory_id] += 1
+    problems = []
+    for doc_id, found in chunks.items():
+        problems += [f"memory {name!r} occurs {count} times" for name, count in found.items() if count > 1]
+        if found.keys() != {f"{doc_id}#{chunk}" for chunk in range(len(found))}:
+            names = ", ".join(map(repr, sorted(found)[:3])) + (" …" if len(found) > 3 else "")
+            problems.append(f"document {doc_id!r} has {names} instead of chunks numbered from #0 without a gap")
+    return problems
+
+
+def digest(batches: Iterable[pa.Table]) -> str:
+    """sha256 of rows that come sorted by memory_id, independent of how they are stored.
+
+    Row by row, the columns in the schema's order: a null is the byte 00; any other value is the byte 01, its length as
+    8 bytes, then itself – text as UTF-8, binary as it is, times as microseconds since 1970 UTC and integers in 8 bytes,
+    keys as float32. All numbers are little-endian.
+    """
+    state = hashlib.sha256()
+    for rows in batches:
+        for values in zip(*(_encoded(column) for column in rows.columns), strict=True):
+            for value in values:
+                state.update(b"\0" if value is None else b"\1" + struct.pack("<q", len(value)))
+                state.update(value or b"")
+    return state.hexdigest()
+
+
+def _encoded(column: pa.ChunkedArray) -> Iterator[bytes | None]:
+    if pa.types.is_fixed_size_list(column.type):
+        return (row.tobytes() for row in key_matrix(column).astype("<f4"))
+    if pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type):
+        numbers = column.cast(pa.int64()).to_pylist()
+        return (None if number is None else struct.pack("<q", number) for number in numbers)
+    values = column.to_pylist()
+    return (value.encode() if isinstance(value, str) else value for value in values)
+
+
+def _nulls(rows: pa.Table, schema: pa.Schema) -> list[str]:
+    return [
+        f"memory {rows['memory_id'][int(row)].as_py()!r} has no {field.name}"
+        for field in schema
+        if not field.nullable
+        for row in np.flatnonzero(pc.is_null(rows[field.name]).to_numpy())
+    ]

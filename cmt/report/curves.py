@@ -1,0 +1,74 @@
+"""The curves of the report: what `cmt curves` left in the state folder; on all but large banks the others too."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmt.common.progress import Watch
+from cmt.errors import StreamError
+from cmt.evaluation.curve import Curve, read, write
+
+if TYPE_CHECKING:
+    from cmt.evaluation.testbed import Material
+    from cmt.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+LARGE = 20_000
+"""Memories from which a report measures nothing by itself."""
+SAME = ("compressor", "lm", "params", "bank")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A curve, and whether it belongs to the bank as it is now."""
+
+    curve: Curve
+    current: bool
+
+
+def folder(workspace: "Workspace") -> Path:
+    """Where curves are kept."""
+    return workspace.state / "curves"
+
+
+def measured(workspace: "Workspace", *, limit: int, watch: Watch) -> tuple[list[Measured], list[str]]:
+    """The curves there are, and the names of those that nobody measured. `limit`: most questions of a point."""
+    from cmt.evaluation.curves import CURVES
+    from cmt.evaluation.testbed import Material
+
+    material = Material.of(workspace, watch=watch)
+    small = material.answerer.bank.count_rows() < LARGE
+    found: list[Measured] = []
+    for name in CURVES:
+        stored = _stored(folder(workspace) / f"{name}.json", material.lineage)
+        if small and not (stored and stored.current):
+            stored = _measure(material, name, folder(workspace), limit) or stored
+        found += [stored] if stored else []
+    return found, [name for name in CURVES if name not in {one.curve.name for one in found}]
+
+
+def _stored(file: Path, now: Mapping[str, object]) -> Measured | None:
+    if not file.is_file():
+        return None
+    try:
+        curve = read(file)
+    except StreamError as error:
+        log.warning("%s", error)
+        return None
+    return Measured(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
+
+
+def _measure(material: "Material", name: str, into: Path, limit: int) -> Measured | None:
+    """None where the stream has no questions for it."""
+    from cmt.evaluation.curves import CURVES
+
+    try:
+        curve = CURVES[name](material, limit=limit)
+    except StreamError as error:
+        log.info("the curve %s is left out: %s", name, error)
+        return None
+    write(curve, into)
+    return Measured(curve, True)

@@ -1,0 +1,167 @@
+"""Training Θ, ψ and π, with transformers' Trainer underneath; the LM stays as it is."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import SequentialSampler
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from cmt.config import Params
+from cmt.lm.model import FrozenLM
+from cmt.modeling.checkpoint import WEIGHTS, Design, write_weights
+from cmt.modeling.lora import without_autocast
+from cmt.modeling.model import MemoryModel
+from cmt.training.augmentation import with_changes
+from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
+from cmt.training.dataset import Steps, paragraphs
+from cmt.training.step import Lesson
+
+log = logging.getLogger(__name__)
+
+
+class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
+    """Checkpoints hold the trained tensors only, and steps come in their own order."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.last_logs: dict[str, float] = {}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_weights(folder, self.model.model.trained())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.model.model.load_trained(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        return SequentialSampler(train_dataset or self.train_dataset)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Of a step that is logged, also the share of the device's matmul rate that it reaches."""
+        if (self.state.global_step + 1) % self.args.logging_steps:
+            return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
+        started = time.perf_counter()
+        with FlopCounterMode(display=False) as counter:
+            loss: torch.Tensor = super().training_step(*args, **kwargs)
+        _finish(self.args.device)
+        done = counter.get_total_flops() / (time.perf_counter() - started)
+        rate = _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        self.last_logs["matmul_share"] = round(done / rate, 3)
+        return loss
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+        outputs = model(**inputs)
+        self.last_logs = {name: round(value.item(), 4) for name, value in outputs["logs"].items()}
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        super().log(logs | self.last_logs, *args, **kwargs)
+
+
+def train(
+    *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, callbacks: Sequence[TrainerCallback] = ()
+) -> Path:
+    """Train a compressor on `documents` and `questions`; resumes from the last checkpoint in `train.output`.
+
+    Returns the folder of the trained compressor; one that goes on from another ends as the mean of both. Checkpoints
+    are kept beside it in `checkpoints/`; those of another run (other data, seed, design or train section) are removed
+    with a warning.
+    """
+    torch.manual_seed(params.seed)
+    if not torch.cuda.is_available():
+        # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
+        lm.model.set_attn_implementation("eager")
+    model = MemoryModel(lm, Design.of(params))
+    start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained()
+    if start:
+        model.load_trained(start)
+    model.train()
+    bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
+    if not bf16:
+        without_autocast(model)
+    if params.train.gradient_checkpointing:
+        _checkpoint_layers(model.compressor.encoder)
+    told = with_changes(documents, questions, seed=params.seed)
+    steps = Steps(paragraphs(told, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
+    folder = params.train.output
+    trainer = CompressorTrainer(
+        model=Lesson(model, params),
+        args=_arguments(folder / "checkpoints", len(steps), params, bf16=bf16),
+        train_dataset=steps,
+        data_collator=lambda items: items[0],
+        optimizers=(_optimizer(model, params), None),
+        callbacks=list(callbacks),
+    )
+    claim_folder(folder / "checkpoints", run_identity(model, steps))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    lm.model.set_attn_implementation("sdpa")
+    if start:
+        model.load_trained(
+            {name: after.lerp(start[name], params.train.kept) for name, after in model.trained().items()}
+        )
+    model.save(folder)
+    (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    return folder
+
+
+@cache
+def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """Operations a second of a plain matrix product, the best of five."""
+    square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
+    for _ in range(5):
+        _finish(device)
+        started = time.perf_counter()
+        square @ square
+        _finish(device)
+        seconds.append(time.perf_counter() - started)
+    return float(2 * size**3 / min(seconds))
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _checkpoint_layers(encoder: Any) -> None:
+    # the method's name of the future, then that of transformers 5.0
+    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
+    adapters = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
+    others = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name]
+    rate = params.train.learning_rate
+    groups = [{"params": adapters, "lr": rate / 2}, {"params": others, "lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+
+def _arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # an item of the dataset is a whole step
+        lr_scheduler_type="cosine",
+        warmup_steps=min(params.train.warmup_steps, steps // 10),
+        max_grad_norm=1.0,
+        bf16=bf16,
+        use_cpu=not torch.cuda.is_available(),
+        save_steps=params.train.save_steps,
+        save_total_limit=2,
+        logging_steps=5,
+        report_to=[],
+        seed=params.seed,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        disable_tqdm=False,
+    )

@@ -1,0 +1,71 @@
+"""Rounds and evaluations as Markdown for Prefect's artifacts."""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cmt.bank.ledger import Round
+from cmt.evaluation.evaluate import Evaluation
+from cmt.tracking.payload import draw_curve
+
+_WAYS = {"memory": "", "closed-book": "closed_", "RAG top-1": "rag_"}
+
+
+def artifact_key(name: str) -> str:
+    """`name` in what Prefect takes as a key: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def round_report(round_: Round) -> str:
+    """One round: its scores beside the baselines', its counts and its seconds."""
+    lines = [f"## Round {round_.number} · {round_.slice_id} · {round_.state.replace('_', ' ')}", ""]
+    if round_.reason:
+        lines += [f"**{round_.reason}**", ""]
+    scores = [
+        [way, *(_number(round_.scores.get(prefix + name)) for name in ("em", "f1", "recall"))]
+        for way, prefix in _WAYS.items()
+        if round_.scores.get(f"{prefix}f1") is not None
+    ]
+    counts = [["documents", str(round_.documents)], ["bank rows", str(round_.rows)]]
+    counts += [[f"{stage}, seconds", _number(seconds)] for stage, seconds in round_.seconds.items()]
+    return "\n".join([*lines, table(["", "EM", "F1", "recall@K"], scores), "", table(["", ""], counts)])
+
+
+def rounds_report(history: Sequence[Round]) -> str:
+    """All committed rounds, and their curve as an embedded picture."""
+    rows = [
+        [r.slice_id, str(r.documents), str(r.rows), *(_number(r.scores.get(name)) for name in ("em", "f1", "recall"))]
+        for r in history
+        if r.state == "committed"
+    ]
+    with TemporaryDirectory() as folder:
+        curve = draw_curve(history, Path(folder) / "curve.png")
+        encoded = base64.b64encode(curve.read_bytes()).decode() if curve else ""
+    picture = ["", f"![F1 and recall after each round](data:image/png;base64,{encoded})"] if encoded else []
+    return "\n".join([table(["slice", "documents", "bank rows", "EM", "F1", "recall@K"], rows), *picture])
+
+
+def evaluation_report(evaluation: Evaluation) -> str:
+    """A row a way of answering."""
+    names = ["row", "n", "em", "em_prefix", "f1", "recall"]
+    rows = [
+        [str(row[name]) if row[name] is not None else "–" for name in names] for row in evaluation.to_json()["rows"]
+    ]
+    return table(names, rows)
+
+
+def scores_report(scores: Mapping[str, float | None]) -> str:
+    """Names and values."""
+    return table(["", ""], [[name, _number(value)] for name, value in scores.items()])
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column text, the others numbers."""
+    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,124 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cmt.answering.answer import LONGEST_QUESTION
+from cmt.answering.cache import PromptCache
+from cmt.answering.prompting import EXAMPLES, Passage, closed_book, given_text, rag
+from cmt.lm.model import FrozenLM
+
+OPTIONS = {"max_new_tokens": 6, "batch_size": 2}
+JANUARY, MARCH, JUNE = (datetime(2031, month, 15, tzinfo=UTC) for month in (1, 3, 6))
+QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the Saltby ferry cost?", "Who is the mayor of Port Ellery?"]
+
+
+def test_the_prompt_is_two_examples_and_the_question(script) -> None:
+    closed_book(script, ["Who\nis it?"], **OPTIONS)
+    assert script.prompts == [
+        f"Question: {EXAMPLES[0].question}\nAnswer: {EXAMPLES[0].answer}\n\n"
+        f"Question: {EXAMPLES[1].question}\nAnswer: {EXAMPLES[1].answer}\n\n"
+        "Question: Who is it?\nAnswer:"
+    ]
+
+
+def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
+    found = given_text(script, ["Who?"], [[Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]], **OPTIONS)
+    prompt = script.prompts[0]
+    assert prompt.endswith("\n\nText: Vell did it.\nText: Not Moss.\nQuestion: Who?\nAnswer:")
+    assert prompt.startswith(f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: ")
+    assert (found[0].text, found[0].doc_ids) == ("Vell", ("d1", "d2"))
+
+
+def test_zero_shot_the_question_stands_alone(script) -> None:
+    closed_book(script, ["Who?"], examples=(), **OPTIONS)
+    given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), **OPTIONS)
+    assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
+
+
+def test_head_and_prompt_have_the_tokens_of_the_whole(lm: FrozenLM, script) -> None:
+    given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], **OPTIONS)
+    for prompt in script.prompts:
+        head, separator, rest = prompt.rpartition("\n\n")
+        assert lm.encode(head + "\n") + lm.encode("\n" + rest) == lm.encode(head + separator + rest)
+
+
+def test_an_answer_ends_with_its_line(script) -> None:
+    script.rule = lambda prompt: " Tomas Vell, engineer \nQuestion: and who else?"
+    assert closed_book(script, ["Who?"], **OPTIONS)[0].text == "Tomas Vell, engineer"
+
+
+def test_examples_hold_their_answers() -> None:
+    for example in EXAMPLES:
+        assert example.answer in example.text
+
+
+def test_rag_reads_what_was_valid_when_it_was_asked(script, bank) -> None:
+    found = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], **OPTIONS)
+    assert [(answer.text, answer.doc_ids) for answer in found] == [
+        ("Moss", ("mayor-1",)),
+        ("Tickets", ("ferry",)),
+        ("Vell", ("mayor-2",)),
+    ]
+
+
+def test_rag_top_2_reads_two_texts(script, bank) -> None:
+    found = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, **OPTIONS)
+    assert sorted(found[0].doc_ids) == ["ferry", "mayor-2"]
+    assert script.prompts[0].count("Text:") == len(EXAMPLES) + 2
+
+
+def test_rag_is_closed_book_where_nothing_is_found(script, bank) -> None:
+    before = datetime(2030, 1, 1, tzinfo=UTC)
+    found = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], **OPTIONS)
+    assert [answer.doc_ids for answer in found] == [(), ("ferry",)]
+    closed_book(script, [QUESTIONS[0]], **OPTIONS)
+    assert script.prompts[0] == script.prompts[-1]
+
+
+def test_rag_is_not_available_without_kept_texts(script, textless_bank) -> None:
+    assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], **OPTIONS) is None
+    assert not script.prompts
+
+
+def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
+    script.model.config.max_position_embeddings = 1000
+    long = [Passage("d", "é" * 5000), Passage("e", "ø" * 5000)]
+    given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], **OPTIONS)
+    cut, whole = script.prompts
+    assert 950 < len(cut.encode()) < 1000
+    assert cut.count("é") == cut.count("ø") > 50
+    assert cut.endswith("ø\nQuestion: Who?\nAnswer:")
+    assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
+
+
+def test_a_question_longer_than_is_read_is_cut(script) -> None:
+    script.model.config.max_position_embeddings = 1000
+    given_text(script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, **OPTIONS)
+    cut, whole = script.prompts
+    assert len(script.encode(cut)) <= 1000
+    assert 0 < cut.count("why") <= LONGEST_QUESTION
+    assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank, tmp_path: Path, batch_size: int) -> None:
+    questions = [f"{question} {number}" for number in range(3) for question in QUESTIONS]
+    moments = [JANUARY, MARCH, JUNE] * 3
+    plain = rag(lm, bank, questions, moments, **OPTIONS), closed_book(lm, questions, **OPTIONS)
+    options = OPTIONS | {"batch_size": batch_size, "cache": PromptCache(tmp_path / "answers.sqlite")}
+    for _ in range(2):
+        assert (rag(lm, bank, questions, moments, **options), closed_book(lm, questions, **options)) == plain
+    assert len({answer.text for answer in plain[0]}) > 1
+
+
+def test_no_questions_need_no_answers(lm: FrozenLM, bank) -> None:
+    assert closed_book(lm, [], **OPTIONS) == []
+    assert rag(lm, bank, [], [], **OPTIONS) == []
+
+
+def test_progress_counts_every_question(script, bank) -> None:
+    advances: list[int] = []
+    before = datetime(2030, 1, 1, tzinfo=UTC)
+    rag(script, bank, QUESTIONS, [JANUARY, MARCH, before], progress=advances.append, **OPTIONS)
+    assert sum(advances) == len(QUESTIONS)

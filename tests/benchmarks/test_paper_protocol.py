@@ -1,0 +1,109 @@
+"""The published protocol as a command: every row and part, on a tiny language model and made-up documents."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.config import load_params
+from tests.helpers.facts import FACTS
+
+ROOT = Path(__file__).parents[2]
+DRAWN = 20
+
+
+@pytest.fixture(scope="module")
+def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("protocol") / "project"))
+    lines = []
+    for fact in FACTS:
+        place = {"doc_id": fact["doc_id"], "published_at": fact["published_at"]}
+        lines.append(place | {"title": fact["doc_id"][0], "text": fact["text"]})
+        lines.append(
+            {
+                "doc_id": fact["doc_id"],
+                "question": fact["question"],
+                "answers": [fact["answer"]],
+                "asked_at": fact["published_at"],
+            }
+        )
+    params, data = folder / "params.yaml", folder / "facts.jsonl"
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    command = [
+        *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
+        *("--data", str(data), "--documents", str(DRAWN), "--questions", "6"),
+        *("--params", str(params), "--vectors", str(load_params(params).compressor.path)),
+        *("--rag-trained", str(folder / "nowhere"), "--parts", "abstention,strangers,retention,noise"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "row rag_trained is left out: no compressor in" in " ".join(done.stderr.split())
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> None:
+    names = [row["row"] for row in result["rows"]]
+    assert result["documents"] == DRAWN
+    assert {"cmt", "cmt, right document given", "memory", "rag", "full", "closed", "closed, zero-shot"} <= set(names)
+    assert len(names) == len(set(names))
+    for row in result["rows"]:
+        assert row["n"] == 6
+        assert 0 <= row["ci"][0] <= row["f1"] <= row["ci"][1] <= 100
+
+
+def test_recall_grows_with_depth_and_is_whole_with_the_right_text(result: dict[str, Any]) -> None:
+    rows = {row["row"]: row["recall"] for row in result["rows"]}
+    assert rows["full"] == {"1": 1.0}
+    assert rows["closed"] is None
+    for recall in filter(None, rows.values()):
+        assert list(recall.values()) == sorted(recall.values())
+
+
+@pytest.mark.parametrize("wrong", [["--rows", "closed,ragg"], ["--parts", "retension"]])
+def test_a_name_that_is_none_is_refused_before_anything_is_measured(tiny_workspace: Path, wrong: list[str]) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: none.json not found; name a file")
+
+
+@pytest.mark.parametrize(
+    ("published_at", "status", "told"),
+    [("2031-01-02", 1, "row 1: published_at: 2031-01-02"), ("2031-01-02T08:00:00Z", 2, "draw fewer")],
+)
+def test_what_cannot_be_measured_is_said_first(tiny_workspace: Path, published_at: str, status: int, told: str) -> None:
+    mill = {"doc_id": "mill", "published_at": published_at, "text": "The mill of Aldney has three wheels."}
+    asked = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
+    (tiny_workspace / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(asked)}\n", encoding="utf-8")
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "mills.jsonl"]
+    more = ["--format", "jsonl", "--rows", "", "--parts", "abstention"]
+    done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert told in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str, Any]) -> None:
+    told = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
+    assert told.keys() == {"memory", "memory, compressor in use"}
+    assert all(3 < tokens <= 4 for tokens in told.values())
+
+
+def test_the_parts_say_how_much_was_asked(result: dict[str, Any]) -> None:
+    for part in ("abstention", "strangers"):
+        assert result[part].keys() >= {"absent", "present", "absent then"}
+        assert all(0 <= share <= 1 for share in result[part].values())
+    assert (result["retention"]["documents"], result["retention"]["of"]) == (DRAWN, DRAWN)
+    assert result["noise"]["documents"] < result["noise"]["of"] <= DRAWN
+    assert result["retention"]["questions"] == 6 >= result["noise"]["questions"] > 0

@@ -1,0 +1,268 @@
+"""The stages of the reproducible path: apart from the live bank, afresh each time, and the same to the byte."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import pytest
+import yaml
+from rich.console import Console
+
+import cmt
+from cmt.cli import dvc_stages
+from cmt.cli.progress_bar import Display
+
+SCORES = {"em", "em_prefix", "f1", "f1_low", "f1_high"}
+
+
+def run(project: Path, *stages: str) -> None:
+    for stage in stages or dvc_stages.STAGES:
+        dvc_stages.STAGES[stage](project / "params.yaml", Display(Console(quiet=True)))
+
+
+def change(project: Path, section: str, **values: Any) -> None:
+    """Set values in params.yaml."""
+    file = project / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    params[section] = params.get(section, {}) | values
+    file.write_text(yaml.safe_dump(params))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def results(project: Path) -> dict[str, bytes]:
+    """All that DVC holds."""
+    outs = ("data/replay/slices", "data/replay/compressor", "metrics", "plots")
+    found = {out: contents(project / out) for out in outs} | {"pin": {"": pin(project)}}
+    return {f"{out}/{name}": content for out, files in found.items() for name, content in files.items()}
+
+
+def pin(project: Path) -> bytes:
+    return (project / "data/replay/bank.json").read_bytes()
+
+
+def metrics(project: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project / f"metrics/{name}.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def replayed_once(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("replayed") / "project"))
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def replayed(replayed_once: Path, tmp_path: Path) -> Path:
+    """All stages have run."""
+    return Path(shutil.copytree(replayed_once, tmp_path / "replayed"))
+
+
+# prepare
+
+
+def test_prepare_cuts_the_stream_into_slices_of_its_own(tiny_workspace: Path) -> None:
+    run(tiny_workspace, "prepare")
+    store = dvc_stages.workspace(tiny_workspace / "params.yaml").store
+    assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
+    assert not (tiny_workspace / "data/stream").exists()
+
+
+def test_prepare_starts_afresh(tiny_workspace: Path) -> None:
+    change(tiny_workspace, "stream", period=2)
+    run(tiny_workspace, "prepare")
+    change(tiny_workspace, "stream", period="month")
+    run(tiny_workspace, "prepare")
+    slices = tiny_workspace / "data/replay/slices"
+    assert sorted(path.name for path in slices.iterdir()) == ["2031-01", "2031-02"]
+
+
+# train
+
+
+def test_without_training_the_shipped_compressor_is_taken(tiny_workspace: Path) -> None:
+    shipped = cmt.open(params=tiny_workspace / "params.yaml").params.compressor.path
+    run(tiny_workspace, "train")
+    taken = contents(tiny_workspace / "data/replay/compressor")
+    assert taken.keys() == {"config.json", "compressor.safetensors"}
+    assert taken.items() <= contents(shipped).items()
+
+
+def test_a_shipped_compressor_that_is_not_there_is_named(tiny_workspace: Path) -> None:
+    change(tiny_workspace, "compressor", path="nowhere")
+    with pytest.raises(cmt.ModelError, match=r"no compressor in .*nowhere.*train\.enabled"):
+        run(tiny_workspace, "train")
+
+
+@pytest.fixture
+def trainable(tiny_workspace: Path) -> Path:
+    """Training is on, with a data set of four paragraphs."""
+    names = ("Moss", "Vell", "Greta", "Aziz")
+    paragraphs = [
+        {
+            "context": f"{name} built it.",
+            "qas": [{"id": f"q-{name}", "question": f"Who built {place}?", "answers": [{"text": name}]}],
+        }
+        for place, name in enumerate(names)
+    ]
+    data = [{"title": f"Title {place}", "paragraphs": [part]} for place, part in enumerate(paragraphs)]
+    (tiny_workspace / "squad.json").write_text(json.dumps({"version": "1.1", "data": data}))
+    change(
+        tiny_workspace,
+        "train",
+        enabled=True,
+        source="path:squad.json",
+        questions=4,
+        paragraphs=2,
+        validation_articles=1,
+        bf16=False,
+        save_steps=1,
+    )
+    change(tiny_workspace, "lm", dtype="float32")
+    return tiny_workspace
+
+
+def test_training_gives_a_compressor_that_the_rounds_can_use(trainable: Path) -> None:
+    shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
+    run(trainable)
+    trained = contents(trainable / "data/replay/compressor")
+    assert trained.keys() == {"config.json", "compressor.safetensors", "card.md", "curve.png"}
+    assert trained["compressor.safetensors"] != contents(shipped)["compressor.safetensors"]
+    assert metrics(trainable, "replay")["committed"] == 2
+
+
+def test_a_finished_training_is_not_repeated_and_other_settings_are_another_training(trainable: Path) -> None:
+    run(trainable, "train")
+    first = contents(trainable / "data/replay/compressor")
+    [folder] = (trainable / "data/replay/training").iterdir()
+    (folder / "compressor.safetensors").touch()
+    written = (folder / "compressor.safetensors").stat().st_mtime_ns
+    run(trainable, "train")
+    assert contents(trainable / "data/replay/compressor") == first
+    assert (folder / "compressor.safetensors").stat().st_mtime_ns == written
+    change(trainable, "train", learning_rate=0.01)
+    run(trainable, "train")
+    assert len(list((trainable / "data/replay/training").iterdir())) == 2
+    assert contents(trainable / "data/replay/compressor") != first
+
+
+# replay
+
+
+def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
+    found = metrics(replayed, "replay")
+    assert {name: found[name] for name in ("slices", "committed", "rows")} == {"slices": 2, "committed": 2, "rows": 6}
+    assert [(r["slice"], r["documents"], r["rows"]) for r in found["rounds"]] == [
+        ("2031-01/0001", 3, 3),
+        ("2031-02/0001", 3, 6),
+    ]
+    assert {*SCORES, "recall", "closed_f1", "rag_f1", "rag_recall"} <= found["last"].keys()
+    assert found["last"].items() <= found["rounds"][1].items()
+    workspace = dvc_stages.workspace(replayed / "params.yaml")
+    assert json.loads(pin(replayed)) == {
+        "table": workspace.stored_bank.name,
+        "rows": 6,
+        "digest": workspace.rounds()[1].bank_digest,
+    }
+    assert matplotlib.image.imread(replayed / "plots/rounds.png").shape == (720, 960, 4)
+
+
+def test_a_replay_leaves_the_live_bank_and_mlflow_alone(tiny_workspace: Path) -> None:
+    change(tiny_workspace, "tracking", enabled=True)
+    run(tiny_workspace)
+    assert sorted(path.name for path in (tiny_workspace / "data").iterdir()) == ["replay"]
+    assert not (tiny_workspace / "mlflow.db").exists()
+
+
+def test_a_replay_from_scratch_gives_the_same_bytes(replayed: Path, tiny_workspace: Path) -> None:
+    run(tiny_workspace)
+    assert results(tiny_workspace) == results(replayed)
+
+
+def test_a_replay_over_what_another_left_gives_the_same_bytes(replayed: Path) -> None:
+    before = results(replayed)
+    dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
+    run(replayed)
+    assert results(replayed) == before
+
+
+def test_metrics_hold_nothing_that_differs_each_time(replayed: Path) -> None:
+    text = "".join((replayed / f"metrics/{name}.json").read_text() for name in ("replay", "scores"))
+    assert not any(word in text for word in ("seconds", "_at", 'commit"', str(replayed)))
+
+
+def test_a_refused_round_is_recorded_and_the_replay_goes_on(replayed: Path) -> None:
+    change(replayed, "gate", min_f1=100)
+    run(replayed, "replay")
+    found = metrics(replayed, "replay")
+    assert (found["committed"], found["rows"], found["last"]) == (0, 0, {})
+    assert [r["state"] for r in found["rounds"]] == ["refused", "refused"]
+    assert json.loads(pin(replayed))["rows"] == 0
+    assert (replayed / "plots/rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_baselines_are_generated_once_for_one_setting(replayed: Path) -> None:
+    [cache] = (replayed / "data/replay/state").glob("prompts-*")
+    filled = cache.read_bytes()
+    change(replayed, "selection", top_k=2)
+    run(replayed, "replay", "evaluate")
+    assert cache.read_bytes() == filled
+    change(replayed, "answering", max_new_tokens=2)
+    run(replayed, "replay")
+    [other] = (replayed / "data/replay/state").glob("prompts-*")
+    assert other != cache
+
+
+# evaluate
+
+
+def test_an_evaluation_asks_all_questions_in_every_way(replayed: Path) -> None:
+    found = metrics(replayed, "scores")
+    assert found.keys() == {"cmt", "closed", "rag"}
+    assert found["closed"].keys() == {*SCORES, "n"}
+    assert found["cmt"].keys() == found["rag"].keys() == {*SCORES, "recall", "n"}
+    assert {row["n"] for row in found.values()} == {4}
+    assert (replayed / "plots/scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_bank_than_the_pinned_one_is_not_evaluated(replayed: Path) -> None:
+    dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
+    with pytest.raises(cmt.RoundError, match=r"is not the one in .*bank\.json.*dvc repro --force replay"):
+        run(replayed, "evaluate")
+    shutil.rmtree(replayed / "data/replay/bank")
+    with pytest.raises(cmt.RoundError, match="is not the one"):
+        run(replayed, "evaluate")
+
+
+# The command
+
+
+@pytest.fixture
+def inside(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tiny_workspace)
+    yield tiny_workspace
+
+
+def test_the_command_runs_a_stage_and_says_what_it_did(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dvc_stages.main(["prepare"]) == 0
+    assert "6 documents and 4 questions taken into 2 slices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["deploy"], ["prepare", "train"]])
+def test_other_arguments_are_bad_usage(inside: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert dvc_stages.main(arguments) == 2
+    assert "prepare|train|replay|evaluate" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_is_one_line_and_a_status(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(inside, "stream", source="nowhere")
+    assert dvc_stages.main(["prepare"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    change(inside, "stream", period="fortnight")
+    assert dvc_stages.main(["prepare"]) == 2

@@ -1,0 +1,238 @@
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pytest
+
+import cmt
+from cmt.answering.cache import PromptCache
+from cmt.bank.bank import Bank
+from cmt.config import Params
+from cmt.errors import StreamError
+from cmt.evaluation.evaluate import RECORD_SCHEMA, Evaluation, evaluate, round_questions
+from cmt.lm.model import FrozenLM
+from cmt.stream.schema import QUESTION_SCHEMA
+from cmt.stream.store import SliceStore
+
+MONTHS = ("2031-01", "2031-02", "2031-03")
+NOW = datetime(2032, 1, 1, tzinfo=UTC)
+
+
+def question(name: str, doc_id: str, text: str, answers: list[str], asked: str) -> dict[str, object]:
+    moment = datetime.fromisoformat(asked).replace(tzinfo=UTC)
+    return {"question_id": name, "doc_id": doc_id, "question": text, "answers": answers, "asked_at": moment}
+
+
+QUESTIONS = pa.Table.from_pylist(
+    [
+        question("q1", "mayor-1", "Who is the mayor of Port Ellery, please?", ["Moss", "Mr Moss"], "2031-01-20"),
+        question("q2", "mayor-2", "Who is the mayor of Port Ellery?", ["Vell"], "2031-06-01"),
+        question("q3", "ferry", "What does the Saltby ferry cost?", ["6 crowns"], "2031-06-01"),
+        question("q4", "mayor-1", "Who was the mayor?", ["Moss"], "2031-06-01"),  # superseded by then
+    ],
+    schema=QUESTION_SCHEMA,
+)
+
+
+@dataclass
+class Librarian:
+    """Stands where an Answerer goes: names the first word of the best article, knows nothing of the ferry."""
+
+    bank: Bank
+
+    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], progress=None) -> list[object]:
+        answers = []
+        for text, moment in zip(questions, as_of, strict=True):
+            found = self.bank.full_text(text=text, k=4, as_of=moment).to_pylist()
+            sources = tuple(SimpleNamespace(doc_id=row["doc_id"]) for row in found)
+            words = found[0]["text"].split()
+            known = "ferry" not in text
+            answers.append(SimpleNamespace(text=words[0], known=known, confidence=0.25 * len(words), sources=sources))
+        if progress:
+            progress(len(questions))
+        return answers
+
+
+def run(lm: object, bank: Bank, questions: pa.Table = QUESTIONS, *, baselines: bool = True, **more) -> Evaluation:
+    options = {"answerer": Librarian(bank), "lm": lm, "bank": bank, "params": Params(), "cache": None} | more
+    return evaluate(questions=questions, baselines=baselines, **options)
+
+
+def test_each_question_is_asked_as_of_its_own_date(script, bank: Bank) -> None:
+    records = run(script, bank).records.to_pylist()
+    assert [row["cmt"] for row in records] == ["Moss", "Vell", "", "Vell"]
+    assert [row["rag"] for row in records] == ["Moss", "Vell", "Tickets", "Vell"]
+    assert [row["closed"] for row in records] == ["nobody"] * 4
+
+
+def test_rows_hold_the_scores_of_their_answers(script, bank: Bank) -> None:
+    found = run(script, bank)
+    assert [row.row for row in found.rows] == ["cmt", "closed", "rag"]
+    memory, closed, retrieved = (row.scores for row in found.rows)
+    assert (memory.em, memory.em_prefix, memory.f1, memory.n) == (50.0, 50.0, 50.0, 4)
+    assert (closed.em, closed.f1, closed.recall) == (0.0, 0.0, None)
+    assert (retrieved.em, retrieved.recall) == (50.0, 0.75)
+    assert memory.recall == 0.75
+    assert all(row.seconds > 0 for row in found.rows)
+
+
+def test_an_answer_not_in_memory_counts_as_empty(script, bank: Bank) -> None:
+    record = run(script, bank).records.to_pylist()[2]
+    assert (record["cmt"], record["cmt_f1"], record["recalled"]) == ("", 0.0, True)
+
+
+def test_recall_looks_at_the_first_k_sources(script, bank: Bank) -> None:
+    question_ = question("q", "harbour", "Who is mayor of Port Ellery and its harbour?", ["Cranes"], "2031-06-01")
+    asked = pa.Table.from_pylist([question_], schema=QUESTION_SCHEMA)
+    sources = run(script, bank, asked).records["sources"][0].as_py()
+    place = sources.index("harbour") + 1
+    assert place > 1
+    for k, expected in ((place, 1.0), (place - 1, 0.0)):
+        params = Params.model_validate({"selection": {"top_k": k}})
+        assert run(script, bank, asked, params=params).row("cmt").scores.recall == expected
+
+
+def test_records_follow_their_schema_and_the_order_of_the_questions(script, bank: Bank) -> None:
+    records = run(script, bank).records
+    assert records.schema == RECORD_SCHEMA
+    assert records["question_id"].to_pylist() == ["q1", "q2", "q3", "q4"]
+    assert records["golds"].to_pylist() == QUESTIONS["answers"].to_pylist()
+    assert records["asked_at"].to_pylist() == QUESTIONS["asked_at"].to_pylist()
+    assert records["sources"].to_pylist()[1][0] == "mayor-2"
+    assert records["recalled"].to_pylist() == [True, True, True, False]
+    assert records["confidence"].to_pylist()[1] == 2.0
+
+
+def test_scores_do_not_depend_on_the_order_of_the_questions(script, bank: Bank) -> None:
+    many = pa.concat_tables([QUESTIONS] * 5)
+    turned = many.take(list(range(len(many)))[::-1])
+    one, other = run(script, bank, many), run(script, bank, turned)
+    assert [row.scores for row in one.rows] == [row.scores for row in other.rows]
+    assert one.records.to_pylist() == other.records.to_pylist()[::-1]
+
+
+def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
+    found = run(script, bank, baselines=False)
+    assert [row.row for row in found.rows] == ["cmt"]
+    assert not script.prompts
+    assert found.row("rag") is None
+    assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
+
+
+def test_a_bank_without_texts_has_no_rag_row(script, bank: Bank, textless_bank: Bank) -> None:
+    advances: list[int] = []
+    found = run(script, textless_bank, answerer=Librarian(bank), progress=advances.append)
+    assert [row.row for row in found.rows] == ["cmt", "closed"]
+    assert sum(advances) == 12
+
+
+def test_json_has_stable_keys_and_plain_numbers(script, bank: Bank) -> None:
+    found = json.loads(json.dumps(run(script, bank).to_json()))
+    keys = ["row", "em", "em_prefix", "f1", "ci", "recall", "n", "seconds"]
+    assert list(found) == ["scores", "rows"]
+    assert found["scores"] == {"em": 50.0, "em_prefix": 50.0, "f1": 50.0, "recall": 0.75}
+    assert [list(row) for row in found["rows"]] == [keys] * 3
+    assert found["rows"][0] | {"ci": None, "seconds": None} == {
+        "row": "cmt", "em": 50.0, "em_prefix": 50.0, "f1": 50.0, "ci": None, "recall": 0.75, "n": 4, "seconds": None
+    }  # fmt: skip
+    assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
+
+
+def test_progress_counts_every_question_of_every_row(script, bank: Bank, tmp_path: Path) -> None:
+    cache = PromptCache(tmp_path / "answers.sqlite")
+    for _ in range(2):
+        advances: list[int] = []
+        run(script, bank, cache=cache, progress=advances.append)
+        assert sum(advances) == 12
+
+
+def test_a_real_lm_scores_the_same_with_and_without_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
+    plain = run(lm, bank)
+    for _ in range(2):
+        cached = run(lm, bank, cache=PromptCache(tmp_path / "answers.sqlite"))
+        assert cached.records == plain.records
+        assert [row.scores for row in cached.rows] == [row.scores for row in plain.rows]
+
+
+def test_a_round_without_questions_scores_nothing(lm: FrozenLM, bank: Bank) -> None:
+    found = run(lm, bank, QUESTIONS.slice(0, 0))
+    assert [row.scores.n for row in found.rows] == [0, 0, 0]
+    assert found.records.schema == RECORD_SCHEMA
+
+
+def test_the_real_answerer_goes_through_the_same_door(tiny_workspace: Path) -> None:
+    workspace = cmt.open(params=tiny_workspace / "params.yaml")
+    workspace.ingest()
+    while workspace.pending():
+        workspace.update()
+    found = workspace.evaluate()
+    assert [(row.row, row.scores.n) for row in found.rows] == [("cmt", 4), ("closed", 4), ("rag", 4)]
+    assert found.row("rag").scores.recall == 1.0
+    for record in found.records.to_pylist():
+        assert 0 < len(set(record["sources"])) == len(record["sources"]) <= workspace.params.selection.top_k
+        assert record["recalled"] == (record["doc_id"] in record["sources"])
+
+
+def fill(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:
+    """A store of one document and ten questions a month; `order` -1 writes the sources backwards."""
+    source = folder / "source"
+    source.mkdir(parents=True)
+    store = SliceStore(path=folder / "stream", quarantine=folder / "quarantine")
+    documents = [
+        {"doc_id": m, "published_at": f"{m}-01T06:00:00Z", "title": m, "text": f"News of {m}."} for m in months
+    ]
+    questions = [
+        question(f"{month}-{number}", month, f"What of {month}, {number}?", ["news"], f"{month}-{number + 10}")
+        for month in months
+        for number in range(10)
+    ]
+    for name, rows in (("documents", documents), ("questions", questions)):
+        lines = [json.dumps(row, default=datetime.isoformat) + "\n" for row in rows[::order]]
+        (source / f"{name}.jsonl").write_text("".join(lines))
+    store.ingest(source=source, format="jsonl", period="month", now=NOW)
+    return store
+
+
+def sample(store: SliceStore, place: int, *, earlier: int, seed: int = 0) -> list[str]:
+    table = round_questions(store=store, slice_=store.slices()[place], earlier=earlier, seed=seed)
+    assert table.schema == QUESTION_SCHEMA
+    return table["question_id"].to_pylist()
+
+
+def test_a_round_asks_its_own_questions_and_a_sample_of_earlier_ones(tmp_path: Path) -> None:
+    asked = sample(fill(tmp_path), 2, earlier=5)
+    assert asked[:10] == [f"2031-03-{number}" for number in range(10)]
+    assert len(set(asked)) == 15
+    assert all(name < "2031-03" for name in asked[10:])
+    assert asked[10:] == sorted(asked[10:])
+
+
+def test_the_first_round_has_no_earlier_questions(tmp_path: Path) -> None:
+    assert len(sample(fill(tmp_path), 0, earlier=5)) == 10
+
+
+def test_fewer_earlier_questions_than_wished_are_all_taken(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    assert len(sample(store, 1, earlier=50)) == 20
+    assert len(sample(store, 2, earlier=0)) == 10
+
+
+def test_the_sample_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    forwards, backwards = fill(tmp_path / "one"), fill(tmp_path / "two", order=-1)
+    assert sample(forwards, 2, earlier=7) == sample(backwards, 2, earlier=7)
+    assert sample(forwards, 2, earlier=7) != sample(forwards, 2, earlier=7, seed=1)
+
+
+def test_later_slices_do_not_change_a_round(tmp_path: Path) -> None:
+    whole, begun = fill(tmp_path / "one"), fill(tmp_path / "two", months=MONTHS[:2])
+    assert sample(whole, 1, earlier=4) == sample(begun, 1, earlier=4)
+
+
+def test_a_slice_of_another_store_is_refused(tmp_path: Path) -> None:
+    whole, begun = fill(tmp_path / "one"), fill(tmp_path / "two", months=MONTHS[:2])
+    with pytest.raises(StreamError, match="no slice '2031-03/0001'"):
+        round_questions(store=begun, slice_=whole.slices()[2], earlier=1, seed=0)

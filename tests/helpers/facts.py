@@ -1,0 +1,43 @@
+"""Thirty-two made-up documents with a question each, as the tables that training, banking and evaluation take."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, text_sha256
+
+FACTS: list[dict[str, Any]] = [
+    json.loads(line) for line in (Path(__file__).parent / "data/facts.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def documents(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows with doc_id, text and, where wanted, published_at, title, supersedes."""
+    filled = [
+        {"supersedes": None, "title": None}
+        | row
+        | {
+            "published_at": datetime.fromisoformat(row.get("published_at", "2030-03-01T08:00:00Z")),
+            "sha256": text_sha256(row["text"]),
+        }
+        for row in rows
+    ]
+    return pa.Table.from_pylist(filled, schema=DOCUMENT_SCHEMA)
+
+
+def questions(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows with doc_id, question and answer, asked when the document came out."""
+    filled = [
+        {
+            "question_id": f"{row['doc_id']}-{number}",
+            "doc_id": row["doc_id"],
+            "question": row["question"],
+            "answers": [row["answer"]],
+            "asked_at": datetime.fromisoformat(row.get("published_at", "2030-03-01T08:00:00Z")),
+        }
+        for number, row in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(filled, schema=QUESTION_SCHEMA)

@@ -1,0 +1,200 @@
+"""`dvc repro`, by DVC itself, in a git repository with a tiny LM: what runs, what does not, and what it shows."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["prepare", "train", "replay", "evaluate"]
+# modules that every stage imports and that change no result, or only that of the stage that names them
+SILENT = {f"cmt.{name}" for name in ("config", "errors", "progress", "tables", "tracked", "versioning")}
+SILENT |= {f"cmt.{name}" for name in ("ledger", "rounds", "workspace")}
+
+pytestmark = pytest.mark.timeout(900)  # a pipeline is four processes, and each imports torch
+
+
+def call(folder: Path, *command: str) -> str:
+    """Run a command there as somebody with only a system Python in front; its whole output."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def dvc(folder: Path, *arguments: str) -> str:
+    return call(folder, sys.executable, "-m", "dvc", *arguments)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    return call(folder, "git", *identity, *arguments)
+
+
+def repro(folder: Path, *options: str) -> list[str]:
+    """The stages that `dvc repro` runs, or with `--dry` those that it knows it has to run."""
+    lines = dvc(folder, "repro", *options).splitlines()
+    return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`, section by section."""
+    return {
+        key: merged(value, changes.get(key, {})) if isinstance(value, dict) else changes.get(key, value)
+        for key, value in base.items()
+    }
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """All outputs of all stages."""
+    places = [folder / name for name in ("data/replay/slices", "data/replay/compressor", "metrics", "plots")]
+    files = [file for place in places for file in place.rglob("*") if file.is_file()]
+    files.append(folder / "data/replay/bank.json")
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's own pipeline, code and parameters around the tiny LM and its news, in git; nothing has run."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("dvc") / "project"))
+    shutil.copytree(ROOT / "cmt", folder / "cmt", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".dvc").mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copyfile(ROOT / name, folder / name)
+    tiny = yaml.safe_load((folder / "params.yaml").read_text())
+    tiny["lm"]["sha256"] = None
+    params = merged(yaml.safe_load((ROOT / "params.yaml").read_text()), tiny)
+    shutil.copytree(params["compressor"]["path"], folder / "data/compressor")
+    params["compressor"]["path"] = "data/compressor"
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run once."""
+    folder = tmp_path_factory.mktemp("clone") / "project"
+    git(committed, "clone", "-q", ".", str(folder))
+    assert repro(folder) == STAGES
+    return folder
+
+
+@pytest.fixture
+def copied(reproduced: Path, tmp_path: Path) -> Path:
+    """That clone, to be changed."""
+    return Path(shutil.copytree(reproduced, tmp_path / "copied"))
+
+
+def change(folder: Path, section: str, key: str, value: object) -> None:
+    """Set a value in params.yaml to another one."""
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    assert params[section][key] != value
+    params[section][key] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def test_a_second_run_runs_nothing(reproduced: Path) -> None:
+    before = results(reproduced)
+    output = dvc(reproduced, "repro")
+    assert output.count("didn't change, skipping") == len(STAGES)
+    assert "Data and pipelines are up to date." in output
+    assert results(reproduced) == before
+
+
+def test_another_clone_gives_the_same_bytes(committed: Path, reproduced: Path, tmp_path: Path) -> None:
+    git(committed, "clone", "-q", ".", str(tmp_path / "other"))
+    dvc(tmp_path / "other", "repro")
+    assert results(tmp_path / "other") == results(reproduced)
+    locks = [(folder / "dvc.lock").read_bytes() for folder in (tmp_path / "other", reproduced)]
+    assert locks[0] == locks[1]
+
+
+def test_what_was_made_is_no_part_of_git_but_its_scores_are(reproduced: Path) -> None:
+    new = git(reproduced, "status", "--porcelain", "--untracked-files=all").split()[1::2]
+    assert new == ["dvc.lock", "metrics/replay.json", "metrics/scores.json", "plots/rounds.png", "plots/scores.png"]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "stages"),
+    [
+        ("selection", "top_k", 2, ["replay", "evaluate"]),
+        ("selection", "windows", 5, ["train", "replay", "evaluate"]),
+        ("answering", "max_new_tokens", 3, ["replay", "evaluate"]),
+        ("evaluation", "earlier_questions", 1, ["replay"]),
+        ("gate", "min_f1", 1.0, ["replay"]),
+        ("bank", "codes", "fp16", ["replay"]),
+        ("train", "learning_rate", 0.01, ["train"]),
+        ("stream", "period", "week", ["prepare"]),
+        ("tracking", "experiment", "other", []),
+        ("stream", "quarantine", "data/elsewhere", []),
+    ],
+)
+def test_a_changed_value_concerns_the_stages_that_read_it(
+    copied: Path, section: str, key: str, value: object, stages: list[str]
+) -> None:
+    change(copied, section, key, value)
+    assert repro(copied, "--dry") == stages
+
+
+def test_a_changed_value_reruns_nothing_that_comes_out_the_same(copied: Path) -> None:
+    before = results(copied)
+    change(copied, "train", "learning_rate", 0.01)
+    assert repro(copied) == ["train"]  # which takes the shipped compressor all the same
+    assert results(copied) == before
+
+
+def test_new_articles_are_replayed_and_evaluated(copied: Path) -> None:
+    with (copied / "news/documents.jsonl").open("a") as file:
+        file.write('{"doc_id": "new", "published_at": "2031-03-01T00:00:00Z", "text": "New."}\n')
+    assert repro(copied) == ["prepare", "replay", "evaluate"]
+    assert json.loads((copied / "metrics/replay.json").read_text())["slices"] == 3
+
+
+def test_metrics_are_shown_as_a_table_of_numbers(reproduced: Path) -> None:
+    shown = json.loads(dvc(reproduced, "metrics", "show", "--json"))
+    files = {name: found["data"] for name, found in shown[""]["data"].items()}
+    assert files["metrics/scores.json"].keys() == {"cmt", "closed", "rag"}
+    assert files["metrics/replay.json"].keys() == {"slices", "committed", "rows", "last"}
+    assert "cmt.f1" in dvc(reproduced, "metrics", "show")
+
+
+def test_plots_are_pictures_that_need_no_network(reproduced: Path) -> None:
+    dvc(reproduced, "plots", "show")
+    page = (reproduced / "dvc_plots/index.html").read_text()
+    for name in ("rounds", "scores"):
+        [picture] = (reproduced / "dvc_plots/static").glob(f"*{name}.png")
+        assert picture.name in page
+        assert picture.read_bytes() == (reproduced / f"plots/{name}.png").read_bytes()
+
+
+def test_every_module_that_a_stage_uses_is_a_dependency(reproduced: Path) -> None:
+    program = "import sys; from cmt.replay import main; main(sys.argv[1:]); print(*sys.modules)"
+    stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
+    known: set[str] = set()  # what an earlier stage names reaches a later one through its outputs
+    for stage in STAGES:
+        imported = call(reproduced, sys.executable, "-c", program, stage).split()
+        used = {name for name in imported if name.startswith("cmt.")} - SILENT
+        known |= {dep.removesuffix(".py").replace("/", ".") for dep in stages[stage]["deps"]}
+        assert not {name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)}
+
+
+def test_the_environment_of_the_project_comes_first(tmp_path: Path) -> None:
+    """Whoever calls `.venv/bin/dvc repro` without activating it gets the Python beside it."""
+    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = tmp_path / ".venv/bin/python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    assert [call(tmp_path, "sh", "-c", command) for command in commands] == [
+        f"-m cmt.replay {stage}\n" for stage in STAGES
+    ]

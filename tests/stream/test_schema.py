@@ -1,0 +1,215 @@
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from cmt.stream.schema import (
+    DOCUMENT_SCHEMA,
+    QUESTION_SCHEMA,
+    Rejected,
+    document_id,
+    normalise,
+    text_sha256,
+    validate_documents,
+    validate_questions,
+)
+from tests.helpers.rows import NOW, make_document, make_question
+
+DROP = object()
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """The row as validated."""
+    table, rejected = validate_documents([(1, make_document(**changes))], file="a.jsonl", now=NOW)
+    assert not rejected
+    assert table.schema.equals(DOCUMENT_SCHEMA)
+    return dict(table.to_pylist()[0])
+
+
+def question(**changes: Any) -> dict[str, Any]:
+    table, rejected = validate_questions([(1, make_question(**changes))], file="a.jsonl", now=NOW)
+    assert not rejected
+    assert table.schema.equals(QUESTION_SCHEMA)
+    return dict(table.to_pylist()[0])
+
+
+def reason(row: dict[str, Any], **changes: Any) -> str:
+    """Why the row is rejected."""
+    row = {key: value for key, value in (row | changes).items() if value is not DROP}
+    validate = validate_questions if "question_id" in row else validate_documents
+    table, rejected = validate([(7, row)], file="a.jsonl", now=NOW)
+    assert table.num_rows == 0
+    assert (rejected[0].file, rejected[0].row) == ("a.jsonl", 7)
+    return rejected[0].reason
+
+
+def test_normalising_keeps_what_people_write() -> None:
+    hebrew, family = "\u05e9\u05dc\u05d5\u05dd \u200f(\u05d0)\u200f", "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    assert normalise(f"{hebrew} {family} caf\u00e9\tx") == f"{hebrew} {family} caf\u00e9\tx"
+
+
+def test_normalising_drops_what_machines_leave() -> None:
+    assert normalise("\ufeffa\x00b\x1b[0m\x9fc\ud800d") == "ab[0mcd"
+    assert normalise("one  \r\ntwo\t\rthree\x0cfour \n\n") == "one\ntwo\nthree\nfour"
+    assert normalise("  plain text  ") == "plain text"
+
+
+@pytest.mark.parametrize("text", ["e\x00\u0301", " \x00 a", "a \x1f\u2000\nb", "\u2028a\u2028", "x\r\x00\ny"])
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+def test_texts_that_differ_in_form_alone_have_one_hash() -> None:
+    assert text_sha256("caf\u00e9\r\n") == text_sha256("\ufeffcafe\u0301 ")
+    assert text_sha256("caf\u00e9") != text_sha256("cafe")
+
+
+def test_a_run_of_a_million_blanks_is_normalised_at_once() -> None:
+    assert normalise(" " * 1_000_000 + "\u00e9" + " " * 1_000_000 + "x") == "\u00e9" + " " * 1_000_000 + "x"
+
+
+def test_a_document_comes_out_in_the_schema() -> None:
+    row = document(title=" A\nferry ", published_at="2031-01-02T07:00:00+01:00", supersedes="ferry-0")
+    assert row == {
+        "doc_id": "ferry",
+        "published_at": datetime(2031, 1, 2, 6, tzinfo=UTC),
+        "title": "A ferry",
+        "text": "The ferry sails at noon.",
+        "source": "Courier",
+        "url": None,
+        "supersedes": "ferry-0",
+        "sha256": text_sha256("The ferry sails at noon."),
+    }
+
+
+@pytest.mark.parametrize("doc_id", [None, "", "  "])
+def test_a_document_without_an_id_is_named_by_its_text(doc_id: str | None) -> None:
+    assert document(doc_id=doc_id, text="caf\u00e9 ")["doc_id"] == document_id("cafe\u0301")
+
+
+@pytest.mark.parametrize("doc_id", ["O'Hara", 'a "b"', "100%", "x';-- drop", "a#1", "\u05d0\u05d1", "\U0001f41f"])
+def test_ids_may_hold_any_printable_character(doc_id: str) -> None:
+    assert document(doc_id=doc_id)["doc_id"] == doc_id
+    assert question(question_id=doc_id, doc_id=doc_id)["question_id"] == doc_id
+
+
+@pytest.mark.parametrize("doc_id", ["a\x00b", "a\nb", "a\ud800", "a\u2028b"])
+def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
+    assert "doc_id" in reason(make_document(doc_id=doc_id))
+    assert "control character" in reason(make_question(doc_id=doc_id))
+
+
+def test_right_to_left_text_emoji_and_control_characters_are_taken() -> None:
+    assert (
+        document(text="\u05e9\u05dc\u05d5\u05dd\x07 \u200f\U0001f41f")["text"]
+        == "\u05e9\u05dc\u05d5\u05dd \u200f\U0001f41f"
+    )
+
+
+def test_a_text_of_two_megabytes_is_taken() -> None:
+    assert len(document(text="fish and chips " * 140_000)["text"]) > 2_000_000
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "\x00\ufeff", None])
+def test_an_empty_text_is_rejected(text: str | None) -> None:
+    assert reason(make_document(text=text)) == "text is empty"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"text": DROP}, "no text"),
+        ({"text": 12}, "text must be a string, not 12"),
+        ({"text": ["a"]}, "text must be a string, not ['a']"),
+        ({"title": {"en": "x"}}, "title must be a string"),
+        ({"doc_id": 7}, "doc_id must be a string, not 7"),
+        ({"supersedes": ["ferry"]}, "supersedes must be a string"),
+        ({"supersedes": "ferry"}, "supersedes is the document's own doc_id 'ferry'"),
+        ({"published_at": DROP}, "no published_at; write 2031-02-15T06:00:00Z"),
+        ({"published_at": None}, "no published_at"),
+        ({"published_at": ""}, "no published_at"),
+        ({"published_at": "soon"}, "published_at: 'soon' is not a date-time"),
+        ({"published_at": 1_900_000_000}, "published_at must be a date-time such as 2031-02-15T06:00:00Z"),
+        ({"published_at": "2031-02-15"}, "no time zone; write 2031-02-15T06:00:00Z"),
+        ({"published_at": "2031-02-15T06:00:00"}, "no time zone; write 2031-02-15T06:00:00Z"),
+        ({"published_at": datetime(2031, 2, 15)}, "no time zone"),
+        ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock says 2031-12-31T23:59:59Z"),
+    ],
+)
+def test_a_bad_document_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
+    assert expected in reason(make_document(), **changes)
+
+
+def test_a_future_date_names_the_setting() -> None:
+    assert "stream.clock" in reason(make_document(published_at="2032-01-01T00:00:00Z"))
+
+
+def test_a_date_is_in_the_future_by_instant_not_by_wall_clock() -> None:
+    there = NOW.astimezone(timezone(timedelta(hours=12)))
+    assert document(published_at=there.isoformat())["published_at"] == NOW
+
+
+def test_a_document_that_supersedes_its_own_hash_is_rejected() -> None:
+    assert "own doc_id" in reason(make_document(doc_id=None, text="x", supersedes=document_id("x")))
+
+
+def test_a_question_comes_out_in_the_schema() -> None:
+    row = question(question=" When\ndoes it sail? ", answers=["noon", " noon", "", "at\u00a0noon"])
+    assert row == {
+        "question_id": "q1",
+        "doc_id": "ferry",
+        "question": "When does it sail?",
+        "answers": ["noon", "at\u00a0noon"],
+        "asked_at": datetime(2031, 1, 3, 6, tzinfo=UTC),
+    }
+
+
+def test_a_question_without_an_id_is_named_by_document_and_question() -> None:
+    first = question(question_id=None, question="When?")
+    assert first["question_id"] == question(question_id="", question=" When? ")["question_id"]
+    assert first["question_id"] != question(question_id=None, question="Where?")["question_id"]
+    assert first["question_id"] != question(question_id=None, question="When?", doc_id="bus")["question_id"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"answers": DROP}, "no answers"),
+        ({"answers": None}, "no answers"),
+        ({"answers": []}, "answers is empty"),
+        ({"answers": ["", " "]}, "answers is empty"),
+        ({"answers": "noon"}, "answers must be a list of strings, not 'noon'"),
+        ({"answers": ["noon", 12]}, "answers must be a list of strings"),
+        ({"answers": [["noon"]]}, "answers must be a list of strings"),
+        ({"question": " \x00"}, "question is empty"),
+        ({"question": {"text": "When?"}}, "question must be a string"),
+        ({"doc_id": DROP}, "no doc_id"),
+        ({"asked_at": DROP}, "no asked_at"),
+        ({"asked_at": "2031-01-03"}, "asked_at: 2031-01-03T00:00:00 has no time zone"),
+        ({"asked_at": "2033-01-03T00:00:00Z"}, "in the future"),
+    ],
+)
+def test_a_bad_question_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
+    assert expected in reason(make_question(), **changes)
+
+
+def test_bad_rows_do_not_stop_good_ones() -> None:
+    rows = [(1, make_document("a")), (2, make_document("b", text="")), (3, make_document("c"))]
+    table, rejected = validate_documents(rows, file="a.jsonl", now=NOW)
+    assert table["doc_id"].to_pylist() == ["a", "c"]
+    assert [(row.file, row.row) for row in rejected] == [("a.jsonl", 2)]
+
+
+def test_a_rejected_row_is_kept_as_found_up_to_two_thousand_characters() -> None:
+    _, rejected = validate_documents([(1, {"text": 5, "note": "x" * 3000})], file="a", now=NOW)
+    assert rejected[0].raw.startswith('{"text": 5, "note": "xxx')
+    assert len(rejected[0].raw) == 2000
+
+
+def test_a_row_too_deep_to_print_is_rejected_all_the_same() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    _, rejected = validate_documents([(1, {"text": deep})], file="a", now=NOW)
+    assert isinstance(rejected[0], Rejected)
+    assert "text must be a string" in rejected[0].reason

@@ -1,0 +1,292 @@
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+import pyarrow.parquet as pq
+import pytest
+
+from cmt.errors import ConfigError, StreamError
+from cmt.stream.store import SliceStore
+from tests.helpers.rows import NOW, make_document, make_question, write_lines
+from tests.stream.conftest import Ingest
+
+COURIER = Path(__file__).parents[2] / "data" / "courier"
+
+
+def dated(doc_id: str, published_at: str) -> dict[str, object]:
+    return make_document(doc_id, published_at=published_at)
+
+
+def shape(store: SliceStore) -> list[tuple[str, int, int]]:
+    return [(slice_.slice_id, slice_.n_documents, slice_.n_questions) for slice_ in store.slices()]
+
+
+def test_the_bundled_newspaper_makes_eight_monthly_slices(store: SliceStore) -> None:
+    report = store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+    assert (report.accepted, report.questions, report.rejected) == (320, 1277, ())
+    assert [slice_.slice_id for slice_ in report.slices] == [f"2031-0{month}/0001" for month in range(1, 9)]
+    assert {slice_.n_documents for slice_ in report.slices} == {40}
+    assert report.slices == tuple(store.slices())
+    assert store.all_documents().num_rows == 320
+    assert store.verify() == []
+
+
+def test_the_newspaper_is_in_the_future_of_an_earlier_clock(store: SliceStore) -> None:
+    with pytest.raises(StreamError, match="stream.clock"):
+        store.ingest(source=COURIER, format="jsonl", period="month", now=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_documents_go_by_publication_and_questions_by_asking(ingest: Ingest, store: SliceStore) -> None:
+    rows = [dated("b", "2031-02-10T00:00:00Z"), dated("a", "2031-01-10T00:00:00Z"), dated("c", "2031-01-05T00:00:00Z")]
+    ingest([*rows, make_question("q1", "a", asked_at="2031-03-01T00:00:00Z"), make_question("q2", "a")])
+    assert shape(store) == [("2031-01/0001", 2, 1), ("2031-02/0001", 1, 0), ("2031-03/0001", 0, 1)]
+    assert store.documents(store.slice("2031-01/0001"))["doc_id"].to_pylist() == ["c", "a"]
+    assert store.questions(store.slice("2031-03/0001"))["question_id"].to_pylist() == ["q1"]
+
+
+@pytest.mark.parametrize(
+    ("period", "labels"),
+    [
+        ("day", ["2031-01-31/0001", "2031-02-01/0001", "2031-02-03/0001"]),
+        ("week", ["2031-W05/0001", "2031-W06/0001"]),
+        ("month", ["2031-01/0001", "2031-02/0001"]),
+    ],
+)
+def test_a_period_is_cut_in_utc(ingest: Ingest, store: SliceStore, period: str, labels: list[str]) -> None:
+    rows = ["2031-02-01T00:30:00+01:00", "2031-02-01T00:00:00Z", "2031-02-03T12:00:00Z"]
+    ingest([dated(str(number), at) for number, at in enumerate(rows)], period=period)
+    assert [slice_.slice_id for slice_ in store.slices()] == labels
+
+
+def test_a_number_of_documents_makes_slices_in_time_order_with_their_questions(
+    ingest: Ingest, store: SliceStore
+) -> None:
+    rows = [dated(str(day), f"2031-01-0{day}T00:00:00Z") for day in (5, 4, 3, 2, 1)]
+    ingest([*rows, make_question("q5", "5"), make_question("q1", "1"), make_question("q4", "4")], period=2)
+    assert shape(store) == [("every-2/0001", 2, 1), ("every-2/0002", 2, 1), ("every-2/0003", 1, 1)]
+    assert store.all_documents()["doc_id"].to_pylist() == ["1", "2", "3", "4", "5"]
+    assert store.all_questions()["doc_id"].to_pylist() == ["1", "4", "5"]
+    ingest([make_question("late", "1")], period=2, name="late.jsonl")
+    assert shape(store)[-1] == ("every-2/0004", 0, 1)
+
+
+def test_a_store_keeps_one_kind_of_period(ingest: Ingest) -> None:
+    ingest([make_document("a")])
+    with pytest.raises(StreamError, match="cut by month, not by every-2"):
+        ingest([make_document("b")], period=2)
+    with pytest.raises(ConfigError, match="stream.period"):
+        ingest([make_document("b")], period="year")
+
+
+def test_late_arrivals_make_the_next_slice_and_leave_the_first_alone(ingest: Ingest, store: SliceStore) -> None:
+    ingest([make_document("a")])
+    before = {path: path.read_bytes() for path in store.path.rglob("0001*")}
+    ingest([make_document("b")])
+    assert shape(store) == [("2031-01/0001", 1, 0), ("2031-01/0002", 1, 0)]
+    assert {path: path.read_bytes() for path in store.path.rglob("0001*")} == before
+
+
+def test_slices_beyond_the_nine_thousandth_stay_in_order(ingest: Ingest, store: SliceStore) -> None:
+    ingest([make_document("a")])
+    first = store.slice("2031-01/0001").path
+    for table in ("documents", "questions"):
+        first.with_name(f"0001.{table}.parquet").rename(first.with_name(f"9999.{table}.parquet"))
+    manifest = json.loads(first.read_text()) | {"slice_id": "2031-01/9999", "seq": 9999}
+    first.rename(first.with_name("9999.json")).write_text(json.dumps(manifest))
+    ingest([make_document("b")])
+    assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/9999", "2031-01/10000"]
+
+
+def test_the_digest_follows_the_rows_and_not_their_order(tmp_path: Path) -> None:
+    rows = [make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")]
+    digests = []
+    for name, order in (("x", rows), ("y", rows[::-1]), ("z", [*rows[:3], make_question("q2", "b", answers=["one"])])):
+        store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
+        source = write_lines(tmp_path / f"{name}.jsonl", order)
+        digests.append(store.ingest(source=source, format="jsonl", period="month", now=NOW).slices[0].digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_two_stores_fed_alike_have_the_same_bytes(tmp_path: Path) -> None:
+    contents = []
+    for name in "xy":
+        store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
+        store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+        files = sorted(path for path in store.path.rglob("*") if path.is_file())
+        contents.append({str(path.relative_to(store.path)): path.read_bytes() for path in files})
+    assert contents[0] == contents[1]
+
+
+def test_a_slice_without_its_manifest_is_invisible_and_written_over(ingest: Ingest, store: SliceStore) -> None:
+    rows = [make_document("a"), make_question("q1", "a"), dated("b", "2031-02-01T00:00:00Z")]
+    digests = [slice_.digest for slice_ in ingest(rows).slices]
+    store.slice("2031-02/0001").path.unlink()  # the state that a crash before the manifest leaves
+    half = store.path / "2031-02" / "0001.documents.parquet"
+    half.write_bytes(half.read_bytes()[:50])
+    (store.path / "2031-02" / ".0001.questions.parquet.tmp").write_text("half")
+    assert shape(store) == [("2031-01/0001", 1, 1)]
+    assert store.verify() == []
+    assert [slice_.slice_id for slice_ in ingest(rows).slices] == ["2031-02/0001"]
+    assert [slice_.digest for slice_ in store.slices()] == digests
+    assert store.verify() == []
+
+
+def test_a_failing_write_leaves_no_slice_and_no_half_file(
+    ingest: Ingest, store: SliceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(StreamError, match="cannot write .*No space left"):
+        patch.setattr("os.fsync", full)
+        ingest([make_document()])
+    assert store.slices() == []
+    assert [path.name for path in store.path.rglob("*") if path.is_file()] == [".lock"]
+    assert ingest([make_document()]).accepted == 1
+
+
+def test_a_store_that_cannot_be_made_is_an_error_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = SliceStore(path=tmp_path / "file" / "stream", quarantine=tmp_path / "quarantine")
+    with pytest.raises(StreamError, match="cannot write .*file"):
+        store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+
+
+@pytest.mark.parametrize("table", ["documents", "questions"])
+@pytest.mark.parametrize("damage", ["half", "missing", "flipped"])
+def test_a_damaged_slice_file_is_named_with_the_remedy(
+    ingest: Ingest, store: SliceStore, table: str, damage: str
+) -> None:
+    rows = [make_document("a", text="ferry " * 500), make_question("q1", "a")]
+    slice_ = ingest(rows).slices[0]
+    path = slice_.path.with_name(f"0001.{table}.parquet")
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "half":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+        last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+        path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
+    with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet is (damaged|missing).*ingest again"):
+        getattr(store, table)(slice_)
+    with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet"):
+        ingest(rows)
+    assert len(store.verify()) == 1
+    assert f"0001.{table}.parquet" in store.verify()[0]
+
+
+def test_a_damaged_slice_can_be_deleted_and_ingested_again(ingest: Ingest, store: SliceStore) -> None:
+    rows = [make_document("a"), dated("b", "2031-02-01T00:00:00Z")]
+    before = ingest(rows).slices
+    (store.path / "2031-02" / "0001.documents.parquet").write_bytes(b"PAR1")
+    for path in (store.path / "2031-02").glob("0001.*"):
+        path.unlink()
+    assert ingest(rows).slices == before[1:]
+
+
+def test_a_broken_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
+    ingest([make_document("a"), dated("b", "2031-02-01T00:00:00Z")])
+    (store.path / "2031-01" / "0001.json").write_text('{"slice_id": "2031-')
+    (store.path / "2031-02" / "0001.questions.parquet").unlink()
+    with pytest.raises(StreamError, match="2031-01/0001.json is not the manifest of a slice"):
+        store.slices()
+    first, second = store.verify()
+    assert "2031-01/0001.json is not the manifest" in first
+    assert "2031-02/0001.questions.parquet is missing" in second
+
+
+def test_rows_that_were_altered_are_found(ingest: Ingest, store: SliceStore) -> None:
+    slice_ = ingest([make_document("a"), make_question("q1", "a")]).slices[0]
+    path = slice_.path.with_name("0001.questions.parquet")
+    table = store.questions(slice_)
+    pq.write_table(table.slice(0, 0), path)
+    assert store.verify() == [f"2031-01/0001: the rows are not those of its manifest; restore {path.parent}"]
+
+
+def test_a_table_with_other_columns_is_refused(ingest: Ingest, store: SliceStore) -> None:
+    slice_ = ingest([make_document("a")]).slices[0]
+    path = slice_.path.with_name("0001.documents.parquet")
+    pq.write_table(store.documents(slice_).drop(["url"]), path)
+    with pytest.raises(StreamError, match="0001.documents.parquet has other columns"):
+        store.documents(slice_)
+
+
+def test_an_unknown_slice_is_refused_with_those_there_are(ingest: Ingest, store: SliceStore) -> None:
+    with pytest.raises(StreamError, match="none, ingest first"):
+        store.slice("2031-01/0001")
+    ingest([make_document()])
+    with pytest.raises(StreamError, match="no slice '2031-09/0001' .* 2031-01/0001"):
+        store.slice("2031-09/0001")
+
+
+def test_an_empty_store_has_no_rows(store: SliceStore) -> None:
+    assert store.slices() == []
+    assert store.all_documents().num_rows == store.all_questions().num_rows == 0
+
+
+def test_an_unreadable_source_writes_nothing(store: SliceStore, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    with pytest.raises(StreamError, match="rows.jsonl is empty"):
+        store.ingest(source=tmp_path / "rows.jsonl", format="jsonl", period="month", now=NOW)
+    assert not store.path.exists()
+    assert not store.quarantine.exists()
+
+
+def test_a_store_held_elsewhere_is_waited_for_and_then_refused(ingest: Ingest, store: SliceStore) -> None:
+    store.path.mkdir()
+    lock = store.path / ".lock"
+    script = (
+        "import filelock, sys\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        with pytest.raises(StreamError, match=r"cmt ingest, cmt update .* holds .*\.lock; waited 0.2 s"):
+            ingest([make_document()])
+        other.communicate()
+    assert ingest([make_document()]).accepted == 1
+
+
+def test_two_ingests_at_once_take_every_row_once(tmp_path: Path) -> None:
+    store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
+    script = (
+        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
+        "from cmt.stream.slices import SliceStore\n"
+        "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
+        "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
+        "report = store.ingest(source=Path(sys.argv[3]), format='jsonl', period='month', now=now)\n"
+        "print(report.accepted)\n"
+    )
+    command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]
+    root = Path(__file__).parents[2]
+    both = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    taken = sorted(int(process.communicate()[0]) for process in both)
+    assert taken == [0, 320]
+    assert store.all_documents().num_rows == 320
+    assert store.verify() == []
+
+
+def test_the_lock_is_free_after_an_error(ingest: Ingest, store: SliceStore) -> None:
+    with pytest.raises(StreamError):
+        ingest([make_document(text="")])
+    with filelock.FileLock(store.path / ".lock", timeout=0):
+        assert store.slices() == []
+
+
+def test_what_is_forgotten_is_remembered_once_and_a_damaged_list_is_no_empty_one(store: SliceStore) -> None:
+    assert store.forgotten() == []
+    for doc_id in ("b", 'a\'s "100%"', "b"):
+        store.forget(doc_id)
+    assert store.forgotten() == ['a\'s "100%"', "b"]
+    (store.path / "forgotten.json").write_text('["a')
+    with pytest.raises(StreamError, match=r"forgotten\.json cannot be read .*restore it"):
+        store.forgotten()

@@ -1,0 +1,292 @@
+"""Compressors as versions of a registered model, and the champion behind `mlflow models serve`."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.models import Model
+from mlflow.pyfunc import load_model
+from typer.testing import CliRunner
+
+import cmt
+from cmt.cli.main import app
+from cmt.modeling.checkpoint import folder_digest
+from cmt.serving.schemas import SourceOut
+from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats
+from tests.helpers.servers import adapt
+
+ROOT = Path(__file__).parents[2]
+HELD_OUT = "500 questions on 20 articles, seed 0"
+
+
+@pytest.fixture(scope="module")
+def registered(tiny_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose bank is filled and whose compressor is registered and champion; nobody may change it."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("registered") / "project"))
+    shutil.copy(mlflow_database, folder / "mlflow.db")
+    adapt(folder)
+    assert add(folder, cmt.open(params=folder / "params.yaml").params.compressor.path, f1=40.0) == "1"
+    assert registry(folder).promote().promoted
+    return folder
+
+
+@pytest.fixture
+def project(registered: Path, tmp_path: Path) -> Path:
+    """A copy to change, its database too; what is stored with the versions stays where it was."""
+    return Path(shutil.copytree(registered, tmp_path / "registered"))
+
+
+def registry(folder: Path) -> Registry:
+    workspace = cmt.open(params=folder / "params.yaml")
+    return Registry(workspace.params.tracking, workspace.root)
+
+
+def add(folder: Path, compressor: Path, **scores: float | None) -> str:
+    params = cmt.open(params=folder / "params.yaml").params
+    project = folder / "params.yaml"
+    return registry(folder).add(compressor, project=project, params=params, scores=scores, held_out=HELD_OUT)
+
+
+def client(folder: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def version(number: str = "1", **values: Any) -> Version:
+    first = Version(version=number, digest="d" * 64, f1=40.0, held_out=HELD_OUT, champion=False)
+    return replace(first, **values)
+
+
+def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
+    found = client(registered).get_model_version_by_alias(NAME, CHAMPION)
+    compressor = cmt.open(params=registered / "params.yaml").params.compressor.path
+    assert found.tags == {"cmt.digest": folder_digest(compressor), "cmt.held_out": HELD_OUT, "f1": "40"}
+    folder = Path(download_artifacts(found.source))
+    assert folder_digest(folder / "artifacts/compressor") == folder_digest(compressor)
+    assert (folder / "code/cmt/pyfunc.py").read_bytes() == (folder / "pyfunc.py").read_bytes()
+    suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
+
+
+def test_the_run_that_holds_a_version_has_ended(registered: Path) -> None:
+    mlflow = client(registered)
+    assert mlflow.get_run(mlflow.get_model_version(NAME, "1").run_id).info.status == "FINISHED"
+
+
+def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> None:
+    folder = Path(download_artifacts(client(registered).get_model_version(NAME, "1").source))
+    model = Model.load(folder)
+    assert model.signature
+    assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
+    assert model.signature.outputs.input_names() == ["answer", "known", "confidence", "sources"]
+    source = model.signature.outputs.inputs[-1].type.dtype
+    assert {of.name for of in source.properties} == SourceOut.model_fields.keys()
+    example = model.load_input_example(str(folder))
+    assert example.to_dict("records") == [{"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}]
+
+
+def test_requirements_are_those_of_the_package_in_one_version_each(registered: Path) -> None:
+    folder = Path(download_artifacts(client(registered).get_model_version(NAME, "1").source))
+    lines = (folder / "requirements.txt").read_text().split()
+    assert [line.partition("==")[0] for line in lines] == list(NEEDED)
+    assert all(re.fullmatch(r"[a-z-]+==[0-9.]+", line) for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[<>=]", line)[0] for line in project["dependencies"]} >= set(NEEDED)
+
+
+def test_the_same_weights_are_one_version_with_the_latest_scores(project: Path, tmp_path: Path) -> None:
+    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
+    assert add(project, compressor, f1=42.0) == "1"
+    assert add(project, another(compressor, tmp_path / "b"), f1=41.0) == "2"
+    found = [(found.version, found.f1, found.champion) for found in registry(project).versions()]
+    assert found == [("2", 41.0, False), ("1", 42.0, True)]
+
+
+def another(compressor: Path, folder: Path) -> Path:
+    """The same weights under a digest of their own."""
+    shutil.copytree(compressor, folder)
+    with (folder / "config.json").open("a") as file:
+        file.write("\n")
+    return folder
+
+
+def test_the_champion_changes_only_for_a_better_one(project: Path, tmp_path: Path) -> None:
+    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
+    assert add(project, another(compressor, tmp_path / "b"), f1=39.0) == "2"
+    worse = registry(project).promote()
+    assert (worse.version, worse.promoted) == ("2", False)
+    assert worse.reason == "F1 39.0 against 40.0 of version 1"
+    assert client(project).get_model_version_by_alias(NAME, CHAMPION).version == 1
+    better = add(project, another(another(compressor, tmp_path / "c"), tmp_path / "d"), f1=41.0)
+    assert registry(project).promote(better).promoted
+    assert [(found.version, found.champion) for found in registry(project).versions()] == [
+        ("3", True), ("2", False), ("1", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "promoted", "reason"),
+    [
+        (version(), None, True, "there was no champion"),
+        (version(f1=None), None, False, "version 1 has no held-out F1"),
+        (version("2", f1=40.1), version(), True, "F1 40.1 against 40.0 of version 1"),
+        (version("2", f1=40.0), version(), False, "F1 40.0 against 40.0 of version 1"),
+        (version("2", f1=39.9), version(), False, "F1 39.9 against 40.0 of version 1"),
+        (version("2", f1=0.1), version(f1=None), True, "F1 0.1 against 0.0"),
+        (version("2", f1=90.0, held_out="other"), version(), False, "not to be compared"),
+        (version("2", f1=None), version(), False, "version 2 has no held-out F1"),
+        (version(), version(), False, "version 1 is the champion already"),
+    ],
+)
+def test_the_rule_of_promotion(challenger: Version, champion: Version | None, promoted: bool, reason: str) -> None:
+    assert beats(challenger, champion)[0] is promoted
+    assert reason in beats(challenger, champion)[1]
+
+
+def test_what_is_not_registered_cannot_be_promoted(tiny_workspace: Path, mlflow_database: Path, project: Path) -> None:
+    with pytest.raises(cmt.ConfigError, match="no version 7 of cmt is registered; there are: 1"):
+        registry(project).promote("7")
+    shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
+    with pytest.raises(cmt.ConfigError, match="there are: none: `cmt registry add` one first"):
+        registry(tiny_workspace).promote()
+
+
+def test_the_commands_measure_register_and_promote(project: Path, tmp_path: Path) -> None:
+    lessons(project)
+    compressor = another(cmt.open(params=project / "params.yaml").params.compressor.path, tmp_path / "b")
+    added = run(project, "add", str(compressor), "--questions", "3")
+    assert added["version"] == "2"
+    assert added["held_out"] == "3 questions on 1 articles of lessons.json, seed 0"
+    assert 0 <= added["scores"]["f1"] <= 100
+    promoted = run(project, "promote", "2")
+    assert (promoted["promoted"], "not to be compared" in promoted["reason"]) == (False, True)
+    listed = run(project, "list")["versions"]
+    assert [(found["version"], found["champion"]) for found in listed] == [("2", False), ("1", True)]
+    shown = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "registry", "list"]).stdout
+    assert re.search(r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown)
+
+
+def run(folder: Path, *arguments: str) -> Any:
+    """What `cmt registry … --json` prints."""
+    command = ["--params", str(folder / "params.yaml"), "registry", *arguments, "--json"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def lessons(project: Path) -> None:
+    """Four articles to measure on, in SQuAD's layout."""
+    data = [{"title": name, "paragraphs": [_paragraph(name)]} for name in ("Ann", "Bea", "Cyd", "Dot")]
+    (project / "data/train").mkdir(parents=True)
+    (project / "data/train/lessons.json").write_text(json.dumps({"version": "1.1", "data": data}))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["train"] = {"source": "path:lessons.json", "validation_articles": 1}
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+def _paragraph(name: str) -> dict[str, Any]:
+    text = f"The keeper of the lamp is {name}."
+    answers = [{"text": name, "answer_start": text.index(name)}]
+    return {"context": text, "qas": [{"id": name, "question": "Who keeps the lamp?", "answers": answers}]}
+
+
+def test_a_server_elsewhere_names_its_own_project(
+    registered: Path, tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = download_artifacts(client(registered).get_model_version(NAME, "1").source)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # MLflow puts the version's code there
+    monkeypatch.setenv("CMT_PARAMS", str(tiny_workspace / "params.yaml"))
+    with pytest.raises(cmt.BankError, match="run `cmt update` first"):
+        load_model(folder)
+    adapt(tiny_workspace)
+    model, question = load_model(folder), "Who is the mayor of Port Ellery?"
+    answered = model.predict(pd.DataFrame([{"question": question}]))
+    assert list(answered.columns) == ["answer", "known", "confidence", "sources"]
+    dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None]
+    several = model.predict(pd.DataFrame({"question": [question] * 4, "as_of": pd.Series(dates, dtype=object)}))
+    mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in several["sources"]]
+    assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}]
+
+
+@pytest.fixture(scope="module")
+def served(registered: Path) -> Iterator[str]:
+    """`mlflow models serve` of the champion, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHAMPION}"]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{registered / 'mlflow.db'}",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow starts uvicorn by its name
+    }
+    where = ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
+    environment.pop("PYTHONPATH", None)
+    # away from this repository, as the version has its own code; a group of its own, as the server is a child's child
+    options: dict[str, Any] = {"cwd": registered, "env": environment, "start_new_session": True}
+    log = registered / "serve.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen([*command, *where], stdout=output, stderr=output, **options) as process,
+    ):
+        try:
+            yield _answering(f"http://127.0.0.1:{port}", process, log)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+
+
+def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    for _ in range(1200):
+        assert process.poll() is None, log.read_text()
+        with suppress(httpx.TransportError):
+            if httpx.get(f"{url}/ping").status_code == 200:
+                return url
+        time.sleep(0.1)
+    raise AssertionError(f"mlflow models serve did not come up within two minutes: {log.read_text()}")
+
+
+def invoke(url: str, *rows: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{url}/invocations", json={"dataframe_records": rows}, timeout=30)
+
+
+def test_the_champion_answers_over_http(served: str, registered: Path) -> None:
+    question = "Who is the mayor of Port Ellery?"
+    both = invoke(served, {"question": question, "as_of": "2031-02-15"}, {"question": question, "as_of": None}).json()
+    early, late = both["predictions"]
+    direct = cmt.open(params=registered / "params.yaml").ask(question)
+    assert (late["answer"], late["known"]) == (direct.text, True)
+    assert [source["doc_id"] for source in late["sources"]] == [source.doc_id for source in direct.sources]
+    assert late["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
+    assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
+    (alone,) = invoke(served, {"question": question}).json()["predictions"]
+    assert alone == late
+
+
+def test_the_champion_refuses_with_a_reason(served: str) -> None:
+    for row, reason in (
+        ({"question": " "}, "row 0: question: the question is empty: write one"),
+        ({"question": "Who?", "as_of": "soon"}, "row 0: as_of: 'soon' is not a date-time"),
+        ({"as_of": "2031-02-15"}, "question"),
+    ):
+        response = invoke(served, row)
+        assert response.status_code == 400
+        assert reason in response.json()["message"]

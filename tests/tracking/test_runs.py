@@ -1,0 +1,282 @@
+"""What MLflow holds after rounds, trainings and registrations, read back with its own client from a real database."""
+
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from cmt.bank.ledger import Round
+from cmt.config import Params, TrackingParams, load_params
+from cmt.errors import ServiceError
+from cmt.tracking.runs import Tracker
+
+SCORES = {
+    "em": 40.0,
+    "em_prefix": 50.0,
+    "f1": 55.5,
+    "f1_low": 50.0,
+    "f1_high": 60.0,
+    "recall": 0.95,
+    "closed_em": 1.0,
+    "closed_em_prefix": 2.0,
+    "closed_f1": 3.5,
+    "closed_f1_low": 2.0,
+    "closed_f1_high": 4.0,
+    "closed_recall": None,
+}
+FIRST = Round(
+    round_id="2031-01/0001",
+    number=1,
+    slice_id="2031-01/0001",
+    slice_digest="s" * 64,
+    compressor="c" * 64,
+    bank_params="int8-text",
+    params_digest="p" * 64,
+    state="committed",
+    version_before=1,
+    version_after=2,
+    bank_digest="b" * 64,
+    documents=40,
+    rows=42,
+    scores=SCORES,
+    seconds={"compress": 3.25, "bank": 0.5},
+    tokens_per_second=812.5,
+    dtype="bfloat16",
+    git_commit="a" * 40 + "+",
+    prefect_run="flow-run",
+    started_at="2031-02-01T06:00:00+00:00",
+    finished_at="2031-02-01T06:01:00+00:00",
+)
+SECOND = replace(FIRST, round_id="2031-02/0001", slice_id="2031-02/0001", number=2, slice_digest="t" * 64)
+
+
+@pytest.fixture
+def project(tmp_path: Path, mlflow_database: Path) -> Params:
+    (tmp_path / "params.yaml").write_text("stream:\n  path: data/news\n")
+    shutil.copy(mlflow_database, tmp_path / "mlflow.db")
+    return load_params(tmp_path / "params.yaml")
+
+
+@pytest.fixture
+def tracker(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Tracker(project.tracking, tmp_path)
+
+
+@pytest.fixture
+def client(project: Params) -> MlflowClient:
+    return MlflowClient(tracking_uri=project.tracking.uri)
+
+
+def log(tracker: Tracker, round_: Round, params: Params, *artifacts: Path) -> str:
+    return tracker.log_round(round_, params=params, history=[FIRST, round_], artifacts=artifacts)
+
+
+def runs(client: MlflowClient, condition: str = "") -> list[Any]:
+    experiment = client.get_experiment_by_name("cmt")
+    return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time"]))
+
+
+def test_a_round_becomes_a_child_of_its_stream(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    child = client.get_run(log(tracker, FIRST, project))
+    parent = client.get_run(child.data.tags["mlflow.parentRunId"])
+    assert child.info.run_name == "round-0001 2031-01/0001"
+    assert (parent.info.run_name, parent.data.tags["cmt.bank.bank"]) == ("data/news", "data/bank")
+    assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+    assert child.info.end_time - child.info.start_time == 60_000
+    assert child.data.metrics == parent.data.metrics
+
+
+def test_scores_counts_and_seconds_are_metrics_by_group(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    metrics = client.get_run(log(tracker, FIRST, project)).data.metrics
+    assert metrics["qa/f1"] == 55.5
+    assert metrics["qa/em_prefix"] == 50.0
+    assert metrics["qa/recall"] == 0.95
+    assert metrics["closed/f1"] == 3.5
+    assert "closed/recall" not in metrics
+    assert (metrics["counts/documents"], metrics["counts/rows"]) == (40, 42)
+    assert metrics["counts/tokens_per_second"] == 812.5
+    assert (metrics["seconds/compress"], metrics["seconds/bank"]) == (3.25, 0.5)
+
+
+def test_lineage_is_in_tags_and_settings_in_params(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    data = client.get_run(log(tracker, FIRST, project)).data
+    assert data.tags["cmt.round"] == "2031-01/0001"
+    assert data.tags["cmt.bank_digest"] == "b" * 64
+    assert data.tags["cmt.version_after"] == "2"
+    assert data.tags["cmt.prefect_run"] == "flow-run"
+    assert data.tags["cmt.dtype"] == "bfloat16"
+    assert data.tags["cmt.git_commit"] == "a" * 40 + "+"
+    assert data.tags["mlflow.source.git.commit"] == "a" * 40
+    assert data.params["selection.top_k"] == "8"
+    assert data.params["seed"] == "0"
+
+
+def test_answers_and_curve_lie_below_the_project(
+    tracker: Tracker, project: Params, client: MlflowClient, tmp_path: Path
+) -> None:
+    answers = tmp_path / "answers.parquet"
+    answers.write_bytes(b"PAR1")
+    child = client.get_run(log(tracker, FIRST, project, answers, tmp_path / "gone.parquet"))
+    parent = child.data.tags["mlflow.parentRunId"]
+    assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"answers.parquet", "curve.png"}
+    assert {file.path for file in client.list_artifacts(parent)} == {"curve.png"}
+    curve = next((tmp_path / "mlruns").rglob(f"{child.info.run_id}/**/curve.png"))
+    assert curve.read_bytes().startswith(b"\x89PNG")
+
+
+def test_logging_a_round_again_changes_its_run_and_doubles_nothing(
+    tracker: Tracker, project: Params, client: MlflowClient, tmp_path: Path
+) -> None:
+    first = log(tracker, FIRST, project)
+    again = log(Tracker(project.tracking, tmp_path), replace(FIRST, state="rolled_back"), project)
+    assert again == first
+    assert len(runs(client)) == 2
+    assert len(client.get_metric_history(first, "qa/f1")) == 1
+    assert client.get_run(first).data.tags["cmt.state"] == "rolled_back"
+    assert client.get_run(first).info.status == "KILLED"
+
+
+def test_a_round_that_runs_again_after_a_rollback_is_another_run(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    first = log(tracker, FIRST, project)
+    tracker.take_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
+    found = client.get_run(first)
+    assert (found.info.status, found.data.tags["cmt.state"]) == ("KILLED", "rolled_back")
+    assert found.data.tags["cmt.reason"] == "rollback of 2031-01/0001"
+    again = log(tracker, replace(FIRST, started_at="2031-02-02T06:00:00+00:00"), project)
+    assert again != first
+    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again)] == [1, 1]
+
+
+def test_a_round_with_other_settings_is_another_run(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    first = log(tracker, FIRST, project)
+    other = log(tracker, replace(FIRST, params_digest="q" * 64), project)
+    assert other != first
+    assert len(runs(client, "tags.`cmt.round` = '2031-01/0001'")) == 2
+
+
+def test_the_parent_has_the_curve_of_all_rounds(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    log(tracker, FIRST, project)
+    child = client.get_run(log(tracker, replace(SECOND, scores={"f1": 60.0} | SCORES | {"f1": 60.0}), project))
+    history = client.get_metric_history(child.data.tags["mlflow.parentRunId"], "qa/f1")
+    assert [(point.step, point.value) for point in history] == [(1, 55.5), (2, 60.0)]
+    assert len(runs(client)) == 3
+
+
+def test_a_refused_round_is_a_failed_run_with_its_reason(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    run = client.get_run(log(tracker, replace(FIRST, state="refused", reason="F1 3.0 is too low"), project))
+    assert (run.info.status, run.data.tags["cmt.reason"]) == ("FAILED", "F1 3.0 is too low")
+
+
+def test_a_round_without_questions_has_counts_and_no_curve(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    silent = replace(FIRST, scores={})
+    run = tracker.log_round(silent, params=project, history=[silent], artifacts=[])
+    assert client.get_run(run).data.metrics["counts/documents"] == 40
+    assert client.list_artifacts(run) == []
+
+
+def test_the_environment_comes_before_the_parameters(
+    project: Params, mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Path(shutil.copy(mlflow_database, tmp_path / "elsewhere.db"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{elsewhere}")
+    run = log(Tracker(project.tracking, tmp_path), FIRST, project)
+    assert MlflowClient(tracking_uri=f"sqlite:///{elsewhere}").get_run(run).info.run_id == run
+
+
+def test_an_unreachable_server_is_said_within_seconds(project: Params, tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://ann:secret@127.0.0.1:{taken.getsockname()[1]}"
+        started = time.monotonic()
+        with pytest.raises(ServiceError, match=r"MLflow at http://127\.0\.0\.1:\d+ cannot be used") as caught:
+            log(Tracker(TrackingParams(uri=uri), tmp_path), FIRST, project)
+        assert time.monotonic() - started < 10
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_said(tracker: Tracker, project: Params, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database at all, but long enough to be one" * 20)
+    with pytest.raises(ServiceError, match="file is not a database"):
+        log(tracker, FIRST, project)
+
+
+def test_a_database_that_cannot_be_made_is_said(project: Params, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match=r"file/mlflow\.db cannot be used"):
+        log(Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path), FIRST, project)
+
+
+FIRST_USE = """
+import sys
+from pathlib import Path
+from tests.tracking.test_runs import FIRST, Tracker, load_params
+root = Path(sys.argv[1])
+params = load_params(root / "params.yaml")
+Tracker(params.tracking, root).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
+"""
+
+
+def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").touch()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db.partial")) as half_made:
+        half_made.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        half_made.commit()
+    command = [sys.executable, "-c", FIRST_USE, str(tmp_path)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert [run.data.tags["cmt.round"] for run in runs(client, "tags.`cmt.round` LIKE '2031%'")]
+    assert not (tmp_path / "mlflow.db.partial").exists()
+
+
+def test_a_training_leaves_its_curves_and_goes_on_in_the_same_run(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    for step in (5, 10):  # each as after a restart
+        curves = tracker.log_training(project)
+        state = SimpleNamespace(global_step=step, is_world_process_zero=True)
+        curves.on_train_begin(None, state, None)
+        curves.on_log(None, state, None, logs={"loss": 10.0 / step, "note": "no number"}, model=None)
+        curves.on_train_end(None, state, None)
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(5, 2.0), (10, 1.0)]
+
+
+def test_a_training_goes_on_without_mlflow(project: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
+    curves = Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path).log_training(project)
+    state = SimpleNamespace(global_step=5, is_world_process_zero=True)
+    curves.on_train_begin(None, state, None)
+    curves.on_log(None, state, None, logs={"loss": 1.0})
+    curves.on_train_end(None, state, None)
+    assert "cannot be used" in caplog.text
+
+
+def test_a_training_ends_with_its_held_out_scores(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+    tracker.log_training(project).on_train_begin(None, SimpleNamespace(global_step=0, is_world_process_zero=True), None)
+    tracker.finish_training(params=project, scores={"f1": 51.25, "recall": None})
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"heldout/f1": 51.25})

@@ -1,0 +1,119 @@
+"""The training loss, against its formulas written out by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmt.training.losses import memory_aware, self_matching, span_loss
+
+TEN = torch.tensor(10.0)
+
+
+def unit(rows: list[list[float]]) -> Tensor:
+    return F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
+
+
+def test_the_memory_aware_loss_is_its_formula() -> None:
+    with_memory = [[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]
+    without = [[1.0, 1.5, 0.0], [0.5, 0.5, 1.0]]
+    answer, alpha = [0, 1], 0.4
+    expected = 0.0
+    for row in range(2):
+        logits = [(1 + alpha) * m - alpha * w for m, w in zip(with_memory[row], without[row], strict=True)]
+        expected += math.log(sum(map(math.exp, logits))) - logits[answer[row]]
+    loss = memory_aware(torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha)
+    assert loss.item() == pytest.approx(expected / 2)
+
+
+def test_alpha_zero_is_plain_likelihood() -> None:
+    torch.manual_seed(0)
+    logits, answer = torch.randn(6, 11), torch.arange(6)
+    assert memory_aware(logits, torch.randn(6, 11), answer, 0.0) == F.cross_entropy(logits, answer)
+    assert memory_aware(logits, torch.randn(6, 11), answer, 0.5) != F.cross_entropy(logits, answer)
+
+
+def test_what_the_lm_says_alone_is_taken_off() -> None:
+    knows, does_not = torch.tensor([[4.0, 0.0, 0.0]]), torch.zeros(1, 3)
+    answer, gradients = torch.tensor([0]), []
+    for without in (knows, does_not):
+        logits = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
+        memory_aware(logits, without, answer, 1.0).backward()
+        gradients.append(logits.grad[0, 0].item())  # type: ignore[index]
+    # so the memory has to say it all the louder
+    assert gradients[0] < gradients[1] < 0
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_self_matching_is_its_formula(spread: float) -> None:
+    questions, keys = unit([[1, 0.2, 0], [0, 1, 1]]), unit([[1, 0, 0], [0, 1, 0], [1, 1, 1]])
+    gold, expected = [0, 1], 0.0
+    for row in range(2):
+        cosines = [10 * float(questions[row] @ key) for key in keys]
+        expected += (math.log(sum(map(math.exp, cosines))) - cosines[gold[row]]) / 2
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    apart = [math.exp(-float((keys[i] - keys[j]).square().sum())) for i, j in pairs]
+    expected += spread * math.log(sum(apart) / len(pairs))
+    found = self_matching(questions, keys, torch.tensor(gold), TEN, spread)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_self_matching_is_least_where_question_and_document_agree() -> None:
+    torch.manual_seed(0)
+    keys, gold = torch.eye(6)[:4], torch.arange(4)
+    least = self_matching(keys, keys, gold, TEN, 0.0)
+    for _ in range(50):
+        assert self_matching(F.normalize(torch.randn(4, 6), dim=-1), keys, gold, TEN, 0.0) > least
+
+
+def test_other_questions_of_a_document_are_no_negatives() -> None:
+    keys = unit([[1, 0, 0], [0, 1, 0]])
+    first, second = unit([[1, 0.1, 0]]), unit([[0.9, 0.3, 0.2]])
+    alone = [self_matching(question, keys, torch.tensor([0]), TEN, 0.0) for question in (first, second)]
+    together = self_matching(torch.cat([first, second]), keys, torch.tensor([0, 0]), TEN, 0.0)
+    torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
+
+
+def test_a_document_alone_in_its_batch_has_nothing_to_be_apart_from() -> None:
+    key = unit([[1, 0, 0]])
+    assert self_matching(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def spread_alone(keys: Tensor) -> float:
+    """The spread term of keys, with λ = 1."""
+    question, gold = keys[:1], torch.tensor([0])
+    both, matching = (self_matching(question, keys, gold, TEN, spread) for spread in (1.0, 0.0))
+    return (both - matching).item()
+
+
+def test_the_spread_term_pushes_apart_and_is_bounded() -> None:
+    close, far = unit([[1, 0.1], [1, 0], [1, -0.1]]), unit([[1, 0], [-0.5, 0.87], [-0.5, -0.87]])
+    assert spread_alone(far) < spread_alone(close) < 0.0
+    assert spread_alone(unit([[1, 0]] * 3)) == pytest.approx(0.0, abs=1e-5)
+    assert spread_alone(unit([[1, 0], [-1, 0]])) == pytest.approx(-4.0, abs=1e-5)  # as far as unit vectors go
+    torch.manual_seed(0)
+    assert all(-4.0 <= spread_alone(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
+
+
+def test_the_span_loss_is_over_all_windows_that_are_there_and_none() -> None:
+    begins, ends = [[1.0, 2.0], [float("-inf"), 0.5]], [[0.0, -1.0], [float("-inf"), 3.0]]
+    scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[None]  # one question, two memories of two
+    expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5) + 1.0) - 2.0
+    expected += math.log(math.exp(0.0) + math.exp(-1.0) + math.exp(3.0) + 1.0) - 3.0
+    assert span_loss(scores, torch.tensor([[[1, 3]]])).item() == pytest.approx(expected / 2)
+
+
+def test_any_occurrence_of_an_answer_is_right() -> None:
+    scores = torch.randn(2, 1, 5, 2)
+    believed = torch.nn.functional.pad(scores.flatten(1, 2), (0, 0, 0, 1)).softmax(1)
+    right = (believed[0, 1] + believed[0, 4]).log().sum() + believed[1, 2].log().sum()
+    gold = torch.tensor([[[1, 1], [4, 4]], [[2, 2], [-1, -1]]])
+    assert span_loss(scores, gold).item() == pytest.approx(-right.item() / 4, rel=1e-5)
+
+
+def test_a_question_whose_answer_is_nowhere_wants_all_tokens_below_zero() -> None:
+    nowhere = torch.tensor([[[4, 4]]])
+    low, high = (span_loss(torch.full((1, 2, 2, 2), score), nowhere) for score in (-5.0, 5.0))
+    assert low < 0.1 < 5.0 < high
