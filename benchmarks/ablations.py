@@ -30,10 +30,10 @@ import cmt
 from cmt.answering.answer import Answer
 from cmt.cli.context import run_script
 from cmt.config import Params, load_params
-from cmt.evaluation.evaluate import Row
+from cmt.evaluation.evaluate import SystemScores
 from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
-from cmt.evaluation.temporary_bank import Scratch
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.data import hold_out, load_training_data, pull_training_data
 from cmt.training.trainer import train
 
@@ -68,7 +68,7 @@ class Asked:
 class Ablated:
     """A compressor over articles that it never saw, and questions on them."""
 
-    scratch: Scratch
+    scratch: TemporaryBank
     questions: pa.Table
 
     def ask(self, name: str, **selection: float) -> Asked:
@@ -103,7 +103,7 @@ class Ablated:
         ]
         marks = mark([answer.text for answer in answers], self.questions["answers"].to_pylist())
         seed = self.scratch.params.seed
-        return Asked(Row(name, summarise(marks, recalled=found, seed=seed), seconds).to_json(), marks.f1, seed)
+        return Asked(SystemScores(name, summarise(marks, recalled=found, seed=seed), seconds).to_json(), marks.f1, seed)
 
 
 def main(
@@ -147,7 +147,7 @@ def _rows(
         changed = changed.model_copy(update={"train": changed.train.model_copy(update={"output": folder.resolve()})})
         with redirect_stdout(sys.stderr):  # the Trainer tells its runtime there
             train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
-        return Ablated(Scratch.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
+        return Ablated(TemporaryBank.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
 
     one = ablated({}, output / "0")
     yield (whole := one.ask("whole")).row

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import cmt
 from cmt.cli.context import run_script
 from cmt.evaluation.held_out import held_out_scores
-from cmt.modeling.checkpoint import WEIGHTS, Design
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.training.data import hold_out, load_training_data, pull_training_data
 
@@ -37,7 +37,7 @@ def main(
     how, lm = workspace.params, workspace.lm
     documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
     _, held = hold_out(documents, articles=how.train.validation_articles)
-    model, points = MemoryModel(lm, Design.of(how)), []
+    model, points = MemoryModel(lm, CompressorConfig.of(how)), []
     pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))
     for count, folder in track(pairs, "checkpoints", console=Console(stderr=True)):
         model.load_trained(load_file(folder / WEIGHTS))

@@ -35,7 +35,7 @@ from cmt.cli.context import run_script
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
-from cmt.evaluation.temporary_bank import Scratch, missing
+from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 from cmt.lm.model import FrozenLM
 from cmt.stream import readers
 from cmt.stream.ingest import Known, check, select
@@ -93,7 +93,7 @@ class Benchmark:
         self.doc_ids = text.questions["doc_id"].to_pylist()
 
     @cached_property
-    def kept(self) -> Scratch:
+    def kept(self) -> TemporaryBank:
         return self._adapted(self.params.compressor.path, self.params)
 
     def rows(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -247,17 +247,17 @@ class Benchmark:
             "absent, but said elsewhere": float(elsewhere.em.mean()),
         }
 
-    def _textless(self, label: str, adapted: Scratch) -> dict[str, Any]:
+    def _textless(self, label: str, adapted: TemporaryBank) -> dict[str, Any]:
         with adapted.answerer() as answerer:
             row = self._memory(label, answerer)
         vectors, tokens = (pc.sum(adapted.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
         return row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
-    def _adapted(self, folder: Path, params: Params) -> Scratch:
-        return Scratch.of(folder, lm=self.lm, documents=self.text.documents, params=params)
+    def _adapted(self, folder: Path, params: Params) -> TemporaryBank:
+        return TemporaryBank.of(folder, lm=self.lm, documents=self.text.documents, params=params)
 
     def _is_trained(self, name: str, folder: Path) -> bool:
-        if why := missing(folder, self.lm):
+        if why := missing_compressor(folder, self.lm):
             Console(stderr=True).print(f"row {name} is left out: {why}")
         return why is None
 

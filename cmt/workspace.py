@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Ledger, Round
-from cmt.common.progress import Watch
+from cmt.common.progress import Progress
 from cmt.config import Params, load_params
 from cmt.errors import BankError, RoundError, ServiceError
-from cmt.rounds.runner import RoundRun
+from cmt.rounds.runner import RoundRunner
 from cmt.stream.store import IngestReport, SliceStore
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmt.answering.cache import PromptCache
     from cmt.bank.bank import Bank
     from cmt.evaluation.answer_record import AnswerRecord
-    from cmt.evaluation.evaluate import Evaluation, Row
+    from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
     from cmt.tracking.runs import Tracker
@@ -162,13 +162,13 @@ class Workspace:
             now=how.now(),
         )
 
-    def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, Row]":
+    def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
         """Train a compressor, or go on from the last checkpoint; its folder and what it scores on held-out articles.
 
         `questions`: how many of those articles' questions are asked. The card in the folder says all of it.
         """
         from cmt.evaluation.held_out import held_out_scores
-        from cmt.modeling.checkpoint import folder_digest
+        from cmt.modeling.checkpoint import checkpoint_digest
         from cmt.training.data import hold_out, installed_training_data, load_training_data
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
@@ -182,7 +182,7 @@ class Workspace:
             folder=folder, lm=self.lm, documents=held, questions=pairs, params=self.params, limit=questions
         ).rows[0]
         write_card(
-            folder, params=self.params, digest=folder_digest(folder), documents=len(seen), scores=scored.to_json()
+            folder, params=self.params, digest=checkpoint_digest(folder), documents=len(seen), scores=scored.to_json()
         )
         return folder, scored
 
@@ -195,7 +195,7 @@ class Workspace:
         done = {r.identity for r in self.rounds() if r.state == "committed"}
         return [s.slice_id for s in self.store.slices() if (s.digest, self.model.digest, self.bank_params) not in done]
 
-    def update(self, *, slice_id: str | None = None, on: Watch | None = None, prefect_run: str = "") -> Round:
+    def update(self, *, slice_id: str | None = None, on: Progress | None = None, prefect_run: str = "") -> Round:
         """One round: the named slice, or the oldest one pending. RoundError when nothing is pending.
 
         A round that its gate refuses comes back with the state `refused`; the bank is as it was before.
@@ -204,7 +204,7 @@ class Workspace:
             waiting = self.pending()
             if not (slice_id or waiting):
                 raise RoundError(f"no slice waits in {self.params.stream.path}: `cmt ingest` new documents first")
-            run = RoundRun(self, slice_id or waiting[0], watch=on, prefect_run=prefect_run)
+            run = RoundRunner(self, slice_id or waiting[0], watch=on, prefect_run=prefect_run)
             opened = run.begin()
             if opened.already:
                 return opened

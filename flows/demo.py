@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Round
 from cmt.cli.output import console
-from cmt.cli.progress_bar import Display
+from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
@@ -63,7 +63,7 @@ def demo() -> None:
     """Everything between a fresh clone and metrics/demo.json. Raises CmtError."""
     started = time.monotonic()
     workspace = open(params=ROOT / "params.yaml")
-    with Display(console(stderr=True)) as display:
+    with ProgressBar(console(stderr=True)) as display:
         display.stage("pull")
         workspace.pull(progress=display.at)
         display.stage("ingest")

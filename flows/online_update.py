@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 
 from cmt.bank.ledger import Round
 from cmt.errors import CmtError, RoundError
-from cmt.rounds.runner import RoundRun
+from cmt.rounds.runner import RoundRunner
 from flows.artifacts import artifact_key, round_report, rounds_report
 from flows.tasks import step, workspace
 
@@ -26,37 +26,37 @@ def ingest(params: str, source: str) -> list[str]:
 @step(name="begin")
 def begin(params: str, slice_id: str) -> Round:
     """Open the round, after putting right what an interrupted one left."""
-    return RoundRun(workspace(params), slice_id, prefect_run=str(flow_run.id or "")).begin()
+    return RoundRunner(workspace(params), slice_id, prefect_run=str(flow_run.id or "")).begin()
 
 
 @step(name="compress")
 def compress(params: str, slice_id: str) -> str:
     """Documents → memories, staged; the file."""
-    return str(RoundRun(workspace(params), slice_id).compress())
+    return str(RoundRunner(workspace(params), slice_id).compress())
 
 
 @step(name="bank")
 def bank(params: str, slice_id: str) -> int:
     """Upsert the staged memories; the bank's version."""
-    return RoundRun(workspace(params), slice_id).bank()
+    return RoundRunner(workspace(params), slice_id).bank()
 
 
 @step(name="evaluate")
 def evaluate(params: str, slice_id: str) -> dict[str, float | None]:
     """Ask the month's questions and a sample of earlier ones; the scores."""
-    return RoundRun(workspace(params), slice_id).evaluate()
+    return RoundRunner(workspace(params), slice_id).evaluate()
 
 
 @step(name="decide")
 def decide(params: str, slice_id: str) -> str:
     """The gate: commit, or put the bank back; the round's state."""
-    return RoundRun(workspace(params), slice_id).decide().state
+    return RoundRunner(workspace(params), slice_id).decide().state
 
 
 @step(name="track")
 def track(params: str, slice_id: str) -> Round:
     """Record the round in MLflow."""
-    return RoundRun(workspace(params), slice_id).track()
+    return RoundRunner(workspace(params), slice_id).track()
 
 
 @step(name="report")

@@ -39,7 +39,7 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Sections of params.yaml for an LM and a compressor that all projects share; neither is written to."""
     from cmt.lm.model import FrozenLM
     from cmt.lm.weights import pull
-    from cmt.modeling.checkpoint import Design
+    from cmt.modeling.checkpoint import CompressorConfig
     from cmt.modeling.model import MemoryModel
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -52,7 +52,7 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     params = load_params(folder / "params.yaml")
     lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path))
-    MemoryModel(lm, Design.of(params)).save(params.compressor.path)
+    MemoryModel(lm, CompressorConfig.of(params)).save(params.compressor.path)
     return sections
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 NOT_IN_MEMORY = "not in memory"
-LONGEST_QUESTION = 256  # tokens of a question that are read
+MAX_QUESTION_TOKENS = 256  # tokens of a question that are read
 
 
 @dataclass(frozen=True)

@@ -12,26 +12,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cmt.answering.answer import LONGEST_QUESTION, NOT_IN_MEMORY, Answer, Source, Span
+from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Source, Span
 from cmt.answering.attribution import source_of
 from cmt.answering.confidence import confidence_of, log_odds
 from cmt.bank.bank import Bank
 from cmt.config import Params
-from cmt.lm.copy_mechanism import Copy
+from cmt.lm.copy_mechanism import CopyHypothesis
 from cmt.lm.model import FrozenLM
-from cmt.lm.prompt import padded
-from cmt.lm.streaming import Voice
-from cmt.modeling.model import MemoryModel, Reading
-from cmt.modeling.span_decoding import Quote, Run
-from cmt.retrieval.indexer import selected
-from cmt.retrieval.selector import Found
-from cmt.retrieval.selector import select as select_memories
+from cmt.lm.prompt import padded_length
+from cmt.lm.streaming import StreamingDetokenizer
+from cmt.modeling.model import MemoryModel, ReaderOutput
+from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
+from cmt.retrieval.indexer import retrieved_memory
+from cmt.retrieval.selector import Selection, select_memories
 
 Vector = NDArray[np.float32]
-Select = Callable[[int, Vector], Found]
+Select = Callable[[int, Vector], Selection]
 """Place of a question and its key → its memories."""
 Progress = Callable[[int], None]
-TIE = 0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
+TIE_MARGIN = (
+    0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
+)
 
 
 class Answerer:
@@ -69,9 +70,9 @@ class Answerer:
     ) -> list[Answer]:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
-        def given(place: int, key: Vector) -> Found:
+        def given(place: int, key: Vector) -> Selection:
             rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
-            return Found(rows, self.params.selection.full_text_weight)  # as if no other had a word of the question
+            return Selection(rows, self.params.selection.full_text_weight)  # as if no other had a word of the question
 
         return self._in_batches(questions, given, progress)
 
@@ -84,10 +85,10 @@ class Answerer:
         return keys
 
     def _tokens(self, question: str) -> list[int]:
-        return self.lm.encode(" " + question.strip())[:LONGEST_QUESTION]
+        return self.lm.encode(" " + question.strip())[:MAX_QUESTION_TOKENS]
 
     def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
-        def select(place: int, key: Vector) -> Found:
+        def select(place: int, key: Vector) -> Selection:
             return select_memories(
                 self.bank,
                 self.model,
@@ -116,7 +117,9 @@ class Answerer:
         """Batches of questions that are padded as each would be alone, or not at all: a mask makes a difference."""
         size = self.params.answering.batch_size
         lengths = [1 + len(ids) for ids in tokens]
-        for _, group in groupby(order, key=lambda i: (padded(lengths[i]), padded(lengths[i]) == lengths[i])):
+        for _, group in groupby(
+            order, key=lambda i: (padded_length(lengths[i]), padded_length(lengths[i]) == lengths[i])
+        ):
             alike = list(group)
             yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
@@ -139,7 +142,7 @@ class Answerer:
             before = self._superseded(found)
             memories = [
                 [
-                    selected(model, row, schema, prior=row["prior"], before=before.get(row["supersedes"], ()))
+                    retrieved_memory(model, row, schema, prior=row["prior"], before=before.get(row["supersedes"], ()))
                     for row in one.rows
                 ]
                 for one in found
@@ -153,7 +156,9 @@ class Answerer:
             self._unwritten(questions[place], one, texts, reading, row)
             for row, (place, one, texts) in enumerate(zip(places, found, read, strict=True))
         ]
-        clear = [min(one.margin, self._sureness(answer)) >= TIE for one, answer in zip(found, answers, strict=True)]
+        clear = [
+            min(one.margin, self._sureness(answer)) >= TIE_MARGIN for one, answer in zip(found, answers, strict=True)
+        ]
         if say and not answers[0].known:
             say(NOT_IN_MEMORY)
             return list(zip(answers, clear, strict=True))
@@ -163,31 +168,33 @@ class Answerer:
             answers, clear, chosen, *self._written(tokens, reading, say), strict=True
         ):
             if answer.known:  # otherwise nobody sees what was written
-                sure = sure and choice >= TIE and lead >= self.lm.tolerance
+                sure = sure and choice >= TIE_MARGIN and lead >= self.lm.tolerance
                 answer = replace(answer, text=text)
             made.append((answer, sure))
         return made
 
-    def _superseded(self, found: Sequence[Found]) -> dict[str, list[int]]:
+    def _superseded(self, found: Sequence[Selection]) -> dict[str, list[int]]:
         """The tokens of each document that one of those found supersedes, if the bank still has it."""
         names = {row["supersedes"] for one in found for row in one.rows} - {None}
         tokens: dict[str, list[int]] = {}
         for row in self.bank.documents(names).to_pylist() if names else ():
-            tokens.setdefault(row["doc_id"], []).extend(selected(self.model, row, self.bank.schema).tokens)
+            tokens.setdefault(row["doc_id"], []).extend(retrieved_memory(self.model, row, self.bank.schema).tokens)
         return tokens
 
     def _written(
-        self, tokens: Sequence[Sequence[int]], reading: Reading, say: Callable[[str], None] | None
+        self, tokens: Sequence[Sequence[int]], reading: ReaderOutput, say: Callable[[str], None] | None
     ) -> tuple[list[str], list[float]]:
         """What the LM says to each question, and the least lead of a token; `say` hears the first."""
         model, how = self.model, self.params.answering
-        voice = Voice(self.lm, say) if say else None
+        voice = StreamingDetokenizer(self.lm, say) if say else None
         against, copies = None, None
         if how.contrast:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
         if reading.quotes is not None:
             copies = [
-                Copy([*quote.tokens, self.lm.eos], quote.belief) if quote else Copy([self.lm.eos], 0.0)
+                CopyHypothesis([*quote.tokens, self.lm.eos], quote.belief)
+                if quote
+                else CopyHypothesis([self.lm.eos], 0.0)
                 for quote in reading.quotes
             ]
         written = self.lm.write(
@@ -213,7 +220,9 @@ class Answerer:
             return math.inf
         return abs(log_odds(confidence) - log_odds(threshold))
 
-    def _unwritten(self, question: str, found: Found, texts: Sequence[str], reading: Reading, place: int) -> Answer:
+    def _unwritten(
+        self, question: str, found: Selection, texts: Sequence[str], reading: ReaderOutput, place: int
+    ) -> Answer:
         """All of an answer but what the LM is to say; `texts` are those found, kept or read from the memories."""
         rows = found.rows
         begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
@@ -230,7 +239,7 @@ class Answerer:
             sources.setdefault(rows[i]["doc_id"], source_of(rows[i], weights[i], spans, quote))
         return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
-    def _spans(self, text: str | None, memory: int, runs: Sequence[Run], begins: Tensor) -> tuple[Span, ...]:
+    def _spans(self, text: str | None, memory: int, runs: Sequence[TokenSpan], begins: Tensor) -> tuple[Span, ...]:
         runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)
         if text is None or not runs:
             return ()
@@ -244,7 +253,7 @@ class Answerer:
             for run in runs
         )
 
-    def _quoted(self, text: str | None, memory: int, quote: Quote | None, begins: Tensor) -> Span | None:
+    def _quoted(self, text: str | None, memory: int, quote: AnswerSpan | None, begins: Tensor) -> Span | None:
         """Without the blanks around it; a token has the one before its word."""
         if text is None or quote is None or quote.run.memory != memory:
             return None

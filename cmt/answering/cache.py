@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BATCHES_A_WRITE = 4  # an evaluation that is killed goes on from the last write
+BATCHES_PER_WRITE = 4  # an evaluation that is killed goes on from the last write
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB, seal BLOB) WITHOUT ROWID"
 
 
-class SealedAnswers:
+class ChecksummedAnswers:
     """One SQLite file of answers.
 
     It is never worth a failed round: a damaged file is thrown away and an unusable one ignored, each with a warning.
@@ -77,7 +77,7 @@ class PromptCache:
     """One file of answers, keyed by sha256 of (LM digest, prompt, longest answer)."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._answers = path, SealedAnswers(path)
+        self.path, self._answers = path, ChecksummedAnswers(path)
 
     def complete(
         self,
@@ -96,7 +96,7 @@ class PromptCache:
         if progress:
             progress(len(prompts) - len(missing))
         order = sorted(missing, key=lambda key: (len(missing[key]), key))
-        step = batch_size * BATCHES_A_WRITE
+        step = batch_size * BATCHES_PER_WRITE
         for block in (order[start : start + step] for start in range(0, len(order), step)):
             answers = lm.complete(
                 [missing[key] for key in block],

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cmt.answering.answer import LONGEST_QUESTION
+from cmt.answering.answer import MAX_QUESTION_TOKENS
 from cmt.answering.cache import PromptCache
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def _line(text: str) -> str:
 def _fitted(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, head: str, reserve: int) -> str:
     """The prompt, a long question cut, and each text to its share of what the LM's context leaves beside the rest."""
     texts = [_line(passage.text) for passage in passages]
-    if len(asked := lm.encode(question)) > LONGEST_QUESTION:
-        question = lm.decode(asked[:LONGEST_QUESTION])
+    if len(asked := lm.encode(question)) > MAX_QUESTION_TOKENS:
+        question = lm.decode(asked[:MAX_QUESTION_TOKENS])
     between = "\n" if head else ""
     fixed = len(lm.encode(head + between + _prompt([""] * len(texts), question))) + reserve + _MARGIN
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))

@@ -38,7 +38,7 @@ from cmt.bank.search import is_one_of, read_rows
 from cmt.bank.tables import Busy, created, current, explained, opened, point
 from cmt.errors import BankError, ConfigError
 
-__all__ = ["Bank", "Written", "bank_schema", "explained"]
+__all__ = ["Bank", "UpsertResult", "bank_schema", "explained"]
 
 FOREVER = timedelta(days=36_500)
 _ATTEMPTS = 20
@@ -46,7 +46,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class Written:
+class UpsertResult:
     """What an upsert did: the bank's version after it, rows that are new, rows that were rewritten.
 
     A rewritten row has a changed text, or its document was superseded by this write.
@@ -129,7 +129,7 @@ class Bank:
         with self._writing():
             point(self._connection, self.name)
 
-    def upsert(self, rows: pa.Table) -> Written:
+    def upsert(self, rows: pa.Table) -> UpsertResult:
         """Bank `rows` (bank_schema, whole documents): new ones are added, changed texts replaced, others left alone.
 
         superseded_at is set here, for these rows and for those that they supersede; what `rows` says is ignored. A text
@@ -144,7 +144,7 @@ class Bank:
             return changed(wanted, stored), surplus(wanted, stored)
 
         inserted, updated, _ = self._change(plan)
-        return Written(version=self.version, inserted=inserted, updated=updated)
+        return UpsertResult(version=self.version, inserted=inserted, updated=updated)
 
     def forget(self, doc_id: str) -> int:
         """Remove a document and return how many rows it had; what it superseded is current again.

@@ -56,10 +56,10 @@ def sketch(text: str) -> bytes:
     for word, count in sorted(counts.items()):
         places, signs = _places(word)
         np.add.at(vector, places, signs * (count * (SATURATION + 1) / (count + SATURATION * length)))
-    return quantization.encode(vector[None], CODES)
+    return quantization.quantize(vector[None], CODES)
 
 
-def scores(question: str, sketches: Sequence[bytes]) -> list[float]:
+def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     """BM25 of `question` in texts of which there is nothing but their sketches, ≥ 0.
 
     A word is the heavier the fewer of these texts have it.
@@ -67,7 +67,7 @@ def scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     asked = sorted(set(stems(question)))
     if not asked:
         return [0.0] * len(sketches)
-    texts = np.concatenate([quantization.decode(one, CODES, SIZE) for one in sketches])
+    texts = np.concatenate([quantization.dequantize(one, CODES, SIZE) for one in sketches])
     found = np.stack([(texts[:, places] * signs).sum(1) for places, signs in map(_places, asked)], 1)  # (n, words)
     having = (found > PRESENT).sum(0)
     rarity = np.log1p((len(texts) - having + 0.5) / (having + 0.5))

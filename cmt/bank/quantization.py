@@ -11,7 +11,7 @@ SMALLEST_SCALE = 2.0**-24  # of fp16; anything less would divide a zero vector b
 Vectors = NDArray[np.float32]  # (k, D)
 
 
-def encode(vectors: Vectors, codes: str) -> bytes:
+def quantize(vectors: Vectors, codes: str) -> bytes:
     """`vectors` (k, D) as bytes: k·2·D for fp16, else k·(2 + D) or k·(2 + D/2): all scales, then all codes.
 
     BankError when int4 is to hold vectors of odd length.
@@ -26,7 +26,7 @@ def encode(vectors: Vectors, codes: str) -> bytes:
     return bytes(scale.tobytes() + (_pack(whole) if codes == "int4" else whole.tobytes()))
 
 
-def decode(blob: bytes, codes: str, dim: int) -> Vectors:
+def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
     """The inverse of `encode`, rounding apart. BankError when the length fits no whole number of vectors."""
     size = row_bytes(codes, dim)
     count, rest = divmod(len(blob), size)

@@ -9,7 +9,7 @@ from cmt.cli import output
 from cmt.cli.context import Json, report
 
 if TYPE_CHECKING:
-    from cmt.evaluation.comparison import Row
+    from cmt.evaluation.comparison import SystemResult
     from cmt.workspace import Workspace
 
 _HELP = (
@@ -25,35 +25,35 @@ def baselines(
     as_json: Json = False,
 ) -> None:
     """Measure ways of answering on the same questions, each with its cost; `cmt report` shows them too."""
-    from cmt.evaluation.comparison import ROWS, Bench, known
-    from cmt.evaluation.testbed import Ground
+    from cmt.evaluation.comparison import SYSTEMS, Comparison, known_systems
+    from cmt.evaluation.testbed import ComparisonData
     from cmt.report.costs import keep
 
     workspace: Workspace = ctx.obj.workspace
-    names = known(ROWS if rows is None else [name.strip() for name in rows.split(",")])
+    names = known_systems(SYSTEMS if rows is None else [name.strip() for name in rows.split(",")])
     with ctx.obj.display as display:
         display.stage("load")
-        ground = Ground.of(workspace, limit=questions, watch=display)
-        found = Bench(ground).measure(names)
+        ground = ComparisonData.of(workspace, limit=questions, watch=display)
+        found = Comparison(ground).measure(names)
         keep(workspace, found, ground.material.lineage)
     whole = {"rows": [row.to_json() for row in found], "lineage": ground.material.lineage}
     report(whole, lambda: _write(found), as_json=as_json)
 
 
-def _write(rows: "Sequence[Row]") -> None:
+def _write(rows: "Sequence[SystemResult]") -> None:
     names = ["row", "EM", "F1", "95 %", "behind cmt", "recall", "MRR"]
     costs = ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
     output.write_table(names + costs, [[*_scores(row), *_costs(row)] for row in rows])
 
 
-def _scores(row: "Row") -> list[str]:
+def _scores(row: "SystemResult") -> list[str]:
     scores = row.scores
     behind = "–" if row.behind is None else "{:.1f} ({:.1f} – {:.1f})".format(*row.behind)
     shares = ["–" if share is None else f"{share:.3f}" for share in (scores.recall, row.mrr)]
     return [row.row, f"{scores.em:.1f}", f"{scores.f1:.1f}", "{:.1f} – {:.1f}".format(*scores.ci), behind, *shares]
 
 
-def _costs(row: "Row") -> list[str]:
+def _costs(row: "SystemResult") -> list[str]:
     cost = row.cost
     return [
         "–" if cost.adapt_seconds is None else f"{cost.adapt_seconds:.1f}",

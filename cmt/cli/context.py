@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cmt.cli.output import console, write_json, write_line
-from cmt.cli.progress_bar import Display
+from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_instant
 from cmt.errors import CmtError, ConfigError
 
@@ -33,7 +33,7 @@ _AFTER_CTRL_C = {
 
 
 @dataclass
-class Session:
+class CliContext:
     """The options before the command, and the workspace that they open."""
 
     params: Path
@@ -47,9 +47,9 @@ class Session:
         return open(params=self.params, overrides=self.overrides)
 
     @cached_property
-    def display(self) -> Display:
+    def display(self) -> ProgressBar:
         """Progress on stderr."""
-        return Display(console(stderr=True))
+        return ProgressBar(console(stderr=True))
 
 
 class Commands(TyperGroup):

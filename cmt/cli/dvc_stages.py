@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.cli.progress_bar import Display
+from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
 from cmt.workspace import Workspace, open
@@ -32,7 +32,7 @@ def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspac
     return open(params=params, overrides=inside | {"tracking.enabled": False} | (overrides or {}))
 
 
-def prepare(params: Path, on: Display) -> None:
+def prepare(params: Path, on: ProgressBar) -> None:
     """The raw stream → `data/replay/slices`."""
     w = workspace(params)
     shutil.rmtree(w.params.stream.path, ignore_errors=True)
@@ -41,7 +41,7 @@ def prepare(params: Path, on: Display) -> None:
     (w.params.stream.path / ".lock").unlink(missing_ok=True)
 
 
-def train(params: Path, on: Display) -> None:
+def train(params: Path, on: ProgressBar) -> None:
     """A compressor, trained when train.enabled says so, else the shipped one → `data/replay/compressor`."""
     w = workspace(params)
     on.stage("train")
@@ -55,7 +55,7 @@ def train(params: Path, on: Display) -> None:
         raise ModelError(f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true")
 
 
-def replay(params: Path, on: Display) -> None:
+def replay(params: Path, on: ProgressBar) -> None:
     """A round for every slice, in order, into an empty bank → its pin, the scores after each round, and their curve."""
     from cmt.common.plots import round_curve
     from cmt.tracking.payload import draw_curve
@@ -73,7 +73,7 @@ def replay(params: Path, on: Display) -> None:
         round_curve(rounds=[], path=picture)
 
 
-def evaluate(params: Path, on: Display) -> None:
+def evaluate(params: Path, on: ProgressBar) -> None:
     """All questions of the stream, each as of its date, asked of the replayed bank → their scores and bars."""
     from cmt.common.plots import score_bars
 
@@ -86,7 +86,7 @@ def evaluate(params: Path, on: Display) -> None:
     score_bars(rows=rows, path=w.root / "plots/scores.png")
 
 
-STAGES: dict[str, Callable[[Path, Display], None]] = {
+STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
     stage.__name__: stage for stage in (prepare, train, replay, evaluate)
 }
 
@@ -162,11 +162,18 @@ def _trained(params: Path) -> Path:
 
 def _training_settings(w: Workspace, data: Path) -> str:
     """Digest of all that shapes a trained compressor."""
-    from cmt.modeling.checkpoint import Design
+    from cmt.modeling.checkpoint import CompressorConfig
 
     train = w.params.train.model_dump(exclude={"enabled", "source", "path", "output"})
     selection = w.params.selection.model_dump(include={"windows", "neighbours"})
-    record = [Design.of(w.params).to_dict(), train, selection, w.params.seed, str(w.lm.model.dtype), w.lm.digest]
+    record = [
+        CompressorConfig.of(w.params).to_dict(),
+        train,
+        selection,
+        w.params.seed,
+        str(w.lm.model.dtype),
+        w.lm.digest,
+    ]
     return _sha256(json.dumps(record, sort_keys=True), hashlib.sha256(data.read_bytes()).hexdigest())
 
 
@@ -186,7 +193,7 @@ def main(arguments: list[str]) -> int:
         write_line(f"usage: python -m cmt.cli.dvc_stages {'|'.join(STAGES)}", stderr=True)
         return 2
     try:
-        with Display(console(stderr=True)) as display:
+        with ProgressBar(console(stderr=True)) as display:
             STAGES[arguments[0]](Path("params.yaml"), display)
     except CmtError as error:
         write_line(f"error: {error}", style="red", stderr=True)

@@ -15,7 +15,7 @@ import typer
 from cmt.cli import output
 from cmt.cli.bank import bank
 from cmt.cli.compare import baselines
-from cmt.cli.context import Commands, Json, Session, instant, overrides, report
+from cmt.cli.context import CliContext, Commands, Json, instant, overrides, report
 from cmt.cli.registry import registry
 from cmt.cli.report import reports
 from cmt.cli.serve import serve
@@ -56,7 +56,7 @@ def options(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Keep a frozen language model in step with a stream of documents."""
-    ctx.obj = Session(params, overrides(set_ or []))
+    ctx.obj = CliContext(params, overrides(set_ or []))
 
 
 @model.command("pull", epilog="Example: cmt model pull --verify")

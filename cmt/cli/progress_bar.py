@@ -11,7 +11,7 @@ from rich.text import Text
 from cmt.common.text import plain
 
 
-class Display:
+class ProgressBar:
     """A Watch for people. `stage` and `advance` are what rounds call; `at` is what a download calls."""
 
     def __init__(self, console: Console) -> None:

@@ -28,10 +28,10 @@ def add(
     folder = folder or workspace.params.compressor.path
     with ctx.obj.display as display:
         display.stage("load")
-        from cmt.evaluation.held_out import measured
+        from cmt.evaluation.held_out import measure_compressor
 
         display.stage("evaluate")
-        scores, held_out = measured(workspace, folder, questions=questions)
+        scores, held_out = measure_compressor(workspace, folder, questions=questions)
         display.stage("register")
         version = _registry(ctx).add(
             folder, project=ctx.obj.params, params=workspace.params, scores=scores, held_out=held_out

@@ -79,13 +79,13 @@ def curves(
     """Measure how the score moves: as the bank grows, among irrelevant documents, after news, with K."""
     from cmt.evaluation.curve import write
     from cmt.evaluation.curves import CURVES
-    from cmt.evaluation.testbed import Material
+    from cmt.evaluation.testbed import Testbed
     from cmt.report.curves import folder
 
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.display as display:
         display.stage("load")
-        curve = CURVES[name](Material.of(workspace, watch=display), limit=questions)
+        curve = CURVES[name](Testbed.of(workspace, watch=display), limit=questions)
         files = write(curve, out or folder(workspace))
     report(curve.to_json() | {"files": files}, lambda: _write_curve(curve, files), as_json=as_json)
 

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Watch(Protocol):
+class Progress(Protocol):
     """Who shows progress."""
 
     def stage(self, name: str, total: int | None = None) -> None:
@@ -16,8 +16,8 @@ class Watch(Protocol):
         """`n` more steps are done."""
 
 
-class Quiet:
-    """A Watch that shows nothing."""
+class NullProgress:
+    """A Progress that shows nothing."""
 
     def stage(self, name: str, total: int | None = None) -> None: ...
 

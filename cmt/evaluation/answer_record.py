@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmt.answering.cache import BATCHES_A_WRITE, SealedAnswers
+from cmt.answering.cache import BATCHES_PER_WRITE, ChecksummedAnswers
 from cmt.answering.prompting import Prediction, Progress
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reply(Prediction):
+class RecordedAnswer(Prediction):
     """What the memory said; `text` is empty for "not in memory"."""
 
     confidence: float
 
     @classmethod
-    def of(cls, answer: "Answer") -> "Reply":
+    def of(cls, answer: "Answer") -> "RecordedAnswer":
         """The part of `answer` that is scored."""
         names = tuple(source.doc_id for source in answer.sources)
         return cls(answer.text if answer.known else "", names, answer.confidence)
 
     @classmethod
-    def from_json(cls, text: str) -> "Reply":
+    def from_json(cls, text: str) -> "RecordedAnswer":
         """The inverse of json.dumps over its fields."""
         raw = json.loads(text)
         return cls(raw["text"], tuple(raw["doc_ids"]), raw["confidence"])
@@ -56,20 +56,20 @@ class AnswerRecord:
         *,
         as_of: Sequence[datetime],
         progress: Progress | None = None,
-    ) -> list[Reply]:
+    ) -> list[RecordedAnswer]:
         """As `answerer.answer`; what is recorded is looked up, the rest is recorded every few batches."""
         version = answerer.bank.version
         answers, setting = self._file(answerer.bank.name, version), _setting(answerer, version)
         asked = list(zip(questions, as_of, strict=True))
         keys = [_key(setting, *pair) for pair in asked]
-        known = {key: Reply.from_json(text) for key, text in answers.read(set(keys)).items()}
+        known = {key: RecordedAnswer.from_json(text) for key, text in answers.read(set(keys)).items()}
         missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}
         if progress:
             progress(len(keys) - len(missing))
-        order, step = list(missing), answerer.params.answering.batch_size * BATCHES_A_WRITE
+        order, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
         for block in (order[start : start + step] for start in range(0, len(order), step)):
             texts, moments = zip(*(missing[key] for key in block), strict=True)
-            made = map(Reply.of, answerer.answer(texts, as_of=moments, progress=progress))
+            made = map(RecordedAnswer.of, answerer.answer(texts, as_of=moments, progress=progress))
             fresh = dict(zip(block, made, strict=True))
             known |= fresh
             if answerer.bank.version == version:
@@ -78,12 +78,12 @@ class AnswerRecord:
                 log.warning("the bank changed while it was asked: %d answers are not recorded", len(fresh))
         return [known[key] for key in keys]
 
-    def _file(self, bank: str, version: int) -> SealedAnswers:
+    def _file(self, bank: str, version: int) -> ChecksummedAnswers:
         path = self.folder / f"answers-{bank}-{version}.sqlite"
         for other in self.folder.glob(f"answers-{bank}-*.sqlite"):
             if other != path:
-                SealedAnswers(other).discard()
-        return SealedAnswers(path)
+                ChecksummedAnswers(other).discard()
+        return ChecksummedAnswers(path)
 
 
 def _setting(answerer: "Answerer", version: int) -> str:

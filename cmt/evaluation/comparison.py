@@ -14,7 +14,7 @@ from cmt.answering.prompting import Passage, Prediction, closed_book, given_text
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate, systems
 from cmt.evaluation.cost import Cost, MeteredLM, peak_memory
-from cmt.evaluation.finetuning import WAYS, adapt, pieces
+from cmt.evaluation.finetuning import TOKEN_WEIGHTS, adapt, pieces
 from cmt.evaluation.metrics import (
     Abstention,
     Difference,
@@ -27,24 +27,24 @@ from cmt.evaluation.metrics import (
     reciprocal_ranks,
     summarise,
 )
-from cmt.evaluation.temporary_bank import missing
-from cmt.evaluation.testbed import Ground
+from cmt.evaluation.temporary_bank import missing_compressor
+from cmt.evaluation.testbed import ComparisonData
 
 log = logging.getLogger(__name__)
 
-RAG = tuple(f"rag-{way}-{top_k}" for way in ("bm25", "dense", "hybrid") for top_k in (1, 3))
-ROWS = ("closed", "full", *RAG, *WAYS, "mac", "cmt")
+RAG_SYSTEMS = tuple(f"rag-{way}-{top_k}" for way in ("bm25", "dense", "hybrid") for top_k in (1, 3))
+SYSTEMS = ("closed", "full", *RAG_SYSTEMS, *TOKEN_WEIGHTS, "mac", "cmt")
 
 
-def known(names: Sequence[str]) -> list[str]:
+def known_systems(names: Sequence[str]) -> list[str]:
     """`names` without repeats. ConfigError on one that no row has."""
-    if unknown := [name for name in names if name not in ROWS]:
-        raise ConfigError(f"no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
+    if unknown := [name for name in names if name not in SYSTEMS]:
+        raise ConfigError(f"no row {unknown[0]!r}; there are: {', '.join(SYSTEMS)}")
     return list(dict.fromkeys(names))
 
 
 @dataclass(frozen=True)
-class Row(evaluate.Row):
+class SystemResult(evaluate.SystemScores):
     """A row of the protocol with its cost; `seconds` are those of answering alone."""
 
     cost: Cost
@@ -84,23 +84,23 @@ class _Said:
     answers: Sequence[Answer] = ()
 
 
-class Bench:
+class Comparison:
     """The rows over one ground."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: ComparisonData) -> None:
         self.ground, self.answerer, self.watch = ground, ground.material.answerer, ground.material.watch
         self.lm = MeteredLM(self.answerer.lm)
         self.questions: list[str] = ground.asked["question"].to_pylist()
         self.moments = ground.asked["asked_at"].to_pylist()
         self.golds: list[str] = ground.asked["doc_id"].to_pylist()
 
-    def measure(self, names: Sequence[str] = ROWS) -> list[Row]:
+    def measure(self, names: Sequence[str] = SYSTEMS) -> list[SystemResult]:
         """The rows of `names`, in their order; those that this bank cannot give are left out with a warning.
 
         Raises ConfigError on an unknown name.
         """
         rows, f1s = [], {}
-        for name in known(names):
+        for name in known_systems(names):
             why = self.impossible(name)
             if why is None and (measured := self._row(name)):
                 rows.append(measured[0])
@@ -112,11 +112,11 @@ class Bench:
     def impossible(self, name: str) -> str | None:
         """Why this bank cannot give a row; None where it can."""
         if name == "mac":
-            return missing(self.answerer.params.baselines.mac, self.answerer.lm)
+            return missing_compressor(self.answerer.params.baselines.mac, self.answerer.lm)
         text = self.ground.material.memories["text"]
-        return "the bank keeps no text to search" if name in RAG and text.null_count == len(text) else None
+        return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 
-    def _row(self, name: str) -> tuple[Row, Floats] | None:
+    def _row(self, name: str) -> tuple[SystemResult, Floats] | None:
         with peak_memory() as peak:
             said = self._say(name)
         if said is None:
@@ -132,11 +132,11 @@ class Bench:
             tokens_per_question=said.tokens / count,
         )
         scores = summarise(marks, recalled=self._recalled(said), seed=self.answerer.params.seed)
-        row = Row(name, scores, said.seconds, cost=cost, mrr=self._mrr(said))
+        row = SystemResult(name, scores, said.seconds, cost=cost, mrr=self._mrr(said))
         return (self._refusing(row, said) if said.answers else row), marks.f1
 
     def _say(self, name: str) -> _Said | None:
-        if name in WAYS:
+        if name in TOKEN_WEIGHTS:
             return self._finetuned(name)
         self.watch.stage(name, len(self.questions))
         if name == "cmt":
@@ -202,7 +202,7 @@ class Bench:
 
     def _mac(self) -> _Said | None:
         started = time.perf_counter()
-        with systems.adapted(self.ground, self.lm) as answerer:
+        with systems.mac_answerer(self.ground, self.lm) as answerer:
             return self._timed(
                 lambda: self._asked(answerer)[0],
                 self.lm,
@@ -251,7 +251,7 @@ class Bench:
             return None
         return float(reciprocal_ranks([one.doc_ids[: said.depth] for one in said.predictions], self.golds).mean())
 
-    def _refusing(self, row: Row, said: _Said) -> Row:
+    def _refusing(self, row: SystemResult, said: _Said) -> SystemResult:
         absent = self.ground.absent
         if absent.num_rows:
             self.watch.stage("cmt: absent", absent.num_rows)
@@ -267,7 +267,7 @@ class Bench:
             calibration = calibration_error(confidence, right)
         return replace(row, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
-    def _compared(self, row: Row, f1s: Mapping[str, Floats]) -> Row:
+    def _compared(self, row: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
         if row.row == "cmt" or "cmt" not in f1s:
             return row
         seed = self.answerer.params.seed

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from cmt.lm.decoding import Written
+from cmt.lm.decoding import Generation
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt
 
@@ -48,7 +48,7 @@ class MeteredLM(FrozenLM):
         super().__init__(lm.model, lm.tokenizer, lm.digest)
         self.tokens_read = 0
 
-    def write(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> Written:
+    def write(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> Generation:
         """As any LM's; a head that is shared counts for every question."""
         for read in filter(None, (prompt, against)):
             self.tokens_read += int(read.whole_mask.sum())

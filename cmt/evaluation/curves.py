@@ -18,8 +18,8 @@ import pyarrow as pa
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
 from cmt.evaluation.curve import Curve, point, table
-from cmt.evaluation.knowledge_updates import supersession
-from cmt.evaluation.testbed import LIMIT, Material
+from cmt.evaluation.knowledge_updates import knowledge_updates
+from cmt.evaluation.testbed import LIMIT, Testbed
 
 KS = (1, 2, 4, 8, 16)
 SHARES = (0, 20, 40, 60, 80, 100)
@@ -29,7 +29,7 @@ _TIMED = 12
 Points = list[dict[str, Any]]
 
 
-def retention(material: Material, *, limit: int = LIMIT, steps: int = STEPS) -> Curve:
+def retention(material: Testbed, *, limit: int = LIMIT, steps: int = STEPS) -> Curve:
     """The first documents' questions, asked again after each of `steps` parts of the stream is banked."""
     parts = _parts(material, steps)
     questions = material.sample(material.standing(parts[0], among=material.documents), limit)
@@ -43,7 +43,7 @@ def retention(material: Material, *, limit: int = LIMIT, steps: int = STEPS) -> 
     return Curve("retention", "What is kept of the first documents", axes, table(points), material.lineage)
 
 
-def size(material: Material, *, limit: int = LIMIT, steps: int = STEPS) -> Curve:
+def size(material: Testbed, *, limit: int = LIMIT, steps: int = STEPS) -> Curve:
     """Questions on all that is banked so far, after each of `steps` parts of the stream."""
     parts = _parts(material, steps)
     banked = [list(chain.from_iterable(parts[: place + 1])) for place in range(len(parts))]
@@ -58,7 +58,7 @@ def size(material: Material, *, limit: int = LIMIT, steps: int = STEPS) -> Curve
     return Curve("size", "The size of the bank", axes, table(points), material.lineage)
 
 
-def noise(material: Material, *, limit: int = LIMIT, shares: Sequence[int] = SHARES) -> Curve:
+def noise(material: Testbed, *, limit: int = LIMIT, shares: Sequence[int] = SHARES) -> Curve:
     """Questions on half of the articles, while documents of others join them: `shares`, in % of their own number."""
     relevant, others = _halves(material)
     questions = material.sample(material.standing(relevant, among=material.documents), limit)
@@ -74,7 +74,7 @@ def noise(material: Material, *, limit: int = LIMIT, shares: Sequence[int] = SHA
     return Curve("noise", "Among irrelevant documents", axes, table(points), material.lineage)
 
 
-def top_k(material: Material, *, limit: int = LIMIT, ks: Sequence[int] = KS) -> Curve:
+def top_k(material: Testbed, *, limit: int = LIMIT, ks: Sequence[int] = KS) -> Curve:
     """Questions on the whole bank, each as of its date, with K memories selected; how soon the first token comes."""
     questions = material.sample(material.asked(material.documents), limit)
     material.watch.stage("k", questions.num_rows * len(ks))
@@ -92,7 +92,7 @@ def top_k(material: Material, *, limit: int = LIMIT, ks: Sequence[int] = KS) -> 
 CURVES: Mapping[str, Callable[..., Curve]] = {
     "retention": retention,
     "noise": noise,
-    "supersession": supersession,
+    "supersession": knowledge_updates,
     "size": size,
     "k": top_k,
 }
@@ -113,7 +113,7 @@ def first_token(answerer: Answerer, questions: pa.Table) -> float:
 
 
 def _asked(
-    material: Material, bank: Bank, questions: pa.Table, series: str, *, after: Sequence[Mapping[str, Any]]
+    material: Testbed, bank: Bank, questions: pa.Table, series: str, *, after: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Ask and score; what is `kept` is measured by the first of the points `after` which this one comes."""
     records, seconds = material.ask(material.through(bank), questions)
@@ -122,13 +122,13 @@ def _asked(
     return asked | {"kept": 100 * asked["f1"] / start if start else None}
 
 
-def _parts(material: Material, steps: int) -> list[list[str]]:
+def _parts(material: Testbed, steps: int) -> list[list[str]]:
     """The documents by date, in `steps` parts of like size; fewer where there are fewer documents."""
     names = list(material.documents)
     return [list(map(str, part)) for part in np.array_split(names, min(steps, len(names)))]
 
 
-def _halves(material: Material) -> tuple[list[str], list[str]]:
+def _halves(material: Testbed) -> tuple[list[str], list[str]]:
     """Documents of one half of the articles (what has one title), and at least as many of the others; seeded."""
     articles: dict[str, list[str]] = {}
     for name, row in material.documents.items():

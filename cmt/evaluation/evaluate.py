@@ -17,7 +17,7 @@ import pyarrow as pa
 from cmt.answering.cache import PromptCache
 from cmt.answering.prompting import Prediction, Progress, closed_book, rag
 from cmt.config import Params
-from cmt.evaluation.answer_record import AnswerRecord, Reply
+from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.evaluation.metrics import Floats, Scores, mark, recall_at_k, summarise
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ RECORD_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Row:
+class SystemScores:
     """One way of answering: its name, its scores, and the wall-clock seconds it took.
 
     Answers that a cache or record had already took none.
@@ -79,10 +79,10 @@ class Evaluation:
     The records keep the order of the questions; columns of a row that was not run are null.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SystemScores, ...]
     records: pa.Table
 
-    def row(self, name: str) -> Row | None:
+    def row(self, name: str) -> SystemScores | None:
         """The row of that name, or None when it was not run."""
         return next((row for row in self.rows if row.row == name), None)
 
@@ -145,7 +145,7 @@ def evaluate(
     if record:
         replies = record.answer(answerer, texts, as_of=moments, progress=progress)
     else:
-        replies = [Reply.of(answer) for answer in answerer.answer(texts, as_of=moments, progress=progress)]
+        replies = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=moments, progress=progress)]
     runs = [_Run("cmt", replies, params.selection.top_k, time.perf_counter() - started)]
     if baselines:
         runs += _baselines(lm, bank, texts, moments, params=params, cache=cache, progress=progress)
@@ -153,7 +153,7 @@ def evaluate(
     marks = [mark([prediction.text for prediction in run.predictions], golds) for run in runs]
     recalled = [_recalled(run, asked["doc_id"].to_pylist()) for run in runs]
     rows = tuple(
-        Row(run.name, summarise(marks_, recalled=hits, seed=params.seed), run.seconds)
+        SystemScores(run.name, summarise(marks_, recalled=hits, seed=params.seed), run.seconds)
         for run, marks_, hits in zip(runs, marks, recalled, strict=True)
     )
     records = _records(asked, runs, [marks_.f1 for marks_ in marks], recalled[0] or [], replies)
@@ -203,7 +203,11 @@ def _recalled(run: _Run, golds: Sequence[str]) -> list[bool] | None:
 
 
 def _records(
-    asked: pa.Table, runs: Sequence[_Run], f1s: Sequence[Floats], recalled: Sequence[bool], replies: Sequence[Reply]
+    asked: pa.Table,
+    runs: Sequence[_Run],
+    f1s: Sequence[Floats],
+    recalled: Sequence[bool],
+    replies: Sequence[RecordedAnswer],
 ) -> pa.Table:
     columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
     columns |= {

@@ -101,8 +101,8 @@ def adapt(
     The copy has float32 masters and keeps them: a step of this size is below what bfloat16 can hold. Products are in
     bfloat16 where the LM's are.
     """
-    if way not in WAYS:
-        raise ConfigError(f"no fine-tuning {way!r}; there are: {', '.join(WAYS)}")
+    if way not in TOKEN_WEIGHTS:
+        raise ConfigError(f"no fine-tuning {way!r}; there are: {', '.join(TOKEN_WEIGHTS)}")
     recipe, started = recipe or Recipe(), time.perf_counter()
     lessons = [piece for text in texts for piece in _weighted(lm, text, way, recipe)]
     model = copy.deepcopy(lm.model).float().requires_grad_(True)
@@ -112,7 +112,7 @@ def adapt(
 
 
 def _weighted(lm: FrozenLM, text: str, way: str, recipe: Recipe) -> list[Piece]:
-    weights = iter(WAYS[way](lm, text, recipe))
+    weights = iter(TOKEN_WEIGHTS[way](lm, text, recipe))
     return [(piece, list(islice(weights, len(piece)))) for piece in _cut(lm, lm.encode(text), recipe)]
 
 
@@ -140,7 +140,7 @@ def _surprise(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
     return weights
 
 
-WAYS: dict[str, Callable[[FrozenLM, str, Recipe], list[float]]] = {
+TOKEN_WEIGHTS: dict[str, Callable[[FrozenLM, str, Recipe], list[float]]] = {
     "uniform": _uniform,
     "salient": _salient,
     "camels": _surprise,

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from cmt.config import Params
 from cmt.evaluation.evaluate import Evaluation, evaluate
-from cmt.evaluation.temporary_bank import Scratch
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def held_out_scores(
     """
     open_ = params.selection.model_copy(update={"threshold": -1.0})
     params = params.model_copy(update={"selection": open_})
-    with Scratch.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
+    with TemporaryBank.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
         return evaluate(
             answerer=answerer,
             lm=lm,
@@ -43,7 +43,7 @@ def sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -
     return questions.take(pa.array(drawn, pa.int64()))
 
 
-def measured(workspace: "Workspace", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
+def measure_compressor(workspace: "Workspace", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
     """Scores of the compressor in `folder` on the held-out articles of `train`, and the name of what it was asked.
 
     Reads the training data: StreamError when they were not pulled.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, point, table
 from cmt.evaluation.metrics import mark, normalise_answer
-from cmt.evaluation.testbed import LIMIT, Material, at
+from cmt.evaluation.testbed import LIMIT, Testbed, at
 
 KNOWN = 0.5  # F1 from which an answer counts as known
 
@@ -24,7 +24,7 @@ class _Pair(NamedTuple):
     new: dict[str, Any]
 
 
-def supersession(material: Material, *, limit: int = LIMIT) -> Curve:
+def knowledge_updates(material: Testbed, *, limit: int = LIMIT) -> Curve:
     """Questions whose answer changed: the old answer before the news, the new one after it, the old one as of before.
 
     Documents are banked link by link of their chains (what supersedes nothing, what supersedes that, …), so that before
@@ -55,7 +55,7 @@ def supersession(material: Material, *, limit: int = LIMIT) -> Curve:
     return Curve("supersession", "Before and after the news", {}, table(points), material.lineage)
 
 
-def _links(material: Material) -> dict[str, int]:
+def _links(material: Testbed) -> dict[str, int]:
     """Each document's place in its chain: 0 for what supersedes nothing in the bank."""
     links: dict[str, int] = {}
     for name in material.documents:
@@ -66,7 +66,7 @@ def _links(material: Material) -> dict[str, int]:
     return links
 
 
-def _pairs(material: Material, limit: int) -> list[_Pair]:
+def _pairs(material: Testbed, limit: int) -> list[_Pair]:
     """Questions with the same words on a document and on the one that supersedes it, without a common answer; a sample.
 
     StreamError when there is none.
@@ -89,7 +89,7 @@ def _pairs(material: Material, limit: int) -> list[_Pair]:
     return pairs
 
 
-def _in_turn(material: Material, old: Sequence[_Pair], new: Sequence[_Pair]) -> dict[str, pa.Table]:
+def _in_turn(material: Testbed, old: Sequence[_Pair], new: Sequence[_Pair]) -> dict[str, pa.Table]:
     """What is asked when a link of the chains is banked; the pairs `old` wait for their news, `new` just had it."""
     published = [material.documents[pair.new["doc_id"]]["published_at"] for pair in new]
     before = [

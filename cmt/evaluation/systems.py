@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cmt.answering.answerer import Answerer
-from cmt.evaluation.temporary_bank import Scratch
-from cmt.evaluation.testbed import Ground
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.evaluation.testbed import ComparisonData
 from cmt.lm.model import FrozenLM
 
 
 @contextmanager
-def adapted(ground: Ground, lm: FrozenLM) -> Iterator[Answerer]:
+def mac_answerer(ground: ComparisonData, lm: FrozenLM) -> Iterator[Answerer]:
     """The documents of `ground` in a bank of MAC's own, answered from through `lm`; it never refuses.
 
     Raises ModelError when the compressor is damaged or of another LM.
@@ -23,5 +23,7 @@ def adapted(ground: Ground, lm: FrozenLM) -> Iterator[Answerer]:
     # the published ψ's confidence is a cosine, which says little about what is known
     open_ = params.selection.model_copy(update={"threshold": -1.0})
     params = params.model_copy(update={"selection": open_})
-    with Scratch.of(params.baselines.mac, lm=lm, documents=ground.documents, params=params).answerer() as answerer:
+    with TemporaryBank.of(
+        params.baselines.mac, lm=lm, documents=ground.documents, params=params
+    ).answerer() as answerer:
         yield answerer

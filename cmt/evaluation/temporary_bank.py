@@ -16,10 +16,10 @@ from cmt.config import Params
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CONFIG
 from cmt.modeling.model import MemoryModel
-from cmt.retrieval.indexer import compress
+from cmt.retrieval.indexer import compress_documents
 
 
-def missing(folder: Path, lm: FrozenLM) -> str | None:
+def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
     """Why `folder` has no compressor for `lm`; None where it has one, if perhaps a damaged one."""
     try:
         made_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
@@ -31,7 +31,7 @@ def missing(folder: Path, lm: FrozenLM) -> str | None:
 
 
 @dataclass(frozen=True)
-class Scratch:
+class TemporaryBank:
     """Documents, compressed once; banks of all or some of them."""
 
     model: MemoryModel
@@ -40,12 +40,12 @@ class Scratch:
     params: Params
 
     @classmethod
-    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "Scratch":
+    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "TemporaryBank":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
         in_use = folder.resolve() == params.compressor.path.resolve()
         model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).folded()
         how = params.bank
-        rows = compress(
+        rows = compress_documents(
             model,
             documents,
             slice_id="scratch",

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
 from cmt.bank.search import read_rows
-from cmt.common.progress import Quiet, Watch
+from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import evaluate
@@ -32,7 +32,7 @@ LIMIT = 200
 
 
 @dataclass(frozen=True)
-class Material:
+class Testbed:
     """A bank with its way of answering, and questions about its documents."""
 
     answerer: Answerer
@@ -40,10 +40,10 @@ class Material:
     """QUESTION_SCHEMA; those on documents that are not in the bank are never asked."""
     lineage: Mapping[str, Any]
     """What a curve rests on: digests of slices, compressor, LM, params and bank, and the git commit."""
-    watch: Watch
+    watch: Progress
 
     @classmethod
-    def of(cls, workspace: "Workspace", *, watch: Watch | None = None) -> "Material":
+    def of(cls, workspace: "Workspace", *, watch: Progress | None = None) -> "Testbed":
         """The workspace's bank and questions. BankError when there is no bank."""
         workspace.answering_bank()
         lineage = {
@@ -54,7 +54,7 @@ class Material:
             "bank": workspace.bank.digest(),
             "git_commit": git_commit(workspace.root),
         }
-        return cls(workspace.answerer, workspace.store.all_questions(), lineage, watch or Quiet())
+        return cls(workspace.answerer, workspace.store.all_questions(), lineage, watch or NullProgress())
 
     @cached_property
     def memories(self) -> pa.Table:
@@ -141,10 +141,10 @@ def _of(table: pa.Table, doc_ids: Iterable[str]) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Ground:
+class ComparisonData:
     """The same for every row."""
 
-    material: Material
+    material: Testbed
     texts: Mapping[str, str]
     """doc_id → whole text of each banked document, by date of publication."""
     documents: pa.Table
@@ -158,9 +158,9 @@ class Ground:
     recipe: Recipe = Recipe()
 
     @classmethod
-    def of(cls, workspace: "Workspace", *, limit: int, watch: Watch | None = None) -> "Ground":
+    def of(cls, workspace: "Workspace", *, limit: int, watch: Progress | None = None) -> "ComparisonData":
         """The workspace's bank and at most `limit` of its questions. BankError or StreamError when there are none."""
-        material = Material.of(workspace, watch=watch)
+        material = Testbed.of(workspace, watch=watch)
         banked = pa.array(list(material.documents), pa.string())
         documents = workspace.store.all_documents()
         documents = documents.filter(pc.is_in(documents["doc_id"], value_set=banked))

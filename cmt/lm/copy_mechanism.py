@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass
-class Copy:
+class CopyHypothesis:
     """That the answer is `tokens`, believed with probability `belief` given what has been written so far."""
 
     tokens: Sequence[int]
@@ -29,14 +29,14 @@ class Copy:
         self.place += 1
 
 
-def hear(copies: Sequence[Copy], token: Tensor, probability: Tensor) -> None:
+def update_hypotheses(copies: Sequence[CopyHypothesis], token: Tensor, probability: Tensor) -> None:
     """Each of `copies` hears which `token` (B,) was written; `probability` (B, V) is what the LM alone gave."""
     by_lm = probability.gather(1, token[:, None])[:, 0]
     for copy, *heard in zip(copies, token.tolist(), by_lm.tolist(), strict=True):
         copy.hear(*heard)
 
 
-def mixed(probability: Tensor, copies: Sequence[Copy]) -> Tensor:
+def mix_with_copies(probability: Tensor, copies: Sequence[CopyHypothesis]) -> Tensor:
     """The LM's probabilities (B, V) of the next token, each row mixed with its copy."""
     whole = probability.clone()
     for row, copy in enumerate(copies):

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from cmt.lm.copy_mechanism import Copy, hear, mixed
+from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
 from cmt.lm.prompt import Prompt
 
 if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
 
-Heard = Callable[[int, int], None]
+OnToken = Callable[[int, int], None]
 """Row of a prompt and the next token of its continuation."""
 
 
-class Written(NamedTuple):
+class Generation(NamedTuple):
     """What the LM wrote for each row of a batch."""
 
     tokens: list[list[int]]
@@ -24,14 +24,14 @@ class Written(NamedTuple):
     """The least lead, in logits, of a row's tokens over the next best ones."""
 
 
-def write_alike(
+def generate_equal_width(
     lm: "FrozenLM",
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     alpha: float,
-    copies: Sequence[Copy] | None,
-    heard: Heard | None,
-) -> Written:
+    copies: Sequence[CopyHypothesis] | None,
+    heard: OnToken | None,
+) -> Generation:
     """`FrozenLM.write` for rows that are equally wide; the second of `prompts`, if any, is the one written against."""
     readers = [_Reader(lm, prompt) for prompt in prompts]
     written: list[list[int]] = [[] for _ in prompts[0].embeds]
@@ -44,10 +44,10 @@ def write_alike(
             scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
         if copies:
             told, alone = [copies[row] for row in writing], scores.softmax(-1)
-            scores = mixed(alone, told).log()
+            scores = mix_with_copies(alone, told).log()
         (best, next_best), (token, _) = (part.unbind(1) for part in scores.topk(2))
         if copies:
-            hear(told, token, alone)
+            update_hypotheses(told, token, alone)
         for row, symbol, lead in zip(writing, token.tolist(), (best - next_best).tolist(), strict=True):
             if row in ended:
                 continue
@@ -68,10 +68,10 @@ def write_alike(
                 reader.keep(places)
         for reader in readers:
             reader.read(token)
-    return Written(written, margins)
+    return Generation(written, margins)
 
 
-def among(rows: Sequence[int], heard: Heard) -> Heard:
+def for_rows(rows: Sequence[int], heard: OnToken) -> OnToken:
     """`heard`, told of some of the rows by their numbers among these."""
     return lambda row, symbol: heard(rows[row], symbol)
 

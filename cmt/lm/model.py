@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
-from cmt.lm.copy_mechanism import Copy
-from cmt.lm.decoding import Heard, Written, among, write_alike
+from cmt.lm.copy_mechanism import CopyHypothesis
+from cmt.lm.decoding import Generation, OnToken, for_rows, generate_equal_width
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
+TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
 
 
 class FrozenLM:
@@ -74,7 +74,7 @@ class FrozenLM:
     @property
     def tolerance(self) -> float:
         """A token whose lead is below this may be another one in another batch."""
-        return TOLERANCE[self.model.dtype]
+        return TIE_TOLERANCE[self.model.dtype]
 
     @property
     def backbone(self) -> nn.Module:
@@ -131,9 +131,9 @@ class FrozenLM:
         max_new_tokens: int,
         against: Prompt | None = None,
         alpha: float = 0.0,
-        copies: Sequence[Copy] | None = None,
-        heard: Heard | None = None,
-    ) -> Written:
+        copies: Sequence[CopyHypothesis] | None = None,
+        heard: OnToken | None = None,
+    ) -> Generation:
         """Greedy continuation of each row, up to the end of sequence or of the line. Prompts are padded on the left.
 
         With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). With `copies`
@@ -143,11 +143,11 @@ class FrozenLM:
         groups: dict[tuple[int, ...], list[int]] = {}
         for row, widths in enumerate(zip(*(one.widths() for one in prompts), strict=True)):
             groups.setdefault(widths, []).append(row)
-        written = Written([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
+        written = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
         for widths, rows in groups.items():
             parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
             some = [copies[row] for row in rows] if copies else None
-            part = write_alike(self, parts, max_new_tokens, alpha, some, heard and among(rows, heard))
+            part = generate_equal_width(self, parts, max_new_tokens, alpha, some, heard and for_rows(rows, heard))
             for row, ids, margin in zip(rows, *part, strict=True):
                 written.tokens[row], written.margins[row] = ids, margin
         return written
@@ -172,7 +172,7 @@ class FrozenLM:
         head = self._shared_prefix(shared) if shared else None
         tokens = [([] if shared else [self.bos]) + self.encode(text) for text in prompts]
 
-        def write(batch: Sequence[int]) -> Written:
+        def write(batch: Sequence[int]) -> Generation:
             rows = -1, len(batch), -1, -1, -1
             prefix = (head[0].expand(rows), head[1].expand(rows)) if head else None
             prompt = self.prompt([tokens[i] for i in batch], prefix=prefix, left=True)
@@ -224,7 +224,7 @@ class FrozenLM:
         return hidden
 
 
-def some_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
+def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
     """A decoder of the LM's layers `first` … `first + count` and its final norm: new modules, the same weights."""
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
     decoder = copy.deepcopy(lm.backbone, shared)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 # A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
 # many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
-STEP = 32  # positions: such a prompt is as wide as the next multiple, with a position of padding at least
+PROMPT_WIDTH_STEP = 32  # positions: such a prompt is as wide as the next multiple, with a position of padding at least
 
 Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
 
@@ -43,17 +43,17 @@ class Prompt:
 
     def widths(self) -> list[int]:
         """How wide each row is to be, whatever the others are."""
-        return [(length // STEP + 1) * STEP for length in self.mask.sum(1).tolist()]
+        return [(length // PROMPT_WIDTH_STEP + 1) * PROMPT_WIDTH_STEP for length in self.mask.sum(1).tolist()]
 
 
-def padded(length: int) -> int:
+def padded_length(length: int) -> int:
     """`length` rounded up to a multiple of 8, so that few shapes occur."""
     return -(-length // 8) * 8
 
 
 def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """ids and mask (B, T), T the `padded` longest length; the padding is masked."""
-    width = padded(max(map(len, rows)))
+    width = padded_length(max(map(len, rows)))
     ids, mask = torch.zeros(2, len(rows), width, dtype=torch.long).unbind()
     for row, tokens in enumerate(rows):
         where = slice(width - len(tokens), width) if left else slice(0, len(tokens))

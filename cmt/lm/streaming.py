@@ -7,7 +7,7 @@ from cmt.lm.model import FrozenLM
 _HALF = "\ufffd"  # what half a character decodes to, until the token with the other half is there
 
 
-class Voice:
+class StreamingDetokenizer:
     """Tells an answer while it is written: whole characters only, and no blank that its text may end with."""
 
     def __init__(self, lm: FrozenLM, say: Callable[[str], None]) -> None:

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from cmt.config import AggregatorParams
 from cmt.lm.model import FrozenLM
-from cmt.lm.prompt import padded
-from cmt.modeling.compressor import Code
-from cmt.modeling.lora import adapted_layers, states_of_prose
+from cmt.lm.prompt import padded_length
+from cmt.modeling.compressor import Encoding
+from cmt.modeling.lora import input_statistics, layers_with_lora
 
-GROUP = 16  # pairs of a question and a memory that run together
-GAP = 2  # positions between a question and the text
-POINTER = 128  # width in which a window's state meets its tokens
+PAIRS_PER_BATCH = 16  # pairs of a question and a memory that run together
+POSITION_GAP = 2  # positions between a question and the text
+POINTER_DIM = 128  # width in which a window's state meets its tokens
 
 
-class LayerReader(nn.Module):
+class SpanReader(nn.Module):
     """Scores (B, S, n, 2) of the tokens: the answer begins with it, the answer ends with it.
 
     The blocks are the LM's own layers above those of Θ, with adapters of their own: they go on where Θ stopped, now
@@ -35,19 +35,19 @@ class LayerReader(nn.Module):
     def __init__(self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int) -> None:
         super().__init__()
         self.window, self.dtype, self.embed = window, lm.model.dtype, lm.embed
-        self.blocks = adapted_layers(lm, first, params.blocks, params.lora_rank)
-        below = states_of_prose(lm, first)
+        self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
+        below = input_statistics(lm, first)
         self.sink = nn.Parameter(below.sink)
         self.shift, self.scale = nn.Parameter(below.mean), nn.Parameter(below.spread)
         self.norm = nn.RMSNorm(lm.hidden_size)
         self.out = nn.Linear(lm.hidden_size, 2)
         self.place = nn.Linear(lm.hidden_size, 2 * window, bias=False)
-        self.pointer = nn.Linear(lm.hidden_size, 2 * POINTER, bias=False)
-        self.word = nn.Linear(3 * lm.hidden_size, POINTER, bias=False)
+        self.pointer = nn.Linear(lm.hidden_size, 2 * POINTER_DIM, bias=False)
+        self.word = nn.Linear(3 * lm.hidden_size, POINTER_DIM, bias=False)
         for start_at_zero in (self.out.weight, self.out.bias, self.place.weight, self.pointer.weight):
             nn.init.zeros_(start_at_zero)
 
-    def forward(self, question: Code, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
+    def forward(self, question: Encoding, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
         """Scores (B, S, n, 2) of S memories' tokens, −inf on padding.
 
         `windows` (B, S, k, D), `mask` (B, S, k), `ids` (B, S, n) of their tokens, n = W·k, −1 on padding.
@@ -58,7 +58,7 @@ class LayerReader(nn.Module):
         parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]
         for group in self._alike(order, lengths.tolist()):
             pairs = torch.tensor(group, device=windows.device)
-            longest = min(count, padded(int(lengths[pairs[-1]])))
+            longest = min(count, padded_length(int(lengths[pairs[-1]])))
             asked = question.states[pairs // memories], question.mask[pairs // memories]
             tokens = longest * self.window
             part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest], ids[pairs, :tokens])
@@ -70,8 +70,8 @@ class LayerReader(nn.Module):
 
     def _alike(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
         """At most GROUP pairs, all padded alike: how wide a row is must not depend on the others (`prompt.STEP`)."""
-        for _, alike in groupby(order, key=lambda pair: padded(lengths[pair])):
-            while group := list(islice(alike, GROUP)):
+        for _, alike in groupby(order, key=lambda pair: padded_length(lengths[pair])):
+            while group := list(islice(alike, PAIRS_PER_BATCH)):
                 yield group
 
     def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class LayerReader(nn.Module):
         rows, before = len(asked), 1 + asked.shape[1]
         ahead = torch.arange(before, device=asked.device).expand(rows, -1)
         text = torch.arange(windows.shape[1], device=asked.device) * self.window + self.window // 2
-        places = torch.cat([ahead, text + asked_mask.sum(1, keepdim=True) + 1 + GAP], 1)
+        places = torch.cat([ahead, text + asked_mask.sum(1, keepdim=True) + 1 + POSITION_GAP], 1)
         states = torch.cat([asked, windows], 1) * self.scale + self.shift
         states = torch.cat([self.sink.expand(rows, 1, -1), states], 1).to(self.dtype)
         real = torch.cat([mask.new_ones(rows, 1), asked_mask, mask], 1).bool()
@@ -95,9 +95,9 @@ class LayerReader(nn.Module):
         embeds = F.rms_norm(embeds, embeds.shape[-1:]) * (ids >= 0).unsqueeze(-1)
         around = torch.cat([F.pad(embeds, (0, 0, 1, 0))[:, :-1], embeds, F.pad(embeds, (0, 0, 0, 1))[:, 1:]], -1)
         words = torch.unflatten(self.word(around), 1, (-1, self.window))  # (N, k, W, P)
-        pointer = torch.unflatten(self.pointer(read), -1, (POINTER, 2))
+        pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))
         placed = torch.unflatten(self.place(read), -1, (self.window, 2))
-        scores: Tensor = self.out(read).unsqueeze(2) + placed + words @ pointer / POINTER**0.5
+        scores: Tensor = self.out(read).unsqueeze(2) + placed + words @ pointer / POINTER_DIM**0.5
         return scores.float()
 
     def _open(self, real: Tensor, before: int) -> Tensor:
@@ -139,7 +139,7 @@ class CrossAttention(nn.Module):
         self.blocks = nn.ModuleList(CrossBlock(dim, params.heads) for _ in range(params.blocks))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, question: Code, memories: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, question: Encoding, memories: Tensor, mask: Tensor) -> Tensor:
         """`memories` (B, S, k, D), `mask` (B, S, k) → M* (B, k_C, D)."""
         x, flat, flat_mask = question.vectors, memories.flatten(1, 2), mask.flatten(1, 2).bool()
         for block in self.blocks:

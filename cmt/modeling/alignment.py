@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix
-from cmt.modeling.compressor import Code
+from cmt.modeling.compressor import Encoding
 
 PREFIX_STD = 0.004  # values near zero: training starts at the closed-book answer (method §7)
 
@@ -41,7 +41,7 @@ class TextAlignment(nn.Module):
         self.to_prefix = KeyValueMap(lm)
         self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))
 
-    def prefix(self, question: Code) -> Prefix:
+    def prefix(self, question: Encoding) -> Prefix:
         """The key/value prefix of `slots` positions for each question."""
         prefix: Prefix = self.to_prefix(self.slots + self.question(question.pooled).unsqueeze(1))
         return prefix

@@ -20,7 +20,7 @@ PLACES = "aggregator.place.weight"
 
 
 @dataclass(frozen=True)
-class Design:
+class CompressorConfig:
     """What a compressor was trained as; travels with its weights."""
 
     compressor: CompressorParams
@@ -29,7 +29,7 @@ class Design:
     objective: ObjectiveParams
 
     @classmethod
-    def of(cls, params: Params) -> "Design":
+    def of(cls, params: Params) -> "CompressorConfig":
         """The parts of `params` that shape the weights."""
         return cls(params.compressor, params.aggregator, params.alignment, params.objective)
 
@@ -40,7 +40,7 @@ class Design:
         return parts
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> "Design":
+    def from_dict(cls, raw: dict[str, Any]) -> "CompressorConfig":
         """The inverse of `to_dict`."""
         return cls(
             CompressorParams(**raw["compressor"]),
@@ -50,15 +50,15 @@ class Design:
         )
 
 
-class Trained(NamedTuple):
+class Checkpoint(NamedTuple):
     """What the folder of a compressor holds."""
 
     lm_digest: str
     """Of the LM that it was trained for."""
-    design: Design
+    design: CompressorConfig
     weights: dict[str, Tensor]
 
-    def widened(self, window: int) -> "Trained":
+    def widened(self, window: int) -> "Checkpoint":
         """With fewer vectors: what is scored by its place in a window now shares the score of one place."""
         design, weights = self.design, self.weights
         trained = design.compressor.window
@@ -69,11 +69,13 @@ class Trained(NamedTuple):
         return self._replace(design=replace(design, compressor=wide), weights=weights)
 
 
-def read_folder(folder: Path) -> Trained:
+def load_checkpoint(folder: Path) -> Checkpoint:
     """ModelError when something is missing or damaged."""
     try:
         record = json.loads((folder / CONFIG).read_text())
-        return Trained(record["lm_digest"], Design.from_dict(record["design"]), load_file(folder / WEIGHTS))
+        return Checkpoint(
+            record["lm_digest"], CompressorConfig.from_dict(record["design"]), load_file(folder / WEIGHTS)
+        )
     except FileNotFoundError as error:
         missing = Path(error.filename or WEIGHTS).name
         raise ModelError(
@@ -85,7 +87,7 @@ def read_folder(folder: Path) -> Trained:
         ) from None
 
 
-def write_folder(folder: Path, trained: Trained) -> str:
+def save_checkpoint(folder: Path, trained: Checkpoint) -> str:
     """Write it; returns the digest."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {"format": 1, "lm_digest": trained.lm_digest, "design": trained.design.to_dict()}
@@ -93,7 +95,7 @@ def write_folder(folder: Path, trained: Trained) -> str:
     partial.write_text(json.dumps(record, indent=2) + "\n")
     _settle(partial, folder / CONFIG)
     write_weights(folder, trained.weights)
-    return folder_digest(folder)
+    return checkpoint_digest(folder)
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
@@ -103,7 +105,7 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     _settle(partial, folder / WEIGHTS)
 
 
-def folder_digest(folder: Path) -> str:
+def checkpoint_digest(folder: Path) -> str:
     """sha256 over a compressor's weights and design."""
     digest = hashlib.sha256()
     for name in (WEIGHTS, CONFIG):

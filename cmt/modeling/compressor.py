@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from cmt.config import CompressorParams
 from cmt.lm.model import FrozenLM
-from cmt.modeling.lora import adapted_layers, output_of_prose
+from cmt.modeling.lora import layers_with_lora, output_statistics
 
 
 @dataclass(frozen=True)
-class Code:
+class Encoding:
     """What Θ makes of a batch of texts."""
 
     states: Tensor
@@ -41,15 +41,15 @@ class Compressor(nn.Module):
         self.params = params
         width = lm.hidden_size
         layers = min(params.layers, lm.layers)
-        self.encoder = adapted_layers(lm, 0, layers, params.lora_rank)
-        start = output_of_prose(lm, layers)
+        self.encoder = layers_with_lora(lm, 0, layers, params.lora_rank)
+        start = output_statistics(lm, layers)
         self.shift, self.scale = nn.Parameter(start.mean), nn.Parameter(1 / start.spread)
         self.to_key = _identity(width)
         if params.kind == "tokens":
             mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
             self.memory_tokens = nn.Parameter(mean + 0.02 * torch.randn(params.memory_tokens, width))
 
-    def forward(self, embeds: Tensor, mask: Tensor) -> Code:
+    def forward(self, embeds: Tensor, mask: Tensor) -> Encoding:
         """`embeds` (B, T, D) start with the LM's BOS and are padded on the right; `mask` (B, T)."""
         if self.params.kind == "tokens":
             return self._memory_tokens(embeds, mask)
@@ -57,7 +57,7 @@ class Compressor(nn.Module):
         vectors, vector_mask = window_means(states, text, self.params.window)
         return self._code(states, text, vectors, vector_mask)
 
-    def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> Code:
+    def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> Encoding:
         """The learned tokens stand right behind each text, before its padding: the batch must not matter (§6 e)."""
         rows, count = embeds.shape[0], self.params.memory_tokens
         places = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
@@ -75,9 +75,9 @@ class Compressor(nn.Module):
         states: Tensor = (out.float() - self.shift) * self.scale
         return states
 
-    def _code(self, states: Tensor, mask: Tensor, vectors: Tensor, vector_mask: Tensor) -> Code:
+    def _code(self, states: Tensor, mask: Tensor, vectors: Tensor, vector_mask: Tensor) -> Encoding:
         pooled = masked_mean(vectors, vector_mask) if self.params.kind == "tokens" else masked_mean(states, mask)
-        return Code(states, mask, vectors, vector_mask, pooled, F.normalize(self.to_key(pooled).float(), dim=-1))
+        return Encoding(states, mask, vectors, vector_mask, pooled, F.normalize(self.to_key(pooled).float(), dim=-1))
 
 
 def window_means(states: Tensor, mask: Tensor, window: int) -> tuple[Tensor, Tensor]:

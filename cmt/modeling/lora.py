@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cmt.lm.model import FrozenLM, some_layers
+from cmt.lm.model import FrozenLM, slice_layers
 
 LORA_SCALE = 2  # alpha / rank
 # any plain prose; what is measured on it are the few dimensions in which an LM's states lie far from zero
@@ -17,7 +17,7 @@ PROSE = (
 
 
 @dataclass(frozen=True)
-class Statistics:
+class StateStatistics:
     """What states (T, D) look like; all (D,)."""
 
     mean: Tensor
@@ -27,12 +27,12 @@ class Statistics:
     """State of the beginning of a text, on which attention rests that has nothing better to do."""
 
 
-def adapted_layers(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
+def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
     """Layers `first` … `first + count` of the LM with LoRA on every linear: A ~ N(0, 1/in), B = 0."""
     from peft import LoraConfig, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
-    decoder = some_layers(lm, first, count)
+    decoder = slice_layers(lm, first, count)
     names = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
@@ -47,7 +47,7 @@ def adapted_layers(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module
     return adapted
 
 
-def without_autocast(model: nn.Module) -> None:
+def cast_lora_inputs(model: nn.Module) -> None:
     """Let adapters cast what they read to float32 by themselves, for a training without bfloat16 products."""
     _cast_inputs(model, True)
 
@@ -61,7 +61,7 @@ def _cast_inputs(model: nn.Module, enabled: bool) -> None:
 
 
 @torch.no_grad()
-def fold(model: nn.Module) -> None:
+def merge_lora(model: nn.Module) -> None:
     """Add every adapter to a copy of the weight beside it: one product where there were three and a sum.
 
     For answering; there is nothing left to train or to save. The LM keeps its own weights.
@@ -77,19 +77,19 @@ def fold(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def states_of_prose(lm: FrozenLM, layer: int) -> Statistics:
+def input_statistics(lm: FrozenLM, layer: int) -> StateStatistics:
     """Of the plain LM's states on their way into `layer`, before any norm."""
     ids = torch.tensor([[lm.bos, *lm.encode(PROSE)]], device=lm.device)
     return _statistics(lm.backbone(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[layer])
 
 
 @torch.no_grad()
-def output_of_prose(lm: FrozenLM, layers: int) -> Statistics:
+def output_statistics(lm: FrozenLM, layers: int) -> StateStatistics:
     """Of what the plain LM's first `layers` make of the same text, after its final norm."""
     ids = torch.tensor([[lm.bos, *lm.encode(PROSE)]], device=lm.device)
-    return _statistics(some_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state)
+    return _statistics(slice_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state)
 
 
-def _statistics(states: Tensor) -> Statistics:
+def _statistics(states: Tensor) -> StateStatistics:
     sink, text = states[0, 0].float(), states[0, 1:].float()
-    return Statistics(text.mean(0), text.std(0), sink)
+    return StateStatistics(text.mean(0), text.std(0), sink)

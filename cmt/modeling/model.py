@@ -15,26 +15,26 @@ from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad
-from cmt.modeling.aggregator import CrossAttention, LayerReader
+from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
-from cmt.modeling.checkpoint import Design, Trained, folder_digest, read_folder, write_folder
-from cmt.modeling.compressor import Code, Compressor
-from cmt.modeling.lora import fold
+from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, checkpoint_digest, load_checkpoint, save_checkpoint
+from cmt.modeling.compressor import Compressor, Encoding
+from cmt.modeling.lora import merge_lora
 from cmt.modeling.span_decoding import (
-    Quote,
-    Run,
-    best_quote,
+    AnswerSpan,
+    TokenSpan,
+    best_answer_span,
     choose_windows,
-    token_log_probability,
-    whole_runs,
-    windows_margin,
+    token_log_probabilities,
+    whole_memory_spans,
+    window_margin,
 )
-from cmt.modeling.supersession import renewed
-from cmt.modeling.token_codec import ContentChannel
+from cmt.modeling.supersession import discount_superseded
+from cmt.modeling.token_codec import TokenCodec
 
 
 @dataclass(frozen=True)
-class Selected:
+class RetrievedMemory:
     """One memory as ψ and π get it."""
 
     vectors: Tensor
@@ -48,16 +48,16 @@ class Selected:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderOutput:
     """What ψ and π make of a batch of questions and their memories."""
 
     prompt: Prompt
     begins: Tensor | None = None
     """(B, S, n) probability that the answer begins with a token; they sum to less than 1 by that of none of them.
     None for the published ψ, which scores no tokens."""
-    runs: Sequence[Sequence[Run]] = ()
+    runs: Sequence[Sequence[TokenSpan]] = ()
     """What the LM reads for each question."""
-    quotes: Sequence[Quote | None] | None = None
+    quotes: Sequence[AnswerSpan | None] | None = None
     """What of it stands again behind each question, as the likeliest answer; None where nothing is quoted."""
     margins: Sequence[float] | None = None
     """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
@@ -66,16 +66,16 @@ class Reading:
 class MemoryModel(nn.Module):
     """The trained parts. The LM is no submodule: nothing that walks over parameters can reach it by accident."""
 
-    def __init__(self, lm: FrozenLM, design: Design, digest: str = "untrained") -> None:
+    def __init__(self, lm: FrozenLM, design: CompressorConfig, digest: str = "untrained") -> None:
         super().__init__()
         self.lm, self.design, self.digest = lm, design, digest
         self.compressor = Compressor(lm, design.compressor)
-        self.aggregator: CrossAttention | LayerReader | None = None
+        self.aggregator: CrossAttention | SpanReader | None = None
         if design.aggregator.kind == "attention":
             self.aggregator = CrossAttention(lm.hidden_size, design.aggregator)
         elif design.aggregator.kind == "windows":
             first, window = min(design.compressor.layers, lm.layers - 1), design.compressor.window
-            self.aggregator = LayerReader(lm, design.aggregator, first=first, window=window)
+            self.aggregator = SpanReader(lm, design.aggregator, first=first, window=window)
         published = design.alignment.kind == "prefix"
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, design.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (method §7)
@@ -86,7 +86,7 @@ class MemoryModel(nn.Module):
         self._text_mark, self._line_break = lm.encode("Text:"), lm.encode("\n")
         self._question_mark, self._answer_mark = lm.encode("Question:"), lm.encode("\nAnswer:")
         self._quote_mark = lm.encode("\nQuote:")
-        self._content: ContentChannel | None = None
+        self._content: TokenCodec | None = None
         self.to(lm.device)
 
     @property
@@ -105,10 +105,10 @@ class MemoryModel(nn.Module):
         return self.log_temperature.exp().clamp(max=100.0)
 
     @property
-    def content(self) -> ContentChannel:
+    def content(self) -> TokenCodec:
         """The content channel, made on first use."""
         if self._content is None:
-            self._content = ContentChannel(self.lm, self.window)
+            self._content = TokenCodec(self.lm, self.window)
         return self._content
 
     def products(self) -> AbstractContextManager[Any]:
@@ -117,7 +117,7 @@ class MemoryModel(nn.Module):
             return torch.autocast(self.lm.device.type, torch.bfloat16)
         return nullcontext()
 
-    def encode(self, rows: Sequence[Sequence[int]], group: int = 8) -> Code:
+    def encode(self, rows: Sequence[Sequence[int]], group: int = 8) -> Encoding:
         """Θ over token-id rows. Similar lengths run together, `group` rows at a time; the result is in input order."""
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
@@ -126,54 +126,56 @@ class MemoryModel(nn.Module):
             ids, mask = pad(batch, left=False, device=self.lm.device)
             parts.append(self.compressor(self.lm.embed(ids), mask))
         back = torch.tensor(order, device=self.lm.device).argsort()
-        return Code(*(_stack([getattr(part, name) for part in parts])[back] for name in Code.__dataclass_fields__))
+        return Encoding(
+            *(_stack([getattr(part, name) for part in parts])[back] for name in Encoding.__dataclass_fields__)
+        )
 
     def read(
         self,
-        question: Code,
+        question: Encoding,
         asked: Sequence[Sequence[int]],
-        memories: Sequence[Sequence[Selected]],
+        memories: Sequence[Sequence[RetrievedMemory]],
         how: SelectionParams,
-    ) -> Reading:
+    ) -> ReaderOutput:
         """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
         vectors, mask, ids = self._gather(memories)
         texts = [[m.tokens for m in row] for row in memories]
         tails = [self.question_text(ids) for ids in asked]
         if isinstance(self.alignment, PrefixAlignment):
-            return Reading(self.prefix_prompt(question, vectors, mask, tails, left=True))
+            return ReaderOutput(self.prefix_prompt(question, vectors, mask, tails, left=True))
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         if self.aggregator is None:
             runs = [self._whole_runs(row) for row in memories]
-            return Reading(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
+            return ReaderOutput(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
         scores = self.aggregator(question, vectors, mask, ids)
         for row, some in enumerate(memories):
             for place, news in enumerate(some):
                 # learned memory tokens may stand for fewer tokens than the text has
                 if news.before and (scored := int(torch.isfinite(scores[row, place, :, 0]).sum())):
                     text, before = self.lm.pieces(news.tokens[:scored]), self.lm.pieces(news.before)
-                    scores[row, place, :scored] = renewed(scores[row, place, :scored], text, before)
+                    scores[row, place, :scored] = discount_superseded(scores[row, place, :scored], text, before)
         # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
-        probability = token_log_probability(scores + prior.to(vectors.device)[..., None, None] / 2)
+        probability = token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
         believed = probability.cpu()
         runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
-        quotes = [best_quote(row, text) if text else None for row, text in zip(believed, texts, strict=True)]
+        quotes = [best_answer_span(row, text) if text else None for row, text in zip(believed, texts, strict=True)]
         tails = [
             self.question_text(ids, quote.tokens if quote else ()) for ids, quote in zip(asked, quotes, strict=True)
         ]
         prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
         margins = [
-            min(windows_margin(row, self.window, how.windows), quote.margin if quote else float("inf"))
+            min(window_margin(row, self.window, how.windows), quote.margin if quote else float("inf"))
             for row, quote in zip(believed, quotes, strict=True)
         ]
-        return Reading(prompt, believed[..., 0].exp(), runs, quotes, margins)
+        return ReaderOutput(prompt, believed[..., 0].exp(), runs, quotes, margins)
 
-    def _whole_runs(self, memories: Sequence[Selected]) -> list[Run]:
+    def _whole_runs(self, memories: Sequence[RetrievedMemory]) -> list[TokenSpan]:
         """The likeliest memory first."""
-        runs = whole_runs([len(memory.tokens) for memory in memories])
+        runs = whole_memory_spans([len(memory.tokens) for memory in memories])
         return sorted(runs, key=lambda run: -memories[run.memory].prior)
 
     def prefix_prompt(
-        self, question: Code, vectors: Tensor, mask: Tensor, tails: Sequence[Sequence[int]], *, left: bool
+        self, question: Encoding, vectors: Tensor, mask: Tensor, tails: Sequence[Sequence[int]], *, left: bool
     ) -> Prompt:
         """`[π(M*)][BOS] <tail>` for each question, M* over memories `vectors` (B, S, k, D) with `mask` (B, S, k)."""
         assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
@@ -184,8 +186,8 @@ class MemoryModel(nn.Module):
 
     def text_prompt(
         self,
-        question: Code,
-        runs: Sequence[Sequence[Run]],
+        question: Encoding,
+        runs: Sequence[Sequence[TokenSpan]],
         texts: Sequence[Sequence[Sequence[int]]],
         probability: Tensor | None,
         tails: Sequence[Sequence[int]],
@@ -221,11 +223,11 @@ class MemoryModel(nn.Module):
         quoted = [*self._quote_mark, *quote] if quote else []
         return [*self._question_mark, *ids, *quoted, *self._answer_mark]
 
-    def tokens_of(self, run: Run, texts: Sequence[Sequence[int]]) -> list[int]:
+    def tokens_of(self, run: TokenSpan, texts: Sequence[Sequence[int]]) -> list[int]:
         """The tokens of a run; `texts` are those of the memories."""
         return list(texts[run.memory][run.first : run.last + 1])
 
-    def _gather(self, memories: Sequence[Sequence[Selected]]) -> tuple[Tensor, Tensor, Tensor]:
+    def _gather(self, memories: Sequence[Sequence[RetrievedMemory]]) -> tuple[Tensor, Tensor, Tensor]:
         """Memories of several sizes: vectors (B, S, k, D), mask (B, S, k), token ids (B, S, W·k) with −1 on padding."""
         most = max((len(row) for row in memories), default=1) or 1
         longest = max((len(m.vectors) for row in memories for m in row), default=1)
@@ -248,7 +250,7 @@ class MemoryModel(nn.Module):
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
         """Write weights and design to `folder`; returns the digest."""
         weights = {name: tensor.to(dtype) for name, tensor in self.trained().items()}
-        return write_folder(folder, Trained(self.lm.digest, self.design, weights))
+        return save_checkpoint(folder, Checkpoint(self.lm.digest, self.design, weights))
 
     @classmethod
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
@@ -256,7 +258,7 @@ class MemoryModel(nn.Module):
 
         ModelError when it is missing, cut short, or was trained for another LM, and when it cannot have that window.
         """
-        made, digest = read_folder(folder), folder_digest(folder)
+        made, digest = load_checkpoint(folder), checkpoint_digest(folder)
         if made.lm_digest != lm.digest:
             raise ModelError(
                 f"the compressor in {folder} was trained for the LM {made.lm_digest[:12]}, lm.source is "
@@ -280,7 +282,7 @@ class MemoryModel(nn.Module):
 
         Only to answer with: the adapters cannot be trained or saved any more.
         """
-        fold(self)
+        merge_lora(self)
         return self
 
     def load_trained(self, weights: dict[str, Tensor]) -> None:

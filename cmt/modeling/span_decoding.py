@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LONGEST_QUOTE = 16  # tokens
-RIVALS = 32  # best quotes among which one that reads otherwise is looked for
+MAX_SPAN_TOKENS = 16  # tokens
+SPAN_CANDIDATES = 32  # best quotes among which one that reads otherwise is looked for
 
 
 @dataclass(frozen=True)
-class Run:
+class TokenSpan:
     """A stretch of one memory's tokens that the LM gets to read, the last one included."""
 
     memory: int
@@ -23,10 +23,10 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Quote:
+class AnswerSpan:
     """A stretch of a memory that is likely to be the answer."""
 
-    run: Run
+    run: TokenSpan
     tokens: Sequence[int]
     belief: float
     """Probability of what it reads: the share that all spans of the same tokens have of all spans and "nowhere"."""
@@ -37,23 +37,23 @@ class Quote:
     """
 
 
-def token_log_probability(scores: Tensor) -> Tensor:
+def token_log_probabilities(scores: Tensor) -> Tensor:
     """Log-softmax of (B, S, n, 2) over all tokens of all memories of a question and, with score 0, none of them."""
     return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
 
 
-def whole_runs(lengths: Sequence[int]) -> list[Run]:
+def whole_memory_spans(lengths: Sequence[int]) -> list[TokenSpan]:
     """All of memories of so many tokens."""
-    return [Run(memory, 0, length - 1) for memory, length in enumerate(lengths)]
+    return [TokenSpan(memory, 0, length - 1) for memory, length in enumerate(lengths)]
 
 
-def best_quote(probability: Tensor, texts: Sequence[Sequence[int]]) -> Quote:
+def best_answer_span(probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
     """The stretch of at most LONGEST_QUOTE tokens of one memory that is likeliest to be the answer.
 
     `probability` (S, n, 2) in logarithms; `texts` are the memories' tokens.
     """
-    spans = stretches(probability)
-    values, places = spans.flatten().topk(min(RIVALS, int(torch.isfinite(spans).sum())))
+    spans = span_log_probabilities(probability)
+    values, places = spans.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(spans).sum())))
     runs = [_run(place, spans) for place in places.tolist()]
     read = [tuple(texts[run.memory][run.first : run.last + 1]) for run in runs]
     same = torch.tensor([tokens == read[0] for tokens in read], device=values.device)
@@ -62,27 +62,27 @@ def best_quote(probability: Tensor, texts: Sequence[Sequence[int]]) -> Quote:
     belief = values.exp()[same].sum() / (spans.exp().sum() + nowhere)
     others = values[~same]
     margin = float(values[0] - others[0]) if len(others) else float("inf")
-    return Quote(runs[0], read[0], float(belief), margin)
+    return AnswerSpan(runs[0], read[0], float(belief), margin)
 
 
-def stretches(probability: Tensor) -> Tensor:
+def span_log_probabilities(probability: Tensor) -> Tensor:
     """(S, n, 2) → (m, S, n) log-probability of the span of 1 … m tokens that begins with each token."""
     begins, ends = probability.unbind(-1)
     count = begins.shape[1]
     return torch.stack(
         [
             F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
-            for more in range(min(LONGEST_QUOTE, count))
+            for more in range(min(MAX_SPAN_TOKENS, count))
         ]
     )
 
 
-def _run(place: int, spans: Tensor) -> Run:
+def _run(place: int, spans: Tensor) -> TokenSpan:
     more, memory, first = np.unravel_index(place, spans.shape)
-    return Run(int(memory), int(first), int(first + more))
+    return TokenSpan(int(memory), int(first), int(first + more))
 
 
-def choose_windows(probability: Tensor, window: int, best: int, neighbours: int) -> list[Run]:
+def choose_windows(probability: Tensor, window: int, best: int, neighbours: int) -> list[TokenSpan]:
     """The `best` windows in which the answer is likeliest to begin or to end, and `neighbours` on either side.
 
     `probability` (S, n, 2) in logarithms, −inf on padding. Runs of the memory with the best window come first, inside
@@ -99,12 +99,13 @@ def choose_windows(probability: Tensor, window: int, best: int, neighbours: int)
         wanted = {w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1)}
         inside = sorted(w for w in wanted if 0 <= w * window < tokens)
         runs += [
-            Run(memory, first * window, min((last + 1) * window, tokens) - 1) for first, last in _stretches(inside)
+            TokenSpan(memory, first * window, min((last + 1) * window, tokens) - 1)
+            for first, last in _stretches(inside)
         ]
     return runs
 
 
-def windows_margin(probability: Tensor, window: int, best: int) -> float:
+def window_margin(probability: Tensor, window: int, best: int) -> float:
     """By how much log-probability the outcome of `choose_windows` is ahead of another one; inf when there is none."""
     values, places = _windows(probability, window, best + 1)
     memory = places // (probability.shape[1] // window)

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.modeling.span_decoding import stretches
+from cmt.modeling.span_decoding import span_log_probabilities
 
 # log-probability that a stretch loses whose words all stood there before; chosen on paragraphs of held-out articles
 # that were given a predecessor (docs/method.md)
-SAID_BEFORE = 2.5
+MAX_DISCOUNT = 2.5
 _WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 
 
-def renewed(scores: Tensor, pieces: Sequence[str], before: Sequence[str]) -> Tensor:
+def discount_superseded(scores: Tensor, pieces: Sequence[str], before: Sequence[str]) -> Tensor:
     """ψ's `scores` (n, 2) of the n tokens of news, in which a stretch is less likely by the share of words said before.
 
     `pieces` are the texts of the tokens, `before` those of the superseded document's tokens. A token's scores change as
@@ -29,9 +29,9 @@ def renewed(scores: Tensor, pieces: Sequence[str], before: Sequence[str]) -> Ten
     words, known = _words(pieces), set(_words(before)) - {None}
     of_words = torch.tensor([word is not None for word in words])
     said = torch.tensor([word in known for word in words])
-    spans = stretches(scores[None])[:, 0]
+    spans = span_log_probabilities(scores[None])[:, 0]
     share = _sums(said, len(spans)) / _sums(of_words, len(spans)).clamp(min=1)
-    change = _marginals(spans - SAID_BEFORE * share.to(spans)) - _marginals(spans)
+    change = _marginals(spans - MAX_DISCOUNT * share.to(spans)) - _marginals(spans)
     changed = scores + change
     return changed - changed.logsumexp(0) + scores.logsumexp(0)
 

@@ -17,7 +17,7 @@ AGAIN = 2  # times; one is enough at W = 8
 ROTATION_SEED = 7410  # part of the format: a bank written with one seed is read with the same
 
 
-class ContentChannel:
+class TokenCodec:
     """Token ids ⇄ vectors (⌈n/W⌉, D)."""
 
     def __init__(self, lm: FrozenLM, window: int) -> None:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from cmt.evaluation import curve
 from cmt.evaluation.curve import Curve
-from cmt.report.comparison import LABELS, Way
+from cmt.report.comparison import LABELS, SystemSummary
 from cmt.report.history import Entry
 from cmt.report.svg import INK, SERIES, svg
 
@@ -93,7 +93,7 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     return _chart("seconds", "Where the time goes", note, draw, ["round", *spent], rows, basis)
 
 
-def ways_chart(ways: Sequence[Way], basis: str) -> Chart | None:
+def ways_chart(ways: Sequence[SystemSummary], basis: str) -> Chart | None:
     """F1 of each way of answering with its interval; None without one."""
 
     def draw(figure: "Figure") -> None:

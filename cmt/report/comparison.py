@@ -12,7 +12,7 @@ LABELS = {"cmt": "CMT memory", "closed": "closed-book", "rag": "BM25-RAG, top 1"
 
 
 @dataclass(frozen=True)
-class Way:
+class SystemSummary:
     """A way of answering on the same questions as the memory."""
 
     name: str
@@ -28,7 +28,7 @@ class Way:
         return LABELS.get(self.name, self.name)
 
 
-def compare(records: pa.Table, *, scores: Mapping[str, float | None], seed: int) -> list[Way]:
+def compare(records: pa.Table, *, scores: Mapping[str, float | None], seed: int) -> list[SystemSummary]:
     """Every way of answering in `records`, the memory first; their recalls come from the round's `scores`."""
     # the order in which `evaluate` asks: the bootstrap gives the intervals that the round was given
     keys = list(zip(*(records[name].to_pylist() for name in ("question", "asked_at", "question_id")), strict=True))
@@ -38,10 +38,10 @@ def compare(records: pa.Table, *, scores: Mapping[str, float | None], seed: int)
     return [_way(asked, name, recall, seed) for name, recall in recalls.items()]
 
 
-def _way(records: pa.Table, name: str, recall: float | None, seed: int) -> Way:
+def _way(records: pa.Table, name: str, recall: float | None, seed: int) -> SystemSummary:
     marks = mark(records[name].to_pylist(), records["golds"].to_pylist())
     scores = summarise(marks, recalled=None, seed=seed)
     if name == "cmt":
-        return Way(name, scores, recall, None)
+        return SystemSummary(name, scores, recall, None)
     behind = paired_bootstrap(100 * records["cmt_f1"].to_numpy(), 100 * marks.f1, seed=seed)
-    return Way(name, scores, recall, behind)
+    return SystemSummary(name, scores, recall, behind)

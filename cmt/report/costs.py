@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.common.progress import Watch
+from cmt.common.progress import Progress
 from cmt.common.storage import write_json
 from cmt.errors import StreamError
 from cmt.report.curves import LARGE, SAME
 
 if TYPE_CHECKING:
-    from cmt.evaluation.comparison import Row
+    from cmt.evaluation.comparison import SystemResult
     from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -52,36 +52,36 @@ def row_label(row: str) -> str:
     return f"{COST_LABELS[way]}, top {depth}" if way in COST_LABELS else COST_LABELS.get(row, row)
 
 
-def costs(workspace: "Workspace", *, limit: int, watch: Watch) -> Costs:
+def costs(workspace: "Workspace", *, limit: int, watch: Progress) -> Costs:
     """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
-    from cmt.evaluation.comparison import ROWS, Bench
-    from cmt.evaluation.finetuning import WAYS
-    from cmt.evaluation.testbed import Ground
+    from cmt.evaluation.comparison import SYSTEMS, Comparison
+    from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+    from cmt.evaluation.testbed import ComparisonData
 
     try:
-        ground = Ground.of(workspace, limit=limit, watch=watch)
+        ground = ComparisonData.of(workspace, limit=limit, watch=watch)
     except StreamError as error:
         log.info("the costs are left out: %s", error)
-        return Costs(missing=ROWS)
+        return Costs(missing=SYSTEMS)
     lineage = ground.material.lineage
     rows = _kept(workspace, lineage)
-    bench = Bench(ground)
-    quick = [name for name in ROWS if name not in WAYS and not bench.impossible(name)]
+    bench = Comparison(ground)
+    quick = [name for name in SYSTEMS if name not in TOKEN_WEIGHTS and not bench.impossible(name)]
     if workspace.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
         rows = keep(workspace, bench.measure(quick), lineage)
     known = {row["row"] for row in rows}
-    return Costs(rows, [name for name in ROWS if name not in known], lineage)
+    return Costs(rows, [name for name in SYSTEMS if name not in known], lineage)
 
 
-def keep(workspace: "Workspace", rows: Sequence["Row"], lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def keep(workspace: "Workspace", rows: Sequence["SystemResult"], lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write `rows` down, with those that were kept of the same bank; all of them, in the order of `ROWS`.
 
     StreamError when the state folder cannot be written.
     """
-    from cmt.evaluation.comparison import ROWS
+    from cmt.evaluation.comparison import SYSTEMS
 
     found = {row["row"]: row for row in _kept(workspace, lineage)} | {row.row: row.to_json() for row in rows}
-    ordered = [found[name] for name in ROWS if name in found]
+    ordered = [found[name] for name in SYSTEMS if name in found]
     try:
         write_json(_file(workspace), {"rows": ordered, "lineage": dict(lineage)})
     except OSError as error:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmt.common.progress import Watch
+from cmt.common.progress import Progress
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, read, write
 
 if TYPE_CHECKING:
-    from cmt.evaluation.testbed import Material
+    from cmt.evaluation.testbed import Testbed
     from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ SAME = ("compressor", "lm", "params", "bank")
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCurve:
     """A curve, and whether it belongs to the bank as it is now."""
 
     curve: Curve
@@ -34,14 +34,14 @@ def folder(workspace: "Workspace") -> Path:
     return workspace.state / "curves"
 
 
-def measured(workspace: "Workspace", *, limit: int, watch: Watch) -> tuple[list[Measured], list[str]]:
+def measured_curves(workspace: "Workspace", *, limit: int, watch: Progress) -> tuple[list[MeasuredCurve], list[str]]:
     """The curves there are, and the names of those that nobody measured. `limit`: most questions of a point."""
     from cmt.evaluation.curves import CURVES
-    from cmt.evaluation.testbed import Material
+    from cmt.evaluation.testbed import Testbed
 
-    material = Material.of(workspace, watch=watch)
+    material = Testbed.of(workspace, watch=watch)
     small = material.answerer.bank.count_rows() < LARGE
-    found: list[Measured] = []
+    found: list[MeasuredCurve] = []
     for name in CURVES:
         stored = _stored(folder(workspace) / f"{name}.json", material.lineage)
         if small and not (stored and stored.current):
@@ -50,7 +50,7 @@ def measured(workspace: "Workspace", *, limit: int, watch: Watch) -> tuple[list[
     return found, [name for name in CURVES if name not in {one.curve.name for one in found}]
 
 
-def _stored(file: Path, now: Mapping[str, object]) -> Measured | None:
+def _stored(file: Path, now: Mapping[str, object]) -> MeasuredCurve | None:
     if not file.is_file():
         return None
     try:
@@ -58,10 +58,10 @@ def _stored(file: Path, now: Mapping[str, object]) -> Measured | None:
     except StreamError as error:
         log.warning("%s", error)
         return None
-    return Measured(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
+    return MeasuredCurve(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
 
 
-def _measure(material: "Material", name: str, into: Path, limit: int) -> Measured | None:
+def _measure(material: "Testbed", name: str, into: Path, limit: int) -> MeasuredCurve | None:
     """None where the stream has no questions for it."""
     from cmt.evaluation.curves import CURVES
 
@@ -71,4 +71,4 @@ def _measure(material: "Material", name: str, into: Path, limit: int) -> Measure
         log.info("the curve %s is left out: %s", name, error)
         return None
     write(curve, into)
-    return Measured(curve, True)
+    return MeasuredCurve(curve, True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cmt.evaluation.metrics import normalise_answer
-from cmt.report.highlights import Passage, passage
+from cmt.report.highlights import Highlights, passage
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source
@@ -23,7 +23,7 @@ class Selected:
     """A source of an answer, and its text with what was read of it."""
 
     source: "Source"
-    passage: Passage
+    passage: Highlights
     right: bool
     """Whether it is the question's own document."""
 
@@ -46,7 +46,7 @@ class Failure:
     selected: Sequence[Selected]
 
 
-def worst(records: pa.Table, answerer: "Answerer", *, shown: int = SHOWN) -> list[Failure]:
+def worst_answers(records: pa.Table, answerer: "Answerer", *, shown: int = SHOWN) -> list[Failure]:
     """The questions with the lowest F1, of like ones those answered with more confidence first; perfect ones never."""
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
     rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:shown]

@@ -35,7 +35,7 @@ class Piece(NamedTuple):
         return self.quoted or self.probability is not None
 
 
-class Passage(NamedTuple):
+class Highlights(NamedTuple):
     """A source as people read it: what it is called, and its text without that name before it."""
 
     heading: list[Piece]
@@ -52,13 +52,13 @@ class Passage(NamedTuple):
         ]
 
 
-def passage(source: "Source") -> Passage:
+def passage(source: "Source") -> Highlights:
     """The text of `source` in pieces; a memory's text begins with the title of its document."""
     cut = pieces(source.text or "", source.spans, source.quote)
     if source.title and (source.text or "").startswith(f"{source.title}\n"):
         heading, rest = _split(cut, len(source.title))
-        return Passage(heading, _split(rest, 1)[1])
-    return Passage([Piece(source.title or source.doc_id, None)], cut)
+        return Highlights(heading, _split(rest, 1)[1])
+    return Highlights([Piece(source.title or source.doc_id, None)], cut)
 
 
 def pieces(text: str, spans: Sequence[Span], quote: Span | None = None) -> list[Piece]:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from cmt.bank.ledger import Round
-from cmt.common.progress import Watch
+from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_bytes
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate, round_questions
 from cmt.report import charts
-from cmt.report.comparison import Way, compare
+from cmt.report.comparison import SystemSummary, compare
 from cmt.report.costs import Costs, costs, row_label
-from cmt.report.curves import Measured, measured
-from cmt.report.failures import Failure, worst
+from cmt.report.curves import MeasuredCurve, measured_curves
+from cmt.report.failures import Failure, worst_answers
 from cmt.report.history import Entry, entries, records
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Page:
     curves: Sequence[charts.Chart]
     unmeasured: Sequence[str]
     """Curves that nobody measured."""
-    ways: Sequence[Way]
+    ways: Sequence[SystemSummary]
     ways_chart: charts.Chart | None
     costs: Costs
     costs_basis: str
@@ -68,7 +68,7 @@ class Page:
         return any(one.passage.windows for failure in self.failures for one in failure.selected)
 
 
-def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: Watch) -> dict[str, Any]:
+def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: Progress) -> dict[str, Any]:
     """Write the page to `path` and tell what it holds. `questions`: the most that a point or a row asks.
 
     BankError when there is no bank, StreamError when `path` cannot be written.
@@ -91,13 +91,13 @@ def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: W
     }
 
 
-def gather(workspace: "Workspace", *, questions: int, watch: Watch) -> Page:
+def gather(workspace: "Workspace", *, questions: int, watch: Progress) -> Page:
     """All that the page shows: from ledger, records and curves where they were kept, else measured now."""
     watch.stage("gather")
     shown, left_out = entries(workspace)
     scored = next((entry for entry in reversed(shown) if _is_scored(entry)), None)
     found = _records(workspace, scored.round, watch) if scored else RECORD_SCHEMA.empty_table()
-    curves, unmeasured = measured(workspace, limit=questions, watch=watch) if scored else ([], [])
+    curves, unmeasured = measured_curves(workspace, limit=questions, watch=watch) if scored else ([], [])
     spent = costs(workspace, limit=questions, watch=watch) if scored else Costs()
     watch.stage("ask the worst questions again")
     ways = compare(found, scores=scored.round.scores, seed=workspace.params.seed) if scored else []
@@ -117,7 +117,7 @@ def gather(workspace: "Workspace", *, questions: int, watch: Watch) -> Page:
         ways_chart=charts.ways_chart(ways, basis),
         costs=spent,
         costs_basis=_measured_basis(spent.lineage) if spent.lineage else "",
-        failures=worst(found, workspace.answerer) if scored else [],
+        failures=worst_answers(found, workspace.answerer) if scored else [],
         scored=scored,
         basis=basis,
     )
@@ -140,7 +140,7 @@ def _is_scored(entry: Entry) -> bool:
     return entry.round.state == "committed" and entry.round.scores.get("f1") is not None and entry.questions is not None
 
 
-def _records(workspace: "Workspace", round_: Round, watch: Watch) -> pa.Table:
+def _records(workspace: "Workspace", round_: Round, watch: Progress) -> pa.Table:
     """The answers of a round's evaluation; where they were not kept, its questions are asked of the bank as it is."""
     kept = records(workspace, round_)
     if kept is not None:
@@ -176,7 +176,7 @@ def _about(workspace: "Workspace") -> dict[str, str]:
     }
 
 
-def _tiles(workspace: "Workspace", ways: Sequence[Way], scored: Entry | None) -> list[Tile]:
+def _tiles(workspace: "Workspace", ways: Sequence[SystemSummary], scored: Entry | None) -> list[Tile]:
     tiles = [
         Tile(f"F1, {way.label}", charts.score(way.scores.f1), f"95 % {charts.interval(*way.scores.ci)}") for way in ways
     ]
@@ -187,10 +187,10 @@ def _tiles(workspace: "Workspace", ways: Sequence[Way], scored: Entry | None) ->
     return [*tiles, Tile("Stored a document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
 
 
-def _curve_chart(one: Measured) -> charts.Chart | None:
+def _curve_chart(one: MeasuredCurve) -> charts.Chart | None:
     asked = max(one.curve.points["n"].to_pylist(), default=0)
     note = f"On {asked} questions that the seed has drawn."
-    note += "" if one.current else " Measured on an earlier state of the bank."
+    note += "" if one.current else " MeasuredCurve on an earlier state of the bank."
     return charts.curve_chart(one.curve, note=note, basis=_measured_basis(one.curve.lineage))
 
 

@@ -24,7 +24,7 @@ class Chunk:
         return self.memory_id.endswith("#0")
 
 
-def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
+def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
     """Pieces of at most `longest` tokens (and the title, which stands before each), cut at the ends of sentences."""
     title = f"{document['title']}\n" if document["title"] else ""
     texts = [title + piece for piece in _pieces(document["text"], lm, longest)]
@@ -32,7 +32,7 @@ def split(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Ch
     return [Chunk(f"{name}#{number}", text, lm.encode(text), document) for number, text in enumerate(texts)]
 
 
-def batches(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:
+def batch_by_length(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:
     """Chunks of like length together, at most `batch_tokens` with padding (a single longer chunk stands alone)."""
     batch: list[Chunk] = []
     for chunk in sorted(chunks, key=lambda chunk: (len(chunk.tokens), chunk.memory_id)):

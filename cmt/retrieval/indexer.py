@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import bank_schema
-from cmt.modeling.model import MemoryModel, Selected
-from cmt.retrieval.chunking import Chunk, batches, split
+from cmt.modeling.model import MemoryModel, RetrievedMemory
+from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
 Array = NDArray[np.float32]
 
@@ -29,7 +29,7 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
     )
 
 
-def compress(
+def compress_documents(
     model: MemoryModel,
     documents: pa.Table,
     *,
@@ -45,10 +45,10 @@ def compress(
     same bytes however often it is repeated.
     """
     longest = model.design.compressor.chunk_tokens
-    chunks = [chunk for row in documents.to_pylist() for chunk in split(row, lm=model.lm, longest=longest)]
+    chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     rows: list[dict[str, Any]] = []
-    for batch in batches(chunks, batch_tokens):
+    for batch in batch_by_length(chunks, batch_tokens):
         encoded = _encode(model, batch, content=schema.metadata[b"dim"] != str(model.key_dim).encode())
         rows += [
             _row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text) for chunk, key, vectors in encoded
@@ -58,22 +58,22 @@ def compress(
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["memory_id"])), schema=schema)
 
 
-def selected(
+def retrieved_memory(
     model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float = 0.0, before: Sequence[int] = ()
-) -> Selected:
+) -> RetrievedMemory:
     """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
     vectors, content = channels(model, row, schema)
     if row["text"] is not None:
         tokens = model.lm.encode(row["text"])
     else:
         tokens = model.content.read(content, row["n_tokens"]) if len(content) else []
-    return Selected(vectors, tokens, prior, before)
+    return RetrievedMemory(vectors, tokens, prior, before)
 
 
 def channels(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema) -> tuple[torch.Tensor, torch.Tensor]:
     """A row's memory (k, D), and its content channel (k, D), or (0, D) where the bank has none."""
     metadata = schema.metadata
-    whole = torch.from_numpy(quantization.decode(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"])))
+    whole = torch.from_numpy(quantization.dequantize(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"])))
     vectors, content = whole[:, : model.key_dim], whole[:, model.key_dim :]
     return vectors, content if content.shape[1] else content.new_zeros(0, model.key_dim)
 
@@ -110,7 +110,7 @@ def _row(
         "compressor": schema.metadata[b"compressor"].decode(),
         "title": document["title"],
         "key": key,
-        "memory": quantization.encode(vectors, schema.metadata[b"codes"].decode()),
+        "memory": quantization.quantize(vectors, schema.metadata[b"codes"].decode()),
         "n_vectors": len(vectors),
         "n_tokens": len(chunk.tokens),
     }

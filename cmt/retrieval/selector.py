@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank.bank import Bank
-from cmt.bank.lexical import scores
+from cmt.bank.lexical import sketch_scores
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
@@ -17,7 +17,7 @@ Key = NDArray[np.float32]
 Row = dict[str, Any]
 
 
-class Found(NamedTuple):
+class Selection(NamedTuple):
     """The memories that a question gets."""
 
     rows: list[Row]
@@ -28,11 +28,11 @@ class Found(NamedTuple):
     """By how much log-probability the selection is ahead of another one."""
 
 
-RIVAL = 5  # place of the memory that the first one is compared with, to tell how sure the selection is
+LEAD_RANK = 5  # place of the memory that the first one is compared with, to tell how sure the selection is
 CANDIDATES = 200  # nearest keys of a bank without text whose sketches are searched for the question's words
 
 
-def select(
+def select_memories(
     bank: Bank,
     model: MemoryModel,
     how: SelectionParams,
@@ -40,7 +40,7 @@ def select(
     question: str,
     key: Key,
     as_of: datetime | None,
-) -> Found:
+) -> Selection:
     """The memories with the highest log-probability `prior`, best first: at most K, none too far behind the first.
 
     log-softmax over the candidates of temperature · cosine + weight · words / most words, where words are BM25 over the
@@ -56,8 +56,8 @@ def select(
     )
     rows = found.to_pylist()
     if not rows:
-        return Found([])
-    words = scores(question, [row["words"] for row in rows]) if by_sketch else [row["bm25"] for row in rows]
+        return Selection([])
+    words = sketch_scores(question, [row["words"] for row in rows]) if by_sketch else [row["bm25"] for row in rows]
     most = max(words) or 1.0
     temperature = model.temperature.item()
     logits = [
@@ -72,4 +72,4 @@ def select(
     if model.aggregator is not None:  # the order among the chosen makes no difference to it
         turns = turns[len(chosen) - 1 :]
     turns += [abs(best - score - how.reach) for score, _ in first[1:]]
-    return Found(chosen, best - ranked[:RIVAL][-1][0], min(turns, default=math.inf))
+    return Selection(chosen, best - ranked[:LEAD_RANK][-1][0], min(turns, default=math.inf))

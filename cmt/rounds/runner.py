@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Ledger, Round, State, flat_scores
-from cmt.common.progress import Quiet, Watch
+from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Ledger", "Quiet", "Round", "RoundRun", "State", "Watch", "flat_scores"]
+__all__ = ["Ledger", "NullProgress", "Round", "RoundRunner", "State", "Progress", "flat_scores"]
 
 
-class RoundRun:
+class RoundRunner:
     """The steps of one round. Each is safe to repeat; what passes between them lies in the state folder."""
 
     def __init__(
-        self, workspace: "Workspace", slice_id: str, *, watch: Watch | None = None, prefect_run: str = ""
+        self, workspace: "Workspace", slice_id: str, *, watch: Progress | None = None, prefect_run: str = ""
     ) -> None:
-        self.workspace, self.watch, self.prefect_run = workspace, watch or Quiet(), prefect_run
+        self.workspace, self.watch, self.prefect_run = workspace, watch or NullProgress(), prefect_run
         self.slice = workspace.store.slice(slice_id)
         self.folder = _folder(workspace, slice_id)
 
@@ -78,7 +78,7 @@ class RoundRun:
 
     def compress(self) -> Path:
         """Θ over the slice's documents, staged as a file, so that banking them is one short write."""
-        from cmt.retrieval.indexer import compress
+        from cmt.retrieval.indexer import compress_documents
 
         w, bank = self.workspace, self.workspace.params.bank
         forgotten = w.forgotten()
@@ -90,7 +90,7 @@ class RoundRun:
         documents = documents.filter(pc.invert(pc.is_in(documents["doc_id"], value_set=known)))
         with self._timed("compress", documents.num_rows):
             speed = _Speed(self.watch)
-            rows = compress(
+            rows = compress_documents(
                 w.model,
                 documents,
                 slice_id=self.slice.slice_id,
@@ -212,7 +212,7 @@ class RoundRun:
 class _Speed:
     """Progress of the compression with real tokens a second."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Progress) -> None:
         self.watch, self.started, self.tokens = watch, time.perf_counter(), 0
 
     def __call__(self, documents: int, tokens: int) -> None:

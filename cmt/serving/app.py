@@ -11,8 +11,8 @@ from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
 from cmt.serving import openai, routes
-from cmt.serving.batching import Desk
-from cmt.serving.documents import Catalogue
+from cmt.serving.batching import DynamicBatcher
+from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
 from cmt.serving.middleware import BodyLimit, RequestCounter, SecurityHeaders
 
@@ -29,10 +29,10 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     A page of a stranger that points its own name at 127.0.0.1 is refused by its Host header. ModelError when LM or
     compressor is missing.
     """
-    desk = Desk(workspace)
+    desk = DynamicBatcher(workspace)
     desk.load()
     app = FastAPI(title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
-    app.state.desk, app.state.catalogue = desk, Catalogue(desk.bank)
+    app.state.desk, app.state.catalogue = desk, DocumentBrowser(desk.bank)
     app.include_router(routes.router)
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServedAnswer:
     """An answer, and how many tokens question and answer have."""
 
     answer: "Answer"
@@ -38,11 +38,11 @@ class _Asked:
     question: str
     as_of: datetime | None
     say: Callable[[str], None] | None = None
-    reply: Reply | None = None
+    reply: ServedAnswer | None = None
     error: Exception | None = None
 
 
-class Desk:
+class DynamicBatcher:
     """Answers over one workspace, whose LM and compressor are loaded by `load()`."""
 
     def __init__(self, workspace: "Workspace") -> None:
@@ -50,7 +50,7 @@ class Desk:
         self.metrics = Metrics(rows=lambda: self.bank().count_rows())
         self._waiting: deque[_Asked] = deque()
         self._turn = anyio.Lock()
-        self._replying: set[asyncio.Task[Reply]] = set()
+        self._replying: set[asyncio.Task[ServedAnswer]] = set()
 
     def load(self) -> None:
         """Load LM and compressor, so that the first question need not wait. ModelError when one is missing."""
@@ -60,11 +60,11 @@ class Desk:
         """The bank that answers. BankError when it cannot; see `Workspace.answering_bank`."""
         return self.workspace.answering_bank()
 
-    async def answer(self, question: str, as_of: datetime | None) -> Reply:
+    async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:
         """The answer, as soon as it is this question's turn. BankError when there is no bank to answer from."""
         return await self._reply(_Asked(question, as_of))
 
-    async def stream(self, question: str, as_of: datetime | None) -> AsyncGenerator[str | Reply, None]:
+    async def stream(self, question: str, as_of: datetime | None) -> AsyncGenerator[str | ServedAnswer, None]:
         """The answer's text in pieces while the LM writes it, then the whole; BankError as above.
 
         Who stops listening changes nothing for the others: an answer that is being written is written to its end.
@@ -83,7 +83,7 @@ class Desk:
         finally:
             self._leave(asked)
 
-    async def _reply(self, asked: _Asked) -> Reply:
+    async def _reply(self, asked: _Asked) -> ServedAnswer:
         started = perf_counter()
         self._waiting.append(asked)
         try:
@@ -97,7 +97,7 @@ class Desk:
         self.metrics.answered(asked.reply.answer, seconds=perf_counter() - started)
         return asked.reply
 
-    def _replied(self, replying: "asyncio.Task[Reply]") -> None:
+    def _replied(self, replying: "asyncio.Task[ServedAnswer]") -> None:
         self._replying.discard(replying)
         if not replying.cancelled():
             replying.exception()  # or asyncio complains where nobody listens any more
@@ -127,7 +127,7 @@ class Desk:
             batch.append(self._waiting.popleft())
         return batch
 
-    def _aloud(self, batch: Sequence[_Asked]) -> list[Reply]:
+    def _aloud(self, batch: Sequence[_Asked]) -> list[ServedAnswer]:
         self.bank()
         (asked,) = batch
         listener = asked.say
@@ -139,12 +139,12 @@ class Desk:
         answer = self.workspace.answerer.stream(asked.question, as_of=asked.as_of, say=say)
         return [self._counted(answer)]
 
-    def _replies(self, batch: Sequence[_Asked]) -> list[Reply]:
+    def _replies(self, batch: Sequence[_Asked]) -> list[ServedAnswer]:
         self.bank()
         questions, dates = [asked.question for asked in batch], [asked.as_of for asked in batch]
         answers = self.workspace.answerer.answer(questions, as_of=dates)
         return [self._counted(answer) for answer in answers]
 
-    def _counted(self, answer: "Answer") -> Reply:
+    def _counted(self, answer: "Answer") -> ServedAnswer:
         # where the LM is used, as its tokenizer is for one thread at a time
-        return Reply(answer, *(len(self.workspace.lm.encode(text)) for text in (answer.question, answer.text)))
+        return ServedAnswer(answer, *(len(self.workspace.lm.encode(text)) for text in (answer.question, answer.text)))

@@ -20,7 +20,7 @@ from cmt.serving.schemas import Document, Entry, Memory, Page, Range
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
 
-class Catalogue:
+class DocumentBrowser:
     """The documents of the bank that `bank` returns."""
 
     def __init__(self, bank: Callable[[], Bank]) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
-from cmt.serving.batching import Desk, Reply
+from cmt.serving.batching import DynamicBatcher, ServedAnswer
 from cmt.serving.routes import ReadyDesk, TheDesk
 from cmt.serving.schemas import Answered, AsOf, Problem, question_of
 
@@ -117,14 +117,14 @@ async def complete(asked: Completion, desk: ReadyDesk) -> Response:
 class _Written:
     """One answer in OpenAI's words."""
 
-    def __init__(self, asked: Completion, desk: Desk) -> None:
+    def __init__(self, asked: Completion, desk: DynamicBatcher) -> None:
         self._asked, self._desk = asked, desk
         self._common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
 
-    async def reply(self) -> Reply:
+    async def reply(self) -> ServedAnswer:
         return await self._desk.answer(question_of(self._asked.question), self._asked.as_of)
 
-    def whole(self, reply: Reply) -> dict[str, Any]:
+    def whole(self, reply: ServedAnswer) -> dict[str, Any]:
         message = {"role": "assistant", "content": reply.answer.text, "refusal": None}
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
         extra = {"usage": _usage(reply), **self._extra(reply)}
@@ -140,7 +140,7 @@ class _Written:
         except CmtError as error:
             yield _event({"error": {"message": str(error), "type": "server_error", "param": None, "code": None}})
 
-    def _end(self, reply: Reply) -> Iterator[bytes]:
+    def _end(self, reply: ServedAnswer) -> Iterator[bytes]:
         yield self._chunk({}, finish="stop", **self._extra(reply))
         if self._asked.stream_options and self._asked.stream_options.include_usage:
             yield self._chunk(usage=_usage(reply))
@@ -150,12 +150,12 @@ class _Written:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
         return _event({**self._common, "object": "chat.completion.chunk", "choices": choices, **extra})
 
-    def _extra(self, reply: Reply) -> dict[str, Any]:
+    def _extra(self, reply: ServedAnswer) -> dict[str, Any]:
         said = Answered.of(reply.answer, self._asked.as_of).model_dump(mode="json")
         return {name: said[name] for name in ("known", "confidence", "as_of", "sources")}
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: ServedAnswer) -> dict[str, int]:
     """Tokens of the question and of the answer; what the LM read of its memories is not the caller's."""
     asked, said = reply.question_tokens, reply.answer_tokens
     return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
@@ -165,7 +165,7 @@ def _event(value: dict[str, Any]) -> bytes:
     return format_sse_event(data_str=json.dumps(value))
 
 
-def _model(desk: Desk) -> Model:
+def _model(desk: DynamicBatcher) -> Model:
     return Model(created=int((desk.workspace.params.compressor.path / WEIGHTS).stat().st_mtime))
 
 

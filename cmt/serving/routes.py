@@ -10,8 +10,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cmt.errors import CmtError
-from cmt.serving.batching import Desk
-from cmt.serving.documents import Catalogue
+from cmt.serving.batching import DynamicBatcher
+from cmt.serving.documents import DocumentBrowser
 from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -21,25 +21,25 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(responses=REFUSALS)
 
 
-def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
+def _desk(request: Request) -> DynamicBatcher:
+    desk: DynamicBatcher = request.app.state.desk
     return desk
 
 
-def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.catalogue
+def _catalogue(request: Request) -> DocumentBrowser:
+    catalogue: DocumentBrowser = request.app.state.catalogue
     return catalogue
 
 
-def _ready(desk: Annotated[Desk, Depends(_desk)]) -> Desk:
+def _ready(desk: Annotated[DynamicBatcher, Depends(_desk)]) -> DynamicBatcher:
     """The desk of a server that has a bank: what fails later could no longer have a status of its own."""
     desk.bank()
     return desk
 
 
-TheDesk = Annotated[Desk, Depends(_desk)]
-ReadyDesk = Annotated[Desk, Depends(_ready)]
-TheCatalogue = Annotated[Catalogue, Depends(_catalogue)]
+TheDesk = Annotated[DynamicBatcher, Depends(_desk)]
+ReadyDesk = Annotated[DynamicBatcher, Depends(_ready)]
+TheCatalogue = Annotated[DocumentBrowser, Depends(_catalogue)]
 
 
 @router.post("/ask", tags=["answers"])

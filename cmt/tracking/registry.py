@@ -62,9 +62,9 @@ class Registry(Tracker):
         `project`: the params.yaml whose LM and bank a server of it uses unless it is told another. The same weights
         again give the version that they have, with the new scores. ServiceError when MLflow cannot be used.
         """
-        from cmt.modeling.checkpoint import folder_digest
+        from cmt.modeling.checkpoint import checkpoint_digest
 
-        digest = folder_digest(folder)
+        digest = checkpoint_digest(folder)
         tags = {"cmt.digest": digest, "cmt.held_out": held_out}
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
         there = next((known.version for known in self.versions() if known.digest == digest), None)

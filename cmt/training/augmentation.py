@@ -46,7 +46,7 @@ _CLOSED = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
 """What may follow an answer that stands for itself: punctuation, or a word that is no part of a name or a figure."""
 
 
-def with_changes(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
+def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
     """`documents`, a share of them with changes told in `text`; a pure function of the tables and the seed.
 
     Every answer that stood in a text still does, and none of the values that were put in is an answer to a question

@@ -11,19 +11,19 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint
 
-from cmt.modeling.checkpoint import WEIGHTS, folder_digest
+from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
-from cmt.training.dataset import Steps
+from cmt.training.dataset import StepDataset
 
 log = logging.getLogger(__name__)
 
 
-def run_identity(model: MemoryModel, steps: Steps) -> str:
+def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
     train = steps.params.train.model_dump(
         exclude={"enabled", "source", "path", "output", "start", "kept", "save_steps"}
     )
-    start = folder_digest(steps.params.train.start) if steps.params.train.start else None
+    start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(item) for item in steps.pool]
     run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, pool]
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()

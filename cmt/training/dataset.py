@@ -14,16 +14,19 @@ from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
 
-SAME_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
-FORCED_FIRST, FORCED_LAST = 1.0, 0.2  # probability that the right tokens are the quote, from start to end
-FORCED_AGAIN = 0.5  # at the start of a training that goes on from a trained compressor
-WITHOUT_TITLE = 0.5
+PARAGRAPHS_PER_ARTICLE = 4  # paragraphs of one article in a step: each other's hard negatives
+TEACHER_FORCING_START, TEACHER_FORCING_END = (
+    1.0,
+    0.2,
+)  # probability that the right tokens are the quote, from start to end
+TEACHER_FORCING_RESUMED = 0.5  # at the start of a training that goes on from a trained compressor
+TITLE_DROPOUT = 0.5
 MAX_ANSWER_TOKENS = 16
 
 
-Places = list[tuple[int, int]]
+AnswerPlaces = list[tuple[int, int]]
 """First and last token of each occurrence of an answer in its document."""
-Asked = tuple[list[int], list[int], int, Places]
+TrainingQuestion = tuple[list[int], list[int], int, AnswerPlaces]
 """Question ids, answer ids with end-of-sequence, row of the document, where the answer stands in it."""
 
 
@@ -33,7 +36,7 @@ class Paragraph:
 
     title: list[int]
     text: list[int]
-    questions: list[tuple[list[int], list[int], Places]]
+    questions: list[tuple[list[int], list[int], AnswerPlaces]]
     """(question ids, answer ids with end-of-sequence, where the answer stands in `text`)."""
     article: str
 
@@ -64,7 +67,7 @@ def _paragraph(row: dict[str, Any], asked: Sequence[tuple[str, str]], lm: Frozen
     return Paragraph(lm.encode(title + "\n") if title else [], coded.input_ids, found, title or row["doc_id"])
 
 
-def _occurrences(answer: str, text: str, coded: Any) -> Places:
+def _occurrences(answer: str, text: str, coded: Any) -> AnswerPlaces:
     """As whole words, or, where it is none anywhere, as part of some; only those inside the tokens that are read."""
     whole = [match.start() for match in re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", text)]
     starts = whole or [match.start() for match in re.finditer(re.escape(answer), text)]
@@ -72,7 +75,7 @@ def _occurrences(answer: str, text: str, coded: Any) -> Places:
     return [(first, last) for first, last in ends if first is not None and last is not None]
 
 
-class Steps(Dataset[dict[str, Any]]):
+class StepDataset(Dataset[dict[str, Any]]):
     """All steps of a run, a pure function of data, params and seed: resuming at step n sees what it would have seen."""
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
@@ -96,7 +99,7 @@ class Steps(Dataset[dict[str, Any]]):
         groups = []
         for members in articles.values():
             source.shuffle(members)
-            groups += [members[i : i + SAME_ARTICLE] for i in range(0, len(members), SAME_ARTICLE)]
+            groups += [members[i : i + PARAGRAPHS_PER_ARTICLE] for i in range(0, len(members), PARAGRAPHS_PER_ARTICLE)]
         source.shuffle(groups)
         flat = [index for group in groups for index in group]
         size = self.params.train.paragraphs
@@ -110,7 +113,7 @@ class Steps(Dataset[dict[str, Any]]):
         documents, asked = [], []
         for row, member in enumerate(self.steps[index]):
             paragraph = self.pool[member]
-            title = [] if source.random() < WITHOUT_TITLE else paragraph.title
+            title = [] if source.random() < TITLE_DROPOUT else paragraph.title
             documents.append(title + paragraph.text)
             count = min(self.params.train.questions_per_paragraph, len(paragraph.questions))
             for question, answer, places in source.sample(paragraph.questions, count):
@@ -118,6 +121,6 @@ class Steps(Dataset[dict[str, Any]]):
                 asked.append((question, answer, row, moved))
         source.shuffle(asked)
         done = index / max(1, len(self.steps))
-        first = FORCED_AGAIN if self.params.train.start else FORCED_FIRST
-        forced = first + (FORCED_LAST - first) * done
+        first = TEACHER_FORCING_RESUMED if self.params.train.start else TEACHER_FORCING_START
+        forced = first + (TEACHER_FORCING_END - first) * done
         return {"documents": documents, "asked": asked, "forced": forced, "draw": source.random()}

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def memory_aware(with_memory: Tensor, without: Tensor, answer: Tensor, alpha: float) -> Tensor:
+def memory_aware_loss(with_memory: Tensor, without: Tensor, answer: Tensor, alpha: float) -> Tensor:
     """Mean NLL of the answer tokens under softmax((1 + α)·l(y | M*, q) − α·l(y | q)).
 
     Logits (N, V) at the answer positions, `answer` (N,) token ids; `without` comes from the frozen LM and has no
@@ -14,7 +14,9 @@ def memory_aware(with_memory: Tensor, without: Tensor, answer: Tensor, alpha: fl
     return F.cross_entropy((1 + alpha) * with_memory.float() - alpha * without.float(), answer)
 
 
-def self_matching(questions: Tensor, keys: Tensor, gold: Tensor, temperature: Tensor, spread: float) -> Tensor:
+def in_batch_contrastive_loss(
+    questions: Tensor, keys: Tensor, gold: Tensor, temperature: Tensor, spread: float
+) -> Tensor:
     """−T·cos(q, M⁺) + log Σ_j exp(T·cos(q, M^j)) + λ·log mean_{i≠j} exp(−‖M^i − M^j‖²).
 
     `questions` (Q, p) and `keys` (N, p) have unit length, `gold` (Q,) is each question's document. The published first

@@ -17,13 +17,13 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import WEIGHTS, Design, write_weights
-from cmt.modeling.lora import without_autocast
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, write_weights
+from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
-from cmt.training.augmentation import with_changes
+from cmt.training.augmentation import add_changed_values
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
-from cmt.training.dataset import Steps, paragraphs
-from cmt.training.step import Lesson
+from cmt.training.dataset import StepDataset, paragraphs
+from cmt.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -81,21 +81,21 @@ def train(
     if not torch.cuda.is_available():
         # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
         lm.model.set_attn_implementation("eager")
-    model = MemoryModel(lm, Design.of(params))
+    model = MemoryModel(lm, CompressorConfig.of(params))
     start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained()
     if start:
         model.load_trained(start)
     model.train()
     bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
     if not bf16:
-        without_autocast(model)
+        cast_lora_inputs(model)
     if params.train.gradient_checkpointing:
         _checkpoint_layers(model.compressor.encoder)
-    told = with_changes(documents, questions, seed=params.seed)
-    steps = Steps(paragraphs(told, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
+    told = add_changed_values(documents, questions, seed=params.seed)
+    steps = StepDataset(paragraphs(told, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
     folder = params.train.output
     trainer = CompressorTrainer(
-        model=Lesson(model, params),
+        model=TrainingStep(model, params),
         args=_arguments(folder / "checkpoints", len(steps), params, bf16=bf16),
         train_dataset=steps,
         data_collator=lambda items: items[0],

@@ -15,11 +15,11 @@ from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import Design
+from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.modeling.span_decoding import LONGEST_QUOTE
-from cmt.retrieval.indexer import compress, memory_schema, selected
-from cmt.retrieval.selector import Found, select
+from cmt.modeling.span_decoding import MAX_SPAN_TOKENS
+from cmt.retrieval.indexer import compress_documents, memory_schema, retrieved_memory
+from cmt.retrieval.selector import Selection, select_memories
 from tests.helpers.facts import FACTS, documents
 from tests.helpers.lms import build
 
@@ -62,7 +62,7 @@ def answerer(
     """One with an untrained compressor whose adapters and heads are not at zero."""
     how = how or params()
     torch.manual_seed(5)
-    model = MemoryModel(lm, Design.of(how), digest="c" * 64).eval()
+    model = MemoryModel(lm, CompressorConfig.of(how), digest="c" * 64).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "lora_A" not in name and name != "log_temperature":
@@ -72,7 +72,7 @@ def answerer(
     bank = Bank.open(uri=str(folder), schema=schema)
     for part in [[row] for row in made] if one_by_one else [list(made)] if made else []:
         bank.upsert(
-            compress(
+            compress_documents(
                 model,
                 documents(part),
                 slice_id="2031-01/0001",
@@ -150,8 +150,8 @@ def test_news_are_read_beside_what_they_supersede_while_that_is_there(
         (answer,) = one.answer_from(QUESTIONS[:1], [[row]])
         with torch.no_grad():
             code = one.model.encode([one.lm.encode(" " + QUESTIONS[0])])
-            before = one._superseded([Found([row])]).get(row["supersedes"], ())
-            memory = selected(one.model, row, one.bank.schema, before=before)
+            before = one._superseded([Selection([row])]).get(row["supersedes"], ())
+            memory = retrieved_memory(one.model, row, one.bank.schema, before=before)
             begins = one.model.read(code, [one.lm.encode(" " + QUESTIONS[0])], [[memory]], one.params.selection).begins
         assert begins is not None
         return answer.confidence, float(begins.max())
@@ -236,7 +236,8 @@ def test_a_memory_too_far_behind_the_first_is_not_read(mayors: Answerer) -> None
     assert found(far.answer([asked], as_of=[None])[0]) == {"ferry", "vell"}
     (key,) = near.keys([asked])
     one, both = (
-        select(near.bank, near.model, how.params.selection, question=asked, key=key, as_of=None) for how in (near, far)
+        select_memories(near.bank, near.model, how.params.selection, question=asked, key=key, as_of=None)
+        for how in (near, far)
     )
     assert one.lead == both.lead > 5.0, "how sure the selection is does not depend on how much is read"
     assert one.rows == both.rows[:1]
@@ -295,7 +296,7 @@ def test_one_source_shows_what_was_quoted_to_the_lm(mayors: Answerer) -> None:
         words = source.text[source.quote.first : source.quote.last]
         assert words and words == words.strip()
         assert 0 <= source.quote.probability <= 1
-        assert len(mayors.lm.encode(words)) <= LONGEST_QUOTE
+        assert len(mayors.lm.encode(words)) <= MAX_SPAN_TOKENS
 
 
 def test_a_question_in_words_that_are_nowhere_is_less_sure(mayors: Answerer) -> None:

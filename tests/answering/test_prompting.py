@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.answering.answer import LONGEST_QUESTION
+from cmt.answering.answer import MAX_QUESTION_TOKENS
 from cmt.answering.cache import PromptCache
 from cmt.answering.prompting import EXAMPLES, Passage, closed_book, given_text, rag
 from cmt.lm.model import FrozenLM
@@ -97,7 +97,7 @@ def test_a_question_longer_than_is_read_is_cut(script) -> None:
     given_text(script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, **OPTIONS)
     cut, whole = script.prompts
     assert len(script.encode(cut)) <= 1000
-    assert 0 < cut.count("why") <= LONGEST_QUESTION
+    assert 0 < cut.count("why") <= MAX_QUESTION_TOKENS
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
 
 

@@ -16,7 +16,7 @@ def vectors(count: int, dim: int) -> quantization.Vectors:
 
 
 def back(values: quantization.Vectors, number_format: str) -> quantization.Vectors:
-    return quantization.decode(quantization.encode(values, number_format), number_format, values.shape[1])
+    return quantization.dequantize(quantization.quantize(values, number_format), number_format, values.shape[1])
 
 
 @pytest.mark.parametrize("number_format", ["int8", "int4"])
@@ -58,7 +58,7 @@ def test_every_vector_has_a_scale_of_its_own(number_format: str) -> None:
 
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_a_memory_has_the_length_that_the_bank_expects(number_format: str) -> None:
-    blob = quantization.encode(vectors(5, 64), number_format)
+    blob = quantization.quantize(vectors(5, 64), number_format)
     assert len(blob) == 5 * quantization.row_bytes(number_format, 64) == 5 * vector_bytes(number_format, 64)
 
 
@@ -69,12 +69,12 @@ def test_int4_is_about_a_quarter_of_fp16() -> None:
 
 def test_int4_refuses_vectors_of_odd_length() -> None:
     with pytest.raises(BankError, match="vectors of 9: use codes int8"):
-        quantization.encode(vectors(2, 9), "int4")
+        quantization.quantize(vectors(2, 9), "int4")
     np.testing.assert_allclose(back(vectors(2, 9), "int8"), vectors(2, 9), atol=0.02)
 
 
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_a_memory_that_was_cut_is_refused(number_format: str) -> None:
-    blob = quantization.encode(vectors(3, 8), number_format)
+    blob = quantization.quantize(vectors(3, 8), number_format)
     with pytest.raises(BankError, match=rf"of {len(blob) - 1} bytes .* run `cmt bank verify`"):
-        quantization.decode(blob[:-1], number_format, 8)
+        quantization.dequantize(blob[:-1], number_format, 8)

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver import ActionChains, Chrome, Keys
 
 import cmt
-from cmt.common.progress import Quiet
+from cmt.common.progress import NullProgress
 from cmt.report.page import write_report
 from tests.helpers.chromium import coloured
 
@@ -21,7 +21,7 @@ def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     workspace.ingest()
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
-    write_report(workspace, folder / "report/index.html", questions=4, watch=Quiet())
+    write_report(workspace, folder / "report/index.html", questions=4, watch=NullProgress())
     return (folder / "report/index.html").as_uri()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.evaluation.comparison import ROWS
+from cmt.evaluation.comparison import SYSTEMS
 from tests.cli.test_main import read, run
 
 
@@ -46,4 +46,4 @@ def test_there_is_nothing_to_measure_before_the_first_update(tiny_workspace: Pat
 
 def test_help_names_every_row(adapted: Path) -> None:
     told = " ".join(run(adapted, "baselines", "--help").stdout.replace("│", " ").split())
-    assert all(name in told.replace("- ", "-") for name in ROWS)
+    assert all(name in told.replace("- ", "-") for name in SYSTEMS)

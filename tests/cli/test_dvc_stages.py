@@ -13,14 +13,14 @@ from rich.console import Console
 
 import cmt
 from cmt.cli import dvc_stages
-from cmt.cli.progress_bar import Display
+from cmt.cli.progress_bar import ProgressBar
 
 SCORES = {"em", "em_prefix", "f1", "f1_low", "f1_high"}
 
 
 def run(project: Path, *stages: str) -> None:
     for stage in stages or dvc_stages.STAGES:
-        dvc_stages.STAGES[stage](project / "params.yaml", Display(Console(quiet=True)))
+        dvc_stages.STAGES[stage](project / "params.yaml", ProgressBar(Console(quiet=True)))
 
 
 def change(project: Path, section: str, **values: Any) -> None:

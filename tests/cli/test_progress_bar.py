@@ -7,16 +7,16 @@ import pytest
 from rich.console import Console
 
 from cmt.cli.output import console
-from cmt.cli.progress_bar import Display
+from cmt.cli.progress_bar import ProgressBar
 
 
-def shown(display: Display, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def shown(display: ProgressBar, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Lines on stderr, with seconds as S."""
     return re.sub(r"\d+\.\d s\b", "S", capsys.readouterr().err).splitlines()
 
 
 def test_off_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(console(stderr=True)) as display:
+    with ProgressBar(console(stderr=True)) as display:
         display.stage("load")
         display.title = "2031-01/0001"
         display.stage("compress", 3)
@@ -31,7 +31,7 @@ def test_off_a_terminal_each_stage_is_one_line(capsys: pytest.CaptureFixture[str
 
 
 def test_a_download_counts_bytes_until_the_next_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    with Display(console(stderr=True)) as display:
+    with ProgressBar(console(stderr=True)) as display:
         display.at("download", 1_000_000, None)
         display.at("download", 98_400_000, None)
         display.at("convert", 7, 272)
@@ -40,7 +40,7 @@ def test_a_download_counts_bytes_until_the_next_stage(capsys: pytest.CaptureFixt
 
 
 def test_what_is_cut_short_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display(console(stderr=True))
+    display = ProgressBar(console(stderr=True))
     with pytest.raises(RuntimeError), display:
         display.stage("load")
         display.stage("compress", 40)
@@ -51,7 +51,7 @@ def test_what_is_cut_short_says_how_far_it_came(capsys: pytest.CaptureFixture[st
 
 
 def test_what_never_began_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display(console(stderr=True))
+    display = ProgressBar(console(stderr=True))
     with pytest.raises(RuntimeError), display:
         display.stage("load")
         raise RuntimeError
@@ -60,7 +60,7 @@ def test_what_never_began_says_nothing(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_on_a_terminal_there_is_a_bar_and_then_the_line() -> None:
     screen = io.StringIO()
-    with Display(Console(file=screen, force_terminal=True, width=100, color_system=None)) as display:
+    with ProgressBar(Console(file=screen, force_terminal=True, width=100, color_system=None)) as display:
         display.stage("[red]compress", 40)
         display.advance(10, "900 tokens/s")
         display._bars.refresh()

@@ -18,9 +18,9 @@ import pytest
 import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.evaluation.answer_record import AnswerRecord, Reply
+from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
-from cmt.retrieval.indexer import compress
+from cmt.retrieval.indexer import compress_documents
 from tests.answering import test_answerer
 from tests.answering.test_answerer import MAYORS, PUBLISHED, params
 from tests.helpers.facts import documents
@@ -45,13 +45,15 @@ def asked(one: Answerer, **sections: dict[str, Any]) -> Asked:
     return Asked(model=one.model, lm=one.lm, bank=one.bank, params=params(**sections))
 
 
-def plain(one: Answerer, questions: Sequence[str] = QUESTIONS, as_of: Sequence[datetime] = DATES) -> list[Reply]:
-    return [Reply.of(answer) for answer in one.answer(questions, as_of=as_of)]
+def plain(
+    one: Answerer, questions: Sequence[str] = QUESTIONS, as_of: Sequence[datetime] = DATES
+) -> list[RecordedAnswer]:
+    return [RecordedAnswer.of(answer) for answer in one.answer(questions, as_of=as_of)]
 
 
 def add(one: Answerer, made: Sequence[dict[str, Any]] = BESIDE) -> None:
     how = {"slice_id": "2031-01/0002", "keep_text": True, "number_format": "int8", "batch_tokens": 256}
-    one.bank.upsert(compress(one.model, documents(made), **how))
+    one.bank.upsert(compress_documents(one.model, documents(made), **how))
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import cmt
 from cmt.config import AggregatorParams, AlignmentParams
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
-from cmt.evaluation.comparison import ROWS, Bench, Row
+from cmt.evaluation.comparison import SYSTEMS, Comparison, SystemResult
 from cmt.evaluation.cost import peak_memory
-from cmt.evaluation.finetuning import WAYS
-from cmt.evaluation.testbed import Ground
+from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+from cmt.evaluation.testbed import ComparisonData
 from cmt.modeling.model import MemoryModel
 from cmt.workspace import Workspace
 
@@ -44,29 +44,29 @@ def workspace(folder: Path) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def ground(workspace: Workspace) -> Ground:
-    return Ground.of(workspace, limit=50)
+def ground(workspace: Workspace) -> ComparisonData:
+    return ComparisonData.of(workspace, limit=50)
 
 
 @pytest.fixture(scope="module")
-def rows(ground: Ground) -> dict[str, Row]:
-    return {row.row: row for row in Bench(ground).measure()}
+def rows(ground: ComparisonData) -> dict[str, SystemResult]:
+    return {row.row: row for row in Comparison(ground).measure()}
 
 
-def test_every_row_can_be_switched_on(rows: dict[str, Row]) -> None:
-    assert list(rows) == list(ROWS)
+def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
+    assert list(rows) == list(SYSTEMS)
     assert {row.scores.n for row in rows.values()} == {2}
 
 
-def test_one_row_alone_is_one_row(ground: Ground, rows: dict[str, Row]) -> None:
-    (alone,) = Bench(ground).measure(["rag-dense-3", "rag-dense-3"])
+def test_one_row_alone_is_one_row(ground: ComparisonData, rows: dict[str, SystemResult]) -> None:
+    (alone,) = Comparison(ground).measure(["rag-dense-3", "rag-dense-3"])
     assert (alone.row, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
     assert alone.behind is None
 
 
 def test_mac_is_left_out_until_it_is_trained(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     one = cmt.open(params=workspace.root / "params.yaml", overrides={"baselines.mac": "nowhere"})
-    assert Bench(Ground.of(one, limit=50)).measure(["mac"]) == []
+    assert Comparison(ComparisonData.of(one, limit=50)).measure(["mac"]) == []
     assert "row mac is left out: no compressor in" in caplog.text
 
 
@@ -76,16 +76,18 @@ def test_mac_of_another_lm_is_left_out_too(workspace: Workspace, caplog: pytest.
     record = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(record | {"lm_digest": "0" * 64}))
     one = cmt.open(params=workspace.root / "params.yaml", overrides={"baselines.mac": "other-mac"})
-    assert Bench(Ground.of(one, limit=50)).measure(["mac"]) == []
+    assert Comparison(ComparisonData.of(one, limit=50)).measure(["mac"]) == []
     assert "was trained for another LM" in caplog.text
 
 
-def test_an_unknown_row_is_named(ground: Ground) -> None:
+def test_an_unknown_row_is_named(ground: ComparisonData) -> None:
     with pytest.raises(ConfigError, match="no row 'rag-bm26'; there are: closed, full, rag-bm25-1"):
-        Bench(ground).measure(["closed", "rag-bm26"])
+        Comparison(ground).measure(["closed", "rag-bm26"])
 
 
-def test_the_memory_s_row_is_that_of_evaluate(workspace: Workspace, ground: Ground, rows: dict[str, Row]) -> None:
+def test_the_memory_s_row_is_that_of_evaluate(
+    workspace: Workspace, ground: ComparisonData, rows: dict[str, SystemResult]
+) -> None:
     plain = evaluate.evaluate(
         answerer=ground.material.answerer,
         lm=workspace.lm,
@@ -104,8 +106,8 @@ def test_the_memory_s_row_is_that_of_evaluate(workspace: Workspace, ground: Grou
         )
 
 
-def test_json_keeps_the_protocol_s_keys_and_adds_the_costs(rows: dict[str, Row]) -> None:
-    plain = evaluate.Row("closed", rows["closed"].scores, rows["closed"].seconds).to_json()
+def test_json_keeps_the_protocol_s_keys_and_adds_the_costs(rows: dict[str, SystemResult]) -> None:
+    plain = evaluate.SystemScores("closed", rows["closed"].scores, rows["closed"].seconds).to_json()
     for row in rows.values():
         found = row.to_json()
         assert plain.keys() < found.keys()
@@ -113,16 +115,16 @@ def test_json_keeps_the_protocol_s_keys_and_adds_the_costs(rows: dict[str, Row])
     assert rows["closed"].to_json() | plain == rows["closed"].to_json()
 
 
-def test_rows_are_set_against_the_memory(rows: dict[str, Row]) -> None:
+def test_rows_are_set_against_the_memory(rows: dict[str, SystemResult]) -> None:
     assert rows["cmt"].behind is None
-    for name in set(ROWS) - {"cmt"}:
+    for name in set(SYSTEMS) - {"cmt"}:
         behind = rows[name].behind
         assert behind is not None
         assert behind.mean == pytest.approx(rows["cmt"].scores.f1 - rows[name].scores.f1)
         assert behind.low <= behind.mean <= behind.high
 
 
-def test_only_what_retrieves_has_recall_and_rank(rows: dict[str, Row]) -> None:
+def test_only_what_retrieves_has_recall_and_rank(rows: dict[str, SystemResult]) -> None:
     for name, row in rows.items():
         retrieves = name.startswith("rag-") or name in {"mac", "cmt"}
         assert (row.scores.recall is not None, row.mrr is not None) == (retrieves, retrieves)
@@ -131,36 +133,38 @@ def test_only_what_retrieves_has_recall_and_rank(rows: dict[str, Row]) -> None:
     assert rows["rag-bm25-1"].mrr == 1.0
 
 
-def test_more_text_is_more_tokens(rows: dict[str, Row]) -> None:
+def test_more_text_is_more_tokens(rows: dict[str, SystemResult]) -> None:
     read = {name: row.cost.tokens_per_question for name, row in rows.items()}
     assert 0 < read["closed"] < read["full"] <= read["rag-bm25-1"] < read["rag-dense-3"]  # banked texts have titles
     assert read["uniform"] == read["salient"] == read["camels"] == read["closed"]
     assert read["cmt"] > 0
 
 
-def test_what_is_stored_is_counted(ground: Ground, rows: dict[str, Row]) -> None:
+def test_what_is_stored_is_counted(ground: ComparisonData, rows: dict[str, SystemResult]) -> None:
     stored = {name: row.cost.stored_bytes for name, row in rows.items()}
     model = ground.material.answerer.lm.model
     assert stored["closed"] == 0
     assert stored["full"] == sum(len(text.encode()) for text in ground.texts.values())
     assert stored["full"] < stored["rag-bm25-1"] == stored["rag-bm25-3"]  # banked texts have titles
     assert stored["rag-dense-1"] == stored["rag-hybrid-1"] > stored["rag-bm25-1"]
-    assert {stored[name] for name in WAYS} == {4 * sum(weight.numel() for weight in model.parameters())}
+    assert {stored[name] for name in TOKEN_WEIGHTS} == {4 * sum(weight.numel() for weight in model.parameters())}
     assert stored["cmt"] > stored["rag-dense-1"]
 
 
-def test_costs_of_time_and_memory_are_there(rows: dict[str, Row]) -> None:
+def test_costs_of_time_and_memory_are_there(rows: dict[str, SystemResult]) -> None:
     for row in rows.values():
         assert row.cost.seconds_per_question == row.seconds / 2 > 0
         assert row.cost.peak_bytes is None or row.cost.peak_bytes > 50 * MB
     assert (rows["closed"].cost.adapt_seconds, rows["full"].cost.adapt_seconds) == (0.0, 0.0)
-    assert all((rows[name].cost.adapt_seconds or 0) > 0 for name in WAYS)
+    assert all((rows[name].cost.adapt_seconds or 0) > 0 for name in TOKEN_WEIGHTS)
     noted = [rows[name].cost.adapt_seconds for name in ("rag-bm25-1", "rag-dense-1", "cmt")]
     assert None not in noted
     assert noted[0] <= noted[1] == noted[2]  # seconds are rounded, and compressing two texts takes next to none
 
 
-def test_questions_without_a_document_are_asked_for_abstention_alone(ground: Ground, rows: dict[str, Row]) -> None:
+def test_questions_without_a_document_are_asked_for_abstention_alone(
+    ground: ComparisonData, rows: dict[str, SystemResult]
+) -> None:
     assert (ground.asked.num_rows, ground.absent.num_rows) == (2, 2)
     assert set(ground.asked["doc_id"].to_pylist()) == {"mayor-1", "ferry"}
     told = rows["cmt"].abstention
@@ -173,19 +177,19 @@ def test_questions_without_a_document_are_asked_for_abstention_alone(ground: Gro
 
 def test_a_reader_that_refuses_everything_finds_all_the_absent(folder: Path) -> None:
     strict = cmt.open(params=folder / "params.yaml", overrides={"selection.threshold": 1.0})
-    (row,) = Bench(Ground.of(strict, limit=50)).measure(["cmt"])
+    (row,) = Comparison(ComparisonData.of(strict, limit=50)).measure(["cmt"])
     assert row.abstention is not None
     assert (row.abstention.precision, row.abstention.recall, row.abstention.false_alarm) == (0.5, 1.0, 1.0)
     assert row.scores.f1 == 0.0
 
 
-def test_the_lm_is_frozen_whatever_is_measured(workspace: Workspace, rows: dict[str, Row]) -> None:
-    assert set(WAYS) <= rows.keys()
+def test_the_lm_is_frozen_whatever_is_measured(workspace: Workspace, rows: dict[str, SystemResult]) -> None:
+    assert set(TOKEN_WEIGHTS) <= rows.keys()
     untouched = cmt.open(params=workspace.root / "params.yaml").lm
     assert workspace.lm.weights_digest() == untouched.weights_digest()
 
 
-def test_texts_are_those_of_the_bank(ground: Ground) -> None:
+def test_texts_are_those_of_the_bank(ground: ComparisonData) -> None:
     assert list(ground.texts) == ["mayor-1", "ferry", "raft"]
 
 
@@ -193,7 +197,7 @@ def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.Lo
     mute = cmt.open(params=tiny_workspace / "params.yaml", overrides={"bank.keep_text": False})
     mute.ingest()
     mute.update()
-    found = Bench(Ground.of(mute, limit=50)).measure(["rag-bm25-1", "full", "cmt"])
+    found = Comparison(ComparisonData.of(mute, limit=50)).measure(["rag-bm25-1", "full", "cmt"])
     assert [row.row for row in found] == ["full", "cmt"]
     assert "rag-bm25-1 is left out" in caplog.text
 

@@ -7,7 +7,7 @@ import torch
 
 from cmt.answering.prompting import closed_book
 from cmt.errors import ConfigError
-from cmt.evaluation.finetuning import WAYS, Recipe, _surprise, adapt, pieces, salient_spans
+from cmt.evaluation.finetuning import TOKEN_WEIGHTS, Recipe, _surprise, adapt, pieces, salient_spans
 from cmt.lm.model import FrozenLM, weights_digest
 
 TEXTS = [
@@ -42,7 +42,7 @@ def test_salient_is_what_a_question_may_ask_for(text: str, spans: list[str]) -> 
     assert [text[first:last] for first, last in salient_spans(text)] == spans
 
 
-@pytest.mark.parametrize("way", list(WAYS))
+@pytest.mark.parametrize("way", list(TOKEN_WEIGHTS))
 def test_a_copy_learns_the_texts_and_the_lm_stays_as_it_is(lm: FrozenLM, way: str) -> None:
     before = lm.weights_digest()
     adapted = adapt(lm, TEXTS * 4, way=way, seed=0, recipe=FAST)
@@ -66,16 +66,16 @@ def test_the_same_seed_gives_the_same_weights(lm: FrozenLM) -> None:
 
 
 def test_ways_weigh_tokens_differently(lm: FrozenLM) -> None:
-    digests = {adapt(lm, TEXTS, way=way, seed=0, recipe=FAST).lm.digest for way in WAYS}
+    digests = {adapt(lm, TEXTS, way=way, seed=0, recipe=FAST).lm.digest for way in TOKEN_WEIGHTS}
     assert len(digests) == 3
 
 
 def test_salient_weights_cover_the_spans_alone(lm: FrozenLM) -> None:
-    weights = WAYS["salient"](lm, TEXTS[1], Recipe())
+    weights = TOKEN_WEIGHTS["salient"](lm, TEXTS[1], Recipe())
     ids = lm.encode(TEXTS[1])
     kept = lm.decode([token for token, weight in zip(ids, weights, strict=True) if weight])
     assert "".join(kept.split()) == "Saltby5March2031"
-    assert set(WAYS["uniform"](lm, TEXTS[1], Recipe())) == {1.0}
+    assert set(TOKEN_WEIGHTS["uniform"](lm, TEXTS[1], Recipe())) == {1.0}
 
 
 def test_surprise_is_capped_and_that_of_the_whole_text(lm: FrozenLM) -> None:

@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 import cmt
-from cmt.evaluation.temporary_bank import Scratch
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.workspace import Workspace
 
 
-def scratch(workspace: Workspace, folder: Path) -> Scratch:
+def scratch(workspace: Workspace, folder: Path) -> TemporaryBank:
     documents = workspace.store.documents(workspace.store.slices()[0])
-    return Scratch.of(folder, lm=workspace.lm, documents=documents, params=workspace.params)
+    return TemporaryBank.of(folder, lm=workspace.lm, documents=documents, params=workspace.params)
 
 
 def test_the_compressor_in_use_has_the_windows_in_use_and_another_its_own(tiny_workspace: Path, tmp_path: Path) -> None:

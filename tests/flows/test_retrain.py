@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from cmt.modeling.checkpoint import folder_digest
+from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.workspace import Workspace, open
 from flows.retrain import retrain
 
@@ -48,7 +48,7 @@ def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: W
     client = MlflowClient(tracking_uri=lamps.params.tracking.uri)
     version = client.get_model_version_by_alias("cmt", "champion")
     assert str(version.version) == "1"
-    assert version.tags["cmt.digest"] == folder_digest(lamps.params.train.output)
+    assert version.tags["cmt.digest"] == checkpoint_digest(lamps.params.train.output)
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert {"train/train_loss", "heldout/f1", "heldout/recall"} <= run.data.metrics.keys()

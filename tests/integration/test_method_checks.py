@@ -25,10 +25,10 @@ from cmt.bank.bank import Bank
 from cmt.config import Params
 from cmt.evaluation.metrics import exact_match
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import Design
+from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.retrieval.indexer import compress
-from cmt.training.step import Lesson
+from cmt.retrieval.indexer import compress_documents
+from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from tests.helpers.facts import FACTS, documents, questions
 
@@ -70,7 +70,7 @@ def vectors(taught: Taught) -> pa.Table:
 
 
 def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool, number_format: str) -> pa.Table:
-    return compress(
+    return compress_documents(
         model,
         documents(facts),
         slice_id="2030-03/0001",
@@ -148,7 +148,7 @@ def test_c_the_order_of_the_bank_does_not_change_an_answer(taught: Taught, tmp_p
     assert ask(taught, tmp_path / "b", parts[::-1], FACTS[:12]) == forwards
 
 
-def plain_likelihood(lesson: Lesson, texts: list[list[int]], asked: list[Any]) -> torch.Tensor:
+def plain_likelihood(lesson: TrainingStep, texts: list[list[int]], asked: list[Any]) -> torch.Tensor:
     """MAC, one question at a time with transformers alone: mean NLL of the answers behind π(ψ(C, all memories))."""
     model, losses = lesson.model, []
     memories = model.encode(texts)
@@ -180,7 +180,7 @@ def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, k
     )
     lm = tiny_lm(lm_kind)
     torch.manual_seed(0)
-    lesson = Lesson(MemoryModel(lm, Design.of(params)), params).eval()
+    lesson = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params).eval()
     torch.nn.init.normal_(lesson.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
     texts = [lm.encode(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
@@ -191,7 +191,7 @@ def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, k
     torch.testing.assert_close(loss, plain_likelihood(lesson, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
         objective = params.objective.model_copy(update={term: 0.5})
-        other = Lesson(lesson.model, params.model_copy(update={"objective": objective})).eval()
+        other = TrainingStep(lesson.model, params.model_copy(update={"objective": objective})).eval()
         assert (other(texts, asked, forced=1.0, draw=0.5)["loss"] - loss).abs() > 1e-3
 
 
@@ -204,7 +204,7 @@ def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kin
             "alignment": {"kind": "prefix"},
         }
     )
-    model = MemoryModel(tiny_lm("llama"), Design.of(params), digest="c" * 64).eval()
+    model = MemoryModel(tiny_lm("llama"), CompressorConfig.of(params), digest="c" * 64).eval()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

@@ -8,9 +8,9 @@ import pytest
 
 from cmt.config import Params
 from cmt.evaluation.metrics import mark
-from cmt.evaluation.temporary_bank import Scratch
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import WEIGHTS, folder_digest
+from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from tests.helpers.facts import FACTS, documents
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ SHIPPED = ["compressor", "vectors", "mac", "rag"]
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_card_is_of_these_weights(name: str) -> None:
     folder = ROOT / "data" / name
-    assert f"# Compressor {folder_digest(folder)[:12]}\n" in (folder / "card.md").read_text()
+    assert f"# Compressor {checkpoint_digest(folder)[:12]}\n" in (folder / "card.md").read_text()
     assert (folder / WEIGHTS).stat().st_size < 40e6
 
 
@@ -33,7 +33,7 @@ def test_documents_that_were_never_seen_are_answered_from(
     real_lm: FrozenLM, name: str, keep_text: bool, codes: str, tokens_per_vector: int, f1: float
 ) -> None:
     params = Params.model_validate({"bank": {"keep_text": keep_text, "codes": codes}, "selection": {"threshold": -1.0}})
-    made = Scratch.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
+    made = TemporaryBank.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
     vectors, tokens = made.rows["n_vectors"].to_numpy(), made.rows["n_tokens"].to_numpy()
     assert (vectors == -(-tokens // tokens_per_vector)).all()
     assert (made.rows["text"].null_count == 0) is keep_text
@@ -46,7 +46,7 @@ def test_documents_that_were_never_seen_are_answered_from(
 def test_the_news_are_told_from_what_held_before(real_lm: FrozenLM) -> None:
     stories = [json.loads(line) for line in (ROOT / "data/courier/documents.jsonl").read_text().splitlines()]
     rates = [story for story in stories if story["doc_id"] in {"reserve-rate-2031-01", "reserve-rate-2031-02"}]
-    made = Scratch.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
+    made = TemporaryBank.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
     with made.answerer() as answerer:
         question = "What is the base rate of the Corvale Reserve Bank?"
         before, now = answerer.answer([question] * 2, as_of=[datetime(2031, 1, 31, tzinfo=UTC), None])

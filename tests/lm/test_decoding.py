@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cmt.lm.model import FrozenLM
-from cmt.modeling.span_decoding import best_quote, choose_windows, windows_margin
+from cmt.modeling.span_decoding import best_answer_span, choose_windows, window_margin
 from tests.lm.test_model import PROMPTS, TinyLm, tokens
 
 
@@ -18,34 +18,34 @@ def table(*memories: list[float]) -> torch.Tensor:
 
 def test_a_quote_leads_by_its_distance_to_another_text() -> None:
     probability = table([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
-    quote = best_quote(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
+    quote = best_answer_span(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
     assert quote.run.first == 0
     assert quote.margin == pytest.approx(1.0)
     # the same word elsewhere is no other quote: next is the stretch of the first four tokens
-    assert best_quote(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
-    assert best_quote(table([-1.0]), [[5]]).margin == inf
+    assert best_answer_span(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
+    assert best_answer_span(table([-1.0]), [[5]]).margin == inf
 
 
 def test_padding_is_no_rival() -> None:
     probability = table([-1.0, -inf])
-    assert best_quote(probability, [[5]]).margin == inf
-    assert windows_margin(probability, 1, 1) == inf
+    assert best_answer_span(probability, [[5]]).margin == inf
+    assert window_margin(probability, 1, 1) == inf
 
 
 def test_windows_lead_by_their_distance_to_the_first_that_is_left_out() -> None:
     probability = table([-1.0, -2.0, -2.5, -8.0])
-    assert windows_margin(probability, 1, 1) == pytest.approx(1.0)
-    assert windows_margin(probability, 1, 2) == pytest.approx(0.5)
-    assert windows_margin(probability, 1, 4) == inf
-    assert windows_margin(probability, 2, 1) == pytest.approx(
+    assert window_margin(probability, 1, 1) == pytest.approx(1.0)
+    assert window_margin(probability, 1, 2) == pytest.approx(0.5)
+    assert window_margin(probability, 1, 4) == inf
+    assert window_margin(probability, 2, 1) == pytest.approx(
         float(torch.tensor([-1.0, -2.0]).logsumexp(0) - torch.tensor([-2.5, -8.0]).logsumexp(0))
     )
 
 
 def test_which_memory_comes_first_is_a_choice_too() -> None:
     near, far = table([-1.0, -9.0], [-1.125, -9.0]), table([-1.0, -1.125], [-9.0, -9.0])
-    assert windows_margin(near, 1, 2) == pytest.approx(0.125)
-    assert windows_margin(far, 1, 2) == pytest.approx(7.875)
+    assert window_margin(near, 1, 2) == pytest.approx(0.125)
+    assert window_margin(far, 1, 2) == pytest.approx(7.875)
     assert choose_windows(near, 1, 2, 0) != choose_windows(near.flip(0), 1, 2, 0)
 
 

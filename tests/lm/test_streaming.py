@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from cmt.lm.model import FrozenLM
-from cmt.lm.streaming import Voice
+from cmt.lm.streaming import StreamingDetokenizer
 from tests.helpers.lms import build
 
 TEXTS = [
@@ -29,7 +29,7 @@ def lm() -> FrozenLM:
 
 def said(lm: FrozenLM, tokens: Sequence[int]) -> list[str]:
     heard: list[str] = []
-    voice = Voice(lm, heard.append)
+    voice = StreamingDetokenizer(lm, heard.append)
     for token in tokens:
         voice.hear(0, token)
     voice.end()
@@ -54,7 +54,7 @@ def test_what_ends_in_half_a_character_is_said_as_it_is_decoded(lm: FrozenLM) ->
 
 def test_a_character_is_said_with_its_last_byte(lm: FrozenLM) -> None:
     heard: list[str] = []
-    voice = Voice(lm, heard.append)
+    voice = StreamingDetokenizer(lm, heard.append)
     duck = lm.encode("🦆")
     assert len(duck) == 4
     for token in duck[:-1]:

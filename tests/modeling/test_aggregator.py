@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from cmt.config import AggregatorParams
-from cmt.modeling.aggregator import GAP, CrossAttention, LayerReader
-from cmt.modeling.compressor import Code
-from cmt.modeling.span_decoding import Run, choose_windows, token_log_probability
+from cmt.modeling.aggregator import POSITION_GAP, CrossAttention, SpanReader
+from cmt.modeling.compressor import Encoding
+from cmt.modeling.span_decoding import TokenSpan, choose_windows, token_log_probabilities
 from tests.helpers.lms import KINDS, build
 
 WIDTH, WINDOW = 32, 4
@@ -17,14 +17,14 @@ ORDER = [2, 0, 1]
 HEADS = "out", "place", "pointer", "word"
 
 
-def question(rows: int = 2, length: int = 5, *, padded: int = 0) -> Code:
+def question(rows: int = 2, length: int = 5, *, padded: int = 0) -> Encoding:
     torch.manual_seed(1)
     states = torch.randn(rows, length, WIDTH)
     mask = torch.ones(rows, length, dtype=torch.long)
     nothing = torch.full((rows, padded, WIDTH), 9.0)
     states, mask = torch.cat([states, nothing], 1), torch.cat([mask, mask.new_zeros(rows, padded)], 1)
     pooled = states[:, :length].mean(1)
-    return Code(states, mask, states, mask, pooled, pooled)
+    return Encoding(states, mask, states, mask, pooled, pooled)
 
 
 Memories = tuple[Tensor, Tensor, Tensor]
@@ -50,10 +50,10 @@ def turned(found: Memories, order: list[int]) -> Memories:
     return vectors, mask, ids
 
 
-def layer_reader(kind: str, *, trained: bool = True) -> LayerReader:
+def layer_reader(kind: str, *, trained: bool = True) -> SpanReader:
     """Over the upper two of three layers; a `trained` one is past its start, where it says nothing."""
     torch.manual_seed(0)
-    made = LayerReader(build(kind), READER, first=1, window=WINDOW).eval()
+    made = SpanReader(build(kind), READER, first=1, window=WINDOW).eval()
     if trained:
         for part in (made.out, made.place, made.pointer):
             torch.nn.init.normal_(part.weight)
@@ -61,7 +61,7 @@ def layer_reader(kind: str, *, trained: bool = True) -> LayerReader:
 
 
 @pytest.fixture(params=KINDS)
-def reader(request: pytest.FixtureRequest) -> LayerReader:
+def reader(request: pytest.FixtureRequest) -> SpanReader:
     return layer_reader(request.param)
 
 
@@ -71,21 +71,21 @@ def published() -> CrossAttention:
     return CrossAttention(WIDTH, PUBLISHED).eval()
 
 
-def test_the_order_of_memories_moves_their_scores_and_nothing_else(reader: LayerReader) -> None:
+def test_the_order_of_memories_moves_their_scores_and_nothing_else(reader: SpanReader) -> None:
     scores = reader(question(), *memories())
     torch.testing.assert_close(reader(question(), *turned(memories(), ORDER)), scores[:, ORDER])
 
 
-def test_the_order_of_memories_does_not_change_what_is_chosen(reader: LayerReader) -> None:
+def test_the_order_of_memories_does_not_change_what_is_chosen(reader: SpanReader) -> None:
     first, second = (
-        token_log_probability(reader(question(), *turned(memories(), order)))[0] for order in ([0, 1, 2], ORDER)
+        token_log_probabilities(reader(question(), *turned(memories(), order)))[0] for order in ([0, 1, 2], ORDER)
     )
     chosen = choose_windows(first, WINDOW, 3, 1)
     again = choose_windows(second, WINDOW, 3, 1)
-    assert [Run(ORDER[run.memory], run.first, run.last) for run in again] == chosen
+    assert [TokenSpan(ORDER[run.memory], run.first, run.last) for run in again] == chosen
 
 
-def test_tokens_of_one_document_do_not_see_another(reader: LayerReader) -> None:
+def test_tokens_of_one_document_do_not_see_another(reader: SpanReader) -> None:
     vectors, mask, ids = memories()
     scores = reader(question(), vectors, mask, ids)
     changed = vectors.clone()
@@ -95,7 +95,7 @@ def test_tokens_of_one_document_do_not_see_another(reader: LayerReader) -> None:
     assert not torch.allclose(again[:, 1, : 4 * WINDOW], scores[:, 1, : 4 * WINDOW])
 
 
-def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: LayerReader) -> None:
+def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: SpanReader) -> None:
     vectors, mask, ids = memories()
     ids = ids.clamp(max=7).masked_fill(ids >= 0, 7)  # one word all over: what differs is the windows' doing
     scores = reader(question(), vectors, mask, ids)
@@ -106,7 +106,7 @@ def test_windows_of_one_document_see_each_other_and_where_they_stand(reader: Lay
     assert not torch.allclose(back.unflatten(1, (-1, WINDOW)).flip(1).flatten(1, 2), scores[:, 0])
 
 
-def test_a_token_is_scored_by_its_place_itself_and_its_neighbours(reader: LayerReader) -> None:
+def test_a_token_is_scored_by_its_place_itself_and_its_neighbours(reader: SpanReader) -> None:
     vectors, mask, ids = memories()
     scores = reader(question(), vectors, mask, ids)
     assert len(scores[0, 0, :WINDOW, 0].unique()) == WINDOW
@@ -116,14 +116,14 @@ def test_a_token_is_scored_by_its_place_itself_and_its_neighbours(reader: LayerR
     assert moved.nonzero().tolist() == [[0, 0, 5], [0, 0, 6], [0, 0, 7]]
 
 
-def test_padding_changes_no_score(reader: LayerReader) -> None:
+def test_padding_changes_no_score(reader: SpanReader) -> None:
     scores = reader(question(), *memories())
     padded = reader(question(padded=3), *memories(padded=2))
     torch.testing.assert_close(padded[:, :, : 6 * WINDOW], scores)
 
 
-def test_padding_is_never_chosen(reader: LayerReader) -> None:
-    believed = token_log_probability(reader(question(), *memories(padded=2)))[0]
+def test_padding_is_never_chosen(reader: SpanReader) -> None:
+    believed = token_log_probabilities(reader(question(), *memories(padded=2)))[0]
     assert torch.isfinite(believed).all(-1).sum(1).tolist() == [6 * WINDOW, 4 * WINDOW, WINDOW - 1]
     for neighbours in (0, 7):
         runs = choose_windows(believed, WINDOW, 50, neighbours)
@@ -134,7 +134,7 @@ def test_padding_is_never_chosen(reader: LayerReader) -> None:
         }
 
 
-def test_a_memory_that_is_all_padding_scores_nothing_and_harms_nobody(reader: LayerReader) -> None:
+def test_a_memory_that_is_all_padding_scores_nothing_and_harms_nobody(reader: SpanReader) -> None:
     vectors, mask, ids = memories()
     mask[:, 2], ids[:, 2] = 0, -1
     scores = reader(question(), vectors, mask, ids)
@@ -150,18 +150,18 @@ def test_the_reader_starts_silent() -> None:
 def test_the_layers_go_on_where_theta_stopped() -> None:
     """A window of one token, at its own place behind the question: the LM's own states, but for what the gap moves."""
     lm, tokens = build("llama"), [5, 6, 7, 8, 9]
-    made = LayerReader(lm, READER, first=1, window=1).requires_grad_(False)
+    made = SpanReader(lm, READER, first=1, window=1).requires_grad_(False)
     ids = torch.tensor([[lm.bos, *tokens]])
     with torch.no_grad():
         below = lm.model(ids, output_hidden_states=True).hidden_states[1][0, 1:]
     code = (below - made.shift) / made.scale
     mask = torch.ones(1, len(tokens), dtype=torch.long)
-    asked = Code(code[None], mask, code[None], mask, code[None].mean(1), code[None].mean(1))
+    asked = Encoding(code[None], mask, code[None], mask, code[None].mean(1), code[None].mean(1))
     seen: dict[str, Tensor] = {}
     made.blocks.register_forward_hook(lambda _, args, kwargs, out: seen.update(kwargs), with_kwargs=True)
     made(asked, code[None, None], mask[None], torch.tensor(tokens)[None, None])
     torch.testing.assert_close(seen["inputs_embeds"][0, 1 : 1 + len(tokens)], below)
-    places = [*range(1 + len(tokens)), *(1 + len(tokens) + GAP + window for window in range(len(tokens)))]
+    places = [*range(1 + len(tokens)), *(1 + len(tokens) + POSITION_GAP + window for window in range(len(tokens)))]
     assert seen["position_ids"][0, : len(places)].tolist() == places
 
 

@@ -7,17 +7,17 @@ import torch
 
 from cmt.lm.model import FrozenLM
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
-from cmt.modeling.compressor import Code
+from cmt.modeling.compressor import Encoding
 from tests.helpers.lms import KINDS
 
 TinyLm = Callable[[str], FrozenLM]
 HEADS = {"llama": 2, "qwen2": 2, "gpt2": 4}
 
 
-def question(rows: int) -> Code:
+def question(rows: int) -> Encoding:
     torch.manual_seed(1)
     states, mask = torch.randn(rows, 4, 32), torch.ones(rows, 4, dtype=torch.long)
-    return Code(states, mask, states, mask, states.mean(1), states.mean(1))
+    return Encoding(states, mask, states, mask, states.mean(1), states.mean(1))
 
 
 @pytest.mark.parametrize("kind", KINDS)

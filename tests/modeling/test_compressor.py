@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from cmt.config import CompressorParams
 from cmt.errors import ModelError
-from cmt.lm.model import FrozenLM, some_layers
+from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import pad
-from cmt.modeling.compressor import Code, Compressor, window_means
+from cmt.modeling.compressor import Compressor, Encoding, window_means
 from cmt.modeling.lora import PROSE
 from tests.helpers.lms import KINDS, build
 
@@ -36,10 +36,10 @@ def compressor(lm: FrozenLM, params: CompressorParams, *, trained: bool = False)
     return made
 
 
-def code(theta: Compressor, lm: FrozenLM, texts: list[str]) -> Code:
+def code(theta: Compressor, lm: FrozenLM, texts: list[str]) -> Encoding:
     ids, mask = pad([[lm.bos, *lm.encode(text)] for text in texts], left=False, device="cpu")
     with torch.no_grad():
-        made: Code = theta(lm.embed(ids), mask)
+        made: Encoding = theta(lm.embed(ids), mask)
     return made
 
 
@@ -173,4 +173,4 @@ def test_an_lm_without_a_list_of_layers_is_refused() -> None:
     lm = build("llama")
     lm.layers = 5
     with pytest.raises(ModelError, match="LlamaModel has no list of 5 layers"):
-        some_layers(lm, 0, 2)
+        slice_layers(lm, 0, 2)

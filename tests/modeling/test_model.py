@@ -15,9 +15,9 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import Prompt
-from cmt.modeling.checkpoint import CONFIG, WEIGHTS, Design, folder_digest
-from cmt.modeling.model import MemoryModel, Selected
-from cmt.modeling.span_decoding import Run, best_quote, choose_windows
+from cmt.modeling.checkpoint import CONFIG, WEIGHTS, CompressorConfig, checkpoint_digest
+from cmt.modeling.model import MemoryModel, RetrievedMemory
+from cmt.modeling.span_decoding import TokenSpan, best_answer_span, choose_windows
 from tests.helpers.lms import KINDS, build
 
 TinyLm = Callable[[str], FrozenLM]
@@ -27,8 +27,10 @@ HOW = SelectionParams(windows=2, neighbours=1)
 WINDOW = CompressorParams().window
 
 
-def design(*, published: bool = False, kind: str = "windows", layers: int = 2, psi: str = "windows") -> Design:
-    return Design(
+def design(
+    *, published: bool = False, kind: str = "windows", layers: int = 2, psi: str = "windows"
+) -> CompressorConfig:
+    return CompressorConfig(
         CompressorParams.model_validate({"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3}),
         AggregatorParams.model_validate(
             {"kind": "attention" if published else psi, "blocks": 2, "lora_rank": 2, "heads": 2}
@@ -47,7 +49,7 @@ DESIGNS = {
 EVERY_DESIGN = pytest.mark.parametrize("made", DESIGNS.values(), ids=DESIGNS)
 
 
-def model(lm: FrozenLM, made: Design) -> MemoryModel:
+def model(lm: FrozenLM, made: CompressorConfig) -> MemoryModel:
     """One that is past its start, where adapters, reader and highlight are zero."""
     torch.manual_seed(5)
     fresh = MemoryModel(lm, made)
@@ -60,15 +62,15 @@ def model(lm: FrozenLM, made: Design) -> MemoryModel:
 
 def selected(
     theta: MemoryModel, texts: Sequence[str], *, priors: Sequence[float] = (0.0, -1.0, -2.0)
-) -> list[Selected]:
+) -> list[RetrievedMemory]:
     ids = [theta.lm.encode(text) for text in texts]
     with torch.no_grad():
         code = theta.encode(ids)
     vectors = [code.vectors[row, :count] for row, count in enumerate(code.vector_mask.sum(1).tolist())]
-    return [Selected(*parts) for parts in zip(vectors, ids, priors, strict=False)]
+    return [RetrievedMemory(*parts) for parts in zip(vectors, ids, priors, strict=False)]
 
 
-def read(theta: MemoryModel, questions: Sequence[str], memories: list[list[Selected]]) -> list[list[int]]:
+def read(theta: MemoryModel, questions: Sequence[str], memories: list[list[RetrievedMemory]]) -> list[list[int]]:
     asked = [theta.lm.encode(" " + question) for question in questions]
     with torch.no_grad():
         prompt = theta.read(theta.encode(asked), asked, memories, HOW).prompt
@@ -77,12 +79,12 @@ def read(theta: MemoryModel, questions: Sequence[str], memories: list[list[Selec
 
 @EVERY_DESIGN
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_comes_back_as_it_was_saved(tiny_lm: TinyLm, tmp_path: Path, made: Design, kind: str) -> None:
+def test_it_comes_back_as_it_was_saved(tiny_lm: TinyLm, tmp_path: Path, made: CompressorConfig, kind: str) -> None:
     lm = tiny_lm(kind)
     before = model(lm, made)
     digest = before.save(tmp_path, dtype=torch.float32)
     after = MemoryModel.load(tmp_path, lm=lm)
-    assert after.digest == digest == folder_digest(tmp_path)
+    assert after.digest == digest == checkpoint_digest(tmp_path)
     assert after.design == made
     memories = [selected(before, TEXTS)] * 2
     assert read(after, QUESTIONS, memories) == read(before, QUESTIONS, memories)
@@ -91,7 +93,9 @@ def test_it_comes_back_as_it_was_saved(tiny_lm: TinyLm, tmp_path: Path, made: De
 
 @EVERY_DESIGN
 @pytest.mark.parametrize("kind", KINDS)
-def test_folded_it_computes_the_same_and_leaves_the_lm_alone(tiny_lm: TinyLm, made: Design, kind: str) -> None:
+def test_folded_it_computes_the_same_and_leaves_the_lm_alone(
+    tiny_lm: TinyLm, made: CompressorConfig, kind: str
+) -> None:
     lm = tiny_lm(kind)
     digest, plain = weights_digest(lm.model), model(lm, made)
     memories = [selected(plain, TEXTS)] * 2
@@ -114,7 +118,7 @@ def test_its_digest_is_of_weights_and_design_and_of_nothing_else(tiny_lm: TinyLm
     (tmp_path / "a/card.md").write_text("# A card")
     assert MemoryModel.load(tmp_path / "a", lm=lm).digest == digest
     elsewhere = made.compressor.model_copy(update={"path": Path("elsewhere")})
-    moved = Design(elsewhere, made.aggregator, made.alignment, made.objective)
+    moved = CompressorConfig(elsewhere, made.aggregator, made.alignment, made.objective)
     assert model(lm, moved).save(tmp_path / "d") == digest
     other = model(lm, made)
     other.log_temperature.data += 1.0
@@ -124,7 +128,7 @@ def test_its_digest_is_of_weights_and_design_and_of_nothing_else(tiny_lm: TinyLm
 
 def test_what_only_self_matching_trains_is_not_saved_without_it(tiny_lm: TinyLm, tmp_path: Path) -> None:
     made = design(published=True)
-    mac = Design(made.compressor, made.aggregator, made.alignment, ObjectiveParams(alpha=0.0, beta=0.0))
+    mac = CompressorConfig(made.compressor, made.aggregator, made.alignment, ObjectiveParams(alpha=0.0, beta=0.0))
     alone = {"compressor.to_key.weight", "log_temperature"}
     assert model(tiny_lm("llama"), made).trained().keys() - model(tiny_lm("llama"), mac).trained().keys() == alone
     model(tiny_lm("llama"), mac).save(tmp_path)
@@ -208,7 +212,7 @@ def test_a_tensor_too_few_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:
 
 
 @EVERY_DESIGN
-def test_nothing_of_the_lm_is_saved_or_trained(tiny_lm: TinyLm, tmp_path: Path, made: Design) -> None:
+def test_nothing_of_the_lm_is_saved_or_trained(tiny_lm: TinyLm, tmp_path: Path, made: CompressorConfig) -> None:
     lm = tiny_lm("llama")
     theta = model(lm, made)
     theta.save(tmp_path)
@@ -232,7 +236,7 @@ def test_texts_are_encoded_in_their_order_however_grouped(tiny_lm: TinyLm) -> No
 
 
 @EVERY_DESIGN
-def test_the_order_of_memories_does_not_change_an_answer(tiny_lm: TinyLm, made: Design) -> None:
+def test_the_order_of_memories_does_not_change_an_answer(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
     memories = selected(theta, TEXTS)
     answers = read(theta, QUESTIONS, [memories] * 2)
@@ -241,7 +245,7 @@ def test_the_order_of_memories_does_not_change_an_answer(tiny_lm: TinyLm, made: 
 
 
 @EVERY_DESIGN
-def test_the_batch_of_a_question_does_not_change_its_answer(tiny_lm: TinyLm, made: Design) -> None:
+def test_the_batch_of_a_question_does_not_change_its_answer(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
     memories = [selected(theta, TEXTS), selected(theta, TEXTS[1:2])]
     together = read(theta, QUESTIONS, memories)
@@ -249,7 +253,7 @@ def test_the_batch_of_a_question_does_not_change_its_answer(tiny_lm: TinyLm, mad
 
 
 @EVERY_DESIGN
-def test_memories_change_answers(tiny_lm: TinyLm, made: Design) -> None:
+def test_memories_change_answers(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
     assert read(theta, QUESTIONS, [selected(theta, TEXTS[:1])] * 2) != read(
         theta, QUESTIONS, [selected(theta, TEXTS[1:2])] * 2
@@ -257,9 +261,9 @@ def test_memories_change_answers(tiny_lm: TinyLm, made: Design) -> None:
 
 
 @EVERY_DESIGN
-def test_a_question_without_memories_can_be_read(tiny_lm: TinyLm, made: Design) -> None:
+def test_a_question_without_memories_can_be_read(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
-    memories: list[list[Selected]] = [[], selected(theta, TEXTS)]
+    memories: list[list[RetrievedMemory]] = [[], selected(theta, TEXTS)]
     assert read(theta, QUESTIONS, memories)[1] == read(theta, QUESTIONS[1:], memories[1:])[0]
     assert read(theta, QUESTIONS[:1], [[]])[0] == read(theta, QUESTIONS, memories)[0]
 
@@ -282,7 +286,9 @@ def test_tokens_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) 
 
 
 @EVERY_DESIGN
-def test_news_are_read_beside_what_they_supersede_and_other_memories_as_before(tiny_lm: TinyLm, made: Design) -> None:
+def test_news_are_read_beside_what_they_supersede_and_other_memories_as_before(
+    tiny_lm: TinyLm, made: CompressorConfig
+) -> None:
     theta = model(tiny_lm("llama"), made)
     asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
     plain = [selected(theta, TEXTS), []]
@@ -309,7 +315,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     texts = [[list(range(20, 30)), list(range(40, 46))], [list(range(60, 63))]]
     begins = torch.arange(1.0, 41.0).view(2, 2, 10) / 100  # (B, S, n)
     probability = torch.stack([begins, 2 * begins], -1)
-    runs = [[Run(1, 0, 5), Run(0, 4, 9)], [Run(0, 0, 2)]]
+    runs = [[TokenSpan(1, 0, 5), TokenSpan(0, 4, 9)], [TokenSpan(0, 0, 2)]]
     tails = [theta.question_text([5, 6]), theta.question_text([7])]
     mark, line = lm.encode("Text:"), lm.encode("\n")
     ids = [
@@ -352,15 +358,15 @@ def test_the_quote_is_the_likeliest_stretch_of_one_memory() -> None:
     probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
     probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # begins in one memory, ends in the other
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # ends before it begins
-    assert best_quote(probability, texts).run == Run(1, 1, 2)
+    assert best_answer_span(probability, texts).run == TokenSpan(1, 1, 2)
     probability[0, 8, 1] = 0.0
-    assert best_quote(probability, texts).run == Run(0, 4, 8)
+    assert best_answer_span(probability, texts).run == TokenSpan(0, 4, 8)
     probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
-    assert best_quote(probability, texts).run == Run(0, 4, 19)
+    assert best_answer_span(probability, texts).run == TokenSpan(0, 4, 19)
     probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than LONGEST_QUOTE tokens before
     probability[0, 3, 1] = -9.0
-    assert best_quote(probability, texts).run == Run(1, 1, 2)
-    assert best_quote(torch.zeros(1, 1, 2), [[5]]).run == Run(0, 0, 0)
+    assert best_answer_span(probability, texts).run == TokenSpan(1, 1, 2)
+    assert best_answer_span(torch.zeros(1, 1, 2), [[5]]).run == TokenSpan(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -382,16 +388,16 @@ def test_the_best_windows_are_chosen_with_their_neighbours(
     table: Tensor = torch.tensor([[float("-inf") if s is None else float(s) for s in row] for row in scores])
     tokens = table.repeat_interleave(3, 1).unsqueeze(-1).expand(-1, -1, 2)
     found = choose_windows(tokens, 3, best, neighbours)
-    assert found == [Run(memory, 3 * first, 3 * last + 2) for memory, first, last in runs]
+    assert found == [TokenSpan(memory, 3 * first, 3 * last + 2) for memory, first, last in runs]
 
 
 def test_a_run_ends_where_its_memory_ends() -> None:
     believed = torch.tensor([[0.0, 0.0, 0.0, 9.0, float("-inf"), float("-inf")]]).unsqueeze(-1).expand(-1, -1, 2)
-    assert choose_windows(believed, 3, 1, 1) == [Run(0, 0, 3)]
+    assert choose_windows(believed, 3, 1, 1) == [TokenSpan(0, 0, 3)]
 
 
 @EVERY_DESIGN
-def test_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, made: Design) -> None:
+def test_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
     asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
     with torch.no_grad():

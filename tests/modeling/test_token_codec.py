@@ -6,7 +6,7 @@ import torch
 
 from cmt.bank import quantization
 from cmt.lm.model import FrozenLM
-from cmt.modeling.token_codec import ContentChannel
+from cmt.modeling.token_codec import TokenCodec
 from tests.helpers.facts import FACTS
 
 
@@ -15,10 +15,10 @@ def ids(real_lm: FrozenLM) -> list[int]:
     return real_lm.encode("\n".join(fact["text"] for fact in FACTS[:8]))
 
 
-def read_back(channel: ContentChannel, ids: list[int], number_format: str) -> list[int]:
+def read_back(channel: TokenCodec, ids: list[int], number_format: str) -> list[int]:
     vectors = channel.write(ids).numpy()
-    blob = quantization.encode(vectors, number_format)
-    return channel.read(torch.from_numpy(quantization.decode(blob, number_format, vectors.shape[1])), len(ids))
+    blob = quantization.quantize(vectors, number_format)
+    return channel.read(torch.from_numpy(quantization.dequantize(blob, number_format, vectors.shape[1])), len(ids))
 
 
 # the nearest embeddings alone give 96 % at 8 tokens a vector, and 93 % after rounding (method §7)
@@ -26,25 +26,25 @@ def read_back(channel: ContentChannel, ids: list[int], number_format: str) -> li
 def test_the_tokens_of_real_text_come_back(
     real_lm: FrozenLM, ids: list[int], window: int, codes_: str, right: float
 ) -> None:
-    found = read_back(ContentChannel(real_lm, window), ids, codes_)
+    found = read_back(TokenCodec(real_lm, window), ids, codes_)
     assert np.mean(np.array(found) == np.array(ids)) >= right
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
 def test_a_short_last_window_comes_back_exactly(real_lm: FrozenLM, ids: list[int], count: int) -> None:
-    channel = ContentChannel(real_lm, 4)
+    channel = TokenCodec(real_lm, 4)
     written = channel.write(ids[:count])
     assert written.shape == (-(-count // 4), real_lm.hidden_size)
     assert channel.read(written, count) == ids[:count]
 
 
 def test_the_length_of_a_vector_does_not_matter(real_lm: FrozenLM, ids: list[int]) -> None:
-    channel = ContentChannel(real_lm, 4)
+    channel = TokenCodec(real_lm, 4)
     assert channel.read(37.0 * channel.write(ids[:40]), 40) == ids[:40]
 
 
 def test_another_process_would_turn_vectors_the_same_way(real_lm: FrozenLM, ids: list[int]) -> None:
-    written = ContentChannel(real_lm, 4).write(ids[:40])
+    written = TokenCodec(real_lm, 4).write(ids[:40])
     torch.manual_seed(1)
-    assert ContentChannel(real_lm, 4).read(written, 40) == ids[:40]
-    assert ContentChannel(real_lm, 4).read(written.flip(1), 40) != ids[:40]
+    assert TokenCodec(real_lm, 4).read(written, 40) == ids[:40]
+    assert TokenCodec(real_lm, 4).read(written.flip(1), 40) != ids[:40]

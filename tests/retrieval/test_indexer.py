@@ -11,10 +11,10 @@ import torch
 from cmt.bank.schema import row_problems
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import Design
+from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.retrieval.chunking import batches, split
-from cmt.retrieval.indexer import compress, memory_schema, selected
+from cmt.retrieval.chunking import batch_by_length, split_into_chunks
+from cmt.retrieval.indexer import compress_documents, memory_schema, retrieved_memory
 from tests.helpers.facts import FACTS, documents
 
 TinyLm = Callable[[str], FrozenLM]
@@ -29,7 +29,7 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
     published = kind == "tokens"
     psi = AggregatorParams(kind="attention" if published else "windows", blocks=2, lora_rank=2, heads=2)
     pi = AlignmentParams(kind="prefix" if published else "text", slots=2)
-    return MemoryModel(lm, Design(theta, psi, pi, ObjectiveParams()), digest="c" * 64).eval()
+    return MemoryModel(lm, CompressorConfig(theta, psi, pi, ObjectiveParams()), digest="c" * 64).eval()
 
 
 def rows_of(theta: MemoryModel, made: list[dict[str, Any]], **how: Any) -> Any:
@@ -39,7 +39,7 @@ def rows_of(theta: MemoryModel, made: list[dict[str, Any]], **how: Any) -> Any:
         "number_format": "int8",
         "batch_tokens": 256,
     } | how
-    return compress(theta, documents(made), **options)
+    return compress_documents(theta, documents(made), **options)
 
 
 def bare(text: str) -> str:
@@ -48,7 +48,7 @@ def bare(text: str) -> str:
 
 def chunks(lm: FrozenLM, text: str, *, title: str | None = None, longest: int = 32) -> list[str]:
     document = {"doc_id": "d", "title": title, "text": text}
-    made = split(document, lm=lm, longest=longest)
+    made = split_into_chunks(document, lm=lm, longest=longest)
     assert [chunk.memory_id for chunk in made] == [f"d#{number}" for number in range(len(made))]
     assert all(chunk.tokens == lm.encode(chunk.text) for chunk in made)
     return [chunk.text for chunk in made]
@@ -143,7 +143,7 @@ def test_a_memory_does_not_depend_on_what_it_is_compressed_with(tiny_lm: TinyLm)
             alone = rows_of(theta, [fact], number_format="fp16", batch_tokens=1).to_pylist()
             twin = next(other for other in alone if other["memory_id"] == row["memory_id"])
             np.testing.assert_allclose(row["key"], twin["key"], rtol=1e-4, atol=1e-5)
-            ours, theirs = (selected(theta, r, schema, prior=0.0).vectors for r in (row, twin))
+            ours, theirs = (retrieved_memory(theta, r, schema, prior=0.0).vectors for r in (row, twin))
             torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)  # fp16 may round either way
 
 
@@ -157,28 +157,28 @@ def test_progress_counts_documents_and_tokens(tiny_lm: TinyLm) -> None:
 
 def test_batches_hold_what_they_may(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    made = [chunk for fact in FACTS[:8] for chunk in split(fact | {"title": None}, lm=lm, longest=48)]
-    grouped = list(batches(made, 200))
+    made = [chunk for fact in FACTS[:8] for chunk in split_into_chunks(fact | {"title": None}, lm=lm, longest=48)]
+    grouped = list(batch_by_length(made, 200))
     assert sorted(c.memory_id for batch in grouped for c in batch) == sorted(c.memory_id for c in made)
     assert all(len(batch) * max(len(c.tokens) for c in batch) <= 200 for batch in grouped)
     assert len(grouped) < len(made)
     lengths = [len(c.tokens) for batch in grouped for c in batch]
     assert lengths == sorted(lengths)
-    assert [len(batch) for batch in batches(made, 1)] == [1] * len(made)
+    assert [len(batch) for batch in batch_by_length(made, 1)] == [1] * len(made)
 
 
 def test_batches_do_not_depend_on_the_order_of_the_documents(tiny_lm: TinyLm) -> None:
     twins = [{"doc_id": name, "title": None, "text": "The ferry costs six crowns."} for name in "badec"]
-    made = [chunk for row in twins for chunk in split(row, lm=tiny_lm("llama"), longest=48)]
-    assert list(batches(made, 20)) == list(batches(made[::-1], 20))
-    assert len(list(batches(made, 20))) > 1
+    made = [chunk for row in twins for chunk in split_into_chunks(row, lm=tiny_lm("llama"), longest=48)]
+    assert list(batch_by_length(made, 20)) == list(batch_by_length(made[::-1], 20))
+    assert len(list(batch_by_length(made, 20))) > 1
 
 
 def test_kept_text_is_what_is_read(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"))
     made = rows_of(theta, FACTS[:1])
     for row in made.to_pylist():
-        memory = selected(theta, row, made.schema, prior=-0.5)
+        memory = retrieved_memory(theta, row, made.schema, prior=-0.5)
         assert theta.lm.decode(memory.tokens) == row["text"]
         assert memory.vectors.shape == (row["n_vectors"], 32)
         assert memory.prior == -0.5
@@ -187,7 +187,7 @@ def test_kept_text_is_what_is_read(tiny_lm: TinyLm) -> None:
 def test_memory_tokens_carry_no_text(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), kind="tokens")
     made = rows_of(theta, FACTS[:1], keep_text=False)
-    memory = selected(theta, made.to_pylist()[0], made.schema, prior=0.0)
+    memory = retrieved_memory(theta, made.to_pylist()[0], made.schema, prior=0.0)
     assert memory.tokens == []
     assert memory.vectors.shape == (3, 32)
 
@@ -200,9 +200,9 @@ def test_without_text_the_tokens_come_back_from_the_vectors(real_lm: FrozenLM, n
     assert made["text"].null_count == len(made)
     right = total = 0
     for row, twin in zip(made.to_pylist(), with_text.to_pylist(), strict=True):
-        memory, expected = selected(theta, row, made.schema, prior=0.0), real_lm.encode(twin["text"])
+        memory, expected = retrieved_memory(theta, row, made.schema, prior=0.0), real_lm.encode(twin["text"])
         right += sum(a == b for a, b in zip(memory.tokens, expected, strict=True))
         total += len(expected)
-        ours = selected(theta, twin, with_text.schema, prior=0.0).vectors
+        ours = retrieved_memory(theta, twin, with_text.schema, prior=0.0).vectors
         torch.testing.assert_close(memory.vectors, ours)  # the content channel takes nothing from the other
     assert right / total >= 0.99

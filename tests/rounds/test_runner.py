@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 import cmt
 from cmt.cli.main import app
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import Design
+from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.rounds.runner import RoundRun
+from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.tiny import tiny_model, tiny_tokenizer
 
@@ -61,7 +61,7 @@ def states(workspace: Workspace) -> dict[str, str]:
 
 def stop_after(workspace: Workspace, last: str, slice_id: str) -> None:
     """What a kill after the step `last` leaves."""
-    run = RoundRun(workspace, slice_id)
+    run = RoundRunner(workspace, slice_id)
     for step in STEPS[: STEPS.index(last) + 1]:
         getattr(run, step)()
 
@@ -329,7 +329,7 @@ def test_memories_of_an_interrupted_compression_are_used_again(project: Path) ->
     stop_after(opened(project), "compress", JANUARY)
     [staged] = (project / "data/state/rounds").rglob("memories-*")
     written = staged.stat().st_mtime_ns
-    run = RoundRun(opened(project), JANUARY)
+    run = RoundRunner(opened(project), JANUARY)
     run.begin()
     assert (run.compress(), staged.stat().st_mtime_ns) == (staged, written)
     for step in STEPS[2:]:
@@ -338,7 +338,7 @@ def test_memories_of_an_interrupted_compression_are_used_again(project: Path) ->
 
 
 def test_memories_that_nobody_needs_any_more_are_removed(project: Path) -> None:
-    run = RoundRun(opened(project), JANUARY)
+    run = RoundRunner(opened(project), JANUARY)
     run.begin()
     staged = run.compress()
     kept = staged.read_bytes()
@@ -414,7 +414,7 @@ def test_an_update_that_never_ends_is_named(project: Path, monkeypatch: pytest.M
 
 def other_compressor(workspace: Workspace, folder: Path) -> Path:
     torch.manual_seed(7)
-    model = MemoryModel(workspace.lm, Design.of(workspace.params))
+    model = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params))
     with torch.no_grad():
         for tensor in model.trained().values():
             tensor.add_(0.1 * torch.randn_like(tensor))

@@ -22,9 +22,9 @@ from openai import OpenAI
 
 import cmt
 from cmt.answering.answer import Source, Span
-from cmt.lm.decoding import Written
+from cmt.lm.decoding import Generation
 from cmt.serving.app import create_app
-from cmt.serving.batching import Desk
+from cmt.serving.batching import DynamicBatcher
 from cmt.serving.schemas import LONGEST, SourceOut, end_of, question_of, start_of
 from tests.helpers.servers import adapt, running, serving
 
@@ -126,12 +126,12 @@ class Slow:
     It copies nothing: what an untrained ψ quotes is a token long.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: DynamicBatcher) -> None:
         self.desk, self.go_on, self.written = desk, Semaphore(0), 0
         self._real = desk.workspace.lm.write
         desk.workspace.lm.write = self._write  # type: ignore[method-assign, assignment]
 
-    def _write(self, *prompt: Any, heard: Any = None, copies: Any = None, **how: Any) -> Written:
+    def _write(self, *prompt: Any, heard: Any = None, copies: Any = None, **how: Any) -> Generation:
         def slowly(row: int, token: int) -> None:
             if self.written:
                 assert self.go_on.acquire(timeout=30)
@@ -195,7 +195,7 @@ def test_who_goes_away_in_the_middle_of_an_answer_disturbs_nobody(slow: tuple[st
 
 
 def test_who_stops_listening_while_waiting_is_not_answered(project: Path) -> None:
-    desk = Desk(cmt.open(params=project / "params.yaml", overrides={"selection.threshold": -1.0}))
+    desk = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"selection.threshold": -1.0}))
     asked: list[str] = []
     real, first_is_asked = desk.workspace.answerer.stream, Event()
 
@@ -225,7 +225,7 @@ def test_who_stops_listening_while_waiting_is_not_answered(project: Path) -> Non
 
 
 def test_what_goes_wrong_is_told_in_the_stream(tiny_workspace: Path) -> None:
-    desk = Desk(cmt.open(params=tiny_workspace / "params.yaml"))
+    desk = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml"))
 
     async def listen() -> None:
         with pytest.raises(cmt.BankError, match="run `cmt update` first"):
@@ -244,7 +244,7 @@ def test_many_at_once_get_the_answers_that_they_get_alone(client: httpx.Client, 
 
 def test_who_waits_is_answered_together_and_who_left_is_not(project: Path) -> None:
     workspace = cmt.open(params=project / "params.yaml")
-    desk, batches, everybody_waits = Desk(workspace), list[list[str]](), Event()
+    desk, batches, everybody_waits = DynamicBatcher(workspace), list[list[str]](), Event()
     real = workspace.answerer.answer
 
     def heard(questions: list[str], **how: Any) -> Any:
@@ -274,7 +274,7 @@ def test_who_waits_is_answered_together_and_who_left_is_not(project: Path) -> No
 
 
 def test_what_goes_wrong_with_a_batch_is_told_to_everybody_in_it(tiny_workspace: Path) -> None:
-    desk = Desk(cmt.open(params=tiny_workspace / "params.yaml"))
+    desk = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml"))
     refused = []
 
     async def one() -> None:

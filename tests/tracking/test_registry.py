@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 
 import cmt
 from cmt.cli.main import app
-from cmt.modeling.checkpoint import folder_digest
+from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.serving.schemas import SourceOut
 from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats
 from tests.helpers.servers import adapt
@@ -78,9 +78,9 @@ def version(number: str = "1", **values: Any) -> Version:
 def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
     found = client(registered).get_model_version_by_alias(NAME, CHAMPION)
     compressor = cmt.open(params=registered / "params.yaml").params.compressor.path
-    assert found.tags == {"cmt.digest": folder_digest(compressor), "cmt.held_out": HELD_OUT, "f1": "40"}
+    assert found.tags == {"cmt.digest": checkpoint_digest(compressor), "cmt.held_out": HELD_OUT, "f1": "40"}
     folder = Path(download_artifacts(found.source))
-    assert folder_digest(folder / "artifacts/compressor") == folder_digest(compressor)
+    assert checkpoint_digest(folder / "artifacts/compressor") == checkpoint_digest(compressor)
     assert (folder / "code/cmt/pyfunc.py").read_bytes() == (folder / "pyfunc.py").read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}

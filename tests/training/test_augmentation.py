@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from cmt.training import augmentation
-from cmt.training.augmentation import with_changes
+from cmt.training.augmentation import add_changed_values
 
 TEXT = "The bridge was built for $365 million. Since then Marguerite Osei has been its keeper, in the town of Ellery."
 ASKED = [("How much did the bridge cost?", "$365 million"), ("Who keeps the bridge?", "Marguerite Osei")]
@@ -26,7 +26,7 @@ def told(asked: list[tuple[str, str]], *, text: str = TEXT, seed: int = 0) -> st
             "answers": [[answer] for _, answer in asked] + [["Ines Calloway"]],
         }
     )
-    changed = with_changes(documents, questions, seed=seed)
+    changed = add_changed_values(documents, questions, seed=seed)
     assert changed.schema == documents.schema
     assert changed["doc_id"].equals(documents["doc_id"])
     return str(changed["text"][0])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.training.losses import memory_aware, self_matching, span_loss
+from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
 TEN = torch.tensor(10.0)
 
@@ -24,15 +24,15 @@ def test_the_memory_aware_loss_is_its_formula() -> None:
     for row in range(2):
         logits = [(1 + alpha) * m - alpha * w for m, w in zip(with_memory[row], without[row], strict=True)]
         expected += math.log(sum(map(math.exp, logits))) - logits[answer[row]]
-    loss = memory_aware(torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha)
+    loss = memory_aware_loss(torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha)
     assert loss.item() == pytest.approx(expected / 2)
 
 
 def test_alpha_zero_is_plain_likelihood() -> None:
     torch.manual_seed(0)
     logits, answer = torch.randn(6, 11), torch.arange(6)
-    assert memory_aware(logits, torch.randn(6, 11), answer, 0.0) == F.cross_entropy(logits, answer)
-    assert memory_aware(logits, torch.randn(6, 11), answer, 0.5) != F.cross_entropy(logits, answer)
+    assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.0) == F.cross_entropy(logits, answer)
+    assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.5) != F.cross_entropy(logits, answer)
 
 
 def test_what_the_lm_says_alone_is_taken_off() -> None:
@@ -40,7 +40,7 @@ def test_what_the_lm_says_alone_is_taken_off() -> None:
     answer, gradients = torch.tensor([0]), []
     for without in (knows, does_not):
         logits = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
-        memory_aware(logits, without, answer, 1.0).backward()
+        memory_aware_loss(logits, without, answer, 1.0).backward()
         gradients.append(logits.grad[0, 0].item())  # type: ignore[index]
     # so the memory has to say it all the louder
     assert gradients[0] < gradients[1] < 0
@@ -56,35 +56,35 @@ def test_self_matching_is_its_formula(spread: float) -> None:
     pairs = [(0, 1), (0, 2), (1, 2)]
     apart = [math.exp(-float((keys[i] - keys[j]).square().sum())) for i, j in pairs]
     expected += spread * math.log(sum(apart) / len(pairs))
-    found = self_matching(questions, keys, torch.tensor(gold), TEN, spread)
+    found = in_batch_contrastive_loss(questions, keys, torch.tensor(gold), TEN, spread)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_self_matching_is_least_where_question_and_document_agree() -> None:
     torch.manual_seed(0)
     keys, gold = torch.eye(6)[:4], torch.arange(4)
-    least = self_matching(keys, keys, gold, TEN, 0.0)
+    least = in_batch_contrastive_loss(keys, keys, gold, TEN, 0.0)
     for _ in range(50):
-        assert self_matching(F.normalize(torch.randn(4, 6), dim=-1), keys, gold, TEN, 0.0) > least
+        assert in_batch_contrastive_loss(F.normalize(torch.randn(4, 6), dim=-1), keys, gold, TEN, 0.0) > least
 
 
 def test_other_questions_of_a_document_are_no_negatives() -> None:
     keys = unit([[1, 0, 0], [0, 1, 0]])
     first, second = unit([[1, 0.1, 0]]), unit([[0.9, 0.3, 0.2]])
-    alone = [self_matching(question, keys, torch.tensor([0]), TEN, 0.0) for question in (first, second)]
-    together = self_matching(torch.cat([first, second]), keys, torch.tensor([0, 0]), TEN, 0.0)
+    alone = [in_batch_contrastive_loss(question, keys, torch.tensor([0]), TEN, 0.0) for question in (first, second)]
+    together = in_batch_contrastive_loss(torch.cat([first, second]), keys, torch.tensor([0, 0]), TEN, 0.0)
     torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
 
 
 def test_a_document_alone_in_its_batch_has_nothing_to_be_apart_from() -> None:
     key = unit([[1, 0, 0]])
-    assert self_matching(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert in_batch_contrastive_loss(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def spread_alone(keys: Tensor) -> float:
     """The spread term of keys, with λ = 1."""
     question, gold = keys[:1], torch.tensor([0])
-    both, matching = (self_matching(question, keys, gold, TEN, spread) for spread in (1.0, 0.0))
+    both, matching = (in_batch_contrastive_loss(question, keys, gold, TEN, spread) for spread in (1.0, 0.0))
     return (both - matching).item()
 
 

@@ -18,12 +18,12 @@ from transformers import TrainerCallback
 from cmt.config import Params
 from cmt.errors import ModelError, StreamError
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import WEIGHTS, Design
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.training.checkpoints import last_checkpoint
 from cmt.training.data import hold_out
-from cmt.training.dataset import Paragraph, Steps, paragraphs
-from cmt.training.step import Lesson
+from cmt.training.dataset import Paragraph, StepDataset, paragraphs
+from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
@@ -65,7 +65,7 @@ class Recorder(TrainerCallback):
     def __init__(self, kill_at: int | None = None) -> None:
         self.kill_at, self.losses, self.passes = kill_at, list[float](), 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: Lesson, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: TrainingStep, **_: Any) -> None:
         model.register_forward_hook(lambda *call: self.losses.append(call[2]["loss"].item()))
         encoder: Any = model.model.compressor.encoder
         encoder.layers[0].self_attn.register_forward_pre_hook(lambda *_: self.count())
@@ -294,7 +294,7 @@ def test_without_anything_to_learn_there_is_no_training(tmp_path: Path) -> None:
 
 def test_the_gold_tokens_are_the_answer_s(tiny_lm: Any, tmp_path: Path) -> None:
     lm = tiny_lm("llama")
-    steps, titled = Steps(pool(lm, FARES), params(tmp_path)), []
+    steps, titled = StepDataset(pool(lm, FARES), params(tmp_path)), []
     assert len(steps) == 4
     for step, members in ((steps[index], steps.steps[index]) for index in range(4)):
         texts = [steps.pool[member] for member in members]
@@ -309,25 +309,25 @@ def test_the_gold_tokens_are_the_answer_s(tiny_lm: Any, tmp_path: Path) -> None:
 
 def test_steps_are_the_same_whenever_they_are_asked_for(tiny_lm: Any, tmp_path: Path) -> None:
     lm, how = tiny_lm("llama"), params(tmp_path)
-    steps, twin = (Steps(pool(lm, FARES), how) for _ in range(2))
+    steps, twin = (StepDataset(pool(lm, FARES), how) for _ in range(2))
     assert [twin[index] for index in (3, 1, 0, 2)] == [steps[index] for index in (3, 1, 0, 2)]
-    other = Steps(pool(lm, FARES), how.model_copy(update={"seed": 1}))
+    other = StepDataset(pool(lm, FARES), how.model_copy(update={"seed": 1}))
     assert [other[index] for index in range(4)] != [steps[index] for index in range(4)]
 
 
 def test_every_paragraph_is_seen_before_one_is_seen_again(tiny_lm: Any, tmp_path: Path) -> None:
-    steps = Steps(pool(tiny_lm("llama"), FARES), params(tmp_path, train={"questions": 24}))
+    steps = StepDataset(pool(tiny_lm("llama"), FARES), params(tmp_path, train={"questions": 24}))
     assert [sorted(a + b) for a, b in zip(steps.steps[::2], steps.steps[1::2], strict=True)] == [list(range(8))] * 3
 
 
 def test_paragraphs_of_an_article_go_together(tiny_lm: Any, tmp_path: Path) -> None:
-    steps = Steps(pool(tiny_lm("llama"), FARES[:4] + FARES[5:]), params(tmp_path))
+    steps = StepDataset(pool(tiny_lm("llama"), FARES[:4] + FARES[5:]), params(tmp_path))
     articles = [steps.pool[member].article for member in steps.steps[0] + steps.steps[1]]
     assert len(list(groupby(articles))) == 2  # as each other's hard negatives
 
 
 def test_the_right_window_is_forced_less_and_less(tiny_lm: Any, tmp_path: Path) -> None:
-    steps = Steps(pool(tiny_lm("llama"), FARES), params(tmp_path))
+    steps = StepDataset(pool(tiny_lm("llama"), FARES), params(tmp_path))
     forced = [steps[index]["forced"] for index in range(4)]
     assert forced[0] == 1.0
     assert forced == sorted(forced, reverse=True)
@@ -336,7 +336,7 @@ def test_the_right_window_is_forced_less_and_less(tiny_lm: Any, tmp_path: Path) 
 
 def test_negatives_are_the_most_similar_others(tiny_lm: Any, tmp_path: Path) -> None:
     how = params(tmp_path)
-    lesson = Lesson(MemoryModel(tiny_lm("llama"), Design.of(how)), how)
+    lesson = TrainingStep(MemoryModel(tiny_lm("llama"), CompressorConfig.of(how)), how)
     similarity, absent = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]]).expand(200, -1), torch.arange(200) >= 180
     chosen = lesson._candidates(similarity, torch.full((200,), 1), 0.5, absent)
     assert chosen[~absent, 0].eq(1).all()
@@ -357,7 +357,7 @@ def test_a_prefix_alone_learns_from_whole_texts(tmp_path: Path) -> None:
 
 def test_the_right_text_stands_at_any_place(tiny_lm: Any, tmp_path: Path) -> None:
     how = params(tmp_path, aggregator={"kind": "none"})
-    lesson, prompts = Lesson(MemoryModel(tiny_lm("llama"), Design.of(how)), how), []
+    lesson, prompts = TrainingStep(MemoryModel(tiny_lm("llama"), CompressorConfig.of(how)), how), []
     lesson.model.text_prompt = lambda question, runs, texts, *rest, **how: prompts.append(texts)  # type: ignore[assignment]
     asked = [([5], [6], 0, (0, 0))] * 20
     for draw in range(5):
