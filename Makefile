@@ -25,6 +25,7 @@ lint: install ## style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: install ## the tests, on the real language model
 	$(BIN)/cmt model pull

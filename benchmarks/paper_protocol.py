@@ -64,7 +64,7 @@ class Text:
             why = f"; {(bad := found.rejected[0]).file}, row {bad.row}: {bad.reason}" if found.rejected else ""
             raise StreamError(f"{data} has no question on a document that can be read{why}")
         table = found.documents.sort_by("doc_id")
-        source = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        source = random.Random(seed)
         places = sorted(source.sample(range(table.num_rows), min(documents, table.num_rows)))
         drawn = table.take(pa.array(places))
         known = set(drawn["doc_id"].to_pylist())
@@ -184,7 +184,7 @@ class Benchmark:
     def retention(self) -> dict[str, float]:
         """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
         order = self.text.documents["doc_id"].to_pylist()
-        random.Random(0).shuffle(order)  # noqa: S311 - to be repeated, not to be secret
+        random.Random(0).shuffle(order)
         return self._grown(order[:EARLY], order[: EARLY + 1200])
 
     def noise(self) -> dict[str, float]:
@@ -224,7 +224,7 @@ class Benchmark:
         every = self.text.every
         rows = every.filter(pc.is_in(every["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
         count = min(len(self.asked), rows.num_rows)
-        places = random.Random(0).sample(range(rows.num_rows), count)  # noqa: S311 - no secret
+        places = random.Random(0).sample(range(rows.num_rows), count)
         return rows.take(pa.array(sorted(places), pa.int64()))
 
     def _refused(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> dict[str, float]:

@@ -25,7 +25,7 @@ def draw(data: Path, count: int, seed: int) -> dict[str, Any]:
     """`count` unique paragraphs of a SQuAD file, in its own layout."""
     raw = lzma.decompress(data.read_bytes()) if data.suffix == ".xz" else data.read_bytes()
     unique = {p["context"]: (a["title"], p) for a in json.loads(raw)["data"] for p in a["paragraphs"]}
-    drawn = random.Random(seed).sample(sorted(unique), min(count, len(unique)))  # noqa: S311 - no secret
+    drawn = random.Random(seed).sample(sorted(unique), min(count, len(unique)))
     articles: dict[str, list[Any]] = {}
     for context in drawn:
         title, paragraph = unique[context]

@@ -29,7 +29,7 @@ _HOMES = {
     "ConfigError": "cmt.errors",
     "ModelError": "cmt.errors",
     "Params": "cmt.config",
-    "Round": "cmt.rounds.runner",
+    "Round": "cmt.bank.ledger",
     "RoundError": "cmt.errors",
     "ServiceError": "cmt.errors",
     "Source": "cmt.answering.answer",

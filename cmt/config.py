@@ -269,6 +269,10 @@ class Params(Section):
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
         return self
 
+    def without_abstention(self) -> "Params":
+        """These parameters with a threshold that no confidence is below: every question is answered."""
+        return self.model_copy(update={"selection": self.selection.model_copy(update={"threshold": -1.0})})
+
     def digest(self, *sections: str) -> str:
         """sha256 of the named sections (all when none is named), independent of key order."""
         chosen = self.model_dump(mode="json", include=set(sections) or None)

@@ -65,7 +65,7 @@ def demo() -> None:
     workspace = open(params=ROOT / "params.yaml")
     with ProgressBar(console(stderr=True)) as display:
         display.stage("pull")
-        workspace.pull(progress=display.at)
+        workspace.pull(on_progress=display.at)
         display.stage("ingest")
         workspace.ingest()
     waiting = workspace.pending()

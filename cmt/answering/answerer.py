@@ -16,8 +16,10 @@ from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Sou
 from cmt.answering.attribution import source_of
 from cmt.answering.confidence import confidence_of, log_odds
 from cmt.bank.bank import Bank
+from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.lm.copy_mechanism import CopyHypothesis
+from cmt.lm.decoding import Generate, generate
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import padded_length
 from cmt.lm.streaming import StreamingDetokenizer
@@ -29,7 +31,6 @@ from cmt.retrieval.selector import Selection, select_memories
 Vector = NDArray[np.float32]
 Select = Callable[[int, Vector], Selection]
 """Place of a question and its key → its memories."""
-Progress = Callable[[int], None]
 TIE_MARGIN = (
     0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
 )
@@ -38,8 +39,10 @@ TIE_MARGIN = (
 class Answerer:
     """Answers through one bank with one compressor."""
 
-    def __init__(self, *, model: MemoryModel, lm: FrozenLM, bank: Bank, params: Params) -> None:
-        self.model, self.lm, self.bank, self.params = model, lm, bank, params
+    def __init__(
+        self, *, model: MemoryModel, lm: FrozenLM, bank: Bank, params: Params, generate: Generate = generate
+    ) -> None:
+        self.model, self.lm, self.bank, self.params, self._generate = model, lm, bank, params, generate
 
     def answer(
         self,
@@ -47,10 +50,10 @@ class Answerer:
         *,
         as_of: Sequence[datetime | None],
         closed_book: bool = False,
-        progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
-        answers = self._in_batches(questions, self._selecting(questions, as_of), progress)
+        answers = self._in_batches(questions, self._selecting(questions, as_of), on_progress)
         return self._with_closed_book(answers) if closed_book else answers
 
     def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
@@ -66,7 +69,7 @@ class Answerer:
         questions: Sequence[str],
         memories: Sequence[Sequence[dict[str, Any]]],
         *,
-        progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         """Answer each question from rows of the bank that are given, without any selection: an upper line."""
 
@@ -74,7 +77,7 @@ class Answerer:
             rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
             return Selection(rows, self.params.selection.full_text_weight)  # as if no other had a word of the question
 
-        return self._in_batches(questions, given, progress)
+        return self._in_batches(questions, given, on_progress)
 
     @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Vector:
@@ -85,7 +88,7 @@ class Answerer:
         return keys
 
     def _tokens(self, question: str) -> list[int]:
-        return self.lm.encode(" " + question.strip())[:MAX_QUESTION_TOKENS]
+        return self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS]
 
     def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
         def select(place: int, key: Vector) -> Selection:
@@ -100,7 +103,7 @@ class Answerer:
 
         return select
 
-    def _in_batches(self, questions: Sequence[str], select: Select, progress: Progress | None) -> list[Answer]:
+    def _in_batches(self, questions: Sequence[str], select: Select, on_progress: OnProgress | None) -> list[Answer]:
         """What a batch could turn over is answered again alone: every batch size gives the answers of 1."""
         tokens = [self._tokens(question) for question in questions]
         order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
@@ -109,8 +112,8 @@ class Answerer:
             for place, (answer, sure) in zip(batch, self._batch(batch, questions, tokens, select), strict=True):
                 alone = sure or len(batch) == 1
                 answers[place] = answer if alone else self._batch([place], questions, tokens, select)[0][0]
-            if progress:
-                progress(len(batch))
+            if on_progress:
+                on_progress(len(batch))
         return [answers[i] for i in range(len(questions))]
 
     def _alike(self, order: Sequence[int], tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -192,18 +195,19 @@ class Answerer:
             against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
         if reading.quotes is not None:
             copies = [
-                CopyHypothesis([*quote.tokens, self.lm.eos], quote.belief)
+                CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
                 if quote
                 else CopyHypothesis([self.lm.eos], 0.0)
                 for quote in reading.quotes
             ]
-        written = self.lm.write(
+        written = self._generate(
+            self.lm,
             reading.prompt,
             max_new_tokens=how.max_new_tokens,
             against=against,
             alpha=model.design.objective.alpha,
             copies=copies,
-            heard=voice.hear if voice else None,
+            on_token=voice.hear if voice else None,
         )
         if voice:
             voice.end()

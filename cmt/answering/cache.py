@@ -5,11 +5,15 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cmt.lm.decoding import Complete
     from cmt.lm.model import FrozenLM
+
+from cmt.common.progress import OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -74,36 +78,38 @@ def _seal(key: str, answer: bytes) -> bytes:
 
 
 class PromptCache:
-    """One file of answers, keyed by sha256 of (LM digest, prompt, longest answer)."""
+    """A cache in front of `decoding.complete`: one file, keyed by sha256 of (LM digest, prompt, longest answer)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lm: "FrozenLM", complete: "Complete | None" = None) -> None:
+        from cmt.lm import decoding
+
         self.path, self._answers = path, ChecksummedAnswers(path)
+        self._lm_digest, self._complete = lm.digest, complete or partial(decoding.complete, lm)
 
     def complete(
         self,
-        lm: "FrozenLM",
         prompts: Sequence[str],
         *,
         max_new_tokens: int,
         batch_size: int,
         shared: str = "",
-        progress: Callable[[int], None] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[str]:
-        """As `lm.complete`; what an LM of the same digest answered before is looked up."""
-        keys = [_key(lm.digest, shared + prompt, max_new_tokens) for prompt in prompts]
+        """As `decoding.complete`; what an LM of the same digest answered before is looked up."""
+        keys = [_key(self._lm_digest, shared + prompt, max_new_tokens) for prompt in prompts]
         known = self._answers.read(set(keys))
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
-        if progress:
-            progress(len(prompts) - len(missing))
+        if on_progress:
+            on_progress(len(prompts) - len(missing))
         order = sorted(missing, key=lambda key: (len(missing[key]), key))
         step = batch_size * BATCHES_PER_WRITE
         for block in (order[start : start + step] for start in range(0, len(order), step)):
-            answers = lm.complete(
+            answers = self._complete(
                 [missing[key] for key in block],
                 max_new_tokens=max_new_tokens,
                 batch_size=batch_size,
                 shared=shared,
-                progress=progress,
+                on_progress=on_progress,
             )
             fresh = dict(zip(block, answers, strict=True))
             self._answers.write(fresh)

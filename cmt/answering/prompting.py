@@ -4,7 +4,7 @@ Every row gets two worked examples unless told otherwise, greedy decoding and a 
 wording was chosen on questions of SQuAD train.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -15,13 +15,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cmt.answering.answer import MAX_QUESTION_TOKENS
-from cmt.answering.cache import PromptCache
+from cmt.common.progress import OnProgress
+from cmt.lm import decoding
 
 if TYPE_CHECKING:
     from cmt.bank.bank import Bank
+    from cmt.lm.decoding import Complete
     from cmt.lm.model import FrozenLM
 
-Progress = Callable[[int], None]
 Keys = NDArray[np.float32]
 
 FUSED, RANK_CONSTANT = 20, 10  # candidates of reciprocal-rank fusion and its constant, as in method §7
@@ -77,8 +78,8 @@ def closed_book(
     max_new_tokens: int,
     batch_size: int,
     examples: Sequence[Example] = EXAMPLES,
-    cache: PromptCache | None = None,
-    progress: Progress | None = None,
+    complete: "Complete | None" = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Prediction]:
     """The LM alone: what it knew before the stream began."""
     return given_text(
@@ -88,8 +89,8 @@ def closed_book(
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         examples=examples,
-        cache=cache,
-        progress=progress,
+        complete=complete,
+        on_progress=on_progress,
     )
 
 
@@ -104,8 +105,8 @@ def rag(
     words: bool = True,
     max_new_tokens: int,
     batch_size: int,
-    cache: PromptCache | None = None,
-    progress: Progress | None = None,
+    complete: "Complete | None" = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Prediction] | None:
     """The LM with the `top_k` texts of the bank that search finds; closed-book where it finds none.
 
@@ -124,8 +125,8 @@ def rag(
         passages,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        cache=cache,
-        progress=progress,
+        complete=complete,
+        on_progress=on_progress,
     )
 
 
@@ -152,14 +153,14 @@ def given_text(
     max_new_tokens: int,
     batch_size: int,
     examples: Sequence[Example] = EXAMPLES,
-    cache: PromptCache | None = None,
-    progress: Progress | None = None,
+    complete: "Complete | None" = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Prediction]:
     """The LM with each question's own passages in its prompt, best first; the right document's are the upper line.
 
     Passages are cut where they do not fit into the LM's context. Without `examples` it is asked zero-shot.
     """
-    complete = partial(cache.complete, lm) if cache else lm.complete
+    complete = complete or partial(decoding.complete, lm)
     answers = [""] * len(questions)
     for with_text in (False, True):
         rows = [row for row, found in enumerate(passages) if bool(found) == with_text]
@@ -168,7 +169,7 @@ def given_text(
         head = _head(examples, with_text=with_text)
         prompts = [_fitted(lm, passages[row], questions[row], head=head, reserve=max_new_tokens) for row in rows]
         replies = complete(
-            prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=head, progress=progress
+            prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=head, on_progress=on_progress
         )
         for row, reply in zip(rows, replies, strict=True):
             answers[row] = reply.partition("\n")[0].strip()
@@ -197,13 +198,13 @@ def _line(text: str) -> str:
 def _fitted(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, head: str, reserve: int) -> str:
     """The prompt, a long question cut, and each text to its share of what the LM's context leaves beside the rest."""
     texts = [_line(passage.text) for passage in passages]
-    if len(asked := lm.encode(question)) > MAX_QUESTION_TOKENS:
+    if len(asked := lm.tokenize(question)) > MAX_QUESTION_TOKENS:
         question = lm.decode(asked[:MAX_QUESTION_TOKENS])
     between = "\n" if head else ""
-    fixed = len(lm.encode(head + between + _prompt([""] * len(texts), question))) + reserve + _MARGIN
+    fixed = len(lm.tokenize(head + between + _prompt([""] * len(texts), question))) + reserve + _MARGIN
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))
     # a token is a byte at least: short texts need no counting
-    cut = [text if len(text.encode()) <= share else lm.decode(lm.encode(text)[:share]) for text in texts]
+    cut = [text if len(text.encode()) <= share else lm.decode(lm.tokenize(text)[:share]) for text in texts]
     return between + _prompt(cut, question)
 
 

@@ -25,18 +25,19 @@ def baselines(
     as_json: Json = False,
 ) -> None:
     """Measure ways of answering on the same questions, each with its cost; `cmt report` shows them too."""
-    from cmt.evaluation.comparison import SYSTEMS, Comparison, known_systems
+    from cmt.evaluation.comparison import Comparison, known_systems
+    from cmt.evaluation.systems import SYSTEMS
     from cmt.evaluation.testbed import ComparisonData
     from cmt.report.costs import keep
 
     workspace: Workspace = ctx.obj.workspace
-    names = known_systems(SYSTEMS if rows is None else [name.strip() for name in rows.split(",")])
+    names = known_systems(list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")])
     with ctx.obj.display as display:
         display.stage("load")
-        ground = ComparisonData.of(workspace, limit=questions, watch=display)
-        found = Comparison(ground).measure(names)
-        keep(workspace, found, ground.material.lineage)
-    whole = {"rows": [row.to_json() for row in found], "lineage": ground.material.lineage}
+        data = ComparisonData.of(workspace, limit=questions, progress=display)
+        found = Comparison(data).measure(names)
+        keep(workspace, found, data.testbed.lineage)
+    whole = {"rows": [row.to_json() for row in found], "lineage": data.testbed.lineage}
     report(whole, lambda: _write(found), as_json=as_json)
 
 

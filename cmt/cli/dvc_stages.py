@@ -65,7 +65,7 @@ def replay(params: Path, on: ProgressBar) -> None:
         shutil.rmtree(left, ignore_errors=True)
     for slice_ in w.store.slices():
         on.title = slice_.slice_id
-        w.update(slice_id=slice_.slice_id, on=on)
+        w.update(slice_id=slice_.slice_id, progress=on)
     pin(w.bank, _pinned(w))
     write_json(w.root / "metrics/replay.json", replay_metrics(w.rounds()))
     picture = w.root / "plots/rounds.png"
@@ -81,7 +81,7 @@ def evaluate(params: Path, on: ProgressBar) -> None:
     check_pin(w)
     ways = len(WAYS) if w.params.evaluation.baselines else 1
     on.stage("evaluate", ways * w.store.all_questions().num_rows)
-    rows = w.evaluate(progress=on.advance).to_json()["rows"]
+    rows = w.evaluate(on_progress=on.advance).to_json()["rows"]
     write_json(w.root / "metrics/scores.json", score_metrics(rows))
     score_bars(rows=rows, path=w.root / "plots/scores.png")
 
@@ -130,13 +130,11 @@ def check_pin(w: Workspace) -> None:
 
 def _answering(params: Path) -> Workspace:
     """A workspace that is ready to answer, its LM pulled; what the LM says alone is kept, a cache for each setting."""
-    from cmt.answering.cache import PromptCache
-
     w = workspace(params)
     w.pull()
     settings = w.params.digest("seed", "answering", "evaluation"), str(w.lm.model.dtype), w.bank_params
     setting = _sha256(*settings, w.lm.digest, w.model.digest, *(slice_.digest for slice_ in w.store.slices()))
-    w.prompt_cache = PromptCache(w.state / f"prompts-{setting[:12]}.sqlite")
+    w.use_prompt_cache(w.state / f"prompts-{setting[:12]}.sqlite")
     for file in w.state.glob("prompts-*"):
         if file != w.prompt_cache.path:
             file.unlink()

@@ -72,7 +72,7 @@ def model_pull(
     lm = workspace.params.lm
     with ctx.obj.display as display:
         display.stage("pull")
-        folder = workspace.pull(progress=display.at)
+        folder = workspace.pull(on_progress=display.at)
         if verify:
             display.stage("verify")
             weights.verify(source=lm.source, path=lm.path)
@@ -132,7 +132,7 @@ def update(
         for slice_id in [slice_] if slice_ else _waiting(ctx.obj.workspace, every=every):
             display.title = slice_id
             display.stage("open")
-            done.append(ctx.obj.workspace.update(slice_id=slice_id, on=display))
+            done.append(ctx.obj.workspace.update(slice_id=slice_id, progress=display))
             if done[-1].state == "refused":
                 break
     nothing = "nothing to do: every slice has its round"
@@ -188,7 +188,7 @@ def evaluate(
     ways = 3 if workspace.params.evaluation.baselines else 1
     with ctx.obj.display as display:
         display.stage("evaluate", ways * min(questions or there, there))
-        found = workspace.evaluate(limit=questions, batch_size=batch_size, progress=display.advance)
+        found = workspace.evaluate(limit=questions, batch_size=batch_size, on_progress=display.advance)
     report(found.to_json(), lambda: output.write_evaluation(found), as_json=as_json)
 
 

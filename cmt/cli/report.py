@@ -42,7 +42,7 @@ def page(
 
     with ctx.obj.display as display:
         display.stage("load")
-        found = write_report(ctx.obj.workspace, out, questions=questions, watch=display)
+        found = write_report(ctx.obj.workspace, out, questions=questions, progress=display)
     holds = (
         f"{found['rounds']} rounds, {len(found['curves'])} curves, {found['worst_questions']} of the worst questions"
     )
@@ -79,13 +79,13 @@ def curves(
     """Measure how the score moves: as the bank grows, among irrelevant documents, after news, with K."""
     from cmt.evaluation.curve import write
     from cmt.evaluation.curves import CURVES
-    from cmt.evaluation.testbed import Testbed
+    from cmt.evaluation.testbed import BankTestbed
     from cmt.report.curves import folder
 
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.display as display:
         display.stage("load")
-        curve = CURVES[name](Testbed.of(workspace, watch=display), limit=questions)
+        curve = CURVES[name](BankTestbed.of(workspace, progress=display), limit=questions)
         files = write(curve, out or folder(workspace))
     report(curve.to_json() | {"files": files}, lambda: _write_curve(curve, files), as_json=as_json)
 
@@ -106,7 +106,7 @@ def chronicle(
     drawn = ctx.obj.workspace.params.seed if seed is None else seed
     with ctx.obj.display as display:
         display.stage("chronicle", documents)
-        questions = write_chronicle(out, documents=documents, seed=drawn, progress=display.advance)
+        questions = write_chronicle(out, documents=documents, seed=drawn, on_progress=display.advance)
     found = {"path": out, "documents": documents, "questions": questions, "seed": drawn}
     report(found, f"{out}: {documents:,} documents and {questions:,} questions", as_json=as_json)
 

@@ -1,23 +1,24 @@
 """Progress of long work: the protocol that callers implement, and the implementation that shows nothing."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-if TYPE_CHECKING:
-    pass
+OnProgress = Callable[[int], None]
+"""Called with the number of further steps that are done."""
 
 
 class Progress(Protocol):
-    """Who shows progress."""
+    """Receives the progress of work in stages."""
 
     def stage(self, name: str, total: int | None = None) -> None:
         """A new stage begins; `total` steps, None when unknown."""
 
     def advance(self, n: int, note: str = "") -> None:
-        """`n` more steps are done."""
+        """`n` further steps are done; `note` is shown beside them."""
 
 
 class NullProgress:
-    """A Progress that shows nothing."""
+    """Progress that shows nothing."""
 
     def stage(self, name: str, total: int | None = None) -> None: ...
 

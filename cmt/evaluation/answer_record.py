@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmt.answering.cache import BATCHES_PER_WRITE, ChecksummedAnswers
-from cmt.answering.prompting import Prediction, Progress
+from cmt.answering.prompting import Prediction
+from cmt.common.progress import OnProgress
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
@@ -55,7 +56,7 @@ class AnswerRecord:
         questions: Sequence[str],
         *,
         as_of: Sequence[datetime],
-        progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
     ) -> list[RecordedAnswer]:
         """As `answerer.answer`; what is recorded is looked up, the rest is recorded every few batches."""
         version = answerer.bank.version
@@ -64,12 +65,12 @@ class AnswerRecord:
         keys = [_key(setting, *pair) for pair in asked]
         known = {key: RecordedAnswer.from_json(text) for key, text in answers.read(set(keys)).items()}
         missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}
-        if progress:
-            progress(len(keys) - len(missing))
+        if on_progress:
+            on_progress(len(keys) - len(missing))
         order, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
         for block in (order[start : start + step] for start in range(0, len(order), step)):
             texts, moments = zip(*(missing[key] for key in block), strict=True)
-            made = map(RecordedAnswer.of, answerer.answer(texts, as_of=moments, progress=progress))
+            made = map(RecordedAnswer.of, answerer.answer(texts, as_of=moments, on_progress=on_progress))
             fresh = dict(zip(block, made, strict=True))
             known |= fresh
             if answerer.bank.version == version:

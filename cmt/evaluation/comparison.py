@@ -1,20 +1,15 @@
 """Every way of answering by name, on the same questions: its scores, and beside them what it costs."""
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cmt.answering.answer import Answer
-from cmt.answering.answerer import Answerer
-from cmt.answering.prompting import Passage, Prediction, closed_book, given_text, rag
 from cmt.errors import ConfigError
-from cmt.evaluation import evaluate, systems
-from cmt.evaluation.cost import Cost, MeteredLM, peak_memory
-from cmt.evaluation.finetuning import TOKEN_WEIGHTS, adapt, pieces
+from cmt.evaluation import evaluate
+from cmt.evaluation.cost import Cost, peak_memory
 from cmt.evaluation.metrics import (
     Abstention,
     Difference,
@@ -27,13 +22,11 @@ from cmt.evaluation.metrics import (
     reciprocal_ranks,
     summarise,
 )
+from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, SystemRun
 from cmt.evaluation.temporary_bank import missing_compressor
 from cmt.evaluation.testbed import ComparisonData
 
 log = logging.getLogger(__name__)
-
-RAG_SYSTEMS = tuple(f"rag-{way}-{top_k}" for way in ("bm25", "dense", "hybrid") for top_k in (1, 3))
-SYSTEMS = ("closed", "full", *RAG_SYSTEMS, *TOKEN_WEIGHTS, "mac", "cmt")
 
 
 def known_systems(names: Sequence[str]) -> list[str]:
@@ -71,204 +64,90 @@ class SystemResult(evaluate.SystemScores):
         }
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What a row answered; `depth`: how many documents count for recall, None where nothing was retrieved."""
-
-    predictions: Sequence[Prediction]
-    depth: int | None
-    adapt_seconds: float | None
-    stored_bytes: int
-    seconds: float
-    tokens: int
-    answers: Sequence[Answer] = ()
-
-
 class Comparison:
-    """The rows over one ground."""
+    """All systems on the same questions."""
 
-    def __init__(self, ground: ComparisonData) -> None:
-        self.ground, self.answerer, self.watch = ground, ground.material.answerer, ground.material.watch
-        self.lm = MeteredLM(self.answerer.lm)
-        self.questions: list[str] = ground.asked["question"].to_pylist()
-        self.moments = ground.asked["asked_at"].to_pylist()
-        self.golds: list[str] = ground.asked["doc_id"].to_pylist()
+    def __init__(self, data: ComparisonData) -> None:
+        self.data, self.given = data, SystemInput(data)
+        self.answerer, self.progress = self.given.answerer, self.given.progress
 
-    def measure(self, names: Sequence[str] = SYSTEMS) -> list[SystemResult]:
-        """The rows of `names`, in their order; those that this bank cannot give are left out with a warning.
+    def measure(self, names: Sequence[str] = tuple(SYSTEMS)) -> list[SystemResult]:
+        """The systems `names`, in their order; those that this bank cannot give are left out with a warning.
 
         Raises ConfigError on an unknown name.
         """
-        rows, f1s = [], {}
+        results, f1s = [], {}
         for name in known_systems(names):
-            why = self.impossible(name)
-            if why is None and (measured := self._row(name)):
-                rows.append(measured[0])
+            reason = self.impossible(name)
+            if reason is None and (measured := self._measure(name)):
+                results.append(measured[0])
                 f1s[name] = measured[1]
             else:
-                log.warning("row %s is left out: %s", name, why or "no text was found")
-        return [self._compared(row, f1s) for row in rows]
+                log.warning("system %s is left out: %s", name, reason or "no text was found")
+        return [self._with_difference(result, f1s) for result in results]
 
     def impossible(self, name: str) -> str | None:
-        """Why this bank cannot give a row; None where it can."""
+        """Why this bank cannot give a system; None where it can."""
         if name == "mac":
             return missing_compressor(self.answerer.params.baselines.mac, self.answerer.lm)
-        text = self.ground.material.memories["text"]
+        text = self.data.testbed.memories["text"]
         return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 
-    def _row(self, name: str) -> tuple[SystemResult, Floats] | None:
+    def _measure(self, name: str) -> tuple[SystemResult, Floats] | None:
+        """The result of one system, and the F1 of each question (n,)."""
+        # 1. run it, watching memory
         with peak_memory() as peak:
-            said = self._say(name)
-        if said is None:
+            run = SYSTEMS[name](self.given)
+        if run is None:
             return None
-        marks = mark([one.text for one in said.predictions], self.ground.asked["answers"].to_pylist())
-        count = len(self.questions)
+        # 2. score it
+        marks = mark([prediction.text for prediction in run.predictions], self.data.asked["answers"].to_pylist())
+        count = len(self.given.questions)
         cost = Cost(
-            adapt_seconds=said.adapt_seconds,
-            seconds_per_question=said.seconds / count,
+            adapt_seconds=run.adapt_seconds,
+            seconds_per_question=run.seconds / count,
             peak_bytes=peak.resident,
             peak_device_bytes=peak.device,
-            stored_bytes=said.stored_bytes,
-            tokens_per_question=said.tokens / count,
+            stored_bytes=run.stored_bytes,
+            tokens_per_question=run.tokens / count,
         )
-        scores = summarise(marks, recalled=self._recalled(said), seed=self.answerer.params.seed)
-        row = SystemResult(name, scores, said.seconds, cost=cost, mrr=self._mrr(said))
-        return (self._refusing(row, said) if said.answers else row), marks.f1
+        scores = summarise(marks, recalled=self._recalled(run), seed=self.answerer.params.seed)
+        result = SystemResult(name, scores, run.seconds, cost=cost, mrr=self._mrr(run))
+        # 3. of the memory also how well it abstains
+        return (self._with_abstention(result, run) if run.answers else result), marks.f1
 
-    def _say(self, name: str) -> _Said | None:
-        if name in TOKEN_WEIGHTS:
-            return self._finetuned(name)
-        self.watch.stage(name, len(self.questions))
-        if name == "cmt":
-            return self._memory()
-        if name == "mac":
-            return self._mac()
-        if name == "closed":
-            return self._timed(lambda: closed_book(self.lm, self.questions, **self._how()), self.lm, adapt_seconds=0.0)
-        return self._full() if name == "full" else self._rag(name)
-
-    def _full(self) -> _Said | None:
-        passages = [[Passage(doc_id, self.ground.texts[doc_id])] for doc_id in self.golds]
-        size = sum(len(text.encode()) for text in self.ground.texts.values())
-        ask = lambda: given_text(self.lm, self.questions, passages, **self._how())  # noqa: E731
-        return self._timed(ask, self.lm, adapt_seconds=0.0, stored_bytes=size)
-
-    def _rag(self, name: str) -> _Said | None:
-        _, way, depth = name.split("-")
-
-        def ask() -> list[Prediction] | None:
-            keys = None if way == "bm25" else self.answerer.keys(self.questions)
-            return rag(
-                self.lm,
-                self.answerer.bank,
-                self.questions,
-                self.moments,
-                top_k=int(depth),
-                keys=keys,
-                words=way != "dense",
-                **self._how(),
-            )
-
-        stages = ("bank",) if way == "bm25" else ("compress", "bank")
-        size = self.ground.bytes_to_search(keys=way != "bm25")
-        return self._timed(ask, self.lm, depth=int(depth), adapt_seconds=self.ground.spent(*stages), stored_bytes=size)
-
-    def _finetuned(self, name: str) -> _Said | None:
-        one, texts, recipe = self.answerer, list(self.ground.texts.values()), self.ground.recipe
-        self.watch.stage(f"{name}: adapt", pieces(one.lm, texts, recipe))
-        adapted = adapt(one.lm, texts, way=name, seed=one.params.seed, recipe=recipe, progress=self.watch.advance)
-        lm = MeteredLM(adapted.lm)
-        size = sum(weight.numel() * weight.element_size() for weight in lm.model.parameters())
-        self.watch.stage(name, len(self.questions))
-        ask = lambda: closed_book(lm, self.questions, **self._how())  # noqa: E731
-        return self._timed(ask, lm, adapt_seconds=adapted.seconds, stored_bytes=size)
-
-    def _memory(self) -> _Said | None:
-        answers: list[Answer] = []
-
-        def ask() -> list[Prediction]:
-            said, made = self._asked(self._through())
-            answers.extend(made)
-            return said
-
-        said = self._timed(
-            ask,
-            self.lm,
-            depth=self.answerer.params.selection.top_k,
-            adapt_seconds=self.ground.spent("compress", "bank"),
-            stored_bytes=int(self.answerer.bank.stats()["bytes"]),
-        )
-        return said and replace(said, answers=answers)
-
-    def _mac(self) -> _Said | None:
-        started = time.perf_counter()
-        with systems.mac_answerer(self.ground, self.lm) as answerer:
-            return self._timed(
-                lambda: self._asked(answerer)[0],
-                self.lm,
-                depth=answerer.params.selection.top_k,
-                adapt_seconds=time.perf_counter() - started,
-                stored_bytes=int(answerer.bank.stats()["bytes"]),
-            )
-
-    def _asked(self, answerer: Answerer) -> tuple[list[Prediction], list[Answer]]:
-        answers = answerer.answer(self.questions, as_of=self.moments, progress=self.watch.advance)
-        said = [Prediction(a.text if a.known else "", tuple(source.doc_id for source in a.sources)) for a in answers]
-        return said, answers
-
-    def _timed(
-        self,
-        ask: Callable[[], list[Prediction] | None],
-        lm: MeteredLM,
-        *,
-        adapt_seconds: float | None,
-        depth: int | None = None,
-        stored_bytes: int = 0,
-    ) -> _Said | None:
-        lm.tokens_read, started = 0, time.perf_counter()
-        predictions = ask()
-        seconds = time.perf_counter() - started
-        if predictions is None:
+    def _recalled(self, run: SystemRun) -> list[bool] | None:
+        if (depth := run.recall_depth) is None:
             return None
-        return _Said(predictions, depth, adapt_seconds, stored_bytes, seconds, lm.tokens_read)
+        pairs = zip(run.predictions, self.given.gold_documents, strict=True)
+        return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
 
-    def _through(self) -> Answerer:
-        one = self.answerer
-        return Answerer(model=one.model, lm=self.lm, bank=one.bank, params=one.params)
-
-    def _how(self) -> dict[str, Any]:
-        how = self.answerer.params.answering
-        return {"max_new_tokens": how.max_new_tokens, "batch_size": how.batch_size, "progress": self.watch.advance}
-
-    def _recalled(self, said: _Said) -> list[bool] | None:
-        if (depth := said.depth) is None:
+    def _mrr(self, run: SystemRun) -> float | None:
+        if run.recall_depth is None:
             return None
-        pairs = zip(said.predictions, self.golds, strict=True)
-        return [bool(recall_at_k(one.doc_ids, gold, depth)) for one, gold in pairs]
+        ranked = [prediction.doc_ids[: run.recall_depth] for prediction in run.predictions]
+        return float(reciprocal_ranks(ranked, self.given.gold_documents).mean())
 
-    def _mrr(self, said: _Said) -> float | None:
-        if said.depth is None:
-            return None
-        return float(reciprocal_ranks([one.doc_ids[: said.depth] for one in said.predictions], self.golds).mean())
-
-    def _refusing(self, row: SystemResult, said: _Said) -> SystemResult:
-        absent = self.ground.absent
+    def _with_abstention(self, result: SystemResult, run: SystemRun) -> SystemResult:
+        """Abstention and calibration, with the questions whose documents are not in the bank asked as well."""
+        absent = self.data.absent
         if absent.num_rows:
-            self.watch.stage("cmt: absent", absent.num_rows)
-        asked = absent["question"].to_pylist(), absent["asked_at"].to_pylist()
-        there = said.answers
-        others = self._through().answer(asked[0], as_of=asked[1], progress=self.watch.advance)
-        refused = np.array([not one.known for one in (*there, *others)])
-        answerable = np.arange(len(refused)) < len(there)
+            self.progress.stage("cmt: absent", absent.num_rows)
+        others = self.given.memory().answer(
+            absent["question"].to_pylist(), as_of=absent["asked_at"].to_pylist(), on_progress=self.progress.advance
+        )
+        answers = [*run.answers, *others]
+        refused = np.array([not answer.known for answer in answers])
+        answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
         if self.answerer.model.design.aggregator.kind == "windows":  # the others' confidence is a cosine
-            confidence = np.array([one.confidence for one in (*there, *others)])
-            right = np.array([*(self._recalled(said) or []), *(False for _ in others)])
+            confidence = np.array([answer.confidence for answer in answers])
+            right = np.array([*(self._recalled(run) or []), *(False for _ in others)])
             calibration = calibration_error(confidence, right)
-        return replace(row, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
+        return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
-    def _compared(self, row: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
-        if row.row == "cmt" or "cmt" not in f1s:
-            return row
+    def _with_difference(self, result: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
+        if result.row == "cmt" or "cmt" not in f1s:
+            return result
         seed = self.answerer.params.seed
-        return replace(row, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[row.row], seed=seed))
+        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.row], seed=seed))

@@ -5,12 +5,13 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cmt.lm.decoding import Generation
+from cmt.lm import decoding
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt
 
@@ -41,18 +42,23 @@ class Cost:
         return {k: round(v, digits[k]) if k in digits and v is not None else v for k, v in asdict(self).items()}
 
 
-class MeteredLM(FrozenLM):
-    """The same LM, the same weights; it counts the positions it is given to read."""
+class TokenMeter:
+    """`generate` and `complete` that count the positions of the prompts that the LM reads."""
 
-    def __init__(self, lm: FrozenLM) -> None:
-        super().__init__(lm.model, lm.tokenizer, lm.digest)
+    def __init__(self) -> None:
         self.tokens_read = 0
 
-    def write(self, prompt: Prompt, *, against: Prompt | None = None, **how: Any) -> Generation:
-        """As any LM's; a head that is shared counts for every question."""
+    def generate(
+        self, lm: FrozenLM, prompt: Prompt, *, against: Prompt | None = None, **options: Any
+    ) -> decoding.Generation:
+        """As `decoding.generate`; a shared head counts for every question."""
         for read in filter(None, (prompt, against)):
             self.tokens_read += int(read.whole_mask.sum())
-        return super().write(prompt, against=against, **how)
+        return decoding.generate(lm, prompt, against=against, **options)
+
+    def complete(self, lm: FrozenLM) -> decoding.Complete:
+        """`decoding.complete` of `lm`, counted."""
+        return partial(decoding.complete, lm, generate=self.generate)
 
 
 @dataclass

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cmt.answering.cache import PromptCache
-from cmt.answering.prompting import Prediction, Progress, closed_book, rag
+from cmt.answering.prompting import Prediction, closed_book, rag
+from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.evaluation.metrics import Floats, Scores, mark, recall_at_k, summarise
@@ -23,6 +23,7 @@ from cmt.evaluation.metrics import Floats, Scores, mark, recall_at_k, summarise
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
     from cmt.bank.bank import Bank
+    from cmt.lm.decoding import Complete
     from cmt.lm.model import FrozenLM
     from cmt.stream.store import Slice, SliceStore
 
@@ -128,14 +129,15 @@ def evaluate(
     questions: pa.Table,
     params: Params,
     baselines: bool,
-    cache: PromptCache | None = None,
+    complete: "Complete | None" = None,
     record: AnswerRecord | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM closed-book and by RAG top-1.
 
-    `progress` hears of every answer: one a question, three with `baselines`. An answer "not in memory" counts as empty.
-    What `cache` and `record` have of an earlier evaluation is not asked again.
+    `on_progress` is called for every answer: one a question, three with `baselines`. "Not in memory" counts as an empty
+    answer.
+    What the cache behind `complete` and `record` have of an earlier evaluation is not asked again.
     """
     # texts of like length waste no padding, and the fixed order makes the intervals repeatable
     order = _by_length(questions)
@@ -143,12 +145,14 @@ def evaluate(
     texts, moments = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
     if record:
-        replies = record.answer(answerer, texts, as_of=moments, progress=progress)
+        replies = record.answer(answerer, texts, as_of=moments, on_progress=on_progress)
     else:
-        replies = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=moments, progress=progress)]
+        replies = [
+            RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=moments, on_progress=on_progress)
+        ]
     runs = [_Run("cmt", replies, params.selection.top_k, time.perf_counter() - started)]
     if baselines:
-        runs += _baselines(lm, bank, texts, moments, params=params, cache=cache, progress=progress)
+        runs += _baselines(lm, bank, texts, moments, params=params, complete=complete, on_progress=on_progress)
     golds = asked["answers"].to_pylist()
     marks = [mark([prediction.text for prediction in run.predictions], golds) for run in runs]
     recalled = [_recalled(run, asked["doc_id"].to_pylist()) for run in runs]
@@ -168,8 +172,8 @@ def _baselines(
     moments: Sequence[datetime],
     *,
     params: Params,
-    cache: PromptCache | None,
-    progress: Progress | None,
+    complete: "Complete | None",
+    on_progress: OnProgress | None,
 ) -> list[_Run]:
     """The rows `closed` and, where the bank keeps text, `rag`; the LM itself, or its cache, speaks."""
     ways: tuple[tuple[str, Callable[..., list[Prediction] | None], int | None], ...] = (
@@ -182,13 +186,13 @@ def _baselines(
         predictions = ask(
             max_new_tokens=params.answering.max_new_tokens,
             batch_size=params.answering.batch_size,
-            cache=cache,
-            progress=progress,
+            complete=complete,
+            on_progress=on_progress,
         )
         if predictions is not None:
             runs.append(_Run(name, predictions, depth, time.perf_counter() - started))
-        elif progress:
-            progress(len(texts))
+        elif on_progress:
+            on_progress(len(texts))
     return runs
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from cmt.common.progress import OnProgress
 from cmt.errors import ConfigError
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import pad
 
-Progress = Callable[[int], None]
 Piece = tuple[list[int], list[float]]
 """Token ids behind BOS, and the weight of each of them in the loss."""
 
@@ -80,7 +80,7 @@ def salient_spans(text: str) -> list[tuple[int, int]]:
 
 def pieces(lm: FrozenLM, texts: Sequence[str], recipe: Recipe) -> int:
     """How many pieces `texts` are cut into."""
-    return sum(len(_cut(lm, lm.encode(text), recipe)) for text in texts)
+    return sum(len(_cut(lm, lm.tokenize(text), recipe)) for text in texts)
 
 
 def adapt(
@@ -90,9 +90,9 @@ def adapt(
     way: str,
     seed: int,
     recipe: Recipe | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Adapted:
-    """Adapt a copy of `lm` on `texts`; `progress` hears of every piece. Raises ConfigError on an unknown `way`.
+    """Adapt a copy of `lm` on `texts`; `on_progress` hears of every piece. Raises ConfigError on an unknown `way`.
 
     `uniform`: the plain loss. `salient`: only tokens of `salient_spans` count. `camels`: every token counts by its
     surprise under the frozen LM, capped; CaMeLS (Hu et al. 2023, arXiv 2305.15076) meta-learns these weights instead,
@@ -107,13 +107,13 @@ def adapt(
     lessons = [piece for text in texts for piece in _weighted(lm, text, way, recipe)]
     model = copy.deepcopy(lm.model).float().requires_grad_(True)
     if lessons:
-        _train(model, lessons, lm, seed=seed, recipe=recipe, progress=progress)
+        _train(model, lessons, lm, seed=seed, recipe=recipe, on_progress=on_progress)
     return Adapted(FrozenLM(model, lm.tokenizer, weights_digest(model)), time.perf_counter() - started)
 
 
 def _weighted(lm: FrozenLM, text: str, way: str, recipe: Recipe) -> list[Piece]:
     weights = iter(TOKEN_WEIGHTS[way](lm, text, recipe))
-    return [(piece, list(islice(weights, len(piece)))) for piece in _cut(lm, lm.encode(text), recipe)]
+    return [(piece, list(islice(weights, len(piece)))) for piece in _cut(lm, lm.tokenize(text), recipe)]
 
 
 def _cut(lm: FrozenLM, ids: list[int], recipe: Recipe) -> list[list[int]]:
@@ -122,7 +122,7 @@ def _cut(lm: FrozenLM, ids: list[int], recipe: Recipe) -> list[list[int]]:
 
 
 def _uniform(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
-    return [1.0] * len(lm.encode(text))
+    return [1.0] * len(lm.tokenize(text))
 
 
 def _salient(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
@@ -134,7 +134,7 @@ def _salient(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
 @torch.no_grad()
 def _surprise(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
     weights: list[float] = []
-    for piece in _cut(lm, lm.encode(text), recipe):
+    for piece in _cut(lm, lm.tokenize(text), recipe):
         ids, mask = pad([[lm.bos, *piece]], left=False, device=lm.device)
         weights += _losses(lm.model, ids, mask)[0, : len(piece)].clamp(max=recipe.cap).tolist()
     return weights
@@ -169,17 +169,17 @@ class _WeightedTrainer(Trainer):  # type: ignore[misc] # transformers is not fol
 class _Steps(TrainerCallback):  # type: ignore[misc]
     """Tells of the pieces of every step."""
 
-    def __init__(self, pieces: int, size: int, progress: Progress) -> None:
-        self.left, self.size, self.progress = pieces, size, progress
+    def __init__(self, pieces: int, size: int, on_progress: OnProgress) -> None:
+        self.left, self.size, self.on_progress = pieces, size, on_progress
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         done = min(self.left, self.size)
         self.left -= done
-        self.progress(done)
+        self.on_progress(done)
 
 
 def _train(
-    model: Any, lessons: Sequence[Piece], lm: FrozenLM, *, seed: int, recipe: Recipe, progress: Progress | None
+    model: Any, lessons: Sequence[Piece], lm: FrozenLM, *, seed: int, recipe: Recipe, on_progress: OnProgress | None
 ) -> None:
     def collate(batch: Sequence[Piece]) -> dict[str, Tensor]:
         ids, mask = pad([[lm.bos, *tokens] for tokens, _ in batch], left=False, device="cpu")
@@ -194,7 +194,7 @@ def _train(
             args=_arguments(folder, lm, seed=seed, recipe=recipe),
             train_dataset=list(lessons),
             data_collator=collate,
-            callbacks=[_Steps(len(lessons), recipe.batch_size, progress)] if progress else [],
+            callbacks=[_Steps(len(lessons), recipe.batch_size, on_progress)] if on_progress else [],
         )
         trainer.remove_callback(PrinterCallback)  # stdout is for reports
         trainer.train()

@@ -12,7 +12,7 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 
 if TYPE_CHECKING:
-    from cmt.workspace import Workspace
+    from cmt.resources import Resources
 
 
 def held_out_scores(
@@ -22,8 +22,7 @@ def held_out_scores(
 
     None is held back: compressors are compared, not their confidence.
     """
-    open_ = params.selection.model_copy(update={"threshold": -1.0})
-    params = params.model_copy(update={"selection": open_})
+    params = params.without_abstention()
     with TemporaryBank.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
         return evaluate(
             answerer=answerer,
@@ -39,11 +38,11 @@ def sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -
     """At most `limit` of the questions on `documents`, drawn by the seed."""
     known = set(documents["doc_id"].to_pylist())
     rows = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in known]
-    drawn = sorted(random.Random(seed).sample(rows, min(limit, len(rows))))  # noqa: S311 - no secret
+    drawn = sorted(random.Random(seed).sample(rows, min(limit, len(rows))))
     return questions.take(pa.array(drawn, pa.int64()))
 
 
-def measure_compressor(workspace: "Workspace", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
+def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
     """Scores of the compressor in `folder` on the held-out articles of `train`, and the name of what it was asked.
 
     Reads the training data: StreamError when they were not pulled.
@@ -51,11 +50,11 @@ def measure_compressor(workspace: "Workspace", folder: Path, *, questions: int) 
     from cmt.bank.ledger import flat_scores
     from cmt.training.data import hold_out, installed_training_data, load_training_data
 
-    params, how = workspace.params, workspace.params.train
+    params, how = resources.params, resources.params.train
     documents, pairs = load_training_data(installed_training_data(source=how.source, path=how.path))
     _, held = hold_out(documents, articles=how.validation_articles)
     found = held_out_scores(
-        folder=folder, lm=workspace.lm, documents=held, questions=pairs, params=params, limit=questions
+        folder=folder, lm=resources.lm, documents=held, questions=pairs, params=params, limit=questions
     )
     return flat_scores([found.rows[0].to_json()]), held_out_name(params, questions=questions)
 

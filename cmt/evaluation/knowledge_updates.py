@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, point, table
 from cmt.evaluation.metrics import mark, normalise_answer
-from cmt.evaluation.testbed import LIMIT, Testbed, at
+from cmt.evaluation.testbed import LIMIT, BankTestbed, at
 
 KNOWN = 0.5  # F1 from which an answer counts as known
 
@@ -24,59 +24,59 @@ class _Pair(NamedTuple):
     new: dict[str, Any]
 
 
-def knowledge_updates(material: Testbed, *, limit: int = LIMIT) -> Curve:
+def knowledge_updates(testbed: BankTestbed, *, limit: int = LIMIT) -> Curve:
     """Questions whose answer changed: the old answer before the news, the new one after it, the old one as of before.
 
     Documents are banked link by link of their chains (what supersedes nothing, what supersedes that, …), so that before
     the news its document is not in the bank. StreamError when no question has two answers.
     """
-    pairs, links = _pairs(material, limit), _links(material)
-    material.watch.stage("supersession", 3 * len(pairs))
+    pairs, links = _pairs(testbed, limit), _links(testbed)
+    testbed.progress.stage("supersession", 3 * len(pairs))
     told: defaultdict[str, list[pa.Table]] = defaultdict(list)
     golds: list[Sequence[str]] = []
     took: list[float] = []
-    with material.scratch() as bank:
-        answerer = material.through(bank)
+    with testbed.scratch() as bank:
+        answerer = testbed.through(bank)
         for link in range(max(links.values()) + 1):
-            material.add(bank, [name for name, place in links.items() if place == link])
+            testbed.add(bank, [name for name, place in links.items() if place == link])
             waiting = [pair for pair in pairs if links[pair.old["doc_id"]] == link]
             changed = [pair for pair in pairs if links[pair.new["doc_id"]] == link]
             golds += [pair.old["answers"] for pair in changed]
-            for name, questions in _in_turn(material, waiting, changed).items():
-                records, seconds = material.ask(answerer, questions)
+            for name, questions in _in_turn(testbed, waiting, changed).items():
+                records, seconds = testbed.ask(answerer, questions)
                 told[name].append(records)
                 took.append(seconds)
-        seed, each = material.answerer.params.seed, sum(took) / 3
+        seed, each = testbed.answerer.params.seed, sum(took) / 3
         points = [
             point(records, bank=bank, series=series, x=place, seconds=each, seed=seed) | {"known": _known(records)}
             for place, (series, records) in enumerate(_bars(told, golds, pairs).items())
             if records.num_rows
         ]
-    return Curve("supersession", "Before and after the news", {}, table(points), material.lineage)
+    return Curve("supersession", "Before and after the news", {}, table(points), testbed.lineage)
 
 
-def _links(material: Testbed) -> dict[str, int]:
+def _links(testbed: BankTestbed) -> dict[str, int]:
     """Each document's place in its chain: 0 for what supersedes nothing in the bank."""
     links: dict[str, int] = {}
-    for name in material.documents:
+    for name in testbed.documents:
         chain = [name]
-        while (before := material.documents[chain[-1]]["supersedes"]) in material.documents and before not in chain:
+        while (before := testbed.documents[chain[-1]]["supersedes"]) in testbed.documents and before not in chain:
             chain.append(before)
         links[name] = len(chain) - 1
     return links
 
 
-def _pairs(material: Testbed, limit: int) -> list[_Pair]:
+def _pairs(testbed: BankTestbed, limit: int) -> list[_Pair]:
     """Questions with the same words on a document and on the one that supersedes it, without a common answer; a sample.
 
     StreamError when there is none.
     """
     by_document: dict[str, list[dict[str, Any]]] = {}
-    for row in material.asked(material.documents).to_pylist():
+    for row in testbed.asked(testbed.documents).to_pylist():
         by_document.setdefault(row["doc_id"], []).append(row)
     pairs = [
         _Pair(old, new)
-        for name, document in material.documents.items()
+        for name, document in testbed.documents.items()
         for new in by_document.get(name, ())
         for old in by_document.get(document["supersedes"], ())
         if normalise_answer(old["question"]) == normalise_answer(new["question"])
@@ -85,22 +85,22 @@ def _pairs(material: Testbed, limit: int) -> list[_Pair]:
     if not pairs:
         raise StreamError("no question of the stream is answered anew by a document that supersedes another")
     if len(pairs) > limit:
-        pairs = Random(material.answerer.params.seed).sample(pairs, limit)  # noqa: S311 - a sample, no secret
+        pairs = Random(testbed.answerer.params.seed).sample(pairs, limit)
     return pairs
 
 
-def _in_turn(material: Testbed, old: Sequence[_Pair], new: Sequence[_Pair]) -> dict[str, pa.Table]:
+def _in_turn(testbed: BankTestbed, old: Sequence[_Pair], new: Sequence[_Pair]) -> dict[str, pa.Table]:
     """What is asked when a link of the chains is banked; the pairs `old` wait for their news, `new` just had it."""
-    published = [material.documents[pair.new["doc_id"]]["published_at"] for pair in new]
+    published = [testbed.documents[pair.new["doc_id"]]["published_at"] for pair in new]
     before = [
         min(pair.old["asked_at"], news - timedelta(microseconds=1)) for pair, news in zip(new, published, strict=True)
     ]
     rows = {
-        "before": ([pair.old for pair in old], [material.end] * len(old)),
-        "after": ([pair.new for pair in new], [material.end] * len(new)),
+        "before": ([pair.old for pair in old], [testbed.end] * len(old)),
+        "after": ([pair.new for pair in new], [testbed.end] * len(new)),
         "as of": ([pair.old for pair in new], before),
     }
-    schema = material.questions.schema
+    schema = testbed.questions.schema
     return {name: at(pa.Table.from_pylist(asked, schema=schema), when) for name, (asked, when) in rows.items()}
 
 

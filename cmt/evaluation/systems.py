@@ -1,29 +1,236 @@
-"""MAC (Tack et al. 2024, arXiv 2403.04317), the method's ancestor, over the same documents as the memory.
+"""The systems that are compared: one function each, from the questions of a comparison to its answers.
 
-Its compressor is trained like any other, with `aggregator.kind: attention`, `alignment.kind: prefix`, α = 0 and β = 0.
-Which memories it aggregates is decided by the same selection as for the memory, for all of them only add noise.
+A system is a way of answering with the same frozen LM: alone (closed-book), with retrieved texts (RAG), with the right
+text, fine-tuned on the stream, with MAC, or with the memory (CMT).
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
+from cmt.answering import prompting
+from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
+from cmt.answering.prompting import Passage, Prediction
+from cmt.evaluation.cost import TokenMeter
+from cmt.evaluation.finetuning import TOKEN_WEIGHTS, adapt, pieces
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.evaluation.testbed import ComparisonData
-from cmt.lm.model import FrozenLM
+from cmt.lm.decoding import Generate
+
+
+@dataclass(frozen=True)
+class SystemRun:
+    """What a system answered, and what it took."""
+
+    predictions: Sequence[Prediction]
+    """In the order of the questions."""
+    recall_depth: int | None
+    """How many retrieved documents count for recall; None where nothing is retrieved."""
+    adapt_seconds: float | None
+    """Wall-clock seconds to take in all documents; None: not recorded."""
+    stored_bytes: int
+    """Kept beside the frozen LM, without search indexes."""
+    seconds: float
+    """Wall-clock seconds of answering."""
+    tokens: int
+    """Positions that the LM read before its answers."""
+    answers: Sequence[Answer] = ()
+    """Of the memory: with confidence and sources."""
+
+
+@dataclass
+class SystemInput:
+    """What every system gets: data, the memory's answerer, and the questions as columns."""
+
+    data: ComparisonData
+    meter: TokenMeter = field(default_factory=TokenMeter)
+
+    def __post_init__(self) -> None:
+        self.answerer = self.data.testbed.answerer
+        self.progress = self.data.testbed.progress
+        self.questions: list[str] = self.data.asked["question"].to_pylist()
+        self.as_of = self.data.asked["asked_at"].to_pylist()
+        self.gold_documents: list[str] = self.data.asked["doc_id"].to_pylist()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How the baselines' prompts are completed."""
+        answering = self.answerer.params.answering
+        return {
+            "max_new_tokens": answering.max_new_tokens,
+            "batch_size": answering.batch_size,
+            "complete": self.meter.complete(self.answerer.lm),
+            "on_progress": self.progress.advance,
+        }
+
+    def memory(self) -> Answerer:
+        """The memory's answerer, metered."""
+        memory = self.answerer
+        return Answerer(
+            model=memory.model, lm=memory.lm, bank=memory.bank, params=memory.params, generate=self.meter.generate
+        )
+
+    def timed(
+        self,
+        ask: Callable[[], list[Prediction] | None],
+        *,
+        adapt_seconds: float | None,
+        recall_depth: int | None = None,
+        stored_bytes: int = 0,
+    ) -> SystemRun | None:
+        """Call `ask`, with the clock and the token count running; None when it finds no text at all."""
+        self.meter.tokens_read, started = 0, time.perf_counter()
+        predictions = ask()
+        seconds = time.perf_counter() - started
+        if predictions is None:
+            return None
+        return SystemRun(predictions, recall_depth, adapt_seconds, stored_bytes, seconds, self.meter.tokens_read)
+
+
+def closed_book(given: SystemInput) -> SystemRun | None:
+    """The LM alone."""
+    given.progress.stage("closed", len(given.questions))
+    return given.timed(
+        lambda: prompting.closed_book(given.answerer.lm, given.questions, **given.options), adapt_seconds=0.0
+    )
+
+
+def full_text(given: SystemInput) -> SystemRun | None:
+    """The right document in the prompt: an upper bound for RAG."""
+    given.progress.stage("full", len(given.questions))
+    passages = [[Passage(doc_id, given.data.texts[doc_id])] for doc_id in given.gold_documents]
+    size = sum(len(text.encode()) for text in given.data.texts.values())
+    return given.timed(
+        lambda: prompting.given_text(given.answerer.lm, given.questions, passages, **given.options),
+        adapt_seconds=0.0,
+        stored_bytes=size,
+    )
+
+
+def rag(given: SystemInput, *, retriever: str, top_k: int) -> SystemRun | None:
+    """Retrieval-augmented generation; `retriever`: bm25, dense or hybrid. None in a bank without texts."""
+    given.progress.stage(f"rag-{retriever}-{top_k}", len(given.questions))
+    by_words_alone = retriever == "bm25"
+
+    def ask() -> list[Prediction] | None:
+        return prompting.rag(
+            given.answerer.lm,
+            given.answerer.bank,
+            given.questions,
+            given.as_of,
+            top_k=top_k,
+            keys=None if by_words_alone else given.answerer.keys(given.questions),
+            words=retriever != "dense",
+            **given.options,
+        )
+
+    stages = ("bank",) if by_words_alone else ("compress", "bank")
+    return given.timed(
+        ask,
+        recall_depth=top_k,
+        adapt_seconds=given.data.spent(*stages),
+        stored_bytes=given.data.bytes_to_search(keys=not by_words_alone),
+    )
+
+
+def finetuned(given: SystemInput, *, weighting: str) -> SystemRun | None:
+    """A copy of the LM, fine-tuned on the documents, closed-book; `weighting` is a key of TOKEN_WEIGHTS."""
+    lm, texts, recipe = given.answerer.lm, list(given.data.texts.values()), given.data.recipe
+    given.progress.stage(f"{weighting}: adapt", pieces(lm, texts, recipe))
+    adapted = adapt(
+        lm,
+        texts,
+        way=weighting,
+        seed=given.answerer.params.seed,
+        recipe=recipe,
+        on_progress=given.progress.advance,
+    )
+    size = sum(weight.numel() * weight.element_size() for weight in adapted.lm.model.parameters())
+    given.progress.stage(weighting, len(given.questions))
+    options = given.options | {"complete": given.meter.complete(adapted.lm)}
+    return given.timed(
+        lambda: prompting.closed_book(adapted.lm, given.questions, **options),
+        adapt_seconds=adapted.seconds,
+        stored_bytes=size,
+    )
+
+
+def mac(given: SystemInput) -> SystemRun | None:
+    """MAC over the same documents (Tack et al. 2024, arXiv 2403.04317), the method's ancestor."""
+    given.progress.stage("mac", len(given.questions))
+    started = time.perf_counter()
+    with mac_answerer(given.data, generate=given.meter.generate) as answerer:
+        return given.timed(
+            lambda: predictions_of(_ask(given, answerer)),
+            recall_depth=answerer.params.selection.top_k,
+            adapt_seconds=time.perf_counter() - started,
+            stored_bytes=int(answerer.bank.stats()["bytes"]),
+        )
+
+
+def memory(given: SystemInput) -> SystemRun | None:
+    """CMT: the memory bank as it is."""
+    given.progress.stage("cmt", len(given.questions))
+    answers: list[Answer] = []
+
+    def ask() -> list[Prediction]:
+        answers.extend(_ask(given, given.memory()))
+        return predictions_of(answers)
+
+    run = given.timed(
+        ask,
+        recall_depth=given.answerer.params.selection.top_k,
+        adapt_seconds=given.data.spent("compress", "bank"),
+        stored_bytes=int(given.answerer.bank.stats()["bytes"]),
+    )
+    return run and replace(run, answers=answers)
+
+
+RAG_SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
+    f"rag-{retriever}-{top_k}": partial(rag, retriever=retriever, top_k=top_k)
+    for retriever in ("bm25", "dense", "hybrid")
+    for top_k in (1, 3)
+}
+FINETUNED_SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
+    name: partial(finetuned, weighting=name) for name in TOKEN_WEIGHTS
+}
+SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
+    "closed": closed_book,
+    "full": full_text,
+    **RAG_SYSTEMS,
+    **FINETUNED_SYSTEMS,
+    "mac": mac,
+    "cmt": memory,
+}
+"""By the name that `cmt baselines` takes, in the order in which they are measured."""
 
 
 @contextmanager
-def mac_answerer(ground: ComparisonData, lm: FrozenLM) -> Iterator[Answerer]:
-    """The documents of `ground` in a bank of MAC's own, answered from through `lm`; it never refuses.
+def mac_answerer(data: ComparisonData, *, generate: Generate) -> Iterator[Answerer]:
+    """The documents of `data` in a bank of MAC's own; the answerer never abstains.
 
-    Raises ModelError when the compressor is damaged or of another LM.
+    MAC's compressor is trained like any other, with `aggregator.kind: attention`, `alignment.kind: prefix`, α = 0 and
+    β = 0. It gets the memories of the same selection, because aggregating all of them only adds noise. Its confidence
+    is a cosine and says little about what is known. ModelError when the compressor is damaged or of another LM.
     """
-    params = ground.material.answerer.params
-    # the published ψ's confidence is a cosine, which says little about what is known
-    open_ = params.selection.model_copy(update={"threshold": -1.0})
-    params = params.model_copy(update={"selection": open_})
-    with TemporaryBank.of(
-        params.baselines.mac, lm=lm, documents=ground.documents, params=params
-    ).answerer() as answerer:
-        yield answerer
+    answerer = data.testbed.answerer
+    params = answerer.params.without_abstention()
+    bank = TemporaryBank.of(params.baselines.mac, lm=answerer.lm, documents=data.documents, params=params)
+    with bank.answerer(generate=generate) as mac_answerer:
+        yield mac_answerer
+
+
+def predictions_of(answers: Sequence[Answer]) -> list[Prediction]:
+    """Answers as they are scored: the text is empty for "not in memory"."""
+    return [
+        Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
+        for answer in answers
+    ]
+
+
+def _ask(given: SystemInput, answerer: Answerer) -> list[Answer]:
+    return answerer.answer(given.questions, as_of=given.as_of, on_progress=given.progress.advance)

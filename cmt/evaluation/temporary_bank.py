@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
 from cmt.config import Params
+from cmt.lm.decoding import Generate, generate
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CONFIG
 from cmt.modeling.model import MemoryModel
@@ -56,7 +57,7 @@ class TemporaryBank:
         return cls(model, rows, params)
 
     @contextmanager
-    def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:
+    def answerer(self, doc_ids: Collection[str] | None = None, *, generate: Generate = generate) -> Iterator[Answerer]:
         """Over a bank of these documents, or of all."""
         rows = self.rows
         if doc_ids is not None:
@@ -64,4 +65,4 @@ class TemporaryBank:
         with TemporaryDirectory() as folder:
             bank = Bank.open(uri=folder, schema=rows.schema, exact_below=self.params.bank.exact_below)
             bank.upsert(rows)
-            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params)
+            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params, generate=generate)

@@ -25,14 +25,14 @@ from cmt.stream.schema import INSTANT
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-    from cmt.workspace import Workspace
+    from cmt.resources import Resources
 
 LIMIT = 200
 """Most questions of a point."""
 
 
 @dataclass(frozen=True)
-class Testbed:
+class BankTestbed:
     """A bank with its way of answering, and questions about its documents."""
 
     answerer: Answerer
@@ -40,21 +40,21 @@ class Testbed:
     """QUESTION_SCHEMA; those on documents that are not in the bank are never asked."""
     lineage: Mapping[str, Any]
     """What a curve rests on: digests of slices, compressor, LM, params and bank, and the git commit."""
-    watch: Progress
+    progress: Progress
 
     @classmethod
-    def of(cls, workspace: "Workspace", *, watch: Progress | None = None) -> "Testbed":
-        """The workspace's bank and questions. BankError when there is no bank."""
-        workspace.answering_bank()
+    def of(cls, resources: "Resources", *, progress: Progress | None = None) -> "BankTestbed":
+        """The resources's bank and questions. BankError when there is no bank."""
+        resources.answering_bank()
         lineage = {
-            "slices": {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()},
-            "compressor": workspace.model.digest,
-            "lm": workspace.lm.digest,
-            "params": workspace.params.digest("seed", "selection", "answering", "bank"),
-            "bank": workspace.bank.digest(),
-            "git_commit": git_commit(workspace.root),
+            "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
+            "compressor": resources.model.digest,
+            "lm": resources.lm.digest,
+            "params": resources.params.digest("seed", "selection", "answering", "bank"),
+            "bank": resources.bank.digest(),
+            "git_commit": git_commit(resources.root),
         }
-        return cls(workspace.answerer, workspace.store.all_questions(), lineage, watch or NullProgress())
+        return cls(resources.answerer, resources.store.all_questions(), lineage, progress or NullProgress())
 
     @cached_property
     def memories(self) -> pa.Table:
@@ -125,7 +125,7 @@ class Testbed:
             questions=questions,
             params=answerer.params,
             baselines=False,
-            progress=self.watch.advance,
+            on_progress=self.progress.advance,
         )
         return result.records, result.rows[0].seconds
 
@@ -144,7 +144,7 @@ def _of(table: pa.Table, doc_ids: Iterable[str]) -> pa.Table:
 class ComparisonData:
     """The same for every row."""
 
-    material: Testbed
+    testbed: BankTestbed
     texts: Mapping[str, str]
     """doc_id → whole text of each banked document, by date of publication."""
     documents: pa.Table
@@ -158,22 +158,22 @@ class ComparisonData:
     recipe: Recipe = Recipe()
 
     @classmethod
-    def of(cls, workspace: "Workspace", *, limit: int, watch: Progress | None = None) -> "ComparisonData":
-        """The workspace's bank and at most `limit` of its questions. BankError or StreamError when there are none."""
-        material = Testbed.of(workspace, watch=watch)
-        banked = pa.array(list(material.documents), pa.string())
-        documents = workspace.store.all_documents()
+    def of(cls, resources: "Resources", *, limit: int, progress: Progress | None = None) -> "ComparisonData":
+        """The resources's bank and at most `limit` of its questions. BankError or StreamError when there are none."""
+        testbed = BankTestbed.of(resources, progress=progress)
+        banked = pa.array(list(testbed.documents), pa.string())
+        documents = resources.store.all_documents()
         documents = documents.filter(pc.is_in(documents["doc_id"], value_set=banked))
         texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
-        here = pc.is_in(material.questions["doc_id"], value_set=banked)
-        asked, absent = material.questions.filter(here), material.questions.filter(pc.invert(here))
+        here = pc.is_in(testbed.questions["doc_id"], value_set=banked)
+        asked, absent = testbed.questions.filter(here), testbed.questions.filter(pc.invert(here))
         seconds: dict[str, float] = {}
-        for round_ in workspace.rounds():
+        for round_ in resources.rounds():
             if round_.state == "committed":
                 for stage, took in round_.seconds.items():
                     seconds[stage] = seconds.get(stage, 0.0) + took
-        refused = material.sample(absent, limit) if absent.num_rows else absent
-        return cls(material, texts, documents, material.sample(asked, limit), refused, seconds)
+        refused = testbed.sample(absent, limit) if absent.num_rows else absent
+        return cls(testbed, texts, documents, testbed.sample(asked, limit), refused, seconds)
 
     def spent(self, *stages: str) -> float | None:
         """Seconds of the rounds in `stages`; None where one of them was not noted."""
@@ -181,6 +181,6 @@ class ComparisonData:
 
     def bytes_to_search(self, *, keys: bool) -> int:
         """Bytes of the banked texts, and of their keys in float32."""
-        memories = self.material.memories
+        memories = self.testbed.memories
         text = sum(len(text.encode()) for text in memories["text"].to_pylist() if text)
         return text + (4 * memories.num_rows * memories.schema.field("key").type.list_size if keys else 0)

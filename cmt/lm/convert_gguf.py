@@ -12,18 +12,18 @@ from safetensors import SafetensorError
 
 from cmt.errors import ModelError
 
-Progress = Callable[[str, int, int | None], None]
+OnProgress = Callable[[str, int, int | None], None]
 """Called with the stage (`download`, `convert`), what is done, and the total where it is known."""
 
 
-def convert(*, file: Path, folder: Path, progress: Progress | None = None) -> None:
+def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
     """Write the model and tokenizer of `file` into `folder`, which is made. ModelError: no decoder-only LM."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     try:
-        with _reading_once(progress), quiet_transformers():
+        with _reading_once(on_progress), quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(**where)
             unpacked = GgufConfig(dequantize=True)
             model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, quantization_config=unpacked)
@@ -36,7 +36,7 @@ def convert(*, file: Path, folder: Path, progress: Progress | None = None) -> No
 
 
 @contextlib.contextmanager
-def _reading_once(progress: Progress | None) -> Iterator[None]:
+def _reading_once(on_progress: OnProgress | None) -> Iterator[None]:
     """transformers reads the header three times and builds a table of names per module; once will do (13 s → 5 s)."""
     import gguf
     from transformers import modeling_gguf_pytorch_utils as reading
@@ -45,8 +45,8 @@ def _reading_once(progress: Progress | None) -> Iterator[None]:
         every = list(tensors)
         for done, tensor in enumerate(every, start=1):
             yield tensor
-            if progress:
-                progress("convert", done, len(every))
+            if on_progress:
+                on_progress("convert", done, len(every))
 
     with (
         _replaced(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),

@@ -8,11 +8,11 @@ from torch import Tensor
 
 @dataclass
 class CopyHypothesis:
-    """That the answer is `tokens`, believed with probability `belief` given what has been written so far."""
+    """That the answer is `tokens`, believed with probability `probability` given what has been written so far."""
 
     tokens: Sequence[int]
     """The quote, with end-of-sequence behind it."""
-    belief: float
+    probability: float
     place: int = 0
 
     @property
@@ -22,10 +22,10 @@ class CopyHypothesis:
 
     def hear(self, symbol: int, probability: float) -> None:
         """`symbol` was written, to which the LM alone gave `probability`: Bayes' rule."""
-        if not self.belief or symbol != self.next or self.place + 1 == len(self.tokens):
-            self.belief = 0.0
+        if not self.probability or symbol != self.next or self.place + 1 == len(self.tokens):
+            self.probability = 0.0
             return
-        self.belief /= self.belief + (1 - self.belief) * probability
+        self.probability /= self.probability + (1 - self.probability) * probability
         self.place += 1
 
 
@@ -40,6 +40,6 @@ def mix_with_copies(probability: Tensor, copies: Sequence[CopyHypothesis]) -> Te
     """The LM's probabilities (B, V) of the next token, each row mixed with its copy."""
     whole = probability.clone()
     for row, copy in enumerate(copies):
-        whole[row] *= 1 - copy.belief
-        whole[row, copy.next] += copy.belief
+        whole[row] *= 1 - copy.probability
+        whole[row, copy.next] += copy.probability
     return whole

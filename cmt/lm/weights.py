@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import Progress, convert, quiet_transformers
+from cmt.lm.convert_gguf import OnProgress, convert, quiet_transformers
 from cmt.lm.download import FILES, digest_of, fetch, folder_name
 
 RECORD = "lm.json"
@@ -27,7 +27,7 @@ RECORD = "lm.json"
 log = logging.getLogger(__name__)
 
 
-def pull(*, source: str, sha256: str | None = None, path: Path, progress: Progress | None = None) -> Path:
+def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
     """Fetch, check and convert the base LM unless it is there; the folder to load it from, below `path`.
 
     `sha256` is that of the fetched weights file (of a folder: of its safetensors in the order of their names).
@@ -41,7 +41,7 @@ def pull(*, source: str, sha256: str | None = None, path: Path, progress: Progre
             return folder
         with _alone(path):
             if not _is_current(folder, source, sha256):  # another pull may just have finished
-                _install(source, sha256, folder, partial, progress)
+                _install(source, sha256, folder, partial, on_progress)
             shutil.rmtree(partial, ignore_errors=True)
     return folder
 
@@ -96,10 +96,10 @@ def _stamp(file: Path) -> str:
     return f"{about.st_size} bytes" + (f", written {about.st_mtime_ns} ns" if file.is_symlink() else "")
 
 
-def _install(source: str, sha256: str | None, folder: Path, partial: Path, progress: Progress | None) -> None:
+def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
     partial.mkdir(exist_ok=True)
     try:
-        fetched = fetch(source=source, partial=partial, progress=progress)
+        fetched = fetch(source=source, partial=partial, on_progress=on_progress)
     except ModelError:
         with contextlib.suppress(OSError):  # unless there is something in it to go on from
             partial.rmdir()
@@ -112,7 +112,7 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, progr
             f"{source} has the sha256 {found}, and lm.sha256 asks for {sha256}: "
             f"{'it was removed' if ours else 'it is not used'}. Correct lm.sha256, or find out who changed the file"
         )
-    ready = _prepare(fetched, partial, progress)
+    ready = _prepare(fetched, partial, on_progress)
     stamps = {file.name: _stamp(file) for file in sorted(ready.iterdir())}
     record = {"source": source, "sha256": found, "digest": _tensors_digest(ready), "files": stamps}
     (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -123,14 +123,14 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, progr
     ready.rename(folder)
 
 
-def _prepare(fetched: Path, partial: Path, progress: Progress | None) -> Path:
+def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Path:
     """A folder below `partial` that transformers can load."""
     if fetched.is_dir() and fetched.is_relative_to(partial):
         return fetched
     ready = partial / "ready"
     shutil.rmtree(ready, ignore_errors=True)
     if fetched.is_file():
-        convert(file=fetched, folder=ready, progress=progress)
+        convert(file=fetched, folder=ready, on_progress=on_progress)
         return ready
     ready.mkdir()
     for pattern in FILES:

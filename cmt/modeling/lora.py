@@ -79,14 +79,14 @@ def merge_lora(model: nn.Module) -> None:
 @torch.no_grad()
 def input_statistics(lm: FrozenLM, layer: int) -> StateStatistics:
     """Of the plain LM's states on their way into `layer`, before any norm."""
-    ids = torch.tensor([[lm.bos, *lm.encode(PROSE)]], device=lm.device)
+    ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
     return _statistics(lm.backbone(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[layer])
 
 
 @torch.no_grad()
 def output_statistics(lm: FrozenLM, layers: int) -> StateStatistics:
     """Of what the plain LM's first `layers` make of the same text, after its final norm."""
-    ids = torch.tensor([[lm.bos, *lm.encode(PROSE)]], device=lm.device)
+    ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
     return _statistics(slice_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state)
 
 

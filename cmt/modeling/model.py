@@ -83,9 +83,9 @@ class MemoryModel(nn.Module):
         if not design.objective.beta:  # self-matching alone would train them: they stay as they are
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
-        self._text_mark, self._line_break = lm.encode("Text:"), lm.encode("\n")
-        self._question_mark, self._answer_mark = lm.encode("Question:"), lm.encode("\nAnswer:")
-        self._quote_mark = lm.encode("\nQuote:")
+        self._text_mark, self._line_break = lm.tokenize("Text:"), lm.tokenize("\n")
+        self._question_mark, self._answer_mark = lm.tokenize("Question:"), lm.tokenize("\nAnswer:")
+        self._quote_mark = lm.tokenize("\nQuote:")
         self._content: TokenCodec | None = None
         self.to(lm.device)
 

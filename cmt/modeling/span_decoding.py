@@ -28,7 +28,7 @@ class AnswerSpan:
 
     run: TokenSpan
     tokens: Sequence[int]
-    belief: float
+    probability: float
     """Probability of what it reads: the share that all spans of the same tokens have of all spans and "nowhere"."""
     margin: float
     """By how much log-probability it is ahead of the best span that reads otherwise; inf when there is none.

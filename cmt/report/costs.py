@@ -17,7 +17,7 @@ from cmt.report.curves import LARGE, SAME
 
 if TYPE_CHECKING:
     from cmt.evaluation.comparison import SystemResult
-    from cmt.workspace import Workspace
+    from cmt.resources import Resources
 
 log = logging.getLogger(__name__)
 
@@ -52,55 +52,56 @@ def row_label(row: str) -> str:
     return f"{COST_LABELS[way]}, top {depth}" if way in COST_LABELS else COST_LABELS.get(row, row)
 
 
-def costs(workspace: "Workspace", *, limit: int, watch: Progress) -> Costs:
+def costs(resources: "Resources", *, limit: int, progress: Progress) -> Costs:
     """Every row there is. `limit`: most questions of the rows that are measured now; none is on a large bank."""
-    from cmt.evaluation.comparison import SYSTEMS, Comparison
+    from cmt.evaluation.comparison import Comparison
     from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+    from cmt.evaluation.systems import SYSTEMS
     from cmt.evaluation.testbed import ComparisonData
 
     try:
-        ground = ComparisonData.of(workspace, limit=limit, watch=watch)
+        data = ComparisonData.of(resources, limit=limit, progress=progress)
     except StreamError as error:
         log.info("the costs are left out: %s", error)
-        return Costs(missing=SYSTEMS)
-    lineage = ground.material.lineage
-    rows = _kept(workspace, lineage)
-    bench = Comparison(ground)
+        return Costs(missing=list(SYSTEMS))
+    lineage = data.testbed.lineage
+    rows = _kept(resources, lineage)
+    bench = Comparison(data)
     quick = [name for name in SYSTEMS if name not in TOKEN_WEIGHTS and not bench.impossible(name)]
-    if workspace.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
-        rows = keep(workspace, bench.measure(quick), lineage)
+    if resources.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
+        rows = keep(resources, bench.measure(quick), lineage)
     known = {row["row"] for row in rows}
     return Costs(rows, [name for name in SYSTEMS if name not in known], lineage)
 
 
-def keep(workspace: "Workspace", rows: Sequence["SystemResult"], lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def keep(resources: "Resources", rows: Sequence["SystemResult"], lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Write `rows` down, with those that were kept of the same bank; all of them, in the order of `ROWS`.
 
     StreamError when the state folder cannot be written.
     """
-    from cmt.evaluation.comparison import SYSTEMS
+    from cmt.evaluation.systems import SYSTEMS
 
-    found = {row["row"]: row for row in _kept(workspace, lineage)} | {row.row: row.to_json() for row in rows}
+    found = {row["row"]: row for row in _kept(resources, lineage)} | {row.row: row.to_json() for row in rows}
     ordered = [found[name] for name in SYSTEMS if name in found]
     try:
-        write_json(_file(workspace), {"rows": ordered, "lineage": dict(lineage)})
+        write_json(_file(resources), {"rows": ordered, "lineage": dict(lineage)})
     except OSError as error:
-        raise StreamError(f"cannot write {_file(workspace)}: {error.strerror or error}") from error
+        raise StreamError(f"cannot write {_file(resources)}: {error.strerror or error}") from error
     return ordered
 
 
-def _file(workspace: "Workspace") -> Path:
-    return workspace.state / "baselines.json"
+def _file(resources: "Resources") -> Path:
+    return resources.state / "baselines.json"
 
 
-def _kept(workspace: "Workspace", lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _kept(resources: "Resources", lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """[] where they are of another bank, or nobody kept them."""
     try:
-        raw = json.loads(_file(workspace).read_text(encoding="utf-8"))
+        raw = json.loads(_file(resources).read_text(encoding="utf-8"))
         same = all(raw["lineage"].get(name) == lineage[name] for name in SAME)
         return [dict(row) for row in raw["rows"]] if same else []
     except FileNotFoundError:
         return []
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read and is left out: %s", _file(workspace), error)
+        log.warning("%s cannot be read and is left out: %s", _file(resources), error)
         return []

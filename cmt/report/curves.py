@@ -11,8 +11,8 @@ from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, read, write
 
 if TYPE_CHECKING:
-    from cmt.evaluation.testbed import Testbed
-    from cmt.workspace import Workspace
+    from cmt.evaluation.testbed import BankTestbed
+    from cmt.resources import Resources
 
 log = logging.getLogger(__name__)
 
@@ -29,23 +29,23 @@ class MeasuredCurve:
     current: bool
 
 
-def folder(workspace: "Workspace") -> Path:
+def folder(resources: "Resources") -> Path:
     """Where curves are kept."""
-    return workspace.state / "curves"
+    return resources.state / "curves"
 
 
-def measured_curves(workspace: "Workspace", *, limit: int, watch: Progress) -> tuple[list[MeasuredCurve], list[str]]:
+def measured_curves(resources: "Resources", *, limit: int, progress: Progress) -> tuple[list[MeasuredCurve], list[str]]:
     """The curves there are, and the names of those that nobody measured. `limit`: most questions of a point."""
     from cmt.evaluation.curves import CURVES
-    from cmt.evaluation.testbed import Testbed
+    from cmt.evaluation.testbed import BankTestbed
 
-    material = Testbed.of(workspace, watch=watch)
-    small = material.answerer.bank.count_rows() < LARGE
+    testbed = BankTestbed.of(resources, progress=progress)
+    small = testbed.answerer.bank.count_rows() < LARGE
     found: list[MeasuredCurve] = []
     for name in CURVES:
-        stored = _stored(folder(workspace) / f"{name}.json", material.lineage)
+        stored = _stored(folder(resources) / f"{name}.json", testbed.lineage)
         if small and not (stored and stored.current):
-            stored = _measure(material, name, folder(workspace), limit) or stored
+            stored = _measure(testbed, name, folder(resources), limit) or stored
         found += [stored] if stored else []
     return found, [name for name in CURVES if name not in {one.curve.name for one in found}]
 
@@ -61,12 +61,12 @@ def _stored(file: Path, now: Mapping[str, object]) -> MeasuredCurve | None:
     return MeasuredCurve(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
 
 
-def _measure(material: "Testbed", name: str, into: Path, limit: int) -> MeasuredCurve | None:
+def _measure(testbed: "BankTestbed", name: str, into: Path, limit: int) -> MeasuredCurve | None:
     """None where the stream has no questions for it."""
     from cmt.evaluation.curves import CURVES
 
     try:
-        curve = CURVES[name](material, limit=limit)
+        curve = CURVES[name](testbed, limit=limit)
     except StreamError as error:
         log.info("the curve %s is left out: %s", name, error)
         return None

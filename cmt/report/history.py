@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from cmt.bank.ledger import Round
 
 if TYPE_CHECKING:
+    from cmt.resources import Resources
     from cmt.stream.store import Slice
-    from cmt.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -47,21 +47,21 @@ class Entry:
         return self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
 
 
-def entries(workspace: "Workspace") -> tuple[list[Entry], int]:
+def entries(resources: "Resources") -> tuple[list[Entry], int]:
     """The latest rounds of the bank's compressor, in their order, and how many earlier ones there are.
 
     BankError when there is no bank.
     """
-    compressor = workspace.stored_bank.schema.metadata[b"compressor"].decode()
-    rounds = workspace.ledger.rounds(compressor)
-    slices = {slice_.slice_id: slice_ for slice_ in workspace.store.slices()}
-    shown = [_entry(workspace, round_, slices.get(round_.slice_id)) for round_ in rounds[-LATEST:]]
+    compressor = resources.stored_bank.schema.metadata[b"compressor"].decode()
+    rounds = resources.ledger.rounds(compressor)
+    slices = {slice_.slice_id: slice_ for slice_ in resources.store.slices()}
+    shown = [_entry(resources, round_, slices.get(round_.slice_id)) for round_ in rounds[-LATEST:]]
     return shown, len(rounds) - len(shown)
 
 
-def records(workspace: "Workspace", round_: Round) -> pa.Table | None:
+def records(resources: "Resources", round_: Round) -> pa.Table | None:
     """What was answered to each question of a round, or None when that was not kept (here)."""
-    path = workspace.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
+    path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
     if round_.state not in ("committed", "refused") or not path.is_file():
         return None
     try:
@@ -76,15 +76,15 @@ def ways(found: pa.Table) -> list[str]:
     return [name.removesuffix("_f1") for name in found.schema.names if name.endswith("_f1") and _any(found[name])]
 
 
-def _entry(workspace: "Workspace", round_: Round, slice_: "Slice | None") -> Entry:
+def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:
     if slice_ is None:
         return Entry(round_, None, None)
-    documents = workspace.store.documents(slice_)
+    documents = resources.store.documents(slice_)
     superseding = documents.num_rows - documents["supersedes"].null_count
-    found = records(workspace, round_)
+    found = records(resources, round_)
     if found is None:
         return Entry(round_, slice_.n_questions, superseding)
-    own = pc.is_in(found["question_id"], value_set=workspace.store.questions(slice_)["question_id"].combine_chunks())
+    own = pc.is_in(found["question_id"], value_set=resources.store.questions(slice_)["question_id"].combine_chunks())
     return Entry(
         round_,
         slice_.n_questions,

@@ -22,7 +22,7 @@ from cmt.report.failures import Failure, worst_answers
 from cmt.report.history import Entry, entries, records
 
 if TYPE_CHECKING:
-    from cmt.workspace import Workspace
+    from cmt.resources import Resources
 
 _DIGESTS = {"bank": "bank", "compressor": "compressor", "parameters": "params", "commit": "git_commit"}
 _SHORT = 12  # digits of a digest in running text; the table of lineage has all of them
@@ -68,12 +68,12 @@ class Page:
         return any(one.passage.windows for failure in self.failures for one in failure.selected)
 
 
-def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: Progress) -> dict[str, Any]:
+def write_report(resources: "Resources", path: Path, *, questions: int, progress: Progress) -> dict[str, Any]:
     """Write the page to `path` and tell what it holds. `questions`: the most that a point or a row asks.
 
     BankError when there is no bank, StreamError when `path` cannot be written.
     """
-    page = gather(workspace, questions=questions, watch=watch)
+    page = gather(resources, questions=questions, progress=progress)
     html = render(page).encode("utf-8", "replace")
     try:
         write_bytes(path, html)
@@ -91,23 +91,23 @@ def write_report(workspace: "Workspace", path: Path, *, questions: int, watch: P
     }
 
 
-def gather(workspace: "Workspace", *, questions: int, watch: Progress) -> Page:
+def gather(resources: "Resources", *, questions: int, progress: Progress) -> Page:
     """All that the page shows: from ledger, records and curves where they were kept, else measured now."""
-    watch.stage("gather")
-    shown, left_out = entries(workspace)
+    progress.stage("gather")
+    shown, left_out = entries(resources)
     scored = next((entry for entry in reversed(shown) if _is_scored(entry)), None)
-    found = _records(workspace, scored.round, watch) if scored else RECORD_SCHEMA.empty_table()
-    curves, unmeasured = measured_curves(workspace, limit=questions, watch=watch) if scored else ([], [])
-    spent = costs(workspace, limit=questions, watch=watch) if scored else Costs()
-    watch.stage("ask the worst questions again")
-    ways = compare(found, scores=scored.round.scores, seed=workspace.params.seed) if scored else []
+    found = _records(resources, scored.round, progress) if scored else RECORD_SCHEMA.empty_table()
+    curves, unmeasured = measured_curves(resources, limit=questions, progress=progress) if scored else ([], [])
+    spent = costs(resources, limit=questions, progress=progress) if scored else Costs()
+    progress.stage("ask the worst questions again")
+    ways = compare(found, scores=scored.round.scores, seed=resources.params.seed) if scored else []
     basis = _basis([scored.round]) if scored else ""
     rounds = _basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.retention_chart, charts.seconds_chart)
     return Page(
         made=datetime.now(UTC),
-        about=_about(workspace),
-        tiles=_tiles(workspace, ways, scored),
+        about=_about(resources),
+        tiles=_tiles(resources, ways, scored),
         entries=shown,
         left_out=left_out,
         history=[chart for draw in history if (chart := draw(shown, rounds))],
@@ -117,7 +117,7 @@ def gather(workspace: "Workspace", *, questions: int, watch: Progress) -> Page:
         ways_chart=charts.ways_chart(ways, basis),
         costs=spent,
         costs_basis=_measured_basis(spent.lineage) if spent.lineage else "",
-        failures=worst_answers(found, workspace.answerer) if scored else [],
+        failures=worst_answers(found, resources.answerer) if scored else [],
         scored=scored,
         basis=basis,
     )
@@ -140,50 +140,50 @@ def _is_scored(entry: Entry) -> bool:
     return entry.round.state == "committed" and entry.round.scores.get("f1") is not None and entry.questions is not None
 
 
-def _records(workspace: "Workspace", round_: Round, watch: Progress) -> pa.Table:
+def _records(resources: "Resources", round_: Round, progress: Progress) -> pa.Table:
     """The answers of a round's evaluation; where they were not kept, its questions are asked of the bank as it is."""
-    kept = records(workspace, round_)
+    kept = records(resources, round_)
     if kept is not None:
         return kept
-    how, store = workspace.params, workspace.store
+    how, store = resources.params, resources.store
     questions = round_questions(
         store=store, slice_=store.slice(round_.slice_id), earlier=how.evaluation.earlier_questions, seed=how.seed
     )
-    watch.stage("evaluate", (3 if how.evaluation.baselines else 1) * questions.num_rows)
+    progress.stage("evaluate", (3 if how.evaluation.baselines else 1) * questions.num_rows)
     return evaluate(
-        answerer=workspace.answerer,
-        lm=workspace.lm,
-        bank=workspace.bank,
+        answerer=resources.answerer,
+        lm=resources.lm,
+        bank=resources.bank,
         questions=questions,
         params=how,
         baselines=how.evaluation.baselines,
-        cache=workspace.prompt_cache,
-        progress=watch.advance,
+        complete=resources.prompt_cache.complete,
+        on_progress=progress.advance,
     ).records
 
 
-def _about(workspace: "Workspace") -> dict[str, str]:
-    bank, how = workspace.stored_bank, workspace.params
+def _about(resources: "Resources") -> dict[str, str]:
+    bank, how = resources.stored_bank, resources.params
     stats = bank.stats()
     scheme, _, source = how.lm.source.partition(":")
     return {
-        "Stream": _relative(str(how.stream.path), workspace.root),
-        "Base LM": f"{scheme}:{_relative(source, workspace.root)}",
+        "Stream": _relative(str(how.stream.path), resources.root),
+        "Base LM": f"{scheme}:{_relative(source, resources.root)}",
         "Compressor": bank.schema.metadata[b"compressor"].decode(),
         "Bank": f"{stats['documents']:,} documents, {stats['rows']:,} memories, {stats['bytes'] / 1e6:,.1f} MB",
         "Bank digest": bank.digest(),
-        "Commit": git_commit(workspace.root) or "not in git",
+        "Commit": git_commit(resources.root) or "not in git",
     }
 
 
-def _tiles(workspace: "Workspace", ways: Sequence[SystemSummary], scored: Entry | None) -> list[Tile]:
+def _tiles(resources: "Resources", ways: Sequence[SystemSummary], scored: Entry | None) -> list[Tile]:
     tiles = [
         Tile(f"F1, {way.label}", charts.score(way.scores.f1), f"95 % {charts.interval(*way.scores.ci)}") for way in ways
     ]
     recall = scored.round.scores.get("recall") if scored else None
     if recall is not None:
         tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
-    per_document = float(workspace.stored_bank.stats()["bytes_per_document"])
+    per_document = float(resources.stored_bank.stats()["bytes_per_document"])
     return [*tiles, Tile("Stored a document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
 
 

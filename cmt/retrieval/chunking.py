@@ -29,7 +29,7 @@ def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int
     title = f"{document['title']}\n" if document["title"] else ""
     texts = [title + piece for piece in _pieces(document["text"], lm, longest)]
     name = document["doc_id"]
-    return [Chunk(f"{name}#{number}", text, lm.encode(text), document) for number, text in enumerate(texts)]
+    return [Chunk(f"{name}#{number}", text, lm.tokenize(text), document) for number, text in enumerate(texts)]
 
 
 def batch_by_length(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:

@@ -37,12 +37,12 @@ def compress_documents(
     keep_text: bool,
     number_format: str,
     batch_tokens: int,
-    progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """`documents` (DOCUMENT_SCHEMA) as rows of the bank, sorted by memory_id.
 
-    `progress` hears of documents begun and of tokens. Batches depend on the documents alone: the same slice gives the
-    same bytes however often it is repeated.
+    `on_progress` is called with documents begun and tokens. Batches depend on the documents alone: the same slice gives
+    the same bytes however often it is repeated.
     """
     longest = model.design.compressor.chunk_tokens
     chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
@@ -53,8 +53,8 @@ def compress_documents(
         rows += [
             _row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text) for chunk, key, vectors in encoded
         ]
-        if progress:
-            progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
+        if on_progress:
+            on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
     return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["memory_id"])), schema=schema)
 
 
@@ -64,7 +64,7 @@ def retrieved_memory(
     """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
     vectors, content = channels(model, row, schema)
     if row["text"] is not None:
-        tokens = model.lm.encode(row["text"])
+        tokens = model.lm.tokenize(row["text"])
     else:
         tokens = model.content.read(content, row["n_tokens"]) if len(content) else []
     return RetrievedMemory(vectors, tokens, prior, before)

@@ -13,40 +13,36 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.bank.ledger import Ledger, Round, State, flat_scores
+from cmt.bank.ledger import Round, flat_scores
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError
-
-if TYPE_CHECKING:
-    from cmt.workspace import Workspace
+from cmt.resources import Resources
+from cmt.rounds.recovery import recover, restore
 
 log = logging.getLogger(__name__)
-
-__all__ = ["Ledger", "NullProgress", "Round", "RoundRunner", "State", "Progress", "flat_scores"]
 
 
 class RoundRunner:
     """The steps of one round. Each is safe to repeat; what passes between them lies in the state folder."""
 
     def __init__(
-        self, workspace: "Workspace", slice_id: str, *, watch: Progress | None = None, prefect_run: str = ""
+        self, resources: Resources, slice_id: str, *, progress: Progress | None = None, prefect_run: str = ""
     ) -> None:
-        self.workspace, self.watch, self.prefect_run = workspace, watch or NullProgress(), prefect_run
-        self.slice = workspace.store.slice(slice_id)
-        self.folder = _folder(workspace, slice_id)
+        self.resources, self.progress, self.prefect_run = resources, progress or NullProgress(), prefect_run
+        self.slice = resources.store.slice(slice_id)
+        self.folder = _folder(resources, slice_id)
 
     def begin(self) -> Round:
         """Open the round in the ledger; one that is committed with the same identity comes back with `already`."""
-        w = self.workspace
-        w.recover()
+        w = self.resources
+        recover(w)
         known = {r.round_id: r for r in w.rounds()}
         before = known.pop(self.slice.slice_id, None)
         if before and before.state == "committed" and before.identity == self._identity:
@@ -80,7 +76,7 @@ class RoundRunner:
         """Θ over the slice's documents, staged as a file, so that banking them is one short write."""
         from cmt.retrieval.indexer import compress_documents
 
-        w, bank = self.workspace, self.workspace.params.bank
+        w, bank = self.resources, self.resources.params.bank
         forgotten = w.forgotten()
         staged = self._staged(forgotten)
         if staged.exists():
@@ -89,7 +85,7 @@ class RoundRunner:
         known = pa.array(forgotten, pa.string())
         documents = documents.filter(pc.invert(pc.is_in(documents["doc_id"], value_set=known)))
         with self._timed("compress", documents.num_rows):
-            speed = _Speed(self.watch)
+            speed = _Speed(self.progress)
             rows = compress_documents(
                 w.model,
                 documents,
@@ -97,7 +93,7 @@ class RoundRunner:
                 keep_text=bank.keep_text,
                 number_format=bank.codes,
                 batch_tokens=w.params.compressor.batch_tokens,
-                progress=speed,
+                on_progress=speed,
             )
         self._note("tokens_per_second", speed.rate)
         write_table(staged, rows)
@@ -105,15 +101,15 @@ class RoundRunner:
 
     def bank(self) -> int:
         """Upsert the staged memories; the bank's version after it."""
-        rows = pq.read_table(self.compress()).cast(self.workspace.bank.schema)
+        rows = pq.read_table(self.compress()).cast(self.resources.bank.schema)
         with self._timed("bank", rows.num_rows):
-            return self.workspace.bank.upsert(rows).version
+            return self.resources.bank.upsert(rows).version
 
     def evaluate(self) -> dict[str, float | None]:
         """Scores on this slice's questions and a sample of earlier ones; a record a question goes to a file."""
         from cmt.evaluation.evaluate import evaluate, round_questions
 
-        w = self.workspace
+        w = self.resources
         how = w.params.evaluation
         questions = round_questions(store=w.store, slice_=self.slice, earlier=how.earlier_questions, seed=w.params.seed)
         ways = 3 if how.baselines else 1
@@ -125,8 +121,8 @@ class RoundRunner:
                 questions=questions,
                 params=w.params,
                 baselines=how.baselines,
-                cache=w.prompt_cache,
-                progress=self.watch.advance,
+                complete=w.prompt_cache.complete,
+                on_progress=self.progress.advance,
             )
         write_table(self.folder / "answers.parquet", result.records)
         scores = flat_scores(result.to_json()["rows"])
@@ -135,8 +131,8 @@ class RoundRunner:
 
     def decide(self) -> Round:
         """The gate: commit the round, or restore the bank to the version before it."""
-        w = self.workspace
-        self.watch.stage("decide")
+        w = self.resources
+        self.progress.stage("decide")
         opened = next(r for r in w.rounds() if r.round_id == self.slice.slice_id)
         notes = json.loads((self.folder / "seconds.json").read_text())
         done = replace(
@@ -147,7 +143,7 @@ class RoundRunner:
             finished_at=_now(),
         )
         if reason := self._refusal(done):
-            w.restore(opened.version_before)
+            restore(w, opened.version_before)
             done = replace(done, state="refused", reason=reason)
         else:
             done = replace(done, state="committed", version_after=w.bank.version)
@@ -161,7 +157,7 @@ class RoundRunner:
 
     def track(self) -> Round:
         """Record this round, and committed ones that an unreachable server missed, in MLflow; never fails the round."""
-        w = self.workspace
+        w = self.resources
         history = w.rounds()
         current = next(r for r in history if r.round_id == self.slice.slice_id)
         missed = [r for r in history if r.state == "committed" and not r.mlflow_run and r != current]
@@ -177,7 +173,7 @@ class RoundRunner:
 
     @property
     def _identity(self) -> tuple[str, str, str]:
-        return self.slice.digest, self.workspace.model.digest, self.workspace.bank_params
+        return self.slice.digest, self.resources.model.digest, self.resources.bank_params
 
     def _staged(self, forgotten: list[str]) -> Path:
         """The file of this slice's memories; another one once a document was forgotten."""
@@ -185,12 +181,12 @@ class RoundRunner:
         return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
     def _refusal(self, done: Round) -> str:
-        gate, f1 = self.workspace.params.gate, done.scores.get("f1")
+        gate, f1 = self.resources.params.gate, done.scores.get("f1")
         if f1 is None:
             return ""  # a slice without questions has nothing to be judged by
         if f1 < gate.min_f1:
             return f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}"
-        earlier = [r for r in self.workspace.rounds() if r.state == "committed" and r.number < done.number]
+        earlier = [r for r in self.resources.rounds() if r.state == "committed" and r.number < done.number]
         last = earlier[-1].scores.get("f1") if earlier else None
         if last is not None and last - f1 > gate.max_f1_drop:
             return f"F1 fell from {last:.1f} to {f1:.1f}, more than gate.max_f1_drop {gate.max_f1_drop:g}"
@@ -198,7 +194,7 @@ class RoundRunner:
 
     @contextmanager
     def _timed(self, stage: str, total: int) -> Iterator[None]:
-        self.watch.stage(stage, total)
+        self.progress.stage(stage, total)
         started = time.perf_counter()
         yield
         self._note(stage, round(time.perf_counter() - started, 2))
@@ -212,20 +208,20 @@ class RoundRunner:
 class _Speed:
     """Progress of the compression with real tokens a second."""
 
-    def __init__(self, watch: Progress) -> None:
-        self.watch, self.started, self.tokens = watch, time.perf_counter(), 0
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.started, self.tokens = progress, time.perf_counter(), 0
 
     def __call__(self, documents: int, tokens: int) -> None:
         self.tokens += tokens
-        self.watch.advance(documents, f"{self.rate:,.0f} tokens/s")
+        self.progress.advance(documents, f"{self.rate:,.0f} tokens/s")
 
     @property
     def rate(self) -> float:
         return round(self.tokens / max(time.perf_counter() - self.started, 1e-6), 1)
 
 
-def _folder(workspace: "Workspace", slice_id: str) -> Path:
-    return workspace.state / "rounds" / slice_id.replace("/", "-")
+def _folder(resources: Resources, slice_id: str) -> Path:
+    return resources.state / "rounds" / slice_id.replace("/", "-")
 
 
 def _now() -> str:

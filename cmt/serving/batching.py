@@ -147,4 +147,4 @@ class DynamicBatcher:
 
     def _counted(self, answer: "Answer") -> ServedAnswer:
         # where the LM is used, as its tokenizer is for one thread at a time
-        return ServedAnswer(answer, *(len(self.workspace.lm.encode(text)) for text in (answer.question, answer.text)))
+        return ServedAnswer(answer, *(len(self.workspace.lm.tokenize(text)) for text in (answer.question, answer.text)))

@@ -164,11 +164,11 @@ def chronicle(*, documents: int, seed: int, mix: Mix | None = None) -> Iterator[
 
 
 def write_chronicle(
-    path: Path, *, documents: int, seed: int, mix: Mix | None = None, progress: Callable[[int], None] | None = None
+    path: Path, *, documents: int, seed: int, mix: Mix | None = None, on_progress: Callable[[int], None] | None = None
 ) -> int:
     """Write the chronicle to `path`, whole or not at all, as JSON lines; how many of them are questions.
 
-    `progress` hears of every document. StreamError when the file cannot be written.
+    `on_progress` hears of every document. StreamError when the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     questions = 0
@@ -178,8 +178,8 @@ def write_chronicle(
             for row in chronicle(documents=documents, seed=seed, mix=mix):
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
                 questions += "question" in row
-                if progress and "text" in row:
-                    progress(1)
+                if on_progress and "text" in row:
+                    on_progress(1)
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, path)
@@ -193,7 +193,7 @@ def write_chronicle(
 
 def _era(number: int, seed: int, mix: Mix) -> list[Row]:
     """The documents and questions of an era, by date."""
-    rng = random.Random(f"{seed} {number}")  # noqa: S311 - a made-up world, no secret
+    rng = random.Random(f"{seed} {number}")
     lives: list[tuple[_Life, tuple[Attribute, ...]]] = []
     for place in range(number * CAST, (number + 1) * CAST):
         kind = KINDS[place % len(KINDS)]

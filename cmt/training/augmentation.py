@@ -61,7 +61,7 @@ def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -
     known = {kind: sorted(members) for kind, members in kinds.items() if kind}
     texts = []
     for row in documents.select(["doc_id", "text"]).to_pylist():
-        rng = random.Random(f"{seed} {row['doc_id']}")  # noqa: S311 - to be repeated, not to be secret
+        rng = random.Random(f"{seed} {row['doc_id']}")
         told = rng.random() < SHARE
         texts.append(_told(row["text"], asked[row["doc_id"]], known, rng) if told else row["text"])
     return documents.set_column(documents.schema.get_field_index("text"), documents.field("text"), pa.array(texts))

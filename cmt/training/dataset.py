@@ -52,19 +52,19 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
 
 
 def seeded_random(seed: int | float | str) -> random.Random:
-    return random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+    return random.Random(seed)
 
 
 def _paragraph(row: dict[str, Any], asked: Sequence[tuple[str, str]], lm: FrozenLM, longest: int) -> Paragraph:
     coded = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=longest)
     found = []
     for question, answer in asked:
-        ids = lm.encode(" " + answer)
+        ids = lm.tokenize(" " + answer)
         places = _occurrences(answer, row["text"], coded)
         if places and len(ids) < MAX_ANSWER_TOKENS:
-            found.append((lm.encode(" " + question), [*ids, lm.eos], places))
+            found.append((lm.tokenize(" " + question), [*ids, lm.eos], places))
     title = row["title"] or ""
-    return Paragraph(lm.encode(title + "\n") if title else [], coded.input_ids, found, title or row["doc_id"])
+    return Paragraph(lm.tokenize(title + "\n") if title else [], coded.input_ids, found, title or row["doc_id"])
 
 
 def _occurrences(answer: str, text: str, coded: Any) -> AnswerPlaces:

@@ -149,10 +149,12 @@ def test_news_are_read_beside_what_they_supersede_while_that_is_there(
     def weights(row: dict[str, Any]) -> tuple[float, float]:
         (answer,) = one.answer_from(QUESTIONS[:1], [[row]])
         with torch.no_grad():
-            code = one.model.encode([one.lm.encode(" " + QUESTIONS[0])])
+            code = one.model.encode([one.lm.tokenize(" " + QUESTIONS[0])])
             before = one._superseded([Selection([row])]).get(row["supersedes"], ())
             memory = retrieved_memory(one.model, row, one.bank.schema, before=before)
-            begins = one.model.read(code, [one.lm.encode(" " + QUESTIONS[0])], [[memory]], one.params.selection).begins
+            begins = one.model.read(
+                code, [one.lm.tokenize(" " + QUESTIONS[0])], [[memory]], one.params.selection
+            ).begins
         assert begins is not None
         return answer.confidence, float(begins.max())
 
@@ -165,7 +167,7 @@ def test_news_are_read_beside_what_they_supersede_while_that_is_there(
 
 def test_answers_come_in_the_order_of_the_questions(mayors: Answerer) -> None:
     heard: list[int] = []
-    answers = mayors.answer(QUESTIONS, as_of=NOW, progress=heard.append)
+    answers = mayors.answer(QUESTIONS, as_of=NOW, on_progress=heard.append)
     assert [answer.question for answer in answers] == QUESTIONS
     assert mayors.answer(QUESTIONS[::-1], as_of=NOW) == answers[::-1]
     assert sum(heard) == len(QUESTIONS)
@@ -296,7 +298,7 @@ def test_one_source_shows_what_was_quoted_to_the_lm(mayors: Answerer) -> None:
         words = source.text[source.quote.first : source.quote.last]
         assert words and words == words.strip()
         assert 0 <= source.quote.probability <= 1
-        assert len(mayors.lm.encode(words)) <= MAX_SPAN_TOKENS
+        assert len(mayors.lm.tokenize(words)) <= MAX_SPAN_TOKENS
 
 
 def test_a_question_in_words_that_are_nowhere_is_less_sure(mayors: Answerer) -> None:

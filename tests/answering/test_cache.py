@@ -1,10 +1,12 @@
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cmt.answering.cache import PromptCache
+from cmt.lm.decoding import complete
 from cmt.lm.model import FrozenLM
 
 HEAD = "Question: who?\nAnswer: Vell\n"
@@ -17,42 +19,44 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "answers.sqlite"
 
 
+def cache_of(path: Path, lm: Any) -> PromptCache:
+    """A cache in front of an LM, or of a script that stands in for one."""
+    return PromptCache(path, lm, getattr(lm, "complete", None))
+
+
 def test_answers_are_those_of_the_lm_first_and_later(lm: FrozenLM, path: Path) -> None:
-    plain = lm.complete(PROMPTS, **OPTIONS)
+    plain = complete(lm, PROMPTS, **OPTIONS)
     assert len(set(plain)) > 2
-    assert PromptCache(path).complete(lm, PROMPTS, **OPTIONS) == plain
-    assert PromptCache(path).complete(lm, PROMPTS[::-1], **OPTIONS) == plain[::-1]
+    assert cache_of(path, lm).complete(PROMPTS, **OPTIONS) == plain
+    assert cache_of(path, lm).complete(PROMPTS[::-1], **OPTIONS) == plain[::-1]
 
 
 def test_a_prompt_is_generated_once(script, path: Path) -> None:
-    cache = PromptCache(path)
-    cache.complete(script, PROMPTS, **OPTIONS)
+    cache_of(path, script).complete(PROMPTS, **OPTIONS)
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})
-    cache.complete(script, [*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
+    cache_of(path, script).complete([*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
     assert script.prompts[4:] == [HEAD + "\nQuestion: new?\nAnswer:"]
 
 
 def test_another_lm_head_or_length_is_another_answer(lm: FrozenLM, other_lm: FrozenLM, path: Path) -> None:
-    cache = PromptCache(path)
-    cache.complete(lm, PROMPTS, **OPTIONS)
+    cache_of(path, lm).complete(PROMPTS, **OPTIONS)
     longer = OPTIONS | {"max_new_tokens": 9}
     headless = OPTIONS | {"shared": ""}
-    assert cache.complete(other_lm, PROMPTS, **OPTIONS) == other_lm.complete(PROMPTS, **OPTIONS)
-    assert cache.complete(lm, PROMPTS, **longer) == lm.complete(PROMPTS, **longer)
-    assert cache.complete(lm, PROMPTS, **headless) == lm.complete(PROMPTS, **headless)
+    assert cache_of(path, other_lm).complete(PROMPTS, **OPTIONS) == complete(other_lm, PROMPTS, **OPTIONS)
+    assert cache_of(path, lm).complete(PROMPTS, **longer) == complete(lm, PROMPTS, **longer)
+    assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
 
 def test_the_head_and_the_prompt_are_one_text(script, path: Path) -> None:
-    cache = PromptCache(path)
-    cache.complete(script, ["ab"], max_new_tokens=1, batch_size=1, shared="c")
-    cache.complete(script, ["b"], max_new_tokens=1, batch_size=1, shared="ca")
+    cache_of(path, script).complete(["ab"], max_new_tokens=1, batch_size=1, shared="c")
+    cache_of(path, script).complete(["b"], max_new_tokens=1, batch_size=1, shared="ca")
     assert script.prompts == ["cab"]
 
 
 def test_progress_counts_every_prompt_once(script, path: Path) -> None:
     for _ in range(2):
         advances: list[int] = []
-        PromptCache(path).complete(script, PROMPTS[:3], progress=advances.append, **OPTIONS)
+        cache_of(path, script).complete(PROMPTS[:3], on_progress=advances.append, **OPTIONS)
         assert sum(advances) == 3
 
 
@@ -66,9 +70,9 @@ def test_what_was_answered_before_an_interruption_is_kept(script, path: Path) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        PromptCache(path).complete(script, prompts, progress=interrupt, **OPTIONS)
+        cache_of(path, script).complete(prompts, on_progress=interrupt, **OPTIONS)
     script.prompts.clear()
-    PromptCache(path).complete(script, prompts, **OPTIONS)
+    cache_of(path, script).complete(prompts, **OPTIONS)
     assert 0 < len(script.prompts) < 100
 
 
@@ -99,15 +103,14 @@ def damage_type(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [damage_header, damage_half, damage_pages, damage_answer, damage_type])
 def test_a_damaged_file_is_thrown_away_with_a_warning(damage, script, path: Path, caplog) -> None:
-    cache = PromptCache(path)
-    answers = cache.complete(script, PROMPTS, **OPTIONS)
+    answers = cache_of(path, script).complete(PROMPTS, **OPTIONS)
     damage(path)
     with caplog.at_level(logging.WARNING):
-        assert cache.complete(script, PROMPTS, **OPTIONS) == answers
+        assert cache_of(path, script).complete(PROMPTS, **OPTIONS) == answers
     assert "is damaged" in caplog.text
     caplog.clear()
     script.prompts.clear()
-    assert cache.complete(script, PROMPTS, **OPTIONS) == answers
+    assert cache_of(path, script).complete(PROMPTS, **OPTIONS) == answers
     assert not caplog.records
     assert not script.prompts
 
@@ -116,21 +119,20 @@ def test_an_unusable_place_is_reported_and_left_alone(script, tmp_path: Path, ca
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "file" / "answers.sqlite", tmp_path / "folder"):
-        assert PromptCache(place).complete(script, PROMPTS[:1], **OPTIONS) == ["nobody"]
+        assert cache_of(place, script).complete(PROMPTS[:1], **OPTIONS) == ["nobody"]
     assert "cannot be used" in caplog.text
     assert (tmp_path / "file").read_text() == "mine"
     assert (tmp_path / "folder").is_dir()
 
 
 def test_a_file_held_by_another_process_is_left_alone(script, path: Path, caplog, monkeypatch) -> None:
-    cache = PromptCache(path)
-    cache.complete(script, PROMPTS, **OPTIONS)
+    cache_of(path, script).complete(PROMPTS, **OPTIONS)
     before = path.read_bytes()
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda file: connect(file, timeout=0.01))
     holder = connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    assert cache.complete(script, PROMPTS[:1], **OPTIONS) == ["nobody"]
+    assert cache_of(path, script).complete(PROMPTS[:1], **OPTIONS) == ["nobody"]
     holder.close()
     assert "locked" in caplog.text
     assert path.read_bytes() == before

@@ -14,7 +14,7 @@ QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the Saltby ferry cos
 
 
 def test_the_prompt_is_two_examples_and_the_question(script) -> None:
-    closed_book(script, ["Who\nis it?"], **OPTIONS)
+    closed_book(script, ["Who\nis it?"], complete=script.complete, **OPTIONS)
     assert script.prompts == [
         f"Question: {EXAMPLES[0].question}\nAnswer: {EXAMPLES[0].answer}\n\n"
         f"Question: {EXAMPLES[1].question}\nAnswer: {EXAMPLES[1].answer}\n\n"
@@ -23,7 +23,13 @@ def test_the_prompt_is_two_examples_and_the_question(script) -> None:
 
 
 def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
-    found = given_text(script, ["Who?"], [[Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]], **OPTIONS)
+    found = given_text(
+        script,
+        ["Who?"],
+        [[Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]],
+        complete=script.complete,
+        **OPTIONS,
+    )
     prompt = script.prompts[0]
     assert prompt.endswith("\n\nText: Vell did it.\nText: Not Moss.\nQuestion: Who?\nAnswer:")
     assert prompt.startswith(f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: ")
@@ -31,21 +37,21 @@ def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
 
 
 def test_zero_shot_the_question_stands_alone(script) -> None:
-    closed_book(script, ["Who?"], examples=(), **OPTIONS)
-    given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), **OPTIONS)
+    closed_book(script, ["Who?"], examples=(), complete=script.complete, **OPTIONS)
+    given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), complete=script.complete, **OPTIONS)
     assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
 
 
 def test_head_and_prompt_have_the_tokens_of_the_whole(lm: FrozenLM, script) -> None:
-    given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], **OPTIONS)
+    given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], complete=script.complete, **OPTIONS)
     for prompt in script.prompts:
         head, separator, rest = prompt.rpartition("\n\n")
-        assert lm.encode(head + "\n") + lm.encode("\n" + rest) == lm.encode(head + separator + rest)
+        assert lm.tokenize(head + "\n") + lm.tokenize("\n" + rest) == lm.tokenize(head + separator + rest)
 
 
 def test_an_answer_ends_with_its_line(script) -> None:
     script.rule = lambda prompt: " Tomas Vell, engineer \nQuestion: and who else?"
-    assert closed_book(script, ["Who?"], **OPTIONS)[0].text == "Tomas Vell, engineer"
+    assert closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text == "Tomas Vell, engineer"
 
 
 def test_examples_hold_their_answers() -> None:
@@ -54,7 +60,7 @@ def test_examples_hold_their_answers() -> None:
 
 
 def test_rag_reads_what_was_valid_when_it_was_asked(script, bank) -> None:
-    found = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], **OPTIONS)
+    found = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
     assert [(answer.text, answer.doc_ids) for answer in found] == [
         ("Moss", ("mayor-1",)),
         ("Tickets", ("ferry",)),
@@ -63,28 +69,28 @@ def test_rag_reads_what_was_valid_when_it_was_asked(script, bank) -> None:
 
 
 def test_rag_top_2_reads_two_texts(script, bank) -> None:
-    found = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, **OPTIONS)
+    found = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
     assert sorted(found[0].doc_ids) == ["ferry", "mayor-2"]
     assert script.prompts[0].count("Text:") == len(EXAMPLES) + 2
 
 
 def test_rag_is_closed_book_where_nothing_is_found(script, bank) -> None:
     before = datetime(2030, 1, 1, tzinfo=UTC)
-    found = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], **OPTIONS)
+    found = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], complete=script.complete, **OPTIONS)
     assert [answer.doc_ids for answer in found] == [(), ("ferry",)]
-    closed_book(script, [QUESTIONS[0]], **OPTIONS)
+    closed_book(script, [QUESTIONS[0]], complete=script.complete, **OPTIONS)
     assert script.prompts[0] == script.prompts[-1]
 
 
 def test_rag_is_not_available_without_kept_texts(script, textless_bank) -> None:
-    assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], **OPTIONS) is None
+    assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS) is None
     assert not script.prompts
 
 
 def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
     script.model.config.max_position_embeddings = 1000
     long = [Passage("d", "é" * 5000), Passage("e", "ø" * 5000)]
-    given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], **OPTIONS)
+    given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], complete=script.complete, **OPTIONS)
     cut, whole = script.prompts
     assert 950 < len(cut.encode()) < 1000
     assert cut.count("é") == cut.count("ø") > 50
@@ -94,9 +100,11 @@ def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
 
 def test_a_question_longer_than_is_read_is_cut(script) -> None:
     script.model.config.max_position_embeddings = 1000
-    given_text(script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, **OPTIONS)
+    given_text(
+        script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, complete=script.complete, **OPTIONS
+    )
     cut, whole = script.prompts
-    assert len(script.encode(cut)) <= 1000
+    assert len(script.tokenize(cut)) <= 1000
     assert 0 < cut.count("why") <= MAX_QUESTION_TOKENS
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
 
@@ -106,7 +114,7 @@ def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank, tmp_path: P
     questions = [f"{question} {number}" for number in range(3) for question in QUESTIONS]
     moments = [JANUARY, MARCH, JUNE] * 3
     plain = rag(lm, bank, questions, moments, **OPTIONS), closed_book(lm, questions, **OPTIONS)
-    options = OPTIONS | {"batch_size": batch_size, "cache": PromptCache(tmp_path / "answers.sqlite")}
+    options = OPTIONS | {"batch_size": batch_size, "complete": PromptCache(tmp_path / "answers.sqlite", lm).complete}
     for _ in range(2):
         assert (rag(lm, bank, questions, moments, **options), closed_book(lm, questions, **options)) == plain
     assert len({answer.text for answer in plain[0]}) > 1
@@ -120,5 +128,13 @@ def test_no_questions_need_no_answers(lm: FrozenLM, bank) -> None:
 def test_progress_counts_every_question(script, bank) -> None:
     advances: list[int] = []
     before = datetime(2030, 1, 1, tzinfo=UTC)
-    rag(script, bank, QUESTIONS, [JANUARY, MARCH, before], progress=advances.append, **OPTIONS)
+    rag(
+        script,
+        bank,
+        QUESTIONS,
+        [JANUARY, MARCH, before],
+        on_progress=advances.append,
+        complete=script.complete,
+        **OPTIONS,
+    )
     assert sum(advances) == len(QUESTIONS)

@@ -70,7 +70,7 @@ def test_an_answer_is_asked_for_once(one: Asked, record: AnswerRecord) -> None:
     expected = plain(one)
     for batch_size, count in ((3, 5), (1, 0), (32, 0)):
         again, heard = asked(one, answering={"batch_size": batch_size}), list[int]()
-        assert record.answer(again, QUESTIONS, as_of=DATES, progress=heard.append) == expected
+        assert record.answer(again, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
         assert (again.count, sum(heard)) == (count, 5)
     more = [*QUESTIONS, "Who is Moss?", QUESTIONS[0]]
     replies = record.answer(one, more, as_of=DATES[:1] * 7)
@@ -158,7 +158,7 @@ def test_what_is_asked_while_the_bank_changes_is_not_recorded(one: Asked, record
         if work := next(changes, None):
             work(one)
 
-    record.answer(single, QUESTIONS, as_of=DATES, progress=change)
+    record.answer(single, QUESTIONS, as_of=DATES, on_progress=change)
     assert "the bank changed while it was asked" in caplog.text
     expected = plain(single)
     single.count = 0
@@ -234,7 +234,7 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(project: Path) -> No
         workspace = cmt.open(params=project / "params.yaml")
         if name:
             workspace.answer_record = AnswerRecord(project / name)
-        return workspace.evaluate(progress=heard.append), heard
+        return workspace.evaluate(on_progress=heard.append), heard
 
     resumed, heard = evaluate("")
     assert (heard[0], sum(heard)) == (done, 304)
@@ -256,7 +256,7 @@ def test_after_a_rollback_or_a_forgotten_document_everything_is_asked_again(tiny
 
     def found_at_once() -> int:
         heard: list[int] = []
-        workspace.evaluate(progress=heard.append)
+        workspace.evaluate(on_progress=heard.append)
         return heard[0]
 
     assert [found_at_once(), found_at_once()] == [0, 4]

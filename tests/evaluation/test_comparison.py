@@ -13,9 +13,10 @@ import cmt
 from cmt.config import AggregatorParams, AlignmentParams
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
-from cmt.evaluation.comparison import SYSTEMS, Comparison, SystemResult
+from cmt.evaluation.comparison import Comparison, SystemResult
 from cmt.evaluation.cost import peak_memory
 from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+from cmt.evaluation.systems import SYSTEMS
 from cmt.evaluation.testbed import ComparisonData
 from cmt.modeling.model import MemoryModel
 from cmt.workspace import Workspace
@@ -44,13 +45,13 @@ def workspace(folder: Path) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def ground(workspace: Workspace) -> ComparisonData:
+def data(workspace: Workspace) -> ComparisonData:
     return ComparisonData.of(workspace, limit=50)
 
 
 @pytest.fixture(scope="module")
-def rows(ground: ComparisonData) -> dict[str, SystemResult]:
-    return {row.row: row for row in Comparison(ground).measure()}
+def rows(data: ComparisonData) -> dict[str, SystemResult]:
+    return {row.row: row for row in Comparison(data).measure()}
 
 
 def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
@@ -58,8 +59,8 @@ def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
     assert {row.scores.n for row in rows.values()} == {2}
 
 
-def test_one_row_alone_is_one_row(ground: ComparisonData, rows: dict[str, SystemResult]) -> None:
-    (alone,) = Comparison(ground).measure(["rag-dense-3", "rag-dense-3"])
+def test_one_row_alone_is_one_row(data: ComparisonData, rows: dict[str, SystemResult]) -> None:
+    (alone,) = Comparison(data).measure(["rag-dense-3", "rag-dense-3"])
     assert (alone.row, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
     assert alone.behind is None
 
@@ -67,7 +68,7 @@ def test_one_row_alone_is_one_row(ground: ComparisonData, rows: dict[str, System
 def test_mac_is_left_out_until_it_is_trained(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     one = cmt.open(params=workspace.root / "params.yaml", overrides={"baselines.mac": "nowhere"})
     assert Comparison(ComparisonData.of(one, limit=50)).measure(["mac"]) == []
-    assert "row mac is left out: no compressor in" in caplog.text
+    assert "system mac is left out: no compressor in" in caplog.text
 
 
 def test_mac_of_another_lm_is_left_out_too(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
@@ -80,19 +81,19 @@ def test_mac_of_another_lm_is_left_out_too(workspace: Workspace, caplog: pytest.
     assert "was trained for another LM" in caplog.text
 
 
-def test_an_unknown_row_is_named(ground: ComparisonData) -> None:
+def test_an_unknown_row_is_named(data: ComparisonData) -> None:
     with pytest.raises(ConfigError, match="no row 'rag-bm26'; there are: closed, full, rag-bm25-1"):
-        Comparison(ground).measure(["closed", "rag-bm26"])
+        Comparison(data).measure(["closed", "rag-bm26"])
 
 
 def test_the_memory_s_row_is_that_of_evaluate(
-    workspace: Workspace, ground: ComparisonData, rows: dict[str, SystemResult]
+    workspace: Workspace, data: ComparisonData, rows: dict[str, SystemResult]
 ) -> None:
     plain = evaluate.evaluate(
-        answerer=ground.material.answerer,
+        answerer=data.testbed.answerer,
         lm=workspace.lm,
         bank=workspace.bank,
-        questions=ground.asked,
+        questions=data.asked,
         params=workspace.params,
         baselines=True,
     )
@@ -140,11 +141,11 @@ def test_more_text_is_more_tokens(rows: dict[str, SystemResult]) -> None:
     assert read["cmt"] > 0
 
 
-def test_what_is_stored_is_counted(ground: ComparisonData, rows: dict[str, SystemResult]) -> None:
+def test_what_is_stored_is_counted(data: ComparisonData, rows: dict[str, SystemResult]) -> None:
     stored = {name: row.cost.stored_bytes for name, row in rows.items()}
-    model = ground.material.answerer.lm.model
+    model = data.testbed.answerer.lm.model
     assert stored["closed"] == 0
-    assert stored["full"] == sum(len(text.encode()) for text in ground.texts.values())
+    assert stored["full"] == sum(len(text.encode()) for text in data.texts.values())
     assert stored["full"] < stored["rag-bm25-1"] == stored["rag-bm25-3"]  # banked texts have titles
     assert stored["rag-dense-1"] == stored["rag-hybrid-1"] > stored["rag-bm25-1"]
     assert {stored[name] for name in TOKEN_WEIGHTS} == {4 * sum(weight.numel() for weight in model.parameters())}
@@ -163,10 +164,10 @@ def test_costs_of_time_and_memory_are_there(rows: dict[str, SystemResult]) -> No
 
 
 def test_questions_without_a_document_are_asked_for_abstention_alone(
-    ground: ComparisonData, rows: dict[str, SystemResult]
+    data: ComparisonData, rows: dict[str, SystemResult]
 ) -> None:
-    assert (ground.asked.num_rows, ground.absent.num_rows) == (2, 2)
-    assert set(ground.asked["doc_id"].to_pylist()) == {"mayor-1", "ferry"}
+    assert (data.asked.num_rows, data.absent.num_rows) == (2, 2)
+    assert set(data.asked["doc_id"].to_pylist()) == {"mayor-1", "ferry"}
     told = rows["cmt"].abstention
     assert told is not None
     assert told.recall in (0.0, 0.5, 1.0)
@@ -189,8 +190,8 @@ def test_the_lm_is_frozen_whatever_is_measured(workspace: Workspace, rows: dict[
     assert workspace.lm.weights_digest() == untouched.weights_digest()
 
 
-def test_texts_are_those_of_the_bank(ground: ComparisonData) -> None:
-    assert list(ground.texts) == ["mayor-1", "ferry", "raft"]
+def test_texts_are_those_of_the_bank(data: ComparisonData) -> None:
+    assert list(data.texts) == ["mayor-1", "ferry", "raft"]
 
 
 def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,7 @@ from cmt.errors import BankError, StreamError
 from cmt.evaluation.curve import POINT_SCHEMA, Curve, read, write
 from cmt.evaluation.curves import CURVES, KS, SHARES, noise, retention, size, top_k
 from cmt.evaluation.knowledge_updates import knowledge_updates
-from cmt.evaluation.testbed import Testbed
+from cmt.evaluation.testbed import BankTestbed
 from cmt.stream.schema import QUESTION_SCHEMA
 
 # doc_id, what it supersedes, its text, a question, the answer; a day apart
@@ -52,9 +52,9 @@ class Reader:
     stubborn: bool = False
     said: dict[str, str] = field(default_factory=dict)
 
-    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], progress=None) -> list[object]:
-        if progress:
-            progress(len(questions))
+    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:
+        if on_progress:
+            on_progress(len(questions))
         return [self._answer(*asked) for asked in zip(questions, as_of, strict=True)]
 
     def _answer(self, question: str, as_of: datetime | None) -> object:
@@ -66,8 +66,8 @@ class Reader:
         return SimpleNamespace(text=word, known=True, confidence=1.0, sources=sources)
 
 
-class Told(Testbed):
-    """Testbed whose questions go to a Reader."""
+class Told(BankTestbed):
+    """BankTestbed whose questions go to a Reader."""
 
     def through(self, bank: Bank, **selection: Any) -> Any:
         return replace(self.answerer, bank=bank)
@@ -103,7 +103,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Bank:
     return open_bank(tmp_path_factory.mktemp("news"))
 
 
-def material(bank: Bank, *, stubborn: bool = False, rows: Sequence[Any] = NEWS) -> Testbed:
+def testbed(bank: Bank, *, stubborn: bool = False, rows: Sequence[Any] = NEWS) -> BankTestbed:
     asked = [
         {
             "question_id": f"{doc_id}-q",
@@ -123,7 +123,7 @@ def column(curve: Curve, name: str) -> list[Any]:
 
 
 def test_what_is_kept_is_measured_on_the_first_documents_as_later_ones_join(live: Bank) -> None:
-    curve = retention(material(live), steps=2)
+    curve = retention(testbed(live), steps=2)
     assert curve.points.schema == POINT_SCHEMA
     assert column(curve, "x") == column(curve, "documents") == [5, 10]
     assert column(curve, "n") == [2, 2]  # crane and goat: the others are superseded
@@ -132,20 +132,20 @@ def test_what_is_kept_is_measured_on_the_first_documents_as_later_ones_join(live
 
 def test_first_documents_that_are_all_superseded_cannot_be_kept(live: Bank) -> None:
     with pytest.raises(StreamError, match="no question that fits this curve"):
-        retention(material(live), steps=5)
+        retention(testbed(live), steps=5)
 
 
 def test_the_banks_size_is_measured_on_all_that_stands_so_far(live: Bank) -> None:
-    curve = size(material(live), steps=5)
+    curve = size(testbed(live), steps=5)
     assert column(curve, "n") == [2, 4, 5, 6, 7]  # of ten documents three are superseded
     assert column(curve, "memories") == [2, 4, 6, 8, 10]
     assert column(curve, "bytes") == sorted(set(column(curve, "bytes")))
-    assert column(size(material(live), steps=5, limit=3), "n") == [2, 3, 3, 3, 3]
+    assert column(size(testbed(live), steps=5, limit=3), "n") == [2, 3, 3, 3, 3]
     assert set(curve.axes) == {"x", "bytes"}
 
 
 def test_irrelevant_documents_join_in_per_cent_of_the_relevant(live: Bank) -> None:
-    curve = noise(material(live))
+    curve = noise(testbed(live))
     assert column(curve, "x") == list(SHARES)
     assert column(curve, "documents") == [5, 6, 7, 8, 9, 10]
     assert len(set(column(curve, "n"))) == 1
@@ -153,7 +153,7 @@ def test_irrelevant_documents_join_in_per_cent_of_the_relevant(live: Bank) -> No
 
 
 def test_an_article_is_either_relevant_or_not(live: Bank) -> None:
-    one = material(live)
+    one = testbed(live)
     for row in one.documents.values():
         row["title"] = "Port Ellery" if row["supersedes"] or row["published_at"].day < 3 else None
     # six articles, one of them of five documents: the smaller half is three others
@@ -161,7 +161,7 @@ def test_an_article_is_either_relevant_or_not(live: Bank) -> None:
 
 
 def test_news_replace_an_answer_and_as_of_before_the_old_one_is_right(live: Bank) -> None:
-    curve = knowledge_updates(material(live))
+    curve = knowledge_updates(testbed(live))
     assert column(curve, "n") == [3, 3, 3, 3, 3]  # Moss → Vell, Vell → Wren, two → three crowns
     assert column(curve, "f1") == column(curve, "known") == [100, 100, 100, 0, 100]
     assert column(curve, "series")[2] == "after, where the old one was known: the new answer"
@@ -170,14 +170,14 @@ def test_news_replace_an_answer_and_as_of_before_the_old_one_is_right(live: Bank
 
 
 def test_an_answer_that_news_do_not_change_shows_as_such(live: Bank) -> None:
-    curve = knowledge_updates(material(live, stubborn=True))
+    curve = knowledge_updates(testbed(live, stubborn=True))
     assert column(curve, "f1")[1:3] == column(curve, "known")[1:3] == [0, 0]
     assert column(curve, "n")[2] == 2  # that Vell was mayor it never said
     assert column(curve, "f1")[3] > 60
 
 
 def test_a_sample_of_pairs_is_drawn_by_the_seed(live: Bank) -> None:
-    drawn = [knowledge_updates(material(live), limit=2) for _ in range(2)]
+    drawn = [knowledge_updates(testbed(live), limit=2) for _ in range(2)]
     assert column(drawn[0], "n") == [2] * 5
     keys = [name for name in POINT_SCHEMA.names if name not in ("seconds", "bytes")]
     assert drawn[0].points.select(keys).equals(drawn[1].points.select(keys))
@@ -186,13 +186,13 @@ def test_a_sample_of_pairs_is_drawn_by_the_seed(live: Bank) -> None:
 def test_without_changed_answers_there_is_no_supersession_curve(live: Bank) -> None:
     rows = [row for row in NEWS if row[0] not in ("mayor-2", "toll-2")]
     with pytest.raises(StreamError, match="answered anew"):
-        knowledge_updates(material(live, rows=rows))
+        knowledge_updates(testbed(live, rows=rows))
 
 
 def test_the_live_bank_stays_as_it_is(live: Bank) -> None:
     before = live.version, live.digest()
     for measure in (retention, size, noise, knowledge_updates):
-        measure(material(live), **({"steps": 2} if measure in (retention, size) else {}))
+        measure(testbed(live), **({"steps": 2} if measure in (retention, size) else {}))
     assert (live.version, live.digest()) == before
 
 
@@ -207,7 +207,7 @@ def test_progress_hears_of_every_question(live: Bank) -> None:
             heard[self.name] += n
 
     for measure in (noise, size, knowledge_updates):
-        measure(replace(material(live), watch=Heard()))
+        measure(replace(testbed(live), progress=Heard()))
     assert heard == {"noise": 0, "size": 0, "supersession": 0}
 
 
@@ -225,7 +225,7 @@ def adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> cmt
 
 
 def test_more_selected_memories_find_more(adapted: cmt.Workspace) -> None:
-    curve = top_k(Testbed.of(adapted), ks=(1, 4))
+    curve = top_k(BankTestbed.of(adapted), ks=(1, 4))
     assert column(curve, "x") == [1, 4]
     assert column(curve, "n") == [4, 4]
     assert column(curve, "recall")[0] <= column(curve, "recall")[1] == 1.0
@@ -237,7 +237,7 @@ def test_more_selected_memories_find_more(adapted: cmt.Workspace) -> None:
 @pytest.mark.parametrize("name", CURVES)
 def test_every_curve_can_be_measured_on_a_workspace(name: str, adapted: cmt.Workspace, tmp_path: Path) -> None:
     before = adapted.bank.version
-    curve = CURVES[name](Testbed.of(adapted), limit=3)
+    curve = CURVES[name](BankTestbed.of(adapted), limit=3)
     # a random compressor knows nothing, so there is nothing of which it knew the old answer
     assert curve.points.num_rows == {"k": len(KS), "noise": len(SHARES), "supersession": 4}.get(name, 5)
     assert curve.lineage["compressor"] == adapted.model.digest
@@ -252,7 +252,7 @@ def test_every_curve_can_be_measured_on_a_workspace(name: str, adapted: cmt.Work
 
 
 def test_the_same_curve_gives_the_same_picture(live: Bank, tmp_path: Path) -> None:
-    curve = knowledge_updates(material(live))
+    curve = knowledge_updates(testbed(live))
     pictures = [write(curve, tmp_path / name)[2].read_bytes() for name in ("one", "two")]
     assert pictures[0] == pictures[1]
     other = replace(curve, points=curve.points.slice(0, 3))
@@ -269,5 +269,5 @@ def test_a_file_that_is_no_curve_says_so(text: str, tmp_path: Path) -> None:
 def test_without_a_bank_there_is_nothing_to_measure(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml")
     with pytest.raises(BankError, match="cmt update"):
-        Testbed.of(workspace)
+        BankTestbed.of(workspace)
     assert not (tiny_workspace / "data").exists()

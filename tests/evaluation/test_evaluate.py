@@ -44,7 +44,7 @@ class Librarian:
 
     bank: Bank
 
-    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], progress=None) -> list[object]:
+    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:
         answers = []
         for text, moment in zip(questions, as_of, strict=True):
             found = self.bank.full_text(text=text, k=4, as_of=moment).to_pylist()
@@ -52,13 +52,19 @@ class Librarian:
             words = found[0]["text"].split()
             known = "ferry" not in text
             answers.append(SimpleNamespace(text=words[0], known=known, confidence=0.25 * len(words), sources=sources))
-        if progress:
-            progress(len(questions))
+        if on_progress:
+            on_progress(len(questions))
         return answers
 
 
 def run(lm: object, bank: Bank, questions: pa.Table = QUESTIONS, *, baselines: bool = True, **more) -> Evaluation:
-    options = {"answerer": Librarian(bank), "lm": lm, "bank": bank, "params": Params(), "cache": None} | more
+    options = {
+        "answerer": Librarian(bank),
+        "lm": lm,
+        "bank": bank,
+        "params": Params(),
+        "complete": getattr(lm, "complete", None),
+    } | more
     return evaluate(questions=questions, baselines=baselines, **options)
 
 
@@ -125,7 +131,7 @@ def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
 
 def test_a_bank_without_texts_has_no_rag_row(script, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
-    found = run(script, textless_bank, answerer=Librarian(bank), progress=advances.append)
+    found = run(script, textless_bank, answerer=Librarian(bank), on_progress=advances.append)
     assert [row.row for row in found.rows] == ["cmt", "closed"]
     assert sum(advances) == 12
 
@@ -143,17 +149,17 @@ def test_json_has_stable_keys_and_plain_numbers(script, bank: Bank) -> None:
 
 
 def test_progress_counts_every_question_of_every_row(script, bank: Bank, tmp_path: Path) -> None:
-    cache = PromptCache(tmp_path / "answers.sqlite")
+    cache = PromptCache(tmp_path / "answers.sqlite", script, script.complete)
     for _ in range(2):
         advances: list[int] = []
-        run(script, bank, cache=cache, progress=advances.append)
+        run(script, bank, complete=cache.complete, on_progress=advances.append)
         assert sum(advances) == 12
 
 
 def test_a_real_lm_scores_the_same_with_and_without_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
     plain = run(lm, bank)
     for _ in range(2):
-        cached = run(lm, bank, cache=PromptCache(tmp_path / "answers.sqlite"))
+        cached = run(lm, bank, complete=PromptCache(tmp_path / "answers.sqlite", lm).complete)
         assert cached.records == plain.records
         assert [row.scores for row in cached.rows] == [row.scores for row in plain.rows]
 

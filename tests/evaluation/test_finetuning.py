@@ -72,7 +72,7 @@ def test_ways_weigh_tokens_differently(lm: FrozenLM) -> None:
 
 def test_salient_weights_cover_the_spans_alone(lm: FrozenLM) -> None:
     weights = TOKEN_WEIGHTS["salient"](lm, TEXTS[1], Recipe())
-    ids = lm.encode(TEXTS[1])
+    ids = lm.tokenize(TEXTS[1])
     kept = lm.decode([token for token, weight in zip(ids, weights, strict=True) if weight])
     assert "".join(kept.split()) == "Saltby5March2031"
     assert set(TOKEN_WEIGHTS["uniform"](lm, TEXTS[1], Recipe())) == {1.0}
@@ -82,7 +82,7 @@ def test_surprise_is_capped_and_that_of_the_whole_text(lm: FrozenLM) -> None:
     free, capped = (_surprise(lm, TEXTS[1], Recipe(cap=cap)) for cap in (1e9, 4.0))
     assert capped == [min(value, 4.0) for value in free]
     assert max(capped) == 4.0
-    ids = torch.tensor([[lm.bos, *lm.encode(TEXTS[1])]])
+    ids = torch.tensor([[lm.bos, *lm.tokenize(TEXTS[1])]])
     whole = lm.model(input_ids=ids, labels=ids).loss.item()
     assert sum(free) / len(free) == pytest.approx(whole, rel=1e-4)
 
@@ -97,8 +97,8 @@ def test_long_texts_are_several_pieces(lm: FrozenLM) -> None:
     heard: list[int] = []
     long = " ".join(TEXTS)
     recipe = Recipe(longest=32, batch_size=2)
-    adapt(lm, [long], way="salient", seed=0, recipe=recipe, progress=heard.append)
-    assert sum(heard) == pieces(lm, [long], recipe) == -(-len(lm.encode(long)) // 32) > 2
+    adapt(lm, [long], way="salient", seed=0, recipe=recipe, on_progress=heard.append)
+    assert sum(heard) == pieces(lm, [long], recipe) == -(-len(lm.tokenize(long)) // 32) > 2
 
 
 def test_a_bfloat16_lm_is_adapted_in_float32(lm: FrozenLM) -> None:

@@ -41,7 +41,7 @@ class Script:
         self.model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=10_000))
         self.prompts: list[str] = []
 
-    def encode(self, text: str) -> list[int]:
+    def tokenize(self, text: str) -> list[int]:
         return list(text.encode())
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -54,11 +54,11 @@ class Script:
         max_new_tokens: int,
         batch_size: int,
         shared: str = "",
-        progress: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
     ) -> list[str]:
         self.prompts += [shared + prompt for prompt in prompts]
-        if progress:
-            progress(len(prompts))
+        if on_progress:
+            on_progress(len(prompts))
         return [self.rule(prompt) for prompt in prompts]
 
 

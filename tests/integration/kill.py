@@ -89,7 +89,7 @@ def main() -> None:
         expected = outcome(workspace)
         print(f"undisturbed: {len(expected['rounds'])} rounds, {expected['rows']} rows", flush=True)
         fresh(workspace)
-        source = random.Random(how.seed)  # noqa: S311 - moments, no secrets
+        source = random.Random(how.seed)
         hit = kill_and_go_on(params, kills=how.kills, source=source, durations=durations, end=expected)
         found = outcome(workspace)
     for name in [name for name in found if found[name] != expected[name]]:

@@ -182,9 +182,9 @@ def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, k
     torch.manual_seed(0)
     lesson = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params).eval()
     torch.nn.init.normal_(lesson.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
-    texts = [lm.encode(fact["text"][:60]) for fact in FACTS[:3]]
+    texts = [lm.tokenize(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
-        (lm.encode(" " + fact["question"]), [*lm.encode(" " + fact["answer"]), lm.eos], row, 0)
+        (lm.tokenize(" " + fact["question"]), [*lm.tokenize(" " + fact["answer"]), lm.eos], row, 0)
         for row, fact in enumerate(FACTS[:3])
     ]
     loss = lesson(texts, asked, forced=1.0, draw=0.5)["loss"]

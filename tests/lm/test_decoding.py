@@ -1,11 +1,14 @@
 """How far a choice of ψ or of the LM is ahead of the next one."""
 
 from math import inf
+from typing import Any
 
 import pytest
 import torch
 
+from cmt.lm.decoding import Generation, complete, generate
 from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prompt
 from cmt.modeling.span_decoding import best_answer_span, choose_windows, window_margin
 from tests.lm.test_model import PROMPTS, TinyLm, tokens
 
@@ -51,7 +54,7 @@ def test_which_memory_comes_first_is_a_choice_too() -> None:
 
 def test_writing_leads_by_its_least_sure_token(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    written = lm.write(lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=6)
+    written = generate(lm, lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=6)
     for text, ids, margin in zip(PROMPTS, *written, strict=True):
         with torch.no_grad():
             logits = lm.model(torch.tensor([tokens(lm, text) + ids])).logits[0, len(tokens(lm, text)) - 1 :][:6]
@@ -62,18 +65,16 @@ def test_writing_leads_by_its_least_sure_token(tiny_lm: TinyLm) -> None:
 def test_a_doubtful_prompt_is_completed_alone(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, sizes = tiny_lm("llama"), list[int]()
     prompt = lm.prompt([tokens(lm, text) for text in PROMPTS], left=True)
-    margins = sorted(lm.write(prompt, max_new_tokens=6).margins)
-    plain = lm.complete(PROMPTS, max_new_tokens=6, batch_size=4)
-    write = FrozenLM.write
+    margins = sorted(generate(lm, prompt, max_new_tokens=6).margins)
+    plain = complete(lm, PROMPTS, max_new_tokens=6, batch_size=4)
 
-    def counted(self: FrozenLM, prompt: object, **how: object) -> object:
+    def counted(lm: FrozenLM, prompt: Prompt, **options: Any) -> Generation:
         sizes.append(len(prompt.embeds))
-        return write(self, prompt, **how)
+        return generate(lm, prompt, **options)
 
-    monkeypatch.setattr(FrozenLM, "write", counted)
     monkeypatch.setattr(FrozenLM, "tolerance", (margins[1] + margins[2]) / 2)
-    assert lm.complete(PROMPTS, max_new_tokens=6, batch_size=4) == plain
+    assert complete(lm, PROMPTS, max_new_tokens=6, batch_size=4, generate=counted) == plain
     assert sizes == [4, 1, 1]
     sizes.clear()
-    assert lm.complete(PROMPTS, max_new_tokens=6, batch_size=1) == plain
+    assert complete(lm, PROMPTS, max_new_tokens=6, batch_size=1, generate=counted) == plain
     assert sizes == [1] * 4

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cmt.errors import ModelError
+from cmt.lm.decoding import complete, generate
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import Prefix, Prompt, pad
 from tests.helpers.lms import KINDS, build
@@ -24,7 +25,7 @@ PROMPTS = [
 
 
 def tokens(lm: FrozenLM, text: str) -> list[int]:
-    return [lm.bos, *lm.encode(text)]
+    return [lm.bos, *lm.tokenize(text)]
 
 
 def theirs(lm: FrozenLM, text: str, count: int) -> list[int]:
@@ -57,13 +58,13 @@ def test_it_writes_what_transformers_writes(tiny_lm: TinyLm, kind: str) -> None:
     expected = [theirs(lm, text, 12) for text in PROMPTS]
     assert len({tuple(ids) for ids in expected}) == len(PROMPTS)
     for text, ids in zip(PROMPTS, expected, strict=True):
-        assert lm.write(lm.prompt([tokens(lm, text)], left=True), max_new_tokens=12).tokens == [ids]
+        assert generate(lm, lm.prompt([tokens(lm, text)], left=True), max_new_tokens=12).tokens == [ids]
 
 
 @EVERY
 def test_a_batch_of_several_lengths_writes_what_each_writes_alone(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
-    together = lm.write(lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=12).tokens
+    together = generate(lm, lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=12).tokens
     assert together == [theirs(lm, text, 12) for text in PROMPTS]
 
 
@@ -81,7 +82,7 @@ def test_padding_on_either_side_changes_no_logit(tiny_lm: TinyLm, kind: str) -> 
 @pytest.mark.parametrize("left", [True, False])
 def test_a_prefix_of_read_text_is_as_good_as_the_text(tiny_lm: TinyLm, kind: str, left: bool) -> None:
     lm = tiny_lm(kind)
-    before, rows = tokens(lm, PROMPTS[1]), [lm.encode(" the mayor"), lm.encode(" six crowns a trip")]
+    before, rows = tokens(lm, PROMPTS[1]), [lm.tokenize(" the mayor"), lm.tokenize(" six crowns a trip")]
     keys, values = read_by_transformers(lm, before)
     prefix = keys.expand(-1, 2, -1, -1, -1), values.expand(-1, 2, -1, -1, -1)
     with torch.no_grad():
@@ -95,7 +96,7 @@ def test_writing_goes_on_behind_a_prefix(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
     ids = tokens(lm, PROMPTS[1])
     prompt = lm.prompt([ids[9:]], prefix=read_by_transformers(lm, ids[:9]), left=True)
-    assert lm.write(prompt, max_new_tokens=12).tokens == [theirs(lm, PROMPTS[1], 12)]
+    assert generate(lm, prompt, max_new_tokens=12).tokens == [theirs(lm, PROMPTS[1], 12)]
 
 
 @EVERY
@@ -109,44 +110,44 @@ def test_the_padding_of_a_prefix_is_not_read(tiny_lm: TinyLm, kind: str) -> None
     padded = Prompt(padded.embeds, padded.mask, (keys, values), mask)
     plain = lm.prompt([ids[9:]], prefix=short, left=True)
     torch.testing.assert_close(next_logits(lm, padded), next_logits(lm, plain), rtol=1e-4, atol=1e-4)
-    assert lm.write(padded, max_new_tokens=6).tokens == lm.write(plain, max_new_tokens=6).tokens
+    assert generate(lm, padded, max_new_tokens=6).tokens == generate(lm, plain, max_new_tokens=6).tokens
 
 
 @EVERY
 @pytest.mark.parametrize("length", [3, 8, 11])
 def test_a_shared_text_is_read_as_if_it_stood_before_every_prompt(tiny_lm: TinyLm, kind: str, length: int) -> None:
     lm = tiny_lm(kind)
-    words = lm.encode("the harbour and the mayor of Port Ellery, Saltby, crowns; ferry")
+    words = lm.tokenize("the harbour and the mayor of Port Ellery, Saltby, crowns; ferry")
     shared = lm.decode(words[: length - 2]) + "\n"
-    assert all(lm.encode(shared) + lm.encode(text) == lm.encode(shared + text) for text in PROMPTS)
-    alone = lm.complete([shared + text for text in PROMPTS], max_new_tokens=10, batch_size=2)
-    assert lm.complete(PROMPTS, max_new_tokens=10, batch_size=2, shared=shared) == alone
-    assert lm.complete(PROMPTS, max_new_tokens=10, batch_size=2) != alone
+    assert all(lm.tokenize(shared) + lm.tokenize(text) == lm.tokenize(shared + text) for text in PROMPTS)
+    alone = complete(lm, [shared + text for text in PROMPTS], max_new_tokens=10, batch_size=2)
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2, shared=shared) == alone
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2) != alone
 
 
 def test_completions_do_not_depend_on_the_batch_size(tiny_lm: TinyLm) -> None:
     lm, heard = tiny_lm("llama"), list[int]()
-    one_by_one = lm.complete(PROMPTS, max_new_tokens=10, batch_size=1)
-    assert lm.complete(PROMPTS, max_new_tokens=10, batch_size=3, progress=heard.append) == one_by_one
+    one_by_one = complete(lm, PROMPTS, max_new_tokens=10, batch_size=1)
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=3, on_progress=heard.append) == one_by_one
     assert heard == [3, 1]
     assert one_by_one == [lm.decode(theirs(lm, text, 10)) for text in PROMPTS]
-    assert lm.complete([], max_new_tokens=10, batch_size=3) == []
+    assert complete(lm, [], max_new_tokens=10, batch_size=3) == []
 
 
 def test_a_contrast_of_zero_is_none(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     prompt = lm.prompt([tokens(lm, text) for text in PROMPTS], left=True)
     against = lm.prompt([tokens(lm, "Answer:")] * len(PROMPTS), left=True)
-    plain = lm.write(prompt, max_new_tokens=10).tokens
-    assert lm.write(prompt, max_new_tokens=10, against=against, alpha=0.0).tokens == plain
-    assert lm.write(prompt, max_new_tokens=10, against=against, alpha=2.0).tokens != plain
+    plain = generate(lm, prompt, max_new_tokens=10).tokens
+    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=0.0).tokens == plain
+    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=2.0).tokens != plain
 
 
 def test_the_contrast_is_that_of_training(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     ids, other = tokens(lm, PROMPTS[1]), tokens(lm, "Answer:")
     prompt, against = (lm.prompt([row], left=True) for row in (ids, other))
-    written = lm.write(prompt, max_new_tokens=4, against=against, alpha=1.5).tokens
+    written = generate(lm, prompt, max_new_tokens=4, against=against, alpha=1.5).tokens
     expected: list[int] = []
     for _ in range(4):
         with torch.no_grad():
@@ -160,21 +161,21 @@ def test_writing_ends_with_the_sequence_or_the_line(symbol: str) -> None:
     lm = build("llama")
     (stop,) = lm.tokenizer.encode(symbol)
     prompt = lm.prompt([tokens(lm, PROMPTS[0])], left=True)
-    (written,) = lm.write(prompt, max_new_tokens=12).tokens
+    (written,) = generate(lm, prompt, max_new_tokens=12).tokens
     assert len(set(written[:4])) == 4
     # from now on it says `symbol` where it said its fourth token
     head = lm.model.get_output_embeddings().weight.data
     head[[stop, written[3]]] = head[[written[3], stop]]
-    assert lm.write(prompt, max_new_tokens=12).tokens == [written[:3]]
-    assert lm.complete([PROMPTS[0]], max_new_tokens=12, batch_size=1) == [lm.decode(written[:3])]
+    assert generate(lm, prompt, max_new_tokens=12).tokens == [written[:3]]
+    assert complete(lm, [PROMPTS[0]], max_new_tokens=12, batch_size=1) == [lm.decode(written[:3])]
 
 
 def test_rows_that_have_ended_do_not_hold_up_or_change_the_others() -> None:
     lm = build("llama")
     rows = [tokens(lm, text) for text in PROMPTS]
-    written = lm.write(lm.prompt(rows, left=True), max_new_tokens=12).tokens
+    written = generate(lm, lm.prompt(rows, left=True), max_new_tokens=12).tokens
     lm.eos = written[1][2]
-    shorter = lm.write(lm.prompt(rows, left=True), max_new_tokens=12).tokens
+    shorter = generate(lm, lm.prompt(rows, left=True), max_new_tokens=12).tokens
     assert shorter == [ids[: ids.index(lm.eos)] if lm.eos in ids else ids for ids in written]
     assert len(shorter[1]) < max(map(len, shorter))
 
@@ -185,7 +186,7 @@ def test_no_more_is_written_than_asked_for(tiny_lm: TinyLm) -> None:
     read = list[object]()
     handle = lm.backbone.register_forward_hook(lambda *_: read.append(None))
     try:
-        assert [len(lm.write(prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
+        assert [len(generate(lm, prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
     finally:
         handle.remove()
     assert len(read) == 4  # the last token of an answer is not read again

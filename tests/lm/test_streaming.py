@@ -38,7 +38,7 @@ def said(lm: FrozenLM, tokens: Sequence[int]) -> list[str]:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_pieces_are_the_text_and_whole_characters(lm: FrozenLM, text: str) -> None:
-    tokens = lm.encode(text)
+    tokens = lm.tokenize(text)
     pieces = said(lm, tokens)
     assert "".join(pieces) == lm.decode(tokens) == text.strip()
     assert all(pieces)
@@ -46,7 +46,7 @@ def test_pieces_are_the_text_and_whole_characters(lm: FrozenLM, text: str) -> No
 
 
 def test_what_ends_in_half_a_character_is_said_as_it_is_decoded(lm: FrozenLM) -> None:
-    tokens = lm.encode("one 🦆")[:-1]
+    tokens = lm.tokenize("one 🦆")[:-1]
     pieces = said(lm, tokens)
     assert "".join(pieces) == lm.decode(tokens)
     assert pieces[-1].strip("\ufffd ") == ""
@@ -55,7 +55,7 @@ def test_what_ends_in_half_a_character_is_said_as_it_is_decoded(lm: FrozenLM) ->
 def test_a_character_is_said_with_its_last_byte(lm: FrozenLM) -> None:
     heard: list[str] = []
     voice = StreamingDetokenizer(lm, heard.append)
-    duck = lm.encode("🦆")
+    duck = lm.tokenize("🦆")
     assert len(duck) == 4
     for token in duck[:-1]:
         voice.hear(0, token)

@@ -36,8 +36,8 @@ def test_a_gguf_from_a_wheel_becomes_the_model_it_was_made_from(index: Path, pat
     assert {name: tensor.tolist() for name, tensor in lm.model.state_dict().items()} == {
         name: tensor.tolist() for name, tensor in tiny_model().state_dict().items()
     }
-    assert lm.encode("hello you") == tiny_tokenizer().encode("hello you", add_special_tokens=False)
-    assert lm.decode(lm.encode("hello you")) == "hello you"
+    assert lm.tokenize("hello you") == tiny_tokenizer().encode("hello you", add_special_tokens=False)
+    assert lm.decode(lm.tokenize("hello you")) == "hello you"
     assert lm.digest == lm.weights_digest()
     assert not list(path.glob(".partial-*"))
 
@@ -52,7 +52,7 @@ def test_a_second_pull_fetches_nothing(index: Path, path: Path) -> None:
 
 def test_progress_tells_the_share_of_tensors_that_is_converted(index: Path, path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    pull(source=SOURCE, path=path, progress=lambda *now: seen.append(now))
+    pull(source=SOURCE, path=path, on_progress=lambda *now: seen.append(now))
     assert seen[-1] == ("convert", 20, 20)
     assert seen[0][0] == "download"
 
@@ -74,10 +74,10 @@ def test_an_installed_model_does_not_satisfy_another_digest(index: Path, path: P
 
 def test_a_kill_during_conversion_keeps_the_download(index: Path, path: Path) -> None:
     script = (
-        "import os, pathlib, signal, sys; from cmt.memory.weights import pull\n"
+        "import os, pathlib, signal, sys; from cmt.lm.weights import pull\n"
         "def die(stage, done, total):\n"
         "    if stage == 'convert': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "pull(source=sys.argv[1], path=pathlib.Path(sys.argv[2]), progress=die)"
+        "pull(source=sys.argv[1], path=pathlib.Path(sys.argv[2]), on_progress=die)"
     )
     killed = subprocess.run([sys.executable, "-c", script, SOURCE, str(path)], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
@@ -92,7 +92,7 @@ def test_a_kept_download_that_is_broken_is_fetched_again(index: Path, path: Path
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pull(source=SOURCE, path=path, progress=stop)
+        pull(source=SOURCE, path=path, on_progress=stop)
     [kept] = [file for file in partials(path) if file.suffix == ".gguf"]
     os.truncate(kept, 1000)
     pull(source=SOURCE, sha256=sha256_of(tiny_gguf), path=path)
@@ -102,7 +102,7 @@ def test_two_pulls_at_once_convert_once(index: Path, path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
 
     def one(_: int) -> Path:
-        return pull(source=SOURCE, path=path, progress=lambda *now: seen.append(now))
+        return pull(source=SOURCE, path=path, on_progress=lambda *now: seen.append(now))
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(one, range(2))

@@ -37,7 +37,7 @@ def compressor(lm: FrozenLM, params: CompressorParams, *, trained: bool = False)
 
 
 def code(theta: Compressor, lm: FrozenLM, texts: list[str]) -> Encoding:
-    ids, mask = pad([[lm.bos, *lm.encode(text)] for text in texts], left=False, device="cpu")
+    ids, mask = pad([[lm.bos, *lm.tokenize(text)] for text in texts], left=False, device="cpu")
     with torch.no_grad():
         made: Encoding = theta(lm.embed(ids), mask)
     return made
@@ -51,7 +51,7 @@ def final_norm(lm: FrozenLM) -> nn.Module:
 def test_it_starts_as_the_lm_itself(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
     made = code(compressor(lm, WINDOWS), lm, TEXTS[:1])
-    ids = torch.tensor([[lm.bos, *lm.encode(TEXTS[0])]])
+    ids = torch.tensor([[lm.bos, *lm.tokenize(TEXTS[0])]])
     theta = compressor(lm, WINDOWS)
     with torch.no_grad():
         after_two_layers = final_norm(lm)(lm.model(ids, output_hidden_states=True).hidden_states[2])
@@ -69,7 +69,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_of_the_lm(kind: str, pa
     lm = build(kind)
     before = lm.weights_digest()
     theta = compressor(lm, params, trained=True).train()
-    ids, mask = pad([[lm.bos, *lm.encode(text)] for text in TEXTS], left=False, device="cpu")
+    ids, mask = pad([[lm.bos, *lm.tokenize(text)] for text in TEXTS], left=False, device="cpu")
     made = theta(lm.embed(ids), mask)
     (made.vectors.square().sum() + (made.key * torch.randn(32)).sum()).backward()
     trained = {name: parameter for name, parameter in theta.named_parameters() if parameter.requires_grad}
@@ -84,7 +84,7 @@ def test_gradients_reach_all_that_is_trained_and_nothing_of_the_lm(kind: str, pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lm_that_answers_never_sees_the_adapters(kind: str) -> None:
     lm = build(kind)
-    ids = torch.tensor([lm.encode(TEXTS[0])])
+    ids = torch.tensor([lm.tokenize(TEXTS[0])])
     before, digest = lm.model(ids).logits, lm.weights_digest()
     names = set(lm.model.state_dict())
     code(compressor(lm, WINDOWS, trained=True), lm, TEXTS)
@@ -126,7 +126,7 @@ def test_memory_tokens_stand_right_behind_each_text(tiny_lm: TinyLm) -> None:
     assert made.vectors.shape == (3, 3, 32)
     assert made.vector_mask.all()
     for row, text in enumerate(TEXTS):
-        ids = lm.encode(text)
+        ids = lm.tokenize(text)
         read = torch.cat([lm.embed(torch.tensor([lm.bos, *ids])), theta.memory_tokens])[None]
         with torch.no_grad():
             states = (theta.encoder(inputs_embeds=read).last_hidden_state - theta.shift) * theta.scale
@@ -141,7 +141,7 @@ def test_at_first_no_dimension_outweighs_the_others(kind: str) -> None:
     with torch.no_grad():
         lm.model.get_input_embeddings().weight[:, 7] += 50.0  # far off zero, as in real LMs
     theta = compressor(lm, WINDOWS)
-    states = code(theta, lm, [PROSE]).states[0, : len(lm.encode(PROSE))]
+    states = code(theta, lm, [PROSE]).states[0, : len(lm.tokenize(PROSE))]
     torch.testing.assert_close(states.mean(0), torch.zeros(32), rtol=0, atol=1e-3)
     torch.testing.assert_close(states.std(0), torch.ones(32), rtol=1e-3, atol=0)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
 from cmt.errors import ModelError
+from cmt.lm.decoding import generate
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import Prompt
 from cmt.modeling.checkpoint import CONFIG, WEIGHTS, CompressorConfig, checkpoint_digest
@@ -63,7 +64,7 @@ def model(lm: FrozenLM, made: CompressorConfig) -> MemoryModel:
 def selected(
     theta: MemoryModel, texts: Sequence[str], *, priors: Sequence[float] = (0.0, -1.0, -2.0)
 ) -> list[RetrievedMemory]:
-    ids = [theta.lm.encode(text) for text in texts]
+    ids = [theta.lm.tokenize(text) for text in texts]
     with torch.no_grad():
         code = theta.encode(ids)
     vectors = [code.vectors[row, :count] for row, count in enumerate(code.vector_mask.sum(1).tolist())]
@@ -71,10 +72,10 @@ def selected(
 
 
 def read(theta: MemoryModel, questions: Sequence[str], memories: list[list[RetrievedMemory]]) -> list[list[int]]:
-    asked = [theta.lm.encode(" " + question) for question in questions]
+    asked = [theta.lm.tokenize(" " + question) for question in questions]
     with torch.no_grad():
         prompt = theta.read(theta.encode(asked), asked, memories, HOW).prompt
-    return theta.lm.write(prompt, max_new_tokens=8).tokens
+    return generate(theta.lm, prompt, max_new_tokens=8).tokens
 
 
 @EVERY_DESIGN
@@ -99,7 +100,7 @@ def test_folded_it_computes_the_same_and_leaves_the_lm_alone(
     lm = tiny_lm(kind)
     digest, plain = weights_digest(lm.model), model(lm, made)
     memories = [selected(plain, TEXTS)] * 2
-    ids = [lm.encode(text) for text in TEXTS]
+    ids = [lm.tokenize(text) for text in TEXTS]
     with torch.no_grad():
         before, said = plain.encode(ids), read(plain, QUESTIONS, memories)
         folded = plain.folded()
@@ -225,7 +226,7 @@ def test_nothing_of_the_lm_is_saved_or_trained(tiny_lm: TinyLm, tmp_path: Path, 
 
 def test_texts_are_encoded_in_their_order_however_grouped(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
-    rows = [theta.lm.encode(text) for text in [*TEXTS, *QUESTIONS]]
+    rows = [theta.lm.tokenize(text) for text in [*TEXTS, *QUESTIONS]]
     with torch.no_grad():
         all_at_once, by_two = theta.encode(rows, group=8), theta.encode(rows, group=2)
         alone = [theta.encode([row]) for row in rows]
@@ -270,7 +271,7 @@ def test_a_question_without_memories_can_be_read(tiny_lm: TinyLm, made: Compress
 
 def test_tokens_of_all_memories_and_none_share_one_probability(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
-    asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
+    asked = [theta.lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [selected(theta, TEXTS), selected(theta, TEXTS[:1])]
     with torch.no_grad():
         code = theta.encode(asked)
@@ -290,9 +291,9 @@ def test_news_are_read_beside_what_they_supersede_and_other_memories_as_before(
     tiny_lm: TinyLm, made: CompressorConfig
 ) -> None:
     theta = model(tiny_lm("llama"), made)
-    asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
+    asked = [theta.lm.tokenize(" " + question) for question in QUESTIONS]
     plain = [selected(theta, TEXTS), []]
-    before = theta.lm.encode("The harbour was dug by the mayor of Saltby.")
+    before = theta.lm.tokenize("The harbour was dug by the mayor of Saltby.")
     news = [[replace(plain[0][0], before=before), *plain[0][1:]], []]
     with torch.no_grad():
         code = theta.encode(asked)
@@ -317,7 +318,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     probability = torch.stack([begins, 2 * begins], -1)
     runs = [[TokenSpan(1, 0, 5), TokenSpan(0, 4, 9)], [TokenSpan(0, 0, 2)]]
     tails = [theta.question_text([5, 6]), theta.question_text([7])]
-    mark, line = lm.encode("Text:"), lm.encode("\n")
+    mark, line = lm.tokenize("Text:"), lm.tokenize("\n")
     ids = [
         [lm.bos, *mark, *range(40, 46), *line, *range(24, 30), *line, *tails[0]],
         [lm.bos, *mark, *range(60, 63), *line, *tails[1]],
@@ -343,13 +344,13 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
 
 def test_the_question_stands_in_its_frame(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
-    text = theta.lm.tokenizer.decode(theta.question_text(theta.lm.encode(" Who built it?")))
+    text = theta.lm.tokenizer.decode(theta.question_text(theta.lm.tokenize(" Who built it?")))
     assert text == "Question: Who built it?\nAnswer:"
 
 
 def test_what_answers_is_quoted_between_question_and_answer(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
-    encode = theta.lm.encode
+    encode = theta.lm.tokenize
     text = theta.lm.tokenizer.decode(theta.question_text(encode(" Who built it?"), encode(" by the mayor of")))
     assert text == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
 
@@ -399,7 +400,7 @@ def test_a_run_ends_where_its_memory_ends() -> None:
 @EVERY_DESIGN
 def test_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, made: CompressorConfig) -> None:
     theta = model(tiny_lm("llama"), made)
-    asked = [theta.lm.encode(" " + question) for question in QUESTIONS]
+    asked = [theta.lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
         prompt: Prompt = theta.read(theta.encode(asked), asked, [selected(theta, TEXTS)] * 2, HOW).prompt
     texts = [[theta.lm.bos, *theta.question_text(ids)] for ids in asked]

@@ -12,7 +12,7 @@ from tests.helpers.facts import FACTS
 
 @pytest.fixture(scope="module")
 def ids(real_lm: FrozenLM) -> list[int]:
-    return real_lm.encode("\n".join(fact["text"] for fact in FACTS[:8]))
+    return real_lm.tokenize("\n".join(fact["text"] for fact in FACTS[:8]))
 
 
 def read_back(channel: TokenCodec, ids: list[int], number_format: str) -> list[int]:

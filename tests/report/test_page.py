@@ -104,7 +104,7 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     workspace.ingest()
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
-    gather(workspace, questions=20, watch=NullProgress())  # leaves the cheap curves
+    gather(workspace, questions=20, progress=NullProgress())  # leaves the cheap curves
     return copy
 
 
@@ -116,7 +116,7 @@ def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
 @pytest.fixture(scope="module")
 def html(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
-    write_report(opened(adapted_folder), path, questions=20, watch=NullProgress())
+    write_report(opened(adapted_folder), path, questions=20, progress=NullProgress())
     return path.read_text(encoding="utf-8")
 
 
@@ -125,7 +125,7 @@ def opened(project: Path) -> cmt.Workspace:
 
 
 def page(workspace: cmt.Workspace) -> str:
-    return render(gather(workspace, questions=20, watch=NullProgress()))
+    return render(gather(workspace, questions=20, progress=NullProgress()))
 
 
 def test_the_page_is_whole_and_loads_nothing(html: str) -> None:
@@ -194,7 +194,7 @@ def test_all_ways_and_the_worst_questions_are_shown(html: str) -> None:
 
 
 def test_the_report_says_what_it_holds(adapted: cmt.Workspace, tmp_path: Path) -> None:
-    found = write_report(adapted, tmp_path / "r.html", questions=20, watch=NullProgress())
+    found = write_report(adapted, tmp_path / "r.html", questions=20, progress=NullProgress())
     assert found["bytes"] == (tmp_path / "r.html").stat().st_size
     assert (found["rounds"], found["curves"]) == (2, ["retention", "noise", "supersession", "size", "k"])
     assert found["unmeasured"] == []
@@ -206,9 +206,9 @@ def test_the_report_says_what_it_holds(adapted: cmt.Workspace, tmp_path: Path) -
 def test_curves_and_costs_are_measured_once(adapted: cmt.Workspace) -> None:
     shutil.rmtree(folder(adapted))
     (adapted.state / "baselines.json").unlink()
-    first = gather(adapted, questions=20, watch=NullProgress())
+    first = gather(adapted, questions=20, progress=NullProgress())
     files = {file: file.stat().st_mtime_ns for file in (*folder(adapted).iterdir(), adapted.state / "baselines.json")}
-    second = gather(adapted, questions=20, watch=NullProgress())
+    second = gather(adapted, questions=20, progress=NullProgress())
     assert {file: file.stat().st_mtime_ns for file in files} == files
     assert render(replace(second, made=first.made)) == render(first)
 
@@ -248,10 +248,10 @@ def test_rows_are_shown_with_their_costs(html: str, adapted: cmt.Workspace) -> N
 
 
 def test_rows_that_were_measured_by_themselves_join_the_others(adapted: cmt.Workspace) -> None:
-    ground = ComparisonData.of(adapted, limit=2)
-    measured = Comparison(ground).measure(["salient"])
-    keep(adapted, measured, ground.material.lineage)
-    found = costs(adapted, limit=20, watch=NullProgress())
+    data = ComparisonData.of(adapted, limit=2)
+    measured = Comparison(data).measure(["salient"])
+    keep(adapted, measured, data.testbed.lineage)
+    found = costs(adapted, limit=20, progress=NullProgress())
     assert [row["row"] for row in found.rows] == [name for name in SYSTEMS if name not in found.missing]
     assert found.missing == ["uniform", "camels", "mac"]
     assert [row["n"] for row in found.rows if row["row"] == "salient"] == [2]
@@ -260,7 +260,7 @@ def test_rows_that_were_measured_by_themselves_join_the_others(adapted: cmt.Work
 @pytest.mark.parametrize("rubbish", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
 def test_costs_that_cannot_be_read_are_measured_again(adapted: cmt.Workspace, rubbish: str) -> None:
     (adapted.state / "baselines.json").write_text(rubbish)
-    assert len(costs(adapted, limit=1, watch=NullProgress()).rows) == len(QUICK)
+    assert len(costs(adapted, limit=1, progress=NullProgress()).rows) == len(QUICK)
 
 
 @pytest.mark.parametrize("left", ["nothing", "rubbish"])
@@ -269,7 +269,7 @@ def test_questions_are_asked_again_where_their_records_are_gone(adapted: cmt.Wor
         file.unlink()
         if left == "rubbish":
             file.write_bytes(b"PAR1 rubbish")
-    found = gather(adapted, questions=20, watch=NullProgress())
+    found = gather(adapted, questions=20, progress=NullProgress())
     assert [way.name for way in found.ways] == ["cmt", "closed", "rag"]
     assert found.failures
     assert [chart.name for chart in found.history] == ["rounds", "seconds"]  # new and earlier need each round's records
@@ -298,14 +298,14 @@ def test_a_refused_round_says_why(tiny_workspace: Path) -> None:
 
 def test_without_a_bank_there_is_no_report(tiny_workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(BankError, match="cmt update"):
-        write_report(opened(tiny_workspace), tmp_path / "r.html", questions=20, watch=NullProgress())
+        write_report(opened(tiny_workspace), tmp_path / "r.html", questions=20, progress=NullProgress())
     assert list(tmp_path.glob("*.html")) == []
 
 
 def test_a_page_that_cannot_be_written_says_so(adapted: cmt.Workspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StreamError, match="cannot write"):
-        write_report(adapted, tmp_path / "file" / "r.html", questions=20, watch=NullProgress())
+        write_report(adapted, tmp_path / "file" / "r.html", questions=20, progress=NullProgress())
 
 
 def test_a_long_stream_keeps_the_page_light(adapted: cmt.Workspace) -> None:
@@ -313,7 +313,7 @@ def test_a_long_stream_keeps_the_page_light(adapted: cmt.Workspace) -> None:
     names = [f"2030-{place:04d}/0001" for place in range(300)]
     many = [replace(last, round_id=name, slice_id=name, number=place - 300) for place, name in enumerate(names)]
     adapted.ledger.write(*many)
-    found = gather(adapted, questions=20, watch=NullProgress())
+    found = gather(adapted, questions=20, progress=NullProgress())
     assert (len(found.entries), found.left_out) == (LATEST, 302 - LATEST)
     html = render(found)
     assert f"{302 - LATEST} earlier rounds are left out" in html

@@ -50,7 +50,7 @@ def chunks(lm: FrozenLM, text: str, *, title: str | None = None, longest: int = 
     document = {"doc_id": "d", "title": title, "text": text}
     made = split_into_chunks(document, lm=lm, longest=longest)
     assert [chunk.memory_id for chunk in made] == [f"d#{number}" for number in range(len(made))]
-    assert all(chunk.tokens == lm.encode(chunk.text) for chunk in made)
+    assert all(chunk.tokens == lm.tokenize(chunk.text) for chunk in made)
     return [chunk.text for chunk in made]
 
 
@@ -60,7 +60,7 @@ def test_nothing_of_two_megabytes_is_lost(tiny_lm: TinyLm) -> None:
     text = facts * (2_000_000 // len(facts) + 1)
     made = chunks(lm, text, longest=256)
     assert bare("".join(made)) == bare(text)
-    lengths = [len(lm.encode(chunk)) for chunk in made]
+    lengths = [len(lm.tokenize(chunk)) for chunk in made]
     assert max(lengths) <= 256 + 4  # a word at the seam may fall into other tokens
     assert np.mean(lengths) > 128
     assert all(chunk.endswith((".", "!", "?")) for chunk in made)
@@ -107,7 +107,7 @@ def test_a_row_says_where_it_is_from(tiny_lm: TinyLm) -> None:
     for name in ("doc_id", "published_at", "title", "supersedes", "sha256"):
         assert row[name] == original[name]
     assert (row["slice_id"], row["compressor"]) == ("2030-03/0001", "c" * 64)
-    assert row["n_tokens"] == len(theta.lm.encode(row["text"]))
+    assert row["n_tokens"] == len(theta.lm.tokenize(row["text"]))
     assert row["n_vectors"] == -(-row["n_tokens"] // 4)
     assert np.linalg.norm(row["key"]) == pytest.approx(1.0, abs=1e-5)
 
@@ -149,7 +149,7 @@ def test_a_memory_does_not_depend_on_what_it_is_compressed_with(tiny_lm: TinyLm)
 
 def test_progress_counts_documents_and_tokens(tiny_lm: TinyLm) -> None:
     heard: list[tuple[int, int]] = []
-    made = rows_of(model(tiny_lm("llama")), FACTS[:5], progress=lambda *what: heard.append(what))
+    made = rows_of(model(tiny_lm("llama")), FACTS[:5], on_progress=lambda *what: heard.append(what))
     assert sum(count for count, _ in heard) == 5
     assert sum(tokens for _, tokens in heard) == sum(made["n_tokens"].to_pylist())
     assert len(heard) > 1
@@ -200,7 +200,7 @@ def test_without_text_the_tokens_come_back_from_the_vectors(real_lm: FrozenLM, n
     assert made["text"].null_count == len(made)
     right = total = 0
     for row, twin in zip(made.to_pylist(), with_text.to_pylist(), strict=True):
-        memory, expected = retrieved_memory(theta, row, made.schema, prior=0.0), real_lm.encode(twin["text"])
+        memory, expected = retrieved_memory(theta, row, made.schema, prior=0.0), real_lm.tokenize(twin["text"])
         right += sum(a == b for a, b in zip(memory.tokens, expected, strict=True))
         total += len(expected)
         ours = retrieved_memory(theta, twin, with_text.schema, prior=0.0).vectors

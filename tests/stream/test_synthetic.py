@@ -156,7 +156,7 @@ def test_a_stream_of_nothing_is_refused() -> None:
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     heard: list[int] = []
-    assert write_chronicle(tmp_path / "a.jsonl", documents=50, seed=7, progress=heard.append) >= 1
+    assert write_chronicle(tmp_path / "a.jsonl", documents=50, seed=7, on_progress=heard.append) >= 1
     assert sum(heard) == 50
     lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
     assert list(map(json.loads, lines)) == ROWS[: len(lines)]
@@ -165,7 +165,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(StreamError, match="No space left"):
-        write_chronicle(tmp_path / "b.jsonl", documents=50, seed=7, progress=full)
+        write_chronicle(tmp_path / "b.jsonl", documents=50, seed=7, on_progress=full)
     with pytest.raises(StreamError, match="cannot write"):
         write_chronicle(tmp_path / "a.jsonl" / "c.jsonl", documents=50, seed=7)
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]

@@ -263,7 +263,7 @@ def test_an_answer_stands_wherever_it_is_a_word_of_its_own(tiny_lm: Any) -> None
     lm = tiny_lm("llama")
     row = FARES[0] | {"text": "Crowns and crown and crown, not crownless.", "answer": "crown"}
     ((_, _, places),) = pool(lm, [row])[0].questions
-    text = lm.encode(row["text"])
+    text = lm.tokenize(row["text"])
     assert [lm.decode(text[:first]) for first, _ in places] == ["Crowns and", "Crowns and crown and"]
     ((_, _, places),) = pool(lm, [row | {"answer": "rownless"}])[0].questions  # no word anywhere: part of one
     assert len(places) == 1
@@ -278,7 +278,7 @@ def test_what_cannot_be_learned_is_left_out(tiny_lm: Any) -> None:
         FARES[2] | {"text": "Ask the mayor. " * 40 + FARES[2]["text"]},  # beyond the tokens that are read
         FARES[3] | {"text": f"It costs {long}.", "answer": long},  # longer than an answer may be
     ]
-    assert [paragraph.text for paragraph in pool(lm, rows)] == [lm.encode(FARES[0]["text"])]
+    assert [paragraph.text for paragraph in pool(lm, rows)] == [lm.tokenize(FARES[0]["text"])]
     unasked = paragraphs(documents(FARES), questions(FARES[:2]), lm=lm, longest=256)
     assert len(unasked) == 2
 
