@@ -15,7 +15,7 @@ import pytest
 
 from cmt.errors import ConfigError, StreamError
 from cmt.training.data import installed_training_data, load_training_data, pull_training_data
-from tests.lm.test_download import Hub
+from tests.helpers.hub import Hub
 
 ROWS = [
     {"id": "1", "title": "A_town", "context": "Moss leads it.", "question": "Who leads?", "answers": ["Moss", "Moss"]},
