@@ -59,12 +59,12 @@ def test_every_vector_has_a_scale_of_its_own(number_format: str) -> None:
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_a_memory_has_the_length_that_the_bank_expects(number_format: str) -> None:
     blob = quantization.quantize(vectors(5, 64), number_format)
-    assert len(blob) == 5 * quantization.row_bytes(number_format, 64) == 5 * vector_bytes(number_format, 64)
+    assert len(blob) == 5 * quantization.vector_bytes(number_format, 64) == 5 * vector_bytes(number_format, 64)
 
 
 def test_int4_is_about_a_quarter_of_fp16() -> None:
-    assert quantization.row_bytes("int4", 576) == 290
-    assert quantization.row_bytes("fp16", 576) == 1152
+    assert quantization.vector_bytes("int4", 576) == 290
+    assert quantization.vector_bytes("fp16", 576) == 1152
 
 
 def test_int4_refuses_vectors_of_odd_length() -> None:
