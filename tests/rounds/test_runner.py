@@ -89,7 +89,7 @@ def test_rounds_bank_the_slices_in_time_order(project: Path) -> None:
     assert {"compress", "bank", "evaluate"} == rounds[0].seconds.keys()
     assert {"em", "f1", "f1_low", "recall", "closed_f1", "rag_f1"} <= rounds[0].scores.keys()
     assert rounds[1].bank_digest == workspace.bank.digest()
-    with pytest.raises(cmt.RoundError, match="no slice waits"):
+    with pytest.raises(cmt.RoundError, match="no slice is pending"):
         workspace.update()
 
 
