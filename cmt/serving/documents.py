@@ -6,15 +6,11 @@ LanceDB sorts nothing: the small columns of all rows are read once a version of 
 from collections.abc import Callable
 from datetime import datetime
 from threading import Lock
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import LanceTable
 
 from cmt.bank.bank import Bank
-from cmt.bank.search import read_rows
-from cmt.bank.tables import explained
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
@@ -53,7 +49,7 @@ class DocumentBrowser:
         if not found:
             return None
         names = {f"{doc_id}#{number}" for number in range(found[0]["memories"])}
-        rows = _read(self._bank(), ["memory_id", "n_tokens", "text"], names).to_pylist()
+        rows = self._bank().rows(["memory_id", "n_tokens", "text"], names).to_pylist()
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
         content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
         return Document(**found[0], content=content)
@@ -63,13 +59,8 @@ class DocumentBrowser:
             bank = self._bank()
             state = bank.name, bank.version
             if state != self._read:
-                self._documents, self._read = _documents(_read(bank, _COLUMNS)), state
+                self._documents, self._read = _documents(bank.rows(_COLUMNS)), state
             return self._documents
-
-
-def _read(bank: Bank, columns: list[str], names: set[str] | None = None) -> pa.Table:
-    with explained(f"bank {bank.connection.uri} cannot be read"):
-        return read_rows(cast(LanceTable, bank.connection.open_table(bank.name)), columns, names)
 
 
 def _documents(rows: pa.Table) -> pa.Table:
