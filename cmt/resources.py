@@ -52,7 +52,7 @@ class Resources:
         from cmt.modeling.model import MemoryModel
 
         compressor = self.params.compressor
-        return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window).folded()
+        return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window).merge_lora()
 
     @cached_property
     def bank(self) -> "Bank":

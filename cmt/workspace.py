@@ -92,7 +92,7 @@ class Workspace(Resources):
         evaluation = held_out_scores(
             folder=folder, lm=self.lm, documents=held_out, questions=pairs, params=self.params, limit=questions
         )
-        scores = evaluation.rows[0]
+        scores = evaluation.systems[0]
         digest = checkpoint_digest(folder)
         write_card(folder, params=self.params, digest=digest, documents=len(training), scores=scores.to_json())
         return folder, scores

@@ -46,7 +46,7 @@ def compress_documents(
     same slice always gives the same bytes.
     """
     # 1. Cut documents into chunks.
-    longest = model.design.compressor.chunk_tokens
+    longest = model.config.compressor.chunk_tokens
     chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
     # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
@@ -83,7 +83,7 @@ def retrieved_memory(
 @torch.no_grad()
 def _encode(model: MemoryModel, batch: Sequence[Chunk], *, with_content: bool) -> list[tuple[Array, Array]]:
     """Key (p,) and vectors (k, D) of each chunk; (k, 2·D) with the content channel."""
-    with model.products():
+    with model.autocast():
         encoding = model.encode([chunk.tokens for chunk in batch], group=len(batch))
     encoded = []
     for row, (chunk, count) in enumerate(zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)):
