@@ -65,26 +65,29 @@ class Workspace(Resources):
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
-        from cmt.training.data import hold_out, installed_training_data, load_training_data
+        from cmt.training.data import load_split
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
         # 1. the data, some articles held out
-        train_params = self.params.train
-        documents, pairs = load_training_data(
-            installed_training_data(source=train_params.source, path=train_params.path)
-        )
-        seen, held = hold_out(documents, articles=train_params.validation_articles)
+        data = load_split(self.params.train)
         # 2. train
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        folder = train(lm=self.lm, documents=seen, questions=pairs, params=self.params, callbacks=callbacks)
+        folder = train(
+            lm=self.lm, documents=data.seen, questions=data.questions, params=self.params, callbacks=callbacks
+        )
         # 3. score and describe it
         evaluation = held_out_scores(
-            folder=folder, lm=self.lm, documents=held, questions=pairs, params=self.params, limit=questions
+            folder=folder,
+            lm=self.lm,
+            documents=data.held_out,
+            questions=data.questions,
+            params=self.params,
+            limit=questions,
         )
         scored = evaluation.rows[0]
         digest = checkpoint_digest(folder)
-        write_card(folder, params=self.params, digest=digest, documents=len(seen), scores=scored.to_json())
+        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scored.to_json())
         return folder, scored
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
