@@ -42,7 +42,7 @@ def main(
     # 1. evaluate each checkpoint
     model, points = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params)), []
     for pairs, folder in track(pairs_and_folders, "checkpoints", console=Console(stderr=True)):
-        model.load_trained(load_file(folder / WEIGHTS))
+        model.load_tensors(load_file(folder / WEIGHTS))
         with tempfile.TemporaryDirectory() as name:
             model.save(Path(name))
             evaluation = held_out_scores(

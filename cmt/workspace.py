@@ -85,7 +85,7 @@ class Workspace(Resources):
             params=self.params,
             limit=questions,
         )
-        scored = evaluation.rows[0]
+        scored = evaluation.systems[0]
         digest = checkpoint_digest(folder)
         write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scored.to_json())
         return folder, scored

@@ -109,7 +109,7 @@ class Answerer:
     @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Key:
         """Search keys (n, p) of `questions`, for dense retrieval without ψ and π."""
-        with self.model.products():
+        with self.model.autocast():
             encoding = self.model.encode([query.tokens for query in self._queries(questions)], group=32)
         keys: Key = encoding.key.float().cpu().numpy()
         return keys
@@ -172,7 +172,7 @@ class Answerer:
         `say` receives the text of the first answer as it is generated.
         """
         tokens = [query.tokens for query in queries]
-        with self.model.products():
+        with self.model.autocast():
             # 1. retrieve the memories of each question, S at most
             retrieval = self._retrieve(queries, select)
             # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T, D)
@@ -241,8 +241,8 @@ class Answerer:
         sources = attribute_sources(
             selection.rows,
             begin_probability,
-            spans=output.runs[row] if output.runs else (),
-            quote=output.quotes[row] if output.quotes else None,
+            spans=output.spans[row] if output.spans else (),
+            quote=output.answer_spans[row] if output.answer_spans else None,
             offsets=self.lm.offsets,
         )
         return Answer(query.text, "" if known else NOT_IN_MEMORY, known, confidence, sources)
@@ -255,14 +255,14 @@ class Answerer:
         # 1. the prompts without memory, to contrast with, and the quotes as copy hypotheses
         without_memory, copies = None, None
         if answering.contrast:
-            prompts = [[self.lm.bos, *self.model.question_text(question)] for question in tokens]
+            prompts = [[self.lm.bos, *self.model.prompts.question_tokens(question)] for question in tokens]
             without_memory = self.lm.prompt(prompts, left=True)
-        if output.quotes is not None:
+        if output.answer_spans is not None:
             copies = [
                 CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
                 if quote
                 else CopyHypothesis([self.lm.eos], 0.0)
-                for quote in output.quotes
+                for quote in output.answer_spans
             ]
         # 2. decode greedily
         detokenizer = StreamingDetokenizer(self.lm, say) if say else None
@@ -271,9 +271,9 @@ class Answerer:
             output.prompt,
             max_new_tokens=answering.max_new_tokens,
             against=without_memory,
-            alpha=self.model.design.objective.alpha,
+            alpha=self.model.config.objective.alpha,
             copies=copies,
-            on_token=detokenizer.hear if detokenizer else None,
+            on_token=detokenizer.put if detokenizer else None,
         )
         if detokenizer:
             detokenizer.end()
@@ -288,7 +288,7 @@ class Answerer:
         """
         known_margin = math.inf
         if draft.sources:
-            scores_tokens = self.model.design.aggregator.kind == "windows"
+            scores_tokens = self.model.config.aggregator.kind == "windows"
             temperature = None if scores_tokens else float(self.model.temperature)
             known_margin = threshold_margin(draft.confidence, self.params.selection.threshold, temperature=temperature)
         stable = min(selection.margin, known_margin) >= TIE_MARGIN

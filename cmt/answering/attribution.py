@@ -37,8 +37,8 @@ def attribute_sources(
         if begin_probability is not None and row["text"] is not None:
             memory_spans = [span for span in spans if span.memory == i]
             shown_spans = text_spans(row["text"], memory_spans, begin_probability[i], offsets)
-            if quote and quote.run.memory == i:
-                shown_quote = quote_span(row["text"], quote.run, begin_probability[i], offsets)
+            if quote and quote.span.memory == i:
+                shown_quote = quote_span(row["text"], quote.span, begin_probability[i], offsets)
         sources[row["doc_id"]] = Source(
             doc_id=row["doc_id"],
             title=row["title"],

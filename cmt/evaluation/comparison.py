@@ -140,14 +140,14 @@ class Comparison:
         refused = np.array([not answer.known for answer in answers])
         answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
-        if self.answerer.model.design.aggregator.kind == "windows":  # the others' confidence is a cosine
+        if self.answerer.model.config.aggregator.kind == "windows":  # the others' confidence is a cosine
             confidence = np.array([answer.confidence for answer in answers])
             right = np.array([*(self._recalled(run) or []), *(False for _ in others)])
             calibration = calibration_error(confidence, right)
         return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
     def _with_difference(self, result: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
-        if result.row == "cmt" or "cmt" not in f1s:
+        if result.system == "cmt" or "cmt" not in f1s:
             return result
         seed = self.answerer.params.seed
-        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.row], seed=seed))
+        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.system], seed=seed))

@@ -59,7 +59,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
         params=params,
         limit=questions,
     )
-    return flat_scores([found.rows[0].to_json()]), held_out_name(params, questions=questions)
+    return flat_scores([found.systems[0].to_json()]), held_out_name(params, questions=questions)
 
 
 def held_out_name(params: Params, *, questions: int) -> str:

@@ -25,7 +25,7 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     )
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(paragraph) for paragraph in steps.pool]
-    identity = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, pool]
+    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

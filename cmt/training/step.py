@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cmt.config import Params
 from cmt.lm.prompt import Prompt
-from cmt.modeling.aggregator import SpanReader
+from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel
@@ -144,7 +144,9 @@ class TrainingStep(nn.Module):
         """The published ψ and π over all memories of the step (MAC, arXiv 2403.04317)."""
         shape = len(questions), *memories.vectors.shape  # (Q, N, k, D)
         vectors, mask = memories.vectors.expand(shape), memories.vector_mask.expand(shape[:-1])
-        return self.model.prefix_prompt(encoding, vectors, mask, self._prompt_ends(questions), left=False)
+        assert isinstance(self.model.aggregator, CrossAttention)  # noqa: S101 - narrows the type
+        aggregated = self.model.aggregator(encoding, vectors, mask)
+        return self.model.prompts.prefix_prompt(encoding, aggregated, self._prompt_ends(questions), left=False)
 
     def _window_prompt(
         self,
@@ -161,7 +163,7 @@ class TrainingStep(nn.Module):
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
         # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then is the best
-        quotes = [best_answer_span(part, text).run for part, text in zip(decoding, texts, strict=True)]
+        quotes = [best_answer_span(part, text).span for part, text in zip(decoding, texts, strict=True)]
         for row, question in enumerate(questions):
             if rng.random() < teacher_forcing:
                 gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
@@ -172,9 +174,9 @@ class TrainingStep(nn.Module):
             choose_windows(part, self.model.window, selection.windows, selection.neighbours) for part in decoding
         ]
         # 3. the prompt
-        quote_tokens = [self.model.tokens_of(quote, text) for quote, text in zip(quotes, texts, strict=True)]
+        quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
         ends = self._prompt_ends(questions, quote_tokens)
-        return self.model.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
+        return self.model.prompts.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
 
     def _whole_text_prompt(
         self,
@@ -190,14 +192,14 @@ class TrainingStep(nn.Module):
             present = [documents[row] for row in rows if row >= 0]
             texts.append(rng.sample(present, len(present)))
         spans = [whole_memory_spans([len(tokens) for tokens in text]) for text in texts]
-        return self.model.text_prompt(encoding, spans, texts, None, self._prompt_ends(questions), left=False)
+        return self.model.prompts.text_prompt(encoding, spans, texts, None, self._prompt_ends(questions), left=False)
 
     def _prompt_ends(
         self, questions: list[TrainingQuestion], quotes: Sequence[Sequence[int]] | None = None
     ) -> list[list[int]]:
         """The end of each prompt: question, quote if there is one, and answer."""
         return [
-            [*self.model.question_text(question.question, quote), *question.answer]
+            [*self.model.prompts.question_tokens(question.question, quote), *question.answer]
             for question, quote in zip(questions, quotes or [()] * len(questions), strict=True)
         ]
 

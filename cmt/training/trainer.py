@@ -47,8 +47,8 @@ def train(
         model = MemoryModel(lm, CompressorConfig.of(params))
         start_weights: dict[str, torch.Tensor] = {}
         if params.train.start:
-            start_weights = MemoryModel.load(params.train.start, lm=lm, window=model.window).trained()
-            model.load_trained(start_weights)
+            start_weights = MemoryModel.load(params.train.start, lm=lm, window=model.window).trained_tensors()
+            model.load_tensors(start_weights)
         model.train()
         bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
         if not bf16:
@@ -72,8 +72,11 @@ def train(
         trainer.train(resume_from_checkpoint=last_checkpoint(output / "checkpoints"))
     # 4. save, averaged with the weights that it started from
     if start_weights:
-        model.load_trained(
-            {name: trained.lerp(start_weights[name], params.train.kept) for name, trained in model.trained().items()}
+        model.load_tensors(
+            {
+                name: trained.lerp(start_weights[name], params.train.kept)
+                for name, trained in model.trained_tensors().items()
+            }
         )
     model.save(output)
     (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
@@ -105,10 +108,10 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder, self.model.model.trained())
+        write_weights(folder, self.model.model.trained_tensors())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.model.model.load_trained(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        self.model.model.load_tensors(load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)
