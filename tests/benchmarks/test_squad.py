@@ -1,6 +1,5 @@
 """The sample of SQuAD paragraphs, from a tiny file in SQuAD's layout."""
 
-import importlib.util
 import json
 import lzma
 from pathlib import Path
@@ -8,18 +7,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def squad() -> ModuleType:
-    """benchmarks/squad.py, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("benchmarks_squad", ROOT / "benchmarks/squad.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("squad")
 
 
 @pytest.fixture
@@ -55,10 +51,6 @@ def test_a_sample_depends_on_the_seed_only(squad: ModuleType, data: Path) -> Non
 
 
 def test_a_missing_file_is_refused(squad: ModuleType, tmp_path: Path) -> None:
-    import typer
-    from typer.testing import CliRunner
-
     app = typer.Typer()
     app.command()(squad.main)
-    result = CliRunner().invoke(app, ["--data", str(tmp_path / "none.json")])
-    assert result.exit_code == 2
+    assert CliRunner().invoke(app, ["--data", str(tmp_path / "none.json")]).exit_code == 2
