@@ -77,25 +77,30 @@ class Workspace(Resources):
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
-        from cmt.training.data import hold_out, installed_training_data, load_training_data
+        from cmt.training.data import load_split
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
-        # 1. Load the data and hold out some articles.
-        settings = self.params.train
-        documents, pairs = load_training_data(installed_training_data(source=settings.source, path=settings.path))
-        training, held_out = hold_out(documents, articles=settings.validation_articles)
-        # 2. Train.
+        # 1. the data, some articles held out
+        data = load_split(self.params.train)
+        # 2. train
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        folder = train(lm=self.lm, documents=training, questions=pairs, params=self.params, callbacks=callbacks)
-        # 3. Score the compressor and write its card.
+        folder = train(
+            lm=self.lm, documents=data.seen, questions=data.questions, params=self.params, callbacks=callbacks
+        )
+        # 3. score and describe it
         evaluation = held_out_scores(
-            folder=folder, lm=self.lm, documents=held_out, questions=pairs, params=self.params, limit=questions
+            folder=folder,
+            lm=self.lm,
+            documents=data.held_out,
+            questions=data.questions,
+            params=self.params,
+            limit=questions,
         )
         scores = evaluation.systems[0]
         digest = checkpoint_digest(folder)
-        write_card(folder, params=self.params, digest=digest, documents=len(training), scores=scores.to_json())
-        return folder, scores
+        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scored.to_json())
+        return folder, scored
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
