@@ -99,8 +99,8 @@ class Workspace(Resources):
         )
         scores = evaluation.systems[0]
         digest = checkpoint_digest(folder)
-        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scored.to_json())
-        return folder, scored
+        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scores.to_json())
+        return folder, scores
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.

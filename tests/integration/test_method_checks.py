@@ -156,12 +156,12 @@ def test_c_the_order_of_the_bank_does_not_change_answers(trained: Trained, tmp_p
     assert ask(trained, tmp_path / "b", parts[::-1], FACTS[:12]) == answers
 
 
-def plain_likelihood(lesson: TrainingStep, texts: list[list[int]], asked: list[TrainingQuestion]) -> torch.Tensor:
+def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[TrainingQuestion]) -> torch.Tensor:
     """MAC, one question at a time with transformers alone: mean NLL of the answers behind π(ψ(C, all memories))."""
-    model, losses = lesson.model, []
+    model, losses = step.model, []
     memories = model.encode(texts)
+    all_memories = memories.vectors[None], memories.vector_mask[None]
     for ids, answer in ((question.question, question.answer) for question in asked):
-        every = memories.vectors[None], memories.vector_mask[None]
         question = model.encode([ids])
         aggregated = model.aggregator(question, *all_memories)[:, question.vector_mask[0].bool()]
         keys, values = model.alignment(aggregated)
@@ -197,11 +197,11 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
         )
         for row, fact in enumerate(FACTS[:3])
     ]
-    loss = lesson(texts, asked, teacher_forcing=1.0, negatives_draw=0.5)["loss"]
-    torch.testing.assert_close(loss, plain_likelihood(lesson, texts, asked), rtol=1e-4, atol=1e-4)
+    loss = step(texts, asked, teacher_forcing=1.0, negatives_draw=0.5)["loss"]
+    torch.testing.assert_close(loss, plain_likelihood(step, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
         objective = params.objective.model_copy(update={term: 0.5})
-        other = TrainingStep(lesson.model, params.model_copy(update={"objective": objective})).eval()
+        other = TrainingStep(step.model, params.model_copy(update={"objective": objective})).eval()
         assert (other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5)["loss"] - loss).abs() > 1e-3
 
 
