@@ -82,7 +82,7 @@ class Workspace(Resources):
         evaluation = held_out_scores(
             folder=folder, lm=self.lm, documents=held, questions=pairs, params=self.params, limit=questions
         )
-        scored = evaluation.rows[0]
+        scored = evaluation.systems[0]
         digest = checkpoint_digest(folder)
         write_card(folder, params=self.params, digest=digest, documents=len(seen), scores=scored.to_json())
         return folder, scored

@@ -51,7 +51,7 @@ def _scores(row: "SystemResult") -> list[str]:
     scores = row.scores
     behind = "–" if row.behind is None else "{:.1f} ({:.1f} – {:.1f})".format(*row.behind)
     shares = ["–" if share is None else f"{share:.3f}" for share in (scores.recall, row.mrr)]
-    return [row.row, f"{scores.em:.1f}", f"{scores.f1:.1f}", "{:.1f} – {:.1f}".format(*scores.ci), behind, *shares]
+    return [row.system, f"{scores.em:.1f}", f"{scores.f1:.1f}", "{:.1f} – {:.1f}".format(*scores.ci), behind, *shares]
 
 
 def _costs(row: "SystemResult") -> list[str]:

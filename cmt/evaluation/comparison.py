@@ -147,7 +147,7 @@ class Comparison:
         return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
     def _with_difference(self, result: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
-        if result.row == "cmt" or "cmt" not in f1s:
+        if result.system == "cmt" or "cmt" not in f1s:
             return result
         seed = self.answerer.params.seed
-        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.row], seed=seed))
+        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.system], seed=seed))

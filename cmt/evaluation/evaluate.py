@@ -54,7 +54,7 @@ class SystemScores:
     Answers that a cache or record had already took none.
     """
 
-    row: str
+    system: str
     scores: Scores
     seconds: float
 
@@ -62,7 +62,7 @@ class SystemScores:
         """Scores 0–100 with two decimals, recall 0–1 with four."""
         scores = self.scores
         return {
-            "row": self.row,
+            "row": self.system,
             "em": round(scores.em, 2),
             "em_prefix": round(scores.em_prefix, 2),
             "f1": round(scores.f1, 2),
@@ -80,16 +80,16 @@ class Evaluation:
     The records keep the order of the questions; columns of a row that was not run are null.
     """
 
-    rows: tuple[SystemScores, ...]
+    systems: tuple[SystemScores, ...]
     records: pa.Table
 
-    def row(self, name: str) -> SystemScores | None:
+    def system(self, name: str) -> SystemScores | None:
         """The row of that name, or None when it was not run."""
-        return next((row for row in self.rows if row.row == name), None)
+        return next((system for system in self.systems if system.system == name), None)
 
     def to_json(self) -> dict[str, Any]:
         """The rows, and the memory's `scores` by themselves; ready for json."""
-        rows = [row.to_json() for row in self.rows]
+        rows = [system.to_json() for system in self.systems]
         return {"scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")}, "rows": rows}
 
 

@@ -56,7 +56,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     found = held_out_scores(
         folder=folder, lm=resources.lm, documents=held, questions=pairs, params=params, limit=questions
     )
-    return flat_scores([found.rows[0].to_json()]), held_out_name(params, questions=questions)
+    return flat_scores([found.systems[0].to_json()]), held_out_name(params, questions=questions)
 
 
 def held_out_name(params: Params, *, questions: int) -> str:

@@ -127,7 +127,7 @@ class BankTestbed:
             baselines=False,
             on_progress=self.progress.advance,
         )
-        return result.records, result.rows[0].seconds
+        return result.records, result.systems[0].seconds
 
 
 def at(questions: pa.Table, moments: Sequence[datetime]) -> pa.Table:

@@ -81,7 +81,7 @@ def keep(resources: "Resources", rows: Sequence["SystemResult"], lineage: Mappin
     """
     from cmt.evaluation.systems import SYSTEMS
 
-    found = {row["row"]: row for row in _kept(resources, lineage)} | {row.row: row.to_json() for row in rows}
+    found = {row["row"]: row for row in _kept(resources, lineage)} | {row.system: row.to_json() for row in rows}
     ordered = [found[name] for name in SYSTEMS if name in found]
     try:
         write_json(_file(resources), {"rows": ordered, "lineage": dict(lineage)})

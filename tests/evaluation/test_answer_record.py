@@ -242,10 +242,10 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(project: Path) -> No
     assert heard == [304]
     undisturbed, heard = evaluate("elsewhere")
     assert (heard[0], sum(heard)) == (0, 304)
-    assert resumed.rows[0].scores == again.rows[0].scores == undisturbed.rows[0].scores
+    assert resumed.systems[0].scores == again.systems[0].scores == undisturbed.systems[0].scores
     assert resumed.records.drop_columns("confidence") == undisturbed.records.drop_columns("confidence")
     assert again.records == resumed.records
-    assert again.rows[0].seconds < undisturbed.rows[0].seconds
+    assert again.systems[0].seconds < undisturbed.systems[0].seconds
 
 
 def test_after_a_rollback_or_a_forgotten_document_everything_is_asked_again(tiny_workspace: Path) -> None:

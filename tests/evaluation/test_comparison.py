@@ -51,7 +51,7 @@ def data(workspace: Workspace) -> ComparisonData:
 
 @pytest.fixture(scope="module")
 def rows(data: ComparisonData) -> dict[str, SystemResult]:
-    return {row.row: row for row in Comparison(data).measure()}
+    return {row.system: row for row in Comparison(data).measure()}
 
 
 def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
@@ -61,7 +61,7 @@ def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
 
 def test_one_row_alone_is_one_row(data: ComparisonData, rows: dict[str, SystemResult]) -> None:
     (alone,) = Comparison(data).measure(["rag-dense-3", "rag-dense-3"])
-    assert (alone.row, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
+    assert (alone.system, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
     assert alone.behind is None
 
 
@@ -98,7 +98,7 @@ def test_the_memory_s_row_is_that_of_evaluate(
         baselines=True,
     )
     for old, new in {"cmt": "cmt", "closed": "closed", "rag": "rag-bm25-1"}.items():
-        there, here = plain.row(old), rows[new]
+        there, here = plain.system(old), rows[new]
         assert there is not None
         assert (here.scores.em, here.scores.f1, here.scores.recall) == (
             there.scores.em,
@@ -199,7 +199,7 @@ def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.Lo
     mute.ingest()
     mute.update()
     found = Comparison(ComparisonData.of(mute, limit=50)).measure(["rag-bm25-1", "full", "cmt"])
-    assert [row.row for row in found] == ["full", "cmt"]
+    assert [row.system for row in found] == ["full", "cmt"]
     assert "rag-bm25-1 is left out" in caplog.text
 
 

@@ -77,13 +77,13 @@ def test_each_question_is_asked_as_of_its_own_date(script, bank: Bank) -> None:
 
 def test_rows_hold_the_scores_of_their_answers(script, bank: Bank) -> None:
     found = run(script, bank)
-    assert [row.row for row in found.rows] == ["cmt", "closed", "rag"]
-    memory, closed, retrieved = (row.scores for row in found.rows)
+    assert [row.system for row in found.systems] == ["cmt", "closed", "rag"]
+    memory, closed, retrieved = (row.scores for row in found.systems)
     assert (memory.em, memory.em_prefix, memory.f1, memory.n) == (50.0, 50.0, 50.0, 4)
     assert (closed.em, closed.f1, closed.recall) == (0.0, 0.0, None)
     assert (retrieved.em, retrieved.recall) == (50.0, 0.75)
     assert memory.recall == 0.75
-    assert all(row.seconds > 0 for row in found.rows)
+    assert all(row.seconds > 0 for row in found.systems)
 
 
 def test_an_answer_not_in_memory_counts_as_empty(script, bank: Bank) -> None:
@@ -99,7 +99,7 @@ def test_recall_looks_at_the_first_k_sources(script, bank: Bank) -> None:
     assert place > 1
     for k, expected in ((place, 1.0), (place - 1, 0.0)):
         params = Params.model_validate({"selection": {"top_k": k}})
-        assert run(script, bank, asked, params=params).row("cmt").scores.recall == expected
+        assert run(script, bank, asked, params=params).system("cmt").scores.recall == expected
 
 
 def test_records_follow_their_schema_and_the_order_of_the_questions(script, bank: Bank) -> None:
@@ -117,22 +117,22 @@ def test_scores_do_not_depend_on_the_order_of_the_questions(script, bank: Bank) 
     many = pa.concat_tables([QUESTIONS] * 5)
     turned = many.take(list(range(len(many)))[::-1])
     one, other = run(script, bank, many), run(script, bank, turned)
-    assert [row.scores for row in one.rows] == [row.scores for row in other.rows]
+    assert [row.scores for row in one.systems] == [row.scores for row in other.systems]
     assert one.records.to_pylist() == other.records.to_pylist()[::-1]
 
 
 def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
     found = run(script, bank, baselines=False)
-    assert [row.row for row in found.rows] == ["cmt"]
+    assert [row.system for row in found.systems] == ["cmt"]
     assert not script.prompts
-    assert found.row("rag") is None
+    assert found.system("rag") is None
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
 def test_a_bank_without_texts_has_no_rag_row(script, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, answerer=Librarian(bank), on_progress=advances.append)
-    assert [row.row for row in found.rows] == ["cmt", "closed"]
+    assert [row.system for row in found.systems] == ["cmt", "closed"]
     assert sum(advances) == 12
 
 
@@ -161,12 +161,12 @@ def test_a_real_lm_scores_the_same_with_and_without_cache(lm: FrozenLM, bank: Ba
     for _ in range(2):
         cached = run(lm, bank, complete=PromptCache(tmp_path / "answers.sqlite", lm).complete)
         assert cached.records == plain.records
-        assert [row.scores for row in cached.rows] == [row.scores for row in plain.rows]
+        assert [row.scores for row in cached.systems] == [row.scores for row in plain.systems]
 
 
 def test_a_round_without_questions_scores_nothing(lm: FrozenLM, bank: Bank) -> None:
     found = run(lm, bank, QUESTIONS.slice(0, 0))
-    assert [row.scores.n for row in found.rows] == [0, 0, 0]
+    assert [row.scores.n for row in found.systems] == [0, 0, 0]
     assert found.records.schema == RECORD_SCHEMA
 
 
@@ -176,8 +176,8 @@ def test_the_real_answerer_goes_through_the_same_door(tiny_workspace: Path) -> N
     while workspace.pending():
         workspace.update()
     found = workspace.evaluate()
-    assert [(row.row, row.scores.n) for row in found.rows] == [("cmt", 4), ("closed", 4), ("rag", 4)]
-    assert found.row("rag").scores.recall == 1.0
+    assert [(row.system, row.scores.n) for row in found.systems] == [("cmt", 4), ("closed", 4), ("rag", 4)]
+    assert found.system("rag").scores.recall == 1.0
     for record in found.records.to_pylist():
         assert 0 < len(set(record["sources"])) == len(record["sources"]) <= workspace.params.selection.top_k
         assert record["recalled"] == (record["doc_id"] in record["sources"])
