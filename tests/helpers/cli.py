@@ -1,0 +1,24 @@
+"""`cmt …` run inside the test's own process."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from cmt.cli.main import app
+
+MAYOR = "Who is the mayor of Port Ellery?"
+
+
+def run(folder: Path, *arguments: str, status: int = 0, stdin: str | None = None) -> Result:
+    """Run `cmt` on the project in `folder` and check its exit status; other exceptions are raised here."""
+    command = ["--params", str(folder / "params.yaml"), *arguments]
+    result = CliRunner().invoke(app, command, catch_exceptions=False, input=stdin)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def read(folder: Path, *arguments: str, status: int = 0) -> Any:
+    """What `cmt … --json` prints, parsed; it must print nothing else on stdout."""
+    return json.loads(run(folder, *arguments, "--json", status=status).stdout)
