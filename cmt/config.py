@@ -306,6 +306,12 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         raise ConfigError(f"{path}: {_explain(error)}") from None
 
 
+def state_folder(params: Params, root: Path) -> Path:
+    """The folder of locks, caches and records, beside a local bank, else in the project folder `root`."""
+    uri = params.bank.uri
+    return root / "data/state" if "://" in uri else Path(uri).parent / "state"
+
+
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     """Set `key` in `raw`, which is changed in place; ConfigError if it leads through a value."""
     *sections, last = key.split(".")

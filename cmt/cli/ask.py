@@ -88,7 +88,7 @@ class Asker:
 def _find_server(context: CliContext) -> "ServerClient | None":
     from cmt.cli.client import ServerClient
 
-    return ServerClient.find(context.workspace)
+    return ServerClient.find(context.root, context.params)
 
 
 def _questions() -> Iterator[str]:

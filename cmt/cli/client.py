@@ -13,15 +13,13 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from cmt.answering.answer import Answer, Source, Span
 from cmt.common.dates import iso
+from cmt.config import Params, state_folder
 from cmt.serving.identity import answering_digest, project_digest
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
 
 FILE = "server.json"
 _HOST = "127.0.0.1"
@@ -61,22 +59,22 @@ class ServerClient:
         self._port = port
 
     @classmethod
-    def find(cls, resources: "Resources") -> "ServerClient | None":
-        """The running server of this project and these parameters, or None."""
+    def find(cls, root: Path, params: Params) -> "ServerClient | None":
+        """The running server of the project in the folder `root` and of these parameters, or None."""
         try:
             # 1. the announced address
-            record = json.loads((resources.state / FILE).read_text())
+            record = json.loads((state_folder(params, root) / FILE).read_text())
             url = urlsplit(record["url"])
             if url.scheme != "http" or url.hostname != _HOST or not url.port:
                 return None
             # 2. the compressor is the one that the server loaded
-            changed = max((resources.params.compressor.path / name).stat().st_ctime for name in _CHECKPOINT)
+            changed = max((params.compressor.path / name).stat().st_ctime for name in _CHECKPOINT)
             if changed > datetime.fromisoformat(record["started_at"]).timestamp():
                 return None
             # 3. project and parameters are the same
             client = cls(url.port)
             health = client._request("GET", "/health", timeout=_HEALTH_SECONDS)
-            own = project_digest(resources.root), answering_digest(resources.params)
+            own = project_digest(root), answering_digest(params)
             return client if (health["project"], health["params"]) == own else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, HTTPException):
             return None

@@ -18,6 +18,7 @@ from cmt.common.text import plain
 from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
+    from cmt.config import Params
     from cmt.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -50,11 +51,23 @@ class CliContext:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def workspace(self) -> "Workspace":
-        """The project; opened at its first use, so that --help reads no file. Raises ConfigError."""
-        from cmt.workspace import open
+    def root(self) -> Path:
+        """The folder of the project."""
+        return self.params_path.resolve().parent
 
-        return open(params=self.params_path, overrides=self.overrides)
+    @cached_property
+    def params(self) -> "Params":
+        """The parameters; read at their first use, so that --help reads no file. Raises ConfigError."""
+        from cmt.config import load_params
+
+        return load_params(self.params_path, self.overrides)
+
+    @cached_property
+    def workspace(self) -> "Workspace":
+        """The project. Raises ConfigError."""
+        from cmt.workspace import Workspace
+
+        return Workspace(self.params, self.root)
 
     @cached_property
     def progress(self) -> ProgressBar:

@@ -13,8 +13,8 @@ from threading import Thread
 
 import pytest
 
-import cmt
 from cmt.cli.client import FILE, ServerClient, announced
+from cmt.config import load_params
 from cmt.serving.identity import answering_digest, project_digest
 from tests.helpers.cli import MAYOR, read, run
 from tests.helpers.servers import serving
@@ -25,7 +25,7 @@ from cmt.cli.main import main
 try:
     main()
 finally:
-    loaded = {"torch", "transformers", "lancedb", "mlflow", "uvicorn"} & set(sys.modules)
+    loaded = {"torch", "transformers", "lancedb", "pyarrow", "numpy", "mlflow", "uvicorn"} & set(sys.modules)
     print("loaded:", *sorted(loaded), file=sys.stderr)
 """
 
@@ -49,7 +49,7 @@ def served(adapted: Path) -> Iterator[Path]:
 def find(folder: Path, **overrides: object) -> ServerClient | None:
     """The server that `cmt ask` would use; an override `selection__top_k` is the key `selection.top_k`."""
     dotted = {name.replace("__", "."): value for name, value in overrides.items()}
-    return ServerClient.find(cmt.open(params=folder / "params.yaml", overrides=dotted))
+    return ServerClient.find(folder, load_params(folder / "params.yaml", dotted))
 
 
 def forbid_model(patch: pytest.MonkeyPatch) -> None:
@@ -142,8 +142,8 @@ def test_a_damaged_file_is_ignored(adapted: Path, content: str) -> None:
 
 @pytest.mark.parametrize("reply", [(500, "{}"), (200, "[]"), (200, "<html>"), (200, '{"answer": "Moss"}')])
 def test_a_server_that_fails_is_replaced_by_this_process(adapted: Path, reply: tuple[int, str]) -> None:
-    workspace = cmt.open(params=adapted / "params.yaml")
-    health = {"project": project_digest(workspace.root), "params": answering_digest(workspace.params)}
+    params = answering_digest(load_params(adapted / "params.yaml"))
+    health = {"project": project_digest(adapted), "params": params}
     with replying({"/health": (200, json.dumps(health)), "/ask": reply}) as url, announcing(adapted, url):
         server = find(adapted)
         assert server is not None
