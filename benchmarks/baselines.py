@@ -1,6 +1,6 @@
 """Every way of answering over SQuAD paragraphs nobody trained on, with its interval and its cost.
 
-    python benchmarks/baselines.py --data ../shared/data/squad/dev-v1.1.json.xz --paragraphs 200
+    python benchmarks/baselines.py --data dev-v1.1.json --paragraphs 200
 
 The paragraphs are those of benchmarks/squad.py with the same seed; all are adapted in one round of a scratch project,
 then `cmt baselines` asks.

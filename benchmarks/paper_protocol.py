@@ -1,10 +1,10 @@
 """The published protocol (method §3): a stream of documents nobody trained on, all adapted first, then asked about.
 
-    python benchmarks/paper_protocol.py --data ../shared/data/squad/dev-v1.1.json.xz --documents 1665 --questions 1000
+    python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
 
-Any file of the accepted formats will do. The rows of other compressors run where these are there: the one for banks
-without text, MAC (`baselines.mac`) and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median
-time to the first token of single questions in ms.
+Any file of the accepted formats will do; without `--data` the environment variable CMT_SQUAD_DEV names it. The rows of
+other compressors run where these are there: the one for banks without text, MAC (`baselines.mac`) and a trained RAG
+prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single questions in ms.
 """
 
 import json
@@ -329,8 +329,7 @@ PARTS = "abstention,strangers,retention,noise"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A file of the accepted formats")] = ROOT
-    / "../shared/data/squad/dev-v1.1.json.xz",
+    data: Annotated[Path, typer.Option(envvar="CMT_SQUAD_DEV", help="A file of the accepted formats")],
     form: Annotated[str, typer.Option("--format")] = "squad",
     documents: Annotated[int, typer.Option(min=1)] = 1665,
     questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,

@@ -1,6 +1,6 @@
 """SQuAD paragraphs nobody trained on, through the commands a user has: ingest, update, evaluate.
 
-    python benchmarks/squad.py --data ../shared/data/squad/dev-v1.1.json.xz --paragraphs 200
+    python benchmarks/squad.py --data dev-v1.1.json --paragraphs 200
 
 Draws unique paragraphs with a fixed seed, adapts them all in one round, then asks every question on them.
 """
