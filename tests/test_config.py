@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from cmt.config import Params, Section, StreamParams, load_params
+from cmt.config import Params, Section, StreamParams, load_params, state_folder
 from cmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -185,3 +185,10 @@ def test_the_clock_reads_the_same_with_and_without_quotes(tmp_path: Path, value:
 def test_a_wrong_clock_is_refused_by_name(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match="stream.clock"):
         load(tmp_path, f"stream:\n  clock: {value}\n")
+
+
+def test_state_is_kept_beside_a_local_bank_or_in_the_project(tmp_path: Path) -> None:
+    local = Params.model_validate({"bank": {"uri": str(tmp_path / "deep/bank")}})
+    remote = Params.model_validate({"bank": {"uri": "s3://bucket/bank"}})
+    assert state_folder(local, tmp_path) == tmp_path / "deep/state"
+    assert state_folder(remote, tmp_path) == tmp_path / "data/state"

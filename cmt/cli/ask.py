@@ -56,6 +56,7 @@ def chat(
         progress.stage("load")
         asker = Asker(ctx.obj, use_server=not no_server)
         asker.load()
+    ctx.obj.progress.current = ""  # Ctrl-C at the prompt interrupts no stage
     for question in _questions():
         answer = asker.ask(question, instant)
         if json_lines:

@@ -46,7 +46,6 @@ _GITIGNORE = """\
 
 
 def init(
-    ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     as_json: Json = False,
 ) -> None:
@@ -98,7 +97,7 @@ def next_commands(folder: Path, documents: list[dict[str, Any]], questions: list
     """The commands to run next, the last two with a question whose answer an update changed."""
     update = next(document for document in documents if document.get("supersedes"))
     question = next(row["question"] for row in questions if row["doc_id"] == update["doc_id"])
-    before = _date(update["published_at"]) - timedelta(days=1)
+    before = date.fromisoformat(update["published_at"]) - timedelta(days=1)
     commands = [f"cd {shlex.quote(str(folder))}", "cmt model pull", "cmt ingest", "cmt update --all"]
     if _lm_is_installed():
         commands.remove("cmt model pull")
@@ -137,7 +136,3 @@ def _reference(path: Path, folder: Path) -> str:
 def _yaml(value: str | None) -> str:
     """`value` as a YAML scalar; a JSON string is one."""
     return "null" if value is None else value if value.isalnum() else json.dumps(value)
-
-
-def _date(text: str) -> date:
-    return date.fromisoformat(text[:10])

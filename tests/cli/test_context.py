@@ -144,6 +144,14 @@ def test_ctrl_c_while_reading_changes_nothing(adapted_project: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_at_the_prompt_of_a_chat_interrupts_no_stage(
+    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
+    assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_in_a_report_tells_what_is_kept(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_report(*_: object, progress: ProgressBar, **__: object) -> None:
         progress.stage("retention")

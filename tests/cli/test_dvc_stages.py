@@ -3,15 +3,20 @@
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from rich.console import Console
 
 import cmt
+from cmt.bank.bank import Bank
+from cmt.bank.schema import bank_schema
 from cmt.cli import dvc_stages
 from cmt.cli.progress_bar import ProgressBar
 
@@ -266,3 +271,47 @@ def test_an_error_is_one_line_and_an_exit_status(inside: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
     change(inside, "stream", period="fortnight")
     assert dvc_stages.main(["prepare"]) == 2
+
+
+# The pin
+
+
+BANK_SCHEMA = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
+
+
+def memories(*numbers: int) -> pa.Table:
+    """Rows of a bank, one document a number."""
+    rows = [
+        {
+            "memory_id": f"d{number}#0",
+            "doc_id": f"d{number}",
+            "slice_id": "2031-01/0001",
+            "published_at": datetime(2031, 1, number, tzinfo=UTC),
+            "sha256": f"{number:064}",
+            "compressor": "c" * 64,
+            "key": [1.0, float(number)],
+            "memory": np.zeros(2, "<f2").tobytes(),
+            "n_vectors": 1,
+            "n_tokens": 3,
+            "text": f"text {number}",
+        }
+        for number in numbers
+    ]
+    return pa.Table.from_pylist(rows, schema=BANK_SCHEMA)
+
+
+def pinned_bytes(folder: Path, *batches: pa.Table) -> bytes:
+    """The pin of a new bank with these rows."""
+    bank = Bank.open(uri=str(folder / "bank"), schema=BANK_SCHEMA)
+    for batch in batches:
+        bank.upsert(batch)
+    dvc_stages.pin(bank, folder / "bank.json")
+    return (folder / "bank.json").read_bytes()
+
+
+def test_equal_banks_have_equal_pins_in_whatever_order_they_were_written(tmp_path: Path) -> None:
+    once = pinned_bytes(tmp_path / "once", memories(1, 2, 3))
+    assert pinned_bytes(tmp_path / "one-by-one", memories(3), memories(2), memories(1)) == once
+    assert pinned_bytes(tmp_path / "other", memories(1, 2, 4)) != once
+    assert json.loads(once).keys() == {"table", "rows", "digest"}
+    assert json.loads(once)["rows"] == 3

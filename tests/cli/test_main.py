@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers.cli import MAYOR, read, run
+from tests.helpers.cli import MAYOR, read, run, run_process
 
 
 def test_a_source_is_ingested_once(tiny_workspace: Path) -> None:
@@ -107,6 +107,13 @@ def test_an_unknown_round_is_refused_without_loading_the_lm(
     monkeypatch.setattr("cmt.resources.Resources.lm", property(lambda _: pytest.fail("the LM was loaded")))
     stderr = run(adapted_project, "rollback", "nope", status=1).stderr
     assert "no committed round 'nope'; there are: 2031-01/0001, 2031-02/0001" in stderr
+
+
+@pytest.mark.parametrize("arguments", [["rounds"], ["bank", "stats"]], ids=" ".join)
+def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path, arguments: list[str]) -> None:
+    _, modules = run_process(adapted_project, *arguments)
+    assert "lancedb" in modules
+    assert not modules & {"torch", "transformers", "mlflow", "matplotlib", "fastapi"}
 
 
 def test_a_forgotten_document_does_not_come_back(adapted: Path) -> None:

@@ -1,6 +1,8 @@
-"""`cmt …` run inside the test's own process."""
+"""`cmt …` run inside the test's own process, or in one of its own."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +24,21 @@ def run(folder: Path, *arguments: str, status: int = 0, stdin: str | None = None
 def read(folder: Path, *arguments: str, status: int = 0) -> Any:
     """What `cmt … --json` prints, parsed; it must print nothing else on stdout."""
     return json.loads(run(folder, *arguments, "--json", status=status).stdout)
+
+
+_MAIN = """
+import sys
+from cmt.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def run_process(folder: Path, *arguments: str, status: int = 0) -> tuple[str, set[str]]:
+    """Run `cmt` in a new process; what it prints on stdout, and the modules that it imported."""
+    command = [sys.executable, "-c", _MAIN, "--params", str(folder / "params.yaml"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout, set(done.stderr.splitlines()[-1].split())
