@@ -40,7 +40,7 @@ def main(
     model, points = MemoryModel(lm, CompressorConfig.of(how)), []
     pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))
     for count, folder in track(pairs, "checkpoints", console=Console(stderr=True)):
-        model.load_trained(load_file(folder / WEIGHTS))
+        model.load_tensors(load_file(folder / WEIGHTS))
         with tempfile.TemporaryDirectory() as name:
             model.save(Path(name))
             scored = held_out_scores(

@@ -48,7 +48,7 @@ class Resources:
         from cmt.modeling.model import MemoryModel
 
         how = self.params.compressor
-        return MemoryModel.load(how.path, lm=self.lm, window=how.window).folded()
+        return MemoryModel.load(how.path, lm=self.lm, window=how.window).merge_lora()
 
     @cached_property
     def bank(self) -> "Bank":

@@ -82,7 +82,7 @@ class Answerer:
     @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Vector:
         """(n, p) search keys of `questions`: dense retrieval without anything else of the method."""
-        with self.model.products():
+        with self.model.autocast():
             code = self.model.encode([self._tokens(question) for question in questions], group=32)
         keys: Vector = code.key.float().cpu().numpy()
         return keys
@@ -137,7 +137,7 @@ class Answerer:
     ) -> list[tuple[Answer, bool]]:
         """Answers to the questions at `places`, and whether all that was decided on the way was decided clearly."""
         model, tokens = self.model, [all_tokens[place] for place in places]
-        with model.products():
+        with model.autocast():
             code = model.encode(tokens, group=len(tokens))
             keys = code.key.float().cpu().numpy()
             found = [select(*one) for one in zip(places, keys, strict=True)]
@@ -192,22 +192,22 @@ class Answerer:
         voice = StreamingDetokenizer(self.lm, say) if say else None
         against, copies = None, None
         if how.contrast:
-            against = self.lm.prompt([[self.lm.bos, *model.question_text(ids)] for ids in tokens], left=True)
-        if reading.quotes is not None:
+            against = self.lm.prompt([[self.lm.bos, *model.prompts.question_tokens(ids)] for ids in tokens], left=True)
+        if reading.answer_spans is not None:
             copies = [
                 CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
                 if quote
                 else CopyHypothesis([self.lm.eos], 0.0)
-                for quote in reading.quotes
+                for quote in reading.answer_spans
             ]
         written = self._generate(
             self.lm,
             reading.prompt,
             max_new_tokens=how.max_new_tokens,
             against=against,
-            alpha=model.design.objective.alpha,
+            alpha=model.config.objective.alpha,
             copies=copies,
-            on_token=voice.hear if voice else None,
+            on_token=voice.put if voice else None,
         )
         if voice:
             voice.end()
@@ -218,7 +218,7 @@ class Answerer:
         confidence, threshold = answer.confidence, self.params.selection.threshold
         if not answer.sources:
             return math.inf
-        if self.model.design.aggregator.kind != "windows":
+        if self.model.config.aggregator.kind != "windows":
             return abs(confidence - threshold) * float(self.model.temperature)
         if not 0 < threshold < 1:
             return math.inf
@@ -238,8 +238,8 @@ class Answerer:
         for i in order:  # several memories of one document: the best speaks for it
             text, spans, quote = rows[i]["text"], tuple[Span, ...](), None
             if begins is not None:
-                spans = self._spans(text, i, reading.runs[place], begins[i])
-                quote = self._quoted(text, i, reading.quotes[place] if reading.quotes else None, begins[i])
+                spans = self._spans(text, i, reading.spans[place], begins[i])
+                quote = self._quoted(text, i, reading.answer_spans[place] if reading.answer_spans else None, begins[i])
             sources.setdefault(rows[i]["doc_id"], source_of(rows[i], weights[i], spans, quote))
         return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
 
@@ -259,9 +259,9 @@ class Answerer:
 
     def _quoted(self, text: str | None, memory: int, quote: AnswerSpan | None, begins: Tensor) -> Span | None:
         """Without the blanks around it; a token has the one before its word."""
-        if text is None or quote is None or quote.run.memory != memory:
+        if text is None or quote is None or quote.span.memory != memory:
             return None
-        (span,) = self._spans(text, memory, [quote.run], begins)
+        (span,) = self._spans(text, memory, [quote.span], begins)
         inside = text[span.first : span.last]
         first = span.first + len(inside) - len(inside.lstrip())
         return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None

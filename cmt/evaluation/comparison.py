@@ -140,7 +140,7 @@ class Comparison:
         refused = np.array([not answer.known for answer in answers])
         answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
-        if self.answerer.model.design.aggregator.kind == "windows":  # the others' confidence is a cosine
+        if self.answerer.model.config.aggregator.kind == "windows":  # the others' confidence is a cosine
             confidence = np.array([answer.confidence for answer in answers])
             right = np.array([*(self._recalled(run) or []), *(False for _ in others)])
             calibration = calibration_error(confidence, right)

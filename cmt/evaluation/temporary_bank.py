@@ -44,7 +44,7 @@ class TemporaryBank:
     def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "TemporaryBank":
         """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
         in_use = folder.resolve() == params.compressor.path.resolve()
-        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).folded()
+        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).merge_lora()
         how = params.bank
         rows = compress_documents(
             model,

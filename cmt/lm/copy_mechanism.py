@@ -20,7 +20,7 @@ class CopyHypothesis:
         """The token that comes now if it is so."""
         return self.tokens[self.place]
 
-    def hear(self, symbol: int, probability: float) -> None:
+    def update(self, symbol: int, probability: float) -> None:
         """`symbol` was written, to which the LM alone gave `probability`: Bayes' rule."""
         if not self.probability or symbol != self.next or self.place + 1 == len(self.tokens):
             self.probability = 0.0
@@ -33,7 +33,7 @@ def update_hypotheses(copies: Sequence[CopyHypothesis], token: Tensor, probabili
     """Each of `copies` hears which `token` (B,) was written; `probability` (B, V) is what the LM alone gave."""
     by_lm = probability.gather(1, token[:, None])[:, 0]
     for copy, *heard in zip(copies, token.tolist(), by_lm.tolist(), strict=True):
-        copy.hear(*heard)
+        copy.update(*heard)
 
 
 def mix_with_copies(probability: Tensor, copies: Sequence[CopyHypothesis]) -> Tensor:

@@ -15,7 +15,7 @@ class StreamingDetokenizer:
         self._tokens: list[int] = []
         self._said = ""
 
-    def hear(self, _: int, token: int) -> None:
+    def put(self, _: int, token: int) -> None:
         """Say what the answer's next token makes certain; `FrozenLM.generate` tells its row as well."""
         self._tokens.append(token)
         self._go_on(self._lm.decode(self._tokens).rstrip(_HALF).rstrip())

@@ -55,18 +55,18 @@ class Checkpoint(NamedTuple):
 
     lm_digest: str
     """Of the LM that it was trained for."""
-    design: CompressorConfig
+    config: CompressorConfig
     weights: dict[str, Tensor]
 
     def widened(self, window: int) -> "Checkpoint":
         """With fewer vectors: what is scored by its place in a window now shares the score of one place."""
-        design, weights = self.design, self.weights
-        trained = design.compressor.window
+        config, weights = self.config, self.weights
+        trained = config.compressor.window
         if (places := weights.get(PLACES)) is not None:
             wider = torch.unflatten(places, 0, (trained, 2)).repeat_interleave(window // trained, 0).flatten(0, 1)
             weights = weights | {PLACES: wider}
-        wide = design.compressor.model_copy(update={"window": window})
-        return self._replace(design=replace(design, compressor=wide), weights=weights)
+        wide = config.compressor.model_copy(update={"window": window})
+        return self._replace(config=replace(config, compressor=wide), weights=weights)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -90,7 +90,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def save_checkpoint(folder: Path, trained: Checkpoint) -> str:
     """Write it; returns the digest."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"format": 1, "lm_digest": trained.lm_digest, "design": trained.design.to_dict()}
+    record = {"format": 1, "lm_digest": trained.lm_digest, "design": trained.config.to_dict()}
     partial = folder / f".{CONFIG}.partial"
     partial.write_text(json.dumps(record, indent=2) + "\n")
     _settle(partial, folder / CONFIG)

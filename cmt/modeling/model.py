@@ -20,6 +20,7 @@ from cmt.modeling.alignment import PrefixAlignment, TextAlignment
 from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, checkpoint_digest, load_checkpoint, save_checkpoint
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.lora import merge_lora
+from cmt.modeling.prompt_builder import PromptBuilder
 from cmt.modeling.span_decoding import (
     AnswerSpan,
     TokenSpan,
@@ -43,7 +44,7 @@ class RetrievedMemory:
     """The tokens the windows stand for, kept or read back from the content channel."""
     prior: float = 0.0
     """Log-probability of its document given the question, from the selection."""
-    before: Sequence[int] = ()
+    superseded_tokens: Sequence[int] = ()
     """The tokens of the document that its own supersedes."""
 
 
@@ -55,9 +56,9 @@ class ReaderOutput:
     begins: Tensor | None = None
     """(B, S, n) probability that the answer begins with a token; they sum to less than 1 by that of none of them.
     None for the published ψ, which scores no tokens."""
-    runs: Sequence[Sequence[TokenSpan]] = ()
+    spans: Sequence[Sequence[TokenSpan]] = ()
     """What the LM reads for each question."""
-    quotes: Sequence[AnswerSpan | None] | None = None
+    answer_spans: Sequence[AnswerSpan | None] | None = None
     """What of it stands again behind each question, as the likeliest answer; None where nothing is quoted."""
     margins: Sequence[float] | None = None
     """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
@@ -66,26 +67,24 @@ class ReaderOutput:
 class MemoryModel(nn.Module):
     """The trained parts. The LM is no submodule: nothing that walks over parameters can reach it by accident."""
 
-    def __init__(self, lm: FrozenLM, design: CompressorConfig, digest: str = "untrained") -> None:
+    def __init__(self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained") -> None:
         super().__init__()
-        self.lm, self.design, self.digest = lm, design, digest
-        self.compressor = Compressor(lm, design.compressor)
+        self.lm, self.config, self.digest = lm, config, digest
+        self.compressor = Compressor(lm, config.compressor)
         self.aggregator: CrossAttention | SpanReader | None = None
-        if design.aggregator.kind == "attention":
-            self.aggregator = CrossAttention(lm.hidden_size, design.aggregator)
-        elif design.aggregator.kind == "windows":
-            first, window = min(design.compressor.layers, lm.layers - 1), design.compressor.window
-            self.aggregator = SpanReader(lm, design.aggregator, first=first, window=window)
-        published = design.alignment.kind == "prefix"
-        self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, design.alignment.slots)
+        if config.aggregator.kind == "attention":
+            self.aggregator = CrossAttention(lm.hidden_size, config.aggregator)
+        elif config.aggregator.kind == "windows":
+            first, window = min(config.compressor.layers, lm.layers - 1), config.compressor.window
+            self.aggregator = SpanReader(lm, config.aggregator, first=first, window=window)
+        published = config.alignment.kind == "prefix"
+        self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (method §7)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
-        if not design.objective.beta:  # self-matching alone would train them: they stay as they are
+        if not config.objective.beta:  # self-matching alone would train them: they stay as they are
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
-        self._text_mark, self._line_break = lm.tokenize("Text:"), lm.tokenize("\n")
-        self._question_mark, self._answer_mark = lm.tokenize("Question:"), lm.tokenize("\nAnswer:")
-        self._quote_mark = lm.tokenize("\nQuote:")
+        self.prompts = PromptBuilder(lm, self.alignment)
         self._content: TokenCodec | None = None
         self.to(lm.device)
 
@@ -97,7 +96,7 @@ class MemoryModel(nn.Module):
     @property
     def window(self) -> int:
         """Tokens a memory vector stands for."""
-        return self.design.compressor.window
+        return self.config.compressor.window
 
     @property
     def temperature(self) -> Tensor:
@@ -111,7 +110,7 @@ class MemoryModel(nn.Module):
             self._content = TokenCodec(self.lm, self.window)
         return self._content
 
-    def products(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """bfloat16 products over float32 masters where the LM is bfloat16."""
         if self.lm.model.dtype == torch.bfloat16:
             return torch.autocast(self.lm.device.type, torch.bfloat16)
@@ -140,19 +139,21 @@ class MemoryModel(nn.Module):
         """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
         vectors, mask, ids = self._gather(memories)
         texts = [[m.tokens for m in row] for row in memories]
-        tails = [self.question_text(ids) for ids in asked]
+        tails = [self.prompts.question_tokens(ids) for ids in asked]
         if isinstance(self.alignment, PrefixAlignment):
-            return ReaderOutput(self.prefix_prompt(question, vectors, mask, tails, left=True))
+            assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
+            aggregated = self.aggregator(question, vectors, mask)
+            return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         if self.aggregator is None:
             runs = [self._whole_runs(row) for row in memories]
-            return ReaderOutput(self.text_prompt(question, runs, texts, None, tails, left=True), runs=runs)
+            return ReaderOutput(self.prompts.text_prompt(question, runs, texts, None, tails, left=True), spans=runs)
         scores = self.aggregator(question, vectors, mask, ids)
         for row, some in enumerate(memories):
             for place, news in enumerate(some):
                 # learned memory tokens may stand for fewer tokens than the text has
-                if news.before and (scored := int(torch.isfinite(scores[row, place, :, 0]).sum())):
-                    text, before = self.lm.pieces(news.tokens[:scored]), self.lm.pieces(news.before)
+                if news.superseded_tokens and (scored := int(torch.isfinite(scores[row, place, :, 0]).sum())):
+                    text, before = self.lm.pieces(news.tokens[:scored]), self.lm.pieces(news.superseded_tokens)
                     scores[row, place, :scored] = discount_superseded(scores[row, place, :scored], text, before)
         # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
         probability = token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
@@ -160,9 +161,10 @@ class MemoryModel(nn.Module):
         runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
         quotes = [best_answer_span(row, text) if text else None for row, text in zip(believed, texts, strict=True)]
         tails = [
-            self.question_text(ids, quote.tokens if quote else ()) for ids, quote in zip(asked, quotes, strict=True)
+            self.prompts.question_tokens(ids, quote.tokens if quote else ())
+            for ids, quote in zip(asked, quotes, strict=True)
         ]
-        prompt = self.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
+        prompt = self.prompts.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
         margins = [
             min(window_margin(row, self.window, how.windows), quote.margin if quote else float("inf"))
             for row, quote in zip(believed, quotes, strict=True)
@@ -173,59 +175,6 @@ class MemoryModel(nn.Module):
         """The likeliest memory first."""
         runs = whole_memory_spans([len(memory.tokens) for memory in memories])
         return sorted(runs, key=lambda run: -memories[run.memory].prior)
-
-    def prefix_prompt(
-        self, question: Encoding, vectors: Tensor, mask: Tensor, tails: Sequence[Sequence[int]], *, left: bool
-    ) -> Prompt:
-        """`[π(M*)][BOS] <tail>` for each question, M* over memories `vectors` (B, S, k, D) with `mask` (B, S, k)."""
-        assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
-        prefix = self.alignment(self.aggregator(question, vectors, mask))
-        ids, text_mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)
-        # M* has a vector for each of C, and a short question of a batch has padding among them
-        return Prompt(self.lm.embed(ids), text_mask, prefix, question.vector_mask)
-
-    def text_prompt(
-        self,
-        question: Encoding,
-        runs: Sequence[Sequence[TokenSpan]],
-        texts: Sequence[Sequence[Sequence[int]]],
-        probability: Tensor | None,
-        tails: Sequence[Sequence[int]],
-        *,
-        left: bool,
-    ) -> Prompt:
-        """`[prefix][BOS]Text: <runs> <tail>` for each question, the tokens lit by `probability` (B, S, n, 2), if any.
-
-        `texts` are the memories' tokens.
-        """
-        assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
-        rows, places = [], []
-        count = 0 if probability is None else probability.shape[2]
-        for row_runs, row_texts, tail in zip(runs, texts, tails, strict=True):
-            row, where = [self.lm.bos, *self._text_mark], [0] * (1 + len(self._text_mark))
-            for run in row_runs:
-                tokens = self.tokens_of(run, row_texts)
-                row += [*tokens, *self._line_break]
-                where += [1 + run.memory * count + run.first + i for i in range(len(tokens))]
-                where += [0] * len(self._line_break)
-            rows.append(row + list(tail))
-            places.append(where + [0] * len(tail))
-        ids, mask = pad(rows, left=left, device=self.lm.device)
-        embeds = self.lm.embed(ids)
-        if probability is not None:
-            lit, _ = pad(places, left=left, device=self.lm.device)
-            flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # place 0: outside every memory
-            embeds = self.alignment.soft_tokens(embeds, flat.gather(1, lit[..., None].expand(-1, -1, 2)))
-        return Prompt(embeds, mask, self.alignment.prefix(question))
-
-    def question_text(self, ids: Sequence[int], quote: Sequence[int] = ()) -> list[int]:
-        """Tokens of `Question: … Answer:` around a question's token ids, with what answers it quoted in between."""
-        quoted = [*self._quote_mark, *quote] if quote else []
-        return [*self._question_mark, *ids, *quoted, *self._answer_mark]
-
-    def tokens_of(self, run: TokenSpan, texts: Sequence[Sequence[int]]) -> list[int]:
-        """The tokens of a run; `texts` are those of the memories."""
-        return list(texts[run.memory][run.first : run.last + 1])
 
     def _gather(self, memories: Sequence[Sequence[RetrievedMemory]]) -> tuple[Tensor, Tensor, Tensor]:
         """Memories of several sizes: vectors (B, S, k, D), mask (B, S, k), token ids (B, S, W·k) with −1 on padding."""
@@ -243,14 +192,14 @@ class MemoryModel(nn.Module):
                 mask[row, place, : len(memory.vectors)] = 1
         return vectors.to(self.lm.device), mask.to(self.lm.device), ids.to(self.lm.device)
 
-    def trained(self) -> dict[str, Tensor]:
+    def trained_tensors(self) -> dict[str, Tensor]:
         """The trained tensors by name: what a checkpoint holds."""
         return {name: tensor.detach() for name, tensor in self.named_parameters() if tensor.requires_grad}
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
         """Write weights and design to `folder`; returns the digest."""
-        weights = {name: tensor.to(dtype) for name, tensor in self.trained().items()}
-        return save_checkpoint(folder, Checkpoint(self.lm.digest, self.design, weights))
+        weights = {name: tensor.to(dtype) for name, tensor in self.trained_tensors().items()}
+        return save_checkpoint(folder, Checkpoint(self.lm.digest, self.config, weights))
 
     @classmethod
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
@@ -264,8 +213,8 @@ class MemoryModel(nn.Module):
                 f"the compressor in {folder} was trained for the LM {made.lm_digest[:12]}, lm.source is "
                 f"{lm.digest[:12]}: set lm.source back, or run `cmt train` for this LM"
             )
-        trained = made.design.compressor.window
-        if window and window != trained and made.design.compressor.kind == "windows":
+        trained = made.config.compressor.window
+        if window and window != trained and made.config.compressor.kind == "windows":
             if window % trained:
                 raise ModelError(
                     f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to {trained} "
@@ -273,11 +222,11 @@ class MemoryModel(nn.Module):
                 )
             made = made.widened(window)
             digest = hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
-        model = cls(lm, made.design, digest)
-        model.load_trained(made.weights)
+        model = cls(lm, made.config, digest)
+        model.load_tensors(made.weights)
         return model.eval()
 
-    def folded(self) -> "MemoryModel":
+    def merge_lora(self) -> "MemoryModel":
         """This model, its adapters added to copies of the LM's layers: what `encode` and ψ compute, in less time.
 
         Only to answer with: the adapters cannot be trained or saved any more.
@@ -285,7 +234,7 @@ class MemoryModel(nn.Module):
         merge_lora(self)
         return self
 
-    def load_trained(self, weights: dict[str, Tensor]) -> None:
+    def load_tensors(self, weights: dict[str, Tensor]) -> None:
         """Copy trained tensors in. ModelError when names or shapes do not fit."""
         own = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
         wrong = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]

@@ -21,12 +21,16 @@ class TokenSpan:
     first: int
     last: int
 
+    def tokens_of(self, texts: Sequence[Sequence[int]]) -> list[int]:
+        """Its token ids; `texts` are those of the memories."""
+        return list(texts[self.memory][self.first : self.last + 1])
+
 
 @dataclass(frozen=True)
 class AnswerSpan:
     """A stretch of a memory that is likely to be the answer."""
 
-    run: TokenSpan
+    span: TokenSpan
     tokens: Sequence[int]
     probability: float
     """Probability of what it reads: the share that all spans of the same tokens have of all spans and "nowhere"."""

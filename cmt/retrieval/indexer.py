@@ -22,7 +22,7 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
 
     Without text each vector carries its content channel as a second half, and a row the sketch of its words.
     """
-    channels = 1 if keep_text or model.design.compressor.kind == "tokens" else 2
+    channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
     width = model.key_dim
     return bank_schema(
         key_dim=width, codes=number_format, dim=channels * width, compressor=model.digest, sketched=not keep_text
@@ -44,7 +44,7 @@ def compress_documents(
     `on_progress` is called with documents begun and tokens. Batches depend on the documents alone: the same slice gives
     the same bytes however often it is repeated.
     """
-    longest = model.design.compressor.chunk_tokens
+    longest = model.config.compressor.chunk_tokens
     chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     rows: list[dict[str, Any]] = []
@@ -81,7 +81,7 @@ def channels(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema) -> t
 @torch.no_grad()
 def _encode(model: MemoryModel, batch: Sequence[Chunk], *, content: bool) -> list[tuple[Chunk, Array, Array]]:
     """Each chunk with its key (p,) and its vectors (k, D), or (k, 2·D) with the content channel."""
-    with model.products():
+    with model.autocast():
         code = model.encode([chunk.tokens for chunk in batch], group=len(batch))
     made = []
     for row, (chunk, count) in enumerate(zip(batch, code.vector_mask.sum(1).tolist(), strict=True)):

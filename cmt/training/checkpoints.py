@@ -25,7 +25,7 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     )
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(item) for item in steps.pool]
-    run = [start, model.lm.digest, model.design.to_dict(), steps.params.seed, train, pool]
+    run = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmt.config import Params
 from cmt.lm.prompt import Prompt
-from cmt.modeling.aggregator import SpanReader
+from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel
@@ -102,7 +102,9 @@ class TrainingStep(nn.Module):
         """The published ψ and π over all memories of the step."""
         rows = len(asked), *memories.vectors.shape
         every, mask = memories.vectors.expand(rows), memories.vector_mask.expand(rows[:-1])
-        return self.model.prefix_prompt(question, every, mask, self._tails(asked), left=False)
+        assert isinstance(self.model.aggregator, CrossAttention)  # noqa: S101 - narrows the type
+        aggregated = self.model.aggregator(question, every, mask)
+        return self.model.prompts.prefix_prompt(question, aggregated, self._tails(asked), left=False)
 
     def _windows(
         self,
@@ -118,15 +120,15 @@ class TrainingStep(nn.Module):
         probability = token_log_probabilities(scores)
         believed = probability.detach().cpu().clone()
         texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
-        quotes = [best_answer_span(row, text).run for row, text in zip(believed, texts, strict=True)]
+        quotes = [best_answer_span(row, text).span for row, text in zip(believed, texts, strict=True)]
         for row, (*_, places) in enumerate(asked):
             if source.random() < forced:
                 quotes[row] = TokenSpan(0, *max(places, key=lambda place: float(believed[row, 0, place, [0, 1]].sum())))
                 believed[row, 0, quotes[row].first, 0] = 1e4
         runs = [choose_windows(row, self.model.window, how.windows, how.neighbours) for row in believed]
-        quoted = [self.model.tokens_of(*pair) for pair in zip(quotes, texts, strict=True)]
+        quoted = [span.tokens_of(row) for span, row in zip(quotes, texts, strict=True)]
         tails = self._tails(asked, quoted)
-        return self.model.text_prompt(question, runs, texts, probability.exp(), tails, left=False)
+        return self.model.prompts.text_prompt(question, runs, texts, probability.exp(), tails, left=False)
 
     def _whole(
         self, question: Encoding, asked: list[TrainingQuestion], documents: list[list[int]], chosen: Tensor
@@ -136,11 +138,11 @@ class TrainingStep(nn.Module):
         present = [[documents[place] for place in row if place >= 0] for row in chosen[: len(asked)].tolist()]
         texts = [source.sample(row, len(row)) for row in present]
         runs = [whole_memory_spans([len(text) for text in row]) for row in texts]
-        return self.model.text_prompt(question, runs, texts, None, self._tails(asked), left=False)
+        return self.model.prompts.text_prompt(question, runs, texts, None, self._tails(asked), left=False)
 
     def _tails(self, asked: list[TrainingQuestion], quotes: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
         pairs = zip(asked, quotes or [()] * len(asked), strict=True)
-        return [[*self.model.question_text(ids, quote), *answer] for (ids, answer, *_), quote in pairs]
+        return [[*self.model.prompts.question_tokens(ids, quote), *answer] for (ids, answer, *_), quote in pairs]
 
     def _answer(self, prompt: Prompt, asked: list[TrainingQuestion]) -> Tensor:
         """Memory-aware NLL of the answers, which stand last in the prompt."""
@@ -151,7 +153,7 @@ class TrainingStep(nn.Module):
         without = torch.zeros_like(with_memory)
         if alpha:
             with torch.no_grad():
-                rows = [[lm.bos, *self.model.question_text(ids), *answer] for ids, answer, *_ in asked]
+                rows = [[lm.bos, *self.model.prompts.question_tokens(ids), *answer] for ids, answer, *_ in asked]
                 without = lm.logits(lm.prompt(rows), _before(answers, [len(row) for row in rows], lm.device))
         return memory_aware_loss(with_memory, without, target, alpha)
 

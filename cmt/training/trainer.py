@@ -38,10 +38,10 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder, self.model.model.trained())
+        write_weights(folder, self.model.model.trained_tensors())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.model.model.load_trained(load_file(Path(resume_from_checkpoint) / WEIGHTS))
+        self.model.model.load_tensors(load_file(Path(resume_from_checkpoint) / WEIGHTS))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)
@@ -82,9 +82,9 @@ def train(
         # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
         lm.model.set_attn_implementation("eager")
     model = MemoryModel(lm, CompressorConfig.of(params))
-    start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained()
+    start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained_tensors()
     if start:
-        model.load_trained(start)
+        model.load_tensors(start)
     model.train()
     bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
     if not bf16:
@@ -106,8 +106,8 @@ def train(
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
     lm.model.set_attn_implementation("sdpa")
     if start:
-        model.load_trained(
-            {name: after.lerp(start[name], params.train.kept) for name, after in model.trained().items()}
+        model.load_tensors(
+            {name: after.lerp(start[name], params.train.kept) for name, after in model.trained_tensors().items()}
         )
     model.save(folder)
     (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")

@@ -35,7 +35,7 @@ def folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     workspace = cmt.open(params=copy / "params.yaml")
     workspace.ingest()
     workspace.update()
-    MemoryModel(workspace.lm, replace(workspace.model.design, **MAC)).save(copy / "data/mac")
+    MemoryModel(workspace.lm, replace(workspace.model.config, **MAC)).save(copy / "data/mac")
     return copy
 
 

@@ -160,7 +160,7 @@ def plain_likelihood(lesson: TrainingStep, texts: list[list[int]], asked: list[A
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
             cache.update(key, value, layer)
-        text = torch.tensor([[model.lm.bos, *model.question_text(ids), *answer]])
+        text = torch.tensor([[model.lm.bos, *model.prompts.question_tokens(ids), *answer]])
         logits = model.lm.model(text, past_key_values=cache).logits[0, -len(answer) - 1 : -1]
         losses += [-logits.log_softmax(-1)[place, token] for place, token in enumerate(answer)]
     return torch.stack(losses).mean()

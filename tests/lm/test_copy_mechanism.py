@@ -22,17 +22,17 @@ def test_each_row_is_mixed_with_its_own_copy() -> None:
 
 def test_what_the_lm_would_not_have_written_speaks_for_the_quote() -> None:
     copy = CopyHypothesis([7, 8, 9], 0.5)
-    copy.hear(7, 0.25)
+    copy.update(7, 0.25)
     assert copy.probability == pytest.approx(0.8)
     assert copy.next == 8
-    copy.hear(8, 1.0)
+    copy.update(8, 1.0)
     assert copy.probability == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("tokens", "said"), [([7, 8], 6), ([7], 7)])
 def test_a_quote_that_was_left_or_is_over_is_no_longer_believed(tokens: list[int], said: int) -> None:
     copy = CopyHypothesis(tokens, 1.0)
-    copy.hear(said, 0.5)
+    copy.update(said, 0.5)
     assert copy.probability == 0.0
 
 

@@ -22,7 +22,7 @@ def table(*memories: list[float]) -> torch.Tensor:
 def test_a_quote_leads_by_its_distance_to_another_text() -> None:
     probability = table([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
     quote = best_answer_span(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
-    assert quote.run.first == 0
+    assert quote.span.first == 0
     assert quote.margin == pytest.approx(1.0)
     # the same word elsewhere is no other quote: next is the stretch of the first four tokens
     assert best_answer_span(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)

@@ -31,7 +31,7 @@ def said(lm: FrozenLM, tokens: Sequence[int]) -> list[str]:
     heard: list[str] = []
     voice = StreamingDetokenizer(lm, heard.append)
     for token in tokens:
-        voice.hear(0, token)
+        voice.put(0, token)
     voice.end()
     return heard
 
@@ -58,7 +58,7 @@ def test_a_character_is_said_with_its_last_byte(lm: FrozenLM) -> None:
     duck = lm.tokenize("🦆")
     assert len(duck) == 4
     for token in duck[:-1]:
-        voice.hear(0, token)
+        voice.put(0, token)
     assert heard == []
-    voice.hear(0, duck[-1])
+    voice.put(0, duck[-1])
     assert heard == ["🦆"]

@@ -86,7 +86,7 @@ def test_it_comes_back_as_it_was_saved(tiny_lm: TinyLm, tmp_path: Path, made: Co
     digest = before.save(tmp_path, dtype=torch.float32)
     after = MemoryModel.load(tmp_path, lm=lm)
     assert after.digest == digest == checkpoint_digest(tmp_path)
-    assert after.design == made
+    assert after.config == made
     memories = [selected(before, TEXTS)] * 2
     assert read(after, QUESTIONS, memories) == read(before, QUESTIONS, memories)
     assert {file.name for file in tmp_path.iterdir()} == {WEIGHTS, CONFIG}
@@ -103,7 +103,7 @@ def test_folded_it_computes_the_same_and_leaves_the_lm_alone(
     ids = [lm.tokenize(text) for text in TEXTS]
     with torch.no_grad():
         before, said = plain.encode(ids), read(plain, QUESTIONS, memories)
-        folded = plain.folded()
+        folded = plain.merge_lora()
         after = folded.encode(ids)
     assert not [name for name, _ in folded.named_parameters() if "lora_" in name]
     torch.testing.assert_close(after.states, before.states, rtol=1e-4, atol=1e-4)
@@ -131,7 +131,10 @@ def test_what_only_self_matching_trains_is_not_saved_without_it(tiny_lm: TinyLm,
     made = design(published=True)
     mac = CompressorConfig(made.compressor, made.aggregator, made.alignment, ObjectiveParams(alpha=0.0, beta=0.0))
     alone = {"compressor.to_key.weight", "log_temperature"}
-    assert model(tiny_lm("llama"), made).trained().keys() - model(tiny_lm("llama"), mac).trained().keys() == alone
+    assert (
+        model(tiny_lm("llama"), made).trained_tensors().keys() - model(tiny_lm("llama"), mac).trained_tensors().keys()
+        == alone
+    )
     model(tiny_lm("llama"), mac).save(tmp_path)
     assert MemoryModel.load(tmp_path, lm=tiny_lm("llama")).temperature == pytest.approx(math.exp(3))
 
@@ -144,7 +147,7 @@ def test_it_writes_fewer_vectors_for_a_multiple_of_its_window(tiny_lm: TinyLm, t
     assert (wide.window, narrow.window) == (3 * WINDOW, WINDOW)
     assert wide.digest != digest
     places = "aggregator.place.weight"
-    before, after = (theta.trained()[places].unflatten(0, (-1, 2)) for theta in (narrow, wide))
+    before, after = (theta.trained_tensors()[places].unflatten(0, (-1, 2)) for theta in (narrow, wide))
     assert all(torch.equal(after[place], before[place // 3]) for place in range(3 * WINDOW))
     memories = [selected(theta, [" ".join(TEXTS)])[0] for theta in (narrow, wide)]
     whole = len(memories[0].tokens) // (3 * WINDOW)
@@ -220,7 +223,7 @@ def test_nothing_of_the_lm_is_saved_or_trained(tiny_lm: TinyLm, tmp_path: Path, 
     names = set(load_file(tmp_path / WEIGHTS))
     assert names == {name for name, parameter in theta.named_parameters() if parameter.requires_grad}
     frozen = {tensor.data_ptr() for tensor in lm.model.parameters()}
-    assert not frozen & {tensor.data_ptr() for tensor in theta.trained().values()}
+    assert not frozen & {tensor.data_ptr() for tensor in theta.trained_tensors().values()}
     assert not any("base_layer" in name or "embed" in name for name in names)
 
 
@@ -294,7 +297,7 @@ def test_news_are_read_beside_what_they_supersede_and_other_memories_as_before(
     asked = [theta.lm.tokenize(" " + question) for question in QUESTIONS]
     plain = [selected(theta, TEXTS), []]
     before = theta.lm.tokenize("The harbour was dug by the mayor of Saltby.")
-    news = [[replace(plain[0][0], before=before), *plain[0][1:]], []]
+    news = [[replace(plain[0][0], superseded_tokens=before), *plain[0][1:]], []]
     with torch.no_grad():
         code = theta.encode(asked)
         was, now = (theta.read(code, asked, memories, HOW).begins for memories in (plain, news))
@@ -317,7 +320,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     begins = torch.arange(1.0, 41.0).view(2, 2, 10) / 100  # (B, S, n)
     probability = torch.stack([begins, 2 * begins], -1)
     runs = [[TokenSpan(1, 0, 5), TokenSpan(0, 4, 9)], [TokenSpan(0, 0, 2)]]
-    tails = [theta.question_text([5, 6]), theta.question_text([7])]
+    tails = [theta.prompts.question_tokens([5, 6]), theta.prompts.question_tokens([7])]
     mark, line = lm.tokenize("Text:"), lm.tokenize("\n")
     ids = [
         [lm.bos, *mark, *range(40, 46), *line, *range(24, 30), *line, *tails[0]],
@@ -331,7 +334,7 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
     with torch.no_grad():
         theta.get_parameter("alignment.highlight").copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 32))
         question = theta.encode([[5, 6], [7]])
-        prompt = theta.text_prompt(question, runs, texts, probability, tails, left=left)
+        prompt = theta.prompts.text_prompt(question, runs, texts, probability, tails, left=left)
     assert prompt.prefix is not None
     assert prompt.prefix[0].shape[:4] == (3, 2, 2, 3)
     for row in range(2):
@@ -344,14 +347,16 @@ def test_the_prompt_has_the_right_tokens_lit_at_the_right_places(tiny_lm: TinyLm
 
 def test_the_question_stands_in_its_frame(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
-    text = theta.lm.tokenizer.decode(theta.question_text(theta.lm.tokenize(" Who built it?")))
+    text = theta.lm.tokenizer.decode(theta.prompts.question_tokens(theta.lm.tokenize(" Who built it?")))
     assert text == "Question: Who built it?\nAnswer:"
 
 
 def test_what_answers_is_quoted_between_question_and_answer(tiny_lm: TinyLm) -> None:
     theta = model(tiny_lm("llama"), design())
     encode = theta.lm.tokenize
-    text = theta.lm.tokenizer.decode(theta.question_text(encode(" Who built it?"), encode(" by the mayor of")))
+    text = theta.lm.tokenizer.decode(
+        theta.prompts.question_tokens(encode(" Who built it?"), encode(" by the mayor of"))
+    )
     assert text == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
 
 
@@ -359,15 +364,15 @@ def test_the_quote_is_the_likeliest_stretch_of_one_memory() -> None:
     probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
     probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # begins in one memory, ends in the other
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # ends before it begins
-    assert best_answer_span(probability, texts).run == TokenSpan(1, 1, 2)
+    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
     probability[0, 8, 1] = 0.0
-    assert best_answer_span(probability, texts).run == TokenSpan(0, 4, 8)
+    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 8)
     probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
-    assert best_answer_span(probability, texts).run == TokenSpan(0, 4, 19)
+    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 19)
     probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than LONGEST_QUOTE tokens before
     probability[0, 3, 1] = -9.0
-    assert best_answer_span(probability, texts).run == TokenSpan(1, 1, 2)
-    assert best_answer_span(torch.zeros(1, 1, 2), [[5]]).run == TokenSpan(0, 0, 0)
+    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
+    assert best_answer_span(torch.zeros(1, 1, 2), [[5]]).span == TokenSpan(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +408,7 @@ def test_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, made: 
     asked = [theta.lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
         prompt: Prompt = theta.read(theta.encode(asked), asked, [selected(theta, TEXTS)] * 2, HOW).prompt
-    texts = [[theta.lm.bos, *theta.question_text(ids)] for ids in asked]
+    texts = [[theta.lm.bos, *theta.prompts.question_tokens(ids)] for ids in asked]
     alone = theta.lm.prompt(texts, left=True)
     assert prompt.prefix is not None
     if made.aggregator.kind == "attention":

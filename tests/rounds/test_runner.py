@@ -416,7 +416,7 @@ def other_compressor(workspace: Workspace, folder: Path) -> Path:
     torch.manual_seed(7)
     model = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params))
     with torch.no_grad():
-        for tensor in model.trained().values():
+        for tensor in model.trained_tensors().values():
             tensor.add_(0.1 * torch.randn_like(tensor))
     model.save(folder)
     return folder

@@ -126,9 +126,9 @@ def test_a_few_steps_learn_something_and_leave_the_lm_as_it_was(tmp_path: Path, 
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert lm.weights_digest() == lm.digest
     made = MemoryModel.load(tmp_path, lm=lm)
-    untrained = MemoryModel(lm, made.design).trained()
-    assert all(torch.isfinite(tensor).all() for tensor in made.trained().values())
-    assert [name for name, tensor in made.trained().items() if torch.equal(tensor, untrained[name])] == []
+    untrained = MemoryModel(lm, made.config).trained_tensors()
+    assert all(torch.isfinite(tensor).all() for tensor in made.trained_tensors().values())
+    assert [name for name, tensor in made.trained_tensors().items() if torch.equal(tensor, untrained[name])] == []
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(whole: tuple[Path, list[float]], tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_prefix_alone_learns_from_whole_texts(tmp_path: Path) -> None:
 def test_the_right_text_stands_at_any_place(tiny_lm: Any, tmp_path: Path) -> None:
     how = params(tmp_path, aggregator={"kind": "none"})
     lesson, prompts = TrainingStep(MemoryModel(tiny_lm("llama"), CompressorConfig.of(how)), how), []
-    lesson.model.text_prompt = lambda question, runs, texts, *rest, **how: prompts.append(texts)  # type: ignore[assignment]
+    lesson.model.prompts.text_prompt = lambda question, runs, texts, *rest, **how: prompts.append(texts)  # type: ignore[assignment]
     asked = [([5], [6], 0, (0, 0))] * 20
     for draw in range(5):
         chosen = torch.tensor([[0, 1]] * 20).roll(draw, 0)
