@@ -1,6 +1,6 @@
 """Scores and costs of all systems on SQuAD paragraphs that no training saw.
 
-    python benchmarks/baselines.py --data dev-v1.1.json.xz --paragraphs 200
+    python benchmarks/baselines.py --data dev-v1.1.json --paragraphs 200
 
 The paragraphs are those of benchmarks/squad.py with the same seed. They are compressed in one round of a temporary
 project, in which `cmt baselines` then asks the questions.

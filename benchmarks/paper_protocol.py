@@ -1,10 +1,10 @@
 """The published protocol: all documents of a stream are compressed first, then questions on them are asked.
 
-    python benchmarks/paper_protocol.py --data dev-v1.1.json.xz --documents 1665 --questions 1000
+    python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
 
-The data are documents that no training saw, in any of the accepted formats. Rows of other compressors are evaluated if
-these exist: the one for banks without text, MAC (`baselines.mac`), and a trained prefix for RAG. Scores are 0–100,
-recall is 0–1, and `first_token` is the median time to the first token of a single question in ms.
+Any file of the accepted formats will do; without `--data` the environment variable CMT_SQUAD_DEV names it. The rows of
+other compressors run where these are there: the one for banks without text, MAC (`baselines.mac`) and a trained RAG
+prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single questions in ms.
 """
 
 import json
@@ -395,10 +395,10 @@ PARTS = "abstention,strangers,retention,noise"
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A file of an accepted format, with documents that no training saw.")],
-    form: Annotated[str, typer.Option("--format", help="Its format.")] = "squad",
-    documents: Annotated[int, typer.Option(min=1, help="Size of the sample.")] = 1665,
-    questions: Annotated[int, typer.Option(min=0, help="Questions on it; 0: all.")] = 0,
+    data: Annotated[Path, typer.Option(envvar="CMT_SQUAD_DEV", help="A file of the accepted formats")],
+    form: Annotated[str, typer.Option("--format")] = "squad",
+    documents: Annotated[int, typer.Option(min=1)] = 1665,
+    questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
     seed: int = 0,
     rows: Annotated[str, typer.Option(help=f"Systems, of {ALL}; '' for none.")] = "all",
     parts: Annotated[str, typer.Option(help=f"Further measurements, of {PARTS}.")] = "",

@@ -1,6 +1,6 @@
 """Scores on SQuAD paragraphs that no training saw, through the commands of a user: ingest, update, evaluate.
 
-    python benchmarks/squad.py --data dev-v1.1.json.xz --paragraphs 200
+    python benchmarks/squad.py --data dev-v1.1.json --paragraphs 200
 
 A seeded sample of unique paragraphs is compressed in one round; then all questions on them are asked.
 """

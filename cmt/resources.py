@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmt.bank.ledger import Ledger, Round
-from cmt.config import Params
+from cmt.config import Params, state_folder
 from cmt.errors import BankError
 from cmt.stream.store import SliceStore
 
@@ -27,9 +27,7 @@ class Resources:
 
     def __init__(self, params: Params, root: Path) -> None:
         self.params, self.root = params, root
-        uri = params.bank.uri
-        # Staged files and caches lie beside a local bank, and in the project if the bank is in an object store.
-        self.state = root / "data/state" if "://" in uri else Path(uri).parent / "state"
+        self.state = state_folder(params, root)
         self._prompt_cache_path = self.state / "prompts.sqlite"
 
     @cached_property

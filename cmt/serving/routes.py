@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
+from cmt.serving.identity import answering_digest, project_digest
 from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -105,7 +106,11 @@ def health(batcher: Batcher) -> Health:
 
     bank, digest = batcher.bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
-    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)
+    identity = {
+        "project": project_digest(desk.workspace.root),
+        "params": answering_digest(desk.workspace.params),
+    }
+    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows, **identity)
 
 
 @router.get("/metrics", tags=["server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -183,6 +183,8 @@ class Health(BaseModel):
     compressor: str
     bank_version: int
     rows: int
+    project: str
+    params: str
 
 
 class Fault(BaseModel):

@@ -1,6 +1,7 @@
 """The published protocol as a command: every row and part, on a tiny LM and fictitious documents."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,14 +66,32 @@ def test_recall_grows_with_depth_and_is_one_with_the_right_text(result: dict[str
 
 
 @pytest.mark.parametrize("wrong", [["--rows", "closed,ragg"], ["--parts", "retension"]])
-def test_an_unknown_name_is_refused_before_anything_is_measured(tiny_workspace: Path, wrong: list[str]) -> None:
+def test_a_name_that_is_none_is_refused_before_anything_is_measured(tiny_workspace: Path, wrong: list[str]) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json", *wrong]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_a_missing_file_is_an_error_of_one_line(tiny_workspace: Path) -> None:
+def test_without_a_file_the_option_and_the_environment_variable_are_named(tiny_workspace: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py")]
+    environment = {name: value for name, value in os.environ.items() if name != "CMT_SQUAD_DEV"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tiny_workspace, env=environment | {"COLUMNS": "200"}
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--data" in done.stderr and "CMT_SQUAD_DEV" in done.stderr
+
+
+def test_the_environment_variable_names_the_file(tiny_workspace: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py")]
+    environment = os.environ | {"CMT_SQUAD_DEV": "none.json"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: none.json not found; name a file")
+
+
+def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
     assert (done.returncode, done.stdout) == (1, "")
@@ -80,8 +99,11 @@ def test_a_missing_file_is_an_error_of_one_line(tiny_workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("published_at", "status", "message"),
-    [("2031-01-02", 1, "row 1: published_at: 2031-01-02"), ("2031-01-02T08:00:00Z", 2, "draw fewer")],
+    ("published_at", "status", "told"),
+    [
+        ("2031-01-02T08:00:00", 1, "row 1: published_at: 2031-01-02T08:00:00 has no time zone"),
+        ("2031-01-02T08:00:00Z", 2, "draw fewer"),
+    ],
 )
 def test_a_sample_that_cannot_be_measured_is_refused_first(
     tiny_workspace: Path, published_at: str, status: int, message: str

@@ -117,7 +117,7 @@ def test_importing_cmt_is_fast_and_imports_no_heavy_package() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["--help", "ask --help", "bank --help", "--version"])
-def test_help_is_fast_and_imports_no_heavy_package(arguments: str) -> None:
+def test_help_is_quick(arguments: str) -> None:
     seconds, modules = measured(f"sys.argv[1:] = {arguments.split()}; from cmt.cli.main import main; main()")
     assert not modules & HEAVY
     assert seconds <= 1.0
