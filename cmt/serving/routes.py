@@ -107,8 +107,8 @@ def health(batcher: Batcher) -> Health:
     bank, digest = batcher.bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
     identity = {
-        "project": project_digest(desk.workspace.root),
-        "params": answering_digest(desk.workspace.params),
+        "project": project_digest(batcher.workspace.root),
+        "params": answering_digest(batcher.workspace.params),
     }
     return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows, **identity)
 
