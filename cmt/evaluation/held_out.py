@@ -48,13 +48,16 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     Reads the training data: StreamError when they were not pulled.
     """
     from cmt.bank.ledger import flat_scores
-    from cmt.training.data import hold_out, installed_training_data, load_training_data
+    from cmt.training.data import load_split
 
-    params, how = resources.params, resources.params.train
-    documents, pairs = load_training_data(installed_training_data(source=how.source, path=how.path))
-    _, held = hold_out(documents, articles=how.validation_articles)
+    params, data = resources.params, load_split(resources.params.train)
     found = held_out_scores(
-        folder=folder, lm=resources.lm, documents=held, questions=pairs, params=params, limit=questions
+        folder=folder,
+        lm=resources.lm,
+        documents=data.held_out,
+        questions=data.questions,
+        params=params,
+        limit=questions,
     )
     return flat_scores([found.systems[0].to_json()]), held_out_name(params, questions=questions)
 

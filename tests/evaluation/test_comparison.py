@@ -61,7 +61,11 @@ def test_every_row_can_be_switched_on(rows: dict[str, SystemResult]) -> None:
 
 def test_one_row_alone_is_one_row(data: ComparisonData, rows: dict[str, SystemResult]) -> None:
     (alone,) = Comparison(data).measure(["rag-dense-3", "rag-dense-3"])
-    assert (alone.system, alone.scores, alone.mrr) == ("rag-dense-3", rows["rag-dense-3"].scores, rows["rag-dense-3"].mrr)
+    assert (alone.system, alone.scores, alone.mrr) == (
+        "rag-dense-3",
+        rows["rag-dense-3"].scores,
+        rows["rag-dense-3"].mrr,
+    )
     assert alone.behind is None
 
 
