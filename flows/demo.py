@@ -22,7 +22,7 @@ from cmt.common.storage import write_json
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
 from flows.evaluate import EVALUATION_FILE
-from flows.local_prefect import LocalPrefect, local_prefect
+from flows.local_prefect import local_prefect
 
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".prefect" / "demo"

@@ -98,7 +98,8 @@ class LocalPrefect:
         while not _is_healthy(port):
             self.check("server")
             if time.monotonic() > deadline:
-                raise ServiceError(f"the Prefect server did not answer within {START_SECONDS} s:\n{self._tail('server')}")
+                tail = self._tail("server")
+                raise ServiceError(f"the Prefect server did not answer within {START_SECONDS} s:\n{tail}")
             time.sleep(0.1)
 
     def stop(self) -> None:

@@ -71,8 +71,8 @@ def describe(rounds: Sequence[Round]) -> dict[str, str]:
     lines = ["| slice | documents | adapted in | F1 | 95 % | questions |", "|---|---|---|---|---|---|"]
     for round_ in rounds:
         scores = round_.scores
-        bounds = [scores.get("f1_low"), scores.get("f1_high")]
-        interval = "–" if None in bounds else "{:.1f} – {:.1f}".format(*bounds)
+        low, high = scores.get("f1_low"), scores.get("f1_high")
+        interval = "–" if low is None or high is None else f"{low:.1f} – {high:.1f}"
         f1 = "–" if scores.get("f1") is None else f"{scores['f1']:.1f}"
         asked = "–" if round_.questions is None else round_.questions
         cells = [round_.slice_id, round_.documents, f"{round_.adapt_seconds:.1f} s", f1, interval, asked]

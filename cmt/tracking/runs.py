@@ -61,7 +61,7 @@ class Tracker:
                 at=round_.finished_at,
                 params=flat_params(params),
                 tags=lineage(round_) | describe([round_]),
-                datasets=[] if child.inputs.dataset_inputs else [slice_dataset(round_, stream)],
+                datasets=[] if child.inputs and child.inputs.dataset_inputs else [slice_dataset(round_, stream)],
             )
             earlier = [r for r in history if r.number <= round_.number]
             tags = describe([r for r in earlier if r.state == "committed"])

@@ -162,6 +162,7 @@ class MlflowSession:
                 if self.client.get_experiment_by_name(name) is None:
                     raise
             found = self.client.get_experiment_by_name(name)
+        assert found is not None  # noqa: S101 - narrows the type
         return found
 
 

@@ -1,4 +1,4 @@
-"""README and quick start, run as written: every command of their console blocks, its output compared (`make test-docs`)."""
+"""README and quick start, run as written: every command of their console blocks (`make test-docs`)."""
 
 import os
 import shutil

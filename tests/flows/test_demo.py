@@ -73,9 +73,7 @@ def processes_in(folder: Path) -> list[str]:
     return commands
 
 
-def test_every_month_runs_through_the_deployment_once(
-    folder: Path, start: Callable[[], subprocess.Popen[str]]
-) -> None:
+def test_every_month_runs_through_the_deployment_once(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
     status, output, errors = finished(start())
     assert status == 0, errors
     first_words = [line.split()[0] for line in output.splitlines()]

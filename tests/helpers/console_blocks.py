@@ -66,7 +66,7 @@ def difference(expected: list[str], output: list[str]) -> str | None:
 
 
 def same_line(expected: str, line: str) -> bool:
-    """Whether a line is as promised: the same words and integers, decimals within TOLERANCE, anything for an ellipsis."""
+    """Whether a line is as promised: equal words and integers, decimals within TOLERANCE, anything for …"""
     pattern, figures, at = "", list[float](), 0
     for figure in _FIGURE.finditer(expected):
         pattern += _literal(expected[at : figure.start()]) + r"(-?\d+\.\d+)"
