@@ -81,14 +81,14 @@ class Workspace(Resources):
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
-        # 1. the data, some articles held out
+        # 1. Load the data and hold out some articles.
         data = load_split(self.params.train)
-        # 2. train
+        # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(
             lm=self.lm, documents=data.seen, questions=data.questions, params=self.params, callbacks=callbacks
         )
-        # 3. score and describe it
+        # 3. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,
             lm=self.lm,
