@@ -21,9 +21,8 @@ from cmt.answering.answerer import Answerer
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
-from tests.answering import test_answerer
-from tests.answering.test_answerer import MAYORS, PUBLISHED, params
 from tests.helpers.facts import documents
+from tests.helpers.untrained import MAYORS, PUBLISHED, small_params, untrained_answerer
 
 TinyLm = Callable[[str], FrozenLM]
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the ferry to Saltby cost?", "Six?", "Who?", "Where is it?"]
@@ -42,7 +41,7 @@ class Asked(Answerer):
 
 
 def asked(one: Answerer, **sections: dict[str, Any]) -> Asked:
-    return Asked(model=one.model, lm=one.lm, bank=one.bank, params=params(**sections))
+    return Asked(model=one.model, lm=one.lm, bank=one.bank, params=small_params(**sections))
 
 
 def plain(
@@ -58,7 +57,7 @@ def add(one: Answerer, made: Sequence[dict[str, Any]] = BESIDE) -> None:
 
 @pytest.fixture
 def one(tiny_lm: TinyLm, tmp_path: Path) -> Asked:
-    return asked(test_answerer.answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
+    return asked(untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
 
 
 @pytest.fixture
@@ -142,7 +141,7 @@ def test_no_answer_outlives_a_change_of_the_bank(one: Asked, record: AnswerRecor
 def test_a_bank_made_anew_is_another_bank(tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path) -> None:
     """Its versions have the same numbers."""
     first, second = (
-        asked(test_answerer.answerer(tiny_lm("llama"), tmp_path / name, made))
+        asked(untrained_answerer(tiny_lm("llama"), tmp_path / name, made))
         for name, made in {"a": MAYORS, "b": [MAYORS[2], *BESIDE]}.items()
     )
     assert (first.bank.name, first.bank.version) == (second.bank.name, second.bank.version)
@@ -182,7 +181,7 @@ def test_a_damaged_record_is_thrown_away_with_a_warning(
 
 
 def test_the_published_parts_are_recorded_as_well(tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path) -> None:
-    one = test_answerer.answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, how=params(**PUBLISHED))
+    one = untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, params=small_params(**PUBLISHED))
     assert record.answer(one, QUESTIONS, as_of=DATES) == plain(one) == record.answer(one, QUESTIONS, as_of=DATES)
 
 
