@@ -31,8 +31,8 @@ from cmt.answering.answer import Answer
 from cmt.cli.context import run_script
 from cmt.config import Params, load_params
 from cmt.evaluation.evaluate import SystemScores
-from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.data import hold_out, load_training_data, pull_training_data
 from cmt.training.trainer import train
@@ -140,7 +140,7 @@ def _rows(
     how = workspace.params
     documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
     seen, held = hold_out(documents, articles=how.train.validation_articles)
-    chosen = sample(asked, held, limit=questions, seed=how.seed)
+    chosen = sample_on_documents(asked, held, limit=questions, seed=how.seed)
 
     def ablated(loss: Mapping[str, Any], folder: Path) -> Ablated:
         changed: Params = load_params(params, {**changes, **loss})

@@ -1,4 +1,4 @@
-"""Scores as pictures: the curve of the rounds, and the bars of one evaluation. The same scores give the same bytes."""
+"""Plots of scores as PNG: F1 after each round, and F1 of each system in one evaluation. Equal input, equal bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -6,59 +6,75 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.common.storage import write_bytes
+from cmt.common.systems import SYSTEM_STYLES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# name, colour and marker differ, so that the curves can be told apart in grey as well
-_STYLES = {
-    "cmt": ("CMT", "#0b5394", "o"),
-    "rag": ("RAG top-1", "#b45f06", "s"),
-    "closed": ("closed-book", "#666666", "^"),
-}
-_LABELS = 16
+_DRAWN = ("cmt", "rag", "closed")  # in the order of the legend
+_MAX_LABELS = 16  # on the axis of rounds: more would overlap
 
 
 def round_curve(*, rounds: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> None:
-    """Write F1 of every row (with its interval) and recall@K after each round to `path`, a PNG.
+    """Draw F1 of each system, with its 95 % interval, and recall@K of the memory after each round to the PNG `path`.
 
-    `rounds`: (slice_id, what `Evaluation.to_json` gave), in order. The same rounds give the same bytes.
+    `rounds` are pairs (slice_id, `Evaluation.to_json()`), in order. A system without a score leaves a gap.
     """
-    figure = _figure(8, 6)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    rows = [{row["row"]: row for row in scores["rows"]} for _, scores in rounds]
-    for name in _STYLES:
-        _draw_f1(upper, name, [found.get(name) for found in rows])
-    upper.set(ylabel="F1 (0–100, 95 % interval)", title="Questions answered after each round", ylim=(0, None))
-    if any(rows):
-        upper.legend()
-    recall = [found["cmt"]["recall"] if "cmt" in found else None for found in rows]
-    _, colour, marker = _STYLES["cmt"]
-    seen = [place for place, value in enumerate(recall) if value is not None]
-    lower.plot(seen, [recall[place] for place in seen], color=colour, marker=marker)
-    lower.set(ylabel="recall@K of CMT", xlabel="slice", ylim=(0, 1.05))
-    step = -(-len(rounds) // _LABELS) or 1
-    lower.set_xticks(range(0, len(rounds), step), [name for name, _ in rounds[::step]], rotation=30, ha="right")
-    for axes in (upper, lower):
+    figure = _new_figure(8, 6)
+    f1_axes, recall_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    by_system = [{row["row"]: row for row in evaluation["rows"]} for _, evaluation in rounds]
+
+    # 1. F1, a line a system
+    for name in _DRAWN:
+        scored = [(place, rows[name]) for place, rows in enumerate(by_system) if name in rows]
+        if scored:
+            style, system_rows = SYSTEM_STYLES[name], [row for _, row in scored]
+            f1_axes.errorbar(
+                [place for place, _ in scored],
+                [row["f1"] for row in system_rows],
+                yerr=_error_bars(system_rows),
+                label=style.short_label,
+                color=style.colour,
+                marker=style.marker,
+                capsize=3,
+            )
+    f1_axes.set(ylabel="F1 (0–100, 95 % interval)", title="Questions answered after each round", ylim=(0, None))
+    if any(by_system):
+        f1_axes.legend()
+
+    # 2. recall of the memory
+    recall = [rows["cmt"]["recall"] if "cmt" in rows else None for rows in by_system]
+    places = [place for place, value in enumerate(recall) if value is not None]
+    memory = SYSTEM_STYLES["cmt"]
+    recall_axes.plot(places, [recall[place] for place in places], color=memory.colour, marker=memory.marker)
+    recall_axes.set(ylabel="recall@K of CMT", xlabel="slice", ylim=(0, 1.05))
+
+    # 3. the shared axis of rounds
+    step = -(-len(rounds) // _MAX_LABELS) or 1
+    recall_axes.set_xticks(
+        range(0, len(rounds), step), [slice_id for slice_id, _ in rounds[::step]], rotation=30, ha="right"
+    )
+    for axes in (f1_axes, recall_axes):
         axes.grid(alpha=0.3)
     _save(figure, path)
 
 
 def score_bars(*, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write F1 (with its interval) of each of `rows`, as in `Evaluation.to_json`, to `path`, a PNG."""
-    figure = _figure(6, 1 + 0.6 * max(1, len(rows)))
+    """Draw F1 of each of `rows` (as in `Evaluation.to_json()`), with its 95 % interval, as a bar to the PNG `path`."""
+    figure = _new_figure(6, 1 + 0.6 * max(1, len(rows)))
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        label, colour, _ = _STYLES[row["row"]]
-        axes.barh(place, row["f1"], color=colour, xerr=_bars([row]), capsize=4, height=0.6)
-        axes.annotate(f"{label}  {row['f1']:.1f}", (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9)
+        style = SYSTEM_STYLES[row["row"]]
+        label = f"{style.short_label}  {row['f1']:.1f}"
+        axes.barh(place, row["f1"], color=style.colour, xerr=_error_bars([row]), capsize=4, height=0.6)
+        axes.annotate(label, (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9)
     axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(rows) - 0.4, -0.8))
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _new_figure(width: float, height: float) -> "Figure":
+    """An empty figure, `width` × `height` inches, drawn without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,24 +85,13 @@ def _figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
+    figure.savefig(picture, format="png", metadata={"Software": None})  # the version of matplotlib would change bytes
     write_bytes(path, picture.getvalue())
 
 
-def _bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """How far the interval of each row's F1 reaches below and above it."""
+def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Lengths of each interval below and above its F1: (2, n)."""
     below = [row["f1"] - row["ci"][0] for row in rows]
     above = [row["ci"][1] - row["f1"] for row in rows]
-    # the mean may leave its percentile interval by rounding
-    return [[max(0.0, width) for width in side] for side in (below, above)]
-
-
-def _draw_f1(axes: "Axes", name: str, rows: Sequence[Mapping[str, Any] | None]) -> None:
-    """One curve; a round without that row is a gap in its markers."""
-    there = [(place, row) for place, row in enumerate(rows) if row is not None]
-    if not there:
-        return
-    label, colour, marker = _STYLES[name]
-    places, f1 = [place for place, _ in there], [row["f1"] for _, row in there]
-    bars = _bars([row for _, row in there])
-    axes.errorbar(places, f1, yerr=bars, label=label, color=colour, marker=marker, capsize=3)
+    # rounding may put the mean outside its percentile interval
+    return [[max(0.0, length) for length in side] for side in (below, above)]
