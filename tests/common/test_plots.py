@@ -1,3 +1,5 @@
+"""Plots of scores: PNG files with equal bytes for equal scores."""
+
 from pathlib import Path
 
 import matplotlib.image
@@ -22,7 +24,7 @@ def colours(path: Path) -> int:
     return len(np.unique((pixels * 255).astype(np.uint8).view(np.uint32)))
 
 
-def test_the_curve_is_a_picture_with_its_rows(tmp_path: Path) -> None:
+def test_the_curve_draws_every_system(tmp_path: Path) -> None:
     round_curve(rounds=ROUNDS, path=tmp_path / "plots" / "rounds.png")
     round_curve(rounds=ROUNDS[2:], path=tmp_path / "cmt.png")
     assert matplotlib.image.imread(tmp_path / "plots" / "rounds.png").shape == (720, 960, 4)
@@ -35,13 +37,13 @@ def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_rounds_without_rows_or_no_rounds_at_all_still_draw(tmp_path: Path) -> None:
+def test_no_rounds_and_rounds_without_scores_can_be_drawn(tmp_path: Path) -> None:
     for name, rounds in (("none.png", []), ("empty.png", [("2031-01/0001", {"rows": []})])):
         round_curve(rounds=rounds, path=tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_long_stream_keeps_its_labels_apart(tmp_path: Path) -> None:
+def test_labels_of_a_long_stream_do_not_overlap(tmp_path: Path) -> None:
     rounds = [(f"2031-01-{day:02d}/0001", ROUNDS[2][1]) for day in range(200)]
     round_curve(rounds=rounds, path=tmp_path / "long.png")
     picture = matplotlib.image.imread(tmp_path / "long.png")
@@ -49,7 +51,7 @@ def test_a_long_stream_keeps_its_labels_apart(tmp_path: Path) -> None:
     assert (labels > 0.9).mean() > 0.3
 
 
-def test_the_bars_of_an_evaluation_are_a_picture_of_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_evaluations_give_equal_bars(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         score_bars(rows=ROUNDS[0][1]["rows"], path=tmp_path / name)
     score_bars(rows=[], path=tmp_path / "none.png")
