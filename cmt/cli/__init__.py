@@ -1,0 +1,1 @@
+"""The command line: `cmt …`, and the stages that `dvc.yaml` runs."""

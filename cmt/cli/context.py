@@ -1,96 +1,148 @@
-"""What all commands share: the options before them, how errors and Ctrl-C end them, and how they report."""
+"""What all commands share: the options before the command, exit statuses, and how results are printed."""
 
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
-from cmt.common.dates import parse_instant
+from cmt.common.dates import parse_end
+from cmt.common.text import plain
 from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
+    from cmt.config import Params
     from cmt.workspace import Workspace
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", help="As of the end of that day (UTC), or of a date-time with zone. Default: now."),
+]
 
-_AFTER_CTRL_C = {
-    "model": "the LM in use is as it was; run the command again",
-    "data": "the training data is as it was; run the command again",
-    "ingest": "the slices that were written are whole; run the command again for the others",
-    "update": "the next `cmt update` says what it found, puts the bank right and goes on",
-    "train": "run the command again to go on from the last checkpoint",
-    "rollback": "run the command again, or `cmt update`: either finishes it",
-    "forget": "run the command again: the document may still be there",
+_AFTER_INTERRUPT = {
+    "model": "the language model in use is unchanged; run the command again",
+    "data": "the training data is unchanged; run the command again",
+    "ingest": "the slices that were written are complete; run the command again to write the others",
+    "update": "the next `cmt update` reports it, repairs the bank and continues",
+    "train": "run the command again to continue from the last checkpoint",
+    "rollback": "run the command again, or `cmt update`: either one finishes the rollback",
+    "forget": "run the command again: the document may still be in the bank",
+    "evaluate": "the answers so far are kept; run the command again to continue",
+    "report": "the curves and baselines measured so far are kept; run the command again to continue",
+    "registry": "a version that was registered stays; run the command again",
+    "bank": "no memory was changed; run the command again",
 }
+"""Command → the state that an interruption leaves, where it is not "nothing was changed"."""
 
 
 @dataclass
 class CliContext:
-    """The options before the command, and the workspace that they open."""
+    """The options before the command, and what they open."""
 
-    params: Path
+    params_path: Path
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def workspace(self) -> "Workspace":
-        """Opened when first asked for, so that --help reads no file."""
-        from cmt.workspace import open
-
-        return open(params=self.params, overrides=self.overrides)
+    def root(self) -> Path:
+        """The folder of the project."""
+        return self.params_path.resolve().parent
 
     @cached_property
-    def display(self) -> ProgressBar:
+    def params(self) -> "Params":
+        """The parameters; read at their first use, so that --help reads no file. Raises ConfigError."""
+        from cmt.config import load_params
+
+        return load_params(self.params_path, self.overrides)
+
+    @cached_property
+    def workspace(self) -> "Workspace":
+        """The project. Raises ConfigError."""
+        from cmt.workspace import Workspace
+
+        return Workspace(self.params, self.root)
+
+    @cached_property
+    def progress(self) -> ProgressBar:
         """Progress on stderr."""
         return ProgressBar(console(stderr=True))
 
 
-class Commands(TyperGroup):
-    """The commands; what they raise becomes one line on stderr and an exit status."""
+class _FlagsWithoutType:
+    """Leaves the type `<bool>` of flags out of the help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_bool_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(_FlagsWithoutType, TyperCommand):
+    """A command."""
+
+
+class CommandGroup(_FlagsWithoutType, TyperGroup):
+    """Commands under one word, such as `cmt bank …`."""
+
+
+class RootGroup(CommandGroup):
+    """All commands. Turns a CmtError, an OSError and Ctrl-C into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except CmtError as error:
-            _end(f"error: {error}", _status(error))
+            _exit(f"error: {error}", _exit_status(error))
         except KeyboardInterrupt:
-            stage = ctx.obj.display.current if ctx.obj else ""
-            state = _AFTER_CTRL_C.get(ctx.invoked_subcommand) if stage not in ("", "load") else None
-            _end(f"interrupted{stage and f' during {stage}'}: {state or 'nothing was changed'}", 130)
+            stage = ctx.obj.progress.current if ctx.obj else ""
+            state = _AFTER_INTERRUPT.get(ctx.invoked_subcommand) if stage not in ("", "load") else None
+            _exit(f"interrupted{stage and f' during {stage}'}: {state or 'nothing was changed'}", 130)
         except OSError as error:
             if error.errno in (None, errno.EPIPE):
                 raise
-            _end(f"error: {error.filename or 'input or output'}: {error.strerror}; check space and rights", 1)
+            _exit(f"error: {error.filename or 'input or output'}: {error.strerror}; check space and permissions", 1)
+
+
+class CommandApp(typer.Typer):
+    """A Typer application whose commands and groups are those of this module."""
+
+    def __init__(self, *, cls: type[TyperGroup] = CommandGroup, **options: Any) -> None:
+        super().__init__(cls=cls, no_args_is_help=True, **options)
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        return super().command(name, cls=Command, **options)
 
 
 def run_script(main: Callable[..., None]) -> None:
-    """`main` as the one command of a script; what it raises becomes one line on stderr and an exit status too."""
+    """Run `main` as the only command of a script; a CmtError becomes one line on stderr and an exit status."""
     try:
         typer.run(main)
     except CmtError as error:
         write_line(f"error: {error}", style="red", stderr=True)
-        raise SystemExit(_status(error)) from None
+        raise SystemExit(_exit_status(error)) from None
 
 
-def report(value: object, people: str | Callable[[], None], *, as_json: bool) -> None:
-    """`value` as JSON on stdout, or what people get: a line, or what the function prints."""
+def print_result(value: object, text: str | Callable[[], None], *, as_json: bool) -> None:
+    """Print `value` as JSON, or else `text`: a line, or a function that prints."""
     if as_json:
         write_json(value)
-    elif isinstance(people, str):
-        write_line(people)
+    elif isinstance(text, str):
+        write_line(text)
     else:
-        people()
+        text()
 
 
-def overrides(pairs: list[str]) -> dict[str, Any]:
-    """`section.key=value` as dotted key → value, typed as YAML types it. BadParameter for anything else."""
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """Parse `section.key=value` pairs into dotted key → value, the values as YAML. Raises BadParameter."""
     import yaml
 
     values = {}
@@ -101,26 +153,32 @@ def overrides(pairs: list[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise typer.BadParameter(f"{pair!r}: the value is not valid YAML", param_hint="--set") from None
         if not (equals and all(key.split("."))):
-            raise typer.BadParameter(f"{pair!r}: write section.key=value, as selection.top_k=4", param_hint="--set")
+            raise typer.BadParameter(
+                f"{pair!r}: write section.key=value, such as selection.top_k=4", param_hint="--set"
+            )
     return values
 
 
-def instant(text: str) -> datetime:
-    """The end of a plain date in UTC, or a date-time with zone. BadParameter for anything else."""
+def parse_as_of(text: str | None) -> datetime | None:
+    """Parse `--as-of`: a plain date is the end of that day in UTC; None stays None. Raises BadParameter."""
     try:
-        return datetime.combine(date.fromisoformat(text), time.max, UTC)
-    except ValueError:
-        pass
-    try:
-        return parse_instant(text)
+        return None if text is None else parse_end(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{error}, or a plain date such as 2031-02-15", param_hint="--as-of") from None
+        raise typer.BadParameter(str(error), param_hint="--as-of") from None
 
 
-def _status(error: CmtError) -> int:
+def parse_question(text: str) -> str:
+    """The question on one line without control characters. Raises BadParameter when nothing is left."""
+    question = plain(text)
+    if not question:
+        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
+    return question
+
+
+def _exit_status(error: CmtError) -> int:
     return 2 if isinstance(error, ConfigError) else 1
 
 
-def _end(line: str, status: int) -> NoReturn:
+def _exit(line: str, status: int) -> NoReturn:
     write_line(line, style="red", stderr=True)
     raise typer.Exit(status)

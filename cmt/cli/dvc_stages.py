@@ -1,10 +1,9 @@
 """`python -m cmt.cli.dvc_stages <stage>`: the stages of `dvc.yaml`, from raw stream to replayed bank and scores.
 
-They work in `data/replay`, away from the live bank, and give the same files each time: no seconds, no dates, and no
-answer that depends on what was asked before. The bank is pinned by a small file that holds its digest.
+They work in `data/replay`, apart from the live bank, and write the same bytes every time: no durations, no dates, and
+no answers that depend on earlier questions. A small file with the digest of the bank stands for the bank.
 """
 
-import hashlib
 import json
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.cli.progress_bar import ProgressBar
+from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import write_json
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
 from cmt.workspace import Workspace, open
@@ -22,68 +22,83 @@ if TYPE_CHECKING:
     from cmt.bank.ledger import Round
 
 SCORES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
-WAYS = ("", "closed_", "rag_")
+SYSTEM_PREFIXES = ("", "closed_", "rag_")
+"""Prefixes of the scores of a round: the memory, closed-book and RAG."""
+
+_REPLAY_FOLDERS = {
+    "stream.path": "slices",
+    "compressor.path": "compressor",
+    "bank.uri": "bank",
+    "train.output": "training",
+}
+_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "card.md", "curve.png")
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
-    """The project of `params`, with stream, compressor, bank and state below `data/replay` and nothing tracked."""
-    places = {"stream.path": "slices", "compressor.path": "compressor", "bank.uri": "bank", "train.output": "training"}
-    inside = {key: f"data/replay/{name}" for key, name in places.items()}
-    return open(params=params, overrides=inside | {"tracking.enabled": False} | (overrides or {}))
+    """The project of `params` with stream, compressor, bank and state in `data/replay`, and without tracking."""
+    folders = {key: f"data/replay/{name}" for key, name in _REPLAY_FOLDERS.items()}
+    return open(params=params, overrides=folders | {"tracking.enabled": False} | (overrides or {}))
 
 
-def prepare(params: Path, on: ProgressBar) -> None:
-    """The raw stream → `data/replay/slices`."""
-    w = workspace(params)
-    shutil.rmtree(w.params.stream.path, ignore_errors=True)
-    on.stage("prepare")
-    on.advance(0, w.ingest().summary())
-    (w.params.stream.path / ".lock").unlink(missing_ok=True)
+def prepare(params: Path, progress: ProgressBar) -> None:
+    """Write the slices of the raw stream to `data/replay/slices`."""
+    replay_workspace = workspace(params)
+    slices = replay_workspace.params.stream.path
+    shutil.rmtree(slices, ignore_errors=True)
+    progress.stage("prepare")
+    progress.advance(0, replay_workspace.ingest().summary())
+    (slices / ".lock").unlink(missing_ok=True)
 
 
-def train(params: Path, on: ProgressBar) -> None:
-    """A compressor, trained when train.enabled says so, else the shipped one → `data/replay/compressor`."""
-    w = workspace(params)
-    on.stage("train")
-    source = _trained(params) if w.params.train.enabled else open(params=params).params.compressor.path
-    shutil.rmtree(w.params.compressor.path, ignore_errors=True)
-    w.params.compressor.path.mkdir(parents=True)
-    for name in ("config.json", "compressor.safetensors", "card.md", "curve.png"):
+def train(params: Path, progress: ProgressBar) -> None:
+    """Copy the compressor to `data/replay/compressor`: the shipped one, or with `train.enabled` a trained one."""
+    replay_workspace = workspace(params)
+    progress.stage("train")
+    enabled = replay_workspace.params.train.enabled
+    source = _trained(params) if enabled else open(params=params).params.compressor.path
+    target = replay_workspace.params.compressor.path
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name in _COMPRESSOR_FILES:
         if (source / name).exists():
-            shutil.copyfile(source / name, w.params.compressor.path / name)
-    if not (w.params.compressor.path / "compressor.safetensors").exists():
+            shutil.copyfile(source / name, target / name)
+    if not (target / "compressor.safetensors").exists():
         raise ModelError(f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true")
 
 
-def replay(params: Path, on: ProgressBar) -> None:
-    """A round for every slice, in order, into an empty bank → its pin, the scores after each round, and their curve."""
+def replay(params: Path, progress: ProgressBar) -> None:
+    """Run a round for every slice, in order, into an empty bank; write its pin and the scores after each round."""
     from cmt.common.plots import round_curve
     from cmt.tracking.payload import draw_curve
 
-    w = _answering(params)
-    for left in (Path(w.params.bank.uri), w.state / "rounds"):
-        shutil.rmtree(left, ignore_errors=True)
-    for slice_ in w.store.slices():
-        on.title = slice_.slice_id
-        w.update(slice_id=slice_.slice_id, progress=on)
-    pin(w.bank, _pinned(w))
-    write_json(w.root / "metrics/replay.json", replay_metrics(w.rounds()))
-    picture = w.root / "plots/rounds.png"
-    if draw_curve(w.rounds(), picture) is None:
+    # 1. an empty bank
+    replay_workspace = _answering_workspace(params)
+    for folder in (Path(replay_workspace.params.bank.uri), replay_workspace.state / "rounds"):
+        shutil.rmtree(folder, ignore_errors=True)
+    # 2. the rounds
+    for slice_ in replay_workspace.store.slices():
+        progress.title = slice_.slice_id
+        replay_workspace.update(slice_id=slice_.slice_id, progress=progress)
+    # 3. the results
+    pin(replay_workspace.bank, _pin_path(replay_workspace))
+    rounds = replay_workspace.rounds()
+    write_json(replay_workspace.root / "metrics/replay.json", replay_metrics(rounds))
+    picture = replay_workspace.root / "plots/rounds.png"
+    if draw_curve(rounds, picture) is None:
         round_curve(rounds=[], path=picture)
 
 
-def evaluate(params: Path, on: ProgressBar) -> None:
-    """All questions of the stream, each as of its date, asked of the replayed bank → their scores and bars."""
+def evaluate(params: Path, progress: ProgressBar) -> None:
+    """Ask the replayed bank all questions of the stream, each as of its date; write their scores and a bar chart."""
     from cmt.common.plots import score_bars
 
-    w = _answering(params)
-    check_pin(w)
-    ways = len(WAYS) if w.params.evaluation.baselines else 1
-    on.stage("evaluate", ways * w.store.all_questions().num_rows)
-    rows = w.evaluate(on_progress=on.advance).to_json()["rows"]
-    write_json(w.root / "metrics/scores.json", score_metrics(rows))
-    score_bars(rows=rows, path=w.root / "plots/scores.png")
+    replay_workspace = _answering_workspace(params)
+    check_pin(replay_workspace)
+    systems = len(SYSTEM_PREFIXES) if replay_workspace.params.evaluation.baselines else 1
+    progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
+    rows = replay_workspace.evaluate(on_progress=progress.advance).to_json()["rows"]
+    write_json(replay_workspace.root / "metrics/scores.json", score_metrics(rows))
+    score_bars(rows=rows, path=replay_workspace.root / "plots/scores.png")
 
 
 STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
@@ -92,10 +107,10 @@ STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
 
 
 def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
-    """What DVC shows of a replay: the state at its end; and a record a round, which DVC leaves out of its tables."""
+    """The metrics of a replay: totals, the scores of the last committed round, and a record for each round."""
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     last = committed[-1] if committed else None
-    names = [way + score for way in WAYS for score in SCORES]
+    names = [prefix + score for prefix in SYSTEM_PREFIXES for score in SCORES]
     records = [
         {"slice": r.slice_id, "state": r.state, "documents": r.documents, "rows": r.rows}
         | {name: r.scores[name] for name in names if name in r.scores}
@@ -106,93 +121,104 @@ def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
         "committed": len(committed),
         "rows": last.rows if last else 0,
         "last": {name: last.scores[name] for name in names if last and last.scores.get(name) is not None},
-        "rounds": records,
+        "rounds": records,  # DVC leaves lists out of its tables
     }
 
 
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows of an evaluation as DVC can show them: numbers only, no lists, and no seconds, which differ each time."""
-    found = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
-    return {row["row"]: {name: row[name] for name in (*SCORES, "n") if row[name] is not None} for row in found}
+    """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
+    with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
+    return {row["row"]: {name: row[name] for name in (*SCORES, "n") if row[name] is not None} for row in with_interval}
 
 
-def check_pin(w: Workspace) -> None:
-    """RoundError unless the replayed bank is the one that is pinned, as after a checkout of another commit."""
-    path = _pinned(w)
+def pin(bank: "Bank", path: Path) -> None:
+    """Write table, number of rows and digest of `bank` to `path`; equal files mean equal banks."""
+    write_json(path, {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()})
+
+
+def check_pin(replay_workspace: Workspace) -> None:
+    """RoundError unless the replayed bank is the pinned one; it is not after a checkout of another commit."""
+    path = _pin_path(replay_workspace)
     try:
         pinned = json.loads(path.read_text())
-        same = (w.stored_bank.name, w.stored_bank.digest()) == (pinned["table"], pinned["digest"])
+        bank = replay_workspace.stored_bank
+        equal = (bank.name, bank.digest()) == (pinned["table"], pinned["digest"])
     except (OSError, CmtError):
-        same = False
-    if not same:
-        raise RoundError(f"the bank in {w.params.bank.uri} is not the one in {path}: run `dvc repro --force replay`")
+        equal = False
+    if not equal:
+        uri = replay_workspace.params.bank.uri
+        raise RoundError(f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`")
 
 
-def _answering(params: Path) -> Workspace:
-    """A workspace that is ready to answer, its LM pulled; what the LM says alone is kept, a cache for each setting."""
-    w = workspace(params)
-    w.pull()
-    settings = w.params.digest("seed", "answering", "evaluation"), str(w.lm.model.dtype), w.bank_params
-    setting = _sha256(*settings, w.lm.digest, w.model.digest, *(slice_.digest for slice_ in w.store.slices()))
-    w.use_prompt_cache(w.state / f"prompts-{setting[:12]}.sqlite")
-    for file in w.state.glob("prompts-*"):
-        if file != w.prompt_cache.path:
+def _answering_workspace(params: Path) -> Workspace:
+    """The workspace with its LM pulled, and with a prompt cache that holds answers of the same settings only."""
+    replay_workspace = workspace(params)
+    replay_workspace.pull()
+    lm, model = replay_workspace.lm, replay_workspace.model
+    settings = sha256_hex(
+        replay_workspace.params.digest("seed", "answering", "evaluation"),
+        str(lm.model.dtype),
+        replay_workspace.bank_params,
+        lm.digest,
+        model.digest,
+        *(slice_.digest for slice_ in replay_workspace.store.slices()),
+    )
+    replay_workspace.use_prompt_cache(replay_workspace.state / f"prompts-{settings[:12]}.sqlite")
+    for file in replay_workspace.state.glob("prompts-*"):
+        if file != replay_workspace.prompt_cache.path:
             file.unlink()
-    return w
+    return replay_workspace
 
 
 def _trained(params: Path) -> Path:
-    """A trained compressor. An interrupted training goes on, under its own settings; a finished one is not repeated."""
+    """The folder of a compressor trained with these settings; continues an interrupted training, repeats no other."""
     from cmt.training.data import installed_training_data, pull_training_data
 
-    w = workspace(params)
-    how = w.params.train
+    # 1. the data
+    replay_workspace = workspace(params)
+    train_params = replay_workspace.params.train
     try:
-        data = installed_training_data(source=how.source, path=how.path)
+        data = installed_training_data(source=train_params.source, path=train_params.path)
     except StreamError:
-        data = pull_training_data(source=how.source, path=how.path)
-    w.pull()
-    folder = how.output / _training_settings(w, data)[:12]
-    if not (folder / "card.md").exists():  # what a training writes last
+        data = pull_training_data(source=train_params.source, path=train_params.path)
+    replay_workspace.pull()
+    # 2. the training, in a folder named after its settings
+    folder = train_params.output / _training_digest(replay_workspace, data)[:12]
+    if not (folder / "card.md").exists():  # written at the end of a training
         workspace(params, {"train.output": str(folder)}).train()
     return folder
 
 
-def _training_settings(w: Workspace, data: Path) -> str:
-    """Digest of all that shapes a trained compressor."""
+def _training_digest(replay_workspace: Workspace, data: Path) -> str:
+    """Digest of everything that shapes a trained compressor."""
     from cmt.modeling.checkpoint import CompressorConfig
 
-    train = w.params.train.model_dump(exclude={"enabled", "source", "path", "output"})
-    selection = w.params.selection.model_dump(include={"windows", "neighbours"})
+    params, lm = replay_workspace.params, replay_workspace.lm
     record = [
-        CompressorConfig.of(w.params).to_dict(),
-        train,
-        selection,
-        w.params.seed,
-        str(w.lm.model.dtype),
-        w.lm.digest,
+        CompressorConfig.of(params).to_dict(),
+        params.train.model_dump(exclude={"enabled", "source", "path", "output"}),
+        params.selection.model_dump(include={"windows", "neighbours"}),
+        params.seed,
+        str(lm.model.dtype),
+        lm.digest,
     ]
-    return _sha256(json.dumps(record, sort_keys=True), hashlib.sha256(data.read_bytes()).hexdigest())
+    return sha256_hex(json.dumps(record, sort_keys=True), sha256_file(data))
 
 
-def _pinned(w: Workspace) -> Path:
-    return w.root / "data/replay/bank.json"
-
-
-def _sha256(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+def _pin_path(replay_workspace: Workspace) -> Path:
+    return replay_workspace.root / "data/replay/bank.json"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stage that is named, in the folder of `params.yaml`; the exit status."""
+    """Run the named stage in the folder of `params.yaml` and return the exit status."""
     from cmt.cli.output import console, write_line
 
     if len(arguments) != 1 or arguments[0] not in STAGES:
         write_line(f"usage: python -m cmt.cli.dvc_stages {'|'.join(STAGES)}", stderr=True)
         return 2
     try:
-        with ProgressBar(console(stderr=True)) as display:
-            STAGES[arguments[0]](Path("params.yaml"), display)
+        with ProgressBar(console(stderr=True)) as progress:
+            STAGES[arguments[0]](Path("params.yaml"), progress)
     except CmtError as error:
         write_line(f"error: {error}", style="red", stderr=True)
         return 2 if isinstance(error, ConfigError) else 1
@@ -201,9 +227,3 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
-
-
-def pin(bank: "Bank", path: Path) -> None:
-    """Write table, rows and digest of `bank` to `path`: equal files mean equal banks."""
-    record = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
-    write_json(path, record)

@@ -1,7 +1,7 @@
-"""`cmt …`: each command opens the workspace, does one thing and reports it.
+"""`cmt …`: each command opens the project, does one thing and prints the result.
 
-stdout has the report alone, with --json nothing but JSON; progress, warnings and errors go to stderr. Exit status: 0,
-1 failed, 2 bad usage, 130 interrupted. What takes long to import is imported by the command that needs it.
+Results go to stdout, with --json as JSON only; progress, warnings and errors go to stderr. Exit status: 0 done,
+1 failed, 2 bad usage, 130 interrupted. Modules that take long to import are imported by the command that needs them.
 """
 
 import contextlib
@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
+from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
 from cmt.cli.compare import baselines
-from cmt.cli.context import CliContext, Commands, Json, instant, overrides, report
+from cmt.cli.context import CliContext, CommandApp, Json, RootGroup, parse_overrides, print_result
+from cmt.cli.init import init
 from cmt.cli.registry import registry
-from cmt.cli.report import reports
+from cmt.cli.report import chronicle, curves, explain, report
 from cmt.cli.serve import serve
-from cmt.common.text import plain
 from cmt.errors import RoundError, StreamError
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-model = typer.Typer(no_args_is_help=True, help="The base language model.")
-data = typer.Typer(no_args_is_help=True, help="The training data.")
+app = CommandApp(cls=RootGroup, add_completion=False, pretty_exceptions_enable=False)
+model = CommandApp(help="The frozen language model.")
+data = CommandApp(help="The training data.")
 
 
 def main() -> None:
@@ -38,8 +39,8 @@ def main() -> None:
     app(prog_name="cmt")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from cmt import __version__
 
         typer.echo(f"cmt {__version__}")
@@ -51,12 +52,18 @@ def options(
     ctx: typer.Context,
     params: Annotated[Path, typer.Option(metavar="FILE", help="The project's parameters.")] = Path("params.yaml"),
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one; can be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a parameter; can be repeated."),
     ] = None,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Keep a frozen language model in step with a stream of documents."""
-    ctx.obj = CliContext(params, overrides(set_ or []))
+    """Keep a frozen language model up to date with a stream of documents."""
+    ctx.obj = CliContext(params, parse_overrides(set_ or []))
+
+
+app.command(epilog="Example: cmt init news-project")(init)
 
 
 @model.command("pull", epilog="Example: cmt model pull --verify")
@@ -65,33 +72,33 @@ def model_pull(
     verify: Annotated[bool, typer.Option("--verify", help="Read every weight and compare the digest.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch, check and convert the base LM, unless it is there."""
+    """Fetch, check and convert the language model that lm.source names, unless it is there."""
     from cmt.lm import weights
 
     workspace: Workspace = ctx.obj.workspace
-    lm = workspace.params.lm
-    with ctx.obj.display as display:
-        display.stage("pull")
-        folder = workspace.pull(on_progress=display.at)
+    lm_params = workspace.params.lm
+    with ctx.obj.progress as progress:
+        progress.stage("pull")
+        folder = workspace.pull(on_progress=progress.at)
         if verify:
-            display.stage("verify")
-            weights.verify(source=lm.source, path=lm.path)
-    line = f"{lm.source} is in {folder}{', every weight as it was pulled' if verify else ''}"
-    report({"source": lm.source, "path": folder, "verified": verify}, line, as_json=as_json)
+            progress.stage("verify")
+            weights.verify(source=lm_params.source, path=lm_params.path)
+    line = f"{lm_params.source} is in {folder}{', all weights as pulled' if verify else ''}"
+    print_result({"source": lm_params.source, "path": folder, "verified": verify}, line, as_json=as_json)
 
 
 @data.command("pull", epilog="Example: cmt --set train.source=hub:rajpurkar/squad data pull")
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
-    """Fetch and check what `cmt train` reads: train.source."""
+    """Fetch and check the training data that train.source names."""
     from cmt.training.data import load_training_data, pull_training_data
 
-    train = ctx.obj.workspace.params.train
-    with ctx.obj.display as display:
-        display.stage("pull")
-        file = pull_training_data(source=train.source, path=train.path)
+    train_params = ctx.obj.workspace.params.train
+    with ctx.obj.progress as progress:
+        progress.stage("pull")
+        file = pull_training_data(source=train_params.source, path=train_params.path)
         documents, questions = map(len, load_training_data(file))
-    found = {"source": train.source, "path": file, "documents": documents, "questions": questions}
-    report(found, f"{documents:,} documents and {questions:,} questions are in {file}", as_json=as_json)
+    result = {"source": train_params.source, "path": file, "documents": documents, "questions": questions}
+    print_result(result, f"{documents:,} documents and {questions:,} questions are in {file}", as_json=as_json)
 
 
 @app.command(epilog="Example: cmt ingest news.jsonl --format jsonl --period month")
@@ -99,142 +106,148 @@ def ingest(
     ctx: typer.Context,
     path: Annotated[Path | None, typer.Argument(metavar="PATH", help="File or folder. Default: stream.source.")] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="jsonl, parquet, squad, streamingqa or archivalqa.")
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="jsonl, parquet, squad, streamingqa or archivalqa."),
     ] = None,
-    period: Annotated[str | None, typer.Option(help="day, week, month, or a number of documents a slice.")] = None,
+    period: Annotated[
+        str | None, typer.Option(metavar="PERIOD", help="day, week, month, or a number of documents a slice.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check a source row by row, and add what is new as slices."""
+    """Validate a file or folder row by row and add what is new as slices."""
     from cmt.stream.periods import period_unit
 
     wanted = int(period) if period and period.isdecimal() else period
     if wanted is not None:
-        period_unit(wanted)  # 0 is no period, and must not fall back on stream.period
-    with ctx.obj.display as display:
-        display.stage("ingest")
-        found = ctx.obj.workspace.ingest(source=path, format=format_, period=wanted)
-    report(found, lambda: output.write_ingested(found), as_json=as_json)
+        period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
+    with ctx.obj.progress as progress:
+        progress.stage("ingest")
+        result = ctx.obj.workspace.ingest(source=path, format=format_, period=wanted)
+    print_result(result, lambda: output.write_ingested(result), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt update --all")
 def update(
     ctx: typer.Context,
-    slice_: Annotated[str | None, typer.Option("--slice", help="This slice. Default: the oldest that waits.")] = None,
+    slice_: Annotated[
+        str | None, typer.Option("--slice", metavar="SLICE", help="This slice. Default: the oldest that waits.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every slice that waits, oldest first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a round: compress a slice, bank it, evaluate, and commit or put the bank back."""
+    """Run a round: compress a slice, bank it, evaluate, then commit it or restore the bank."""
     if slice_ and every:
-        raise typer.BadParameter("name a slice or say --all, not both", param_hint="--slice")
-    done = []
-    with ctx.obj.display as display:
-        display.stage("load")
+        raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
+    rounds = []
+    with ctx.obj.progress as progress:
+        progress.stage("load")
         for slice_id in [slice_] if slice_ else _waiting(ctx.obj.workspace, every=every):
-            display.title = slice_id
-            display.stage("open")
-            done.append(ctx.obj.workspace.update(slice_id=slice_id, progress=display))
-            if done[-1].state == "refused":
+            progress.title = slice_id
+            progress.stage("open")
+            rounds.append(ctx.obj.workspace.update(slice_id=slice_id, progress=progress))
+            if rounds[-1].state == "refused":
                 break
     nothing = "nothing to do: every slice has its round"
-    report({"rounds": done}, (lambda: output.write_rounds(done)) if done else nothing, as_json=as_json)
-    if done and done[-1].state == "refused":
-        raise RoundError(f"round {done[-1].round_id} was refused and the bank put back: {done[-1].reason}")
+    print_result({"rounds": rounds}, (lambda: output.write_rounds(rounds)) if rounds else nothing, as_json=as_json)
+    if rounds and rounds[-1].state == "refused":
+        refused = rounds[-1]
+        raise RoundError(f"round {refused.round_id} was refused and the bank restored: {refused.reason}")
 
 
 @app.command(epilog="Example: cmt --set train.questions=2000 train")
 def train(ctx: typer.Context, as_json: Json = False) -> None:
-    """Train a compressor for the base LM, or go on from the last checkpoint."""
-    with ctx.obj.display as display, contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
-        display.stage("train")
+    """Train a compressor for the language model, or continue from the last checkpoint."""
+    with ctx.obj.progress as progress, contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
+        progress.stage("train")
         folder, scored = ctx.obj.workspace.train()
-    line = f"the compressor is in {folder}, held-out F1 {scored.scores.f1:.1f}; compressor.path puts it to use"
-    report({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
+    line = f"the compressor is in {folder}, held-out F1 {scored.scores.f1:.1f}; set compressor.path to use it"
+    print_result({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
 
 
-@app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")
-def ask(
-    ctx: typer.Context,
-    question: Annotated[str, typer.Argument(metavar="QUESTION")],
-    as_of: Annotated[
-        str | None,
-        typer.Option(metavar="DATE", help="As things stood at the end of that day (UTC), or at a date-time with zone."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Answer from memory, and name the articles that the answer rests on."""
-    asked, moment = plain(question), instant(as_of) if as_of is not None else None
-    if not asked:
-        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
-    with ctx.obj.display as display:
-        display.stage("ask")
-        answer = ctx.obj.workspace.ask(asked, as_of=moment, closed_book=True)
-    report(output.answer_json(answer, moment), lambda: output.write_answer(answer), as_json=as_json)
+app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(ask)
+app.command(epilog="Example: cmt chat --as-of 2031-02-15")(chat)
 
 
 @app.command(epilog="Example: cmt evaluate --questions 200 --json")
 def evaluate(
     ctx: typer.Context,
-    questions: Annotated[int | None, typer.Option(min=1, help="A sample of so many. Default: all.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="A sample of N, drawn with the seed. Default: all.")
+    ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions answered at once. Default: answering.batch_size.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Questions answered at once. Default: answering.batch_size."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best full text."""
+    """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best text in its prompt."""
     workspace: Workspace = ctx.obj.workspace
-    there = sum(slice_.n_questions for slice_ in workspace.store.slices())
-    if not there:
+    available = sum(slice_.n_questions for slice_ in workspace.store.slices())
+    if not available:
         raise StreamError(f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first")
-    ways = 3 if workspace.params.evaluation.baselines else 1
-    with ctx.obj.display as display:
-        display.stage("evaluate", ways * min(questions or there, there))
-        found = workspace.evaluate(limit=questions, batch_size=batch_size, on_progress=display.advance)
-    report(found.to_json(), lambda: output.write_evaluation(found), as_json=as_json)
+    systems = 3 if workspace.params.evaluation.baselines else 1
+    with ctx.obj.progress as progress:
+        progress.stage("evaluate", systems * min(questions or available, available))
+        evaluation = workspace.evaluate(limit=questions, batch_size=batch_size, on_progress=progress.advance)
+    print_result(evaluation.to_json(), lambda: output.write_evaluation(evaluation), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt rounds --json")
 def rounds(ctx: typer.Context, as_json: Json = False) -> None:
     """List the rounds with their scores."""
-    found = ctx.obj.workspace.ledger.rounds()
-    report({"rounds": found}, lambda: output.write_rounds(found), as_json=as_json)
+    ledger_rounds = ctx.obj.workspace.ledger.rounds()
+    print_result({"rounds": ledger_rounds}, lambda: output.write_rounds(ledger_rounds), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt rollback 2031-02/0001")
 def rollback(
     ctx: typer.Context, round_id: Annotated[str, typer.Argument(metavar="ROUND")], as_json: Json = False
 ) -> None:
-    """Put the bank back to before a round; that round and all later ones wait again."""
-    with ctx.obj.display as display:
-        display.stage("rollback")
+    """Restore the bank to the version before a round; that round and all later ones wait again."""
+    with ctx.obj.progress as progress:
+        progress.stage("rollback")
+        _check_committed(ctx.obj.workspace, round_id)
         round_ = ctx.obj.workspace.rollback(round_id)
-    line = f"the bank is as it was before {round_id}; that round and all later ones wait for `cmt update` again"
-    report(round_, line, as_json=as_json)
+    line = f"the bank is as it was before {round_id}; that round and all later ones wait for `cmt update`"
+    print_result(round_, line, as_json=as_json)
 
 
 @app.command(epilog="Example: cmt forget pec-0005")
 def forget(ctx: typer.Context, doc_id: Annotated[str, typer.Argument(metavar="DOC_ID")], as_json: Json = False) -> None:
-    """Remove a document's memories; no rollback, no later round and no other bank of this stream brings them back.
+    """Remove a document's memories; no rollback, later round or other bank of this stream brings them back.
 
-    Older versions of the bank have them until `cmt bank optimize --keep-days 0`, and the slices keep the document.
+    Older versions of the bank keep them until `cmt bank optimize --keep-days 0`, and the slices keep the document.
     """
-    with ctx.obj.display as display:
-        display.stage("forget")
+    with ctx.obj.progress as progress:
+        progress.stage("forget")
         removed = ctx.obj.workspace.forget(doc_id)
     line = f"{doc_id} is forgotten: {removed} row{'s' if removed != 1 else ''} removed"
-    report({"doc_id": doc_id, "rows": removed}, line, as_json=as_json)
+    print_result({"doc_id": doc_id, "rows": removed}, line, as_json=as_json)
 
 
 def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
+    """The oldest slice that waits, or all of them. Raises StreamError if there is no slice at all."""
     if not workspace.store.slices():
         raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
-    waiting = workspace.pending()
-    return waiting if every else waiting[:1]
+    pending = workspace.pending()
+    return pending if every else pending[:1]
 
 
-# added last, so that --help lists the way of the data first
+def _check_committed(workspace: "Workspace", round_id: str) -> None:
+    """RoundError unless some compressor has such a committed round; reads the ledger only, so that no LM is loaded."""
+    committed = [r.round_id for r in workspace.ledger.rounds() if r.state in ("committed", "rolling_back")]
+    if round_id not in committed:
+        names = ", ".join(dict.fromkeys(committed)) or "none"
+        raise RoundError(f"no committed round {round_id!r}; there are: {names}")
+
+
+# in the order of --help, after the commands above
 app.command(epilog="Example: cmt serve --port 8000")(serve)
 app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
-app.add_typer(reports)
+app.command(epilog="Example: cmt report --out report/index.html")(report)
+app.command(epilog="Example: cmt explain 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(explain)
+app.command(epilog="Example: cmt curves retention --questions 100 --out curves")(curves)
+app.command(epilog="Example: cmt chronicle --documents 10000 --out chronicle.jsonl")(chronicle)
 app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")

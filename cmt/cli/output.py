@@ -1,12 +1,12 @@
-"""What commands print: JSON for machines, tables and lines for people.
+"""What commands print: JSON for programs, tables and lines for people.
 
-Titles, ids and answers come from other people's documents: nothing in them is read as markup, and control characters,
-with which a text could rewrite the terminal, are dropped.
+Titles, ids and answers come from foreign documents: they are never parsed as markup, and their control characters,
+which could rewrite the terminal, are removed.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmt.common.dates import iso
-from cmt.common.text import plain
+from cmt.common.text import format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
@@ -25,87 +25,115 @@ if TYPE_CHECKING:
     from cmt.evaluation.evaluate import Evaluation
     from cmt.stream.store import IngestReport
 
-_PIPE_WIDTH = 200  # nobody's window: a pipe gets its rows in one line each
+_PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
+_LISTED_REJECTIONS = 5
+_ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
+_MEASURING = ("evaluate",)  # stages that measure the result
 
 
 def console(*, stderr: bool = False) -> Console:
-    """The console of a stream; it prints strings as they are."""
-    made = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
-    if not made.is_terminal:
-        made.width = _PIPE_WIDTH
-    return made
+    """A console on stdout or stderr that prints strings without parsing markup."""
+    stream = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+    if not stream.is_terminal:
+        stream.width = _PIPE_WIDTH
+    return stream
 
 
-def write_json(value: object) -> None:
-    """`value` as JSON on stdout, in ASCII: it survives every terminal and encoding. What is no number is null."""
-    print(json.dumps(_finite(value), indent=2))
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """Print `value` as ASCII JSON, which every terminal and encoding can show; NaN and ±inf become null."""
+    print(json.dumps(_jsonable(value), indent=indent), flush=True)
 
 
-def write_line(text: str, *, style: str = "", stderr: bool = False) -> None:
-    """One line, not wrapped."""
-    console(stderr=stderr).print(plain(text), style=style, soft_wrap=True)
+def write_line(text: str, *, indent: int = 0, style: str = "", stderr: bool = False) -> None:
+    """Print one line, not wrapped, after `indent` blanks."""
+    console(stderr=stderr).print(" " * indent + plain(text), style=style, soft_wrap=True)
 
 
-def write_lines(lines: Sequence[str]) -> None:
-    """Several lines."""
+def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
+    """Print several lines, each after `indent` blanks."""
     for line in lines:
-        write_line(line)
+        write_line(line, indent=indent)
 
 
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
-    """An answer without the texts of its sources."""
+    """`answer` as JSON without the texts of its sources; the text of the answer is `answer` and `text`.
+
+    The confidence is rounded as it is over HTTP, so that an answer is the same with and without a server.
+    """
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
-    return {"as_of": as_of, **asdict(answer), "sources": sources}
+    rounded = {"confidence": round(answer.confidence, 4), "sources": sources}
+    return {"as_of": as_of, **asdict(answer), "answer": answer.text, **rounded}
 
 
 def write_answer(answer: "Answer") -> None:
-    """The answer, the articles it came from, and what the LM says without memory."""
+    """Print the answer, a table of its sources, and the LM's answer without memory if there is one."""
     write_line(answer.text or "(an empty answer)", style="bold")
     if answer.known:
         rows = [[s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources]
         write_table(["date", "title", "doc_id", "similarity"], rows, left=3)
-    write_line(f"without memory: {answer.closed_book}", style="dim")
+    if answer.closed_book is not None:
+        write_line(f"without memory: {answer.closed_book}", style="dim")
+
+
+def write_short_answer(answer: "Answer") -> None:
+    """Print the answer and a line for each source."""
+    write_line(answer.text or "(an empty answer)", style="bold")
+    if answer.known:
+        for source in answer.sources:
+            title = f"{source.title} " if source.title else ""
+            write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=2, style="dim")
 
 
 def write_ingested(report: "IngestReport") -> None:
-    """The new slices, and the first reasons why rows were rejected."""
+    """Print the new slices, a summary, and the first reasons why rows were rejected."""
     if report.slices:
         rows = [[s.slice_id, s.n_documents, s.n_questions] for s in report.slices]
         write_table(["slice", "documents", "questions"], rows)
     write_line(report.summary())
-    for row in report.rejected[:5]:
-        write_line(f"  {row.file}:{row.row}: {row.reason}")
+    for row in report.rejected[:_LISTED_REJECTIONS]:
+        write_line(f"{row.file}:{row.row}: {row.reason}", indent=2)
 
 
 def write_rounds(rounds: "Sequence[Round]") -> None:
-    """A row a round: its scores beside those without memory and with the full text; its compressor, if not all's."""
-    names = ["round", "state", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall", "seconds"]
-    table = [_round_row(round_) for round_ in rounds]
+    """Print a row for each round, with its compressor if there are several."""
+    names = ["round", "state", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall"]
+    names += ["adapt, s", "measure, s"]
+    rows = [_round_row(round_) for round_ in rounds]
     if several := len({round_.compressor for round_ in rounds}) > 1:
         names = ["compressor", *names]
-        table = [[round_.compressor[:12], *row] for round_, row in zip(rounds, table, strict=True)]
-    write_table(names, table, left=3 if several else 2)
+        rows = [[round_.compressor[:12], *row] for round_, row in zip(rounds, rows, strict=True)]
+    write_table(names, rows, left=3 if several else 2)
     for round_ in rounds:
         if round_.reason:
             write_line(f"{round_.round_id}: {round_.reason}")
 
 
 def write_evaluation(evaluation: "Evaluation") -> None:
-    """A row a way of answering."""
+    """Print a row for each system."""
     rows = [
-        [row["row"], row["n"], *(_score(row[name]) for name in ("em", "em_prefix", "f1")), _share(row["recall"])]
+        [row["row"], row["n"], *(_score(row[name]) for name in ("em", "em_prefix", "f1")), _recall(row["recall"])]
         for row in evaluation.to_json()["rows"]
     ]
     write_table(["row", "questions", "EM", "EM prefix", "F1", "recall"], rows)
 
 
-def write_values(values: Mapping[str, object]) -> None:
-    """Names and values below each other."""
-    write_table(["", ""], list(values.items()))
+def write_bank_stats(stats: Mapping[str, int | float]) -> None:
+    """Print what `Bank.stats` returns, with units."""
+    cosine = stats["mean_pairwise_cosine"]
+    rows: list[list[object]] = [
+        ["rows", stats["rows"]],
+        ["documents", stats["documents"]],
+        ["size", f"{stats['bytes'] / 1e6:,.2f} MB"],
+        ["size per document", f"{stats['bytes_per_document'] / 1e3:,.1f} kB"],
+        ["version", stats["version"]],
+        ["rows in the vector index", stats["indexed"]],
+        ["mean cosine of two keys", format_optional(cosine if math.isfinite(cosine) else None, ".2f")],
+    ]
+    write_table(["", ""], rows)
 
 
 def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """A table whose first `left` columns are text and the others numbers; what does not fit is folded, never cut."""
+    """Print a table; the first `left` columns are aligned left, the others right. Long cells are wrapped, never cut."""
     table = Table(box=box.SIMPLE_HEAD if any(names) else None, show_header=any(names), show_edge=False, pad_edge=False)
     for place, name in enumerate(names):
         table.add_column(name, justify="left" if place < left else "right", overflow="fold")
@@ -117,16 +145,22 @@ def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left:
 def _round_row(round_: "Round") -> list[object]:
     state = f"{round_.state} before" if round_.already else round_.state.replace("_", " ")
     scores = [_score(round_.scores.get(name)) for name in ("em", "f1", "closed_f1", "rag_f1")]
-    took = f"{sum(round_.seconds.values()):.1f}"
-    return [round_.round_id, state, round_.documents, round_.rows, *scores, _share(round_.scores.get("recall")), took]
+    seconds = [_seconds(round_, stages) for stages in (_ADAPTING, _MEASURING)]
+    recall = _recall(round_.scores.get("recall"))
+    return [round_.round_id, state, round_.documents, round_.rows, *scores, recall, *seconds]
+
+
+def _seconds(round_: "Round", stages: Sequence[str]) -> str:
+    measured = [round_.seconds[stage] for stage in stages if stage in round_.seconds]
+    return format_optional(sum(measured) if measured else None, ".1f")
 
 
 def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+    return format_optional(value, ".1f")
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _recall(value: float | None) -> str:
+    return format_optional(value, ".3f")
 
 
 def _cell(value: object) -> str:
@@ -135,14 +169,14 @@ def _cell(value: object) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else plain(value)
 
 
-def _finite(value: Any) -> Any:
-    """`value` in what JSON knows."""
+def _jsonable(value: Any) -> Any:
+    """`value` in the types that `json` can write."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _finite(asdict(value))
+        return _jsonable(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_jsonable(item) for item in value]
     if isinstance(value, datetime):
         return iso(value)
     if isinstance(value, Path):

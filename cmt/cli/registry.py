@@ -1,4 +1,4 @@
-"""`cmt registry …`: compressors in MLflow's model registry, and which of them is the champion."""
+"""`cmt registry …`: compressors as versions in MLflow's model registry, one of them the champion."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import Json, report
+from cmt.cli.context import CommandApp, Json, print_result
 
 if TYPE_CHECKING:
     from cmt.tracking.registry import Registry
 
-registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
+registry = CommandApp(help="The registered compressors.")
 
 
 @registry.command(epilog="Example: cmt registry add data/trained")
@@ -20,25 +20,25 @@ def add(
     folder: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="The compressor. Default: compressor.path.")
     ] = None,
-    questions: Annotated[int, typer.Option(min=1, help="Held-out questions to measure it on.")] = 500,
+    questions: Annotated[int, typer.Option(min=1, metavar="N", help="Held-out questions to measure it on.")] = 500,
     as_json: Json = False,
 ) -> None:
-    """Measure a compressor on held-out articles, and register it as a version that can be served."""
+    """Measure a compressor on held-out articles and register it as a version that can be served."""
     workspace = ctx.obj.workspace
     folder = folder or workspace.params.compressor.path
-    with ctx.obj.display as display:
-        display.stage("load")
+    with ctx.obj.progress as progress:
+        progress.stage("load")
         from cmt.evaluation.held_out import measure_compressor
 
-        display.stage("evaluate")
+        progress.stage("evaluate")
         scores, held_out = measure_compressor(workspace, folder, questions=questions)
-        display.stage("register")
+        progress.stage("register")
         version = _registry(ctx).add(
-            folder, project=ctx.obj.params, params=workspace.params, scores=scores, held_out=held_out
+            folder, project=ctx.obj.params_path, params=workspace.params, scores=scores, held_out=held_out
         )
     line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out})"
-    line += f"; `cmt registry promote {version}` puts it to use"
-    report({"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json)
+    line += f"; `cmt registry promote {version}` makes it the champion if it is better"
+    print_result({"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json)
 
 
 @registry.command(epilog="Example: cmt registry promote 3")
@@ -48,18 +48,18 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion if its held-out F1 is higher than the champion's."""
-    done = _registry(ctx).promote(version)
-    state = "is now the champion" if done.promoted else "does not become the champion"
-    report(done, f"version {done.version} {state}: {done.reason}", as_json=as_json)
+    promotion = _registry(ctx).promote(version)
+    state = "is now the champion" if promotion.promoted else "does not become the champion"
+    print_result(promotion, f"version {promotion.version} {state}: {promotion.reason}", as_json=as_json)
 
 
 @registry.command("list", epilog="Example: cmt registry list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the versions with their scores, the newest first."""
-    found = _registry(ctx).versions()
-    rows = [[v.version, "champion" if v.champion else "", v.digest[:12], v.held_out, v.f1] for v in found]
+    versions = _registry(ctx).versions()
+    rows = [[v.version, "champion" if v.champion else "", v.digest[:12], v.held_out, v.f1] for v in versions]
     names = ["version", "alias", "compressor", "measured on", "F1"]
-    report({"versions": found}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
+    print_result({"versions": versions}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
 
 
 def _registry(ctx: typer.Context) -> "Registry":

@@ -1,53 +1,82 @@
-"""`cmt serve`: questions over HTTP, until Ctrl-C."""
+"""`cmt serve`: answer questions over HTTP until Ctrl-C."""
 
+import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from cmt.cli.context import Json, report
+from cmt.cli.context import Json, print_result
 from cmt.cli.output import write_line
 from cmt.errors import ServiceError
 
-_LOCAL = ("127.0.0.1", "::1", "localhost")
-_GRACE_SECONDS = 5  # for answers that are under way at Ctrl-C
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_GRACE_SECONDS = 5  # for answers in progress at Ctrl-C
 
 
 def serve(
     ctx: typer.Context,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 8000,
     as_json: Json = False,
 ) -> None:
-    """Answer over HTTP: a web page, JSON, OpenAI's interface, metrics; its page /docs says more."""
+    """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes them."""
     workspace = ctx.obj.workspace
-    with _listening(host, port) as listener:
-        with ctx.obj.display as display:
-            display.stage("load")
+    with _listen(host, port) as listener:
+        # 1. load the model while connections wait
+        started_at = datetime.now(UTC)
+        with ctx.obj.progress as progress:
+            progress.stage("load")
             import uvicorn
 
+            from cmt.cli.client import announced
             from cmt.serving.app import LOOPBACK, create_app
 
-            app = create_app(workspace, hosts=LOOPBACK if host in _LOCAL else ["*"])
-        if host not in _LOCAL:
-            write_line(f"warning: whoever reaches {host} can ask, and read every document", style="yellow", stderr=True)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        report({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
-        sys.stdout.flush()  # who started this with a pipe waits for the line
+            app = create_app(workspace, hosts=LOOPBACK if host in _LOOPBACK else ["*"])
+        # 2. say where
+        if host not in _LOOPBACK:
+            warning = f"warning: everybody who reaches {host} can ask, and read every document"
+            write_line(warning, style="yellow", stderr=True)
+        port = listener.getsockname()[1]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
+        sys.stdout.flush()  # a parent process may be waiting for the line
+        # 3. serve until Ctrl-C or SIGTERM
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False)
-        with suppress(KeyboardInterrupt):  # the way to end it
+        with (
+            _exit_at_sigterm(),
+            announced(workspace.state, host=host, port=port, started_at=started_at),
+            suppress(KeyboardInterrupt),
+        ):
             uvicorn.Server(config).run(sockets=[listener])
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections from now on. ServiceError when the address is not to be had."""
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that accepts connections from now on. Raises ServiceError if the address is not available."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python adds the address once more
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address there
         raise ServiceError(
             f"cannot listen on {host} port {port} ({reason}): "
-            "end what listens there, or name another address with --host and --port"
+            "stop the program that listens there, or name another address with --host and --port"
         ) from None
+
+
+@contextmanager
+def _exit_at_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which uvicorn raises again after its shutdown, end the process through `finally` blocks."""
+
+    def exit_(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, exit_)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,23 +1,49 @@
-"""Instants: every one inside `cmt` has a zone, and it is UTC."""
+"""Dates and instants. Every instant inside `cmt` has a time zone, and that is UTC."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 
 EXAMPLE = "2031-02-15T06:00:00Z"
+EXAMPLE_DATE = "2031-02-15"
+INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"
+"""The two forms that `parse_start` and `parse_end` accept, for messages."""
 
 
-def parse_instant(text: str) -> datetime:
-    """An ISO 8601 date-time with a zone, as UTC; ValueError says how to write it."""
+def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:
+    """Parse an ISO 8601 date-time with a time zone and convert it to UTC.
+
+    Raises ValueError, which tells the caller to write `accepted`, for anything else.
+    """
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a date-time; write {EXAMPLE}") from None
-    return to_utc(instant)
+        raise ValueError(f"{text[:40]!r} is not a date-time; write {accepted}") from None
+    return to_utc(instant, accepted=accepted)
 
 
-def to_utc(instant: datetime) -> datetime:
-    """`instant` in UTC; ValueError when it has no zone, since guessing one would move it between periods."""
+def parse_start(text: str) -> datetime:
+    """Parse a plain date as the start of that day in UTC, or a date-time as `parse_instant` does.
+
+    Raises ValueError naming both accepted forms for anything else.
+    """
+    return _parse(text, time.min)
+
+
+def parse_end(text: str) -> datetime:
+    """Parse a plain date as the end of that day in UTC (its last microsecond), or a date-time as `parse_instant` does.
+
+    Raises ValueError naming both accepted forms for anything else.
+    """
+    return _parse(text, time.max)
+
+
+def to_utc(instant: datetime, *, accepted: str = EXAMPLE) -> datetime:
+    """Convert `instant` to UTC.
+
+    Raises ValueError when it has no time zone, because a guessed one could move it to another period, and when it is
+    outside the calendar in UTC.
+    """
     if instant.tzinfo is None:
-        raise ValueError(f"{instant.isoformat()} has no time zone; write {EXAMPLE}")
+        raise ValueError(f"{instant.isoformat()} has no time zone; write {accepted}")
     try:
         return instant.astimezone(UTC)
     except OverflowError:
@@ -25,5 +51,13 @@ def to_utc(instant: datetime) -> datetime:
 
 
 def iso(instant: datetime) -> str:
-    """`instant` (UTC) the way it is to be written: 2031-02-15T06:00:00Z."""
+    """Format `instant` (UTC) as 2031-02-15T06:00:00Z."""
     return instant.isoformat().replace("+00:00", "Z")
+
+
+def _parse(text: str, time_of_day: time) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return parse_instant(text, accepted=INSTANT_OR_DATE)
+    return datetime.combine(day, time_of_day, UTC)

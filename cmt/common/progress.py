@@ -1,20 +1,20 @@
-"""Progress of long work: the protocol that callers implement, and the implementation that shows nothing."""
+"""Progress of long operations: the protocol that callers implement, and an implementation that shows nothing."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 OnProgress = Callable[[int], None]
-"""Called with the number of further steps that are done."""
+"""Called with the number of steps completed since the last call."""
 
 
 class Progress(Protocol):
-    """Receives the progress of work in stages."""
+    """Receives the progress of an operation that runs in stages."""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A new stage begins; `total` steps, None when unknown."""
+        """Begin the stage `name` of `total` steps (None: unknown)."""
 
     def advance(self, n: int, note: str = "") -> None:
-        """`n` further steps are done; `note` is shown beside them."""
+        """Add `n` completed steps to the current stage and show `note` beside them."""
 
 
 class NullProgress:

@@ -1,23 +1,20 @@
-"""The git commit that a result comes from."""
+"""The git commit that a result was computed with."""
 
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def git_commit(root: Path) -> str:
-    """The commit checked out in `root`, "" outside git; `+` at the end: tracked files are changed."""
+    """Hash of the commit checked out in `root`, with a `+` if tracked files have changed; "" outside git."""
     head = _git(root, "rev-parse", "HEAD")
     changed = head and _git(root, "status", "--porcelain", "--untracked-files=no")
     return f"{head}+" if changed else head
 
 
 def _git(root: Path, *arguments: str) -> str:
+    """Output of a git command in `root`; "" if it fails or git is not installed."""
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
+        result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)  # noqa: S603, S607 - fixed arguments
     except OSError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return result.stdout.strip() if result.returncode == 0 else ""

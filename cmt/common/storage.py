@@ -1,46 +1,60 @@
-"""Atomic writes: a file is written whole or not at all."""
+"""Atomic writes: after a crash a file has its old content or its new content, never a part of either."""
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-if TYPE_CHECKING:
-    pass
-
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step, making its folder; a crash leaves the old file or the new one."""
-    _replace(path, lambda temporary: temporary.write_bytes(data))
+    """Write `data` to `path` atomically and make its folder. Raises OSError."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
+    """Write `content` to `path` as indented JSON, atomically. Raises OSError, TypeError."""
+    write_bytes(path, json.dumps(content, indent=indent).encode() + b"\n")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Put `table` at `path` in one step, as Parquet with page checksums."""
-    _replace(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", write_page_checksum=True))
+    """Write `table` to `path` as Parquet with page checksums, atomically. Raises OSError, ArrowException."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; on success it replaces `path`, on an error it is removed.
+
+    Makes the folder of `path`. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        yield temporary
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+
+
+def replace_file(temporary: Path, path: Path) -> None:
+    """Move the finished file `temporary` to `path` so that the new content survives a power failure. Raises OSError."""
+    flush_to_disk(temporary)  # the data first: the new name must never point to content that is not on the disk
+    os.replace(temporary, path)
+    flush_to_disk(path.parent)  # a rename is stored in the folder
+
+
+def flush_to_disk(path: Path) -> None:
+    """Block until the file or folder `path` is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as JSON, whole or not at all."""
-    write_bytes(path, json.dumps(content, indent=2).encode() + b"\n")
+        os.close(descriptor)

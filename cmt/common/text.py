@@ -1,15 +1,17 @@
-"""Text from other people's documents, made safe to print."""
+"""Text for people: foreign text made safe to print, and values that may be missing."""
 
 import unicodedata
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    pass
+MISSING = "–"
+"""Stands for a missing value in tables."""
 
 
 def plain(text: object) -> str:
-    """`text` in one line without control characters; direction marks and emoji stay."""
-    kept = (
-        character for character in " ".join(str(text).split()) if unicodedata.category(character) not in ("Cc", "Cs")
-    )
-    return "".join(kept)
+    """`text` on one line without control characters and lone surrogates; direction marks and emoji stay."""
+    line = " ".join(str(text).split())
+    return "".join(character for character in line if unicodedata.category(character) not in ("Cc", "Cs"))
+
+
+def format_optional(value: object | None, spec: str = "") -> str:
+    """`value` formatted with `spec` (as in `format`), or `MISSING` if it is None."""
+    return MISSING if value is None else format(value, spec)

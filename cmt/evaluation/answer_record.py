@@ -1,9 +1,8 @@
 """A record of the memory's answers on disk, so that an interrupted evaluation resumes."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmt.answering.cache import BATCHES_PER_WRITE, ChecksummedAnswers
 from cmt.answering.prompting import Prediction
+from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 
 if TYPE_CHECKING:
@@ -108,18 +108,14 @@ def _setting_digest(answerer: "Answerer", version: int) -> str:
         str(lm.device),
         _code_digest(),
     ]
-    return _sha256([json.dumps([*parts, sections], sort_keys=True).encode()])
+    return sha256_hex(json.dumps([*parts, sections], sort_keys=True))
 
 
 @cache
 def _code_digest() -> str:
     """Digest of all modules of this package."""
-    return _sha256(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    return sha256_hex(*(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))))
 
 
 def _key(setting: str, question: str, as_of: datetime) -> str:
-    return _sha256(text.encode() for text in (setting, as_of.astimezone(UTC).isoformat(), question))
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+    return sha256_hex(setting, as_of.astimezone(UTC).isoformat(), question)

@@ -143,7 +143,7 @@ class Comparison:
         refused = np.array([not answer.known for answer in answers])
         answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
-        if self.answerer.model.design.aggregator.kind == "windows":  # of other kinds the confidence is a cosine
+        if self.answerer.model.config.aggregator.kind == "windows":  # of other kinds the confidence is a cosine
             confidence = np.array([answer.confidence for answer in answers])
             right = np.array([*(self._recalled(run) or []), *(False for _ in absent_answers)])
             calibration = calibration_error(confidence, right)

@@ -42,13 +42,16 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     installed.
     """
     from cmt.bank.ledger import flat_scores
-    from cmt.training.data import hold_out, installed_training_data, load_training_data
+    from cmt.training.data import load_split
 
-    params, train = resources.params, resources.params.train
-    documents, pairs = load_training_data(installed_training_data(source=train.source, path=train.path))
-    _, held_out = hold_out(documents, articles=train.validation_articles)
+    params, data = resources.params, load_split(resources.params.train)
     evaluation = held_out_scores(
-        folder=folder, lm=resources.lm, documents=held_out, questions=pairs, params=params, limit=questions
+        folder=folder,
+        lm=resources.lm,
+        documents=data.held_out,
+        questions=data.questions,
+        params=params,
+        limit=questions,
     )
     return flat_scores([evaluation.systems[0].to_json()]), held_out_name(params, questions=questions)
 

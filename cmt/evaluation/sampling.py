@@ -4,7 +4,6 @@ By position, a sample depends on the number of rows and their order. By hash, it
 not by a hash of the seed and its own columns, so most of a sample stays when the table grows.
 """
 
-import hashlib
 import heapq
 from collections.abc import Sequence
 from random import Random
@@ -12,6 +11,8 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from cmt.common.digests import sha256_hex
 
 Item = TypeVar("Item")
 
@@ -38,7 +39,7 @@ def sample_by_hash(
 ) -> pa.Table:
     """The `limit` rows with the lowest SHA-256 of seed and `columns` (strings), in the order of `questions`."""
     values = zip(*(questions[name].to_pylist() for name in columns), strict=True)
-    hashes = [hashlib.sha256("\0".join((str(seed), *row)).encode()).digest() for row in values]
+    hashes = [sha256_hex(str(seed), *row) for row in values]
     return _take(questions, heapq.nsmallest(limit, range(len(hashes)), key=hashes.__getitem__))
 
 

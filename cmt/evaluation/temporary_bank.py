@@ -48,7 +48,7 @@ class TemporaryBank:
         Raises ModelError if it cannot be loaded.
         """
         in_use = folder.resolve() == params.compressor.path.resolve()
-        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).folded()
+        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).merge_lora()
         rows = compress_documents(
             model,
             documents,

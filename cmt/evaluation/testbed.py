@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
-from cmt.bank.search import read_rows
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
@@ -23,8 +22,6 @@ from cmt.evaluation.sampling import sample_by_hash
 from cmt.stream.schema import INSTANT
 
 if TYPE_CHECKING:
-    from lancedb.table import LanceTable
-
     from cmt.resources import Resources
 
 LIMIT = 200
@@ -69,8 +66,7 @@ class BankTestbed:
     def memories(self) -> pa.Table:
         """All rows of the bank, by date of publication."""
         bank = self.answerer.bank
-        table = cast("LanceTable", bank.connection.open_table(bank.name))
-        rows = read_rows(table, bank.schema.names).cast(bank.schema)
+        rows = bank.rows(bank.schema.names).cast(bank.schema)
         return rows.sort_by([("published_at", "ascending"), ("memory_id", "ascending")])
 
     @cached_property

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.bank.ledger import Round
-from cmt.common.systems import ROUND_SYSTEMS
+from cmt.bank.ledger import Round, nested_scores
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -56,16 +55,6 @@ class Entry:
     def gain(self) -> float | None:
         """F1 of the memory minus F1 of the LM alone, on the questions of the slice itself; None if either is absent."""
         return self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
-
-
-def nested_scores(scores: Mapping[str, float | None]) -> NestedScores:
-    """The flat scores of a ledger row by system: `f1` becomes ["cmt"]["f1"], `closed_f1` ["closed"]["f1"]."""
-    nested: dict[str, dict[str, float | None]] = {}
-    for name, value in scores.items():
-        prefix, _, score = name.partition("_")
-        system, score = (prefix, score) if prefix in ROUND_SYSTEMS else ("cmt", name)
-        nested.setdefault(system, {})[score] = value
-    return nested
 
 
 def entries(resources: "Resources") -> tuple[list[Entry], int]:

@@ -1,0 +1,1 @@
+"""Source files → validated rows → immutable slices in time order."""

@@ -1,4 +1,4 @@
-"""Periods: which slice a document or question goes to."""
+"""Periods: the slice that a document or question belongs to."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,13 @@ from cmt.errors import ConfigError
 
 K = TypeVar("K")
 Part = tuple[str, pa.Table, pa.Table]
+"""Label of a period, its documents, its questions."""
 
 _UNITS = ("day", "week", "month")
 
 
 def period_unit(period: str | int) -> str:
-    """The unit that labels are made in: day, week, month, or `every-<number>`; ConfigError for anything else."""
+    """The unit of the labels of `period`: day, week, month or `every-<number>`; ConfigError for other values."""
     if period in _UNITS:
         return str(period)
     if isinstance(period, int) and period >= 1:
@@ -25,14 +26,14 @@ def period_unit(period: str | int) -> str:
 
 
 def unit_of(label: str) -> str:
-    """The unit that a period's label was made in."""
+    """The unit of the period that `label` names: day, week, month, `every-<number>`, or unknown."""
     if label.startswith("every-"):
         return label
     return "week" if "W" in label else {7: "month", 10: "day"}.get(len(label), "unknown")
 
 
 def period_label(instant: datetime, *, unit: str) -> str:
-    """The day (2031-02-15), ISO week (2031-W07) or month (2031-02) of `instant` (UTC); labels sort in time order."""
+    """The day (2031-02-15), ISO week (2031-W07) or month (2031-02) of `instant` (UTC). Labels sort in time order."""
     if unit == "week":
         year, week, _ = instant.isocalendar()
         return f"{year:04d}-W{week:02d}"
@@ -41,36 +42,38 @@ def period_label(instant: datetime, *, unit: str) -> str:
 
 
 def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Iterator[Part]:
-    """(label, documents, questions) for each slice in time order, rows in time order within it.
+    """Yield (label, documents, questions) of each slice in time order, with the rows of a slice in time order.
 
-    By calendar, documents go by `published_at` and questions by `asked_at`, so a part may have questions alone. By
-    number, questions go with their document, or into the first part when it is in an earlier slice.
+    With a calendar period, documents go by `published_at` and questions by `asked_at`, so a slice may have questions
+    alone. With a number of documents, questions go with their document; if that is in an earlier slice, they go to the
+    first of the new ones.
     """
     if isinstance(period, int):
-        return _by_number(documents, questions, period)
-    return _by_calendar(documents, questions, period)
+        return _split_by_number(documents, questions, period)
+    return _split_by_calendar(documents, questions, period)
 
 
-def _by_calendar(documents: pa.Table, questions: pa.Table, unit: str) -> Iterator[Part]:
-    published = _groups([period_label(at, unit=unit) for at in _instants(documents, "published_at")])
-    asked = _groups([period_label(at, unit=unit) for at in _instants(questions, "asked_at")])
+def _split_by_calendar(documents: pa.Table, questions: pa.Table, unit: str) -> Iterator[Part]:
+    published = _group([period_label(at, unit=unit) for at in documents["published_at"].to_pylist()])
+    asked = _group([period_label(at, unit=unit) for at in questions["asked_at"].to_pylist()])
     for label in sorted(published.keys() | asked.keys()):
         yield label, _take(documents, published[label], "published_at"), _take(questions, asked[label], "asked_at")
 
 
-def _by_number(documents: pa.Table, questions: pa.Table, size: int) -> Iterator[Part]:
-    order = _in_order(documents, "published_at")
-    part_of = {index: place // size for place, index in enumerate(order)}
-    doc_ids = documents.column("doc_id").to_pylist()
-    homes = {doc_id: part_of[index] for index, doc_id in enumerate(doc_ids)}
-    published = _groups([part_of[index] for index in range(len(order))])
-    asked = _groups([homes.get(doc_id, 0) for doc_id in questions.column("doc_id").to_pylist()])
+def _split_by_number(documents: pa.Table, questions: pa.Table, size: int) -> Iterator[Part]:
+    # 1. documents: `size` neighbours in time make a part
+    part_of_row = {index: place // size for place, index in enumerate(_time_order(documents, "published_at"))}
+    published = _group([part_of_row[index] for index in range(documents.num_rows)])
+    # 2. questions: with their document
+    part_of_document = {doc_id: part_of_row[index] for index, doc_id in enumerate(documents["doc_id"].to_pylist())}
+    asked = _group([part_of_document.get(doc_id, 0) for doc_id in questions["doc_id"].to_pylist()])
+    label = period_unit(size)
     for part in sorted(published.keys() | asked.keys()):
-        label = period_unit(size)
         yield label, _take(documents, published[part], "published_at"), _take(questions, asked[part], "asked_at")
 
 
-def _groups(keys: Sequence[K]) -> defaultdict[K, list[int]]:
+def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
+    """key → indices at which it stands."""
     groups: defaultdict[K, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -78,15 +81,12 @@ def _groups(keys: Sequence[K]) -> defaultdict[K, list[int]]:
 
 
 def _take(table: pa.Table, rows: list[int], instant: str) -> pa.Table:
+    """These rows of `table`, in the order of the column `instant`."""
     part = table.take(pa.array(rows, pa.int64()))
-    return part.take(pa.array(_in_order(part, instant), pa.int64()))
+    return part.take(pa.array(_time_order(part, instant), pa.int64()))
 
 
-def _in_order(table: pa.Table, instant: str) -> list[int]:
-    """The rows by instant; equal ones stay in the order of the source."""
-    microseconds = table.column(instant).cast(pa.int64()).to_pylist()
+def _time_order(table: pa.Table, instant: str) -> list[int]:
+    """Row indices by the column `instant`; rows with the same instant keep their order."""
+    microseconds = table[instant].cast(pa.int64()).to_pylist()
     return sorted(range(table.num_rows), key=microseconds.__getitem__)
-
-
-def _instants(table: pa.Table, column: str) -> list[datetime]:
-    return list(table.column(column).to_pylist())

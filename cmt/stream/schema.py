@@ -1,6 +1,5 @@
-"""Documents and questions: their Arrow schemas, and the check that every row must pass before it enters a slice."""
+"""Documents and questions: their Arrow schemas, and the validation of every row before it enters a slice."""
 
-import hashlib
 import json
 import re
 import reprlib
@@ -12,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cmt.common.dates import EXAMPLE, iso, parse_instant, to_utc
+from cmt.common.dates import INSTANT_OR_DATE, iso, parse_end, parse_start, to_utc
+from cmt.common.digests import sha256_hex
 
 INSTANT = pa.timestamp("us", tz="UTC")
 DOCUMENT_SCHEMA = pa.schema(
@@ -37,9 +37,11 @@ QUESTION_SCHEMA = pa.schema(
     ]
 )
 
-RAW_LENGTH = 2000  # characters of a rejected row that are kept
+RAW_LENGTH = 2000
+"""Number of characters of a rejected row that the quarantine keeps."""
 
 Row = tuple[int, Mapping[str, Any]]
+"""Number of a row in its file, and its values by column."""
 
 # C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8 cannot
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
@@ -49,20 +51,20 @@ _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that was not taken, and why."""
+    """A row that was not accepted, and why."""
 
     file: str
     row: int
-    """Counted from 1; in text files the number of the line."""
+    """Number of the row, counted from 1; in text files the number of the line."""
     reason: str
     raw: str = field(default="", repr=False)
-    """The row as it was found, cut at 2000 characters."""
+    """The row as it was read, cut at 2000 characters."""
 
 
 def normalise(text: str) -> str:
-    """NFC; line ends as LF; no control characters but LF and tab, no byte order marks; no trailing or outer blanks.
+    """Normalise `text`: NFC, LF as line end, no control characters but LF and tab, no trailing or outer blanks.
 
-    Direction marks, joiners and emoji stay. Applying it twice changes nothing.
+    Byte order marks are removed; direction marks, joiners and emoji stay. The function is idempotent.
     """
     if text.isascii() and text.isprintable():  # the common case, and several times as fast
         return text.strip()
@@ -71,27 +73,34 @@ def normalise(text: str) -> str:
 
 
 def text_sha256(text: str) -> str:
-    """Hex sha256 of the normalised text: what makes two texts the same."""
-    return hashlib.sha256(normalise(text).encode()).hexdigest()
+    """Hex SHA-256 of the normalised text. Two texts are the same if their hashes are equal."""
+    return sha256_hex(normalise(text))
 
 
 def document_id(text: str) -> str:
-    """The doc_id of a document that brings none: the first 16 hex digits of its text's hash."""
+    """The doc_id of a document that comes without one: the first 16 hex digits of the hash of its text."""
     return text_sha256(text)[:16]
 
 
 def validate_documents(rows: Iterable[Row], *, file: str, now: datetime) -> tuple[pa.Table, list[Rejected]]:
-    """The good `rows` in DOCUMENT_SCHEMA and in their order, and the others with a reason; later than `now` is bad."""
-    return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, check=lambda values: _document(values, now))
+    """Validate `rows` as documents; return the valid ones in DOCUMENT_SCHEMA, in their order, and the rejected ones.
+
+    A plain date as `published_at` means the start of that day in UTC. A `published_at` after `now` is rejected.
+    """
+    return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, validate=lambda values: _document(values, now))
 
 
 def validate_questions(rows: Iterable[Row], *, file: str, now: datetime) -> tuple[pa.Table, list[Rejected]]:
-    """The good `rows` in QUESTION_SCHEMA and in their order, and the others with a reason; later than `now` is bad."""
-    return _validate(rows, file=file, schema=QUESTION_SCHEMA, check=lambda values: _question(values, now))
+    """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in their order, and the rejected ones.
+
+    A plain date as `asked_at` means the end of that day in UTC, so that the question sees what was published on that
+    day. An `asked_at` after `now` is rejected; a plain date is after `now` if its day begins after it.
+    """
+    return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=lambda values: _question(values, now))
 
 
 def raw_text(values: object) -> str:
-    """`values` as they are kept in the quarantine."""
+    """`values` as text for the quarantine, at most RAW_LENGTH characters of JSON."""
     try:
         return json.dumps(values, ensure_ascii=False, default=str)[:RAW_LENGTH]
     except (RecursionError, TypeError, ValueError):
@@ -99,44 +108,45 @@ def raw_text(values: object) -> str:
 
 
 def _validate(
-    rows: Iterable[Row], *, file: str, schema: pa.Schema, check: Callable[[Mapping[str, Any]], dict[str, Any]]
+    rows: Iterable[Row], *, file: str, schema: pa.Schema, validate: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> tuple[pa.Table, list[Rejected]]:
-    good: list[dict[str, Any]] = []
+    accepted: list[dict[str, Any]] = []
     rejected: list[Rejected] = []
     for number, values in rows:
         try:
-            good.append(check(values))
+            accepted.append(validate(values))
         except ValueError as error:
             rejected.append(Rejected(file, number, str(error), raw_text(values)))
-    return pa.Table.from_pylist(good, schema=schema), rejected
+    return pa.Table.from_pylist(accepted, schema=schema), rejected
 
 
 def _document(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """A row of DOCUMENT_SCHEMA; ValueError with the reason if `values` are not valid."""
     text = normalise(_string(values, "text") or "")
     if not text:
         raise ValueError("text is empty" if "text" in values else "no text")
-    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    sha256 = sha256_hex(text)
     doc_id = _identifier(values, "doc_id") or sha256[:16]
     supersedes = _identifier(values, "supersedes")
     if supersedes == doc_id:
         raise ValueError(
             f"supersedes is the document's own doc_id {doc_id!r}; name the earlier document, or leave it out"
         )
-    published_at = _instant(values, "published_at", now)
+    published_at = _instant(values, "published_at", now, parse=parse_start)
     lines = {key: _line(values, key) for key in ("title", "source", "url")}
     return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
 
 
 def _question(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """A row of QUESTION_SCHEMA; ValueError with the reason if `values` are not valid."""
     question = _line(values, "question")
     if not question:
         raise ValueError("question is empty")
     doc_id = _identifier(values, "doc_id")
     if not doc_id:
         raise ValueError("no doc_id; a question names the document that answers it")
-    fallback = hashlib.sha256(f"{doc_id}\n{question}".encode()).hexdigest()[:16]
-    question_id = _identifier(values, "question_id") or fallback
-    asked_at = _instant(values, "asked_at", now)
+    question_id = _identifier(values, "question_id") or sha256_hex(f"{doc_id}\n{question}")[:16]
+    asked_at = _instant(values, "asked_at", now, parse=parse_end)
     return {
         "question_id": question_id,
         "doc_id": doc_id,
@@ -147,12 +157,12 @@ def _question(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def _answers(values: Mapping[str, Any]) -> list[str]:
-    found = values.get("answers")
-    if found is None:
+    raw = values.get("answers")
+    if raw is None:
         raise ValueError("no answers")
-    if not isinstance(found, list) or not all(isinstance(answer, str) for answer in found):
-        raise ValueError(f"answers must be a list of strings, not {reprlib.repr(found)}")
-    answers = list(dict.fromkeys(filter(None, map(normalise, found))))
+    if not isinstance(raw, list) or not all(isinstance(answer, str) for answer in raw):
+        raise ValueError(f"answers must be a list of strings, not {reprlib.repr(raw)}")
+    answers = list(dict.fromkeys(filter(None, map(normalise, raw))))
     if not answers:
         raise ValueError("answers is empty; give at least one")
     return answers
@@ -166,30 +176,37 @@ def _string(values: Mapping[str, Any], key: str) -> str | None:
 
 
 def _line(values: Mapping[str, Any], key: str) -> str | None:
+    """The string on one line; None if it is missing or blank."""
     value = _string(values, key)
     return " ".join(normalise(value).split()) or None if value else None
 
 
 def _identifier(values: Mapping[str, Any], key: str) -> str | None:
+    """The string in NFC; None if it is missing or blank."""
     value = _string(values, key)
     if value and _NOT_IN_IDS.search(value):
-        raise ValueError(f"{key} {value[:40]!r} has a control character or a line break in it")
+        raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
     return unicodedata.normalize("NFC", value).strip() or None if value else None
 
 
-def _instant(values: Mapping[str, Any], key: str, now: datetime) -> datetime:
+def _instant(values: Mapping[str, Any], key: str, now: datetime, *, parse: Callable[[str], datetime]) -> datetime:
+    """The date-time in UTC; `parse` says which instant a plain date means."""
     value = values.get(key)
     if value is None or value == "":
-        raise ValueError(f"no {key}; write {EXAMPLE}")
+        raise ValueError(f"no {key}; write {INSTANT_OR_DATE}")
     if not isinstance(value, str | datetime):
-        raise ValueError(f"{key} must be a date-time such as {EXAMPLE}, not {reprlib.repr(value)}")
+        raise ValueError(f"{key} must be a date-time such as {INSTANT_OR_DATE}, not {reprlib.repr(value)}")
     try:
-        instant = parse_instant(value) if isinstance(value, str) else to_utc(value)
+        if isinstance(value, str):
+            instant, earliest = parse(value), parse_start(value)
+        else:
+            instant = earliest = to_utc(value, accepted=INSTANT_OR_DATE)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    if instant > now:
+    # a plain date is compared by the start of its day, or no question could be dated today
+    if earliest > now:
         raise ValueError(
-            f"{key} {iso(instant)} is in the future: the clock says {iso(now)}; "
-            "correct the date, or set stream.clock in params.yaml when the stream has a time of its own"
+            f"{key} {iso(instant)} is in the future: the clock is at {iso(now)}; "
+            "correct the date, or set stream.clock in params.yaml if the stream has a time of its own"
         )
     return instant

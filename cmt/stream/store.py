@@ -1,8 +1,9 @@
-"""The slice store: what each ingest accepted for each period, immutable and in time order.
+"""The slice store: the rows that each ingest accepted for each period, immutable and in time order.
 
-`<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows; the manifest `<seq>.json`, written
-last, makes the slice exist. A document belongs to the period in which it was published, a question to the one in which
-it was asked. With a number of documents as period (`every-100`) a question goes with its document.
+`<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest `<seq>.json` is written
+last; without it the slice does not exist. A document belongs to the period in which it was published, a question to
+the period in which it was asked. If the period is a number of documents (`every-100`), a question goes with its
+document.
 """
 
 import json
@@ -17,7 +18,7 @@ from pathlib import Path
 import filelock
 import pyarrow as pa
 
-from cmt.common.storage import write_bytes, write_table
+from cmt.common.storage import write_json, write_table
 from cmt.errors import StreamError
 from cmt.stream import readers
 from cmt.stream.ingest import Known, check, select
@@ -35,120 +36,131 @@ class Slice:
     """The documents and questions that one ingest accepted for one period."""
 
     slice_id: str
-    """`<period>/<seq>`, as 2031-01/0001."""
+    """`<period>/<seq>`, such as 2031-01/0001."""
     period: str
+    """Label of the period."""
     seq: int
+    """Number of the slice in its period, from 1."""
     digest: str
-    """sha256 over the sorted rows, not over the files."""
+    """Hex SHA-256 of the sorted rows, not of the files."""
     n_documents: int
     n_questions: int
     path: Path
-    """The manifest; the two tables lie beside it."""
+    """The manifest; the two tables are beside it."""
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of the rows of one source."""
+    """Result of ingesting one source."""
 
     slices: tuple[Slice, ...]
-    """The new ones."""
+    """The new slices."""
     accepted: int
+    """Number of new documents."""
     duplicates: int
+    """Number of documents that were left out as duplicates."""
     questions: int
+    """Number of new questions."""
     question_duplicates: int
+    """Number of questions that were left out as duplicates."""
     rejected: tuple[Rejected, ...]
     quarantine: Path | None
-    """The file with the rejected rows; None when there are none."""
+    """The file with the rejected rows; None if no row was rejected."""
 
     def summary(self) -> str:
-        """One line for people."""
-        again = (
-            f"{_count(self.duplicates, 'document')} and {_count(self.question_duplicates, 'question')} already there"
-        )
-        new = f"{_count(self.accepted, 'document')} and {_count(self.questions, 'question')} taken"
-        into = f"{new} into {_count(len(self.slices), 'slice')}" if self.slices else "nothing new"
+        """The result in one line."""
+        documents, questions = _count(self.accepted, "document"), _count(self.questions, "question")
+        new = f"{documents} and {questions} taken into {_count(len(self.slices), 'slice')}"
+        documents, questions = _count(self.duplicates, "document"), _count(self.question_duplicates, "question")
         rejected = f"; {_count(len(self.rejected), 'row')} rejected, see {self.quarantine}" if self.rejected else ""
-        return f"{into}; {again}{rejected}"
+        return f"{new if self.slices else 'nothing new'}; {documents} and {questions} already there{rejected}"
 
 
 @dataclass(frozen=True)
 class SliceStore:
-    """A folder of slices, and the folder in which rejected rows are kept."""
+    """A folder of slices, and the folder of rejected rows."""
 
     path: Path
     quarantine: Path
     lock_timeout: float = 10.0
-    """Seconds to wait for another process that is writing."""
+    """Seconds to wait for another process that is writing to the store."""
 
     def ingest(self, *, source: Path, format: str, period: str | int, now: datetime | None = None) -> IngestReport:
-        """Check every row of `source`, quarantine the bad ones, and add what is new as slices.
+        """Validate every row of `source`, quarantine the rejected ones, and add what is new as slices.
 
-        `now` (default: the system's clock) is the instant after which a date is in the future. Ingesting a source again
-        adds nothing. StreamError when the source is unreadable as a whole or has no good row, when the store is damaged
-        or cannot be written, or when another process holds it.
+        Dates after `now` (default: the computer's clock) are rejected. Ingesting a source again adds nothing. Raises
+        ConfigError for an unknown format or period; StreamError if the source cannot be read, if every row is rejected,
+        if the store is damaged or cannot be written, or if another process is writing to it.
         """
         unit = period_unit(period)
+        # 1. read and validate
         raw = readers.read(source, format)
         documents, questions = check(raw, now=now or datetime.now(UTC))
-        with self._writing():
-            new = select(documents, questions, unread=raw.rejected, known=self._known(unit))
+        with self._lock():
+            # 2. select what is new
+            intake = select(documents, questions, unread=raw.rejected, known=self._known(unit))
+            # 3. quarantine the rest, so that an ingest that fails shows why
             name = f"{source.resolve().name[:100]}-{raw.digest[:16]}.jsonl"
-            quarantined = write_quarantine(self.quarantine, name=name, rejected=new.rejected)
-            if new.hopeless:
-                raise StreamError(_hopeless(source, new.rejected, quarantined))
-            slices = tuple(self._write(*part) for part in split(new.documents, new.questions, period=period))
+            quarantine = write_quarantine(self.quarantine, name=name, rejected=intake.rejected)
+            if intake.all_rejected:
+                first = intake.rejected[0]
+                raise StreamError(
+                    f"{source}: none of its {_count(len(intake.rejected), 'row')} can be taken, see {quarantine}; "
+                    f"the first: {first.file}:{first.row}: {first.reason}"
+                )
+            # 4. one new slice for each period
+            slices = tuple(self._write(*part) for part in split(intake.documents, intake.questions, period=period))
         report = IngestReport(
             slices=slices,
-            accepted=new.documents.num_rows,
-            duplicates=new.duplicates,
-            questions=new.questions.num_rows,
-            question_duplicates=new.question_duplicates,
-            rejected=new.rejected,
-            quarantine=quarantined,
+            accepted=intake.documents.num_rows,
+            duplicates=intake.duplicates,
+            questions=intake.questions.num_rows,
+            question_duplicates=intake.question_duplicates,
+            rejected=intake.rejected,
+            quarantine=quarantine,
         )
         log.info("%s: %s", source, report.summary())
         return report
 
     def forgotten(self) -> list[str]:
-        """Documents of which no bank is to have a memory, sorted. StreamError when the list is damaged."""
+        """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
         path = self.path / FORGOTTEN
         try:
-            found: list[str] = json.loads(path.read_text(encoding="utf-8"))
+            doc_ids: list[str] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
             raise StreamError(f"{path} cannot be read ({error}): restore it from a backup or DVC") from None
-        return found
+        return doc_ids
 
     def forget(self, doc_id: str) -> None:
-        """Note that no bank is to have a memory of `doc_id`; its slice, which is immutable, keeps it."""
-        with self._writing():
-            names = sorted({*self.forgotten(), doc_id})
-            write_bytes(self.path / FORGOTTEN, json.dumps(names, indent=1).encode() + b"\n")
+        """Add `doc_id` to the forgotten documents. Its slice is immutable and keeps the text. Raises StreamError."""
+        with self._lock():
+            write_json(self.path / FORGOTTEN, sorted({*self.forgotten(), doc_id}), indent=1)
 
     def slices(self) -> list[Slice]:
-        """All slices in time order: by period, then by arrival."""
+        """All slices, by period and within it by `seq`. Raises StreamError if a manifest is damaged."""
         return sorted(map(_read_manifest, self._manifests()), key=attrgetter("period", "seq"))
 
     def slice(self, slice_id: str) -> Slice:
-        """The slice of that name; StreamError listing what exists."""
-        there = {found.slice_id: found for found in self.slices()}
-        if slice_id not in there:
+        """The slice with this id. Raises StreamError, which lists the existing ones."""
+        slices = {slice_.slice_id: slice_ for slice_ in self.slices()}
+        if slice_id not in slices:
             raise StreamError(
-                f"no slice {slice_id!r} in {self.path}; there are: {', '.join(there) or 'none, ingest first'}"
+                f"no slice {slice_id!r} in {self.path}; existing slices: {', '.join(slices) or 'none, ingest first'}"
             )
-        return there[slice_id]
+        return slices[slice_id]
 
     def documents(self, slice_: Slice) -> pa.Table:
-        """The documents of `slice_` in DOCUMENT_SCHEMA, in order of publication."""
+        """The documents of `slice_` in DOCUMENT_SCHEMA, by `published_at`. Raises StreamError if a file is damaged."""
         return _read(slice_, "documents")
 
     def questions(self, slice_: Slice) -> pa.Table:
-        """The questions of `slice_` in QUESTION_SCHEMA, in order of asking."""
+        """The questions of `slice_` in QUESTION_SCHEMA, by `asked_at`. Raises StreamError if a file is damaged."""
         return _read(slice_, "questions")
 
     def all_documents(self) -> pa.Table:
-        """The documents of all slices in time order; a corrected doc_id comes once a version, the valid one last."""
+        """The documents of all slices in time order. A corrected document has one row a version, the valid one last."""
         return pa.concat_tables([DOCUMENT_SCHEMA.empty_table(), *map(self.documents, self.slices())])
 
     def all_questions(self) -> pa.Table:
@@ -156,7 +168,7 @@ class SliceStore:
         return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *map(self.questions, self.slices())])
 
     def verify(self) -> list[str]:
-        """What is wrong with the store: a line for each slice that is missing a file, damaged or altered."""
+        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered."""
         problems = []
         for manifest in self._manifests():
             try:
@@ -166,13 +178,14 @@ class SliceStore:
                 problems.append(str(error))
                 continue
             if digest != slice_.digest:
-                problems.append(f"{slice_.slice_id}: the rows are not those of its manifest; restore {manifest.parent}")
+                problems.append(f"{slice_.slice_id}: the rows do not match its manifest; restore {manifest.parent}")
         return problems
 
     def _manifests(self) -> list[Path]:
         return sorted(self.path.glob("*/[0-9]*.json"))
 
     def _known(self, unit: str) -> Known:
+        """The index of all rows. Raises StreamError if the store is cut by another unit than `unit`."""
         known = Known()
         for slice_ in self.slices():
             if unit_of(slice_.period) != unit:
@@ -185,6 +198,7 @@ class SliceStore:
         return known
 
     def _write(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
+        """Add a slice to `period`; the manifest is written last."""
         folder = self.path / period
         seq = max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0) + 1
         slice_ = Slice(
@@ -199,12 +213,12 @@ class SliceStore:
         write_table(_table_path(slice_, "documents"), documents)
         write_table(_table_path(slice_, "questions"), questions)
         manifest = {key: value for key, value in vars(slice_).items() if key != "path"}
-        write_bytes(slice_.path, json.dumps(manifest, indent=2).encode() + b"\n")
+        write_json(slice_.path, manifest)
         return slice_
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Hold the store; failures of the disk become a StreamError."""
+    def _lock(self) -> Iterator[None]:
+        """Hold the lock of the store while writing; an OSError becomes a StreamError."""
         lock = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -213,7 +227,7 @@ class SliceStore:
         except filelock.Timeout:
             raise StreamError(
                 f"{self.path} is being written by another process (cmt ingest, cmt update or a flow run), "
-                f"which holds {lock}; waited {self.lock_timeout:g} s, try again when it has ended"
+                f"which holds {lock}; waited {self.lock_timeout:g} s, run the command again when it has ended"
             ) from None
         except OSError as error:
             raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
@@ -234,11 +248,6 @@ def _read_manifest(path: Path) -> Slice:
     except (OSError, ValueError, TypeError) as error:
         remedy = f"restore it, or delete {path.with_suffix('')}.* and ingest again"
         raise StreamError(f"{path} is not the manifest of a slice ({error}); {remedy}") from None
-
-
-def _hopeless(source: Path, rejected: tuple[Rejected, ...], quarantined: Path | None) -> str:
-    first = f"{rejected[0].file}:{rejected[0].row}: {rejected[0].reason}"
-    return f"{source}: none of its {_count(len(rejected), 'row')} can be taken, see {quarantined}; the first: {first}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""What `cmt.stream.chronicle` is made of: names without number, what changes about them, and how it is said."""
+"""Vocabulary of `cmt.stream.synthetic`: names, the attributes of entities, and the patterns of sentences."""
 
 import random
 from collections.abc import Callable
@@ -44,27 +44,27 @@ NOISE = (
 RUMOURS = ("A handbill without a name on it says: {said}", "Heard at the market, and confirmed by nobody: {said}")
 
 Draw = Callable[[random.Random, int], str]
+"""Draws a value with a generator and the seed of the names."""
 
 
 class Attribute(NamedTuple):
-    """Something about an entity that changes."""
+    """A property of an entity whose value changes."""
 
     title: str
     statements: tuple[str, ...]
     questions: tuple[str, ...]
     draw: Draw
-    """A value, from a generator and the seed of the names."""
 
 
 class Kind(NamedTuple):
-    """A kind of entity: the forms of its names, and what changes about it."""
+    """A kind of entity: the forms of its names, and its attributes."""
 
     forms: list[str]
     attributes: tuple[Attribute, ...]
 
 
 def name(forms: list[str], number: int, seed: int) -> str:
-    """Name `number` in these forms. The first hundred thousand of a kind differ; another seed has another order."""
+    """Name number `number` in these `forms`. The first 100,000 names of a kind differ; the order depends on `seed`."""
     place = (number * 1_000_003 + seed * 7_919) % (len(_ONSETS) * len(_MIDDLES) * len(_ENDINGS) * len(forms))
     place, onset = divmod(place, len(_ONSETS))
     place, middle = divmod(place, len(_MIDDLES))
@@ -72,7 +72,7 @@ def name(forms: list[str], number: int, seed: int) -> str:
     return forms[form].format(_ONSETS[onset] + _MIDDLES[middle] + _ENDINGS[ending]).replace("_", " ")
 
 
-def _named(forms: list[str]) -> Draw:
+def _draw_name(forms: list[str]) -> Draw:
     return lambda rng, seed: name(forms, rng.randrange(100_000), seed)
 
 
@@ -84,9 +84,9 @@ def _crowns(rng: random.Random, _: int) -> str:
     return f"{rng.randint(2, 998)} crowns"
 
 
-person, _town, _firm = map(_named, (_PEOPLE, _TOWNS, _FIRMS))
+person, _town, _firm = map(_draw_name, (_PEOPLE, _TOWNS, _FIRMS))
 
-_OF_TOWNS = (
+_TOWN_ATTRIBUTES = (
     Attribute(
         "The mayor of {name}",
         (
@@ -118,7 +118,7 @@ _OF_TOWNS = (
         _beast,
     ),
 )
-_OF_PEOPLE = (
+_PERSON_ATTRIBUTES = (
     Attribute(
         "{name} at work",
         ("{name} works for {value}.", "{value} has {name} on its books.", "The employer of {name} is {value}."),
@@ -146,7 +146,7 @@ _OF_PEOPLE = (
         _crowns,
     ),
 )
-_OF_FIRMS = (
+_FIRM_ATTRIBUTES = (
     Attribute(
         "The head of {name}",
         ("{value} is the head of {name}.", "{name} is run by {value}.", "At {name} the big desk is that of {value}."),
@@ -174,4 +174,4 @@ _OF_FIRMS = (
         _town,
     ),
 )
-KINDS = (Kind(_TOWNS, _OF_TOWNS), Kind(_PEOPLE, _OF_PEOPLE), Kind(_FIRMS, _OF_FIRMS))
+KINDS = (Kind(_TOWNS, _TOWN_ATTRIBUTES), Kind(_PEOPLE, _PERSON_ATTRIBUTES), Kind(_FIRMS, _FIRM_ATTRIBUTES))

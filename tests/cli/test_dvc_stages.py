@@ -1,17 +1,22 @@
-"""The stages of the reproducible path: apart from the live bank, afresh each time, and the same to the byte."""
+"""The stages of `dvc.yaml`: apart from the live bank, from scratch every time, and equal byte by byte."""
 
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from rich.console import Console
 
 import cmt
+from cmt.bank.bank import Bank
+from cmt.bank.schema import bank_schema
 from cmt.cli import dvc_stages
 from cmt.cli.progress_bar import ProgressBar
 
@@ -36,10 +41,10 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def results(project: Path) -> dict[str, bytes]:
-    """All that DVC holds."""
+    """Everything that DVC stores, path → bytes."""
     outs = ("data/replay/slices", "data/replay/compressor", "metrics", "plots")
-    found = {out: contents(project / out) for out in outs} | {"pin": {"": pin(project)}}
-    return {f"{out}/{name}": content for out, files in found.items() for name, content in files.items()}
+    folders = {out: contents(project / out) for out in outs} | {"pin": {"": pin(project)}}
+    return {f"{out}/{name}": content for out, files in folders.items() for name, content in files.items()}
 
 
 def pin(project: Path) -> bytes:
@@ -47,8 +52,8 @@ def pin(project: Path) -> bytes:
 
 
 def metrics(project: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project / f"metrics/{name}.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((project / f"metrics/{name}.json").read_text())
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +65,21 @@ def replayed_once(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def replayed(replayed_once: Path, tmp_path: Path) -> Path:
-    """All stages have run."""
+    """A project whose stages have all run."""
     return Path(shutil.copytree(replayed_once, tmp_path / "replayed"))
 
 
 # prepare
 
 
-def test_prepare_cuts_the_stream_into_slices_of_its_own(tiny_workspace: Path) -> None:
+def test_prepare_writes_slices_apart_from_the_live_ones(tiny_workspace: Path) -> None:
     run(tiny_workspace, "prepare")
     store = dvc_stages.workspace(tiny_workspace / "params.yaml").store
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
     assert not (tiny_workspace / "data/stream").exists()
 
 
-def test_prepare_starts_afresh(tiny_workspace: Path) -> None:
+def test_prepare_removes_earlier_slices(tiny_workspace: Path) -> None:
     change(tiny_workspace, "stream", period=2)
     run(tiny_workspace, "prepare")
     change(tiny_workspace, "stream", period="month")
@@ -86,15 +91,15 @@ def test_prepare_starts_afresh(tiny_workspace: Path) -> None:
 # train
 
 
-def test_without_training_the_shipped_compressor_is_taken(tiny_workspace: Path) -> None:
+def test_without_training_the_shipped_compressor_is_copied(tiny_workspace: Path) -> None:
     shipped = cmt.open(params=tiny_workspace / "params.yaml").params.compressor.path
     run(tiny_workspace, "train")
-    taken = contents(tiny_workspace / "data/replay/compressor")
-    assert taken.keys() == {"config.json", "compressor.safetensors"}
-    assert taken.items() <= contents(shipped).items()
+    copied = contents(tiny_workspace / "data/replay/compressor")
+    assert copied.keys() == {"config.json", "compressor.safetensors"}
+    assert copied.items() <= contents(shipped).items()
 
 
-def test_a_shipped_compressor_that_is_not_there_is_named(tiny_workspace: Path) -> None:
+def test_a_missing_shipped_compressor_is_named(tiny_workspace: Path) -> None:
     change(tiny_workspace, "compressor", path="nowhere")
     with pytest.raises(cmt.ModelError, match=r"no compressor in .*nowhere.*train\.enabled"):
         run(tiny_workspace, "train")
@@ -102,7 +107,7 @@ def test_a_shipped_compressor_that_is_not_there_is_named(tiny_workspace: Path) -
 
 @pytest.fixture
 def trainable(tiny_workspace: Path) -> Path:
-    """Training is on, with a data set of four paragraphs."""
+    """A project with training switched on and a data set of four paragraphs."""
     names = ("Moss", "Vell", "Greta", "Aziz")
     paragraphs = [
         {
@@ -128,7 +133,7 @@ def trainable(tiny_workspace: Path) -> Path:
     return tiny_workspace
 
 
-def test_training_gives_a_compressor_that_the_rounds_can_use(trainable: Path) -> None:
+def test_rounds_run_with_a_trained_compressor(trainable: Path) -> None:
     shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
     run(trainable)
     trained = contents(trainable / "data/replay/compressor")
@@ -137,7 +142,7 @@ def test_training_gives_a_compressor_that_the_rounds_can_use(trainable: Path) ->
     assert metrics(trainable, "replay")["committed"] == 2
 
 
-def test_a_finished_training_is_not_repeated_and_other_settings_are_another_training(trainable: Path) -> None:
+def test_a_finished_training_is_repeated_only_with_other_settings(trainable: Path) -> None:
     run(trainable, "train")
     first = contents(trainable / "data/replay/compressor")
     [folder] = (trainable / "data/replay/training").iterdir()
@@ -156,14 +161,14 @@ def test_a_finished_training_is_not_repeated_and_other_settings_are_another_trai
 
 
 def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
-    found = metrics(replayed, "replay")
-    assert {name: found[name] for name in ("slices", "committed", "rows")} == {"slices": 2, "committed": 2, "rows": 6}
-    assert [(r["slice"], r["documents"], r["rows"]) for r in found["rounds"]] == [
+    result = metrics(replayed, "replay")
+    assert {name: result[name] for name in ("slices", "committed", "rows")} == {"slices": 2, "committed": 2, "rows": 6}
+    assert [(r["slice"], r["documents"], r["rows"]) for r in result["rounds"]] == [
         ("2031-01/0001", 3, 3),
         ("2031-02/0001", 3, 6),
     ]
-    assert {*SCORES, "recall", "closed_f1", "rag_f1", "rag_recall"} <= found["last"].keys()
-    assert found["last"].items() <= found["rounds"][1].items()
+    assert {*SCORES, "recall", "closed_f1", "rag_f1", "rag_recall"} <= result["last"].keys()
+    assert result["last"].items() <= result["rounds"][1].items()
     workspace = dvc_stages.workspace(replayed / "params.yaml")
     assert json.loads(pin(replayed)) == {
         "table": workspace.stored_bank.name,
@@ -185,14 +190,14 @@ def test_a_replay_from_scratch_gives_the_same_bytes(replayed: Path, tiny_workspa
     assert results(tiny_workspace) == results(replayed)
 
 
-def test_a_replay_over_what_another_left_gives_the_same_bytes(replayed: Path) -> None:
+def test_a_replay_over_an_earlier_one_gives_the_same_bytes(replayed: Path) -> None:
     before = results(replayed)
     dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
     run(replayed)
     assert results(replayed) == before
 
 
-def test_metrics_hold_nothing_that_differs_each_time(replayed: Path) -> None:
+def test_metrics_have_no_durations_dates_or_paths(replayed: Path) -> None:
     text = "".join((replayed / f"metrics/{name}.json").read_text() for name in ("replay", "scores"))
     assert not any(word in text for word in ("seconds", "_at", 'commit"', str(replayed)))
 
@@ -200,14 +205,14 @@ def test_metrics_hold_nothing_that_differs_each_time(replayed: Path) -> None:
 def test_a_refused_round_is_recorded_and_the_replay_goes_on(replayed: Path) -> None:
     change(replayed, "gate", min_f1=100)
     run(replayed, "replay")
-    found = metrics(replayed, "replay")
-    assert (found["committed"], found["rows"], found["last"]) == (0, 0, {})
-    assert [r["state"] for r in found["rounds"]] == ["refused", "refused"]
+    result = metrics(replayed, "replay")
+    assert (result["committed"], result["rows"], result["last"]) == (0, 0, {})
+    assert [r["state"] for r in result["rounds"]] == ["refused", "refused"]
     assert json.loads(pin(replayed))["rows"] == 0
     assert (replayed / "plots/rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_baselines_are_generated_once_for_one_setting(replayed: Path) -> None:
+def test_baseline_answers_are_cached_for_one_setting(replayed: Path) -> None:
     [cache] = (replayed / "data/replay/state").glob("prompts-*")
     filled = cache.read_bytes()
     change(replayed, "selection", top_k=2)
@@ -222,12 +227,12 @@ def test_baselines_are_generated_once_for_one_setting(replayed: Path) -> None:
 # evaluate
 
 
-def test_an_evaluation_asks_all_questions_in_every_way(replayed: Path) -> None:
-    found = metrics(replayed, "scores")
-    assert found.keys() == {"cmt", "closed", "rag"}
-    assert found["closed"].keys() == {*SCORES, "n"}
-    assert found["cmt"].keys() == found["rag"].keys() == {*SCORES, "recall", "n"}
-    assert {row["n"] for row in found.values()} == {4}
+def test_an_evaluation_asks_every_system_all_questions(replayed: Path) -> None:
+    result = metrics(replayed, "scores")
+    assert result.keys() == {"cmt", "closed", "rag"}
+    assert result["closed"].keys() == {*SCORES, "n"}
+    assert result["cmt"].keys() == result["rag"].keys() == {*SCORES, "recall", "n"}
+    assert {row["n"] for row in result.values()} == {4}
     assert (replayed / "plots/scores.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -249,7 +254,7 @@ def inside(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     yield tiny_workspace
 
 
-def test_the_command_runs_a_stage_and_says_what_it_did(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_runs_a_stage_and_prints_a_summary(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert dvc_stages.main(["prepare"]) == 0
     assert "6 documents and 4 questions taken into 2 slices" in capsys.readouterr().err
 
@@ -260,9 +265,53 @@ def test_other_arguments_are_bad_usage(inside: Path, arguments: list[str], capsy
     assert "prepare|train|replay|evaluate" in capsys.readouterr().err
 
 
-def test_what_goes_wrong_is_one_line_and_a_status(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_and_an_exit_status(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(inside, "stream", source="nowhere")
     assert dvc_stages.main(["prepare"]) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
     change(inside, "stream", period="fortnight")
     assert dvc_stages.main(["prepare"]) == 2
+
+
+# The pin
+
+
+BANK_SCHEMA = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
+
+
+def memories(*numbers: int) -> pa.Table:
+    """Rows of a bank, one document a number."""
+    rows = [
+        {
+            "memory_id": f"d{number}#0",
+            "doc_id": f"d{number}",
+            "slice_id": "2031-01/0001",
+            "published_at": datetime(2031, 1, number, tzinfo=UTC),
+            "sha256": f"{number:064}",
+            "compressor": "c" * 64,
+            "key": [1.0, float(number)],
+            "memory": np.zeros(2, "<f2").tobytes(),
+            "n_vectors": 1,
+            "n_tokens": 3,
+            "text": f"text {number}",
+        }
+        for number in numbers
+    ]
+    return pa.Table.from_pylist(rows, schema=BANK_SCHEMA)
+
+
+def pinned_bytes(folder: Path, *batches: pa.Table) -> bytes:
+    """The pin of a new bank with these rows."""
+    bank = Bank.open(uri=str(folder / "bank"), schema=BANK_SCHEMA)
+    for batch in batches:
+        bank.upsert(batch)
+    dvc_stages.pin(bank, folder / "bank.json")
+    return (folder / "bank.json").read_bytes()
+
+
+def test_equal_banks_have_equal_pins_in_whatever_order_they_were_written(tmp_path: Path) -> None:
+    once = pinned_bytes(tmp_path / "once", memories(1, 2, 3))
+    assert pinned_bytes(tmp_path / "one-by-one", memories(3), memories(2), memories(1)) == once
+    assert pinned_bytes(tmp_path / "other", memories(1, 2, 4)) != once
+    assert json.loads(once).keys() == {"table", "rows", "digest"}
+    assert json.loads(once)["rows"] == 3

@@ -1,4 +1,4 @@
-"""What reaches a terminal: text as it is, numbers in line, JSON that every parser reads."""
+"""What commands print: text without markup and control characters, aligned numbers, JSON that every parser reads."""
 
 import json
 from datetime import UTC, datetime
@@ -6,7 +6,18 @@ from datetime import UTC, datetime
 import pytest
 
 from cmt.answering.answer import NOT_IN_MEMORY, Answer, Source
-from cmt.cli.output import answer_json, write_answer, write_json, write_line, write_table
+from cmt.bank.ledger import Round
+from cmt.cli.output import (
+    answer_json,
+    write_answer,
+    write_bank_stats,
+    write_json,
+    write_line,
+    write_lines,
+    write_rounds,
+    write_short_answer,
+    write_table,
+)
 from cmt.common.text import plain
 
 AT = datetime(2031, 2, 15, 6, tzinfo=UTC)
@@ -28,7 +39,7 @@ def test_text_is_one_line_without_control_characters(text: object, shown: str) -
 
 
 @pytest.mark.parametrize("text", ["[bold]loud[/bold]", "[/]", "[link=http://x]y", ":fire:", "\\[red]", "1234 'x'"])
-def test_nothing_is_read_as_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_parsed_as_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_line(text)
     write_table(["title", "rows"], [[text, 1234]])
     line, head, _, row = capsys.readouterr().out.splitlines()
@@ -51,7 +62,7 @@ def test_json_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> Non
 
 def answer(*, known: bool) -> Answer:
     source = Source("a[b]", None, AT, similarity=0.5, weight=0.9, text="secret")
-    return Answer("Who?", "Moss\n[red]" if known else NOT_IN_MEMORY, known, 0.9, (source,), "the \x1bmayor")
+    return Answer("Who?", "Moss\n[red]" if known else NOT_IN_MEMORY, known, 0.98765, (source,), "the \x1bmayor")
 
 
 def test_a_known_answer_names_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,14 +72,53 @@ def test_a_known_answer_names_its_sources(capsys: pytest.CaptureFixture[str]) ->
     assert (head.split(), row.split()) == (["date", "title", "doc_id", "similarity"], ["2031-02-15", "a[b]", "0.50"])
 
 
+def test_a_short_answer_has_a_line_for_each_source(capsys: pytest.CaptureFixture[str]) -> None:
+    write_short_answer(answer(known=True))
+    write_short_answer(answer(known=False))
+    assert capsys.readouterr().out == "Moss [red]\n  2031-02-15 (a[b])\nnot in memory\n"
+
+
 def test_an_unknown_answer_names_none(capsys: pytest.CaptureFixture[str]) -> None:
     write_answer(answer(known=False))
     assert capsys.readouterr().out == "not in memory\nwithout memory: the mayor\n"
 
 
-def test_an_answer_for_machines_leaves_the_texts_out() -> None:
-    found = answer_json(answer(known=True), AT)
-    assert (found["as_of"], found["text"], found["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
+def test_an_answer_as_json_has_no_source_texts() -> None:
+    record = answer_json(answer(known=True), AT)
+    assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
+    assert (record["answer"], record["confidence"]) == (record["text"], 0.9877)
     source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
     source |= {"spans": (), "quote": None, "supersedes": None}
-    assert found["sources"] == [source]
+    assert record["sources"] == [source]
+
+
+def test_lines_can_be_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(["one  two", "three"], indent=2)
+    assert capsys.readouterr().out == "  one two\n  three\n"
+
+
+def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = {"compress": 1.25, "bank": 0.5, "evaluate": 7.0}
+    finished = Round("2031-01/0001", 1, "2031-01/0001", "s", "c", "b", "p", "committed", 1, seconds=seconds)
+    started = Round("2031-02/0001", 2, "2031-02/0001", "t", "c", "b", "p", "started", 2, reason="[why]")
+    write_rounds([finished, started])
+    head, _, first, second, reason = capsys.readouterr().out.splitlines()
+    assert head.endswith("adapt, s   measure, s")
+    assert first.split()[-2:] == ["1.8", "7.0"]
+    assert second.split()[-2:] == ["–", "–"]
+    assert reason == "2031-02/0001: [why]"
+
+
+def test_bank_stats_have_units(capsys: pytest.CaptureFixture[str]) -> None:
+    stats = {"rows": 1234, "documents": 2, "bytes": 2_500_000, "bytes_per_document": 1250.0, "version": 3, "indexed": 0}
+    write_bank_stats(stats | {"mean_pairwise_cosine": float("nan")})
+    printed = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert {line[0].strip(): line[-1].strip() for line in printed} == {
+        "rows": "1,234",
+        "documents": "2",
+        "size": "2.50 MB",
+        "size per document": "1.2 kB",
+        "version": "3",
+        "rows in the vector index": "0",
+        "mean cosine of two keys": "–",
+    }

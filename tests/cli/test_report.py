@@ -1,8 +1,7 @@
-"""`cmt report`, `explain`, `curves` and `chronicle`, as somebody types them."""
+"""`cmt report`, `explain`, `curves` and `chronicle`, from the command line."""
 
 import json
 import re
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,12 @@ from cmt.answering.answer import Answer, Source, Span
 from cmt.cli.report import CurveName
 from cmt.evaluation.curves import CURVES
 from cmt.workspace import Workspace
-from tests.cli.test_main import MAYOR, read, run
-
-
-@pytest.fixture(scope="module")
-def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    copy = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project"))
-    run(copy, "ingest")
-    run(copy, "update", "--all")
-    return copy
+from tests.helpers.cli import MAYOR, read, run
 
 
 @pytest.fixture
-def adapted(adapted_folder: Path, tmp_path: Path) -> Path:
-    """A project whose two slices have their rounds."""
-    return Path(shutil.copytree(adapted_folder, tmp_path / "project"))
-
-
-@pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch) -> Answer:
-    """What `explain` gets: a text with two windows that were read, and characters that rewrite a terminal."""
+def marked_answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """The answer that `explain` gets: a text with two windows, and characters that rewrite a terminal."""
     text = "The mayor\x1b[2J of Port Ellery\nis [bold]Moss[/bold], says\tthe paper."
     spans = (Span(text.index("is"), text.index(","), 0.9), Span(0, 3, 0.1))
     quote = Span(text.index("Moss"), text.index("[/bold]"), 0.8)
@@ -48,18 +33,18 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Answer:
 
 def test_a_report_is_written_and_counted(adapted: Path, tmp_path: Path) -> None:
     out = tmp_path / "site" / "index.html"
-    found = read(adapted, "report", "--out", str(out), "--questions", "3")
-    assert (found["path"], found["rounds"], found["bytes"]) == (str(out), 2, out.stat().st_size)
+    result = read(adapted, "report", "--out", str(out), "--questions", "3")
+    assert (result["path"], result["rounds"], result["bytes"]) == (str(out), 2, out.stat().st_size)
     result = run(adapted, "report", "--out", str(out), "--questions", "3")
     assert re.search(r"index\.html: 2 rounds, 5 curves, \d of the worst questions, 0\.\d MB", result.stdout)
     assert "gather" in result.stderr
 
 
-def test_there_is_no_report_before_the_first_update(tiny_workspace: Path) -> None:
+def test_a_report_needs_a_bank(tiny_workspace: Path) -> None:
     assert "cmt update" in run(tiny_workspace, "report", status=1).stderr
 
 
-def test_an_answer_is_explained_by_its_windows(adapted: Path, marked: Answer) -> None:
+def test_an_answer_is_explained_by_its_windows(adapted: Path, marked_answer: Answer) -> None:
     printed = run(adapted, "explain", MAYOR).stdout
     assert printed.startswith("Moss\nconfidence 0.80\n")
     assert "2031-01-06 · mayor-1 supersedes mayor-0 · similarity 0.61 · weight 0.90" in printed
@@ -70,9 +55,9 @@ def test_an_answer_is_explained_by_its_windows(adapted: Path, marked: Answer) ->
     assert not re.search("[\x07\x1b]", printed)
 
 
-def test_an_explanation_as_json_has_texts_and_windows(adapted: Path, marked: Answer) -> None:
+def test_an_explanation_as_json_has_texts_and_windows(adapted: Path, marked_answer: Answer) -> None:
     first, second = read(adapted, "explain", MAYOR)["sources"]
-    assert first["text"] == marked.sources[0].text
+    assert first["text"] == marked_answer.sources[0].text
     assert [span["text"] for span in first["spans"]] == ["is [bold]Moss[/bold]", "The"]
     assert [span["probability"] for span in first["spans"]] == [0.9, 0.1]
     assert (first["quote"]["text"], first["quote"]["probability"]) == ("Moss", 0.8)
@@ -89,7 +74,7 @@ def test_an_explanation_looks_back_as_of_a_date(adapted: Path) -> None:
     assert "Moss is the mayor of Port Ellery." in then["mayor-1"]["text"]
 
 
-def test_an_answer_that_is_not_known_is_explained_as_well(adapted: Path) -> None:
+def test_an_unknown_answer_is_explained_too(adapted: Path) -> None:
     printed = run(adapted, "--set", "selection.threshold=1", "explain", "Who was first on the purple moon?").stdout
     assert printed.startswith("not in memory\n")
     assert "below selection.threshold 1" in printed
@@ -101,15 +86,15 @@ def test_an_empty_question_has_no_explanation(adapted: Path, question: str) -> N
     assert "the question is empty" in run(adapted, "explain", question, status=2).stderr
 
 
-def test_the_curves_of_the_command_are_those_there_are() -> None:
+def test_the_command_offers_every_curve() -> None:
     assert list(CurveName) == list(CURVES)
 
 
-def test_a_curve_is_printed_and_kept(adapted: Path, tmp_path: Path) -> None:
-    found = read(adapted, "curves", "size", "--questions", "3", "--out", str(tmp_path / "curves"))
-    assert [point["documents"] for point in found["points"]] == [2, 3, 4, 5, 6]
-    assert [Path(file).name for file in found["files"]] == ["size.json", "size.parquet", "size.png"]
-    assert json.loads((tmp_path / "curves/size.json").read_text())["points"] == found["points"]
+def test_a_curve_is_printed_and_written(adapted: Path, tmp_path: Path) -> None:
+    result = read(adapted, "curves", "size", "--questions", "3", "--out", str(tmp_path / "curves"))
+    assert [point["documents"] for point in result["points"]] == [2, 3, 4, 5, 6]
+    assert [Path(file).name for file in result["files"]] == ["size.json", "size.parquet", "size.png"]
+    assert json.loads((tmp_path / "curves/size.json").read_text())["points"] == result["points"]
     printed = run(adapted, "curves", "supersession").stdout
     assert "after: the new answer" in printed
     assert "kept" not in printed
@@ -117,7 +102,7 @@ def test_a_curve_is_printed_and_kept(adapted: Path, tmp_path: Path) -> None:
     assert str(adapted / "data/state/curves/supersession.png") in printed
 
 
-def test_a_curve_that_is_not_there_is_bad_usage(adapted: Path) -> None:
+def test_an_unknown_curve_is_bad_usage(adapted: Path) -> None:
     assert "retention" in run(adapted, "curves", "sise", status=2).stderr
 
 
@@ -134,6 +119,6 @@ def test_a_chronicle_is_a_stream_to_ingest(tiny_workspace: Path) -> None:
     assert "150 documents" in run(tiny_workspace, *other).stdout
 
 
-def test_a_chronicle_of_nothing_is_bad_usage(tiny_workspace: Path) -> None:
+def test_a_chronicle_without_documents_is_bad_usage(tiny_workspace: Path) -> None:
     run(tiny_workspace, "chronicle", "--documents", "0", "--out", str(tiny_workspace / "c.jsonl"), status=2)
     assert not (tiny_workspace / "c.jsonl").exists()

@@ -1,5 +1,3 @@
-"""Plots of scores: PNG files with equal bytes for equal scores."""
-
 from pathlib import Path
 
 import matplotlib.image
@@ -8,52 +6,54 @@ import numpy as np
 from cmt.common.plots import round_curve, score_bars
 
 
-def row(name: str, f1: float, recall: float | None) -> dict[str, object]:
+def make_row(name: str, f1: float, recall: float | None) -> dict[str, object]:
+    """The scores of one system, as in `Evaluation.to_json`."""
     return {"row": name, "f1": f1, "ci": [f1 - 4, f1 + 4], "recall": recall, "em": 0.0, "em_prefix": 0.0, "n": 9}
 
 
 ROUNDS = [
-    ("2031-01/0001", {"rows": [row("cmt", 40.0, 1.0), row("closed", 3.0, None), row("rag", 20.0, 0.8)]}),
-    ("2031-02/0001", {"rows": [row("cmt", 44.0, 0.9), row("closed", 2.0, None), row("rag", 18.0, 0.7)]}),
-    ("2031-03/0001", {"rows": [row("cmt", 42.0, 0.9)]}),
+    ("2031-01/0001", {"rows": [make_row("cmt", 40.0, 1.0), make_row("closed", 3.0, None), make_row("rag", 20.0, 0.8)]}),
+    ("2031-02/0001", {"rows": [make_row("cmt", 44.0, 0.9), make_row("closed", 2.0, None), make_row("rag", 18.0, 0.7)]}),
+    ("2031-03/0001", {"rows": [make_row("cmt", 42.0, 0.9)]}),
 ]
 
 
-def colours(path: Path) -> int:
+def count_colours(path: Path) -> int:
+    """Number of colours in the picture `path`."""
     pixels = matplotlib.image.imread(path).reshape(-1, 4)
     return len(np.unique((pixels * 255).astype(np.uint8).view(np.uint32)))
 
 
-def test_the_curve_draws_every_system(tmp_path: Path) -> None:
+def test_the_curve_shows_every_system(tmp_path: Path) -> None:
     round_curve(rounds=ROUNDS, path=tmp_path / "plots" / "rounds.png")
     round_curve(rounds=ROUNDS[2:], path=tmp_path / "cmt.png")
     assert matplotlib.image.imread(tmp_path / "plots" / "rounds.png").shape == (720, 960, 4)
-    assert colours(tmp_path / "plots" / "rounds.png") > colours(tmp_path / "cmt.png") > 2
+    assert count_colours(tmp_path / "plots" / "rounds.png") > count_colours(tmp_path / "cmt.png") > 2
 
 
-def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
+def test_equal_rounds_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         round_curve(rounds=ROUNDS, path=tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_no_rounds_and_rounds_without_scores_can_be_drawn(tmp_path: Path) -> None:
+def test_rounds_without_scores_and_no_rounds_at_all_make_a_picture(tmp_path: Path) -> None:
     for name, rounds in (("none.png", []), ("empty.png", [("2031-01/0001", {"rows": []})])):
         round_curve(rounds=rounds, path=tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_labels_of_a_long_stream_do_not_overlap(tmp_path: Path) -> None:
+def test_the_labels_of_a_long_stream_do_not_overlap(tmp_path: Path) -> None:
     rounds = [(f"2031-01-{day:02d}/0001", ROUNDS[2][1]) for day in range(200)]
     round_curve(rounds=rounds, path=tmp_path / "long.png")
     picture = matplotlib.image.imread(tmp_path / "long.png")
-    labels = picture[-40:-20, 100:-20, :3].min(axis=(0, 2))  # a strip through the labels: dark where there is ink
+    labels = picture[-40:-20, 100:-20, :3].min(axis=(0, 2))  # a strip through the labels, dark where there is text
     assert (labels > 0.9).mean() > 0.3
 
 
-def test_equal_evaluations_give_equal_bars(tmp_path: Path) -> None:
+def test_equal_scores_give_equal_bytes_in_the_bars_of_an_evaluation(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         score_bars(rows=ROUNDS[0][1]["rows"], path=tmp_path / name)
     score_bars(rows=[], path=tmp_path / "none.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    assert colours(tmp_path / "one.png") > colours(tmp_path / "none.png")
+    assert count_colours(tmp_path / "one.png") > count_colours(tmp_path / "none.png")

@@ -27,7 +27,7 @@ MAC: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def data(half_adapted: cmt.Workspace) -> ComparisonData:
     """The data of a project with an untrained compressor for MAC."""
-    config = replace(half_adapted.model.design, **MAC)
+    config = replace(half_adapted.model.config, **MAC)
     MemoryModel(half_adapted.lm, config).save(half_adapted.params.baselines.mac)
     return ComparisonData.of(half_adapted, limit=50)
 

@@ -1,17 +1,26 @@
-"""Made-up rows for the tests of the stream."""
+"""Invented rows for the tests of the stream, and files and tables made of them."""
 
+import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cmt.stream.readers import RawRows
+from cmt.stream.schema import validate_documents, validate_questions
+from cmt.stream.store import IngestReport
+
 NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""The instant after which the tests' dates count as future."""
 
 Row = dict[str, Any]
+Ingest = Callable[..., IngestReport]
+"""The fixture `ingest` of tests/stream."""
 
 
 def make_document(doc_id: str = "ferry", **changes: Any) -> Row:
+    """A valid document, with `changes`."""
     row = {
         "doc_id": doc_id,
         "published_at": "2031-01-02T06:00:00Z",
@@ -24,6 +33,7 @@ def make_document(doc_id: str = "ferry", **changes: Any) -> Row:
 
 
 def make_question(question_id: str = "q1", doc_id: str = "ferry", **changes: Any) -> Row:
+    """A valid question, with `changes`."""
     row = {
         "question_id": question_id,
         "doc_id": doc_id,
@@ -35,6 +45,28 @@ def make_question(question_id: str = "q1", doc_id: str = "ferry", **changes: Any
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
+    """Write `rows` as JSON lines; a string is written as it is."""
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Path:
+    """Write `header` and `rows` as CSV."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def valid_documents(raw: RawRows) -> list[Row]:
+    """The documents of `raw` as validated; fails if one is rejected."""
+    table, rejected = validate_documents(((row.row, row.values) for row in raw.documents), file="", now=NOW)
+    assert not rejected
+    return list(table.to_pylist())
+
+
+def valid_questions(raw: RawRows) -> list[Row]:
+    """The questions of `raw` as validated; fails if one is rejected."""
+    table, rejected = validate_questions(((row.row, row.values) for row in raw.questions), file="", now=NOW)
+    assert not rejected
+    return list(table.to_pylist())

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from cmt.stream.store import IngestReport, SliceStore
-from tests.helpers.rows import NOW, Row, write_lines
-
-Ingest = Callable[..., IngestReport]
+from tests.helpers.rows import NOW, Ingest, Row, write_lines
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> SliceStore:
+    """An empty store."""
     return SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine", lock_timeout=0.2)
 
 
@@ -31,7 +30,7 @@ def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
 
 @pytest.fixture
 def quarantined(store: SliceStore) -> Callable[[], list[Row]]:
-    """Every row in the quarantine."""
+    """Read every row in the quarantine."""
 
     def read() -> list[Row]:
         files = sorted(store.quarantine.glob("*.jsonl"))

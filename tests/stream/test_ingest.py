@@ -1,4 +1,4 @@
-"""What is a duplicate, what a correction, and which questions have their document; all through `ingest`."""
+"""Duplicates, corrections, and questions with and without their document, all through `SliceStore.ingest`."""
 
 import time
 from collections.abc import Callable
@@ -7,18 +7,18 @@ import pytest
 
 from cmt.errors import StreamError
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import Row, make_document, make_question
-from tests.stream.conftest import Ingest
+from tests.helpers.rows import Ingest, Row, make_document, make_question
 
 JANUARY, FEBRUARY = "2031-01-02T06:00:00Z", "2031-02-02T06:00:00Z"
 
 
 def texts(store: SliceStore) -> list[tuple[str, str]]:
+    """(doc_id, text) of every document in the store."""
     table = store.all_documents()
     return list(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
-def test_ingesting_twice_adds_nothing_and_says_so(ingest: Ingest, store: SliceStore) -> None:
+def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document("a"), make_document("b"), make_question(doc_id="a")]
     assert len(ingest(rows).slices) == 1
     digests = [slice_.digest for slice_ in store.slices()]
@@ -29,9 +29,9 @@ def test_ingesting_twice_adds_nothing_and_says_so(ingest: Ingest, store: SliceSt
     assert [slice_.digest for slice_ in store.slices()] == digests
 
 
-def test_ten_thousand_documents_with_one_text_are_one_document(ingest: Ingest, store: SliceStore) -> None:
+def test_ten_thousand_documents_with_the_same_text_become_one_document(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document(f"d{number}", text="The same.") for number in range(10_000)]
-    started = time.process_time()  # not the clock on the wall: the machine may be busy
+    started = time.process_time()  # not the wall clock: the machine may be busy
     report = ingest([*rows, make_question(doc_id="d9999")])
     assert time.process_time() - started < 20
     assert (report.accepted, report.duplicates, report.rejected) == (1, 9_999, ())
@@ -40,14 +40,14 @@ def test_ten_thousand_documents_with_one_text_are_one_document(ingest: Ingest, s
     assert ingest([*rows, make_question(doc_id="d9999")]).slices == ()
 
 
-def test_a_text_of_the_store_under_a_new_id_is_a_duplicate(ingest: Ingest, store: SliceStore) -> None:
+def test_a_text_of_the_store_with_a_new_id_is_a_duplicate(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="The same.")])
     report = ingest([make_document("b", text="The same.\r\n"), make_question(doc_id="b")])
     assert (report.accepted, report.duplicates, report.questions) == (0, 1, 1)
     assert store.all_questions()["doc_id"].to_pylist() == ["a"]
 
 
-def test_news_may_go_back_to_words_that_were_there_before(ingest: Ingest, store: SliceStore) -> None:
+def test_an_update_may_return_to_an_earlier_text(ingest: Ingest, store: SliceStore) -> None:
     ingest(
         [
             make_document("a", text="Six crowns."),
@@ -61,7 +61,7 @@ def test_news_may_go_back_to_words_that_were_there_before(ingest: Ingest, store:
     assert ingest([again]).accepted == 0
 
 
-def test_what_supersedes_a_duplicate_supersedes_what_was_kept(ingest: Ingest, store: SliceStore) -> None:
+def test_an_update_of_a_duplicate_supersedes_the_document_that_was_kept(ingest: Ingest, store: SliceStore) -> None:
     ingest(
         [
             make_document("a", text="Six crowns."),
@@ -74,7 +74,7 @@ def test_what_supersedes_a_duplicate_supersedes_what_was_kept(ingest: Ingest, st
     assert table["supersedes"].to_pylist() == [None, "a"]
 
 
-def test_a_text_that_was_corrected_away_is_nobodys(ingest: Ingest, store: SliceStore) -> None:
+def test_a_text_that_was_corrected_may_be_used_by_another_document(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="Six crowns.")])
     ingest([make_document("a", text="Five crowns.", published_at=FEBRUARY)])
     assert ingest([make_document("b", text="Six crowns.", published_at=FEBRUARY)]).accepted == 1
@@ -82,33 +82,33 @@ def test_a_text_that_was_corrected_away_is_nobodys(ingest: Ingest, store: SliceS
     assert ingest([make_document("c", text="Six crowns.", published_at=FEBRUARY)]).duplicates == 1
 
 
-def test_another_text_for_a_known_id_is_a_correction_in_a_new_slice(ingest: Ingest, store: SliceStore) -> None:
+def test_a_new_text_for_a_known_id_is_a_correction_in_a_new_slice(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="Wrong.")])
     report = ingest([make_document("a", text="Right.")])
     assert [slice_.slice_id for slice_ in report.slices] == ["2031-01/0002"]
     assert texts(store) == [("a", "Wrong."), ("a", "Right.")]
 
 
-def test_a_correction_to_a_text_that_another_document_has_is_taken(ingest: Ingest, store: SliceStore) -> None:
+def test_a_correction_to_the_text_of_another_document_is_accepted(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="Closed."), make_document("b", text="Open.")])
     assert ingest([make_document("a", text="Open.", published_at=FEBRUARY)]).accepted == 1
     assert texts(store)[-1] == ("a", "Open.")
 
 
-def test_the_older_file_again_after_a_correction_adds_nothing(ingest: Ingest, store: SliceStore) -> None:
+def test_ingesting_the_older_file_again_after_a_correction_adds_nothing(ingest: Ingest, store: SliceStore) -> None:
     old, new = [make_document("a", text="Wrong.")], [make_document("a", text="Right.", published_at=FEBRUARY)]
     ingest(old), ingest(new)
     assert ingest(old).duplicates == ingest(new).duplicates == 1
     assert len(store.slices()) == 2
 
 
-def test_a_correction_can_be_taken_back(ingest: Ingest, store: SliceStore) -> None:
+def test_a_correction_can_be_reverted(ingest: Ingest, store: SliceStore) -> None:
     for day, text in ((1, "One."), (2, "Two."), (3, "One.")):
         ingest([make_document("a", text=text, published_at=f"2031-01-0{day}T06:00:00Z")])
     assert [text for _, text in texts(store)] == ["One.", "Two.", "One."]
 
 
-def test_an_older_version_than_the_stores_is_rejected(ingest: Ingest, store: SliceStore) -> None:
+def test_a_version_older_than_that_in_the_store_is_rejected(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="New.", published_at=FEBRUARY)])
     report = ingest([make_document("a", text="Old.", published_at=JANUARY), make_document("b")])
     assert "'a' is in the store with a later date, 2031-02-02T06:00:00Z" in report.rejected[0].reason
@@ -116,7 +116,7 @@ def test_an_older_version_than_the_stores_is_rejected(ingest: Ingest, store: Sli
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_within_one_source_the_later_version_wins(ingest: Ingest, store: SliceStore, order: int) -> None:
+def test_of_two_versions_in_one_source_the_later_is_taken(ingest: Ingest, store: SliceStore, order: int) -> None:
     rows = [make_document("a", text="Old."), make_document("a", text="New.", published_at=FEBRUARY)][::order]
     report = ingest(rows)
     old, new = (1, 2) if order == 1 else (2, 1)
@@ -126,7 +126,7 @@ def test_within_one_source_the_later_version_wins(ingest: Ingest, store: SliceSt
     ]
 
 
-def test_of_two_texts_with_one_id_and_date_the_second_is_rejected(ingest: Ingest, store: SliceStore) -> None:
+def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(ingest: Ingest, store: SliceStore) -> None:
     report = ingest([make_document("a", text="One."), make_document("a", text="Two.")])
     assert texts(store) == [("a", "One.")]
     assert report.rejected[0].row == 2
@@ -160,21 +160,21 @@ def test_questions_may_follow_their_documents_in_another_source(ingest: Ingest, 
     ]
 
 
-def test_a_question_id_for_another_question_is_rejected(ingest: Ingest) -> None:
+def test_a_question_id_of_another_question_is_rejected(ingest: Ingest) -> None:
     ingest([make_document(), make_question("q1", question="When?")])
     report = ingest([make_question("q1", question="Where?"), make_question("q2")])
     assert (report.questions, report.rejected[0].row) == (1, 1)
     assert "'q1' belongs to another question, 'When?'" in report.rejected[0].reason
 
 
-def test_ids_with_quotes_percent_and_comment_marks_come_back_as_they_are(ingest: Ingest, store: SliceStore) -> None:
+def test_ids_with_quotes_percent_and_comment_marks_are_kept(ingest: Ingest, store: SliceStore) -> None:
     names = ["O'Hara", 'say "x"', "100%", "a';-- drop", "../up", "\u05d0"]
     ingest([*(make_document(name) for name in names), *(make_question(f"{name}?", name) for name in names)])
     assert store.all_documents()["doc_id"].to_pylist() == names
     assert store.all_questions()["question_id"].to_pylist() == [f"{name}?" for name in names]
 
 
-def test_rejected_rows_land_in_the_quarantine_once(
+def test_rejected_rows_are_in_the_quarantine_once(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
     rows = [make_document("a"), make_document("b", text=""), '{"text": "\\ud800', make_question(doc_id="c")]
@@ -193,7 +193,7 @@ def test_rejected_rows_land_in_the_quarantine_once(
     assert report.quarantine.read_bytes() == before
 
 
-def test_the_quarantine_of_a_source_goes_when_its_rows_land(
+def test_the_quarantine_of_a_source_is_removed_when_its_rows_are_accepted(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
     rows = [make_question("q1", "a"), make_question("q2", "b")]
@@ -205,7 +205,7 @@ def test_the_quarantine_of_a_source_goes_when_its_rows_land(
     assert quarantined() == []
 
 
-def test_a_source_without_one_good_row_is_an_error_after_its_quarantine(
+def test_a_source_without_a_valid_row_raises_and_is_quarantined(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
     with pytest.raises(StreamError, match="none of its 2 rows can be taken.*rows.jsonl:1: text is empty"):
@@ -214,7 +214,7 @@ def test_a_source_without_one_good_row_is_an_error_after_its_quarantine(
     assert store.slices() == []
 
 
-def test_a_lone_surrogate_reaches_neither_slices_nor_quarantine_as_such(
+def test_a_lone_surrogate_is_removed_from_slices_and_escaped_in_the_quarantine(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
     ingest([make_document("a", text="sun\ud83c day"), make_document("b\ud83c")])

@@ -16,10 +16,11 @@ from cmt.stream.schema import (
 from tests.helpers.rows import NOW, make_document, make_question
 
 DROP = object()
+BOTH_FORMS = "2031-02-15T06:00:00Z, or a plain date such as 2031-02-15"
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """The row as validated."""
+    """The document as validated."""
     table, rejected = validate_documents([(1, make_document(**changes))], file="a.jsonl", now=NOW)
     assert not rejected
     assert table.schema.equals(DOCUMENT_SCHEMA)
@@ -27,6 +28,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def question(**changes: Any) -> dict[str, Any]:
+    """The question as validated."""
     table, rejected = validate_questions([(1, make_question(**changes))], file="a.jsonl", now=NOW)
     assert not rejected
     assert table.schema.equals(QUESTION_SCHEMA)
@@ -34,7 +36,7 @@ def question(**changes: Any) -> dict[str, Any]:
 
 
 def reason(row: dict[str, Any], **changes: Any) -> str:
-    """Why the row is rejected."""
+    """The reason for which the row is rejected."""
     row = {key: value for key, value in (row | changes).items() if value is not DROP}
     validate = validate_questions if "question_id" in row else validate_documents
     table, rejected = validate([(7, row)], file="a.jsonl", now=NOW)
@@ -43,12 +45,12 @@ def reason(row: dict[str, Any], **changes: Any) -> str:
     return rejected[0].reason
 
 
-def test_normalising_keeps_what_people_write() -> None:
+def test_normalising_keeps_direction_marks_joiners_and_tabs() -> None:
     hebrew, family = "\u05e9\u05dc\u05d5\u05dd \u200f(\u05d0)\u200f", "\U0001f469\u200d\U0001f469\u200d\U0001f467"
     assert normalise(f"{hebrew} {family} caf\u00e9\tx") == f"{hebrew} {family} caf\u00e9\tx"
 
 
-def test_normalising_drops_what_machines_leave() -> None:
+def test_normalising_removes_control_characters_and_trailing_blanks() -> None:
     assert normalise("\ufeffa\x00b\x1b[0m\x9fc\ud800d") == "ab[0mcd"
     assert normalise("one  \r\ntwo\t\rthree\x0cfour \n\n") == "one\ntwo\nthree\nfour"
     assert normalise("  plain text  ") == "plain text"
@@ -59,16 +61,16 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
-def test_texts_that_differ_in_form_alone_have_one_hash() -> None:
+def test_texts_with_the_same_normal_form_have_the_same_hash() -> None:
     assert text_sha256("caf\u00e9\r\n") == text_sha256("\ufeffcafe\u0301 ")
     assert text_sha256("caf\u00e9") != text_sha256("cafe")
 
 
-def test_a_run_of_a_million_blanks_is_normalised_at_once() -> None:
+def test_a_run_of_a_million_blanks_is_normalised_in_linear_time() -> None:
     assert normalise(" " * 1_000_000 + "\u00e9" + " " * 1_000_000 + "x") == "\u00e9" + " " * 1_000_000 + "x"
 
 
-def test_a_document_comes_out_in_the_schema() -> None:
+def test_a_validated_document_has_all_columns_of_the_schema() -> None:
     row = document(title=" A\nferry ", published_at="2031-01-02T07:00:00+01:00", supersedes="ferry-0")
     assert row == {
         "doc_id": "ferry",
@@ -83,7 +85,7 @@ def test_a_document_comes_out_in_the_schema() -> None:
 
 
 @pytest.mark.parametrize("doc_id", [None, "", "  "])
-def test_a_document_without_an_id_is_named_by_its_text(doc_id: str | None) -> None:
+def test_a_document_without_an_id_gets_the_hash_of_its_text(doc_id: str | None) -> None:
     assert document(doc_id=doc_id, text="caf\u00e9 ")["doc_id"] == document_id("cafe\u0301")
 
 
@@ -99,14 +101,14 @@ def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
     assert "control character" in reason(make_question(doc_id=doc_id))
 
 
-def test_right_to_left_text_emoji_and_control_characters_are_taken() -> None:
+def test_right_to_left_text_emoji_and_control_characters_are_accepted() -> None:
     assert (
         document(text="\u05e9\u05dc\u05d5\u05dd\x07 \u200f\U0001f41f")["text"]
         == "\u05e9\u05dc\u05d5\u05dd \u200f\U0001f41f"
     )
 
 
-def test_a_text_of_two_megabytes_is_taken() -> None:
+def test_a_text_of_two_megabytes_is_accepted() -> None:
     assert len(document(text="fish and chips " * 140_000)["text"]) > 2_000_000
 
 
@@ -125,35 +127,56 @@ def test_an_empty_text_is_rejected(text: str | None) -> None:
         ({"doc_id": 7}, "doc_id must be a string, not 7"),
         ({"supersedes": ["ferry"]}, "supersedes must be a string"),
         ({"supersedes": "ferry"}, "supersedes is the document's own doc_id 'ferry'"),
-        ({"published_at": DROP}, "no published_at; write 2031-02-15T06:00:00Z"),
+        ({"published_at": DROP}, f"no published_at; write {BOTH_FORMS}"),
         ({"published_at": None}, "no published_at"),
         ({"published_at": ""}, "no published_at"),
-        ({"published_at": "soon"}, "published_at: 'soon' is not a date-time"),
-        ({"published_at": 1_900_000_000}, "published_at must be a date-time such as 2031-02-15T06:00:00Z"),
-        ({"published_at": "2031-02-15"}, "no time zone; write 2031-02-15T06:00:00Z"),
-        ({"published_at": "2031-02-15T06:00:00"}, "no time zone; write 2031-02-15T06:00:00Z"),
-        ({"published_at": datetime(2031, 2, 15)}, "no time zone"),
-        ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock says 2031-12-31T23:59:59Z"),
+        ({"published_at": "soon"}, f"published_at: 'soon' is not a date-time; write {BOTH_FORMS}"),
+        ({"published_at": "2031-02-30"}, f"published_at: '2031-02-30' is not a date-time; write {BOTH_FORMS}"),
+        ({"published_at": 1_900_000_000}, f"published_at must be a date-time such as {BOTH_FORMS}, not 1900000000"),
+        ({"published_at": "2031-02-15T06:00:00"}, f"2031-02-15T06:00:00 has no time zone; write {BOTH_FORMS}"),
+        ({"published_at": datetime(2031, 2, 15)}, f"2031-02-15T00:00:00 has no time zone; write {BOTH_FORMS}"),
+        ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock is at 2031-12-31T23:59:59Z"),
+        ({"published_at": "2032-01-01"}, "published_at 2032-01-01T00:00:00Z is in the future"),
     ],
 )
-def test_a_bad_document_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
+def test_an_invalid_document_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
     assert expected in reason(make_document(), **changes)
 
 
-def test_a_future_date_names_the_setting() -> None:
+def test_the_reason_for_a_future_date_names_the_parameter() -> None:
     assert "stream.clock" in reason(make_document(published_at="2032-01-01T00:00:00Z"))
 
 
-def test_a_date_is_in_the_future_by_instant_not_by_wall_clock() -> None:
-    there = NOW.astimezone(timezone(timedelta(hours=12)))
-    assert document(published_at=there.isoformat())["published_at"] == NOW
+def test_whether_a_date_is_in_the_future_depends_on_its_time_zone() -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=12)))
+    assert document(published_at=elsewhere.isoformat())["published_at"] == NOW
+
+
+def test_a_plain_date_is_the_start_of_the_day_of_publication_and_the_end_of_the_day_of_asking() -> None:
+    published_at, asked_at = (
+        document(published_at="2026-03-02")["published_at"],
+        question(asked_at="2026-03-02")["asked_at"],
+    )
+    assert published_at == datetime(2026, 3, 2, tzinfo=UTC)
+    assert asked_at == datetime(2026, 3, 2, 23, 59, 59, 999_999, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("published_at", ["2026-03-02", "2026-03-02T23:59:59Z"])
+def test_a_question_asked_on_a_day_comes_after_everything_published_on_it(published_at: str) -> None:
+    assert document(published_at=published_at)["published_at"] < question(asked_at="2026-03-02")["asked_at"]
+    assert document(published_at="2026-03-03")["published_at"] > question(asked_at="2026-03-02")["asked_at"]
+
+
+def test_today_as_a_plain_date_is_not_in_the_future() -> None:
+    assert document(published_at="2031-12-31")["published_at"] < NOW
+    assert question(asked_at="2031-12-31")["asked_at"] > NOW
 
 
 def test_a_document_that_supersedes_its_own_hash_is_rejected() -> None:
     assert "own doc_id" in reason(make_document(doc_id=None, text="x", supersedes=document_id("x")))
 
 
-def test_a_question_comes_out_in_the_schema() -> None:
+def test_a_validated_question_has_all_columns_of_the_schema() -> None:
     row = question(question=" When\ndoes it sail? ", answers=["noon", " noon", "", "at\u00a0noon"])
     assert row == {
         "question_id": "q1",
@@ -164,7 +187,7 @@ def test_a_question_comes_out_in_the_schema() -> None:
     }
 
 
-def test_a_question_without_an_id_is_named_by_document_and_question() -> None:
+def test_a_question_without_an_id_gets_a_hash_of_document_and_question() -> None:
     first = question(question_id=None, question="When?")
     assert first["question_id"] == question(question_id="", question=" When? ")["question_id"]
     assert first["question_id"] != question(question_id=None, question="Where?")["question_id"]
@@ -185,28 +208,29 @@ def test_a_question_without_an_id_is_named_by_document_and_question() -> None:
         ({"question": {"text": "When?"}}, "question must be a string"),
         ({"doc_id": DROP}, "no doc_id"),
         ({"asked_at": DROP}, "no asked_at"),
-        ({"asked_at": "2031-01-03"}, "asked_at: 2031-01-03T00:00:00 has no time zone"),
+        ({"asked_at": "2031-01-03T00:00:00"}, f"asked_at: 2031-01-03T00:00:00 has no time zone; write {BOTH_FORMS}"),
         ({"asked_at": "2033-01-03T00:00:00Z"}, "in the future"),
+        ({"asked_at": "2032-01-01"}, "in the future"),
     ],
 )
-def test_a_bad_question_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
+def test_an_invalid_question_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
     assert expected in reason(make_question(), **changes)
 
 
-def test_bad_rows_do_not_stop_good_ones() -> None:
+def test_an_invalid_row_does_not_affect_the_others() -> None:
     rows = [(1, make_document("a")), (2, make_document("b", text="")), (3, make_document("c"))]
     table, rejected = validate_documents(rows, file="a.jsonl", now=NOW)
     assert table["doc_id"].to_pylist() == ["a", "c"]
     assert [(row.file, row.row) for row in rejected] == [("a.jsonl", 2)]
 
 
-def test_a_rejected_row_is_kept_as_found_up_to_two_thousand_characters() -> None:
+def test_the_first_two_thousand_characters_of_a_rejected_row_are_kept() -> None:
     _, rejected = validate_documents([(1, {"text": 5, "note": "x" * 3000})], file="a", now=NOW)
     assert rejected[0].raw.startswith('{"text": 5, "note": "xxx')
     assert len(rejected[0].raw) == 2000
 
 
-def test_a_row_too_deep_to_print_is_rejected_all_the_same() -> None:
+def test_a_row_that_is_too_deep_to_print_is_rejected() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]

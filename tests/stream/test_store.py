@@ -10,17 +10,18 @@ import pytest
 
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, make_document, make_question, write_lines
-from tests.stream.conftest import Ingest
+from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
 
 
-def dated(doc_id: str, published_at: str) -> dict[str, object]:
+def dated(doc_id: str, published_at: str) -> Row:
+    """A document of this date."""
     return make_document(doc_id, published_at=published_at)
 
 
-def shape(store: SliceStore) -> list[tuple[str, int, int]]:
+def sizes(store: SliceStore) -> list[tuple[str, int, int]]:
+    """(slice_id, number of documents, number of questions) of every slice."""
     return [(slice_.slice_id, slice_.n_documents, slice_.n_questions) for slice_ in store.slices()]
 
 
@@ -34,15 +35,15 @@ def test_the_bundled_newspaper_makes_eight_monthly_slices(store: SliceStore) -> 
     assert store.verify() == []
 
 
-def test_the_newspaper_is_in_the_future_of_an_earlier_clock(store: SliceStore) -> None:
+def test_the_bundled_newspaper_is_in_the_future_of_an_earlier_clock(store: SliceStore) -> None:
     with pytest.raises(StreamError, match="stream.clock"):
         store.ingest(source=COURIER, format="jsonl", period="month", now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_documents_go_by_publication_and_questions_by_asking(ingest: Ingest, store: SliceStore) -> None:
+def test_documents_go_by_date_of_publication_and_questions_by_date_of_asking(ingest: Ingest, store: SliceStore) -> None:
     rows = [dated("b", "2031-02-10T00:00:00Z"), dated("a", "2031-01-10T00:00:00Z"), dated("c", "2031-01-05T00:00:00Z")]
     ingest([*rows, make_question("q1", "a", asked_at="2031-03-01T00:00:00Z"), make_question("q2", "a")])
-    assert shape(store) == [("2031-01/0001", 2, 1), ("2031-02/0001", 1, 0), ("2031-03/0001", 0, 1)]
+    assert sizes(store) == [("2031-01/0001", 2, 1), ("2031-02/0001", 1, 0), ("2031-03/0001", 0, 1)]
     assert store.documents(store.slice("2031-01/0001"))["doc_id"].to_pylist() == ["c", "a"]
     assert store.questions(store.slice("2031-03/0001"))["question_id"].to_pylist() == ["q1"]
 
@@ -61,19 +62,26 @@ def test_a_period_is_cut_in_utc(ingest: Ingest, store: SliceStore, period: str, 
     assert [slice_.slice_id for slice_ in store.slices()] == labels
 
 
+def test_a_question_with_a_plain_date_belongs_to_the_period_of_its_day(ingest: Ingest, store: SliceStore) -> None:
+    rows = [dated("a", "2031-01-31"), make_question("q1", "a", asked_at="2031-01-31")]
+    ingest(rows, period="day")
+    assert sizes(store) == [("2031-01-31/0001", 1, 1)]
+    assert ingest(rows, period="day").slices == ()
+
+
 def test_a_number_of_documents_makes_slices_in_time_order_with_their_questions(
     ingest: Ingest, store: SliceStore
 ) -> None:
     rows = [dated(str(day), f"2031-01-0{day}T00:00:00Z") for day in (5, 4, 3, 2, 1)]
     ingest([*rows, make_question("q5", "5"), make_question("q1", "1"), make_question("q4", "4")], period=2)
-    assert shape(store) == [("every-2/0001", 2, 1), ("every-2/0002", 2, 1), ("every-2/0003", 1, 1)]
+    assert sizes(store) == [("every-2/0001", 2, 1), ("every-2/0002", 2, 1), ("every-2/0003", 1, 1)]
     assert store.all_documents()["doc_id"].to_pylist() == ["1", "2", "3", "4", "5"]
     assert store.all_questions()["doc_id"].to_pylist() == ["1", "4", "5"]
     ingest([make_question("late", "1")], period=2, name="late.jsonl")
-    assert shape(store)[-1] == ("every-2/0004", 0, 1)
+    assert sizes(store)[-1] == ("every-2/0004", 0, 1)
 
 
-def test_a_store_keeps_one_kind_of_period(ingest: Ingest) -> None:
+def test_a_store_cannot_be_cut_by_another_period(ingest: Ingest) -> None:
     ingest([make_document("a")])
     with pytest.raises(StreamError, match="cut by month, not by every-2"):
         ingest([make_document("b")], period=2)
@@ -81,15 +89,15 @@ def test_a_store_keeps_one_kind_of_period(ingest: Ingest) -> None:
         ingest([make_document("b")], period="year")
 
 
-def test_late_arrivals_make_the_next_slice_and_leave_the_first_alone(ingest: Ingest, store: SliceStore) -> None:
+def test_late_documents_make_another_slice_and_leave_the_first_unchanged(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a")])
     before = {path: path.read_bytes() for path in store.path.rglob("0001*")}
     ingest([make_document("b")])
-    assert shape(store) == [("2031-01/0001", 1, 0), ("2031-01/0002", 1, 0)]
+    assert sizes(store) == [("2031-01/0001", 1, 0), ("2031-01/0002", 1, 0)]
     assert {path: path.read_bytes() for path in store.path.rglob("0001*")} == before
 
 
-def test_slices_beyond_the_nine_thousandth_stay_in_order(ingest: Ingest, store: SliceStore) -> None:
+def test_slices_with_more_than_four_digits_stay_in_order(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a")])
     first = store.slice("2031-01/0001").path
     for table in ("documents", "questions"):
@@ -100,7 +108,7 @@ def test_slices_beyond_the_nine_thousandth_stay_in_order(ingest: Ingest, store: 
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/9999", "2031-01/10000"]
 
 
-def test_the_digest_follows_the_rows_and_not_their_order(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_rows_and_not_on_their_order(tmp_path: Path) -> None:
     rows = [make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")]
     digests = []
     for name, order in (("x", rows), ("y", rows[::-1]), ("z", [*rows[:3], make_question("q2", "b", answers=["one"])])):
@@ -110,7 +118,7 @@ def test_the_digest_follows_the_rows_and_not_their_order(tmp_path: Path) -> None
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_two_stores_fed_alike_have_the_same_bytes(tmp_path: Path) -> None:
+def test_two_stores_of_the_same_source_have_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in "xy":
         store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
@@ -120,21 +128,21 @@ def test_two_stores_fed_alike_have_the_same_bytes(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
-def test_a_slice_without_its_manifest_is_invisible_and_written_over(ingest: Ingest, store: SliceStore) -> None:
+def test_a_slice_without_its_manifest_is_ignored_and_overwritten(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document("a"), make_question("q1", "a"), dated("b", "2031-02-01T00:00:00Z")]
     digests = [slice_.digest for slice_ in ingest(rows).slices]
     store.slice("2031-02/0001").path.unlink()  # the state that a crash before the manifest leaves
     half = store.path / "2031-02" / "0001.documents.parquet"
     half.write_bytes(half.read_bytes()[:50])
     (store.path / "2031-02" / ".0001.questions.parquet.tmp").write_text("half")
-    assert shape(store) == [("2031-01/0001", 1, 1)]
+    assert sizes(store) == [("2031-01/0001", 1, 1)]
     assert store.verify() == []
     assert [slice_.slice_id for slice_ in ingest(rows).slices] == ["2031-02/0001"]
     assert [slice_.digest for slice_ in store.slices()] == digests
     assert store.verify() == []
 
 
-def test_a_failing_write_leaves_no_slice_and_no_half_file(
+def test_a_failed_write_leaves_no_slice_and_no_partial_file(
     ingest: Ingest, store: SliceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -148,7 +156,7 @@ def test_a_failing_write_leaves_no_slice_and_no_half_file(
     assert ingest([make_document()]).accepted == 1
 
 
-def test_a_store_that_cannot_be_made_is_an_error_with_its_path(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_named_in_the_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = SliceStore(path=tmp_path / "file" / "stream", quarantine=tmp_path / "quarantine")
     with pytest.raises(StreamError, match="cannot write .*file"):
@@ -189,7 +197,7 @@ def test_a_damaged_slice_can_be_deleted_and_ingested_again(ingest: Ingest, store
     assert ingest(rows).slices == before[1:]
 
 
-def test_a_broken_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
+def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a"), dated("b", "2031-02-01T00:00:00Z")])
     (store.path / "2031-01" / "0001.json").write_text('{"slice_id": "2031-')
     (store.path / "2031-02" / "0001.questions.parquet").unlink()
@@ -200,12 +208,12 @@ def test_a_broken_manifest_is_named_and_does_not_hide_other_problems(ingest: Ing
     assert "2031-02/0001.questions.parquet is missing" in second
 
 
-def test_rows_that_were_altered_are_found(ingest: Ingest, store: SliceStore) -> None:
+def test_altered_rows_are_reported(ingest: Ingest, store: SliceStore) -> None:
     slice_ = ingest([make_document("a"), make_question("q1", "a")]).slices[0]
     path = slice_.path.with_name("0001.questions.parquet")
     table = store.questions(slice_)
     pq.write_table(table.slice(0, 0), path)
-    assert store.verify() == [f"2031-01/0001: the rows are not those of its manifest; restore {path.parent}"]
+    assert store.verify() == [f"2031-01/0001: the rows do not match its manifest; restore {path.parent}"]
 
 
 def test_a_table_with_other_columns_is_refused(ingest: Ingest, store: SliceStore) -> None:
@@ -216,11 +224,11 @@ def test_a_table_with_other_columns_is_refused(ingest: Ingest, store: SliceStore
         store.documents(slice_)
 
 
-def test_an_unknown_slice_is_refused_with_those_there_are(ingest: Ingest, store: SliceStore) -> None:
+def test_an_unknown_slice_is_refused_and_the_existing_ones_are_named(ingest: Ingest, store: SliceStore) -> None:
     with pytest.raises(StreamError, match="none, ingest first"):
         store.slice("2031-01/0001")
     ingest([make_document()])
-    with pytest.raises(StreamError, match="no slice '2031-09/0001' .* 2031-01/0001"):
+    with pytest.raises(StreamError, match="no slice '2031-09/0001' .*existing slices: 2031-01/0001"):
         store.slice("2031-09/0001")
 
 
@@ -237,7 +245,7 @@ def test_an_unreadable_source_writes_nothing(store: SliceStore, tmp_path: Path) 
     assert not store.quarantine.exists()
 
 
-def test_a_store_held_elsewhere_is_waited_for_and_then_refused(ingest: Ingest, store: SliceStore) -> None:
+def test_a_store_locked_by_another_process_is_refused_after_a_timeout(ingest: Ingest, store: SliceStore) -> None:
     store.path.mkdir()
     lock = store.path / ".lock"
     script = (
@@ -248,19 +256,19 @@ def test_a_store_held_elsewhere_is_waited_for_and_then_refused(ingest: Ingest, s
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"held\n"
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"held\n"
         with pytest.raises(StreamError, match=r"cmt ingest, cmt update .* holds .*\.lock; waited 0.2 s"):
             ingest([make_document()])
-        other.communicate()
+        process.communicate()
     assert ingest([make_document()]).accepted == 1
 
 
-def test_two_ingests_at_once_take_every_row_once(tmp_path: Path) -> None:
+def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     script = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from cmt.stream.slices import SliceStore\n"
+        "from cmt.stream.store import SliceStore\n"
         "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
         "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
         "report = store.ingest(source=Path(sys.argv[3]), format='jsonl', period='month', now=now)\n"
@@ -268,21 +276,21 @@ def test_two_ingests_at_once_take_every_row_once(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]
     root = Path(__file__).parents[2]
-    both = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    taken = sorted(int(process.communicate()[0]) for process in both)
-    assert taken == [0, 320]
+    processes = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    accepted = sorted(int(process.communicate()[0]) for process in processes)
+    assert accepted == [0, 320]
     assert store.all_documents().num_rows == 320
     assert store.verify() == []
 
 
-def test_the_lock_is_free_after_an_error(ingest: Ingest, store: SliceStore) -> None:
+def test_the_lock_is_released_after_an_error(ingest: Ingest, store: SliceStore) -> None:
     with pytest.raises(StreamError):
         ingest([make_document(text="")])
     with filelock.FileLock(store.path / ".lock", timeout=0):
         assert store.slices() == []
 
 
-def test_what_is_forgotten_is_remembered_once_and_a_damaged_list_is_no_empty_one(store: SliceStore) -> None:
+def test_forgotten_documents_are_listed_once_and_a_damaged_list_raises(store: SliceStore) -> None:
     assert store.forgotten() == []
     for doc_id in ("b", 'a\'s "100%"', "b"):
         store.forget(doc_id)

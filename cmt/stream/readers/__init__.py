@@ -1,10 +1,11 @@
-"""Readers: a source file or folder → raw documents and questions, one module a format."""
+"""Readers turn a source file or folder into raw documents and questions; one module a format."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cmt.common.digests import sha256_file
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.readers import archivalqa, jsonl, parquet, squad, streamingqa
 from cmt.stream.readers.files import RawRow
@@ -12,7 +13,7 @@ from cmt.stream.schema import Rejected
 
 _Reader = Callable[[Path], Iterator[RawRow | Rejected]]
 
-# what a format reads from a folder, beside its reader of one file
+# format → reader of one file, and the files that are read from a folder
 _FORMATS: dict[str, tuple[_Reader, tuple[str, ...]]] = {
     "jsonl": (jsonl.read, ("documents.jsonl", "questions.jsonl")),
     "parquet": (parquet.read, ("documents.parquet", "questions.parquet")),
@@ -24,17 +25,21 @@ _FORMATS: dict[str, tuple[_Reader, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class RawRows:
-    """Everything a source holds, unchecked."""
+    """All rows of a source, not validated yet."""
 
     documents: list[RawRow]
     questions: list[RawRow]
     rejected: list[Rejected]
+    """Rows that could not be read."""
     digest: str
-    """sha256 over the source's files."""
+    """Hex SHA-256 of the digests of the files."""
 
 
 def read(path: Path, format: str) -> RawRows:
-    """Read the file or folder `path`; StreamError when it cannot be read as a whole or holds no row."""
+    """Read the file or folder `path` in the given `format`.
+
+    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or there is no row.
+    """
     if format not in _FORMATS:
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_FORMATS)}")
     reader, patterns = _FORMATS[format]
@@ -42,16 +47,17 @@ def read(path: Path, format: str) -> RawRows:
     rows = [row for file in files for row in reader(file)]
     if not rows:
         raise StreamError(f"{path} has no rows; nothing was ingested")
-    found = [row for row in rows if isinstance(row, RawRow)]
+    raw = [row for row in rows if isinstance(row, RawRow)]
     return RawRows(
-        documents=[row for row in found if row.kind == "document"],
-        questions=[row for row in found if row.kind == "question"],
+        documents=[row for row in raw if row.kind == "document"],
+        questions=[row for row in raw if row.kind == "question"],
         rejected=[row for row in rows if isinstance(row, Rejected)],
         digest=_digest(files),
     )
 
 
 def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """`path` itself, or the files of the folder that match one of `patterns`, sorted; StreamError if there is none."""
     if not path.exists():
         raise StreamError(f"{path} not found; name a file, or a folder with {' or '.join(patterns)}")
     if not path.is_dir():
@@ -59,12 +65,9 @@ def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
     files = sorted({file for pattern in patterns for file in path.glob(pattern)})
     if not files:
         raise StreamError(f"{path} has no {' or '.join(patterns)}; name the file itself, or another --format")
-    return [file for file in files if file.stat().st_size] or files  # one without questions, say, beside documents
+    # an empty file is no error beside a file with rows: a source may have documents and no questions
+    return [file for file in files if file.stat().st_size] or files
 
 
 def _digest(files: list[Path]) -> str:
-    whole = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            whole.update(hashlib.file_digest(stream, "sha256").digest())
-    return whole.hexdigest()
+    return hashlib.sha256(b"".join(bytes.fromhex(sha256_file(file)) for file in files)).hexdigest()

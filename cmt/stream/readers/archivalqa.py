@@ -1,7 +1,7 @@
-"""ArchivalQA (Wang et al. 2022) as CaMeLS pairs it with the New York Times corpus: a CSV, a question a row.
+"""ArchivalQA (Wang et al. 2022) as CaMeLS pairs it with the New York Times corpus: CSV, one question a row.
 
-The document is the answering paragraph (`ans_paragraph`, named by `para_id`). `date` is a day, so both the document and
-its questions stand at midnight UTC of that day; questions have no date of their own.
+The document is the answering paragraph (`ans_paragraph`, with `para_id` as doc_id). `date` is a plain date: the
+document is published at the start of that day in UTC. Its questions, which have no date, are asked at the end of it.
 """
 
 from collections.abc import Iterator
@@ -14,20 +14,24 @@ COLUMNS = ("question", "answer", "para_id", "doc_id", "para_num", "ans_paragraph
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:
-    """The rows of one file, counted by line; a paragraph that answers several questions comes as often."""
+    """Yield the rows of one file, numbered by line, with a document for each question. Raises StreamError."""
     for row in read_csv(path, columns=COLUMNS):
         if isinstance(row, Rejected):
             yield row
             continue
         number, values = row
-        day = values["date"] and f"{values['date']}T00:00:00Z"
         document = {
             "doc_id": values["para_id"],
-            "published_at": day,
+            "published_at": values["date"],
             "title": values["title"],
             "text": values["ans_paragraph"],
             "source": "The New York Times",
         }
-        question = {"doc_id": values["para_id"], "question": values["question"], "answers": [values["answer"]]}
+        question = {
+            "doc_id": values["para_id"],
+            "question": values["question"],
+            "answers": [values["answer"]],
+            "asked_at": values["date"],
+        }
         yield RawRow("document", path.name, number, document)
-        yield RawRow("question", path.name, number, dict(question, asked_at=day))
+        yield RawRow("question", path.name, number, question)

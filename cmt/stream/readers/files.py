@@ -1,4 +1,4 @@
-"""Source files as bytes, lines and rows; what cannot be read at all is a StreamError, a single bad row a Rejected."""
+"""Source files as bytes, lines and rows. An unreadable file raises StreamError, an unreadable row becomes Rejected."""
 
 import csv
 import gzip
@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple
 from cmt.errors import StreamError
 from cmt.stream.schema import RAW_LENGTH, Rejected
 
-_UTF16_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
-_LONGEST_FIELD = 2**31 - 1  # csv's own limit, 128 KiB, is shorter than a long article
+_UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 
 
 class RawRow(NamedTuple):
-    """One row as a reader found it, its fields renamed to the contract's."""
+    """One row of a source, with its fields renamed to the columns of the schema and not validated yet."""
 
     kind: Literal["document", "question"]
     file: str
@@ -27,7 +27,7 @@ class RawRow(NamedTuple):
 
 
 def read_bytes(path: Path) -> bytes:
-    """The whole of `path`, decompressed when its name ends in .gz or .xz."""
+    """The content of `path`, decompressed if the name ends in .gz or .xz. Raises StreamError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -42,9 +42,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
-    """(line number, object) for each line of `path`; blank lines are passed over."""
+    """Yield (line number, object) for each line of `path`; blank lines are skipped. Raises StreamError."""
     data = read_bytes(path)
-    if data.startswith(_UTF16_32):
+    if data.startswith(_UTF16_32_MARKS):
         raise StreamError(f"{path} is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8")
     rows = [_json_line(path.name, number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
     if all(isinstance(row, Rejected) and row.reason.startswith("not UTF-8") for row in rows):
@@ -53,7 +53,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejecte
 
 
 def read_json(path: Path) -> Any:
-    """The one JSON value that `path` holds."""
+    """The JSON value in `path`. Raises StreamError."""
     try:
         return json.loads(read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -63,10 +63,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]] | Rejected]:
-    """(line number, row) for each row of the CSV `path`, whose header must have `columns`."""
-    # bytes that are not UTF-8 become surrogates, so that one bad row is told from the others
+    """Yield (line number, row) for each row of the CSV file `path`.
+
+    Raises StreamError if the file cannot be read or its header lacks one of `columns`.
+    """
+    # bytes that are not UTF-8 become surrogates, so that only the rows with such bytes are rejected
     text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
-    csv.field_size_limit(_LONGEST_FIELD)
+    csv.field_size_limit(_MAX_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
     if missing := [column for column in columns if column not in header]:
@@ -93,10 +96,11 @@ def _json_line(file: str, number: int, line: bytes) -> tuple[int, dict[str, Any]
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object hook of `json.loads` that raises ValueError for a repeated key."""
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands there twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
     return values
 
 

@@ -1,4 +1,4 @@
-"""JSON lines with the contract's columns; an object with a `question` is a question, any other a document."""
+"""JSON lines with the columns of the schema; an object with the key `question` is a question, any other a document."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from cmt.stream.schema import Rejected
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:
-    """The rows of one file."""
+    """Yield the rows of one file, numbered by line. Raises StreamError."""
     for row in read_json_lines(path):
         if isinstance(row, Rejected):
             yield row

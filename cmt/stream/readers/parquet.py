@@ -1,4 +1,4 @@
-"""Parquet with the contract's columns; a file with a `question` column holds questions, any other documents."""
+"""Parquet with the columns of the schema; a file with the column `question` holds questions, any other documents."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmt.common.dates import EXAMPLE, EXAMPLE_DATE
 from cmt.errors import StreamError
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import INSTANT, Rejected
 
-# column → (kind, required)
+# column → (type, required)
 _DOCUMENT = {
     "text": ("string", True),
     "published_at": ("instant", True),
@@ -28,23 +29,23 @@ _QUESTION = {
     "asked_at": ("instant", True),
     "question_id": ("string", False),
 }
-_WANTED = {
+_DESCRIPTIONS = {
     "string": "a string",
     "strings": "a list of strings",
-    "instant": "a timestamp with a time zone, or a string such as 2031-02-15T06:00:00Z",
+    "instant": f"a timestamp with a time zone, or a string such as {EXAMPLE} or {EXAMPLE_DATE}",
 }
-_ROWS = 10_000
+_BATCH_ROWS = 10_000
 
 
 class _Unreadable:
-    """Stands for a value that Arrow stores but Python cannot represent: bytes that are not UTF-8, the year 290000."""
+    """A value that Arrow can store and Python cannot represent: bytes that are not UTF-8, the year 290000."""
 
     def __repr__(self) -> str:
         return "an unreadable value"
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:
-    """The rows of one file, counted from 1; StreamError when a column is missing or of another type."""
+    """Yield the rows of one file, numbered from 1. Raises StreamError if a column is missing or has another type."""
     if path.is_file() and not path.stat().st_size:
         raise StreamError(f"{path} is empty; nothing was ingested")
     try:
@@ -58,46 +59,49 @@ def read(path: Path) -> Iterator[RawRow | Rejected]:
 def _rows(path: Path, file: pq.ParquetFile) -> Iterator[RawRow]:
     schema = file.schema_arrow
     kind: Literal["document", "question"] = "question" if "question" in schema.names else "document"
-    wanted = _QUESTION if kind == "question" else _DOCUMENT
-    _check(path, schema, kind, wanted)
-    columns = [name for name in wanted if name in schema.names]
+    expected = _QUESTION if kind == "question" else _DOCUMENT
+    _check_columns(path, schema, kind, expected)
+    names = [name for name in expected if name in schema.names]
     number = 0
-    for batch in file.iter_batches(batch_size=_ROWS, columns=columns):
-        lists = {name: _values(batch.column(name), wanted[name][0]) for name in columns}
-        for values in zip(*lists.values(), strict=True):
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+        columns = [_values(batch.column(name), expected[name][0]) for name in names]
+        for values in zip(*columns, strict=True):
             number += 1
-            yield RawRow(kind, path.name, number, dict(zip(lists, values, strict=True)))
+            yield RawRow(kind, path.name, number, dict(zip(names, values, strict=True)))
 
 
-def _check(path: Path, schema: pa.Schema, kind: str, wanted: dict[str, tuple[str, bool]]) -> None:
-    if missing := [name for name, (_, required) in wanted.items() if required and name not in schema.names]:
+def _check_columns(path: Path, schema: pa.Schema, kind: str, expected: dict[str, tuple[str, bool]]) -> None:
+    """Raise StreamError if a column of the file is missing, double or of a type that is not `expected`."""
+    if missing := [name for name, (_, required) in expected.items() if required and name not in schema.names]:
         raise StreamError(
             f"{path} has no column {', '.join(missing)}, which a file of {kind}s needs; "
             f"it has {', '.join(schema.names)}"
         )
-    for name, (expected, _) in wanted.items():
+    for name, (type_name, _) in expected.items():
         if schema.names.count(name) > 1:
             raise StreamError(f"{path} has the column {name} twice; keep one")
-        if name in schema.names and not _fits(schema.field(name).type, expected):
-            raise StreamError(f"{path}: column {name} is {schema.field(name).type}; write it as {_WANTED[expected]}")
+        if name in schema.names and not _fits(column_type := schema.field(name).type, type_name):
+            raise StreamError(f"{path}: column {name} is {column_type}; write it as {_DESCRIPTIONS[type_name]}")
 
 
-def _fits(found: pa.DataType, expected: str) -> bool:
-    if pa.types.is_null(found):
+def _fits(column_type: pa.DataType, type_name: str) -> bool:
+    types = pa.types
+    if types.is_null(column_type):
         return True
-    if expected == "strings":
-        lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-        return any(test(found) for test in lists) and _fits(found.value_type, "string")
-    if expected == "instant" and pa.types.is_timestamp(found):
-        return found.tz is not None
-    if pa.types.is_dictionary(found):
-        return _fits(found.value_type, "string")
-    return any(test(found) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+    if type_name == "strings":
+        is_list = any(test(column_type) for test in (types.is_list, types.is_large_list, types.is_fixed_size_list))
+        return is_list and _fits(column_type.value_type, "string")
+    if type_name == "instant" and types.is_timestamp(column_type):
+        return column_type.tz is not None
+    if types.is_dictionary(column_type):
+        return _fits(column_type.value_type, "string")
+    return any(test(column_type) for test in (types.is_string, types.is_large_string, types.is_string_view))
 
 
-def _values(column: pa.Array, expected: str) -> list[Any]:
-    if expected == "instant" and pa.types.is_timestamp(column.type):
-        # nanoseconds are cut; coarser units that do not fit fail as a damaged file does
+def _values(column: pa.Array, type_name: str) -> list[Any]:
+    """The Python values of `column`; one that cannot be represented becomes `_Unreadable`, which validation rejects."""
+    if type_name == "instant" and pa.types.is_timestamp(column.type):
+        # nanoseconds are cut; a value of a coarser unit that does not fit raises ArrowInvalid
         column = column.cast(INSTANT, safe=column.type.unit != "ns")
     try:
         return list(column.to_pylist())

@@ -1,6 +1,6 @@
 """SQuAD 1.1 in its official JSON layout (Rajpurkar et al. 2016), plain, .gz or .xz.
 
-Each unique context is a document, each qa a question. SQuAD has no dates: all stand at the day of its release.
+Each unique context is a document, each qa a question. SQuAD has no dates: all rows get the day of its release.
 """
 
 from collections.abc import Iterator
@@ -16,24 +16,25 @@ RELEASED_AT = datetime(2016, 6, 16, tzinfo=UTC)
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:
-    """The documents and questions of one file; documents are counted by paragraph, questions by qa, both from 1."""
-    whole = read_json(path)
-    articles = whole.get("data") if isinstance(whole, dict) else None
+    """Yield the rows of one file, documents numbered by paragraph, questions by qa, both from 1. Raises StreamError."""
+    content = read_json(path)
+    articles = content.get("data") if isinstance(content, dict) else None
     if not isinstance(articles, list):
         raise StreamError(f'{path} is not in SQuAD\'s layout: expected {{"data": [{{"title", "paragraphs"}}]}}')
-    asked = 0
+    n_questions = 0
     for number, (title, paragraph) in enumerate(_paragraphs(articles), 1):
         try:
-            rows = list(_paragraph(path.name, number, asked, title, paragraph))
+            rows = list(_rows(path.name, number, n_questions + 1, title, paragraph))
         except (KeyError, TypeError, AttributeError) as error:
             reason = f"paragraph {number} is not in SQuAD's layout ({type(error).__name__}: {error})"
             yield Rejected(path.name, number, reason, raw_text(paragraph))
         else:
-            asked += len(rows) - 1
+            n_questions += len(rows) - 1
             yield from rows
 
 
 def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield (title, paragraph); an article without paragraphs stands in for one, so that it is rejected as a row."""
     for article in articles:
         if isinstance(article, dict) and isinstance(article.get("paragraphs"), list):
             title = article.get("title")
@@ -43,12 +44,13 @@ def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any]]:
             yield None, article
 
 
-def _paragraph(file: str, number: int, asked: int, title: Any, paragraph: Any) -> Iterator[RawRow]:
+def _rows(file: str, number: int, first_question: int, title: Any, paragraph: Any) -> Iterator[RawRow]:
+    """Yield the document and the questions of `paragraph`; KeyError, TypeError or AttributeError for another layout."""
     text = paragraph["context"]
     doc_id = document_id(text)
     document = {"doc_id": doc_id, "published_at": RELEASED_AT, "title": title, "text": text, "source": "SQuAD 1.1"}
     yield RawRow("document", file, number, document)
-    for index, qa in enumerate(paragraph["qas"], asked + 1):
+    for index, qa in enumerate(paragraph["qas"], first_question):
         values = {
             "question_id": qa.get("id"),
             "doc_id": doc_id,

@@ -1,8 +1,8 @@
 """StreamingQA (Liška et al. 2022): official JSON lines, or the CSV files of CaMeLS (Hu et al. 2023).
 
-Official questions are read as published. Documents are not published: the dataset's own script takes them out of WMT
-News Crawl; write what it yields as JSON lines of `sorting_key`, `publication_ts` (UTC seconds) and `text`. Put both
-into one folder, or ingest the documents first.
+Official questions are read as published. The documents are not published: a script of the dataset extracts them from
+WMT News Crawl. Write its output as JSON lines of `sorting_key`, `publication_ts` (UTC seconds) and `text`. Put both
+files into one folder, or ingest the documents first.
 """
 
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from typing import Any
 from cmt.stream.readers.files import RawRow, read_csv, read_json_lines
 from cmt.stream.schema import Rejected, document_id
 
-# CaMeLS' files have no dates; StreamingQA ends with the year 2020
+# the files of CaMeLS have no dates; StreamingQA ends with the year 2020
 LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)
 
 
 def read(path: Path) -> Iterator[RawRow | Rejected]:
-    """The rows of one file, counted by line."""
+    """Yield the rows of one file, numbered by line. Raises StreamError."""
     return _csv(path) if path.suffix == ".csv" else _official(path)
 
 
@@ -33,7 +33,7 @@ def _official(path: Path) -> Iterator[RawRow | Rejected]:
 
 
 def _question(values: dict[str, Any]) -> dict[str, Any]:
-    # answers_additional is the fourth annotator, kept out of evaluation by the authors
+    # without answers_additional, the fourth annotator, whom the authors keep out of the evaluation
     return {
         "question_id": values.get("qa_id"),
         "doc_id": _sorting_key(values.get("evidence_id")),
@@ -53,12 +53,12 @@ def _document(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sorting_key(value: Any) -> Any:
-    """WMT sorting keys join their parts with NUL and SOH, which no doc_id may hold."""
+    """A WMT sorting key as doc_id: its parts are joined with NUL and SOH, which a doc_id may not contain."""
     return value.replace("\x00\x01", "-").rstrip("-") if isinstance(value, str) else value
 
 
 def _instant(value: Any) -> Any:
-    """UTC seconds as an instant; anything else as it is, for the check to name."""
+    """UTC seconds as an instant; any other value unchanged, for the validation to reject."""
     if isinstance(value, int) and not isinstance(value, bool):
         try:
             return datetime.fromtimestamp(value, UTC)

@@ -1,0 +1,83 @@
+"""Prompts of the frozen LM: windows of text or a key/value prefix, then the question (docs/method.md#alignment)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prompt, pad
+from cmt.modeling.alignment import PrefixAlignment, TextAlignment
+from cmt.modeling.compressor import Encoding
+from cmt.modeling.span_decoding import TokenSpan
+
+
+class PromptBuilder:
+    """Builds the prompts that the frozen LM answers from; answering and training share one layout.
+
+    It is no module: the trained tensors stay those of `alignment`.
+    """
+
+    def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
+        self.lm, self.alignment = lm, alignment
+        self._text_label, self._line_break = lm.tokenize("Text:"), lm.tokenize("\n")
+        self._question_label, self._answer_label = lm.tokenize("Question:"), lm.tokenize("\nAnswer:")
+        self._quote_label = lm.tokenize("\nQuote:")
+
+    def question_tokens(self, ids: Sequence[int], quote: Sequence[int] = ()) -> list[int]:
+        """Tokens of `Question: <ids> Answer:`, with `Quote: <quote>` in between if there is one."""
+        quoted = [*self._quote_label, *quote] if quote else []
+        return [*self._question_label, *ids, *quoted, *self._answer_label]
+
+    def prefix_prompt(
+        self, question: Encoding, aggregated: Tensor, tails: Sequence[Sequence[int]], *, left: bool
+    ) -> Prompt:
+        """`[π(M*)][BOS] <tail>` for each question; `aggregated` is M* (B, k, D), `tails` are token ids.
+
+        `left` pads on the left, for generation.
+        """
+        assert isinstance(self.alignment, PrefixAlignment)  # noqa: S101 - narrows the type
+        ids, mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)  # (B, T)
+        # M* has one vector for each of the question's, so padding of short questions is masked in the prefix too
+        return Prompt(self.lm.embed(ids), mask, self.alignment(aggregated), question.vector_mask)
+
+    def text_prompt(
+        self,
+        question: Encoding,
+        spans: Sequence[Sequence[TokenSpan]],
+        texts: Sequence[Sequence[Sequence[int]]],
+        probability: Tensor | None,
+        tails: Sequence[Sequence[int]],
+        *,
+        left: bool,
+    ) -> Prompt:
+        """`[prefix][BOS]Text: <spans> <tail>` for each question.
+
+        `texts` are the token ids of each question's memories, `spans` the parts of them to read. Their embeddings are
+        highlighted by `probability` (B, S, n, 2) of beginning and end, unless it is None. `left` pads on the left, for
+        generation.
+        """
+        assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
+        # 1. token ids of each row, and for each its place in the flattened probabilities; place 0 is outside of all
+        tokens_per_memory = 0 if probability is None else probability.shape[2]
+        rows, places = [], []
+        for row_spans, row_texts, tail in zip(spans, texts, tails, strict=True):
+            row = [self.lm.bos, *self._text_label]
+            row_places = [0] * len(row)
+            for span in row_spans:
+                tokens = span.tokens_of(row_texts)
+                row += [*tokens, *self._line_break]
+                first = 1 + span.memory * tokens_per_memory + span.first
+                row_places += [*range(first, first + len(tokens)), *[0] * len(self._line_break)]
+            rows.append([*row, *tail])
+            places.append([*row_places, *[0] * len(tail)])
+        ids, mask = pad(rows, left=left, device=self.lm.device)  # (B, T)
+        embeds = self.lm.embed(ids)  # (B, T, D)
+        # 2. highlight the tokens that probably begin or end the answer
+        if probability is not None:
+            padded_places, _ = pad(places, left=left, device=self.lm.device)  # (B, T)
+            flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # (B, 1 + S·n, 2)
+            of_tokens = flat.gather(1, padded_places[..., None].expand(-1, -1, 2))  # (B, T, 2)
+            embeds = self.alignment.soft_tokens(embeds, of_tokens)
+        # 3. the learned prefix stands in front
+        return Prompt(embeds, mask, self.alignment.prefix(question))

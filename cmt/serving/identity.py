@@ -1,0 +1,21 @@
+"""The identity of a project as `/health` reports it, by which `cmt ask` recognises the server of its own project.
+
+Cheap to compute: no bank is opened and no weights are read.
+"""
+
+from pathlib import Path
+
+from cmt.common.digests import sha256_hex
+from cmt.config import Params
+
+_ANSWERING = ("lm", "compressor", "aggregator", "alignment", "bank", "selection", "answering")
+
+
+def project_digest(root: Path) -> str:
+    """Digest of the address of a project folder."""
+    return sha256_hex(str(root.resolve()))
+
+
+def answering_digest(params: Params) -> str:
+    """Digest of all parameters that shape answers, among them the address of the bank."""
+    return params.digest(*_ANSWERING)

@@ -1,0 +1,207 @@
+"""Options before the command, exit statuses and interruptions."""
+
+import logging
+import re
+import shlex
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from cmt.cli.context import parse_as_of, parse_overrides
+from cmt.cli.main import app
+from cmt.cli.progress_bar import ProgressBar
+from tests.helpers.cli import MAYOR, read, run
+
+
+def test_a_plain_date_is_the_end_of_that_day() -> None:
+    assert parse_as_of("2031-02-15") == datetime(2031, 2, 15, 23, 59, 59, 999999, tzinfo=UTC)
+    assert parse_as_of("2031-02-15T06:00:00+02:00") == datetime(2031, 2, 15, 4, tzinfo=UTC)
+    assert parse_as_of(None) is None
+
+
+def test_overrides_are_parsed_as_yaml() -> None:
+    pairs = ["selection.top_k=4", "bank.keep_text=no", "train.learning_rate=0.001", "lm.source=path:a=b"]
+    assert parse_overrides(pairs) == {
+        "selection.top_k": 4,
+        "bank.keep_text": False,
+        "train.learning_rate": 0.001,
+        "lm.source": "path:a=b",
+    }
+    with pytest.raises(typer.BadParameter, match=r"write section\.key=value"):
+        parse_overrides(["selection"])
+
+
+def test_overrides_change_what_a_command_does(adapted_project: Path) -> None:
+    assert len(read(adapted_project, "--set", "selection.top_k=1", "ask", MAYOR)["sources"]) == 1
+    arguments = ("--set", "selection.top_k=2", "--set", "bank.keep_text=no", "--set", "train.learning_rate=1e-3")
+    assert run(adapted_project, *arguments, "rounds").exit_code == 0
+
+
+FAILURES = [
+    (["--set", "lm.path=nowhere", "update"], "run `cmt model pull`"),
+    (["--set", "lm.path=nowhere", "ask", MAYOR], "run `cmt model pull`"),
+    (["--set", "compressor.path=nowhere", "update"], "run `cmt train`, or set compressor.path"),
+    (["update", "--slice", "1999-01/0001"], "no slice '1999-01/0001'"),
+    (["update", "--slice", "'; --"], "2031-01/0001, 2031-02/0001"),
+    (["ingest", "nowhere.jsonl"], "nowhere.jsonl not found"),
+    (["--set", "bank.uri=params.yaml/bank", "update"], "Not a directory"),
+    (["--set", "bank.uri=nowhere", "rounds"], "run `cmt update` first"),
+    (["--set", "bank.uri=nowhere", "ask", MAYOR], "run `cmt update` first"),
+    (["--set", "bank.uri=nowhere", "bank", "stats"], "run `cmt update` first"),
+    (["--set", "stream.path=nowhere", "update"], "`cmt ingest` documents first"),
+    (["--set", "stream.path=nowhere", "evaluate"], "`cmt ingest` some first"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "reason"), FAILURES, ids=lambda value: " ".join(value)[:60])
+def test_a_failure_is_one_line_on_stderr_and_status_1(adapted_project: Path, arguments: list[str], reason: str) -> None:
+    result = run(adapted_project, *arguments, status=1)
+    assert result.stdout == ""
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert reason in line
+
+
+BAD_USAGE = [
+    ["frobnicate"],
+    ["ask"],
+    ["ask", ""],
+    ["ask", " \x1b\n"],
+    ["ask", MAYOR, "--as-of", "yesterday"],
+    ["ask", MAYOR, "--as-of", "2031-02-15T06:00:00"],
+    ["ask", MAYOR, "--as-of", ""],
+    ["ask", MAYOR, "--loudly"],
+    ["update", "--all", "--slice", "2031-01/0001"],
+    ["evaluate", "--questions", "0"],
+    ["ingest", "--format", "pdf"],
+    ["ingest", "--period", "0"],
+    ["ingest", "--period", "fortnight"],
+    ["bank", "optimize", "--keep-days", "-1"],
+    ["--set", "selection", "rounds"],
+    ["--set", "=4", "rounds"],
+    ["--set", "selection.=4", "rounds"],
+    ["--set", "selection.top_k={", "rounds"],
+    ["--set", "seed.top_k=4", "rounds"],
+    ["--set", "selection=4", "rounds"],
+    ["--set", "selection.top_k=0", "rounds"],
+    ["--set", "selection.top_k=four", "rounds"],
+    ["--set", "selection.topk=4", "rounds"],
+    ["--set", "compressor.window=0", "rounds"],
+    ["--set", "compressor.memory_tokens=0", "rounds"],
+    ["--set", "objective.alpha=3", "rounds"],
+    ["--set", "objective.alpha=-0.1", "rounds"],
+    ["--set", "stream.clock=2031-12-31T23:59:59", "rounds"],
+    ["--set", "lm.source=ftp:x", "model", "pull"],
+    ["--set", "train.source=ftp:x", "data", "pull"],
+    ["--params", "nowhere.yaml", "rounds"],
+    ["--params", ".", "rounds"],
+]
+
+
+@pytest.mark.parametrize("arguments", BAD_USAGE, ids=" ".join)
+def test_bad_usage_exits_with_2(tiny_workspace: Path, arguments: list[str]) -> None:
+    result = run(tiny_workspace, *arguments, status=2)
+    assert result.stdout == ""
+    assert result.stderr
+
+
+@pytest.mark.parametrize("content", ["selction: {top_k: 4}", "selection: {topk: 4}", "- a list", "a: [", "\xff\xfe"])
+def test_a_wrong_params_file_is_named_in_the_error(tiny_workspace: Path, content: str) -> None:
+    (tiny_workspace / "params.yaml").write_bytes(content.encode("latin-1"))
+    assert re.match(r"error: \S+params\.yaml", run(tiny_workspace, "rounds", status=2).stderr)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_in_a_round_tells_how_to_continue(
+    adapted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = read(adapted, "bank", "verify")
+    run(adapted, "rollback", "2031-02/0001")
+    with monkeypatch.context() as patch:
+        patch.setattr("cmt.evaluation.evaluate.round_questions", lambda **_: signal.raise_signal(signal.SIGINT))
+        stderr = run(adapted, "update", status=130).stderr
+    assert "interrupted during bank: the next `cmt update` reports it, repairs the bank and continues" in stderr
+    assert (
+        "run `cmt update` with that compressor before"
+        in run(adapted, "bank", "optimize", "--keep-days", "0", status=1).stderr
+    )
+    with caplog.at_level(logging.WARNING):
+        run(adapted, "update")
+    assert "round 2031-02/0001 was interrupted: bank restored" in caplog.text
+    assert read(adapted, "bank", "verify") == before
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_while_reading_changes_nothing(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmt.workspace.Workspace.ask", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert "interrupted during ask: nothing was changed\n" in run(adapted_project, "ask", MAYOR, status=130).stderr
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_at_the_prompt_of_a_chat_interrupts_no_stage(
+    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
+    assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_in_a_report_tells_what_is_kept(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_report(*_: object, progress: ProgressBar, **__: object) -> None:
+        progress.stage("retention")
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("cmt.report.page.write_report", write_report)
+    stderr = run(adapted_project, "report", status=130).stderr
+    assert "interrupted during retention: the curves and baselines measured so far are kept; run the command" in stderr
+
+
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command with the words that lead to it."""
+    for name, command in (group or get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_the_commands_are_complete() -> None:
+    flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
+    flat += ["report", "curves", "chronicle", "baselines", "chat", "init"]
+    assert {path for path, _ in commands()} == {
+        *((name,) for name in flat),
+        *(("bank", name) for name in ("verify", "stats", "optimize")),
+        *(("registry", name) for name in ("add", "promote", "list")),
+        ("model", "pull"),
+        ("data", "pull"),
+    }
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_help_ends_with_an_example_that_parses(path: tuple[str, ...], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [*path, "--help"])
+    example = re.search(r"Example: cmt (.+)$", " ".join(result.stdout.split()))
+    assert example
+    words = shlex.split(example[1])
+    assert " ".join(path) in example[1]
+    if path == ("init",):  # needs no project
+        return
+    assert re.search(r"params\.yaml not found", run(tmp_path, *words, status=2).stderr)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+def test_every_command_has_json(path: tuple[str, ...]) -> None:
+    assert ("--json-lines" if path == ("chat",) else "--json") in CliRunner().invoke(app, [*path, "--help"]).stdout
+
+
+@pytest.mark.parametrize("path", [(), *(path for path, _ in commands())], ids=" ".join)
+def test_help_shows_no_type_for_flags(path: tuple[str, ...]) -> None:
+    printed = CliRunner().invoke(app, [*path, "--help"]).stdout
+    assert "--help" in printed
+    assert "bool" not in printed.lower()

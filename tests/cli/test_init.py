@@ -1,0 +1,91 @@
+"""`cmt init`: the files of a new project."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from cmt.cli import init
+from cmt.cli.main import app
+from cmt.config import load_params
+
+
+def run_init(folder: Path, *options: str, status: int = 0) -> Result:
+    """Run `cmt init` outside any project."""
+    result = CliRunner().invoke(app, ["init", str(folder), *options], catch_exceptions=False)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> None:
+    folder = tmp_path / "new/news-project"
+    record = json.loads(run_init(folder, "--json").stdout)
+    assert [Path(file).name for file in record["files"]] == ["params.yaml", "news.jsonl", ".gitignore"]
+    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "news.jsonl", "params.yaml"]
+    params = load_params(folder / "params.yaml")
+    assert (params.stream.source, params.stream.clock) == (folder / "news.jsonl", "system")
+    assert params.compressor.path == init.CLONE / "data/compressor"
+    shipped = load_params(init.CLONE / "params.yaml").lm
+    assert (params.lm.source, params.lm.sha256) == (shipped.source, shipped.sha256)
+    assert params.lm.path == init.CLONE / "data/lm"
+
+
+def test_the_next_commands_are_printed(tmp_path: Path) -> None:
+    folder = tmp_path / "news project"
+    printed = run_init(folder).stdout.splitlines()
+    assert printed[0] == f"{folder} has params.yaml, news.jsonl (7 documents, 4 questions) and .gitignore; next:"
+    commands = [line.removeprefix("  ") for line in printed[1:]]
+    assert commands[0] == f"cd '{folder}'"
+    assert [command for command in commands[1:] if command != "cmt model pull"] == [
+        "cmt ingest",
+        "cmt update --all",
+        'cmt ask "What is the toll on the Alder Bridge?"',
+        'cmt ask "What is the toll on the Alder Bridge?" --as-of 2026-09-27',
+    ]
+
+
+def test_every_row_of_the_example_is_accepted(tmp_path: Path) -> None:
+    run_init(tmp_path / "project")
+    arguments = ["--params", str(tmp_path / "project/params.yaml"), "ingest", "--json"]
+    report = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
+    assert (report["accepted"], report["questions"], report["rejected"]) == (7, 4, [])
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    run_init(tmp_path)
+    assert (tmp_path / "params.yaml").exists()
+
+
+def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not an empty folder: name another one" in run_init(tmp_path, status=2).stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert "is not an empty folder" in run_init(tmp_path / "notes.txt", status=2).stderr
+
+
+def test_paths_within_the_clone_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data/compressor", "data/lm"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "data/compressor/config.json").write_text("{}")
+    (tmp_path / "params.yaml").write_text("lm: {source: 'hub:org/name@1'}\n")
+    monkeypatch.setattr(init, "CLONE", tmp_path)
+    run_init(tmp_path / "mine/project")
+    params = yaml.safe_load((tmp_path / "mine/project/params.yaml").read_text())
+    assert params["compressor"]["path"] == os.path.join("..", "..", "data", "compressor")
+    assert params["lm"] == {"source": "hub:org/name@1", "sha256": None, "path": "../../data/lm"}
+
+
+def test_the_lm_is_pulled_first_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "_lm_is_installed", lambda: False)
+    assert "cmt model pull" in json.loads(run_init(tmp_path, "--json").stdout)["commands"]
+
+
+def test_a_package_outside_a_clone_has_no_compressor_to_point_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "CLONE", tmp_path / "site-packages")
+    assert "install cmt from a clone" in run_init(tmp_path / "project", status=1).stderr
+    assert not (tmp_path / "project").exists()

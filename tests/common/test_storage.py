@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmt.common.storage import atomic_path, flush_to_disk, replace_file, write_bytes, write_json, write_table
+
+TABLE = pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
+
+
+def test_written_files_hold_what_was_given_and_their_folder_is_made(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    write_bytes(folder / "data", b"\x00\xff")
+    write_json(folder / "scores.json", {"f1": 1.0})
+    write_json(folder / "names.json", ["a"], indent=1)
+    write_table(folder / "rows.parquet", TABLE)
+    assert (folder / "data").read_bytes() == b"\x00\xff"
+    assert (folder / "scores.json").read_text() == '{\n  "f1": 1.0\n}\n'
+    assert (folder / "names.json").read_text() == '[\n "a"\n]\n'
+    assert pq.read_table(folder / "rows.parquet") == TABLE
+    assert len(list(folder.iterdir())) == 4
+
+
+def test_a_parquet_file_has_page_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    write_table(path, TABLE)
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    last_byte = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+    data = bytearray(path.read_bytes())
+    data[last_byte] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="(?i)crc|checksum"):
+        pq.ParquetFile(path, page_checksum_verification=True).read()
+
+
+def test_json_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "scores.json"
+    write_json(path, {"f1": 1.0})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_json(path, {"f1": object()})
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_while_writing_keeps_the_old_file_and_removes_the_temporary_one(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(type(error)), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_while_flushing_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "scores.json"
+    write_json(path, 1)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(path, 2)
+    assert json.loads(path.read_text()) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_temporary_file_lies_beside_the_file_it_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == tmp_path
+        assert not path.exists()
+    assert path.read_text() == "new"
+
+
+def test_file_and_folder_are_flushed_around_the_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    monkeypatch.setattr("cmt.common.storage.flush_to_disk", lambda path: events.append(f"flush {path.name}"))
+    monkeypatch.setattr("os.replace", lambda source, target: events.append(f"replace {target.name}"))
+    replace_file(tmp_path / "temporary", tmp_path / "file")
+    assert events == ["flush temporary", "replace file", f"flush {tmp_path.name}"]
+
+
+def test_a_missing_file_cannot_be_flushed(tmp_path: Path) -> None:
+    flush_to_disk(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        flush_to_disk(tmp_path / "missing")

@@ -1,0 +1,44 @@
+"""`cmt …` run inside the test's own process, or in one of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from cmt.cli.main import app
+
+MAYOR = "Who is the mayor of Port Ellery?"
+
+
+def run(folder: Path, *arguments: str, status: int = 0, stdin: str | None = None) -> Result:
+    """Run `cmt` on the project in `folder` and check its exit status; other exceptions are raised here."""
+    command = ["--params", str(folder / "params.yaml"), *arguments]
+    result = CliRunner().invoke(app, command, catch_exceptions=False, input=stdin)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def read(folder: Path, *arguments: str, status: int = 0) -> Any:
+    """What `cmt … --json` prints, parsed; it must print nothing else on stdout."""
+    return json.loads(run(folder, *arguments, "--json", status=status).stdout)
+
+
+_MAIN = """
+import sys
+from cmt.cli.main import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def run_process(folder: Path, *arguments: str, status: int = 0) -> tuple[str, set[str]]:
+    """Run `cmt` in a new process; what it prints on stdout, and the modules that it imported."""
+    command = [sys.executable, "-c", _MAIN, "--params", str(folder / "params.yaml"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout, set(done.stderr.splitlines()[-1].split())

@@ -1,0 +1,74 @@
+import gzip
+import json
+import lzma
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.errors import StreamError
+from cmt.stream.readers import read
+from cmt.stream.schema import document_id
+from tests.helpers.rows import valid_documents, valid_questions
+
+
+def squad(**changes: Any) -> dict[str, Any]:
+    qas = [
+        {"id": "5", "question": "When?", "answers": [{"text": "noon", "answer_start": 13}] * 2},
+        {"question": "Where?", "answers": [{"text": "here", "answer_start": 0}]},
+    ]
+    paragraph = {"context": "The ferry sails at noon.", "qas": qas} | changes
+    other = {"context": "The bus.", "qas": [{"id": "7", "question": "Who?", "answers": [{"text": "bus"}]}]}
+    articles = [{"title": "Port_of_Ellery", "paragraphs": [paragraph]}, {"title": "Bus", "paragraphs": [other]}]
+    return {"version": "1.1", "data": articles}
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("a.json", bytes), ("a.json.gz", gzip.compress), ("a.json.xz", lzma.compress)]
+)
+def test_contexts_become_documents_and_qas_questions(tmp_path: Path, name: str, pack: Any) -> None:
+    (tmp_path / name).write_bytes(pack(json.dumps(squad()).encode()))
+    raw = read(tmp_path / name, "squad")
+    first, second = valid_documents(raw)
+    assert (first["doc_id"], first["title"]) == (document_id("The ferry sails at noon."), "Port of Ellery")
+    assert {first["published_at"], second["published_at"]} == {datetime(2016, 6, 16, tzinfo=UTC)}
+    asked = valid_questions(raw)
+    assert [row["answers"] for row in asked] == [["noon"], ["here"], ["bus"]]
+    assert [row["doc_id"] for row in asked] == [first["doc_id"], first["doc_id"], second["doc_id"]]
+    assert (asked[0]["question_id"], len(asked[1]["question_id"])) == ("5", 16)
+    assert [row.row for row in raw.questions] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"context": None}, {"qas": None}, {"qas": ["When?"]}, {"qas": [{"question": "When?"}]}]
+)
+def test_only_the_paragraph_with_another_layout_is_rejected(tmp_path: Path, changes: dict[str, Any]) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(squad(**changes)))
+    raw = read(tmp_path / "a.json", "squad")
+    assert [row["text"] for row in valid_documents(raw)] == ["The bus."]
+    assert raw.rejected[0].row == 1
+    assert "paragraph 1 is not in SQuAD's layout" in raw.rejected[0].reason
+
+
+def test_only_the_article_without_paragraphs_is_rejected(tmp_path: Path) -> None:
+    content = squad()
+    content["data"].insert(0, {"title": "Nothing"})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    raw = read(tmp_path / "a.json", "squad")
+    assert (len(raw.documents), [row.row for row in raw.rejected]) == (2, [1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"data": [', "not valid JSON"),
+        ("[]", "not in SQuAD's layout"),
+        ('{"data": {}}', "not in SQuAD's layout"),
+        ('{"data": []}', "has no rows"),
+    ],
+)
+def test_a_file_with_another_layout_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(StreamError, match=message):
+        read(tmp_path / "a.json", "squad")

@@ -1,0 +1,60 @@
+import gzip
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.stream.readers import read
+from cmt.stream.schema import validate_questions
+from tests.helpers.rows import NOW, Row, valid_documents, valid_questions, write_csv, write_lines
+
+SORTING_KEY = "20200102000000000000\x00\x01ab12\x00\x01"
+
+
+def official_question(**changes: Any) -> Row:
+    row = {
+        "qa_id": "eval-0",
+        "question": "Who won?",
+        "answers": ["Ann", "Ann Lee"],
+        "answers_additional": "",
+        "question_ts": 1_577_923_200,
+        "evidence_ts": 1_577_923_200,
+        "evidence_id": SORTING_KEY,
+        "recent_or_past": "recent",
+        "written_or_generated": "written",
+        "toxicity_insult": 0.1,
+    }
+    return row | changes
+
+
+def test_official_questions_refer_to_their_wmt_documents(tmp_path: Path) -> None:
+    wmt = {"sorting_key": SORTING_KEY, "publication_ts": 1_577_923_200, "text": "Ann Lee won."}
+    write_lines(tmp_path / "wmt.jsonl", [wmt])
+    lines = write_lines(tmp_path / "qa.txt", [official_question()]).read_bytes()
+    (tmp_path / "streaminqa_eval.jsonl.gz").write_bytes(gzip.compress(lines))
+    raw = read(tmp_path, "streamingqa")
+    document, question = valid_documents(raw)[0], valid_questions(raw)[0]
+    assert document["doc_id"] == question["doc_id"] == "20200102000000000000-ab12"
+    assert document["published_at"] == question["asked_at"] == datetime(2020, 1, 2, tzinfo=UTC)
+    assert (question["question_id"], question["answers"]) == ("eval-0", ["Ann", "Ann Lee"])
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "reason"),
+    [(None, "no asked_at"), (True, "not True"), (10**30, "must be a date-time"), ("1", "not a date")],
+)
+def test_a_timestamp_that_is_not_an_instant_is_rejected(tmp_path: Path, timestamp: Any, reason: str) -> None:
+    raw = read(write_lines(tmp_path / "qa.jsonl", [official_question(question_ts=timestamp)]), "streamingqa")
+    _, rejected = validate_questions(((row.row, row.values) for row in raw.questions), file="", now=NOW)
+    assert reason in rejected[0].reason
+
+
+def test_the_csv_files_of_camels_are_read(tmp_path: Path) -> None:
+    rows = [('Ann Lee\nwon "twice".', "Who won?", "Ann\\Ann Lee"), ("The bus.", "What?", "bus")]
+    path = write_csv(tmp_path / "qa.csv", ("text", "question", "answers"), rows)
+    raw = read(path, "streamingqa")
+    assert [row["text"] for row in valid_documents(raw)] == ['Ann Lee\nwon "twice".', "The bus."]
+    assert [row["answers"] for row in valid_questions(raw)] == [["Ann", "Ann Lee"], ["bus"]]
+    assert {row["asked_at"] for row in valid_questions(raw)} == {datetime(2020, 12, 31, tzinfo=UTC)}
+    assert [row.row for row in raw.documents] == [2, 4]

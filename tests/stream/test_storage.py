@@ -1,0 +1,68 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmt.errors import StreamError
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected, validate_documents, validate_questions
+from cmt.stream.storage import read_table, rows_digest, write_quarantine
+from tests.helpers.rows import NOW, make_document, make_question
+
+DOCUMENTS, _ = validate_documents(enumerate(map(make_document, "abc")), file="", now=NOW)
+QUESTIONS, _ = validate_questions(enumerate(map(make_question, "xy")), file="", now=NOW)
+
+
+def test_a_table_is_read_back_as_a_whole_or_by_columns(tmp_path: Path) -> None:
+    pq.write_table(DOCUMENTS, tmp_path / "0001.documents.parquet")
+    assert read_table(tmp_path / "0001.documents.parquet", schema=DOCUMENT_SCHEMA) == DOCUMENTS
+    table = read_table(tmp_path / "0001.documents.parquet", schema=DOCUMENT_SCHEMA, columns=("doc_id",))
+    assert table.to_pydict() == {"doc_id": ["a", "b", "c"]}
+
+
+def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "0001.documents.parquet"
+    for content, problem in ((None, "is missing"), (b"PAR1", "is damaged"), (QUESTIONS, "has other columns")):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            pq.write_table(content, path)
+        with pytest.raises(StreamError, match=rf"{problem}.*restore it .* or delete .*/0001\.\* and ingest again"):
+            read_table(path, schema=DOCUMENT_SCHEMA)
+
+
+def test_the_digest_of_a_slice_is_a_stable_value() -> None:
+    # slices, memories and rounds that exist are identified by it
+    assert rows_digest(DOCUMENTS, QUESTIONS) == "f79b27b0eab6e0d4b10bb1f5a61af96e0ec46a3090348eceb1ab2a147f2f6315"
+
+
+def test_the_digest_depends_on_the_rows_and_not_on_their_order_or_chunks() -> None:
+    digest = rows_digest(DOCUMENTS, QUESTIONS)
+    assert rows_digest(DOCUMENTS.take([2, 0, 1]), QUESTIONS.take([1, 0])) == digest
+    assert rows_digest(pa.concat_tables([DOCUMENTS[:1], DOCUMENTS[1:]]), QUESTIONS) == digest
+    assert rows_digest(DOCUMENTS[:2], QUESTIONS) != digest
+    assert rows_digest(DOCUMENTS, QUESTION_SCHEMA.empty_table()) != digest
+
+
+def test_one_microsecond_changes_the_digest() -> None:
+    rows = DOCUMENTS.to_pylist()
+    rows[0]["published_at"] = datetime(2031, 1, 2, 6, 0, 0, 1, tzinfo=UTC)
+    changed = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    assert rows_digest(changed, QUESTIONS) != rows_digest(DOCUMENTS, QUESTIONS)
+
+
+def test_the_quarantine_is_json_lines_with_file_row_and_reason(tmp_path: Path) -> None:
+    rejected = [Rejected("a.jsonl", 3, "text is empty", "x" * 3000), Rejected("a.jsonl", 5, "no text", "b\ud83c")]
+    path = write_quarantine(tmp_path / "quarantine", name="a.jsonl", rejected=rejected)
+    assert path == tmp_path / "quarantine" / "a.jsonl"
+    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert first == {"file": "a.jsonl", "row": 3, "reason": "text is empty", "raw": "x" * 2000}
+    assert second["raw"] == "b\ud83c"
+
+
+def test_without_rejected_rows_the_quarantine_of_an_earlier_ingest_is_removed(tmp_path: Path) -> None:
+    write_quarantine(tmp_path, name="a.jsonl", rejected=[Rejected("a.jsonl", 1, "no text")])
+    assert write_quarantine(tmp_path, name="a.jsonl", rejected=[]) is None
+    assert list(tmp_path.iterdir()) == []

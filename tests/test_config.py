@@ -1,0 +1,194 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from cmt.config import Params, Section, StreamParams, load_params, state_folder
+from cmt.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def load(folder: Path, text: str, **overrides: Any) -> Params:
+    """The parameters of a `params.yaml` with this `text`."""
+    (folder / "params.yaml").write_text(text)
+    return load_params(folder / "params.yaml", overrides)
+
+
+def fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted key and field of everything that can be set."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def test_every_key_has_a_docstring() -> None:
+    keys = dict(fields(Params))
+    assert len(keys) > 60
+    assert [key for key, field in keys.items() if not field.description] == []
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path, "").digest("selection", "train") == load(tmp_path, "seed: 0").digest("selection", "train")
+    assert load(tmp_path, "").selection == Params().selection
+
+
+def test_the_shipped_file_sets_only_keys_that_exist_and_mostly_to_their_defaults() -> None:
+    shipped: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+    defaults = Params().model_dump(mode="json")
+    changed = {
+        f"{name}.{key}"
+        for name, section in shipped.items()
+        if isinstance(section, dict)
+        for key, value in section.items()
+        if defaults[name][key] != value
+    }
+    assert changed == {"lm.sha256", "stream.clock"}
+
+
+def test_no_shipped_value_points_outside_the_project() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert Params().train.source == params.train.source == "hub:rajpurkar/squad"
+    for key, field in fields(Params):
+        assert ".." not in str(field.default), key
+    assert ".." not in (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("selection: {top: 8}", "selection.top: Extra inputs are not permitted"),
+        ("selections: {}", "selections: Extra inputs are not permitted"),
+        ("selection: {top_k: 0}", "selection.top_k: Input should be greater than or equal to 1"),
+        ("selection: {top_k: eight}", "selection.top_k: Input should be a valid integer"),
+        ("train: {learning_rate: 0}", "train.learning_rate: Input should be greater than 0"),
+        ("stream: {period: 0}", "stream.period"),
+        ("stream: {period: year}", "stream.period"),
+        ("- a", "holds a list: write sections"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value).startswith(str(tmp_path / "params.yaml"))
+    assert message in str(caught.value)
+
+
+def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="params.yaml not found: run cmt in a project folder"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_params(tmp_path)
+    (tmp_path / "params.yaml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("aggregator: {kind: attention}", "goes with alignment.kind 'prefix'"),
+        ("alignment: {kind: prefix}", "goes with alignment.kind 'prefix'"),
+        ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
+        ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
+    ],
+)
+def test_kinds_that_do_not_fit_together_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_the_published_combination_of_kinds_is_accepted(tmp_path: Path) -> None:
+    text = "{compressor: {kind: tokens}, aggregator: {kind: attention}, alignment: {kind: prefix}}"
+    assert load(tmp_path, text).compressor.kind == "tokens"
+
+
+def test_parameters_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Params().selection.top_k = 4  # type: ignore[misc]
+
+
+def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:
+    overrides = {"selection.top_k": 4, "gate.min_f1": 20, "seed": 3}
+    params = load(tmp_path, "selection: {top_k: 2, windows: 3}\ngate:\n", **overrides)
+    assert (params.selection.top_k, params.selection.windows, params.gate.min_f1, params.seed) == (4, 3, 20.0, 3)
+
+
+def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="seed.start: seed is a value, not a section"):
+        load(tmp_path, "seed: 1", **{"seed.start": 2})
+
+
+def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "lm: {source: 'path:lms/base', path: /models}\n"
+        "train: {source: 'path:train.json', start: data/old}\n"
+        "tracking: {uri: 'sqlite:///runs.db'}\n"
+    )
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    params = load_params("params.yaml")
+    assert (params.lm.source, params.lm.path) == (f"path:{tmp_path}/lms/base", Path("/models"))
+    assert (params.train.source, params.train.start) == (f"path:{tmp_path}/train.json", tmp_path / "data/old")
+    assert (params.bank.uri, params.stream.path) == (f"{tmp_path}/data/bank", tmp_path / "data/stream")
+    assert params.tracking.uri == f"sqlite:///{tmp_path}/runs.db"
+
+
+def test_addresses_stay_as_they_are(tmp_path: Path) -> None:
+    text = "bank: {uri: 's3://bucket/bank'}\ntracking: {uri: 'http://127.0.0.1:5000'}\n"
+    params = load(tmp_path, text)
+    assert (params.bank.uri, params.tracking.uri) == ("s3://bucket/bank", "http://127.0.0.1:5000")
+    assert (params.lm.source[:5], params.train.source) == ("pypi:", "hub:rajpurkar/squad")
+    absolute = load(tmp_path, "tracking: {uri: 'sqlite:////var/runs.db'}")
+    assert absolute.tracking.uri == "sqlite:////var/runs.db"
+
+
+def test_the_digest_follows_the_named_sections_and_not_the_order_of_keys(tmp_path: Path) -> None:
+    first = load(tmp_path, "selection: {top_k: 4, windows: 3}")
+    second = load(tmp_path, "selection: {windows: 3, top_k: 4}\ngate: {min_f1: 1}")
+    assert first.digest("selection") == second.digest("selection") != Params().digest("selection")
+    assert first.digest() != second.digest()
+
+
+def test_the_digest_of_the_default_gate_is_a_stable_value() -> None:
+    # a change of the algorithm would make every stored round look as if its parameters had changed
+    assert Params().digest("gate") == "848a86a49108d6d113d5ce27666d953d59dce4f1dfee250abe3d0bb08b83748e"
+
+
+def test_without_abstention_every_confidence_is_enough() -> None:
+    params = Params().without_abstention()
+    assert params.selection.threshold == -1.0
+    assert params.selection.model_copy(update={"threshold": 0.5}) == Params().selection
+    assert params.answering == Params().answering
+
+
+def test_the_clock_is_the_systems_unless_set() -> None:
+    before = datetime.now(UTC)
+    assert before <= StreamParams().now() <= datetime.now(UTC)
+    assert StreamParams(clock="2031-12-31T23:59:59Z").now() == datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", ["2031-12-31T23:59:59Z", "'2031-12-31T23:59:59Z'", "2032-01-01T00:59:59+01:00"])
+def test_the_clock_reads_the_same_with_and_without_quotes(tmp_path: Path, value: str) -> None:
+    assert load(tmp_path, f"stream:\n  clock: {value}\n").stream.clock == "2031-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize("value", ["noon", "2031-12-31", "2031-12-31T23:59:59", "12"])
+def test_a_wrong_clock_is_refused_by_name(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match="stream.clock"):
+        load(tmp_path, f"stream:\n  clock: {value}\n")
+
+
+def test_state_is_kept_beside_a_local_bank_or_in_the_project(tmp_path: Path) -> None:
+    local = Params.model_validate({"bank": {"uri": str(tmp_path / "deep/bank")}})
+    remote = Params.model_validate({"bank": {"uri": "s3://bucket/bank"}})
+    assert state_folder(local, tmp_path) == tmp_path / "deep/state"
+    assert state_folder(remote, tmp_path) == tmp_path / "data/state"
