@@ -1,6 +1,5 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
-import random
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -168,15 +167,15 @@ class Workspace(Resources):
         """
         from cmt.answering.answerer import Answerer
         from cmt.evaluation.evaluate import evaluate
+        from cmt.evaluation.sampling import sample_by_position
 
         answering = self.params.answering
         answering = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
         params = self.params.model_copy(update={"answering": answering})
         self.answering_bank()
         questions = self.store.all_questions()
-        if limit is not None and limit < questions.num_rows:
-            drawn = random.Random(self.params.seed).sample(range(questions.num_rows), limit)
-            questions = questions.take(sorted(drawn))
+        if limit is not None:
+            questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
             answerer=Answerer(model=self.model, lm=self.lm, bank=self.bank, params=params),
             lm=self.lm,
