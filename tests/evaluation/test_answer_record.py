@@ -21,7 +21,6 @@ from cmt.answering.answerer import Answerer
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
-from tests.helpers.answering import MAYORS, PUBLISHED, make_answerer, make_params
 from tests.helpers.facts import documents
 from tests.helpers.untrained import MAYORS, PUBLISHED, small_params, untrained_answerer
 
@@ -43,7 +42,7 @@ class CountingAnswerer(Answerer):
 
 def counting(answerer: Answerer, **sections: dict[str, Any]) -> CountingAnswerer:
     """The same answerer with a count of 0, and with some parameters replaced."""
-    params = make_params(**sections)
+    params = small_params(**sections)
     return CountingAnswerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
 
 
@@ -59,7 +58,7 @@ def add(answerer: Answerer, rows: list[dict[str, Any]] = CRANE) -> None:
 
 @pytest.fixture
 def answerer(tiny_lm: TinyLm, tmp_path: Path) -> CountingAnswerer:
-    return counting(make_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
+    return counting(untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
 
 
 @pytest.fixture
@@ -148,7 +147,7 @@ def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
     tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
 ) -> None:
     first, second = (
-        counting(make_answerer(tiny_lm("llama"), tmp_path / name, rows))
+        counting(untrained_answerer(tiny_lm("llama"), tmp_path / name, rows))
         for name, rows in {"a": MAYORS, "b": [MAYORS[2], *CRANE]}.items()
     )
     assert (first.bank.name, first.bank.version) == (second.bank.name, second.bank.version)
@@ -192,7 +191,7 @@ def test_a_damaged_record_is_discarded_with_a_warning(
 def test_answers_of_the_published_architecture_are_recorded(
     tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
 ) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, params=make_params(**PUBLISHED))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, params=small_params(**PUBLISHED))
     assert (
         record.answer(answerer, QUESTIONS, as_of=DATES)
         == unrecorded(answerer)
