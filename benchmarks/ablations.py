@@ -32,8 +32,8 @@ from cmt.answering.answer import Answer
 from cmt.cli.context import run_script
 from cmt.config import load_params
 from cmt.evaluation.evaluate import SystemScores
-from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.data import load_split
 from cmt.training.trainer import train
@@ -144,7 +144,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params_file)
     data = load_split(workspace.params.train)
-    sampled = sample(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
+    sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
 
     def train_variant(loss: Mapping[str, Any], folder: Path) -> Variant:
         params = load_params(params_file, {**changes, **loss})

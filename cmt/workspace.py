@@ -1,6 +1,5 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
-import random
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -81,14 +80,14 @@ class Workspace(Resources):
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
-        # 1. the data, some articles held out
+        # 1. Load the data and hold out some articles.
         data = load_split(self.params.train)
-        # 2. train
+        # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(
             lm=self.lm, documents=data.seen, questions=data.questions, params=self.params, callbacks=callbacks
         )
-        # 3. score and describe it
+        # 3. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,
             lm=self.lm,
@@ -168,15 +167,15 @@ class Workspace(Resources):
         """
         from cmt.answering.answerer import Answerer
         from cmt.evaluation.evaluate import evaluate
+        from cmt.evaluation.sampling import sample_by_position
 
         answering = self.params.answering
         answering = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
         params = self.params.model_copy(update={"answering": answering})
         self.answering_bank()
         questions = self.store.all_questions()
-        if limit is not None and limit < questions.num_rows:
-            drawn = random.Random(self.params.seed).sample(range(questions.num_rows), limit)
-            questions = questions.take(sorted(drawn))
+        if limit is not None:
+            questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
             answerer=Answerer(model=self.model, lm=self.lm, bank=self.bank, params=params),
             lm=self.lm,

@@ -68,8 +68,8 @@ def retrieved_memory(
     `schema`: that of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of
     the document that it supersedes.
     """
-    blob = quantization.dequantize(row["memory"], schema_value(schema, "codes"), int(schema_value(schema, "dim")))
-    stored = torch.from_numpy(blob)  # (k, D) or (k, 2·D)
+    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
+    stored = torch.from_numpy(quantization.dequantize(row["memory"], codes, dim))  # (k, D) or (k, 2·D)
     vectors, content = stored[:, : model.key_dim], stored[:, model.key_dim :]  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])

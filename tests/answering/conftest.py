@@ -6,8 +6,8 @@ import pytest
 
 from cmt.answering.answerer import Answerer
 from cmt.lm.model import FrozenLM
-from tests.helpers.answering import MAYORS, make_answerer
 from tests.helpers.scripted import bank, lm, other_lm, script, textless_bank
+from tests.helpers.untrained import MAYORS, untrained_answerer
 
 __all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
 
@@ -15,4 +15,4 @@ __all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
 @pytest.fixture(scope="session")
 def mayors(tiny_lm: Callable[[str], FrozenLM], tmp_path_factory: pytest.TempPathFactory) -> Answerer:
     """An answerer over MAYORS."""
-    return make_answerer(tiny_lm("llama"), tmp_path_factory.mktemp("mayors"), MAYORS)
+    return untrained_answerer(tiny_lm("llama"), tmp_path_factory.mktemp("mayors"), MAYORS)

@@ -16,7 +16,9 @@ from cmt.lm.model import FrozenLM
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import select_memories
-from tests.helpers.answering import (
+from tests.helpers.facts import FACTS
+from tests.helpers.lms import build
+from tests.helpers.untrained import (
     MAYORS,
     NOW,
     PUBLISHED,
@@ -24,13 +26,11 @@ from tests.helpers.answering import (
     SETUPS,
     Sections,
     first_sources,
-    make_answerer,
-    make_params,
+    small_params,
     source_ids,
+    untrained_answerer,
     with_params,
 )
-from tests.helpers.facts import FACTS
-from tests.helpers.lms import build
 
 TinyLm = Callable[[str], FrozenLM]
 FERRY_QUESTION = "What does the ferry to Saltby cost?"
@@ -38,7 +38,7 @@ FERRY_QUESTION = "What does the ferry to Saltby cost?"
 
 def test_an_empty_bank_answers_not_in_memory(tiny_lm: TinyLm, tmp_path: Path) -> None:
     for name, sections in {"windows": {}, "published": PUBLISHED}.items():
-        answerer = make_answerer(tiny_lm("llama"), tmp_path / name, [], params=make_params(**sections))
+        answerer = untrained_answerer(tiny_lm("llama"), tmp_path / name, [], params=small_params(**sections))
         for answer in answerer.answer(QUESTIONS, as_of=NOW):
             assert (answer.text, answer.known, answer.confidence, answer.sources) == (NOT_IN_MEMORY, False, 0.0, ())
 
@@ -75,7 +75,7 @@ def test_a_superseded_document_answers_only_for_its_own_time(mayors: Answerer) -
 def test_an_update_is_read_beside_the_document_that_it_supersedes_while_the_bank_has_it(
     tiny_lm: TinyLm, tmp_path: Path, sections: Sections
 ) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=make_params(**sections))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=small_params(**sections))
     update = answerer.bank.documents({"vell"}).to_pylist()[0] | {"key": [1.0] * answerer.model.key_dim}
     assert update["supersedes"] == "moss"
 
@@ -108,7 +108,7 @@ def test_answers_are_in_the_order_of_the_questions(mayors: Answerer) -> None:
 
 @pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
 def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path, sections: Sections) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, FACTS[:6], params=make_params(**sections))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:6], params=small_params(**sections))
     questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:6])]
     answers = answerer.answer(questions, as_of=[None] * 10)
     assert len({answer.text for answer in answers}) > 1
@@ -125,10 +125,10 @@ def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path,
 def test_the_order_of_the_documents_does_not_change_answers(
     tiny_lm: TinyLm, tmp_path: Path, sections: Sections
 ) -> None:
-    rows, params = [*FACTS[:5], *MAYORS], make_params(**sections)
+    rows, params = [*FACTS[:5], *MAYORS], small_params(**sections)
     questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:5])]
-    forwards = make_answerer(tiny_lm("llama"), tmp_path / "a", rows, params=params, one_by_one=True)
-    backwards = make_answerer(tiny_lm("llama"), tmp_path / "b", rows[::-1], params=params, one_by_one=True)
+    forwards = untrained_answerer(tiny_lm("llama"), tmp_path / "a", rows, params=params, one_by_one=True)
+    backwards = untrained_answerer(tiny_lm("llama"), tmp_path / "b", rows[::-1], params=params, one_by_one=True)
     answers = forwards.answer(questions, as_of=[None] * 9)
     assert backwards.answer(questions, as_of=[None] * 9) == answers
     assert len({answer.text for answer in answers}) > 1
@@ -193,7 +193,7 @@ def test_a_streamed_abstention_is_one_piece_and_nothing_is_generated(
 
 
 def test_a_bank_without_text_answers_from_its_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=make_params(bank={"keep_text": False}))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=small_params(bank={"keep_text": False}))
     answers = answerer.answer(QUESTIONS, as_of=NOW)
     assert all(answer.known and answer.text for answer in answers)
     assert all(source.text is None and not source.spans for answer in answers for source in answer.sources)
@@ -209,7 +209,9 @@ def test_decoding_can_be_contrastive_as_in_training(tiny_lm: TinyLm, tmp_path: P
     texts = {}
     for alpha in (0.0, 2.0):
         objective = {"alpha": alpha}
-        plain = make_answerer(tiny_lm("llama"), tmp_path / str(alpha), MAYORS, params=make_params(objective=objective))
+        plain = untrained_answerer(
+            tiny_lm("llama"), tmp_path / str(alpha), MAYORS, params=small_params(objective=objective)
+        )
         contrastive = with_params(plain, answering={"contrast": True}, objective=objective)
         texts[alpha] = [
             [answer.text for answer in answerer.answer(QUESTIONS, as_of=NOW)] for answerer in (plain, contrastive)
@@ -222,7 +224,7 @@ def test_decoding_can_be_contrastive_as_in_training(tiny_lm: TinyLm, tmp_path: P
 def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
     tiny_lm: TinyLm, tmp_path: Path, sections: Sections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, FACTS[:4], params=make_params(**sections))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:4], params=small_params(**sections))
     batch_sizes: list[int] = []
     read = MemoryModel.read
     monkeypatch.setattr(MemoryModel, "read", lambda *args: batch_sizes.append(len(args[2])) or read(*args))
@@ -239,7 +241,7 @@ def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
 def test_in_bfloat16_the_batch_size_does_not_change_answers(tmp_path: Path, sections: Sections) -> None:
     lm = build("llama")
     lm.model.bfloat16()
-    answerer = make_answerer(lm, tmp_path, FACTS[:6], params=make_params(**sections))
+    answerer = untrained_answerer(lm, tmp_path, FACTS[:6], params=small_params(**sections))
     questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:6])]
     by_size = {
         size: with_params(answerer, **{"answering": {"batch_size": size}} | sections).answer(
@@ -252,7 +254,7 @@ def test_in_bfloat16_the_batch_size_does_not_change_answers(tmp_path: Path, sect
 
 
 def test_learned_memory_tokens_may_be_fewer_than_the_windows_of_the_text(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    params = make_params(**PUBLISHED, compressor={"kind": "tokens", "chunk_tokens": 200})
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, FACTS[:1], params=params)
+    params = small_params(**PUBLISHED, compressor={"kind": "tokens", "chunk_tokens": 200})
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:1], params=params)
     (answer,) = answerer.answer([FACTS[0]["question"]], as_of=[None])
     assert answer.known

@@ -13,8 +13,8 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.attribution import attribute_sources, quote_span, text_spans
 from cmt.lm.model import FrozenLM
 from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, TokenSpan
-from tests.helpers.answering import MAYORS, NOW, PUBLISHED, QUESTIONS, make_answerer, make_params, with_params
 from tests.helpers.facts import FACTS
+from tests.helpers.untrained import MAYORS, NOW, PUBLISHED, QUESTIONS, small_params, untrained_answerer, with_params
 
 TinyLm = Callable[[str], FrozenLM]
 
@@ -72,7 +72,7 @@ def test_a_quote_has_no_surrounding_blanks() -> None:
 
 
 def test_sources_are_distinct_documents_best_first(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, FACTS[:3])
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:3])
     assert answerer.bank.count_rows() > 6  # several chunks a document
     (answer,) = with_params(answerer, selection={"top_k": 6}).answer([FACTS[0]["question"]], as_of=[None])
     doc_ids, weights = zip(*((source.doc_id, source.weight) for source in answer.sources), strict=True)
@@ -107,7 +107,7 @@ def test_one_source_shows_the_quote(mayors: Answerer) -> None:
 
 
 def test_the_published_parts_score_no_tokens(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    answerer = make_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=make_params(**PUBLISHED))
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, MAYORS, params=small_params(**PUBLISHED))
     for answer in answerer.answer(QUESTIONS, as_of=NOW):
         assert [source.weight for source in answer.sources] == [0.0, 0.0]
         assert not any(source.spans for source in answer.sources)

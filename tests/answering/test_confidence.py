@@ -8,7 +8,7 @@ import torch
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import CONFIDENCE_WEIGHTS, answer_confidence, log_odds, threshold_margin
 from cmt.retrieval.selector import Selection
-from tests.helpers.answering import NOW
+from tests.helpers.untrained import NOW
 
 QUESTION = "What does the ferry cost?"
 ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]

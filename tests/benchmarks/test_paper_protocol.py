@@ -99,7 +99,7 @@ def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("published_at", "status", "told"),
+    ("published_at", "status", "message"),
     [
         ("2031-01-02T08:00:00", 1, "row 1: published_at: 2031-01-02T08:00:00 has no time zone"),
         ("2031-01-02T08:00:00Z", 2, "draw fewer"),

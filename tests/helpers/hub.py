@@ -1,4 +1,4 @@
-"""A Hugging Face hub on 127.0.0.1 with one repository, `org/tiny` at `main`, as model and as dataset."""
+"""A model hub on this machine, for downloads with `huggingface_hub`."""
 
 import http.server
 import json
@@ -15,7 +15,7 @@ COMMIT = "c" * 40
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of the hub's HTTP API that a download uses, over the files in `folder`."""
+    """The part of the hub's HTTP interface that a download needs: one model, `org/tiny` at `main`, in `folder`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -29,24 +29,20 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         files = [file for file in self.folder.rglob("*") if file.is_file()]
         names = [str(file.relative_to(self.folder)) for file in files]
-        path = self.path.partition("?")[0].replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
+        path = self.path.partition("?")[0]
         if path == "/api/models/org/tiny/revision/main":
-            self.reply({"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]})
+            self.answer({"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]})
         elif path == f"/api/models/org/tiny/tree/{COMMIT}":
-            self.reply(
-                [
-                    {"type": "file", "path": name, "size": file.stat().st_size, "oid": name}
-                    for name, file in zip(names, files, strict=True)
-                ]
-            )
+            rows = zip(names, files, strict=True)
+            self.answer([{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in rows])
         elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
-            self.reply((self.folder / path.partition(COMMIT + "/")[2]).read_bytes())
+            self.answer((self.folder / path.partition(COMMIT + "/")[2]).read_bytes())
         else:
-            self.reply({}, status=404, reason="RevisionNotFound" if "/org/tiny/" in path else "RepoNotFound")
+            self.answer({}, status=404, reason="RevisionNotFound" if "/org/tiny/" in path else "RepoNotFound")
 
     do_HEAD = do_GET
 
-    def reply(self, content: Any, *, status: int = 200, reason: str = "") -> None:
+    def answer(self, content: Any, *, status: int = 200, reason: str = "") -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -59,9 +55,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Serve `folder` as `org/tiny`, and point the hub's client to this server."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder=folder))
+def serve_hub(handler: type[Hub], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let `huggingface_hub` download from `folder`, through `handler`."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, folder=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)

@@ -25,7 +25,7 @@ from cmt.answering.answer import Source, Span
 from cmt.lm.decoding import Generation
 from cmt.serving.app import create_app
 from cmt.serving.batching import DynamicBatcher
-from cmt.serving.schemas import LONGEST, SourceOut, end_of, question_of, start_of
+from cmt.serving.schemas import MAX_QUESTION_CHARACTERS, SourceOut, end_of, question_of, start_of
 from tests.helpers.servers import adapt, running, serving
 
 MAYOR = "Who is the mayor of Port Ellery?"
@@ -369,7 +369,7 @@ BAD_QUESTIONS: list[tuple[dict[str, Any], str]] = [
     ({}, "question: Field required"),
     ({"question": ""}, "question: the question is empty: write one"),
     ({"question": " \n\x1b"}, "question: the question is empty: write one"),
-    ({"question": "x" * (LONGEST + 1)}, "question: the question has 2,001 characters: at most 2,000 are taken"),
+    ({"question": "x" * (MAX_QUESTION_CHARACTERS + 1)}, "question: the question has 2,001 characters: at most 2,000 are taken"),
     (
         {"question": MAYOR, "as_of": "yesterday"},
         "as_of: 'yesterday' is not a date-time; write 2031-02-15T06:00:00Z, or",

@@ -19,7 +19,7 @@ from cmt.training.data import (
     load_training_data,
     pull_training_data,
 )
-from tests.helpers.hub import serving_hub
+from tests.helpers.hub import Hub, serve_hub
 from tests.helpers.training import titled_documents
 
 ROWS = [
@@ -46,12 +46,22 @@ def squad(rows: list[dict[str, Any]]) -> bytes:
     return json.dumps({"data": data}).encode()
 
 
+class DatasetHub(Hub):
+    """A hub whose repository is a dataset: its addresses differ from those of a model."""
+
+    def do_GET(self) -> None:
+        self.path = self.path.replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
+        super().do_GET()
+
+    do_HEAD = do_GET
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folder behind `hub:org/tiny@main`."""
     folder = tmp_path / "repository"
     (folder / "plain_text").mkdir(parents=True)
-    with serving_hub(folder, monkeypatch):
+    with serve_hub(DatasetHub, folder, monkeypatch):
         yield folder
 
 

@@ -1,4 +1,4 @@
-"""Answerers with an untrained compressor over a small real bank."""
+"""Answerers over a small real bank, with an untrained compressor."""
 
 import math
 from collections.abc import Sequence
@@ -52,13 +52,13 @@ QUESTIONS = [
 NOW = [None] * len(QUESTIONS)
 
 
-def make_params(**sections: dict[str, Any]) -> Params:
+def small_params(**sections: dict[str, Any]) -> Params:
     """SMALL, with `sections` over it."""
     merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
     return Params.model_validate(merged)
 
 
-def make_answerer(
+def untrained_answerer(
     lm: FrozenLM,
     folder: Path,
     rows: Sequence[dict[str, Any]],
@@ -67,7 +67,7 @@ def make_answerer(
     one_by_one: bool = False,
 ) -> Answerer:
     """An answerer whose bank in `folder` holds `rows`; its compressor is untrained, with random adapters and heads."""
-    params = params or make_params()
+    params = params or small_params()
     torch.manual_seed(5)
     model = MemoryModel(lm, CompressorConfig.of(params), digest="c" * 64).eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def make_answerer(
 
 def with_params(answerer: Answerer, **sections: dict[str, Any]) -> Answerer:
     """The same model and bank with other parameters of selection and answering."""
-    return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=make_params(**sections))
+    return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=small_params(**sections))
 
 
 def first_sources(answers: Sequence[Answer]) -> list[str]:
