@@ -369,7 +369,10 @@ BAD_QUESTIONS: list[tuple[dict[str, Any], str]] = [
     ({}, "question: Field required"),
     ({"question": ""}, "question: the question is empty: write one"),
     ({"question": " \n\x1b"}, "question: the question is empty: write one"),
-    ({"question": "x" * (MAX_QUESTION_CHARACTERS + 1)}, "question: the question has 2,001 characters: at most 2,000 are taken"),
+    (
+        {"question": "x" * (MAX_QUESTION_CHARACTERS + 1)},
+        "question: the question has 2,001 characters: at most 2,000 are taken",
+    ),
     (
         {"question": MAYOR, "as_of": "yesterday"},
         "as_of: 'yesterday' is not a date-time; write 2031-02-15T06:00:00Z, or",
