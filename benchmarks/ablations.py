@@ -1,13 +1,14 @@
-"""The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (method §2).
+"""The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (docs/method.md#objective).
 
     python benchmarks/ablations.py --pairs 3500 --questions 700
     python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"
 
-The whole method and the two that change the loss are trained from nothing, alike and as long as each other, and asked
-about articles that no training saw, all in one bank. Without top-k ψ reads every memory of a bank of `FEW` paragraphs,
-none of them preferred. As the words of a question find most documents by themselves, self-matching is also measured
-where keys alone select. What is left out is compared with the whole on the same questions: `less` is its F1 less the
-whole's, with the paired bootstrap's 95 % interval. A training that was cut short goes on from its last checkpoint.
+The whole method and the two variants of the loss are trained from scratch on equally many pairs. They are asked about
+held-out articles, all in one bank. Without top-k, ψ reads every memory of a bank of PARAGRAPHS_WITHOUT_TOP_K
+paragraphs, with equal priors. Since the words of a question find most documents, self-matching is also evaluated with
+selection by keys alone. Each variant is compared with the whole method on the same questions: `less` is the difference
+of their F1 with the 95 % interval of a paired bootstrap. An interrupted training resumes from its last checkpoint. The
+training data are those that `cmt data pull` fetched.
 """
 
 import json
@@ -29,17 +30,17 @@ from rich.table import Table
 import cmt
 from cmt.answering.answer import Answer
 from cmt.cli.context import run_script
-from cmt.config import Params, load_params
+from cmt.config import load_params
 from cmt.evaluation.evaluate import SystemScores
-from cmt.evaluation.held_out import sample
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.training.data import hold_out, load_training_data, pull_training_data
+from cmt.training.data import load_split
 from cmt.training.trainer import train
 
 
 class Part(StrEnum):
-    """What the method can be without."""
+    """A part of the method that can be left out."""
 
     TOP_K = "top-k"
     OBJECTIVE = "memory-aware objective"
@@ -47,84 +48,89 @@ class Part(StrEnum):
 
 
 LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
-FEW = 60  # paragraphs of which ψ reads all
+PARAGRAPHS_WITHOUT_TOP_K = 60
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Scores, ready for json, and the F1 (0–1) of each question."""
+class VariantScores:
+    """Scores of one variant."""
 
     row: dict[str, Any]
+    """Ready for JSON."""
     f1: Floats
+    """(n,) F1 of each question, 0–1."""
     seed: int
 
-    def beside(self, whole: "Asked") -> dict[str, Any]:
-        """The scores, and how much F1 is less than the whole's: mean and interval, 0–100."""
-        less = paired_bootstrap(self.f1, whole.f1, seed=self.seed)
-        return self.row | {"less": [round(100 * value, 2) for value in less]}
+    def compared_with(self, whole: "VariantScores") -> dict[str, Any]:
+        """The scores, with `less`: F1 minus that of the whole method, mean and interval, 0–100."""
+        difference = paired_bootstrap(self.f1, whole.f1, seed=self.seed)
+        return self.row | {"less": [round(100 * value, 2) for value in difference]}
 
 
 @dataclass(frozen=True)
-class Ablated:
-    """A compressor over articles that it never saw, and questions on them."""
+class Variant:
+    """A compressor, its bank of held-out articles, and questions on them."""
 
-    scratch: TemporaryBank
+    bank: TemporaryBank
     questions: pa.Table
 
-    def ask(self, name: str, **selection: float) -> Asked:
-        """Scores where some values of the section `selection` are replaced."""
-        how = self.scratch.params.selection.model_copy(update=selection)
-        params = self.scratch.params.model_copy(update={"selection": how})
-        with replace(self.scratch, params=params).answerer() as answerer:
-            return self._scored(name, lambda asked: answerer.answer(asked, as_of=[None] * len(asked)))
+    def scores(self, name: str, **selection: float) -> VariantScores:
+        """Ask the questions with some values of the section `selection` replaced."""
+        changed = self.bank.params.selection.model_copy(update=selection)
+        params = self.bank.params.model_copy(update={"selection": changed})
+        with replace(self.bank, params=params).answerer() as answerer:
+            return self._ask(name, lambda questions: answerer.answer(questions, as_of=[None] * len(questions)))
 
-    def few(self) -> Iterator[dict[str, Any]]:
-        """With and without top-k in a bank of FEW paragraphs."""
-        doc_ids = pa.array(sorted(set(self.questions["doc_id"].to_pylist()))[:FEW])
-        asked, rows = (
-            table.filter(pc.is_in(table["doc_id"], value_set=doc_ids)) for table in (self.questions, self.scratch.rows)
+    def without_top_k(self) -> Iterator[dict[str, Any]]:
+        """Scores with and without top-k in a bank of PARAGRAPHS_WITHOUT_TOP_K paragraphs."""
+        doc_ids = pa.array(sorted(set(self.questions["doc_id"].to_pylist()))[:PARAGRAPHS_WITHOUT_TOP_K])
+        questions, rows = (
+            table.filter(pc.is_in(table["doc_id"], value_set=doc_ids)) for table in (self.questions, self.bank.rows)
         )
-        some = Ablated(replace(self.scratch, rows=rows), asked)
-        yield (whole := some.ask(f"whole, {FEW} paragraphs")).row
-        every = [rows.to_pylist()] * len(asked)
-        with some.scratch.answerer() as answerer:
-            without = some._scored(
-                f"without {Part.TOP_K}, {FEW} paragraphs", lambda asked: answerer.answer_from(asked, every)
+        small = Variant(replace(self.bank, rows=rows), questions)
+        whole = small.scores(f"whole, {PARAGRAPHS_WITHOUT_TOP_K} paragraphs")
+        yield whole.row
+        all_memories = [rows.to_pylist()] * len(questions)
+        with small.bank.answerer() as answerer:
+            variant = small._ask(
+                f"without {Part.TOP_K}, {PARAGRAPHS_WITHOUT_TOP_K} paragraphs",
+                lambda questions: answerer.answer_from(questions, all_memories),
             )
-        yield without.beside(whole)
+        yield variant.compared_with(whole)
 
-    def _scored(self, name: str, ask: Callable[[Sequence[str]], Sequence[Answer]]) -> Asked:
+    def _ask(self, name: str, ask: Callable[[Sequence[str]], Sequence[Answer]]) -> VariantScores:
         started = time.perf_counter()
         answers = ask(self.questions["question"].to_pylist())
         seconds = time.perf_counter() - started
-        found = [
+        recalled = [
             doc_id in {source.doc_id for source in answer.sources}
             for doc_id, answer in zip(self.questions["doc_id"].to_pylist(), answers, strict=True)
         ]
         marks = mark([answer.text for answer in answers], self.questions["answers"].to_pylist())
-        seed = self.scratch.params.seed
-        return Asked(SystemScores(name, summarise(marks, recalled=found, seed=seed), seconds).to_json(), marks.f1, seed)
+        seed = self.bank.params.seed
+        scores = SystemScores(name, summarise(marks, recalled=recalled, seed=seed), seconds)
+        return VariantScores(scores.to_json(), marks.f1, seed)
 
 
 def main(
-    pairs: Annotated[int, typer.Option(min=1, help="question-answer pairs each sees")] = 3500,
-    questions: Annotated[int, typer.Option(min=1)] = 300,
-    without: Annotated[list[Part] | None, typer.Option(help="may be repeated; all of them if not given")] = None,
-    output: Annotated[Path, typer.Option(help="folder of what is trained")] = Path("data/trained/ablations"),
+    pairs: Annotated[int, typer.Option(min=1, help="Question-answer pairs that each variant is trained on.")] = 3500,
+    questions: Annotated[int, typer.Option(min=1, help="Number of held-out questions.")] = 300,
+    without: Annotated[list[Part] | None, typer.Option(help="A part to leave out; repeatable. Default: all.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the trained variants.")] = Path("data/trained/ablations"),
     params: Path = Path("params.yaml"),
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Train, measure, and print a row each."""
+    """Train and evaluate the variants and print the scores of each."""
     rows, stderr = [], Console(stderr=True)
     changes = {"train.questions": pairs, "selection.threshold": -1.0}
     for row in _rows(params, changes, questions, without or list(Part), output):
         rows.append(row)
-        stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # what took hours is seen should the next row fail
+        stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # printed at once, because a later variant may fail
     if as_json:
         print(json.dumps({"pairs": pairs, "rows": rows}))
         return
-    head = ("row", "EM", "EM prefix", "F1", "95 %", "less than the whole", "recall", "questions")
-    table = Table(*head, title=f"{pairs:,} pairs each")
+    columns = ("row", "EM", "EM prefix", "F1", "95 %", "less than the whole", "recall", "questions")
+    table = Table(*columns, title=f"{pairs:,} pairs each")
     for row in rows:
         low, high = row["ci"]
         scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
@@ -134,34 +140,38 @@ def main(
 
 
 def _rows(
-    params: Path, changes: Mapping[str, Any], questions: int, parts: Sequence[Part], output: Path
+    params_file: Path, changes: Mapping[str, Any], questions: int, parts: Sequence[Part], output: Path
 ) -> Iterator[dict[str, Any]]:
-    workspace = cmt.open(params=params)
-    how = workspace.params
-    documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
-    seen, held = hold_out(documents, articles=how.train.validation_articles)
-    chosen = sample(asked, held, limit=questions, seed=how.seed)
+    workspace = cmt.open(params=params_file)
+    data = load_split(workspace.params.train)
+    sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
 
-    def ablated(loss: Mapping[str, Any], folder: Path) -> Ablated:
-        changed: Params = load_params(params, {**changes, **loss})
-        changed = changed.model_copy(update={"train": changed.train.model_copy(update={"output": folder.resolve()})})
-        with redirect_stdout(sys.stderr):  # the Trainer tells its runtime there
-            train(lm=workspace.lm, documents=seen, questions=asked, params=changed)
-        return Ablated(TemporaryBank.of(folder, lm=workspace.lm, documents=held, params=changed), chosen)
+    def train_variant(loss: Mapping[str, Any], folder: Path) -> Variant:
+        params = load_params(params_file, {**changes, **loss})
+        params = params.model_copy(update={"train": params.train.model_copy(update={"output": folder.resolve()})})
+        with redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
+            train(lm=workspace.lm, documents=data.seen, questions=data.questions, params=params)
+        bank = TemporaryBank.of(folder, lm=workspace.lm, documents=data.held_out, params=params)
+        return Variant(bank, sampled)
 
-    one = ablated({}, output / "0")
-    yield (whole := one.ask("whole")).row
+    # 1. the whole method
+    variant = train_variant({}, output / "0")
+    whole = variant.scores("whole")
+    yield whole.row
     if Part.MATCHING in parts:
-        yield (keys := one.ask("whole, keys alone", full_text_weight=0.0)).row
+        whole_by_keys = variant.scores("whole, keys alone", full_text_weight=0.0)
+        yield whole_by_keys.row
     if Part.TOP_K in parts:
-        yield from one.few()
+        yield from variant.without_top_k()
+    # 2. the variants of the loss
     for number, (part, loss) in enumerate(LOSSES.items(), start=1):
         if part not in parts:
             continue
-        one = ablated(loss, output / str(number))
-        yield one.ask(f"without {part}").beside(whole)
+        variant = train_variant(loss, output / str(number))
+        yield variant.scores(f"without {part}").compared_with(whole)
         if part is Part.MATCHING:
-            yield one.ask(f"without {part}, keys alone", full_text_weight=0.0).beside(keys)
+            by_keys = variant.scores(f"without {part}, keys alone", full_text_weight=0.0)
+            yield by_keys.compared_with(whole_by_keys)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""F1 on held-out training articles against the question-answer pairs that a compressor has seen.
+"""F1 on held-out articles of the training data against the question-answer pairs that a compressor was trained on.
 
     python benchmarks/learning_curve.py --output data/compressor 23300=data/trained/checkpoints/checkpoint-400 …
 
 Each argument is a number of pairs and the folder of a checkpoint or compressor. The held-out articles are those that
-`cmt train` leaves out, all in one bank; the points go to learning_curve.json and learning_curve.png.
+`cmt train` leaves out, all in one bank. The points are written to learning_curve.json and learning_curve.png. The
+training data are those that `cmt data pull` fetched.
 """
 
 import json
@@ -23,42 +24,49 @@ from cmt.cli.context import run_script
 from cmt.evaluation.held_out import held_out_scores
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.training.data import hold_out, load_training_data, pull_training_data
+from cmt.training.data import load_split
 
 
 def main(
     checkpoints: Annotated[list[str], typer.Argument(metavar="PAIRS=FOLDER…")],
-    output: Annotated[Path, typer.Option(help="Folder of learning_curve.json and learning_curve.png")],
-    questions: Annotated[int, typer.Option(min=1)] = 500,
+    output: Annotated[Path, typer.Option(help="Folder of learning_curve.json and learning_curve.png.")],
+    questions: Annotated[int, typer.Option(min=1, help="Number of held-out questions.")] = 500,
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Measure the checkpoints in the order of their pairs."""
+    """Evaluate the checkpoints in the order of their pairs."""
     workspace = cmt.open(params=params)
-    how, lm = workspace.params, workspace.lm
-    documents, asked = load_training_data(pull_training_data(source=how.train.source, path=how.train.path))
-    _, held = hold_out(documents, articles=how.train.validation_articles)
-    model, points = MemoryModel(lm, CompressorConfig.of(how)), []
-    pairs = sorted((int(count), Path(folder)) for count, _, folder in (one.partition("=") for one in checkpoints))
-    for count, folder in track(pairs, "checkpoints", console=Console(stderr=True)):
+    data = load_split(workspace.params.train)
+    pairs_and_folders = sorted(
+        (int(pairs), Path(folder)) for pairs, _, folder in (c.partition("=") for c in checkpoints)
+    )
+    # 1. evaluate each checkpoint
+    model, points = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params)), []
+    for pairs, folder in track(pairs_and_folders, "checkpoints", console=Console(stderr=True)):
         model.load_tensors(load_file(folder / WEIGHTS))
         with tempfile.TemporaryDirectory() as name:
             model.save(Path(name))
-            scored = held_out_scores(
-                folder=Path(name), lm=lm, documents=held, questions=asked, params=how, limit=questions
+            evaluation = held_out_scores(
+                folder=Path(name),
+                lm=workspace.lm,
+                documents=data.held_out,
+                questions=data.questions,
+                params=workspace.params,
+                limit=questions,
             )
-        row = scored.to_json()["rows"][0]
-        points.append({"pairs": count} | {key: row[key] for key in ("em", "em_prefix", "f1", "ci", "recall", "n")})
+        scores = evaluation.to_json()["rows"][0]
+        points.append({"pairs": pairs} | {key: scores[key] for key in ("em", "em_prefix", "f1", "ci", "recall", "n")})
+    # 2. write and print the points
     (output / "learning_curve.json").write_text(json.dumps(points, indent=1) + "\n")
-    _draw(points, output / "learning_curve.png")
+    _plot(points, output / "learning_curve.png")
     table = Table("pairs", "EM", "F1", "95 %", "recall")
     for point in points:
         low, high = point["ci"]
-        scores = f"{point['em']:.1f}", f"{point['f1']:.1f}", f"{low:.1f} – {high:.1f}", f"{point['recall']:.3f}"
-        table.add_row(f"{point['pairs']:,}", *scores)
+        cells = f"{point['em']:.1f}", f"{point['f1']:.1f}", f"{low:.1f} – {high:.1f}", f"{point['recall']:.3f}"
+        table.add_row(f"{point['pairs']:,}", *cells)
     Console().print(table)
 
 
-def _draw(points: list[dict[str, float | list[float]]], path: Path) -> None:
+def _plot(points: list[dict[str, float | list[float]]], path: Path) -> None:
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     pairs = [point["pairs"] for point in points]

@@ -1,4 +1,4 @@
-"""The published protocol (method §3): a stream of documents nobody trained on, all adapted first, then asked about.
+"""The published protocol: all documents of a stream are compressed first, then questions on them are asked.
 
     python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
 
@@ -41,266 +41,335 @@ from cmt.stream import readers
 from cmt.stream.ingest import Known, check, select
 
 ROOT = Path(__file__).resolve().parent.parent
-DEPTHS = (1, 3, 5, 20)
-TIMED = 25  # questions of which the time to the first token is taken
-ABSENT = 500  # at most so many questions whose document is not in the bank
-EARLY = 200  # documents whose questions tell what is retained
+RECALL_DEPTHS = (1, 3, 5, 20)
+TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
+MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
+EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
+LATER_DOCUMENTS = 1200  # documents that are added to them
+
+Ask = Callable[[Sequence[int], int], list[Prediction]]
+"""Indices of questions and `max_new_tokens` → their answers."""
+Scores = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Text:
-    """What was drawn: the documents of the stream, all questions on them, those asked, and some on other documents."""
+class Sample:
+    """A seeded sample of documents and questions."""
 
     documents: pa.Table
-    every: pa.Table
+    """The documents of the bank."""
+    all_questions: pa.Table
+    """All questions on them."""
     questions: pa.Table
+    """The questions that the rows are asked."""
     absent: pa.Table
+    """Questions on other documents."""
 
     @classmethod
-    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Text":
+    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Sample":
+        """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if it has none."""
+        # 1. read and validate
         raw = readers.read(data, form)
-        found = select(*check(raw, now=datetime.max.replace(tzinfo=UTC)), unread=raw.rejected, known=Known())
-        if not (found.documents.num_rows and found.questions.num_rows):
-            why = f"; {(bad := found.rejected[0]).file}, row {bad.row}: {bad.reason}" if found.rejected else ""
-            raise StreamError(f"{data} has no question on a document that can be read{why}")
-        table = found.documents.sort_by("doc_id")
-        source = random.Random(seed)
-        places = sorted(source.sample(range(table.num_rows), min(documents, table.num_rows)))
-        drawn = table.take(pa.array(places))
-        known = set(drawn["doc_id"].to_pylist())
-        rows = found.questions.sort_by("question_id")
-        inside = [row for row, doc_id in enumerate(rows["doc_id"].to_pylist()) if doc_id in known]
-        outside = sorted(set(range(rows.num_rows)) - set(inside))
+        accepted = select(*check(raw, now=datetime.max.replace(tzinfo=UTC)), unread=raw.rejected, known=Known())
+        if not (accepted.documents.num_rows and accepted.questions.num_rows):
+            first = accepted.rejected[0] if accepted.rejected else None
+            reason = f"; {first.file}, row {first.row}: {first.reason}" if first else ""
+            raise StreamError(f"{data} has no question on a valid document{reason}")
+        # 2. sample documents
+        rng = random.Random(seed)
+        all_documents = accepted.documents.sort_by("doc_id")
+        rows = sorted(rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows)))
+        sampled = all_documents.take(pa.array(rows))
+        # 3. sample questions on them and on other documents
+        sampled_ids = set(sampled["doc_id"].to_pylist())
+        table = accepted.questions.sort_by("question_id")
+        inside = [row for row, doc_id in enumerate(table["doc_id"].to_pylist()) if doc_id in sampled_ids]
+        outside = sorted(set(range(table.num_rows)) - set(inside))
         return cls(
-            drawn,
-            rows.take(pa.array(inside)),
-            rows.take(pa.array(sorted(source.sample(inside, min(questions or len(inside), len(inside)))))),
-            rows.take(pa.array(sorted(source.sample(outside, min(ABSENT, len(outside)))), pa.int64())),
+            sampled,
+            table.take(pa.array(inside)),
+            table.take(pa.array(sorted(rng.sample(inside, min(questions or len(inside), len(inside)))))),
+            table.take(pa.array(sorted(rng.sample(outside, min(MAX_ABSENT_QUESTIONS, len(outside)))), pa.int64())),
         )
 
 
-Ask = Callable[[Sequence[int], int], list[Prediction]]  # places of the questions, longest answer
-
-
 class Benchmark:
-    """The rows by name."""
+    """The rows and parts of the benchmark on one sample."""
 
-    def __init__(self, text: Text, params: Params, lm: FrozenLM, *, vectors: Path, rag_trained: Path) -> None:
-        self.text, self.params, self.lm = text, params, lm
+    def __init__(self, sample: Sample, params: Params, lm: FrozenLM, *, vectors: Path, rag_trained: Path) -> None:
+        self.sample, self.params, self.lm = sample, params, lm
         self.vectors, self.rag_trained = vectors, rag_trained
-        self.asked = text.questions["question"].to_pylist()
-        self.golds = text.questions["answers"].to_pylist()
-        self.doc_ids = text.questions["doc_id"].to_pylist()
+        self.questions = sample.questions["question"].to_pylist()
+        self.golds = sample.questions["answers"].to_pylist()
+        self.doc_ids = sample.questions["doc_id"].to_pylist()
+        self.systems: dict[str, Callable[[], Iterator[Scores]]] = {
+            "cmt": self.cmt,
+            "memory": self.memory,
+            "mac": self.mac,
+            "rag": self.rag,
+            "rag_trained": self.rag_with_trained_prefix,
+            "full": self.full,
+            "closed": self.closed,
+        }
+        self.parts: dict[str, Callable[[], Scores]] = {
+            "abstention": self.abstention,
+            "strangers": self.strangers,
+            "retention": self.retention,
+            "noise": self.noise,
+        }
 
     @cached_property
-    def kept(self) -> TemporaryBank:
-        return self._adapted(self.params.compressor.path, self.params)
+    def bank(self) -> TemporaryBank:
+        """The documents, compressed by the compressor in use."""
+        return self._compressed(self.params.compressor.path, self.params)
 
-    def rows(self, names: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Measure `names` in turn."""
+    def rows(self, names: Iterable[str]) -> Iterator[Scores]:
+        """Scores of the named systems; a system may have several rows."""
         for name in names:
-            yield from getattr(self, f"row_{name}")()
+            yield from self.systems[name]()
 
-    def row_cmt(self) -> Iterator[dict[str, Any]]:
-        with self.kept.answerer() as answerer:
-            yield self._memory("cmt", answerer)
+    # systems
+
+    def cmt(self) -> Iterator[Scores]:
+        """The memory, and the memory with the right document's memories given instead of selected."""
+        with self.bank.answerer() as answerer:
+            yield self._memory_scores("cmt", answerer)
         memories: dict[str, list[dict[str, Any]]] = {}
-        for row in self.kept.rows.to_pylist():
+        for row in self.bank.rows.to_pylist():
             memories.setdefault(row["doc_id"], []).append(row)
-        with self.kept.answerer([]) as answerer:
+        with self.bank.answerer([]) as answerer:
             given = [memories[doc_id] for doc_id in self.doc_ids]
-            replies = [answer.text for answer in _open(answerer).answer_from(self.asked, given)]
-        yield self._scored("cmt, right document given", replies, None)
+            replies = [answer.text for answer in _never_abstaining(answerer).answer_from(self.questions, given)]
+        yield self._scores("cmt, right document given", replies, None)
 
-    def row_memory(self) -> Iterator[dict[str, Any]]:
-        """Banks of nothing but vectors: of the compressor for such banks, and of the one that is in use."""
+    def memory(self) -> Iterator[Scores]:
+        """Banks without text in 4 bits, of the compressor that was trained for such banks and of the one in use."""
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
         params = self.params.model_copy(update={"bank": bank})
-        if self._is_trained("memory", self.vectors):
-            yield self._textless("memory", self._adapted(self.vectors, params))
-        yield self._textless("memory, compressor in use", self._adapted(params.compressor.path, params))
+        if self._exists("memory", self.vectors):
+            yield self._textless_scores("memory", self._compressed(self.vectors, params))
+        compressed = self._compressed(params.compressor.path, params)
+        yield self._textless_scores("memory, compressor in use", compressed)
 
-    def row_mac(self) -> Iterator[dict[str, Any]]:
+    def mac(self) -> Iterator[Scores]:
+        """MAC (arXiv 2403.04317)."""
         folder = self.params.baselines.mac
-        if self._is_trained("mac", folder):
-            with self._adapted(folder, self.params).answerer() as answerer:
-                yield self._memory("mac", answerer)
+        if self._exists("mac", folder):
+            with self._compressed(folder, self.params).answerer() as answerer:
+                yield self._memory_scores("mac", answerer)
 
-    def row_rag_trained(self) -> Iterator[dict[str, Any]]:
-        """The texts that a search finds, behind a prefix that was trained to answer from them; the best way first."""
-        if not self._is_trained("rag_trained", self.rag_trained):
+    def rag_with_trained_prefix(self) -> Iterator[Scores]:
+        """Whole texts from a search, behind a prefix that was trained to answer from them; the best search first."""
+        if not self._exists("rag_trained", self.rag_trained):
             return
-        adapted = self._adapted(self.rag_trained, self.params)
-        ways = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
+        compressed = self._compressed(self.rag_trained, self.params)
+        weights = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
         rows = []
-        for (name, weight), top_k in product(ways.items(), (1, 3)):
-            how = self.params.selection.model_copy(
+        for (name, weight), top_k in product(weights.items(), (1, 3)):
+            selection = self.params.selection.model_copy(
                 update={"top_k": top_k, "reach": math.inf, "full_text_weight": weight}
             )
-            changed = replace(adapted, params=self.params.model_copy(update={"selection": how}))
-            with changed.answerer() as answerer:
-                rows.append(self._memory(f"rag_trained, {name} top-{top_k}", answerer))
+            params = self.params.model_copy(update={"selection": selection})
+            with replace(compressed, params=params).answerer() as answerer:
+                rows.append(self._memory_scores(f"rag_trained, {name} top-{top_k}", answerer))
         best, *others = sorted(rows, key=lambda row: -row["f1"])
         yield best | {"row": "rag_trained", "way": best["row"].partition(", ")[2]}
         yield from others
 
-    def row_rag(self) -> Iterator[dict[str, Any]]:
-        with self.kept.answerer() as answerer:
-            for name, (dense, words) in {"BM25": (False, True), "dense": (True, False), "hybrid": (True, True)}.items():
-                for top_k in (1, 3):
-                    label = "rag" if (name, top_k) == ("BM25", 1) else f"rag, {name} top-{top_k}"
-                    yield self._rag(label, answerer, dense=dense, words=words, top_k=top_k)
+    def rag(self) -> Iterator[Scores]:
+        """The frozen LM with the best text, or the best three, in its prompt."""
+        searches = {"BM25": (False, True), "dense": (True, False), "hybrid": (True, True)}
+        with self.bank.answerer() as answerer:
+            for (name, (dense, words)), top_k in product(searches.items(), (1, 3)):
+                label = "rag" if (name, top_k) == ("BM25", 1) else f"rag, {name} top-{top_k}"
+                yield self._rag_scores(label, answerer, dense=dense, words=words, top_k=top_k)
 
-    def row_full(self) -> Iterator[dict[str, Any]]:
-        by_id = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
-        passages = [[Passage(doc_id, by_id[doc_id])] for doc_id in self.doc_ids]
+    def full(self) -> Iterator[Scores]:
+        """The frozen LM with the right document's text in its prompt."""
+        texts = dict(zip(*(self.sample.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
+        passages = [[Passage(doc_id, texts[doc_id])] for doc_id in self.doc_ids]
         for label, examples in (("full", EXAMPLES), ("full, zero-shot", ())):
 
-            def ask(places: Sequence[int], longest: int, shown: Sequence[Example] = examples) -> list[Prediction]:
-                given = [passages[place] for place in places]
-                return given_text(self.lm, self._questions(places), given, examples=shown, **self._how(longest))
+            def ask(
+                indices: Sequence[int], max_new_tokens: int, examples: Sequence[Example] = examples
+            ) -> list[Prediction]:
+                return given_text(
+                    self.lm,
+                    [self.questions[i] for i in indices],
+                    [passages[i] for i in indices],
+                    examples=examples,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=self.params.answering.batch_size,
+                )
 
-            yield self._plain(label, ask)
+            yield self._timed_scores(label, ask)
 
-    def row_closed(self) -> Iterator[dict[str, Any]]:
+    def closed(self) -> Iterator[Scores]:
+        """The frozen LM without any document."""
         for label, examples in (("closed", EXAMPLES), ("closed, zero-shot", ())):
 
-            def ask(places: Sequence[int], longest: int, shown: Sequence[Example] = examples) -> list[Prediction]:
-                return closed_book(self.lm, self._questions(places), examples=shown, **self._how(longest))
+            def ask(
+                indices: Sequence[int], max_new_tokens: int, examples: Sequence[Example] = examples
+            ) -> list[Prediction]:
+                return closed_book(
+                    self.lm,
+                    [self.questions[i] for i in indices],
+                    examples=examples,
+                    max_new_tokens=max_new_tokens,
+                    batch_size=self.params.answering.batch_size,
+                )
 
-            yield self._plain(label, ask)
+            yield self._timed_scores(label, ask)
 
-    def abstention(self) -> dict[str, float]:
-        """Questions whose document is not in the bank, others of its article being there."""
-        with self.kept.answerer() as answerer:
-            return self._refused(answerer, absent=self.text.absent, present=self.text.questions)
+    # parts
 
-    def strangers(self) -> dict[str, float]:
-        """As many questions whose whole article is not in the bank: half of the articles are."""
-        own, others = self._halves()
-        with self.kept.answerer(own) as answerer:
-            return self._refused(answerer, absent=self._on(others), present=self._on(own))
+    def abstention(self) -> Scores:
+        """Abstention on questions whose document is not in the bank; other documents of its article are."""
+        with self.bank.answerer() as answerer:
+            return self._abstention_scores(answerer, absent=self.sample.absent, present=self.sample.questions)
 
-    def retention(self) -> dict[str, float]:
-        """F1 of the first documents' questions in a bank of those alone and of all: method §4."""
-        order = self.text.documents["doc_id"].to_pylist()
+    def strangers(self) -> Scores:
+        """Abstention on as many questions whose whole article is not in the bank, which holds half of the articles."""
+        inside, outside = self._article_halves()
+        with self.bank.answerer(inside) as answerer:
+            return self._abstention_scores(
+                answerer, absent=self._questions_on(outside), present=self._questions_on(inside)
+            )
+
+    def retention(self) -> Scores:
+        """F1 on the first documents, in a bank of these and after many more were added."""
+        order = self.sample.documents["doc_id"].to_pylist()
         random.Random(0).shuffle(order)
-        return self._grown(order[:EARLY], order[: EARLY + 1200])
+        return self._growth_scores(order[:EARLY_DOCUMENTS], order[: EARLY_DOCUMENTS + LATER_DOCUMENTS])
 
-    def noise(self) -> dict[str, float]:
-        """F1 with as many irrelevant documents, all of other articles, as relevant ones: method §4."""
-        relevant, others = self._halves()
-        return self._grown(relevant, relevant + others[: len(relevant)])
+    def noise(self) -> Scores:
+        """F1 with as many irrelevant documents, all of other articles, as relevant ones."""
+        relevant, irrelevant = self._article_halves()
+        return self._growth_scores(relevant, relevant + irrelevant[: len(relevant)])
 
-    def _halves(self) -> tuple[list[str], list[str]]:
-        """The documents of the first half of the articles, and those of the others."""
-        titles = dict(zip(*(self.text.documents[name].to_pylist() for name in ("doc_id", "title")), strict=True))
+    def _article_halves(self) -> tuple[list[str], list[str]]:
+        """Ids of the documents of the first half of the articles, and of the second half."""
+        titles = dict(zip(*(self.sample.documents[name].to_pylist() for name in ("doc_id", "title")), strict=True))
         articles = sorted({str(title) for title in titles.values()})
-        first = set(articles[: len(articles) // 2])
-        own = [doc_id for doc_id, title in titles.items() if str(title) in first]
-        return own, [doc_id for doc_id, title in titles.items() if str(title) not in first]
+        first_half = set(articles[: len(articles) // 2])
+        inside = [doc_id for doc_id, title in titles.items() if str(title) in first_half]
+        return inside, [doc_id for doc_id, title in titles.items() if str(title) not in first_half]
 
-    def _grown(self, few: Sequence[str], many: Sequence[str]) -> dict[str, float]:
-        """As many questions on the `few` as the rows are asked, in a bank of those alone and of `many`."""
-        table = self._on(few)
-        asked, golds = table["question"].to_pylist(), table["answers"].to_pylist()
+    def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
+        """A sample of the questions on these documents, as large as the one of the rows if there are so many."""
+        table = self.sample.all_questions
+        table = table.filter(pc.is_in(table["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+        count = min(len(self.questions), table.num_rows)
+        rows = random.Random(0).sample(range(table.num_rows), count)
+        return table.take(pa.array(sorted(rows), pa.int64()))
+
+    def _growth_scores(self, before: Sequence[str], after: Sequence[str]) -> Scores:
+        """F1 on the documents `before`, in a bank of these and in a bank of the documents `after`."""
+        table = self._questions_on(before)
+        questions, golds = table["question"].to_pylist(), table["answers"].to_pylist()
         scores = []
-        for doc_ids in (few, many):
-            with self.kept.answerer(doc_ids) as answerer:
-                replies = [answer.text for answer in _open(answerer).answer(asked, as_of=[None] * len(asked))]
-            scores.append(100 * float(mark(replies, golds).f1.mean()))
-        left = 100 * scores[1] / scores[0] if scores[0] else 0.0
+        for doc_ids in (before, after):
+            with self.bank.answerer(doc_ids) as answerer:
+                answers = _never_abstaining(answerer).answer(questions, as_of=[None] * len(questions))
+            scores.append(100 * float(mark([answer.text for answer in answers], golds).f1.mean()))
         return {
-            "documents": len(few),
-            "of": len(many),
-            "questions": len(asked),
+            "documents": len(before),
+            "of": len(after),
+            "questions": len(questions),
             "before": scores[0],
             "after": scores[1],
-            "left": left,
+            "left": 100 * scores[1] / scores[0] if scores[0] else 0.0,
         }
 
-    def _on(self, doc_ids: Sequence[str]) -> pa.Table:
-        """As many questions on these documents as the rows are asked, if there are so many."""
-        every = self.text.every
-        rows = every.filter(pc.is_in(every["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
-        count = min(len(self.asked), rows.num_rows)
-        places = random.Random(0).sample(range(rows.num_rows), count)
-        return rows.take(pa.array(sorted(places), pa.int64()))
+    def _abstention_scores(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> Scores:
+        """Share of "not in memory" on questions whose document is `absent` and on those whose document is `present`.
 
-    def _refused(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> dict[str, float]:
-        """Share of "not in memory" for both.
-
-        At the threshold of the params, and at the one that refuses a tenth of the `present`; and the share of the
-        `absent` that would have been answered right (EM), from another document that says it too.
+        At the threshold of the params, and at the threshold that refuses a tenth of the `present` ones; and the share
+        of the `absent` ones that are answered correctly (EM), from another document with the same answer.
         """
-        threshold = self.params.selection.threshold
-        asked = {
-            name: _open(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+        # 1. answer without abstention
+        answers = {
+            name: _never_abstaining(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
             for name, table in {"absent": absent, "present": present}.items()
         }
-        confidence = {name: np.array([answer.confidence for answer in answers]) for name, answers in asked.items()}
+        # 2. shares below the thresholds
+        confidence = {name: np.array([answer.confidence for answer in part]) for name, part in answers.items()}
+        threshold = self.params.selection.threshold
         tenth = float(np.quantile(confidence["present"], 0.1))
-        elsewhere = mark([answer.text for answer in asked["absent"]], absent["answers"].to_pylist())
+        elsewhere = mark([answer.text for answer in answers["absent"]], absent["answers"].to_pylist())
         return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {
             "threshold for a tenth": tenth,
             "absent then": float((confidence["absent"] < tenth).mean()),
             "absent, but said elsewhere": float(elsewhere.em.mean()),
         }
 
-    def _textless(self, label: str, adapted: TemporaryBank) -> dict[str, Any]:
-        with adapted.answerer() as answerer:
-            row = self._memory(label, answerer)
-        vectors, tokens = (pc.sum(adapted.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
+    # scores
+
+    def _compressed(self, folder: Path, params: Params) -> TemporaryBank:
+        """The documents, compressed by the compressor in `folder`."""
+        return TemporaryBank.of(folder, lm=self.lm, documents=self.sample.documents, params=params)
+
+    def _exists(self, name: str, folder: Path) -> bool:
+        """Whether `folder` has a compressor for the LM; if not, the reason is printed to stderr."""
+        if reason := missing_compressor(folder, self.lm):
+            Console(stderr=True).print(f"row {name} is left out: {reason}")
+        return reason is None
+
+    def _textless_scores(self, label: str, compressed: TemporaryBank) -> Scores:
+        """As `_memory_scores`, with the number of tokens that one vector stands for."""
+        with compressed.answerer() as answerer:
+            row = self._memory_scores(label, answerer)
+        vectors, tokens = (pc.sum(compressed.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
         return row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
-    def _adapted(self, folder: Path, params: Params) -> TemporaryBank:
-        return TemporaryBank.of(folder, lm=self.lm, documents=self.text.documents, params=params)
+    def _memory_scores(self, label: str, answerer: Answerer) -> Scores:
+        def ask(indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
+            questions = [self.questions[i] for i in indices]
+            answers = _never_abstaining(answerer, max_new_tokens).answer(questions, as_of=[None] * len(questions))
+            return [Prediction(answer.text, tuple(source.doc_id for source in answer.sources)) for answer in answers]
 
-    def _is_trained(self, name: str, folder: Path) -> bool:
-        if why := missing_compressor(folder, self.lm):
-            Console(stderr=True).print(f"row {name} is left out: {why}")
-        return why is None
+        return self._timed_scores(label, ask)
 
-    def _how(self, longest: int) -> dict[str, Any]:
-        return {"max_new_tokens": longest, "batch_size": self.params.answering.batch_size}
+    def _rag_scores(self, label: str, answerer: Answerer, *, dense: bool, words: bool, top_k: int) -> Scores:
+        def ask(indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
+            questions = [self.questions[i] for i in indices]
+            predictions = rag(
+                self.lm,
+                answerer.bank,
+                questions,
+                [None] * len(questions),
+                keys=answerer.keys(questions) if dense else None,
+                top_k=top_k,
+                words=words,
+                max_new_tokens=max_new_tokens,
+                batch_size=self.params.answering.batch_size,
+            )
+            return predictions or []
 
-    def _questions(self, places: Sequence[int]) -> list[str]:
-        return [self.asked[place] for place in places]
+        return self._timed_scores(label, ask)
 
-    def _rag(self, label: str, answerer: Answerer, *, dense: bool, words: bool, top_k: int) -> dict[str, Any]:
-        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
-            questions, moments = self._questions(places), [None] * len(places)
-            how = self._how(longest) | {"top_k": top_k, "words": words}
-            keys = answerer.keys(questions) if dense else None
-            return rag(self.lm, answerer.bank, questions, moments, keys=keys, **how) or []
-
-        return self._plain(label, ask)
-
-    def _memory(self, label: str, answerer: Answerer) -> dict[str, Any]:
-        def ask(places: Sequence[int], longest: int) -> list[Prediction]:
-            answers = _open(answerer, longest).answer(self._questions(places), as_of=[None] * len(places))
-            return [Prediction(a.text, tuple(source.doc_id for source in a.sources)) for a in answers]
-
-        return self._plain(label, ask)
-
-    def _plain(self, label: str, ask: Ask) -> dict[str, Any]:
-        predictions = ask(range(len(self.asked)), self.params.answering.max_new_tokens)
+    def _timed_scores(self, label: str, ask: Ask) -> Scores:
+        """Scores of all questions, with the median time to the first token of single ones."""
+        predictions = ask(range(len(self.questions)), self.params.answering.max_new_tokens)
         ranked = [prediction.doc_ids for prediction in predictions]
         times = []
-        for place in range(min(TIMED, len(self.asked))):
+        for i in range(min(TIMED_QUESTIONS, len(self.questions))):
             started = time.perf_counter()
-            ask([place], 1)
+            ask([i], 1)
             times.append(1000 * (time.perf_counter() - started))
-        row = self._scored(label, [prediction.text for prediction in predictions], ranked if any(ranked) else None)
+        row = self._scores(label, [prediction.text for prediction in predictions], ranked if any(ranked) else None)
         return row | {"first_token": round(statistics.median(times), 1)}
 
-    def _scored(self, label: str, replies: Sequence[str], ranked: Sequence[tuple[str, ...]] | None) -> dict[str, Any]:
+    def _scores(self, label: str, replies: Sequence[str], ranked: Sequence[tuple[str, ...]] | None) -> Scores:
+        """Scores of the replies; recall if the documents behind them are given, best first."""
         scores = summarise(mark(replies, self.golds), recalled=None, seed=self.params.seed)
         recall = None
         if ranked is not None:
             pairs = list(zip(ranked, self.doc_ids, strict=True))
             deepest = max(len(doc_ids) for doc_ids in ranked)
-            recall = {k: sum(recall_at_k(*pair, k) for pair in pairs) / len(pairs) for k in DEPTHS if k <= deepest}
+            recall = {
+                k: sum(recall_at_k(*pair, k) for pair in pairs) / len(pairs) for k in RECALL_DEPTHS if k <= deepest
+            }
         low, high = scores.ci
         return {
             "row": label,
@@ -313,14 +382,11 @@ class Benchmark:
         }
 
 
-def _open(answerer: Answerer, longest: int | None = None) -> Answerer:
-    """One that holds nothing back: whether an answer is held back is measured apart."""
-    how, writing = answerer.params.selection, answerer.params.answering
-    changed = {
-        "selection": how.model_copy(update={"threshold": -1.0}),
-        "answering": writing.model_copy(update={"max_new_tokens": longest or writing.max_new_tokens}),
-    }
-    params = answerer.params.model_copy(update=changed)
+def _never_abstaining(answerer: Answerer, max_new_tokens: int | None = None) -> Answerer:
+    """The same answerer without abstention, which the part `abstention` measures."""
+    answering = answerer.params.answering
+    answering = answering.model_copy(update={"max_new_tokens": max_new_tokens or answering.max_new_tokens})
+    params = answerer.params.without_abstention().model_copy(update={"answering": answering})
     return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
 
 
@@ -334,53 +400,52 @@ def main(
     documents: Annotated[int, typer.Option(min=1)] = 1665,
     questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
     seed: int = 0,
-    rows: Annotated[str, typer.Option(help=f"of {ALL}; '' for none")] = "all",
-    parts: Annotated[str, typer.Option(help=f"also, of {PARTS}")] = "",
+    rows: Annotated[str, typer.Option(help=f"Systems, of {ALL}; '' for none.")] = "all",
+    parts: Annotated[str, typer.Option(help=f"Further measurements, of {PARTS}.")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
-    vectors: Annotated[Path, typer.Option(help="compressor for a bank without text")] = ROOT / "data/vectors",
-    rag_trained: Annotated[Path, typer.Option(help="folder of a trained prefix")] = ROOT / "data/rag",
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    vectors: Annotated[Path, typer.Option(help="Compressor for banks without text.")] = ROOT / "data/vectors",
+    rag_trained: Annotated[Path, typer.Option(help="Compressor with a trained prefix for RAG.")] = ROOT / "data/rag",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print a row each; see the module for what they are."""
-    names, also = _chosen(rows, ALL, "--rows"), _chosen(parts, PARTS, "--parts")
+    """Print the scores of each row."""
+    # 1. validate the names first: measuring takes hours
+    row_names, part_names = _names(rows, ALL, "--rows"), _names(parts, PARTS, "--parts")
     workspace = cmt.open(params=params)
-    text = Text.draw(data, form, documents=documents, questions=questions, seed=seed)
-    if "abstention" in also and not text.absent.num_rows:
-        raise typer.BadParameter("every document would be in the bank; draw fewer", param_hint="--documents")
-    bench = Benchmark(text, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
+    sample = Sample.draw(data, form, documents=documents, questions=questions, seed=seed)
+    if "abstention" in part_names and not sample.absent.num_rows:
+        raise typer.BadParameter(
+            "every document would be in the bank, so none is absent: draw fewer", param_hint="--documents"
+        )
+    # 2. measure
+    benchmark = Benchmark(sample, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained)
     stderr = Console(stderr=True)
     measured = []
-    for row in bench.rows(track(names, "rows", console=stderr)):
+    for row in benchmark.rows(track(row_names, "rows", console=stderr)):
         measured.append(row)
-        stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # what took hours is seen should the next row fail
-    extra = {part: getattr(bench, part)() for part in track(also, "parts", console=stderr)}
-    result = {"documents": text.documents.num_rows, "seed": seed, "rows": measured} | extra
-    print(json.dumps(result)) if as_json else _show(result)
+        stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # printed at once, because a later row may fail
+    extra = {name: benchmark.parts[name]() for name in track(part_names, "parts", console=stderr)}
+    # 3. print
+    result = {"documents": sample.documents.num_rows, "seed": seed, "rows": measured} | extra
+    print(json.dumps(result)) if as_json else _print_table(result)
 
 
-def _chosen(names: str, among: str, option: str) -> list[str]:
-    """Before hours of measuring, not after. BadParameter for a name that is none."""
-    chosen = [name.strip() for name in (among if names == "all" else names).split(",") if name.strip()]
-    if wrong := [name for name in chosen if name not in among.split(",")]:
-        raise typer.BadParameter(f"{wrong[0]!r} is none of {among}", param_hint=option)
+def _names(names: str, accepted: str, option: str) -> list[str]:
+    """The comma-separated `names`, or all accepted ones. BadParameter for an unknown name."""
+    chosen = [name.strip() for name in (accepted if names == "all" else names).split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in accepted.split(",")]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {accepted}", param_hint=option)
     return chosen
 
 
-def _show(result: dict[str, Any]) -> None:
-    table = Table(
-        "row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", title=f"{result['documents']} documents"
-    )
+def _print_table(result: Scores) -> None:
+    title = f"{result['documents']} documents"
+    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", title=title)
     for row in result["rows"]:
-        recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
+        scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
         low, high = row["ci"]
-        first = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
-        table.add_row(
-            row["row"],
-            *(f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1")),
-            f"{low:.1f} – {high:.1f}",
-            recall,
-            first,
-        )
+        recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
+        first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
+        table.add_row(row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token)
     console = Console()
     console.print(table)
     for part in PARTS.split(","):

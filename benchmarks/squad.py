@@ -1,8 +1,8 @@
-"""SQuAD paragraphs nobody trained on, through the commands a user has: ingest, update, evaluate.
+"""Scores on SQuAD paragraphs that no training saw, through the commands of a user: ingest, update, evaluate.
 
     python benchmarks/squad.py --data dev-v1.1.json --paragraphs 200
 
-Draws unique paragraphs with a fixed seed, adapts them all in one round, then asks every question on them.
+A seeded sample of unique paragraphs is compressed in one round; then all questions on them are asked.
 """
 
 import json
@@ -22,33 +22,40 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def draw(data: Path, count: int, seed: int) -> dict[str, Any]:
-    """`count` unique paragraphs of a SQuAD file, in its own layout."""
+    """A seeded sample of `count` unique paragraphs of a SQuAD file, in SQuAD's layout."""
     raw = lzma.decompress(data.read_bytes()) if data.suffix == ".xz" else data.read_bytes()
-    unique = {p["context"]: (a["title"], p) for a in json.loads(raw)["data"] for p in a["paragraphs"]}
-    drawn = random.Random(seed).sample(sorted(unique), min(count, len(unique)))
+    by_context = {
+        paragraph["context"]: (article["title"], paragraph)
+        for article in json.loads(raw)["data"]
+        for paragraph in article["paragraphs"]
+    }
+    sample = random.Random(seed).sample(sorted(by_context), min(count, len(by_context)))
     articles: dict[str, list[Any]] = {}
-    for context in drawn:
-        title, paragraph = unique[context]
+    for context in sample:
+        title, paragraph = by_context[context]
         articles.setdefault(title, []).append(paragraph)
-    return {"version": "1.1", "data": [{"title": title, "paragraphs": p} for title, p in articles.items()]}
+    return {
+        "version": "1.1",
+        "data": [{"title": title, "paragraphs": paragraphs} for title, paragraphs in articles.items()],
+    }
 
 
 def cmt(folder: Path, *arguments: str) -> str:
-    """One `cmt` command on a bank of its own in `folder`; progress stays on the terminal."""
-    places = {"stream.path": folder / "stream", "stream.quarantine": folder / "quarantine", "bank.uri": folder / "bank"}
-    settings = [f"--set={key}={value}" for key, value in places.items()]
+    """Run a `cmt` command on a stream and bank in `folder` and return its output; progress goes to the terminal."""
+    paths = {"stream.path": folder / "stream", "stream.quarantine": folder / "quarantine", "bank.uri": folder / "bank"}
+    settings = [f"--set={key}={value}" for key, value in paths.items()]
     command = [sys.executable, "-m", "cmt", f"--params={ROOT / 'params.yaml'}", *settings]
     command += ["--set=stream.clock=system", "--set=tracking.enabled=false", "--set=evaluation.earlier_questions=0"]
     return subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
 
 
 def main(
-    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="A SQuAD 1.1 file, .json or .json.xz")],
-    paragraphs: Annotated[int, typer.Option(min=1)] = 200,
+    data: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="SQuAD 1.1 file, .json or .json.xz.")],
+    paragraphs: Annotated[int, typer.Option(min=1, help="Size of the sample.")] = 200,
     seed: int = 0,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print a row each for the memory, closed-book and RAG top-1."""
+    """Print the scores of the memory, closed-book and RAG top-1."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "squad.json").write_text(json.dumps(draw(data, paragraphs, seed)))

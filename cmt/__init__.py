@@ -1,12 +1,18 @@
-"""Keep a frozen language model in step with a stream of documents: each becomes a small memory that it answers from.
+"""Keep a frozen language model in step with a stream of documents by compressing each into a small memory.
 
-import cmt
+Run in a project folder after `cmt model pull`:
 
-memory = cmt.open(params="params.yaml")
-memory.ingest(source="news.jsonl", format="jsonl")
-memory.update()
-answer = memory.ask("Who is the mayor of Port Ellery?")
-print(answer.text, [source.title for source in answer.sources])
+    from pathlib import Path
+    import cmt
+
+    news = '{"doc_id": "mayor", "published_at": "2026-01-06T07:00:00Z", "text": "Moss is the mayor of Port Ellery."}'
+    Path("news.jsonl").write_text(news)
+    memory = cmt.open(params="params.yaml")
+    memory.ingest(source="news.jsonl", format="jsonl")
+    for slice_id in memory.pending():
+        memory.update(slice_id=slice_id)
+    answer = memory.ask("Who is the mayor of Port Ellery?")
+    print(answer.text, [source.doc_id for source in answer.sources])
 """
 
 from importlib import import_module
@@ -21,8 +27,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# name → module that is imported when the name is first used: torch and LanceDB take seconds
-_HOMES = {
+# Public name → its module, imported when the name is first used, because torch and LanceDB take seconds to import.
+_MODULES = {
     "Answer": "cmt.answering.answer",
     "BankError": "cmt.errors",
     "CmtError": "cmt.errors",
@@ -59,9 +65,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""`python -m cmt` is `cmt`."""
+"""Entry point of `python -m cmt`."""
 
 from cmt.cli.main import main
 

@@ -1,4 +1,4 @@
-"""What a project has: stream, LM, compressor, bank, ledger and tracker, each opened when it is first used."""
+"""The resources of a project: stream, LM, compressor, bank, ledger and tracker, each opened on first use."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Resources:
-    """The parts of one project folder, for rounds, evaluation and reports."""
+    """The resources of one project folder, as rounds, evaluation and reports use them.
+
+    `root`: folder of params.yaml. Each property raises the CmtError of the package that it opens.
+    """
 
     def __init__(self, params: Params, root: Path) -> None:
         self.params, self.root = params, root
@@ -29,123 +32,109 @@ class Resources:
 
     @cached_property
     def store(self) -> SliceStore:
-        """The slices."""
+        """The slices of the stream."""
         return SliceStore(path=self.params.stream.path, quarantine=self.params.stream.quarantine)
 
     @cached_property
     def lm(self) -> "FrozenLM":
-        """The frozen LM. ModelError when it was not pulled."""
+        """The frozen LM. Raises ModelError if it was not pulled."""
         from cmt.lm.model import FrozenLM
         from cmt.lm.weights import installed
 
-        return FrozenLM.load(
-            installed(source=self.params.lm.source, path=self.params.lm.path), dtype=self.params.lm.dtype
-        )
+        lm = self.params.lm
+        return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype)
 
     @cached_property
     def model(self) -> "MemoryModel":
-        """The compressor in use."""
+        """The compressor in use, with its LoRA adapters merged. Raises ModelError if it does not belong to the LM."""
         from cmt.modeling.model import MemoryModel
 
-        how = self.params.compressor
-        return MemoryModel.load(how.path, lm=self.lm, window=how.window).merge_lora()
+        compressor = self.params.compressor
+        return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window).merge_lora()
 
     @cached_property
     def bank(self) -> "Bank":
-        """The bank of the compressor in use, made when there is none."""
+        """The bank of the compressor in use, created if missing. Raises BankError if it cannot be opened."""
         from cmt.bank.bank import Bank
         from cmt.retrieval.indexer import memory_schema
 
-        how = self.params.bank
-        schema = memory_schema(self.model, keep_text=how.keep_text, number_format=how.codes)
-        return Bank.open(uri=how.uri, schema=schema, exact_below=how.exact_below)
+        bank = self.params.bank
+        schema = memory_schema(self.model, keep_text=bank.keep_text, number_format=bank.codes)
+        return Bank.open(uri=bank.uri, schema=schema, exact_below=bank.exact_below)
 
     @cached_property
     def stored_bank(self) -> "Bank":
-        """The current bank without its compressor, so that no LM is loaded. BankError when there is none."""
+        """The current bank, opened without the compressor, so no LM is loaded. Raises BankError if there is none."""
         from cmt.bank.bank import Bank
 
         return Bank.open(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
 
     def answering_bank(self) -> "Bank":
-        """The bank of the compressor in use, without making one.
+        """The bank of the compressor in use; never creates one.
 
-        BankError when there is none, when the current one is that of another compressor, which may take over at any
-        time, and when its rows are of another kind than `bank` in params.yaml says.
+        Raises BankError if there is no bank, if the current bank belongs to another compressor (another process may
+        have promoted it), or if its rows do not match the section `bank` of params.yaml.
         """
         answering, in_use = self.stored_bank.answering, self.model.digest[:12]
         if answering != in_use:
             raise BankError(
-                f"the bank is that of compressor {answering}, and {in_use} is in use: "
+                f"the bank is that of compressor {answering}, but {in_use} is in use: "
                 "run `cmt update --all` with it, or put the section compressor back, and start again"
             )
         return self.bank
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The rounds beside the bank."""
+        """The ledger beside the bank. Raises BankError if there is no bank."""
         return Ledger(self.stored_bank.connection)
 
     @cached_property
     def answerer(self) -> "Answerer":
-        """Answers through bank and LM."""
+        """Answers questions from the bank of the compressor in use."""
         from cmt.answering.answerer import Answerer
 
         return Answerer(model=self.model, lm=self.lm, bank=self.bank, params=self.params)
 
     @cached_property
     def prompt_cache(self) -> "PromptCache":
-        """Answers that the baselines gave before."""
+        """Earlier answers of the baselines."""
         from cmt.answering.cache import PromptCache
 
         return PromptCache(self._prompt_cache_path, self.lm)
 
     @cached_property
     def tracker(self) -> "Tracker":
-        """MLflow."""
+        """The MLflow tracker."""
         from cmt.tracking.runs import Tracker
 
         return Tracker(self.params.tracking, self.root)
 
     @property
     def bank_params(self) -> str:
-        """What shapes the bank's rows beside the compressor."""
+        """The bank parameters that shape its rows, such as "int8-text"; part of the identity of a round."""
         return f"{self.params.bank.codes}-{'text' if self.params.bank.keep_text else 'vectors'}"
 
     def use_prompt_cache(self, path: Path) -> None:
-        """Keep the baselines' answers in `path`; to be called before they are first asked."""
+        """Keep the answers of the baselines in `path`. Call it before `prompt_cache` is first used."""
         self._prompt_cache_path = path
 
     def rounds(self) -> list[Round]:
-        """The rounds of the compressor in use, by number; [] before the first."""
-        return self.ledger.rounds(self.model.digest) if self._has_ledger() else []
+        """The rounds of the compressor in use, sorted by number; empty before the first."""
+        return self.ledger.rounds(self.model.digest) if Ledger.exists(self.params.bank.uri) else []
 
     def pending(self) -> list[str]:
-        """Slices without a committed round under the present compressor and bank parameters, oldest first."""
-        done = {r.identity for r in self.rounds() if r.state == "committed"}
-        return [s.slice_id for s in self.store.slices() if (s.digest, self.model.digest, self.bank_params) not in done]
+        """The slice_ids without a committed round of this compressor and these bank parameters, oldest first."""
+        committed = {round_.identity for round_ in self.rounds() if round_.state == "committed"}
+        return [
+            slice_.slice_id
+            for slice_ in self.store.slices()
+            if (slice_.digest, self.model.digest, self.bank_params) not in committed
+        ]
 
     def forgotten(self) -> list[str]:
-        """Documents that must not come back, in this bank or in another one of this stream."""
+        """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""
         return sorted({*self.store.forgotten(), *self.ledger.forgotten()})
 
-    def _has_ledger(self) -> bool:
-        import lancedb
-
-        from cmt.bank.tables import explained
-
-        uri = self.params.bank.uri
-        if "://" not in uri and not Path(uri).is_dir():
-            return False
-        with explained(f"bank {uri} cannot be opened"):
-            return "rounds" in lancedb.connect(uri).list_tables().tables
-
     def banks(self) -> "Iterator[Bank]":
-        """The banks of all compressors."""
-        from cmt.bank.bank import Bank
-
-        connection = self.stored_bank.connection
-        for name in connection.list_tables().tables:
-            if name.startswith("memories_"):
-                schema = connection.open_table(name).schema
-                yield Bank.open(uri=self.params.bank.uri, schema=schema, exact_below=self.params.bank.exact_below)
+        """The banks of all compressors. Raises BankError if there is none."""
+        return self.stored_bank.siblings()

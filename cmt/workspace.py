@@ -1,6 +1,5 @@
-"""A project folder as one object: the facade that the CLI, the flows and Python callers use."""
+"""The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
-import random
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -21,26 +20,33 @@ if TYPE_CHECKING:
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
 
-HELD_OUT_QUESTIONS = 500
+HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
 
 def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> "Workspace":
-    """The workspace of a `params.yaml`; `overrides` maps dotted keys to values. Raises ConfigError."""
+    """Open the workspace of a project.
+
+    `params`: path of params.yaml; relative paths in it start from its folder. `overrides`: values by dotted key
+    (`{"selection.top_k": 4}`). Raises ConfigError if the file or a value is invalid.
+    """
     return Workspace(load_params(params, overrides), Path(params).resolve().parent)
 
 
 class Workspace(Resources):
-    """A project: what it has (`Resources`), and what can be done with it."""
+    """A project: its resources (inherited from `Resources`) and the operations on them.
+
+    Open one with `cmt.open`. Nothing is loaded until it is needed.
+    """
 
     @cached_property
     def answer_record(self) -> "AnswerRecord":
-        """Answers of interrupted evaluations."""
+        """Recorded answers, from which an interrupted evaluation resumes."""
         from cmt.evaluation.answer_record import AnswerRecord
 
         return AnswerRecord(self.state)
 
     def pull(self, *, on_progress: Any = None) -> Path:
-        """Fetch and convert the base LM; returns its folder. ModelError when it cannot be had."""
+        """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be fetched."""
         from cmt.lm.weights import pull
 
         lm = self.params.lm
@@ -49,7 +55,11 @@ class Workspace(Resources):
     def ingest(
         self, *, source: Path | str | None = None, format: str | None = None, period: str | int | None = None
     ) -> IngestReport:
-        """Validate a source and add what is new as slices; arguments default to `stream` in params.yaml."""
+        """Validate a source file or folder and add its new documents and questions to the stream as slices.
+
+        Arguments default to the section `stream` of params.yaml. Invalid rows go to the quarantine and are counted in
+        the report. Raises StreamError if the source or the store cannot be read or written.
+        """
         stream = self.params.stream
         return self.store.ingest(
             source=Path(source or stream.source),
@@ -59,47 +69,53 @@ class Workspace(Resources):
         )
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
-        """Train a compressor, or resume from the last checkpoint; its folder and its scores on held-out articles.
+        """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.
 
-        `questions`: how many held-out questions are asked. The model card in the folder records all of it.
+        `questions`: number of held-out questions to score. The folder also gets a model card. Raises ModelError or
+        StreamError if LM or training data are missing.
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
-        from cmt.training.data import hold_out, installed_training_data, load_training_data
+        from cmt.training.data import load_split
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
-        # 1. the data, some articles held out
-        train_params = self.params.train
-        documents, pairs = load_training_data(
-            installed_training_data(source=train_params.source, path=train_params.path)
-        )
-        seen, held = hold_out(documents, articles=train_params.validation_articles)
-        # 2. train
+        # 1. Load the data and hold out some articles.
+        data = load_split(self.params.train)
+        # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        folder = train(lm=self.lm, documents=seen, questions=pairs, params=self.params, callbacks=callbacks)
-        # 3. score and describe it
-        evaluation = held_out_scores(
-            folder=folder, lm=self.lm, documents=held, questions=pairs, params=self.params, limit=questions
+        folder = train(
+            lm=self.lm, documents=data.seen, questions=data.questions, params=self.params, callbacks=callbacks
         )
-        scored = evaluation.systems[0]
+        # 3. Score the compressor and write its card.
+        evaluation = held_out_scores(
+            folder=folder,
+            lm=self.lm,
+            documents=data.held_out,
+            questions=data.questions,
+            params=self.params,
+            limit=questions,
+        )
+        scores = evaluation.systems[0]
         digest = checkpoint_digest(folder)
-        write_card(folder, params=self.params, digest=digest, documents=len(seen), scores=scored.to_json())
-        return folder, scored
+        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scores.to_json())
+        return folder, scores
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
-        """Run one round: the named slice, or the oldest pending one. RoundError when nothing is pending.
+        """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
 
-        A round that its gate refuses comes back with the state `refused`; the bank is as it was before.
+        A round that the gate refuses is returned with the state `refused`; the bank is then as before the round. A
+        round that was committed before is returned with `already` set. Raises RoundError if nothing is pending and
+        StreamError if there is no such slice.
         """
         with self.updating():
             pending = self.pending()
             if not (slice_id or pending):
-                raise RoundError(f"no slice waits in {self.params.stream.path}: `cmt ingest` new documents first")
+                raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
-            opened = runner.begin()
-            if opened.already:
-                return opened
+            round_ = runner.begin()
+            if round_.already:
+                return round_
             runner.compress()
             runner.bank()
             runner.evaluate()
@@ -107,25 +123,35 @@ class Workspace(Resources):
             return runner.track()
 
     def updating(self) -> AbstractContextManager[None]:
-        """Hold the right to change the bank; waits for another update, then RoundError."""
+        """Hold the lock that every change of the bank needs; see `cmt.rounds.recovery.updating`."""
         return recovery.updating(self)
 
     def recover(self) -> str | None:
-        """Undo an interrupted round or finish an interrupted rollback; what was found, or None."""
+        """Undo an interrupted round or complete an interrupted rollback; returns what was interrupted, or None.
+
+        Call it inside `updating`.
+        """
         return recovery.recover(self)
 
     def rollback(self, round_id: str) -> Round:
-        """Restore the bank to the version before a committed round; it and all later ones are pending afterwards."""
+        """Restore the bank to the version before a committed round; this round and all later ones are pending again.
+
+        Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
+        """
         return recovery.rollback(self, round_id)
 
     def forget(self, doc_id: str) -> int:
-        """Remove a document's memories for good; returns how many rows were removed. BankError on an unknown id."""
+        """Delete the memories of a document from all banks, for good; returns the number of deleted rows.
+
+        Raises BankError if neither a bank nor the stream has the document.
+        """
         return recovery.forget(self, doc_id)
 
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
-        """The answer and its sources; with `closed_book` also the LM's answer without memory.
+        """Answer a question as of a date (None: now), with the sources of the answer.
 
-        BankError when there is no bank.
+        With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
+        compressor in use, and ConfigError if `as_of` has no time zone.
         """
         self.answering_bank()
         return self.answerer.answer([question], as_of=[as_of], closed_book=closed_book)[0]
@@ -133,22 +159,23 @@ class Workspace(Resources):
     def evaluate(
         self, *, limit: int | None = None, batch_size: int | None = None, on_progress: OnProgress | None = None
     ) -> "Evaluation":
-        """Ask all questions of the stream, or a seeded sample of `limit`, each as of its own date.
+        """Evaluate all questions of the stream, or a seeded sample of `limit`, each as of its own date.
 
-        `batch_size`: questions answered at once, `answering.batch_size` when None; answers do not depend on it. Answers
-        are recorded as they are made, so an interrupted evaluation of the same bank resumes.
+        `batch_size`: questions per batch, by default `answering.batch_size`; results do not depend on it. `on_progress`
+        is called with the number of further answers. Answers are recorded as they come, so an interrupted evaluation of
+        the same bank resumes. Raises BankError if there is no bank of the compressor in use.
         """
         from cmt.answering.answerer import Answerer
         from cmt.evaluation.evaluate import evaluate
+        from cmt.evaluation.sampling import sample_by_position
 
         answering = self.params.answering
         answering = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
         params = self.params.model_copy(update={"answering": answering})
         self.answering_bank()
         questions = self.store.all_questions()
-        if limit is not None and limit < questions.num_rows:
-            drawn = random.Random(self.params.seed).sample(range(questions.num_rows), limit)
-            questions = questions.take(sorted(drawn))
+        if limit is not None:
+            questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
             answerer=Answerer(model=self.model, lm=self.lm, bank=self.bank, params=params),
             lm=self.lm,

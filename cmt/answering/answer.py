@@ -1,10 +1,10 @@
-"""What an answer is, and what it rests on."""
+"""An answer and the sources that it rests on."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 NOT_IN_MEMORY = "not in memory"
-MAX_QUESTION_TOKENS = 256  # tokens of a question that are read
+MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Span:
     last: int
     """Characters `first` … `last` of the text, the last one excluded."""
     probability: float
-    """That the answer begins in it."""
+    """Probability that the answer begins in the span."""
 
 
 @dataclass(frozen=True)
@@ -26,29 +26,30 @@ class Source:
     title: str | None
     published_at: datetime
     similarity: float
-    """Cosine between the question's key and the memory's."""
+    """Cosine of the question's key and the memory's key."""
     weight: float
-    """Probability that it holds the answer; 0 for the published ψ, which scores no tokens."""
+    """Probability that the memory holds the answer; 0 for the published ψ, which scores no tokens."""
     text: str | None
-    """The memory's text, where the bank keeps it."""
+    """Text of the memory; None in a bank without text."""
     spans: tuple[Span, ...] = ()
-    """What the LM read of it, in the order of the text; empty without kept text."""
+    """Spans that the LM read, in the order of the text; empty in a bank without text."""
     quote: Span | None = None
-    """What the LM got quoted behind the question, as the likeliest answer; at most one source of an answer has it."""
+    """The likeliest answer span, repeated behind the question; at most one source of an answer has it."""
     supersedes: str | None = None
-    """What it supersedes: news are read beside that document, where the bank still has it."""
+    """Id of the document that this one supersedes; it is read beside that document if the bank still has it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered and what it rests on, best source first."""
+    """The answer to one question, with its sources, best first."""
 
     question: str
     text: str
     known: bool
-    """False: the confidence is below `selection.threshold` or the bank has nothing; `text` is then "not in memory"."""
+    """False if the bank has no visible memory or the confidence is below `selection.threshold`; `text` is then
+    "not in memory"."""
     confidence: float
-    """That one of the memories holds the answer, 0–1; for the published ψ the best cosine."""
+    """Probability that one of the memories holds the answer, 0–1; for the published ψ the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
-    """What the LM says without memory, where that was asked for."""
+    """The LM's answer without memory, if it was requested."""

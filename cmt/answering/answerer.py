@@ -1,20 +1,22 @@
-"""Question → answer with its sources: select memories in the bank, aggregate, align, and let the frozen LM speak."""
+"""Question → answer with its sources, in four steps: retrieve → read → generate → assemble.
+
+Results do not depend on the batch size: rows with a near-tie are recomputed alone.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Source, Span
-from cmt.answering.attribution import source_of
-from cmt.answering.confidence import confidence_of, log_odds
+from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer
+from cmt.answering.attribution import attribute_sources
+from cmt.answering.confidence import answer_confidence, threshold_margin
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -23,26 +25,47 @@ from cmt.lm.decoding import Generate, generate
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import padded_length
 from cmt.lm.streaming import StreamingDetokenizer
-from cmt.modeling.model import MemoryModel, ReaderOutput
-from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
+from cmt.modeling.compressor import Encoding
+from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Selection, select_memories
 
-Vector = NDArray[np.float32]
-Select = Callable[[int, Vector], Selection]
-"""Place of a question and its key → its memories."""
-TIE_MARGIN = (
-    0.02  # log-probability: a lead below it may turn over in another batch, where states still depend on the batch
-)
+Key = NDArray[np.float32]
+Select = Callable[[int, Key], Selection]
+"""Position of a question and its key (p,) → its memories."""
+
+TIE_MARGIN = 0.02  # nats; a smaller lead may turn over in another batch, on whose shape rounding depends
+
+
+class Query(NamedTuple):
+    """A question on its way to an answer."""
+
+    position: int
+    """Index among the caller's questions."""
+    text: str
+    tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What the bank holds for a batch of B questions."""
+
+    encoding: Encoding
+    """Θ's encoding of the questions."""
+    selections: list[Selection]
+    memories: list[list[RetrievedMemory]]
+    """The memories of each selection, S at most, as ψ reads them."""
+    texts: list[list[str]]
+    """Their texts: kept in the bank, or decoded from the vectors."""
 
 
 class Answerer:
-    """Answers through one bank with one compressor."""
+    """Answers questions through one bank with one compressor."""
 
     def __init__(
         self, *, model: MemoryModel, lm: FrozenLM, bank: Bank, params: Params, generate: Generate = generate
     ) -> None:
-        self.model, self.lm, self.bank, self.params, self._generate = model, lm, bank, params, generate
+        self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
 
     def answer(
         self,
@@ -52,17 +75,20 @@ class Answerer:
         closed_book: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[Answer]:
-        """Answer `questions`, each as of its own date (None: now); results in the order of the questions."""
-        answers = self._in_batches(questions, self._selecting(questions, as_of), on_progress)
+        """Answer `questions`, each as of its own date (None: now). Results are in the order of the questions.
+
+        With `closed_book` every answer also has the LM's answer without memory.
+        """
+        answers = self._answer_all(self._queries(questions), self._search(questions, as_of), on_progress)
         return self._with_closed_book(answers) if closed_book else answers
 
     def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
-        """Answer one question, by itself; `say` gets its text in pieces while the LM writes it.
+        """Answer one question; `say` is called with each piece of the text as it is generated.
 
-        Whether it is known is decided before the first piece, so none is taken back.
+        Whether the answer is known is decided before the first piece, so no piece is taken back.
         """
-        select = self._selecting([question], [as_of])
-        return self._batch([0], [question], [self._tokens(question)], select, say)[0][0]
+        ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), say)
+        return answer
 
     def answer_from(
         self,
@@ -71,205 +97,217 @@ class Answerer:
         *,
         on_progress: OnProgress | None = None,
     ) -> list[Answer]:
-        """Answer each question from rows of the bank that are given, without any selection: an upper line."""
+        """Answer each question from the given rows of the bank, without selection: an upper bound."""
 
-        def given(place: int, key: Vector) -> Selection:
-            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[place]]
-            return Selection(rows, self.params.selection.full_text_weight)  # as if no other had a word of the question
+        def select_given(position: int, key: Key) -> Selection:
+            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[position]]
+            # the lead that a memory has if no other one shares a word with the question
+            return Selection(rows, self.params.selection.full_text_weight)
 
-        return self._in_batches(questions, given, on_progress)
+        return self._answer_all(self._queries(questions), select_given, on_progress)
 
     @torch.no_grad()
-    def keys(self, questions: Sequence[str]) -> Vector:
-        """(n, p) search keys of `questions`: dense retrieval without anything else of the method."""
+    def keys(self, questions: Sequence[str]) -> Key:
+        """Search keys (n, p) of `questions`, for dense retrieval without ψ and π."""
         with self.model.autocast():
-            code = self.model.encode([self._tokens(question) for question in questions], group=32)
-        keys: Vector = code.key.float().cpu().numpy()
+            encoding = self.model.encode([query.tokens for query in self._queries(questions)], group=32)
+        keys: Key = encoding.key.float().cpu().numpy()
         return keys
 
-    def _tokens(self, question: str) -> list[int]:
-        return self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS]
+    def _queries(self, questions: Sequence[str]) -> list[Query]:
+        return [
+            Query(position, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
+            for position, question in enumerate(questions)
+        ]
 
-    def _selecting(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
-        def select(place: int, key: Vector) -> Selection:
+    def _search(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
+        """Selection from the bank for each question as of its own date."""
+
+        def select(position: int, key: Key) -> Selection:
             return select_memories(
                 self.bank,
                 self.model,
                 self.params.selection,
-                question=questions[place],
+                question=questions[position],
                 key=key,
-                as_of=as_of[place],
+                as_of=as_of[position],
             )
 
         return select
 
-    def _in_batches(self, questions: Sequence[str], select: Select, on_progress: OnProgress | None) -> list[Answer]:
-        """What a batch could turn over is answered again alone: every batch size gives the answers of 1."""
-        tokens = [self._tokens(question) for question in questions]
-        order = sorted(range(len(questions)), key=lambda i: (len(tokens[i]), questions[i]))
+    def _answer_all(self, queries: Sequence[Query], select: Select, on_progress: OnProgress | None) -> list[Answer]:
+        """Answers in the order of `queries`. Rows with a near-tie are recomputed alone."""
         answers: dict[int, Answer] = {}
-        for batch in self._alike(order, tokens):
-            for place, (answer, sure) in zip(batch, self._batch(batch, questions, tokens, select), strict=True):
-                alone = sure or len(batch) == 1
-                answers[place] = answer if alone else self._batch([place], questions, tokens, select)[0][0]
+        for batch in self._batches(queries):
+            for query, (answer, stable) in zip(batch, self._answer_batch(batch, select), strict=True):
+                if not stable and len(batch) > 1:
+                    ((answer, _),) = self._answer_batch([query], select)
+                answers[query.position] = answer
             if on_progress:
                 on_progress(len(batch))
-        return [answers[i] for i in range(len(questions))]
+        return [answers[query.position] for query in queries]
 
-    def _alike(self, order: Sequence[int], tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-        """Batches of questions that are padded as each would be alone, or not at all: a mask makes a difference."""
+    def _batches(self, queries: Sequence[Query]) -> Iterator[list[Query]]:
+        """Batches by length. Questions share a batch only if they are padded in it as they would be alone.
+
+        A question without padding does not share a batch with a padded one, because a mask changes the rounding.
+        """
+
+        def padding(query: Query) -> tuple[int, bool]:
+            length = 1 + len(query.tokens)  # with BOS
+            return padded_length(length), padded_length(length) == length
+
         size = self.params.answering.batch_size
-        lengths = [1 + len(ids) for ids in tokens]
-        for _, group in groupby(
-            order, key=lambda i: (padded_length(lengths[i]), padded_length(lengths[i]) == lengths[i])
-        ):
-            alike = list(group)
-            yield from (alike[start : start + size] for start in range(0, len(alike), size))
+        by_length = sorted(queries, key=lambda query: (len(query.tokens), query.text))
+        for _, group in groupby(by_length, key=padding):
+            members = list(group)
+            yield from (members[start : start + size] for start in range(0, len(members), size))
 
     @torch.no_grad()
-    def _batch(
-        self,
-        places: Sequence[int],
-        questions: Sequence[str],
-        all_tokens: Sequence[Sequence[int]],
-        select: Select,
-        say: Callable[[str], None] | None = None,
+    def _answer_batch(
+        self, queries: Sequence[Query], select: Select, say: Callable[[str], None] | None = None
     ) -> list[tuple[Answer, bool]]:
-        """Answers to the questions at `places`, and whether all that was decided on the way was decided clearly."""
-        model, tokens = self.model, [all_tokens[place] for place in places]
-        with model.autocast():
-            code = model.encode(tokens, group=len(tokens))
-            keys = code.key.float().cpu().numpy()
-            found = [select(*one) for one in zip(places, keys, strict=True)]
-            schema = self.bank.schema
-            before = self._superseded(found)
-            memories = [
-                [
-                    retrieved_memory(model, row, schema, prior=row["prior"], before=before.get(row["supersedes"], ()))
-                    for row in one.rows
-                ]
-                for one in found
-            ]
-            reading = model.read(code, tokens, memories, self.params.selection)
-        read = [
-            [row["text"] or self.lm.decode(memory.tokens) for row, memory in zip(one.rows, some, strict=True)]
-            for one, some in zip(found, memories, strict=True)
-        ]
-        answers = [
-            self._unwritten(questions[place], one, texts, reading, row)
-            for row, (place, one, texts) in enumerate(zip(places, found, read, strict=True))
-        ]
-        clear = [
-            min(one.margin, self._sureness(answer)) >= TIE_MARGIN for one, answer in zip(found, answers, strict=True)
-        ]
-        if say and not answers[0].known:
-            say(NOT_IN_MEMORY)
-            return list(zip(answers, clear, strict=True))
-        chosen = reading.margins or [math.inf] * len(answers)
-        made = []
-        for answer, sure, choice, text, lead in zip(
-            answers, clear, chosen, *self._written(tokens, reading, say), strict=True
-        ):
-            if answer.known:  # otherwise nobody sees what was written
-                sure = sure and choice >= TIE_MARGIN and lead >= self.lm.tolerance
-                answer = replace(answer, text=text)
-            made.append((answer, sure))
-        return made
+        """Answers to B questions, each with whether it is stable: no decision on the way was a near-tie.
 
-    def _superseded(self, found: Sequence[Selection]) -> dict[str, list[int]]:
-        """The tokens of each document that one of those found supersedes, if the bank still has it."""
-        names = {row["supersedes"] for one in found for row in one.rows} - {None}
+        `say` receives the text of the first answer as it is generated.
+        """
+        tokens = [query.tokens for query in queries]
+        with self.model.autocast():
+            # 1. retrieve the memories of each question, S at most
+            retrieval = self._retrieve(queries, select)
+            # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T, D)
+            output = self.model.read(retrieval.encoding, tokens, retrieval.memories, self.params.selection)
+        drafts = [self._draft(query, retrieval, output, row) for row, query in enumerate(queries)]
+        # 3. generate
+        if say and not drafts[0].known:
+            say(NOT_IN_MEMORY)
+            texts, token_margins = [""], [math.inf]
+        else:
+            texts, token_margins = self._generate(tokens, output, say)
+        # 4. assemble
+        read_margins = output.margins or [math.inf] * len(drafts)
+        return [
+            self._assemble(*parts)
+            for parts in zip(drafts, texts, retrieval.selections, read_margins, token_margins, strict=True)
+        ]
+
+    def _retrieve(self, queries: Sequence[Query], select: Select) -> Retrieval:
+        """Encode the questions and select memories for each by its key and its words."""
+        # 1. encode the questions and select rows of the bank
+        encoding = self.model.encode([query.tokens for query in queries], group=len(queries))
+        keys = encoding.key.float().cpu().numpy()  # (B, p)
+        selections = [select(query.position, key) for query, key in zip(queries, keys, strict=True)]
+        # 2. decode the rows, each with the document that it supersedes, if the bank still has it
+        superseded = self._superseded_tokens([row for selection in selections for row in selection.rows])
+        memories = [
+            [
+                retrieved_memory(
+                    self.model,
+                    row,
+                    self.bank.schema,
+                    prior=row["prior"],
+                    before=superseded.get(row["supersedes"], ()),
+                )
+                for row in selection.rows
+            ]
+            for selection in selections
+        ]
+        # 3. the texts, decoded from the vectors in a bank without text
+        texts = [
+            [
+                row["text"] or self.lm.decode(memory.tokens)
+                for row, memory in zip(selection.rows, row_memories, strict=True)
+            ]
+            for selection, row_memories in zip(selections, memories, strict=True)
+        ]
+        return Retrieval(encoding, selections, memories, texts)
+
+    def _superseded_tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+        """Tokens of each document that one of the `rows` supersedes and that the bank still has, by document."""
+        doc_ids = {row["supersedes"] for row in rows} - {None}
         tokens: dict[str, list[int]] = {}
-        for row in self.bank.documents(names).to_pylist() if names else ():
+        for row in self.bank.documents(doc_ids).to_pylist() if doc_ids else ():
             tokens.setdefault(row["doc_id"], []).extend(retrieved_memory(self.model, row, self.bank.schema).tokens)
         return tokens
 
-    def _written(
-        self, tokens: Sequence[Sequence[int]], reading: ReaderOutput, say: Callable[[str], None] | None
+    def _draft(self, query: Query, retrieval: Retrieval, output: ReaderOutput, row: int) -> Answer:
+        """The answer of a row of the batch without its text: confidence, known, and sources."""
+        selection = retrieval.selections[row]
+        begin_probability = None  # (S, n)
+        if output.begins is not None:
+            begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
+        confidence = answer_confidence(query.text, selection, retrieval.texts[row], begin_probability)
+        known = bool(selection.rows) and confidence >= self.params.selection.threshold
+        sources = attribute_sources(
+            selection.rows,
+            begin_probability,
+            spans=output.spans[row] if output.spans else (),
+            quote=output.answer_spans[row] if output.answer_spans else None,
+            offsets=self.lm.offsets,
+        )
+        return Answer(query.text, "" if known else NOT_IN_MEMORY, known, confidence, sources)
+
+    def _generate(
+        self, tokens: Sequence[Sequence[int]], output: ReaderOutput, say: Callable[[str], None] | None
     ) -> tuple[list[str], list[float]]:
-        """What the LM says to each question, and the least lead of a token; `say` hears the first."""
-        model, how = self.model, self.params.answering
-        voice = StreamingDetokenizer(self.lm, say) if say else None
-        against, copies = None, None
-        if how.contrast:
-            against = self.lm.prompt([[self.lm.bos, *model.prompts.question_tokens(ids)] for ids in tokens], left=True)
-        if reading.answer_spans is not None:
+        """Texts of the B answers, and the smallest lead of a token of each, in logits."""
+        answering = self.params.answering
+        # 1. the prompts without memory, to contrast with, and the quotes as copy hypotheses
+        without_memory, copies = None, None
+        if answering.contrast:
+            prompts = [[self.lm.bos, *self.model.prompts.question_tokens(question)] for question in tokens]
+            without_memory = self.lm.prompt(prompts, left=True)
+        if output.answer_spans is not None:
             copies = [
                 CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
                 if quote
                 else CopyHypothesis([self.lm.eos], 0.0)
-                for quote in reading.answer_spans
+                for quote in output.answer_spans
             ]
-        written = self._generate(
+        # 2. decode greedily
+        detokenizer = StreamingDetokenizer(self.lm, say) if say else None
+        generation = self._generate_tokens(
             self.lm,
-            reading.prompt,
-            max_new_tokens=how.max_new_tokens,
-            against=against,
-            alpha=model.config.objective.alpha,
+            output.prompt,
+            max_new_tokens=answering.max_new_tokens,
+            against=without_memory,
+            alpha=self.model.config.objective.alpha,
             copies=copies,
-            on_token=voice.put if voice else None,
+            on_token=detokenizer.put if detokenizer else None,
         )
-        if voice:
-            voice.end()
-        return [self.lm.decode(ids) for ids in written.tokens], written.margins
+        if detokenizer:
+            detokenizer.end()
+        return [self.lm.decode(ids) for ids in generation.tokens], generation.margins
 
-    def _sureness(self, answer: Answer) -> float:
-        """How far the confidence is from the threshold, on the scale of the log-probabilities."""
-        confidence, threshold = answer.confidence, self.params.selection.threshold
-        if not answer.sources:
-            return math.inf
-        if self.model.config.aggregator.kind != "windows":
-            return abs(confidence - threshold) * float(self.model.temperature)
-        if not 0 < threshold < 1:
-            return math.inf
-        return abs(log_odds(confidence) - log_odds(threshold))
+    def _assemble(
+        self, draft: Answer, text: str, selection: Selection, read_margin: float, token_margin: float
+    ) -> tuple[Answer, bool]:
+        """The finished answer, and whether every decision that it depends on has a sufficient margin.
 
-    def _unwritten(
-        self, question: str, found: Selection, texts: Sequence[str], reading: ReaderOutput, place: int
-    ) -> Answer:
-        """All of an answer but what the LM is to say; `texts` are those found, kept or read from the memories."""
-        rows = found.rows
-        begins = None if reading.begins is None else reading.begins[place, : len(rows)].float().cpu()
-        confidence = confidence_of(question, found, texts, begins)
-        known = bool(rows) and confidence >= self.params.selection.threshold
-        weights = [0.0] * len(rows) if begins is None else begins.sum(1).tolist()
-        order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
-        sources: dict[str, Source] = {}
-        for i in order:  # several memories of one document: the best speaks for it
-            text, spans, quote = rows[i]["text"], tuple[Span, ...](), None
-            if begins is not None:
-                spans = self._spans(text, i, reading.spans[place], begins[i])
-                quote = self._quoted(text, i, reading.answer_spans[place] if reading.answer_spans else None, begins[i])
-            sources.setdefault(rows[i]["doc_id"], source_of(rows[i], weights[i], spans, quote))
-        return Answer(question, "" if known else NOT_IN_MEMORY, known, confidence, tuple(sources.values()))
-
-    def _spans(self, text: str | None, memory: int, runs: Sequence[TokenSpan], begins: Tensor) -> tuple[Span, ...]:
-        runs = sorted((run for run in runs if run.memory == memory), key=lambda run: run.first)
-        if text is None or not runs:
-            return ()
-        places = self.lm.offsets(text)
-        return tuple(
-            Span(
-                places[run.first][0],
-                places[min(run.last, len(places) - 1)][1],
-                round(float(begins[run.first : run.last + 1].sum()), 4),
-            )
-            for run in runs
-        )
-
-    def _quoted(self, text: str | None, memory: int, quote: AnswerSpan | None, begins: Tensor) -> Span | None:
-        """Without the blanks around it; a token has the one before its word."""
-        if text is None or quote is None or quote.span.memory != memory:
-            return None
-        (span,) = self._spans(text, memory, [quote.span], begins)
-        inside = text[span.first : span.last]
-        first = span.first + len(inside) - len(inside.lstrip())
-        return replace(span, first=first, last=first + len(inside.strip())) if inside.strip() else None
+        If the answer is not known its text is not shown, so near-ties of reading and generation do not matter.
+        """
+        known_margin = math.inf
+        if draft.sources:
+            scores_tokens = self.model.config.aggregator.kind == "windows"
+            temperature = None if scores_tokens else float(self.model.temperature)
+            known_margin = threshold_margin(draft.confidence, self.params.selection.threshold, temperature=temperature)
+        stable = min(selection.margin, known_margin) >= TIE_MARGIN
+        if not draft.known:
+            return draft, stable
+        stable = stable and read_margin >= TIE_MARGIN and token_margin >= self.lm.tolerance
+        return replace(draft, text=text), stable
 
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.answering.prompting import closed_book
 
-        how = self.params.answering
-        questions = [answer.question for answer in answers]
-        alone = closed_book(self.lm, questions, max_new_tokens=how.max_new_tokens, batch_size=how.batch_size)
-        return [replace(answer, closed_book=said.text) for answer, said in zip(answers, alone, strict=True)]
+        answering = self.params.answering
+        predictions = closed_book(
+            self.lm,
+            [answer.question for answer in answers],
+            max_new_tokens=answering.max_new_tokens,
+            batch_size=answering.batch_size,
+        )
+        return [
+            replace(answer, closed_book=prediction.text)
+            for answer, prediction in zip(answers, predictions, strict=True)
+        ]

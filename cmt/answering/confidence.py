@@ -1,4 +1,4 @@
-"""Confidence that the bank holds the answer."""
+"""Confidence that the bank holds the answer (docs/method.md#confidence)."""
 
 import math
 from collections.abc import Sequence
@@ -9,20 +9,40 @@ from torch import Tensor
 from cmt.bank.lexical import coverage
 from cmt.retrieval.selector import Selection
 
-# what ψ's log-odds, the words covered and the selection's lead add to the log-odds that the answer is there, and a
-# constant; fitted on held-out articles, three questions in four being taken for answerable
+# Weights of ψ's log-odds, the word coverage and the selection's lead, and a constant. Fitted on held-out articles,
+# assuming that three questions in four are answerable.
 CONFIDENCE_WEIGHTS = (0.36, 3.3, 0.12, -3.95)
 
 
-def confidence_of(question: str, found: Selection, texts: Sequence[str], begins: Tensor | None) -> float:
-    """Probability that a memory holds the answer: logistic in ψ's log-odds of it, the words covered and the lead."""
-    if begins is None or not found.rows:
-        return max((row["similarity"] for row in found.rows), default=0.0)
-    covered = max(coverage(question, text) for text in texts)
-    seen = log_odds(float(begins.sum())), covered, found.lead, 1.0
-    return 1 / (1 + math.exp(-float(np.dot(CONFIDENCE_WEIGHTS, seen))))
+def answer_confidence(
+    question: str, selection: Selection, texts: Sequence[str], begin_probability: Tensor | None
+) -> float:
+    """Probability that one of the selected memories holds the answer.
+
+    σ(w₀ · log-odds of ψ + w₁ · coverage + w₂ · lead + w₃), with coverage the largest share of the question's words in
+    one of `texts` (the memories' texts) and `begin_probability` (S, n) that the answer begins with each token. Without
+    `begin_probability` (the published ψ scores no tokens) it is the best cosine; without any memory it is 0.
+    """
+    if begin_probability is None or not selection.rows:
+        return max((row["similarity"] for row in selection.rows), default=0.0)
+    best_coverage = max(coverage(question, text) for text in texts)
+    features = log_odds(float(begin_probability.sum())), best_coverage, selection.lead, 1.0
+    return 1 / (1 + math.exp(-float(np.dot(CONFIDENCE_WEIGHTS, features))))
+
+
+def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:
+    """Distance of a confidence from the threshold on the scale of log-probabilities, in nats.
+
+    `temperature` is given if the confidence is a cosine. Infinite if no confidence can cross the threshold.
+    """
+    if temperature is not None:
+        return abs(confidence - threshold) * temperature
+    if not 0 < threshold < 1:
+        return math.inf
+    return abs(log_odds(confidence) - log_odds(threshold))
 
 
 def log_odds(probability: float) -> float:
+    """log(p / (1 − p)), with p kept 1e-9 away from 0 and 1."""
     probability = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(probability / (1 - probability))

@@ -1,6 +1,6 @@
-"""What the memory is measured against: the same frozen LM without it, with retrieved text, with the right text.
+"""Baselines that use the frozen LM with plain prompts: closed-book, RAG, and any given text.
 
-Every row gets two worked examples unless told otherwise, greedy decoding and a cut at the line's end, nothing else. The
+Prompts have two worked examples unless others are given. Decoding is greedy and answers end with their line. The
 wording was chosen on questions of SQuAD train.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
 
 Keys = NDArray[np.float32]
 
-FUSED, RANK_CONSTANT = 20, 10  # candidates of reciprocal-rank fusion and its constant, as in method §7
-
-# positions kept free in the LM's context: its first token, and what cutting a text may shift at the seam
-_MARGIN = 8
+FUSED, RANK_CONSTANT = 20, 10  # candidates and constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)
+_MARGIN = 8  # positions of the context left free for BOS and for tokens that change where a text is cut
 
 
 class Example(NamedTuple):
-    """A worked example of the prompts; nothing in it is true."""
+    """A worked example of the prompts; its content is fictitious."""
 
     text: str
     question: str
@@ -57,7 +55,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Passage:
-    """A text that goes into a prompt, and the document it is from."""
+    """A text for a prompt, and the document that it is from."""
 
     doc_id: str
     text: str
@@ -65,7 +63,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer and the documents in its prompt, best first (none: closed-book)."""
+    """An answer and the documents in its prompt, best first; closed-book has none."""
 
     text: str
     doc_ids: tuple[str, ...]
@@ -81,7 +79,7 @@ def closed_book(
     complete: "Complete | None" = None,
     on_progress: OnProgress | None = None,
 ) -> list[Prediction]:
-    """The LM alone: what it knew before the stream began."""
+    """Answers of the LM without any document."""
     return given_text(
         lm,
         questions,
@@ -108,15 +106,15 @@ def rag(
     complete: "Complete | None" = None,
     on_progress: OnProgress | None = None,
 ) -> list[Prediction] | None:
-    """The LM with the `top_k` texts of the bank that search finds; closed-book where it finds none.
+    """Answers of the LM with the best `top_k` texts of the bank in the prompt; closed-book where search finds none.
 
-    By BM25 (`words`), by `keys` (n, p) of the questions, or by both, fused. None when none is found at all,
-    as in a bank that keeps no text: there is no such row then.
+    Search is by BM25 (`words`), by the search keys (n, p) of the questions, or by both with reciprocal rank fusion.
+    Returns None if no question finds a text, as in a bank without text.
     """
-    passages = [
-        _passages(_search(bank, question, moment, None if keys is None else keys[place], words, top_k))
-        for place, (question, moment) in enumerate(zip(questions, as_of, strict=True))
-    ]
+    passages = []
+    for row, (question, date) in enumerate(zip(questions, as_of, strict=True)):
+        best = _search(bank, question, date, None if keys is None else keys[row], words, top_k)
+        passages.append(list(map(Passage, best["doc_id"].to_pylist(), best["text"].to_pylist())))
     if questions and not any(passages):
         return None
     return given_text(
@@ -130,18 +128,22 @@ def rag(
     )
 
 
-def _search(bank: "Bank", question: str, moment: datetime | None, key: Any, words: bool, top_k: int) -> pa.Table:
+def _search(
+    bank: "Bank", question: str, as_of: datetime | None, key: NDArray[np.float32] | None, words: bool, top_k: int
+) -> pa.Table:
+    """The best `top_k` rows of the bank for a question, by BM25, by `key` (p,), or by both."""
     if key is None:
-        return bank.full_text(text=question, k=top_k, as_of=moment)
+        return bank.full_text(text=question, k=top_k, as_of=as_of)
     if not words:
-        return bank.search(key=key, text=None, k=top_k, as_of=moment)
-    found = bank.search(key=key, text=question, k=FUSED, as_of=moment)
-    ranks = sum(1 / (RANK_CONSTANT + _ranks(found[name].to_numpy())) for name in ("similarity", "bm25"))
-    return found.take(pa.array(np.argsort(-np.asarray(ranks), kind="stable")[:top_k]))
+        return bank.search(key=key, text=None, k=top_k, as_of=as_of)
+    # reciprocal rank fusion: Σ 1 / (constant + rank)
+    candidates = bank.search(key=key, text=question, k=FUSED, as_of=as_of)
+    fused = sum(1 / (RANK_CONSTANT + _ranks(candidates[name].to_numpy())) for name in ("similarity", "bm25"))
+    return candidates.take(pa.array(np.argsort(-np.asarray(fused), kind="stable")[:top_k]))
 
 
 def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rank of each score, the highest 1."""
+    """Rank of each score; the highest has rank 1."""
     return np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1
 
 
@@ -156,57 +158,64 @@ def given_text(
     complete: "Complete | None" = None,
     on_progress: OnProgress | None = None,
 ) -> list[Prediction]:
-    """The LM with each question's own passages in its prompt, best first; the right document's are the upper line.
+    """Answers of the LM with each question's own passages in its prompt, best first.
 
-    Passages are cut where they do not fit into the LM's context. Without `examples` it is asked zero-shot.
+    With the right document's text this is the upper bound of RAG. Passages are cut to fit the LM's context. Without
+    `examples` the prompt is zero-shot.
     """
     complete = complete or partial(decoding.complete, lm)
     answers = [""] * len(questions)
-    for with_text in (False, True):
-        rows = [row for row, found in enumerate(passages) if bool(found) == with_text]
+    for with_text in (False, True):  # questions with and without text have different examples
+        rows = [row for row, given in enumerate(passages) if bool(given) == with_text]
         if not rows:
             continue
-        head = _head(examples, with_text=with_text)
-        prompts = [_fitted(lm, passages[row], questions[row], head=head, reserve=max_new_tokens) for row in rows]
+        examples_text = _examples_text(examples, with_text=with_text)
+        prompts = [
+            _fitted_prompt(lm, passages[row], questions[row], shared=examples_text, reserve=max_new_tokens)
+            for row in rows
+        ]
         replies = complete(
-            prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=head, on_progress=on_progress
+            prompts,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            shared=examples_text,
+            on_progress=on_progress,
         )
         for row, reply in zip(rows, replies, strict=True):
             answers[row] = reply.partition("\n")[0].strip()
     return [
-        Prediction(answer, tuple(dict.fromkeys(passage.doc_id for passage in found)))
-        for answer, found in zip(answers, passages, strict=True)
+        Prediction(answer, tuple(dict.fromkeys(passage.doc_id for passage in given)))
+        for answer, given in zip(answers, passages, strict=True)
     ]
 
 
-def _head(examples: Sequence[Example], *, with_text: bool) -> str:
-    """The worked examples, ending at a line's end: there the LM's tokens are the same in one piece or in two."""
+def _examples_text(examples: Sequence[Example], *, with_text: bool) -> str:
+    """The worked examples. They end with a line break, where the tokens of both parts are those of the whole prompt."""
     return "\n".join(
         _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n" for example in examples
     )
 
 
 def _prompt(texts: Sequence[str], question: str) -> str:
-    lines = [f"Text: {_line(text)}\n" for text in texts]
-    return "".join(lines) + f"Question: {_line(question)}\nAnswer:"
+    lines = [f"Text: {_one_line(text)}\n" for text in texts]
+    return "".join(lines) + f"Question: {_one_line(question)}\nAnswer:"
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _fitted(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, head: str, reserve: int) -> str:
-    """The prompt, a long question cut, and each text to its share of what the LM's context leaves beside the rest."""
-    texts = [_line(passage.text) for passage in passages]
-    if len(asked := lm.tokenize(question)) > MAX_QUESTION_TOKENS:
-        question = lm.decode(asked[:MAX_QUESTION_TOKENS])
-    between = "\n" if head else ""
-    fixed = len(lm.tokenize(head + between + _prompt([""] * len(texts), question))) + reserve + _MARGIN
+def _fitted_prompt(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, shared: str, reserve: int) -> str:
+    """The prompt behind `shared`, cut so that both and `reserve` new tokens fit into the LM's context.
+
+    A long question is cut to MAX_QUESTION_TOKENS, and each text to an equal share of the remaining positions.
+    """
+    texts = [_one_line(passage.text) for passage in passages]
+    if len(question_tokens := lm.tokenize(question)) > MAX_QUESTION_TOKENS:
+        question = lm.decode(question_tokens[:MAX_QUESTION_TOKENS])
+    separator = "\n" if shared else ""
+    fixed = len(lm.tokenize(shared + separator + _prompt([""] * len(texts), question))) + reserve + _MARGIN
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))
-    # a token is a byte at least: short texts need no counting
+    # a token is at least one byte, so short texts need not be tokenized
     cut = [text if len(text.encode()) <= share else lm.decode(lm.tokenize(text)[:share]) for text in texts]
-    return between + _prompt(cut, question)
-
-
-def _passages(found: pa.Table) -> tuple[Passage, ...]:
-    return tuple(map(Passage, found["doc_id"].to_pylist(), found["text"].to_pylist()))
+    return separator + _prompt(cut, question)

@@ -1,16 +1,17 @@
-"""The memory bank on LanceDB: memories are upserted, searched as of a date, versioned and restored.
+"""The memory bank on LanceDB: upsert memories, search them as of a date, restore versions.
 
-One table holds the memories of one compressor; the pointer table `current` says which table answers, so that a new
-compressor fills its own table and takes over in one step. Every change of memories is one commit of Lance, and a Bank
-always looks at the newest version. Writers of different documents may work at once; of the same documents, in turn.
+One table holds the memories of one compressor. The pointer table `current` names the table that answers, so a new
+compressor fills its own table and takes over in one step. Every change of memories is one Lance commit, and a Bank
+always reads the newest version. Processes may write different documents concurrently; writes of the same documents
+need to be serialised by the caller.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import lancedb
 import numpy as np
@@ -21,10 +22,9 @@ from lancedb.index import FTS, IvfSq
 from lancedb.table import LanceTable
 
 from cmt.bank import search
-from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded, within
+from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded_at, within
 from cmt.bank.schema import (
-    LEDGER_COLUMNS,
-    bank_schema,
+    VERSION_COLUMNS,
     check_schema,
     conform,
     digest,
@@ -34,31 +34,48 @@ from cmt.bank.schema import (
     row_problems,
     schema_value,
 )
-from cmt.bank.search import is_one_of, read_rows
-from cmt.bank.tables import Busy, created, current, explained, opened, point
+from cmt.bank.search import memory_id_in, read_rows
+from cmt.bank.tables import (
+    MEMORIES,
+    WriteConflict,
+    current_table,
+    open_or_create_table,
+    open_table,
+    set_current_table,
+    translate_errors,
+)
 from cmt.errors import BankError, ConfigError
 
-__all__ = ["Bank", "UpsertResult", "bank_schema", "explained"]
-
 FOREVER = timedelta(days=36_500)
-_ATTEMPTS = 20
-_BATCH = 1024
+_MAX_ATTEMPTS = 20  # commits that are tried while other processes write
+_BATCH = 1024  # rows that are read at once for the digest
 
 
 @dataclass(frozen=True)
 class UpsertResult:
-    """What an upsert did: the bank's version after it, rows that are new, rows that were rewritten.
-
-    A rewritten row has a changed text, or its document was superseded by this write.
-    """
+    """What an upsert wrote."""
 
     version: int
+    """Version of the bank after the upsert."""
     inserted: int
+    """New rows."""
     updated: int
+    """Rewritten rows: their text changed, or this upsert superseded their document."""
+
+
+class _MergeResult(Protocol):
+    """The counts of a LanceDB merge."""
+
+    num_inserted_rows: int
+    num_updated_rows: int
+    num_deleted_rows: int
 
 
 class Bank:
-    """One table of memories; open it with Bank.open()."""
+    """One table of memories; use `Bank.open` to create one.
+
+    Methods raise BankError if the table cannot be read or written.
+    """
 
     def __init__(self, *, uri: str, connection: DBConnection, table: LanceTable, exact_below: int) -> None:
         self._uri = uri
@@ -68,31 +85,31 @@ class Bank:
 
     @classmethod
     def open(cls, *, uri: str, schema: pa.Schema | None = None, exact_below: int = 10_000) -> "Bank":
-        """The current bank at `uri`; with `schema` that compressor's bank, created when absent.
+        """Open the current bank at `uri`, or with `schema` the bank of that compressor, created if missing.
 
-        The first bank at an address becomes the current one. Raises BankError when there is none, when it was written
-        with another schema, or when it cannot be read.
+        The first bank at an address becomes the current one. From `exact_below` rows on, searches use a vector index.
+        Raises BankError if there is no bank, if it was written with another schema, or if it cannot be read.
         """
-        absent = BankError(f"no bank at {uri}: run `cmt update` first")
+        missing = BankError(f"no bank at {uri}: run `cmt update` first")
         if schema is None and "://" not in uri and not Path(uri).is_dir():
-            raise absent
-        with explained(f"bank {uri} cannot be opened"):
+            raise missing
+        with translate_errors(f"bank {uri} cannot be opened"):
             connection = lancedb.connect(uri)
-            name = current(connection) if schema is None else _table_name(schema)
-            table = opened(connection, name) if name else None
+            name = current_table(connection) if schema is None else _table_name(schema)
+            table = open_table(connection, name) if name else None
             if table is None and schema is not None:
-                table = created(connection, _table_name(schema), schema)
+                table = open_or_create_table(connection, _table_name(schema), schema)
             if table is None:
-                raise absent
+                raise missing
             check_schema(table.schema, schema, f"bank {uri}")
             bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below)
-            if current(connection) is None:
+            if current_table(connection) is None:
                 bank.promote()
         return bank
 
     @property
     def connection(self) -> DBConnection:
-        """The LanceDB connection, for tables kept beside the bank."""
+        """The LanceDB connection, for tables beside the bank."""
         return self._connection
 
     @property
@@ -102,7 +119,7 @@ class Bank:
 
     @property
     def name(self) -> str:
-        """Name of the table that this bank reads and writes."""
+        """Name of the LanceDB table."""
         return self._table.name
 
     @property
@@ -111,31 +128,39 @@ class Bank:
         with self._reading():
             return self._latest().version
 
-    def count_rows(self) -> int:
-        with self._reading():
-            return self._latest().count_rows()
-
     @property
     def answering(self) -> str:
-        """First twelve digits of the compressor whose bank answers now, which another process may have promoted."""
+        """First 12 digits of the compressor whose bank is the current one; another process may have promoted it.
+
+        Raises BankError if there is no bank any more.
+        """
         with self._reading():
-            name = current(self._connection)
+            name = current_table(self._connection)
         if name is None:
             raise BankError(f"bank {self._uri} is gone: put it back, or run `cmt update --all`")
-        return name.removeprefix("memories_")
+        return name.removeprefix(MEMORIES)
 
     def promote(self) -> None:
-        """Make this the current bank, in one commit."""
+        """Make this bank the current one, in one commit."""
         with self._writing():
-            point(self._connection, self.name)
+            set_current_table(self._connection, self.name)
+
+    def siblings(self) -> "Iterator[Bank]":
+        """The banks of all compressors at this address, this one included."""
+        for name in self._connection.list_tables().tables:
+            if name.startswith(MEMORIES):
+                schema = self._connection.open_table(name).schema
+                yield Bank.open(uri=self._uri, schema=schema, exact_below=self._exact_below)
+
+    # Writing
 
     def upsert(self, rows: pa.Table) -> UpsertResult:
-        """Bank `rows` (bank_schema, whole documents): new ones are added, changed texts replaced, others left alone.
+        """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        superseded_at is set here, for these rows and for those that they supersede; what `rows` says is ignored. A text
-        that became shorter loses its surplus chunks. Writing what is already there makes no version, and
-        a document that is there with a later date stays, in whatever order slices come. Raises BankError, with the bank
-        unchanged, on rows that do not fit.
+        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. If
+        a document has fewer chunks than before, the surplus ones are deleted. A document that is stored with a later
+        date is left alone, so the order of slices does not matter. An upsert that changes nothing makes no version.
+        Raises BankError if `rows` is invalid; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
 
@@ -147,44 +172,18 @@ class Bank:
         return UpsertResult(version=self.version, inserted=inserted, updated=updated)
 
     def forget(self, doc_id: str) -> int:
-        """Remove a document and return how many rows it had; what it superseded is current again.
+        """Delete a document and return how many rows it had; what it superseded becomes current again.
 
-        Versions before this one still have it until optimize() drops them. Raises BankError on an unknown id.
+        Earlier versions keep the document until `optimize` drops them. Raises BankError if it is not in the bank.
         """
         nothing = self.schema.empty_table()
-        *_, removed = self._change(lambda stored: (nothing, stored.filter(pc.equal(stored["doc_id"], doc_id))))
-        if not removed:
+        *_, deleted = self._change(lambda stored: (nothing, stored.filter(pc.equal(stored["doc_id"], doc_id))))
+        if not deleted:
             raise BankError(f"document {doc_id!r} is not in bank {self._uri}: nothing was forgotten")
-        return removed
-
-    def has(self, doc_id: str) -> bool:
-        """Whether a memory of that document is in the bank."""
-        return doc_id in self._ledger()["doc_id"].to_pylist()
-
-    def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
-        """The `k` rows nearest to `key` [p] and, when `text` is given, the `k` best for its words, most similar first.
-
-        Columns: memory_id, doc_id, title, published_at, supersedes, text, memory, n_vectors, n_tokens, similarity
-        (cosine), bm25 (0 when no word of `text` is in the row, or a thousand rows fit it better). Only rows visible at
-        `as_of` are found: published by then and not yet superseded; None means now. BM25 counts words over the whole
-        bank at any `as_of`.
-        """
-        with self._reading():
-            table = self._latest()
-            return search.search(table, key=key, text=text, k=k, as_of=as_of, exact=not self._is_large(table))
-
-    def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
-        """The `k` rows that fit the words of `text` best by BM25, best first; columns as search(), no similarity."""
-        with self._reading():
-            return search.full_text(self._latest(), text=text, k=k, as_of=as_of)
-
-    def documents(self, doc_ids: set[str]) -> pa.Table:
-        """The rows of these documents, superseded or not, by memory_id; columns as search(), without scores."""
-        with self._reading():
-            return search.documents(self._latest(), doc_ids=doc_ids)
+        return deleted
 
     def restore(self, version: int) -> None:
-        """Bring back the rows of `version`, as a new version; raises BankError when it was dropped or never was."""
+        """Bring back the rows of `version` as a new version. Raises BankError if `version` is not kept."""
         self.check_version(version)
         table = self._latest()
         if version == table.version:
@@ -193,7 +192,7 @@ class Bank:
             table.restore(version)
 
     def check_version(self, version: int) -> None:
-        """BankError when `version` was dropped or never was, and cannot be restored."""
+        """Raise BankError if `version` was dropped or never existed."""
         with self._reading():
             kept = [entry["version"] for entry in self._latest().list_versions()]
         if version not in kept:
@@ -203,52 +202,94 @@ class Bank:
             )
 
     def optimize(self, *, keep: timedelta = FOREVER) -> None:
-        """Compact the files, bring the indexes up to date, and drop versions older than `keep`.
+        """Compact the files, update the indexes, and drop versions older than `keep`, which cannot be restored then.
 
-        From `exact_below` rows on this also builds the vector index. A version that was dropped cannot be restored.
+        From `exact_below` rows on this also builds the vector index. Raises ConfigError if `keep` is under 1 ms.
         """
         if keep < timedelta(milliseconds=1):
-            raise ConfigError(f"keep is {keep}: at least a millisecond has to remain, or readers lose their version")
+            raise ConfigError(f"keep is {keep}: keep at least a millisecond, or readers lose the version they read")
         with self._writing():
             table = self._latest()
-            if self._is_large(table) and not _covered(table, "key"):
-                # 8-bit scalars, not product quantisation: at 576 numbers a key it trains 200 × faster and finds more.
+            if self._is_large(table) and not _indexed_rows(table, "key"):
+                # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and
+                # has the higher recall.
                 table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
             table.optimize(cleanup_older_than=keep)
         self._index_text()
 
+    # Reading
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        with self._reading():
+            return self._latest().count_rows()
+
+    def has(self, doc_id: str) -> bool:
+        """Whether the bank has a memory of the document."""
+        return doc_id in self._versions()["doc_id"].to_pylist()
+
+    def rows(self, columns: Sequence[str], ids: set[str] | None = None) -> pa.Table:
+        """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by memory_id."""
+        with self._reading():
+            return read_rows(self._latest(), list(columns), ids)
+
+    def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
+        """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most similar first.
+
+        Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
+        no word of `text` or is not among its thousand best rows; word statistics are those of the whole bank at any
+        `as_of`. Only rows visible at `as_of` are returned: published by then and not yet superseded; None means now.
+        Raises BankError if `key` does not fit and ConfigError if `k` < 1 or `as_of` has no time zone.
+        """
+        with self._reading():
+            table = self._latest()
+            return search.search(table, key=key, text=text, k=k, as_of=as_of, exact=not self._is_large(table))
+
+    def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
+        """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
+        with self._reading():
+            return search.full_text(self._latest(), text=text, k=k, as_of=as_of)
+
+    def documents(self, doc_ids: set[str]) -> pa.Table:
+        """All rows of these documents, superseded ones included, sorted by memory_id; like `search`, without scores."""
+        with self._reading():
+            return search.documents(self._latest(), doc_ids=doc_ids)
+
     def digest(self) -> str:
-        """sha256 over all rows sorted by memory_id and all their columns; bank_rows.digest has the byte format."""
+        """SHA-256 of all rows, sorted by memory_id; see `cmt.bank.schema.digest`."""
         with self._reading():
             return digest(self._sorted_batches())
 
     def verify(self) -> list[str]:
-        """What is wrong with the stored rows, a sentence each; empty when all is well."""
+        """Problems of the stored rows, one sentence each; empty if there are none."""
         with self._reading():
             problems = [text for batch in self._sorted_batches() for text in row_problems(batch, self.schema)]
-        ledger = self._ledger()
-        problems += id_problems(ledger)
-        wrong = sorted(set(misdated(ledger)["doc_id"].to_pylist()))
+        versions = self._versions()
+        problems += id_problems(versions)
+        wrong = sorted(set(misdated(versions)["doc_id"].to_pylist()))
         problems += [f"document {name!r} has another superseded_at than its successors' dates say" for name in wrong]
         if not self._text_is_indexed():
             problems.append("the full-text index misses rows: run `cmt bank optimize`")
         return problems
 
     def stats(self) -> dict[str, int | float]:
-        """rows, documents, bytes (stored), bytes_per_document, version, indexed (rows in the vector index) and
-        mean_pairwise_cosine of a sample of keys (near 1: the keys have collapsed; NaN below two rows)."""
-        ledger, table = self._ledger(), self._latest()
-        names = ledger["memory_id"].to_pylist()
+        """Size of the bank: rows, documents, bytes, bytes_per_document, version, indexed, mean_pairwise_cosine.
+
+        `indexed` counts the rows in the vector index. `mean_pairwise_cosine` is that of a sample of keys: near 1 the
+        keys have collapsed; NaN for fewer than two rows.
+        """
+        versions, table = self._versions(), self._latest()
+        names = versions["memory_id"].to_pylist()
         sample = read_rows(table, ["memory_id", "key"], set(names[:: max(1, len(names) // 256)]))
-        documents = len(pc.unique(ledger["doc_id"]))
+        documents = len(pc.unique(versions["doc_id"]))
         size = int(cast(Any, table.stats())["total_bytes"])
         return {
-            "rows": ledger.num_rows,
+            "rows": versions.num_rows,
             "documents": documents,
             "bytes": size,
             "bytes_per_document": size / max(documents, 1),
             "version": table.version,
-            "indexed": _covered(table, "key"),
+            "indexed": _indexed_rows(table, "key"),
             "mean_pairwise_cosine": mean_cosine(key_matrix(sample["key"])),
         }
 
@@ -257,68 +298,72 @@ class Bank:
             self._table.checkout_latest()  # type: ignore[no-untyped-call]
         return self._table
 
-    def _ledger(self) -> pa.Table:
-        with self._reading():
-            return read_rows(self._latest(), LEDGER_COLUMNS)
+    def _versions(self) -> pa.Table:
+        """VERSION_COLUMNS of all rows."""
+        return self.rows(VERSION_COLUMNS)
 
     def _change(self, plan: Callable[[pa.Table], tuple[pa.Table, pa.Table]]) -> tuple[int, int, int]:
-        """Commit what `plan` makes of the stored rows (rows to write, rows to drop) until it leaves nothing to do.
+        """Commit what `plan` returns for the stored rows (rows to write, rows to delete) until nothing is left to do.
 
-        Once more than it seems to need, as another process may have written meanwhile. Returns rows inserted, updated
-        and removed.
+        There is always one more attempt than commits, because another process may have written in between. Returns the
+        numbers of rows inserted, updated and deleted.
         """
-        counts = inserted, updated, removed = 0, 0, 0
-        for _ in range(_ATTEMPTS):
-            stored = self._ledger()
+        inserted = updated = deleted = 0
+        for _ in range(_MAX_ATTEMPTS):
+            stored = self._versions()
             try:
-                done = self._commit(stored, *plan(stored))
-            except Busy:
+                merged = self._commit(stored, *plan(stored))
+            except WriteConflict:
                 continue
-            if done is None:
-                if any(counts) or not self._text_is_indexed():
+            if merged is None:
+                if inserted or updated or deleted or not self._text_is_indexed():
                     self._index_text()
-                return counts
-            inserted, updated = inserted + done.num_inserted_rows, updated + done.num_updated_rows
-            counts = inserted, updated, removed = inserted, updated, removed + done.num_deleted_rows
-        raise Busy(f"bank {self._uri} is being rewritten by other processes: wait for them and repeat")
+                return inserted, updated, deleted
+            inserted += merged.num_inserted_rows
+            updated += merged.num_updated_rows
+            deleted += merged.num_deleted_rows
+        raise WriteConflict(f"bank {self._uri} is being rewritten by other processes: wait for them and repeat")
 
-    def _commit(self, stored: pa.Table, fresh: pa.Table, gone: pa.Table) -> Any:
-        """Write `fresh`, drop `gone` and date what that supersedes, in one commit; None if there is nothing to do."""
-        fresh = with_superseded(fresh, pa.nulls(len(fresh), self.schema.field("superseded_at").type))
+    def _commit(self, stored: pa.Table, fresh: pa.Table, gone: pa.Table) -> _MergeResult | None:
+        """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do."""
+        # 1. The rows whose superseded_at changes with this commit.
+        fresh = with_superseded_at(fresh, pa.nulls(len(fresh), self.schema.field("superseded_at").type))
         replaced = pa.concat_tables([fresh.select(["memory_id"]), gone.select(["memory_id"])])["memory_id"]
-        kept = stored.filter(pc.invert(within(stored["memory_id"], replaced)))
-        dated = misdated(pa.concat_tables([fresh.select(LEDGER_COLUMNS), kept]))
-        redated = set(dated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
-        if not (len(fresh) or len(gone) or redated):
+        unchanged = stored.filter(pc.invert(within(stored["memory_id"], replaced)))
+        redated = misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged]))
+        redated_ids = set(redated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
+        if not (len(fresh) or len(gone) or redated_ids):
             return None
         with self._writing():
-            source = pa.concat_tables([fresh, read_rows(self._table, self.schema.names, redated)])
-            place = pc.index_in(source["memory_id"], value_set=dated["memory_id"].combine_chunks())
-            source = with_superseded(source, dated["superseded_at"].take(place))
-            return self._merge(source, set(gone["memory_id"].to_pylist()))
-
-    def _merge(self, source: pa.Table, gone: set[str]) -> Any:
-        # The condition holds against rows that another writer brings in between.
-        differs = (
-            "target.sha256 != source.sha256 OR target.superseded_at != source.superseded_at"
-            " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
-        )
-        merge = self._table.merge_insert("memory_id").when_matched_update_all(where=differs)
-        merge = merge.when_not_matched_insert_all()
-        if gone:
-            merge = merge.when_not_matched_by_source_delete(is_one_of(gone))
-        return merge.execute(source)
+            # 2. Fresh and redated rows, each with its date.
+            source = pa.concat_tables([fresh, read_rows(self._table, self.schema.names, redated_ids)])
+            place = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
+            source = with_superseded_at(source, redated["superseded_at"].take(place))
+            # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
+            # that another process wrote meanwhile.
+            differs = (
+                "target.sha256 != source.sha256 OR target.superseded_at != source.superseded_at"
+                " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
+            )
+            merge = self._table.merge_insert("memory_id").when_matched_update_all(where=differs)
+            merge = merge.when_not_matched_insert_all()
+            if len(gone):
+                merge = merge.when_not_matched_by_source_delete(memory_id_in(set(gone["memory_id"].to_pylist())))
+            return cast(_MergeResult, merge.execute(source))
 
     def _text_is_indexed(self) -> bool:
         return any(i.columns == ["text"] and not i.num_unindexed_rows for i in self._latest().list_indices())
 
     def _index_text(self) -> None:
-        """Index the texts anew: BM25 would still count rows that are gone, and differ for rows not yet in it."""
-        for _ in range(_ATTEMPTS):
+        """Rebuild the full-text index.
+
+        An updated index still counts deleted rows in its statistics, and scores unindexed rows differently.
+        """
+        for _ in range(_MAX_ATTEMPTS):
             before = self.version
-            with suppress(Busy), self._writing():
+            with suppress(WriteConflict), self._writing():
                 self._table.create_index("text", config=FTS(), replace=True)
-            # Any other version is another process's write, which this index may lack.
+            # Any other version is a write of another process, which this index may lack.
             if self.version == before + 1:
                 return
 
@@ -326,28 +371,29 @@ class Bank:
         return bool(table.count_rows() >= self._exact_below)
 
     def _sorted_batches(self) -> Iterator[pa.Table]:
+        """All rows sorted by memory_id, in tables of `_BATCH` rows."""
         table = self._latest()
         places = table.search().select(["memory_id"]).with_row_id(True).limit(max(table.count_rows(), 1)).to_arrow()
-        places = places.sort_by("memory_id")["_rowid"].to_pylist()
-        for start in range(0, len(places), _BATCH):
-            batch = table.take_row_ids(places[start : start + _BATCH]).select(self.schema.names).to_arrow()
+        row_ids = places.sort_by("memory_id")["_rowid"].to_pylist()
+        for start in range(0, len(row_ids), _BATCH):
+            batch = table.take_row_ids(row_ids[start : start + _BATCH]).select(self.schema.names).to_arrow()
             yield batch.sort_by("memory_id")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        with explained(f"bank {self._uri} cannot be read"):
+        with translate_errors(f"bank {self._uri} cannot be read"):
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with explained(f"bank {self._uri} cannot be written", "check free space and rights, then repeat"):
+        with translate_errors(f"bank {self._uri} cannot be written", "check free space and rights, then repeat"):
             yield
 
 
 def _table_name(schema: pa.Schema) -> str:
-    return f"memories_{schema_value(schema, 'compressor')[:12]}"
+    return f"{MEMORIES}{schema_value(schema, 'compressor')[:12]}"
 
 
-def _covered(table: LanceTable, column: str) -> int:
-    """Rows in the index of `column`; 0 without one."""
+def _indexed_rows(table: LanceTable, column: str) -> int:
+    """Number of rows in the index of `column`, 0 without one."""
     return sum(index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == [column])

@@ -1,9 +1,10 @@
-"""The ledger: what became of every round, and which documents must not come back, in two tables beside the bank."""
+"""The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -11,57 +12,66 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
 
+MEMORY = "cmt"
+"""Name of the system that answers from the memories; its flat scores have no prefix."""
+SCORE_NAMES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
+"""Scores of one system: EM, EM of the prefix, F1 and the bounds of its interval (0–100), and recall (0–1)."""
+
 State = Literal["started", "committed", "refused", "rolling_back", "rolled_back", "interrupted"]
-"""`started` and `rolling_back` are at work; found by somebody else, they were interrupted."""
+"""`started` and `rolling_back` are in progress; without a process that holds the lock they were interrupted."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """A row of the ledger."""
+    """A row of the ledger: the adaptation of the bank to one slice."""
 
     round_id: str
-    """The slice's id."""
+    """Equal to slice_id."""
     number: int
-    """Its place among the committed rounds, in the order in which they were banked."""
+    """Place among the committed rounds, counted from 1 in the order of their commits."""
     slice_id: str
     slice_digest: str
     compressor: str
+    """Digest of the compressor."""
     bank_params: str
-    """The parameters that shape the rows; with slice and compressor the identity of the round."""
+    """The bank parameters that shape the rows, such as "int8-text"."""
     params_digest: str
-    """Digest of all that shapes answers and scores."""
+    """Digest of the parameters that shape answers and scores."""
     state: State
     version_before: int
+    """Version of the bank that a rollback restores."""
     version_after: int | None = None
     bank_digest: str = ""
     documents: int = 0
+    """Documents in the slice."""
     rows: int = 0
+    """Rows in the bank after the round."""
     scores: dict[str, float | None] = field(default_factory=dict)
-    """As `flat_scores` makes them."""
+    """See `flat_scores`; `nested_scores` is the inverse."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock a stage."""
+    """Wall-clock seconds by stage."""
     tokens_per_second: float | None = None
-    """Compression, tokens of text."""
+    """Tokens of text compressed per second."""
     dtype: str = ""
-    """What the LM computed in, bfloat16 or float32: with `lm.dtype: auto` the machine decides."""
+    """Type in which the LM computed, bfloat16 or float32; `lm.dtype: auto` depends on the machine."""
     git_commit: str = ""
     mlflow_run: str = ""
     prefect_run: str = ""
     started_at: str = ""
     finished_at: str = ""
     reason: str = ""
-    """Why it was refused or what interrupted it."""
+    """Why the round was refused, interrupted or rolled back."""
     already: bool = False
-    """Found committed before; nothing was done."""
+    """True if the round was committed before and nothing was done."""
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """Two rounds with one identity put the same rows into the bank."""
+        """Slice digest, compressor and bank parameters: rounds of equal identity write the same rows to the bank."""
         return self.slice_digest, self.compressor, self.bank_params
 
 
 class Ledger:
-    """The tables `rounds` (one row a round) and `forgotten`. BankError when they cannot be read or written."""
+    """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written."""
 
     SCHEMAS = {
         "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
@@ -69,66 +79,95 @@ class Ledger:
     }
 
     def __init__(self, connection: "DBConnection") -> None:
-        from cmt.bank.tables import created, opened
+        from cmt.bank.tables import open_or_create_table, open_table
 
         self._connection = connection
-        with self._explained("opened"):
-            found = {name: opened(connection, name) for name in self.SCHEMAS}  # makes nothing where it cannot write
+        with self._translate_errors("opened"):
+            # Tables that exist are opened without the lock file, which a read-only bank could not create.
+            tables = {name: open_table(connection, name) for name in self.SCHEMAS}
             self._tables = {
-                name: created(connection, name, self.SCHEMAS[name]) if table is None else table
-                for name, table in found.items()
+                name: open_or_create_table(connection, name, self.SCHEMAS[name]) if table is None else table
+                for name, table in tables.items()
             }
 
+    @staticmethod
+    def exists(uri: str) -> bool:
+        """Whether there is a ledger at `uri`; creates nothing. Raises BankError if `uri` cannot be opened."""
+        import lancedb
+
+        from cmt.bank.tables import translate_errors
+
+        if "://" not in uri and not Path(uri).is_dir():
+            return False
+        with translate_errors(f"bank {uri} cannot be opened"):
+            return "rounds" in lancedb.connect(uri).list_tables().tables
+
     def rounds(self, compressor: str | None = None) -> list[Round]:
-        """All rounds (of one compressor) by number."""
-        found = [Round(**json.loads(record)) for record in self._column("rounds", "record")]
-        found = [round_ for round_ in found if compressor in (None, round_.compressor)]
-        return sorted(found, key=lambda round_: (round_.number, round_.round_id))
+        """All rounds, or those of one compressor, sorted by number."""
+        rounds = [Round(**json.loads(record)) for record in self._column("rounds", "record")]
+        selected = [round_ for round_ in rounds if compressor in (None, round_.compressor)]
+        return sorted(selected, key=lambda round_: (round_.number, round_.round_id))
 
     def write(self, *rounds: Round) -> None:
-        """Insert or replace the rows of `rounds`, in one commit. Another compressor's round has a row of its own."""
+        """Insert or replace the rows of `rounds`, in one commit. Rows are keyed by round and compressor."""
         keys = [f"{round_.round_id}@{round_.compressor[:12]}" for round_ in rounds]
         self._upsert("rounds", {"round_id": keys, "record": [json.dumps(asdict(round_)) for round_ in rounds]})
 
     def forgotten(self) -> list[str]:
-        """Documents that were forgotten and must not come back, sorted."""
+        """The doc_ids that were forgotten and must not be banked again, sorted."""
         return sorted(self._column("forgotten", "doc_id"))
 
     def forget(self, doc_id: str) -> None:
-        """Remember that `doc_id` was forgotten."""
+        """Record that `doc_id` was forgotten."""
         self._upsert("forgotten", {"doc_id": [doc_id]})
 
     def _column(self, name: str, column: str) -> list[str]:
         table: Any = self._tables[name]
-        with self._explained("read"):
+        with self._translate_errors("read"):
             table.checkout_latest()
-            found = table.search().select([column]).limit(max(table.count_rows(), 1)).to_arrow()
-        values: list[str] = found[column].to_pylist()
+            rows = table.search().select([column]).limit(max(table.count_rows(), 1)).to_arrow()
+        values: list[str] = rows[column].to_pylist()
         return values
 
     def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
-        with self._explained("written", "check free space and rights, then repeat"):
+        with self._translate_errors("written", "check free space and rights, then repeat"):
             merge = self._tables[name].merge_insert(key).when_matched_update_all()
             merge.when_not_matched_insert_all().execute(rows)
 
     @contextmanager
-    def _explained(self, done: str, *advice: str) -> Iterator[None]:
-        from cmt.bank.tables import explained
+    def _translate_errors(self, action: str, *advice: str) -> Iterator[None]:
+        from cmt.bank.tables import translate_errors
 
-        with explained(f"the ledger in {self._connection.uri} cannot be {done}", *advice):
+        with translate_errors(f"the ledger in {self._connection.uri} cannot be {action}", *advice):
             yield
 
 
-def flat_scores(rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """`Evaluation.to_json()["rows"]` as one flat dict: the memory's names bare, a baseline's behind its name.
+def flat_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The systems of an evaluation (`Evaluation.to_json()["rows"]`) as one flat dict, the form that is stored.
 
-    em, em_prefix, f1 and the bounds of its interval f1_low and f1_high (0–100), recall (0–1), as in closed_f1.
+    The keys are SCORE_NAMES: bare for the memory ("f1"), behind the name of the system for a baseline ("closed_f1").
+    A system that was asked no question has no scores.
     """
     scores: dict[str, float | None] = {}
     for row in rows:
-        prefix = "" if row["row"] == "cmt" else f"{row['row']}_"
-        found = row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]}
-        names = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
-        scores |= {f"{prefix}{name}": found[name] for name in names if row["n"]}
+        prefix = "" if row["row"] == MEMORY else f"{row['row']}_"
+        values = {**row, "f1_low": row["ci"][0], "f1_high": row["ci"][1]}
+        scores |= {f"{prefix}{name}": values[name] for name in SCORE_NAMES if row["n"]}
+    return scores
+
+
+def nested_scores(flat: Mapping[str, float | None]) -> dict[str, dict[str, float | None]]:
+    """The inverse of `flat_scores`: {system: {score name: value}}, the memory under "cmt".
+
+    A key that ends with no name of SCORE_NAMES is kept whole under "cmt".
+    """
+    scores: dict[str, dict[str, float | None]] = {}
+    for key, value in flat.items():
+        system, name = MEMORY, key
+        if key not in SCORE_NAMES:
+            for suffix in SCORE_NAMES:
+                if key.endswith(f"_{suffix}"):
+                    system, name = key.removesuffix(f"_{suffix}"), suffix
+        scores.setdefault(system, {})[name] = value
     return scores

@@ -1,31 +1,83 @@
-"""What a row of the bank is: its schema, its checks, its supersession and its digest – Arrow in, Arrow out."""
+"""The rows of a bank: Arrow schema, row types, validation and digest."""
 
 import hashlib
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank import lexical
-from cmt.errors import BankError, ConfigError
+from cmt.bank.quantization import vector_bytes
+from cmt.errors import BankError
 
 SCHEMA_VERSION = "1"
-# Metadata of a table's key field. Lance needs it: without, two writers of the same new row would both insert it.
+# Metadata of a table's key field. Without it, two writers of the same new row would both insert it.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
-# What supersession and change detection need of a row; a few hundred bytes against the memory's kilobytes.
-LEDGER_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "supersedes", "sha256"]
+# The columns that supersession and change detection read: a few hundred bytes per row instead of kilobytes.
+VERSION_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "supersedes", "sha256"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
-def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
-    """Schema of a table of memories: keys of `key_dim` floats, memories of vectors of `dim` numbers written as `codes`.
+class SearchRow(TypedDict):
+    """A row that a search of the bank returns, as a dict (`Table.to_pylist`)."""
 
-    `compressor`: digest of the one compressor whose memories the table holds. If `sketched`, a row has the sketch of
-    its words (cmt.words), to be searched in place of the text. Raises ConfigError on unknown codes.
+    memory_id: str
+    """`<doc_id>#<chunk>`, chunks counted from 0."""
+    doc_id: str
+    title: str | None
+    published_at: datetime
+    supersedes: str | None
+    """doc_id of the document that this one supersedes."""
+    text: str | None
+    """None in a bank that stores no text."""
+    memory: bytes
+    """The quantized vectors, see `cmt.bank.quantization`."""
+    n_vectors: int
+    n_tokens: int
+    words: NotRequired[bytes]
+    """Sketch of the words, in a bank that stores no text."""
+    similarity: NotRequired[float]
+    """Cosine between the search key and the row's key; only from `Bank.search`."""
+    bm25: NotRequired[float]
+    """BM25 score, 0 without a common word; only from `Bank.search` and `Bank.full_text`."""
+    prior: NotRequired[float]
+    """Log-probability that the row is the one asked for; added by `cmt.retrieval.selector.select_memories`."""
+
+
+class BankRow(TypedDict):
+    """A stored row, as a dict: the columns of `bank_schema`."""
+
+    memory_id: str
+    doc_id: str
+    slice_id: str
+    published_at: datetime
+    superseded_at: datetime | None
+    supersedes: str | None
+    sha256: str
+    """Digest of the document's text."""
+    compressor: str
+    title: str | None
+    key: np.ndarray | list[float]
+    """(p,) search key."""
+    memory: bytes
+    n_vectors: int
+    n_tokens: int
+    text: str | None
+    words: NotRequired[bytes]
+
+
+def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
+    """Arrow schema of a table of memories.
+
+    `key_dim`: length of a search key. `codes`, `dim`: number format and length of a memory vector. `compressor`: digest
+    of the compressor whose memories the table holds. `sketched`: rows have a sketch of their words (cmt.bank.lexical)
+    to search instead of the text. Raises ConfigError if `codes` is unknown.
     """
     vector_bytes(codes, dim)
     return pa.schema(
@@ -50,54 +102,49 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
     )
 
 
-def vector_bytes(codes: str, dim: int) -> int:
-    """Bytes of one memory vector of `dim` numbers; the integer codes begin with their fp16 scale."""
-    sizes = {"fp16": 2 * dim, "int8": 2 + dim, "int4": 2 + (dim + 1) // 2}
-    if codes not in sizes:
-        raise ConfigError(f"codes {codes!r} are unknown: choose one of {', '.join(sizes)}")
-    return sizes[codes]
-
-
 def schema_value(schema: pa.Schema, name: str) -> str:
-    """Entry `name` of the schema's metadata, "" when it is missing."""
+    """The entry `name` of the schema's metadata, "" if missing."""
     value: bytes = (schema.metadata or {}).get(name.encode(), b"")
     return value.decode()
 
 
-def check_schema(found: pa.Schema, wanted: pa.Schema | None, where: str) -> None:
-    """Raise BankError when `found` has another schema version, or differs from `wanted`, the schema asked for."""
-    version = schema_value(found, "schema_version")
+def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> None:
+    """Raise BankError if `stored` has another schema version or differs from `expected`; `where` names the bank."""
+    version = schema_value(stored, "schema_version")
     if version != SCHEMA_VERSION:
         raise BankError(
             f"{where} was written with schema {version or '0'}, this cmt reads {SCHEMA_VERSION}: "
             "set bank.uri to a new folder and run `cmt update`, or use the cmt that wrote it"
         )
-    if wanted is not None and ("words" in found.names) != ("words" in wanted.names):  # sketches stand in for texts
-        keeps = "no texts" if "words" in found.names else "texts"
-        raise BankError(f"{where} keeps {keeps}: set bank.uri to a new folder, or bank.keep_text back")
+    if expected is None:
+        return
+    # Only banks without text have sketches.
+    if ("words" in stored.names) != ("words" in expected.names):
+        content = "no texts" if "words" in stored.names else "texts"
+        raise BankError(f"{where} keeps {content}: set bank.uri to a new folder, or bank.keep_text back")
     for name in ("compressor", "codes", "dim"):
-        has, wants = schema_value(found, name), schema_value(wanted or found, name)
+        has, wants = schema_value(stored, name), schema_value(expected, name)
         if has != wants:
             raise BankError(f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back")
-    if wanted is not None and not found.equals(wanted):
+    if not stored.equals(expected):
         raise BankError(f"{where} has other columns or another key length: set bank.uri to a new folder")
 
 
 def key_matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of keys as [n, p] float32."""
+    """A column of keys as a float32 matrix (n, p)."""
     flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, column.type.list_size)
 
 
 def mean_cosine(keys: np.ndarray) -> float:
-    """Mean cosine over all pairs of rows of `keys` [n, p]; NaN below two rows."""
+    """Mean cosine over all pairs of rows of `keys` (n, p); NaN for fewer than two rows."""
     n = len(keys)
     unit = keys / np.linalg.norm(keys.astype(np.float64), axis=1, keepdims=True)
     return float(((unit.sum(axis=0) ** 2).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
 
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`rows` in exactly `schema`; raises BankError naming the first row that cannot be banked, and how many."""
+    """Cast `rows` to `schema`. Raises BankError with the first invalid row and the number of further ones."""
     missing = [name for name in schema.names if name not in rows.column_names]
     if missing:
         raise BankError(f"memories lack the columns {', '.join(missing)}: build them with bank_schema()")
@@ -116,7 +163,7 @@ def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
-    """What is wrong with single rows: nulls, a foreign compressor, an unusable key, a memory of a wrong length."""
+    """Problems of individual rows: nulls, another compressor, an unusable key, a memory of the wrong length."""
     if problems := _nulls(rows, schema):
         return problems
     compressor, codes, dim = (schema_value(schema, name) for name in ("compressor", "codes", "dim"))
@@ -125,7 +172,7 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
     lengths = pc.binary_length(rows["memory"]).to_numpy()
     n_vectors = rows["n_vectors"].to_numpy().astype(np.int64)
     foreign = ~pc.equal(rows["compressor"], compressor).to_numpy()
-    found = [
+    checks = [
         (foreign, f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for that one"),
         (
             ~(np.isfinite(norms) & (norms > 0)),
@@ -138,33 +185,33 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
     ]
     if "words" in rows.column_names:
         wrong = pc.binary_length(rows["words"]).to_numpy() != lexical.BYTES
-        found.append(
+        checks.append(
             (wrong, f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the document again")
         )
     ids = rows["memory_id"]
-    return [f"memory {ids[int(row)].as_py()!r} {text}" for wrong, text in found for row in np.flatnonzero(wrong)]
+    return [f"memory {ids[int(row)].as_py()!r} {text}" for wrong, text in checks for row in np.flatnonzero(wrong)]
 
 
 def id_problems(rows: pa.Table) -> list[str]:
-    """What is wrong between rows: a memory_id that occurs twice, a document whose chunks are not `#0` to `#n-1`."""
+    """Problems between rows: a duplicate memory_id, a document whose chunks are not numbered `#0` to `#n-1`."""
     chunks: dict[str, Counter[str]] = defaultdict(Counter)
     for memory_id, doc_id in zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True):
         chunks[doc_id][memory_id] += 1
     problems = []
-    for doc_id, found in chunks.items():
-        problems += [f"memory {name!r} occurs {count} times" for name, count in found.items() if count > 1]
-        if found.keys() != {f"{doc_id}#{chunk}" for chunk in range(len(found))}:
-            names = ", ".join(map(repr, sorted(found)[:3])) + (" …" if len(found) > 3 else "")
+    for doc_id, counts in chunks.items():
+        problems += [f"memory {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
+        if counts.keys() != {f"{doc_id}#{chunk}" for chunk in range(len(counts))}:
+            names = ", ".join(map(repr, sorted(counts)[:3])) + (" …" if len(counts) > 3 else "")
             problems.append(f"document {doc_id!r} has {names} instead of chunks numbered from #0 without a gap")
     return problems
 
 
 def digest(batches: Iterable[pa.Table]) -> str:
-    """sha256 of rows that come sorted by memory_id, independent of how they are stored.
+    """SHA-256 of rows sorted by memory_id, independent of how they are stored.
 
-    Row by row, the columns in the schema's order: a null is the byte 00; any other value is the byte 01, its length as
-    8 bytes, then itself – text as UTF-8, binary as it is, times as microseconds since 1970 UTC and integers in 8 bytes,
-    keys as float32. All numbers are little-endian.
+    Rows are hashed one after the other, their columns in schema order. A null is the byte 00. Any other value is the
+    byte 01, its length as 8 bytes, and its content: text as UTF-8, binary unchanged, timestamps (microseconds since
+    1970 UTC) and integers as 8 bytes, keys as float32. All numbers are little-endian.
     """
     state = hashlib.sha256()
     for rows in batches:

@@ -1,4 +1,4 @@
-"""Tables in LanceDB: opened, created once, pointed to, and its errors in words of ours."""
+"""LanceDB tables: open, create once, point to the current one; LanceDB's errors as BankError."""
 
 import re
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ from lancedb.table import LanceTable
 from cmt.bank.schema import PRIMARY_KEY
 from cmt.errors import BankError, CmtError
 
+MEMORIES = "memories_"
+"""Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
 _POINTER = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False, metadata=PRIMARY_KEY),
@@ -22,13 +24,16 @@ _POINTER = pa.schema(
 )
 
 
-class Busy(BankError):
-    """Another process wrote first."""
+class WriteConflict(BankError):
+    """Another process committed first."""
 
 
 @contextmanager
-def explained(what: str, advice: str = "check that it is complete and readable") -> Iterator[None]:
-    """Turn what LanceDB raises into a BankError without the place in its own sources."""
+def translate_errors(what: str, advice: str = "check that it is complete and readable") -> Iterator[None]:
+    """Raise what LanceDB raises as BankError: `what` failed, the reason without LanceDB's source location, `advice`.
+
+    Raises WriteConflict if another process committed first.
+    """
     try:
         yield
     except CmtError:
@@ -36,12 +41,12 @@ def explained(what: str, advice: str = "check that it is complete and readable")
     except (OSError, RuntimeError, ValueError) as error:
         reason = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?", "", str(error)).strip()
         if re.search("commit conflict|concurrent (transaction|writers)", reason):
-            raise Busy(f"{what}: another process is writing to it; wait for it and repeat") from error
+            raise WriteConflict(f"{what}: another process is writing to it; wait for it and repeat") from error
         raise BankError(f"{what}: {reason}; {advice}") from error
 
 
-def opened(connection: DBConnection, name: str) -> LanceTable | None:
-    """The table, or None when there is none of this name."""
+def open_table(connection: DBConnection, name: str) -> LanceTable | None:
+    """The table `name`, or None if it does not exist."""
     try:
         table = connection.open_table(name)
     except ValueError as error:
@@ -51,23 +56,23 @@ def opened(connection: DBConnection, name: str) -> LanceTable | None:
     return cast(LanceTable, table)
 
 
-def created(connection: DBConnection, name: str, schema: pa.Schema) -> LanceTable:
-    """The table, made when there is none of this name."""
-    # Two at once would both find nothing, and the later one would overwrite the table of the other with an empty one.
+def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema) -> LanceTable:
+    """The table `name`, created empty if it does not exist."""
+    # Without the lock, two processes could both miss the table, and the later one would overwrite it with an empty one.
     with nullcontext() if "://" in connection.uri else FileLock(Path(connection.uri) / "create.lock"):
-        found = opened(connection, name)
-        return found if found is not None else cast(LanceTable, connection.create_table(name, schema=schema))
+        table = open_table(connection, name)
+        return table if table is not None else cast(LanceTable, connection.create_table(name, schema=schema))
 
 
-def point(connection: DBConnection, table: str) -> None:
+def set_current_table(connection: DBConnection, table: str) -> None:
     """Make `table` the current one, in one commit."""
-    pointer = created(connection, "current", _POINTER)
+    pointer = open_or_create_table(connection, "current", _POINTER)
     row = pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER)
     pointer.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(row)
 
 
-def current(connection: DBConnection) -> str | None:
-    """Name of the table that the pointer names, None before the first."""
-    pointer = opened(connection, "current")
+def current_table(connection: DBConnection) -> str | None:
+    """Name of the current table, None before one is set."""
+    pointer = open_table(connection, "current")
     rows = [] if pointer is None else pointer.search().select(["table"]).limit(1).to_list()
     return str(rows[0]["table"]) if rows else None

@@ -29,7 +29,7 @@ def baselines(
     from cmt.evaluation.comparison import Comparison, known_systems
     from cmt.evaluation.systems import SYSTEMS
     from cmt.evaluation.testbed import ComparisonData
-    from cmt.report.costs import keep
+    from cmt.report.comparison import keep
 
     workspace: Workspace = ctx.obj.workspace
     names = known_systems(list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")])

@@ -1,9 +1,8 @@
-"""What the memory answered already: an evaluation that was killed goes on where it was."""
+"""A record of the memory's answers on disk, so that an interrupted evaluation resumes."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmt.answering.cache import BATCHES_PER_WRITE, ChecksummedAnswers
 from cmt.answering.prompting import Prediction
+from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 
 if TYPE_CHECKING:
@@ -23,28 +23,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RecordedAnswer(Prediction):
-    """What the memory said; `text` is empty for "not in memory"."""
+    """The part of an answer that is scored; `text` is empty for "not in memory"."""
 
     confidence: float
 
     @classmethod
     def of(cls, answer: "Answer") -> "RecordedAnswer":
-        """The part of `answer` that is scored."""
-        names = tuple(source.doc_id for source in answer.sources)
-        return cls(answer.text if answer.known else "", names, answer.confidence)
+        """Of an answer of the memory."""
+        doc_ids = tuple(source.doc_id for source in answer.sources)
+        return cls(answer.text if answer.known else "", doc_ids, answer.confidence)
 
     @classmethod
     def from_json(cls, text: str) -> "RecordedAnswer":
-        """The inverse of json.dumps over its fields."""
+        """The inverse of `json.dumps(asdict(answer))`."""
         raw = json.loads(text)
         return cls(raw["text"], tuple(raw["doc_ids"]), raw["confidence"])
 
 
 class AnswerRecord:
-    """Answers in `folder`, a file for each state of a bank; the files of its earlier states are removed.
+    """Answers in a file in `folder`, one a bank; a new version of the bank replaces it.
 
-    An answer is found again only under all that determines it: the bank's version and content, LM, compressor,
-    parameters (the batch size is none of them), the code of this package, the question and its date.
+    The key of an answer is a digest of everything that determines it: the bank's version and content, LM, compressor,
+    parameters except the batch size, the code of this package, the question and its date.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,28 +58,32 @@ class AnswerRecord:
         as_of: Sequence[datetime],
         on_progress: OnProgress | None = None,
     ) -> list[RecordedAnswer]:
-        """As `answerer.answer`; what is recorded is looked up, the rest is recorded every few batches."""
+        """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every few batches."""
+        # 1. read what is recorded
         version = answerer.bank.version
-        answers, setting = self._file(answerer.bank.name, version), _setting(answerer, version)
+        file, setting = self._file(answerer.bank.name, version), _setting_digest(answerer, version)
         asked = list(zip(questions, as_of, strict=True))
         keys = [_key(setting, *pair) for pair in asked]
-        known = {key: RecordedAnswer.from_json(text) for key, text in answers.read(set(keys)).items()}
-        missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in known}
+        answers = {key: RecordedAnswer.from_json(text) for key, text in file.read(set(keys)).items()}
+        missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
         if on_progress:
             on_progress(len(keys) - len(missing))
-        order, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
-        for block in (order[start : start + step] for start in range(0, len(order), step)):
-            texts, moments = zip(*(missing[key] for key in block), strict=True)
-            made = map(RecordedAnswer.of, answerer.answer(texts, as_of=moments, on_progress=on_progress))
-            fresh = dict(zip(block, made, strict=True))
-            known |= fresh
+        # 2. compute and record the rest
+        missing_keys, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
+        for start in range(0, len(missing_keys), step):
+            block = missing_keys[start : start + step]
+            block_questions, block_dates = zip(*(missing[key] for key in block), strict=True)
+            computed = answerer.answer(block_questions, as_of=block_dates, on_progress=on_progress)
+            new = dict(zip(block, map(RecordedAnswer.of, computed), strict=True))
+            answers |= new
             if answerer.bank.version == version:
-                answers.write({key: json.dumps(asdict(reply)) for key, reply in fresh.items()})
+                file.write({key: json.dumps(asdict(answer)) for key, answer in new.items()})
             else:
-                log.warning("the bank changed while it was asked: %d answers are not recorded", len(fresh))
-        return [known[key] for key in keys]
+                log.warning("the bank changed while it was asked: %d answers are not recorded", len(new))
+        return [answers[key] for key in keys]
 
     def _file(self, bank: str, version: int) -> ChecksummedAnswers:
+        """The file of a version of a bank; those of its other versions are deleted."""
         path = self.folder / f"answers-{bank}-{version}.sqlite"
         for other in self.folder.glob(f"answers-{bank}-*.sqlite"):
             if other != path:
@@ -87,26 +91,31 @@ class AnswerRecord:
         return ChecksummedAnswers(path)
 
 
-def _setting(answerer: "Answerer", version: int) -> str:
-    """Digest of all that determines answers, the questions apart."""
+def _setting_digest(answerer: "Answerer", version: int) -> str:
+    """Digest of everything that determines answers except question and date."""
     params, bank, lm = answerer.params, answerer.bank, answerer.lm
-    how = [
+    sections = [
         params.selection.model_dump(mode="json"),
         params.answering.model_dump(mode="json", exclude={"batch_size"}),
         params.bank.model_dump(mode="json", exclude={"uri"}),
     ]
-    parts = [version, bank.digest(), answerer.model.digest, lm.digest, str(lm.model.dtype), str(lm.device), _code()]
-    return _sha256([json.dumps([*parts, how], sort_keys=True).encode()])
+    parts = [
+        version,
+        bank.digest(),
+        answerer.model.digest,
+        lm.digest,
+        str(lm.model.dtype),
+        str(lm.device),
+        _code_digest(),
+    ]
+    return sha256_hex(json.dumps([*parts, sections], sort_keys=True))
 
 
 @cache
-def _code() -> str:
-    return _sha256(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+def _code_digest() -> str:
+    """Digest of all modules of this package."""
+    return sha256_hex(*(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))))
 
 
-def _key(setting: str, question: str, moment: datetime) -> str:
-    return _sha256(text.encode() for text in (setting, moment.astimezone(UTC).isoformat(), question))
-
-
-def _sha256(parts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+def _key(setting: str, question: str, as_of: datetime) -> str:
+    return sha256_hex(setting, as_of.astimezone(UTC).isoformat(), question)

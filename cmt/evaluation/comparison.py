@@ -1,4 +1,4 @@
-"""Every way of answering by name, on the same questions: its scores, and beside them what it costs."""
+"""Compare systems on the same questions, by scores and by cost."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def known_systems(names: Sequence[str]) -> list[str]:
-    """`names` without repeats. ConfigError on one that no row has."""
+    """`names` without duplicates. Raises ConfigError on a name that is not in SYSTEMS."""
     if unknown := [name for name in names if name not in SYSTEMS]:
         raise ConfigError(f"no row {unknown[0]!r}; there are: {', '.join(SYSTEMS)}")
     return list(dict.fromkeys(names))
@@ -38,64 +38,65 @@ def known_systems(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class SystemResult(evaluate.SystemScores):
-    """A row of the protocol with its cost; `seconds` are those of answering alone."""
+    """The scores of a system with its cost; `seconds` are those of answering alone."""
 
     cost: Cost
     mrr: float | None = None
-    """Mean reciprocal rank of the right document, 0–1; None where nothing is retrieved."""
+    """Mean reciprocal rank of the gold document, 0–1; None if nothing is retrieved."""
     behind: Difference | None = None
-    """How far its F1 (0–100) is behind the memory's, with its 95 % interval; None without the row `cmt`, and for it."""
+    """F1 (0–100) of the memory minus F1 of the system, with its 95 % interval; None for `cmt`, and without it."""
     abstention: Abstention | None = None
-    """Of the memory: how well "not in memory" tells the questions on documents that are not in the bank."""
+    """Of the memory only: how well it abstains on questions about documents that are not in the bank."""
     calibration: float | None = None
-    """Of the memory: expected calibration error of its confidence that the right document is among its sources."""
+    """Of the memory only: expected calibration error of the confidence that a source is the gold document."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the protocol's rows, with more keys; what does not apply is null."""
-        refusing = self.abstention and {
+        """The keys of `SystemScores.to_json` and five more; a value that does not apply is null."""
+        shares = self.abstention and {
             name: None if share is None else round(share, 4) for name, share in vars(self.abstention).items()
         }
         return super().to_json() | {
             "mrr": None if self.mrr is None else round(self.mrr, 4),
             "behind": None if self.behind is None else [round(value, 2) for value in self.behind],
-            "abstention": refusing,
+            "abstention": shares,
             "calibration": None if self.calibration is None else round(self.calibration, 4),
             "cost": self.cost.to_json(),
         }
 
 
 class Comparison:
-    """All systems on the same questions."""
+    """Measures systems on the same questions."""
 
     def __init__(self, data: ComparisonData) -> None:
         self.data, self.given = data, SystemInput(data)
         self.answerer, self.progress = self.given.answerer, self.given.progress
 
     def measure(self, names: Sequence[str] = tuple(SYSTEMS)) -> list[SystemResult]:
-        """The systems `names`, in their order; those that this bank cannot give are left out with a warning.
+        """The results of the systems `names`, in that order; impossible ones are left out with a warning.
 
         Raises ConfigError on an unknown name.
         """
-        results, f1s = [], {}
+        results: list[SystemResult] = []
+        f1: dict[str, Floats] = {}
         for name in known_systems(names):
             reason = self.impossible(name)
             if reason is None and (measured := self._measure(name)):
                 results.append(measured[0])
-                f1s[name] = measured[1]
+                f1[name] = measured[1]
             else:
-                log.warning("system %s is left out: %s", name, reason or "no text was found")
-        return [self._with_difference(result, f1s) for result in results]
+                log.warning("system %s is left out: %s", name, reason or "the bank has no texts")
+        return [self._with_difference(result, f1) for result in results]
 
     def impossible(self, name: str) -> str | None:
-        """Why this bank cannot give a system; None where it can."""
+        """Why a system cannot be measured on this bank; None if it can."""
         if name == "mac":
             return missing_compressor(self.answerer.params.baselines.mac, self.answerer.lm)
         text = self.data.testbed.memories["text"]
         return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 
     def _measure(self, name: str) -> tuple[SystemResult, Floats] | None:
-        """The result of one system, and the F1 of each question (n,)."""
-        # 1. run it, watching memory
+        """The result of one system, and F1 of each question (n,); None if it has no texts to search."""
+        # 1. run it and measure memory
         with peak_memory() as peak:
             run = SYSTEMS[name](self.given)
         if run is None:
@@ -113,41 +114,44 @@ class Comparison:
         )
         scores = summarise(marks, recalled=self._recalled(run), seed=self.answerer.params.seed)
         result = SystemResult(name, scores, run.seconds, cost=cost, mrr=self._mrr(run))
-        # 3. of the memory also how well it abstains
+        # 3. for the memory, measure abstention
         return (self._with_abstention(result, run) if run.answers else result), marks.f1
 
     def _recalled(self, run: SystemRun) -> list[bool] | None:
+        """Whether the gold document of each question was retrieved; None if nothing is retrieved."""
         if (depth := run.recall_depth) is None:
             return None
         pairs = zip(run.predictions, self.given.gold_documents, strict=True)
         return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
 
     def _mrr(self, run: SystemRun) -> float | None:
+        """Mean reciprocal rank of the gold documents; None if nothing is retrieved."""
         if run.recall_depth is None:
             return None
         ranked = [prediction.doc_ids[: run.recall_depth] for prediction in run.predictions]
         return float(reciprocal_ranks(ranked, self.given.gold_documents).mean())
 
     def _with_abstention(self, result: SystemResult, run: SystemRun) -> SystemResult:
-        """Abstention and calibration, with the questions whose documents are not in the bank asked as well."""
+        """Add abstention and calibration, for which questions without a document in the bank are asked as well."""
         absent = self.data.absent
         if absent.num_rows:
             self.progress.stage("cmt: absent", absent.num_rows)
-        others = self.given.memory().answer(
+        absent_answers = self.given.memory().answer(
             absent["question"].to_pylist(), as_of=absent["asked_at"].to_pylist(), on_progress=self.progress.advance
         )
-        answers = [*run.answers, *others]
+        answers = [*run.answers, *absent_answers]
         refused = np.array([not answer.known for answer in answers])
         answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
-        if self.answerer.model.config.aggregator.kind == "windows":  # the others' confidence is a cosine
+        if self.answerer.model.config.aggregator.kind == "windows":  # of other kinds the confidence is a cosine
             confidence = np.array([answer.confidence for answer in answers])
-            right = np.array([*(self._recalled(run) or []), *(False for _ in others)])
+            right = np.array([*(self._recalled(run) or []), *(False for _ in absent_answers)])
             calibration = calibration_error(confidence, right)
         return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
-    def _with_difference(self, result: SystemResult, f1s: Mapping[str, Floats]) -> SystemResult:
-        if result.system == "cmt" or "cmt" not in f1s:
+    def _with_difference(self, result: SystemResult, f1: Mapping[str, Floats]) -> SystemResult:
+        """Add the difference from the memory; `f1` has F1 of each question (n,) by system."""
+        if result.system == "cmt" or "cmt" not in f1:
             return result
         seed = self.answerer.params.seed
-        return replace(result, behind=paired_bootstrap(100 * f1s["cmt"], 100 * f1s[result.system], seed=seed))
+        return replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))

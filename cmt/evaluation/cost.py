@@ -1,4 +1,4 @@
-"""What a way of answering costs: time, memory, storage, and the tokens that the LM reads."""
+"""The cost of a system: time, memory, storage, and the tokens that the LM reads."""
 
 import ctypes
 import gc
@@ -20,30 +20,32 @@ _PROC = Path("/proc/self")
 
 @dataclass(frozen=True)
 class Cost:
-    """The price of one row."""
+    """The cost of one system."""
 
     adapt_seconds: float | None
-    """Wall-clock seconds to take in all documents: by the rounds' own timings, or of fine-tuning; None: not noted."""
+    """Wall-clock seconds to process all documents, as the rounds recorded them or of fine-tuning; None if unknown."""
     seconds_per_question: float
-    """Wall-clock seconds of answering, in batches of `answering.batch_size`, by the number of questions."""
+    """Wall-clock seconds of answering in batches of `answering.batch_size`, divided by the number of questions."""
     peak_bytes: int | None
-    """Most memory that this process had resident while the row was adapted and asked, libraries, LM and bank included.
-    None where the system cannot tell (it takes Linux)."""
+    """Peak resident memory of the process during the run, with libraries, LM and bank; None except on Linux."""
     peak_device_bytes: int | None
-    """Most memory of the accelerator that torch had allocated meanwhile; None without one."""
+    """Peak memory that torch allocated on the accelerator during the run; None without one."""
     stored_bytes: int
-    """Kept for this row beside the frozen LM, without search indexes."""
+    """Bytes stored for the system beside the frozen LM, without search indexes."""
     tokens_per_question: float
-    """Positions that the LM reads before its answer: worked examples, texts, soft tokens and prefix included."""
+    """Positions that the LM reads before its answer: examples, texts, soft tokens and prefix."""
 
     def to_json(self) -> dict[str, Any]:
-        """Seconds with four decimals, tokens with one."""
+        """Seconds with four decimals, tokens with one; None is null."""
         digits = {"adapt_seconds": 4, "seconds_per_question": 4, "tokens_per_question": 1}
-        return {k: round(v, digits[k]) if k in digits and v is not None else v for k, v in asdict(self).items()}
+        return {
+            name: round(value, digits[name]) if name in digits and value is not None else value
+            for name, value in asdict(self).items()
+        }
 
 
 class TokenMeter:
-    """`generate` and `complete` that count the positions of the prompts that the LM reads."""
+    """Versions of `generate` and `complete` that count the prompt positions that the LM reads in `tokens_read`."""
 
     def __init__(self) -> None:
         self.tokens_read = 0
@@ -51,47 +53,51 @@ class TokenMeter:
     def generate(
         self, lm: FrozenLM, prompt: Prompt, *, against: Prompt | None = None, **options: Any
     ) -> decoding.Generation:
-        """As `decoding.generate`; a shared head counts for every question."""
-        for read in filter(None, (prompt, against)):
-            self.tokens_read += int(read.whole_mask.sum())
+        """`decoding.generate`, metered; a shared head counts for every question."""
+        for metered in filter(None, (prompt, against)):
+            self.tokens_read += int(metered.whole_mask.sum())
         return decoding.generate(lm, prompt, against=against, **options)
 
     def complete(self, lm: FrozenLM) -> decoding.Complete:
-        """`decoding.complete` of `lm`, counted."""
+        """`decoding.complete` of `lm`, metered."""
         return partial(decoding.complete, lm, generate=self.generate)
 
 
 @dataclass
 class Peak:
-    """High-water marks, known once `peak_memory` is left."""
+    """Peak memory in bytes; set when `peak_memory` exits."""
 
     resident: int | None = None
+    """Of the process; None except on Linux."""
     device: int | None = None
+    """Of the accelerator; None without one."""
 
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Watch memory from here on.
+    """Measure the peak memory of a block of code.
 
-    The kernel's mark (VmHWM) is put back first: that of getrusage never falls, a row would show its forerunner's.
+    The kernel's high-water mark (VmHWM) is reset at the start. The one of getrusage cannot be, so a system would show
+    the peak of an earlier one.
     """
     gc.collect()
     _trim()
-    known, peak = _reset(), Peak()
+    is_reset, peak = _reset(), Peak()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     yield peak
-    peak.resident = _high_water() if known else None
+    peak.resident = _high_water() if is_reset else None
     peak.device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def _trim() -> None:
-    """Give back what the allocator keeps of earlier rows: after a fine-tuning that is gigabytes."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's own
+    """Return freed memory to the kernel, which malloc otherwise keeps: gigabytes after a fine-tuning."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
         trim(0)
 
 
 def _reset() -> bool:
+    """Reset the high-water mark; False if the kernel does not allow it."""
     try:
         (_PROC / "clear_refs").write_text("5")
     except OSError:
@@ -100,5 +106,6 @@ def _reset() -> bool:
 
 
 def _high_water() -> int | None:
+    """Peak resident memory since the last reset, in bytes."""
     lines = (_PROC / "status").read_text().splitlines()
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

@@ -1,6 +1,7 @@
-"""Baselines that put the documents into weights: a copy of the LM is adapted on them and then answers closed-book.
+"""Fine-tuning baselines: a copy of the LM is trained on the documents and then answers without any in the prompt.
 
-The three ways differ only in the weight of each token in the language-model loss. The memory's own LM stays frozen.
+The three weightings differ only in the weight of each token in the language-model loss. The LM of the memory is not
+changed.
 """
 
 import copy
@@ -24,53 +25,65 @@ from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import pad
 
 Piece = tuple[list[int], list[float]]
-"""Token ids behind BOS, and the weight of each of them in the loss."""
+"""Token ids without BOS, and the weight of each in the loss."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a copy is adapted: one epoch of AdamW at a constant rate, in the order of the documents."""
+    """Hyperparameters: one epoch of AdamW at a constant learning rate, in the order of the documents."""
 
     learning_rate: float = 1e-5
     batch_size: int = 4
-    """Pieces a step."""
+    """Pieces per step."""
     longest: int = 512
-    """Tokens of a piece; longer documents become several."""
+    """Maximum number of tokens of a piece; a longer document is cut into several."""
     cap: float = 8.0
-    """Highest surprise, in nats, that the way `camels` gives a token as its weight."""
+    """Maximum weight of a token with the weighting `camels`, in nats."""
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A reader of its own, its weights in float32, and the wall-clock seconds it took to make it."""
+    """A fine-tuned copy of the LM in float32, and the wall-clock seconds of its training."""
 
     lm: FrozenLM
     seconds: float
 
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+# digits with inner separators: 12 · 1,200.50 · 2031-03-05 · 18:30
 _NUMBER = r"\d+(?:[.,:/-]\d+)*"
+_ORDINAL = r"(?:st|nd|rd|th)?"
 _CAPITALS = "".join(filter(str.isupper, map(chr, range(0x530))))  # Latin, Greek and Cyrillic
+# a word that begins with a capital, with inner apostrophes and hyphens: Vell · O’Hara · Baden-Baden
 _NAME = rf"[{_CAPITALS}][\w’'-]*"
-_DATE = re.compile(
-    rf"\b(?:{_NUMBER}(?:st|nd|rd|th)?\s+)?{_MONTH}\b(?:\s+{_NUMBER}(?:st|nd|rd|th)?)?(?:,?\s+\d{{4}}\b)?"
-)
+# a month, with an optional day before or behind it and an optional year: 5 March 2031 · December 16th, 1811 · May
+_DATE = re.compile(rf"\b(?:{_NUMBER}{_ORDINAL}\s+)?{_MONTH}\b(?:\s+{_NUMBER}{_ORDINAL})?(?:,?\s+\d{{4}}\b)?")
+# a number with an optional currency sign, unit or percent sign: $1,200.50 · 30% · 12km
 _FIGURE = re.compile(rf"[$€£]?\b{_NUMBER}\w*%?")
-_RUN = re.compile(rf"\b{_NAME}(?:\s+(?:(?:of|de|van|von|da|la)\s+)?{_NAME})*")
+# names in a row, joined by a particle or not: Tomas Vell · University of Port Ellery
+_NAMES = re.compile(rf"\b{_NAME}(?:\s+(?:(?:of|de|van|von|da|la)\s+)?{_NAME})*")
+# the end of a sentence or a colon, with closing quotes or brackets, at the end of the text
 _SENTENCE_END = re.compile(r"[.!?:][\"”’)]*\s*$")
 
 
 def salient_spans(text: str) -> list[tuple[int, int]]:
-    """First and last character (excluded) of what a question may well ask for, in the order of the text.
+    """Half-open ranges of characters that a question is likely to ask for, in the order of the text.
 
-    By rule, not by a tagger: month names with the day and year beside them; numbers with their sign and unit; runs of
-    capitalised words, joined by "of", "de" and the like. One capitalised word that begins a sentence is no name.
+    A rule-based stand-in for a tagger: dates with a month name, numbers with their sign and unit, and runs of
+    capitalised words. A single capitalised word at the beginning of a sentence is not a name. Overlapping ranges are
+    merged.
     """
-    found = [match.span() for pattern in (_DATE, _FIGURE) for match in pattern.finditer(text)]
+    # 1. find candidates; a date is blanked, so that its month is not a name
+    candidates = [match.span() for pattern in (_DATE, _FIGURE) for match in pattern.finditer(text)]
     undated = _DATE.sub(lambda match: " " * len(match[0]), text)
-    found += [match.span() for match in _RUN.finditer(undated) if not _only_begins(undated, match)]
+    for match in _NAMES.finditer(undated):
+        before = undated[: match.start()]
+        begins_sentence = not before.strip() or bool(_SENTENCE_END.search(before))
+        if " " in match[0] or not begins_sentence:
+            candidates.append(match.span())
+    # 2. merge those that overlap
     spans: list[tuple[int, int]] = []
-    for first, last in sorted(found):
+    for first, last in sorted(candidates):
         if spans and first < spans[-1][1]:
             spans[-1] = spans[-1][0], max(spans[-1][1], last)
         else:
@@ -79,7 +92,7 @@ def salient_spans(text: str) -> list[tuple[int, int]]:
 
 
 def pieces(lm: FrozenLM, texts: Sequence[str], recipe: Recipe) -> int:
-    """How many pieces `texts` are cut into."""
+    """Number of pieces that `texts` are cut into."""
     return sum(len(_cut(lm, lm.tokenize(text), recipe)) for text in texts)
 
 
@@ -87,36 +100,35 @@ def adapt(
     lm: FrozenLM,
     texts: Sequence[str],
     *,
-    way: str,
+    weighting: str,
     seed: int,
     recipe: Recipe | None = None,
     on_progress: OnProgress | None = None,
 ) -> Adapted:
-    """Adapt a copy of `lm` on `texts`; `on_progress` hears of every piece. Raises ConfigError on an unknown `way`.
+    """Fine-tune a copy of `lm` on `texts`; `on_progress` counts pieces. Raises ConfigError on an unknown `weighting`.
 
-    `uniform`: the plain loss. `salient`: only tokens of `salient_spans` count. `camels`: every token counts by its
-    surprise under the frozen LM, capped; CaMeLS (Hu et al. 2023, arXiv 2305.15076) meta-learns these weights instead,
-    so this row is in its style and not its number.
+    `uniform`: all tokens weigh 1. `salient`: only tokens in `salient_spans` weigh 1, all others 0. `camels`: a token
+    weighs its negative log-likelihood under the frozen LM, capped. CaMeLS itself (Hu et al. 2023, arXiv 2305.15076)
+    meta-learns the weights, so its published numbers are not comparable.
 
-    The copy has float32 masters and keeps them: a step of this size is below what bfloat16 can hold. Products are in
-    bfloat16 where the LM's are.
+    The copy is trained and kept in float32, because bfloat16 rounds away steps of this size. If the LM computes in
+    bfloat16, so does the training.
     """
-    if way not in TOKEN_WEIGHTS:
-        raise ConfigError(f"no fine-tuning {way!r}; there are: {', '.join(TOKEN_WEIGHTS)}")
+    if weighting not in TOKEN_WEIGHTS:
+        raise ConfigError(f"unknown fine-tuning {weighting!r}; available: {', '.join(TOKEN_WEIGHTS)}")
     recipe, started = recipe or Recipe(), time.perf_counter()
-    lessons = [piece for text in texts for piece in _weighted(lm, text, way, recipe)]
+    weighted: list[Piece] = []
+    for text in texts:
+        weights = iter(TOKEN_WEIGHTS[weighting](lm, text, recipe))
+        weighted += [(piece, list(islice(weights, len(piece)))) for piece in _cut(lm, lm.tokenize(text), recipe)]
     model = copy.deepcopy(lm.model).float().requires_grad_(True)
-    if lessons:
-        _train(model, lessons, lm, seed=seed, recipe=recipe, on_progress=on_progress)
+    if weighted:
+        _train(model, weighted, lm, seed=seed, recipe=recipe, on_progress=on_progress)
     return Adapted(FrozenLM(model, lm.tokenizer, weights_digest(model)), time.perf_counter() - started)
 
 
-def _weighted(lm: FrozenLM, text: str, way: str, recipe: Recipe) -> list[Piece]:
-    weights = iter(TOKEN_WEIGHTS[way](lm, text, recipe))
-    return [(piece, list(islice(weights, len(piece)))) for piece in _cut(lm, lm.tokenize(text), recipe)]
-
-
 def _cut(lm: FrozenLM, ids: list[int], recipe: Recipe) -> list[list[int]]:
+    """`ids` in pieces that fit the recipe and, with BOS, the LM's context."""
     longest = min(recipe.longest, lm.model.config.max_position_embeddings - 1)
     return [ids[start : start + longest] for start in range(0, len(ids), longest)]
 
@@ -127,12 +139,15 @@ def _uniform(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
 
 def _salient(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
     spans = salient_spans(text)
-    # a token's leading space is no part of the span that begins behind it, but overlaps nothing else
-    return [float(any(a < last and first < b for a, b in spans)) for first, last in lm.offsets(text)]
+    # overlap is enough: the range of a token includes the space before a word, which is not in the span
+    return [
+        float(any(span_first < last and first < span_last for span_first, span_last in spans))
+        for first, last in lm.offsets(text)
+    ]
 
 
 @torch.no_grad()
-def _surprise(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
+def _negative_log_likelihood(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
     weights: list[float] = []
     for piece in _cut(lm, lm.tokenize(text), recipe):
         ids, mask = pad([[lm.bos, *piece]], left=False, device=lm.device)
@@ -143,22 +158,22 @@ def _surprise(lm: FrozenLM, text: str, recipe: Recipe) -> list[float]:
 TOKEN_WEIGHTS: dict[str, Callable[[FrozenLM, str, Recipe], list[float]]] = {
     "uniform": _uniform,
     "salient": _salient,
-    "camels": _surprise,
+    "camels": _negative_log_likelihood,
 }
-"""Name of a way → the weight of each token of a text."""
+"""Weighting → function that returns the weight of each token of a text."""
 
 
 def _losses(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """(B, T − 1) negative log-likelihood of each token behind the first, in nats."""
-    scores = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-    return F.cross_entropy(scores.transpose(1, 2), ids[:, 1:], reduction="none")
+    """Negative log-likelihood of each token except the first, in nats: (B, T − 1)."""
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()  # (B, T − 1, V)
+    return F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
 
 
 class _WeightedTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
-    """Mean of the tokens' losses by weight; pieces come in their own order."""
+    """Weighted mean of the tokens' losses; pieces keep their order."""
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-        losses, weights = _losses(model, inputs["ids"], inputs["mask"]), inputs["weights"]
+        losses, weights = _losses(model, inputs["ids"], inputs["mask"]), inputs["weights"]  # (B, T)
         loss = (losses * weights).sum() / weights.sum().clamp(min=1e-6)
         return (loss, {}) if return_outputs else loss
 
@@ -166,37 +181,39 @@ class _WeightedTrainer(Trainer):  # type: ignore[misc] # transformers is not fol
         return SequentialSampler(train_dataset or self.train_dataset)
 
 
-class _Steps(TrainerCallback):  # type: ignore[misc]
-    """Tells of the pieces of every step."""
+class _ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports the pieces of each step."""
 
-    def __init__(self, pieces: int, size: int, on_progress: OnProgress) -> None:
-        self.left, self.size, self.on_progress = pieces, size, on_progress
+    def __init__(self, pieces: int, batch_size: int, on_progress: OnProgress) -> None:
+        self.remaining, self.batch_size, self.on_progress = pieces, batch_size, on_progress
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        done = min(self.left, self.size)
-        self.left -= done
+        done = min(self.remaining, self.batch_size)
+        self.remaining -= done
         self.on_progress(done)
 
 
 def _train(
-    model: Any, lessons: Sequence[Piece], lm: FrozenLM, *, seed: int, recipe: Recipe, on_progress: OnProgress | None
+    model: Any, weighted: Sequence[Piece], lm: FrozenLM, *, seed: int, recipe: Recipe, on_progress: OnProgress | None
 ) -> None:
+    """Train `model` in place."""
+
     def collate(batch: Sequence[Piece]) -> dict[str, Tensor]:
         ids, mask = pad([[lm.bos, *tokens] for tokens, _ in batch], left=False, device="cpu")
         weights = torch.zeros(len(batch), ids.shape[1] - 1)
-        for row, (_, values) in enumerate(batch):
-            weights[row, : len(values)] = torch.tensor(values)
+        for row, (_, piece_weights) in enumerate(batch):
+            weights[row, : len(piece_weights)] = torch.tensor(piece_weights)
         return {"ids": ids, "mask": mask, "weights": weights}
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = _WeightedTrainer(
             model=model,
             args=_arguments(folder, lm, seed=seed, recipe=recipe),
-            train_dataset=list(lessons),
+            train_dataset=list(weighted),
             data_collator=collate,
-            callbacks=[_Steps(len(lessons), recipe.batch_size, on_progress)] if on_progress else [],
+            callbacks=[_ProgressCallback(len(weighted), recipe.batch_size, on_progress)] if on_progress else [],
         )
-        trainer.remove_callback(PrinterCallback)  # stdout is for reports
+        trainer.remove_callback(PrinterCallback)  # it prints to stdout, which is for results
         trainer.train()
 
 
@@ -218,9 +235,3 @@ def _arguments(folder: str, lm: FrozenLM, *, seed: int, recipe: Recipe) -> Train
         dataloader_pin_memory=False,
         disable_tqdm=True,
     )
-
-
-def _only_begins(text: str, match: re.Match[str]) -> bool:
-    """Whether the run is one capitalised word at the beginning of a sentence."""
-    before = text[: match.start()]
-    return " " not in match[0] and (not before.strip() or bool(_SENTENCE_END.search(before)))

@@ -1,6 +1,5 @@
-"""How good a compressor is on articles that its training never saw: a bank of them all, a sample of questions."""
+"""Scores of a compressor on articles that its training did not see."""
 
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 
 from cmt.config import Params
 from cmt.evaluation.evaluate import Evaluation, evaluate
+from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def held_out_scores(
     *, folder: Path, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, limit: int
 ) -> Evaluation:
-    """Answers of the compressor in `folder` to a seeded sample of `limit` questions on `documents`.
+    """Evaluate the compressor in `folder` on a seeded sample of at most `limit` questions about `documents`.
 
-    None is held back: compressors are compared, not their confidence.
+    Its bank holds all `documents` (DOCUMENT_SCHEMA). It never abstains, so that compressors are compared by their
+    answers and not by their confidence.
     """
     params = params.without_abstention()
     with TemporaryBank.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
@@ -28,39 +29,35 @@ def held_out_scores(
             answerer=answerer,
             lm=lm,
             bank=answerer.bank,
-            questions=sample(questions, documents, limit=limit, seed=params.seed),
+            questions=sample_on_documents(questions, documents, limit=limit, seed=params.seed),
             params=params,
             baselines=False,
         )
 
 
-def sample(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -> pa.Table:
-    """At most `limit` of the questions on `documents`, drawn by the seed."""
-    known = set(documents["doc_id"].to_pylist())
-    rows = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in known]
-    drawn = sorted(random.Random(seed).sample(rows, min(limit, len(rows))))
-    return questions.take(pa.array(drawn, pa.int64()))
-
-
 def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
-    """Scores of the compressor in `folder` on the held-out articles of `train`, and the name of what it was asked.
+    """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of `train.source`.
 
-    Reads the training data: StreamError when they were not pulled.
+    Returns its scores, flat, as they are stored, and `held_out_name`. Raises StreamError if the training data are not
+    installed.
     """
     from cmt.bank.ledger import flat_scores
-    from cmt.training.data import hold_out, installed_training_data, load_training_data
+    from cmt.training.data import load_split
 
-    params, how = resources.params, resources.params.train
-    documents, pairs = load_training_data(installed_training_data(source=how.source, path=how.path))
-    _, held = hold_out(documents, articles=how.validation_articles)
-    found = held_out_scores(
-        folder=folder, lm=resources.lm, documents=held, questions=pairs, params=params, limit=questions
+    params, data = resources.params, load_split(resources.params.train)
+    evaluation = held_out_scores(
+        folder=folder,
+        lm=resources.lm,
+        documents=data.held_out,
+        questions=data.questions,
+        params=params,
+        limit=questions,
     )
-    return flat_scores([found.systems[0].to_json()]), held_out_name(params, questions=questions)
+    return flat_scores([evaluation.systems[0].to_json()]), held_out_name(params, questions=questions)
 
 
 def held_out_name(params: Params, *, questions: int) -> str:
-    """What `questions` held-out questions are, in words: equal names are equal questions."""
-    how = params.train
-    source = how.source.rpartition("/")[2]
-    return f"{questions} questions on {how.validation_articles} articles of {source}, seed {params.seed}"
+    """The name of a held-out evaluation: equal names stand for equal questions."""
+    train = params.train
+    source = train.source.rpartition("/")[2]
+    return f"{questions} questions on {train.validation_articles} articles of {source}, seed {params.seed}"

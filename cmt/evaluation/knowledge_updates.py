@@ -1,129 +1,142 @@
-"""What the news do to an answer: the old one before them, the new one after them, and the old one as of before."""
+"""What an update does to an answer: before it, after it, and as of the time before it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from random import Random
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.errors import StreamError
-from cmt.evaluation.curve import Curve, point, table
+from cmt.evaluation.curve import Curve, Point, point, points_table
 from cmt.evaluation.metrics import mark, normalise_answer
-from cmt.evaluation.testbed import LIMIT, BankTestbed, at
+from cmt.evaluation.sampling import draw
+from cmt.evaluation.testbed import LIMIT, BankTestbed, as_of
 
-KNOWN = 0.5  # F1 from which an answer counts as known
+KNOWN = 0.5
+"""F1 from which on an answer counts as known."""
 
 
 class _Pair(NamedTuple):
-    """A question that was asked before and after its answer changed: two rows of QUESTION_SCHEMA."""
+    """The same question about a document and about its update, with different answers: two rows of QUESTION_SCHEMA."""
 
     old: dict[str, Any]
     new: dict[str, Any]
 
 
 def knowledge_updates(testbed: BankTestbed, *, limit: int = LIMIT) -> Curve:
-    """Questions whose answer changed: the old answer before the news, the new one after it, the old one as of before.
+    """F1 on questions whose answer an update changes: before it, after it, and after it as of the time before it.
 
-    Documents are banked link by link of their chains (what supersedes nothing, what supersedes that, …), so that before
-    the news its document is not in the bank. StreamError when no question has two answers.
+    Documents are banked by their place in a chain of updates, so that an update is not in the bank while the questions
+    about the document before it are asked. Raises StreamError if no question has two answers.
     """
-    pairs, links = _pairs(testbed, limit), _links(testbed)
+    pairs, places = _pairs(testbed, limit), _places_in_chain(testbed)
     testbed.progress.stage("supersession", 3 * len(pairs))
-    told: defaultdict[str, list[pa.Table]] = defaultdict(list)
-    golds: list[Sequence[str]] = []
-    took: list[float] = []
-    with testbed.scratch() as bank:
+    answered: defaultdict[str, list[pa.Table]] = defaultdict(list)
+    old_answers: list[Sequence[str]] = []  # to the questions that `after` asks
+    seconds = 0.0
+    with testbed.temporary_bank() as bank:
+        # 1. bank the documents by their place, and ask what is asked at that time
         answerer = testbed.through(bank)
-        for link in range(max(links.values()) + 1):
-            testbed.add(bank, [name for name, place in links.items() if place == link])
-            waiting = [pair for pair in pairs if links[pair.old["doc_id"]] == link]
-            changed = [pair for pair in pairs if links[pair.new["doc_id"]] == link]
-            golds += [pair.old["answers"] for pair in changed]
-            for name, questions in _in_turn(testbed, waiting, changed).items():
-                records, seconds = testbed.ask(answerer, questions)
-                told[name].append(records)
-                took.append(seconds)
-        seed, each = testbed.answerer.params.seed, sum(took) / 3
-        points = [
-            point(records, bank=bank, series=series, x=place, seconds=each, seed=seed) | {"known": _known(records)}
-            for place, (series, records) in enumerate(_bars(told, golds, pairs).items())
-            if records.num_rows
-        ]
-    return Curve("supersession", "Before and after the news", {}, table(points), testbed.lineage)
+        for place in range(max(places.values()) + 1):
+            testbed.add(bank, [doc_id for doc_id, document_place in places.items() if document_place == place])
+            not_updated = [pair for pair in pairs if places[pair.old["doc_id"]] == place]
+            updated = [pair for pair in pairs if places[pair.new["doc_id"]] == place]
+            old_answers += [pair.old["answers"] for pair in updated]
+            for name, questions in _questions(testbed, not_updated, updated).items():
+                records, asked_seconds = testbed.ask(answerer, questions)
+                answered[name].append(records)
+                seconds += asked_seconds
+        # 2. a point for each view of the answers
+        points: list[Point] = []
+        for x, (series, records) in enumerate(_series(answered, old_answers, pairs).items()):
+            if records.num_rows:
+                seed = testbed.answerer.params.seed
+                measured = point(records, bank=bank, series=series, x=x, seconds=seconds / 3, seed=seed)
+                points.append({**measured, "known": _known(records)})
+    return Curve("supersession", "Before and after the news", {}, points_table(points), testbed.lineage)
 
 
-def _links(testbed: BankTestbed) -> dict[str, int]:
-    """Each document's place in its chain: 0 for what supersedes nothing in the bank."""
-    links: dict[str, int] = {}
-    for name in testbed.documents:
-        chain = [name]
-        while (before := testbed.documents[chain[-1]]["supersedes"]) in testbed.documents and before not in chain:
-            chain.append(before)
-        links[name] = len(chain) - 1
-    return links
+def _places_in_chain(testbed: BankTestbed) -> dict[str, int]:
+    """doc_id → place in its chain of updates: 0 for a document that supersedes none in the bank."""
+    places: dict[str, int] = {}
+    for doc_id in testbed.documents:
+        chain = [doc_id]
+        older = testbed.documents[doc_id]["supersedes"]
+        while older is not None and older in testbed.documents and older not in chain:
+            chain.append(older)
+            older = testbed.documents[older]["supersedes"]
+        places[doc_id] = len(chain) - 1
+    return places
 
 
 def _pairs(testbed: BankTestbed, limit: int) -> list[_Pair]:
-    """Questions with the same words on a document and on the one that supersedes it, without a common answer; a sample.
+    """At most `limit` seeded pairs of questions with equal words, on a document and its update, and no common answer.
 
-    StreamError when there is none.
+    Raises StreamError if there are none.
     """
     by_document: dict[str, list[dict[str, Any]]] = {}
     for row in testbed.asked(testbed.documents).to_pylist():
         by_document.setdefault(row["doc_id"], []).append(row)
     pairs = [
         _Pair(old, new)
-        for name, document in testbed.documents.items()
-        for new in by_document.get(name, ())
-        for old in by_document.get(document["supersedes"], ())
+        for doc_id, document in testbed.documents.items()
+        for new in by_document.get(doc_id, ())
+        for old in by_document.get(document["supersedes"] or "", ())
         if normalise_answer(old["question"]) == normalise_answer(new["question"])
         and not _normalised(old["answers"]) & _normalised(new["answers"])
     ]
     if not pairs:
-        raise StreamError("no question of the stream is answered anew by a document that supersedes another")
-    if len(pairs) > limit:
-        pairs = Random(testbed.answerer.params.seed).sample(pairs, limit)
-    return pairs
+        raise StreamError(
+            "no question of the stream has another answer in a document that supersedes its own: `cmt ingest` more"
+        )
+    return draw(pairs, limit=limit, seed=testbed.answerer.params.seed)
 
 
-def _in_turn(testbed: BankTestbed, old: Sequence[_Pair], new: Sequence[_Pair]) -> dict[str, pa.Table]:
-    """What is asked when a link of the chains is banked; the pairs `old` wait for their news, `new` just had it."""
-    published = [testbed.documents[pair.new["doc_id"]]["published_at"] for pair in new]
-    before = [
-        min(pair.old["asked_at"], news - timedelta(microseconds=1)) for pair, news in zip(new, published, strict=True)
+def _questions(testbed: BankTestbed, not_updated: Sequence[_Pair], updated: Sequence[_Pair]) -> dict[str, pa.Table]:
+    """What is asked in one state of the bank: the old questions of pairs without their update yet, both of the others.
+
+    `before` and `after` are asked as of the end of the stream, `as of` just before the update.
+    """
+    just_before = [
+        min(pair.old["asked_at"], testbed.documents[pair.new["doc_id"]]["published_at"] - timedelta(microseconds=1))
+        for pair in updated
     ]
-    rows = {
-        "before": ([pair.old for pair in old], [testbed.end] * len(old)),
-        "after": ([pair.new for pair in new], [testbed.end] * len(new)),
-        "as of": ([pair.old for pair in new], before),
+    asked = {
+        "before": ([pair.old for pair in not_updated], [testbed.end] * len(not_updated)),
+        "after": ([pair.new for pair in updated], [testbed.end] * len(updated)),
+        "as of": ([pair.old for pair in updated], just_before),
     }
     schema = testbed.questions.schema
-    return {name: at(pa.Table.from_pylist(asked, schema=schema), when) for name, (asked, when) in rows.items()}
+    return {name: as_of(pa.Table.from_pylist(rows, schema=schema), dates) for name, (rows, dates) in asked.items()}
 
 
-def _bars(
-    told: Mapping[str, Sequence[pa.Table]], golds: Sequence[Sequence[str]], pairs: Sequence[_Pair]
+def _series(
+    answered: Mapping[str, Sequence[pa.Table]], old_answers: Sequence[Sequence[str]], pairs: Sequence[_Pair]
 ) -> dict[str, pa.Table]:
-    """Records by what they show; `golds`: the old answers to the questions of `after`."""
-    before, after, as_of = (pa.concat_tables(told[name]) for name in ("before", "after", "as of"))
-    place = after.schema.get_field_index("golds")
+    """Records (RECORD_SCHEMA) by the name of their bar; `old_answers` are those to the questions of `after`."""
+    before, after, as_of_before = (pa.concat_tables(answered[name]) for name in ("before", "after", "as of"))
     known = set(before.filter(pc.greater_equal(before["cmt_f1"], KNOWN))["question_id"].to_pylist())
-    renewed = pa.array([pair.new["question_id"] for pair in pairs if pair.old["question_id"] in known], pa.string())
+    known_before = pa.array(
+        [pair.new["question_id"] for pair in pairs if pair.old["question_id"] in known], pa.string()
+    )
+    column = after.schema.get_field_index("golds")
     return {
         "before: the old answer": before,
         "after: the new answer": after,
         "after, where the old one was known: the new answer": after.filter(
-            pc.is_in(after["question_id"], value_set=renewed)
+            pc.is_in(after["question_id"], value_set=known_before)
         ),
-        "after: still the old one (lower is better)": after.set_column(place, after.schema.field(place), [golds]),
-        "after, as of before: the old answer": as_of,
+        "after: still the old one (lower is better)": after.set_column(
+            column, after.schema.field(column), [old_answers]
+        ),
+        "after, as of before: the old answer": as_of_before,
     }
 
 
 def _known(records: pa.Table) -> float:
+    """Share of known answers, in %."""
     return 100 * float((mark(records["cmt"].to_pylist(), records["golds"].to_pylist()).f1 >= KNOWN).mean())
 
 

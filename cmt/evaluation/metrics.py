@@ -1,7 +1,8 @@
-"""How right an answer is, how well its source was found, when it was refused, what its confidence is worth.
+"""Metrics of answers, of retrieval, of abstention and of confidence.
 
-Sources: exact match and F1 as in Rajpurkar et al. 2016 (arXiv 1606.05250, section 5.1); the prefix match is what the
-published CMT numbers call EM (method §3); intervals are Efron's percentile bootstrap; the others name theirs.
+Exact match and F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The prefix match is what
+the published CMT numbers call EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
+functions name their source.
 """
 
 import re
@@ -23,14 +24,13 @@ RESAMPLES = 1000
 BINS = 10
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-# one block of resampled positions is at most 32 MB, however many questions there are
-_BLOCK = 2**22
-_ROUNDING = 1e-3
+_BLOCK = 2**22  # resampled positions at once: 32 MB for any number of questions
+_ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
 
 @dataclass(frozen=True)
 class Marks:
-    """One value a question, each (n,) in 0–1: strict match, prefix match, token F1."""
+    """Scores of each question, each (n,) in 0–1: exact match, prefix match, token F1."""
 
     em: Floats
     em_prefix: Floats
@@ -41,7 +41,7 @@ class Marks:
 class Scores:
     """Means over `n` questions: `em`, `em_prefix`, `f1` and its 95 % interval `ci` in 0–100, `recall` in 0–1.
 
-    `recall` is None where nothing was retrieved. Without questions everything is 0 and `n` says so.
+    `recall` is None if nothing is retrieved. Without questions all values are 0.
     """
 
     em: float
@@ -53,7 +53,7 @@ class Scores:
 
 
 class Difference(NamedTuple):
-    """Mean of one row's values less another's on the same questions, and the 95 % interval of that."""
+    """Mean difference of two systems on the same questions, and its 95 % interval."""
 
     mean: float
     low: float
@@ -62,65 +62,67 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Abstention:
-    """How well a reader refuses, each 0–1; None where the share is of nothing.
-
-    `precision`: of the refused questions, those that had no answer. `recall`: of the questions without an answer, those
-    that were refused. `false_alarm`: of the questions with an answer, those that were refused.
-    """
+    """How well a system abstains. Each share is 0–1, and None if it is a share of no questions."""
 
     precision: float | None
+    """Of the refused questions, those without an answer."""
     recall: float | None
+    """Of the questions without an answer, those that were refused."""
     false_alarm: float | None
+    """Of the questions with an answer, those that were refused."""
 
 
 def normalise_answer(text: str) -> str:
-    """Lower-case, without ASCII punctuation, without a/an/the, single spaces."""
+    """`text` in lower case, without ASCII punctuation and the articles a, an, the; with single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 when the normalised prediction equals any gold answer, else 0.0."""
-    wanted = normalise_answer(prediction)
-    return float(any(normalise_answer(gold) == wanted for gold in golds))
+    """1.0 if the normalised prediction equals any normalised gold answer, else 0.0."""
+    normalised = normalise_answer(prediction)
+    return float(any(normalise_answer(gold) == normalised for gold in golds))
 
 
 def prefix_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 when the normalised prediction, cut to the length of the shortest gold answer, equals it; else 0.0."""
+    """1.0 if the normalised prediction starts with the shortest gold answer, normalised; else 0.0."""
     gold = normalise_answer(min(golds, key=len))
     answer = normalise_answer(prediction)
-    # a gold that is nothing but articles must not match everything
+    # a gold answer of articles alone is normalised to "", which every prediction starts with
     return float(answer[: len(gold)] == gold) if gold else float(not answer)
 
 
 def f1(prediction: str, golds: Sequence[str]) -> float:
-    """Best F1 over the golds, 0–1, of the normalised words as bags.
+    """F1 of the bags of normalised words, 0–1, with the gold answer that gives the highest.
 
-    Where either side has no word left, 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
+    If either side has no words: 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
     """
     return max(_overlap(prediction, gold) for gold in golds)
 
 
 def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
-    """1.0 when `gold` is among the first `k` of the distinct documents `ranked`, best first; else 0.0."""
+    """1.0 if `gold` is among the first `k` of `ranked` (distinct documents, best first), else 0.0.
+
+    Raises ConfigError if `k` is less than 1.
+    """
     if k < 1:
         raise ConfigError(f"recall@{k} does not exist: k is 1 or more")
     return float(gold in ranked[:k])
 
 
 def reciprocal_ranks(ranked: Sequence[Sequence[str]], golds: Sequence[str]) -> Floats:
-    """1 / place of each question's gold in its own distinct documents `ranked`, best first; 0 where it is not there.
+    """1 / rank of each question's gold document in its `ranked` (distinct documents, best first); 0 if it is absent.
 
-    (n,) in 0–1; their mean is MRR (Voorhees 1999, The TREC-8 question answering track report).
+    Shape (n,), in 0–1; the mean is MRR (Voorhees 1999, The TREC-8 question answering track report).
     """
     width = max(map(len, ranked), default=0)
     hits = np.zeros((len(golds), width + 1), dtype=np.bool_)
-    for row, (found, gold) in enumerate(zip(ranked, golds, strict=True)):
-        hits[row, : len(found)] = [name == gold for name in found]
+    for row, (documents, gold) in enumerate(zip(ranked, golds, strict=True)):
+        hits[row, : len(documents)] = [name == gold for name in documents]
     return np.where(hits.any(axis=1), 1.0 / (1 + hits.argmax(axis=1)), 0.0)
 
 
 def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
-    """Precision and recall of refusing (n,), "has no answer" being the positive class.
+    """Precision and recall of refusing (n,); the positive class is "has no answer".
 
     Source: abstention precision and recall in the survey of Wen et al. 2024 (arXiv 2407.18418).
     """
@@ -131,24 +133,23 @@ def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
 
 
 def calibration_error(confidence: Floats, right: Flags, *, bins: int = BINS) -> float:
-    """Expected calibration error, 0–1: mean distance of confidence (n,) from the share that is `right` (n,), by bin.
+    """Expected calibration error, 0–1: mean distance of `confidence` (n,) from the share of `right` (n,) in its bin.
 
-    `bins` of equal width over 0–1, closed above, each weighted by its questions; 0 without questions. Source: Naeini et
-    al. 2015 (AAAI 29) as in Guo et al. 2017 (arXiv 1706.04599, equation 3). Raises ConfigError where a confidence is
-    no probability.
+    The `bins` have equal width over 0–1, are closed above and are weighted by their questions; 0 without questions.
+    Source: Naeini et al. 2015 (AAAI 29) as in Guo et al. 2017 (arXiv 1706.04599, equation 3). Raises ConfigError if a
+    confidence is not in 0–1.
     """
     if not len(confidence):
         return 0.0
-    # a sum of probabilities in float32 may end a little above 1
     if not (np.all(confidence >= -_ROUNDING) and np.all(confidence <= 1 + _ROUNDING)):
-        raise ConfigError("a confidence is not between 0 and 1: only probabilities can be calibrated")
+        raise ConfigError("a confidence is not between 0 and 1: calibration is defined for probabilities only")
     places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gaps = np.bincount(places, weights=confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
 def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:
-    """The marks of each prediction against its own golds, in order."""
+    """The marks of each prediction against the gold answers at its position."""
     pairs = list(zip(predictions, golds, strict=True))
     return Marks(
         em=np.array([exact_match(*pair) for pair in pairs], dtype=np.float64),
@@ -158,7 +159,7 @@ def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:
 
 
 def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Scores:
-    """Means of the marks in per cent, the share `recalled`, and the bootstrap interval of F1."""
+    """Means of the marks in per cent, the bootstrap interval of F1, and the share of `recalled` questions."""
     count = len(marks.f1)
     if not count:
         return Scores(0.0, 0.0, 0.0, (0.0, 0.0), None if recalled is None else 0.0, 0)
@@ -174,7 +175,7 @@ def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Sc
 
 
 def bootstrap_interval(values: Floats, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), n >= 1, from `resamples` seeded draws with replacement."""
+    """95 % percentile interval of the mean of `values` (n,), n >= 1, from `resamples` seeded bootstrap resamples."""
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK // len(values))
     means = [
@@ -186,18 +187,20 @@ def bootstrap_interval(values: Floats, *, seed: int, resamples: int = RESAMPLES)
 
 
 def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int = RESAMPLES) -> Difference:
-    """Mean of `ours` − `theirs`, both (n,) in the same order of questions, n >= 1, and its 95 % percentile interval.
+    """Mean of `ours` − `theirs`, both (n,) with n >= 1 in the same order of questions, and its 95 % interval.
 
-    Resampling the differences keeps the two answers to one question together. Source: Efron and Tibshirani 1993 (An
-    introduction to the bootstrap), for systems on one test set as in Koehn 2004 (EMNLP, W04-3250).
+    The differences are resampled, so the two answers to a question stay together. Source: Efron and Tibshirani 1993 (An
+    introduction to the bootstrap), for systems on one test set as in Koehn 2004 (EMNLP, W04-3250). Raises ConfigError
+    on different numbers of questions.
     """
     if ours.shape != theirs.shape:
-        raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both rows need the same questions")
-    apart = ours - theirs
-    return Difference(float(apart.mean()), *bootstrap_interval(apart, seed=seed, resamples=resamples))
+        raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions")
+    differences = ours - theirs
+    return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed, resamples=resamples))
 
 
 def _share(part: Flags, of: Flags) -> float | None:
+    """The share of `part` in the questions `of`; None if there are none."""
     return float((part & of).sum() / of.sum()) if of.any() else None
 
 

@@ -1,7 +1,7 @@
-"""The systems that are compared: one function each, from the questions of a comparison to its answers.
+"""The systems that are compared: one function each, from questions to answers.
 
-A system is a way of answering with the same frozen LM: alone (closed-book), with retrieved texts (RAG), with the right
-text, fine-tuned on the stream, with MAC, or with the memory (CMT).
+All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, fine-tuned on the documents,
+with MAC, or with the memory (CMT).
 """
 
 import time
@@ -24,27 +24,27 @@ from cmt.lm.decoding import Generate
 
 @dataclass(frozen=True)
 class SystemRun:
-    """What a system answered, and what it took."""
+    """The answers of a system, with the resources that they took."""
 
     predictions: Sequence[Prediction]
     """In the order of the questions."""
     recall_depth: int | None
-    """How many retrieved documents count for recall; None where nothing is retrieved."""
+    """Number of retrieved documents that count for recall; None if nothing is retrieved."""
     adapt_seconds: float | None
-    """Wall-clock seconds to take in all documents; None: not recorded."""
+    """Wall-clock seconds to process all documents; None if the rounds did not record them."""
     stored_bytes: int
-    """Kept beside the frozen LM, without search indexes."""
+    """Bytes stored beside the frozen LM, without search indexes."""
     seconds: float
     """Wall-clock seconds of answering."""
     tokens: int
-    """Positions that the LM read before its answers."""
+    """Prompt positions that the LM read, over all questions."""
     answers: Sequence[Answer] = ()
-    """Of the memory: with confidence and sources."""
+    """Of the memory only: the answers with confidence and sources."""
 
 
 @dataclass
 class SystemInput:
-    """What every system gets: data, the memory's answerer, and the questions as columns."""
+    """The input of every system: the data, the memory's answerer, and the questions as columns."""
 
     data: ComparisonData
     meter: TokenMeter = field(default_factory=TokenMeter)
@@ -58,7 +58,7 @@ class SystemInput:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the baselines' prompts are completed."""
+        """Keyword arguments of the functions in `prompting`."""
         answering = self.answerer.params.answering
         return {
             "max_new_tokens": answering.max_new_tokens,
@@ -69,9 +69,13 @@ class SystemInput:
 
     def memory(self) -> Answerer:
         """The memory's answerer, metered."""
-        memory = self.answerer
+        answerer = self.answerer
         return Answerer(
-            model=memory.model, lm=memory.lm, bank=memory.bank, params=memory.params, generate=self.meter.generate
+            model=answerer.model,
+            lm=answerer.lm,
+            bank=answerer.bank,
+            params=answerer.params,
+            generate=self.meter.generate,
         )
 
     def timed(
@@ -82,7 +86,7 @@ class SystemInput:
         recall_depth: int | None = None,
         stored_bytes: int = 0,
     ) -> SystemRun | None:
-        """Call `ask`, with the clock and the token count running; None when it finds no text at all."""
+        """Call `ask` and record its time and tokens; None if it returns None, because the bank keeps no texts."""
         self.meter.tokens_read, started = 0, time.perf_counter()
         predictions = ask()
         seconds = time.perf_counter() - started
@@ -92,7 +96,7 @@ class SystemInput:
 
 
 def closed_book(given: SystemInput) -> SystemRun | None:
-    """The LM alone."""
+    """The LM without any document."""
     given.progress.stage("closed", len(given.questions))
     return given.timed(
         lambda: prompting.closed_book(given.answerer.lm, given.questions, **given.options), adapt_seconds=0.0
@@ -100,7 +104,7 @@ def closed_book(given: SystemInput) -> SystemRun | None:
 
 
 def full_text(given: SystemInput) -> SystemRun | None:
-    """The right document in the prompt: an upper bound for RAG."""
+    """The LM with the right document in the prompt: an upper bound of RAG."""
     given.progress.stage("full", len(given.questions))
     passages = [[Passage(doc_id, given.data.texts[doc_id])] for doc_id in given.gold_documents]
     size = sum(len(text.encode()) for text in given.data.texts.values())
@@ -112,9 +116,9 @@ def full_text(given: SystemInput) -> SystemRun | None:
 
 
 def rag(given: SystemInput, *, retriever: str, top_k: int) -> SystemRun | None:
-    """Retrieval-augmented generation; `retriever`: bm25, dense or hybrid. None in a bank without texts."""
+    """Retrieval-augmented generation with `top_k` texts; `retriever` is bm25, dense or hybrid. None without texts."""
     given.progress.stage(f"rag-{retriever}-{top_k}", len(given.questions))
-    by_words_alone = retriever == "bm25"
+    lexical = retriever == "bm25"
 
     def ask() -> list[Prediction] | None:
         return prompting.rag(
@@ -123,28 +127,28 @@ def rag(given: SystemInput, *, retriever: str, top_k: int) -> SystemRun | None:
             given.questions,
             given.as_of,
             top_k=top_k,
-            keys=None if by_words_alone else given.answerer.keys(given.questions),
+            keys=None if lexical else given.answerer.keys(given.questions),
             words=retriever != "dense",
             **given.options,
         )
 
-    stages = ("bank",) if by_words_alone else ("compress", "bank")
+    stages = ("bank",) if lexical else ("compress", "bank")
     return given.timed(
         ask,
         recall_depth=top_k,
         adapt_seconds=given.data.spent(*stages),
-        stored_bytes=given.data.bytes_to_search(keys=not by_words_alone),
+        stored_bytes=given.data.bytes_to_search(keys=not lexical),
     )
 
 
 def finetuned(given: SystemInput, *, weighting: str) -> SystemRun | None:
-    """A copy of the LM, fine-tuned on the documents, closed-book; `weighting` is a key of TOKEN_WEIGHTS."""
+    """A copy of the LM, fine-tuned on the documents, without any in the prompt; `weighting` as in `adapt`."""
     lm, texts, recipe = given.answerer.lm, list(given.data.texts.values()), given.data.recipe
     given.progress.stage(f"{weighting}: adapt", pieces(lm, texts, recipe))
     adapted = adapt(
         lm,
         texts,
-        way=weighting,
+        weighting=weighting,
         seed=given.answerer.params.seed,
         recipe=recipe,
         on_progress=given.progress.advance,
@@ -160,7 +164,7 @@ def finetuned(given: SystemInput, *, weighting: str) -> SystemRun | None:
 
 
 def mac(given: SystemInput) -> SystemRun | None:
-    """MAC over the same documents (Tack et al. 2024, arXiv 2403.04317), the method's ancestor."""
+    """MAC over the same documents (Tack et al. 2024, arXiv 2403.04317), which CMT builds on."""
     given.progress.stage("mac", len(given.questions))
     started = time.perf_counter()
     with mac_answerer(given.data, generate=given.meter.generate) as answerer:
@@ -173,7 +177,7 @@ def mac(given: SystemInput) -> SystemRun | None:
 
 
 def memory(given: SystemInput) -> SystemRun | None:
-    """CMT: the memory bank as it is."""
+    """CMT: the project's bank and compressor."""
     given.progress.stage("cmt", len(given.questions))
     answers: list[Answer] = []
 
@@ -206,16 +210,16 @@ SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
     "mac": mac,
     "cmt": memory,
 }
-"""By the name that `cmt baselines` takes, in the order in which they are measured."""
+"""By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
 
 
 @contextmanager
 def mac_answerer(data: ComparisonData, *, generate: Generate) -> Iterator[Answerer]:
-    """The documents of `data` in a bank of MAC's own; the answerer never abstains.
+    """An answerer over a temporary bank of the documents, compressed by `baselines.mac`; it never abstains.
 
     MAC's compressor is trained like any other, with `aggregator.kind: attention`, `alignment.kind: prefix`, α = 0 and
-    β = 0. It gets the memories of the same selection, because aggregating all of them only adds noise. Its confidence
-    is a cosine and says little about what is known. ModelError when the compressor is damaged or of another LM.
+    β = 0. It aggregates the selected memories instead of all of them, which would only add noise. Its confidence is a
+    cosine, which is a poor measure of what is known. Raises ModelError if the compressor is damaged or of another LM.
     """
     answerer = data.testbed.answerer
     params = answerer.params.without_abstention()
@@ -225,7 +229,7 @@ def mac_answerer(data: ComparisonData, *, generate: Generate) -> Iterator[Answer
 
 
 def predictions_of(answers: Sequence[Answer]) -> list[Prediction]:
-    """Answers as they are scored: the text is empty for "not in memory"."""
+    """Answers as predictions: the text is empty for "not in memory"."""
     return [
         Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
         for answer in answers

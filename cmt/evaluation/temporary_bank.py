@@ -1,4 +1,4 @@
-"""A compressor over documents in a bank that is gone afterwards: what is measured beside the project's own bank."""
+"""A compressor over documents in a bank that is deleted afterwards, to measure it beside the project's bank."""
 
 import json
 from collections.abc import Collection, Iterator
@@ -21,44 +21,47 @@ from cmt.retrieval.indexer import compress_documents
 
 
 def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
-    """Why `folder` has no compressor for `lm`; None where it has one, if perhaps a damaged one."""
+    """Why `folder` has no compressor for `lm`; None if it has one, which may still be damaged."""
     try:
-        made_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
+        trained_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
     except FileNotFoundError:
         return f"no compressor in {folder}"
     except (OSError, ValueError, LookupError, TypeError):
-        return None  # that it is damaged is said by who loads it
-    return None if made_for == lm.digest else f"the compressor in {folder} was trained for another LM"
+        return None  # damaged: MemoryModel.load raises the error
+    return None if trained_for == lm.digest else f"the compressor in {folder} was trained for another LM"
 
 
 @dataclass(frozen=True)
 class TemporaryBank:
-    """Documents, compressed once; banks of all or some of them."""
+    """Documents that are compressed once, to be banked together or in part."""
 
     model: MemoryModel
     rows: pa.Table
-    """The memories, as the bank has them."""
+    """The memories, in the bank's schema."""
     params: Params
 
     @classmethod
     def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "TemporaryBank":
-        """`documents` (DOCUMENT_SCHEMA) through the compressor in `folder`. ModelError when it cannot be loaded."""
+        """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
+
+        The project's compressor has the window of `compressor.window`, any other the one that it was trained with.
+        Raises ModelError if it cannot be loaded.
+        """
         in_use = folder.resolve() == params.compressor.path.resolve()
         model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).merge_lora()
-        how = params.bank
         rows = compress_documents(
             model,
             documents,
             slice_id="scratch",
-            keep_text=how.keep_text,
-            number_format=how.codes,
+            keep_text=params.bank.keep_text,
+            number_format=params.bank.codes,
             batch_tokens=params.compressor.batch_tokens,
         )
         return cls(model, rows, params)
 
     @contextmanager
     def answerer(self, doc_ids: Collection[str] | None = None, *, generate: Generate = generate) -> Iterator[Answerer]:
-        """Over a bank of these documents, or of all."""
+        """An answerer over a bank of the documents `doc_ids`, or of all; the bank is deleted at the end."""
         rows = self.rows
         if doc_ids is not None:
             rows = rows.filter(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))

@@ -1,4 +1,4 @@
-"""A GGUF file → a folder that transformers loads by itself: bf16 safetensors, configuration, tokenizer."""
+"""Conversion of a GGUF file into a folder that transformers loads: bfloat16 safetensors, configuration, tokenizer."""
 
 import contextlib
 import functools
@@ -13,51 +13,57 @@ from safetensors import SafetensorError
 from cmt.errors import ModelError
 
 OnProgress = Callable[[str, int, int | None], None]
-"""Called with the stage (`download`, `convert`), what is done, and the total where it is known."""
+"""Called with the stage (`download`, in bytes, or `convert`, in tensors), the amount done, and the total or None."""
 
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
-    """Write the model and tokenizer of `file` into `folder`, which is made. ModelError: no decoder-only LM."""
+    """Write the model and tokenizer of `file` to `folder`, which is created.
+
+    Raises ModelError if the file is not a decoder-only LM.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     try:
-        with _reading_once(on_progress), quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(**where)
-            unpacked = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, quantization_config=unpacked)
+        with _faster_gguf_reading(on_progress), quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            dequantize = GgufConfig(dequantize=True)
+            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, quantization_config=dequantize)
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError):
-        raise  # the disk, not the file
-    except Exception as error:  # a damaged or foreign file shows in many ways
+        raise  # a problem of the disk, which the caller explains
+    except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
         raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
 
 
 @contextlib.contextmanager
-def _reading_once(on_progress: OnProgress | None) -> Iterator[None]:
-    """transformers reads the header three times and builds a table of names per module; once will do (13 s → 5 s)."""
-    import gguf
-    from transformers import modeling_gguf_pytorch_utils as reading
+def _faster_gguf_reading(on_progress: OnProgress | None) -> Iterator[None]:
+    """Read the header and build the table of tensor names once, and report progress.
 
-    def counted(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
-        every = list(tensors)
-        for done, tensor in enumerate(every, start=1):
+    transformers reads the header three times and builds a table for every module: 13 s instead of 5 s.
+    """
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils
+
+    def report_tensors(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
+        all_tensors = list(tensors)
+        for done, tensor in enumerate(all_tensors, start=1):
             yield tensor
             if on_progress:
-                on_progress("convert", done, len(every))
+                on_progress("convert", done, len(all_tensors))
 
     with (
-        _replaced(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        _replaced(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        _replaced(reading, "tqdm", counted),
+        _patched(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+        _patched(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+        _patched(modeling_gguf_pytorch_utils, "tqdm", report_tensors),
     ):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+def _patched(module: ModuleType, name: str, value: object) -> Iterator[None]:
     original = getattr(module, name)
     setattr(module, name, value)
     try:
@@ -68,10 +74,10 @@ def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No bars and no advice from transformers; its settings are put back."""
+    """Hide progress bars and warnings of transformers; its settings are restored afterwards."""
     from transformers.utils import logging as transformers_logging
 
-    bars = transformers_logging.is_progress_bar_enabled()
+    progress_bar = transformers_logging.is_progress_bar_enabled()
     level = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity(logging.ERROR)
@@ -79,5 +85,5 @@ def quiet_transformers() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(level)
-        if bars:
+        if progress_bar:
             transformers_logging.enable_progress_bar()

@@ -1,4 +1,8 @@
-"""What the LM writes, mixed with the hypothesis that the answer is its quote (pointer-generator, arXiv 1704.04368)."""
+"""Copy mechanism: mixes the LM's next-token distribution with the hypothesis that the answer is the quote.
+
+After the pointer-generator (arXiv 1704.04368), with Bayes' rule in place of a learned gate
+(docs/method.md#copy-mechanism).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,38 +12,42 @@ from torch import Tensor
 
 @dataclass
 class CopyHypothesis:
-    """That the answer is `tokens`, believed with probability `probability` given what has been written so far."""
+    """Hypothesis that the answer is `tokens`, with its probability given the tokens generated so far."""
 
     tokens: Sequence[int]
-    """The quote, with end-of-sequence behind it."""
+    """The quote, followed by end-of-sequence."""
     probability: float
-    place: int = 0
+    position: int = 0
+    """Number of tokens generated so far."""
 
     @property
     def next(self) -> int:
-        """The token that comes now if it is so."""
-        return self.tokens[self.place]
+        """The next token under the hypothesis."""
+        return self.tokens[self.position]
 
-    def update(self, symbol: int, probability: float) -> None:
-        """`symbol` was written, to which the LM alone gave `probability`: Bayes' rule."""
-        if not self.probability or symbol != self.next or self.place + 1 == len(self.tokens):
+    def update(self, token: int, lm_probability: float) -> None:
+        """Apply Bayes' rule after `token` was generated, to which the LM gave `lm_probability`.
+
+        The probability becomes 0 when the token differs from the quote or the quote has ended.
+        """
+        if not self.probability or token != self.next or self.position + 1 == len(self.tokens):
             self.probability = 0.0
             return
-        self.probability /= self.probability + (1 - self.probability) * probability
-        self.place += 1
+        self.probability /= self.probability + (1 - self.probability) * lm_probability
+        self.position += 1
 
 
-def update_hypotheses(copies: Sequence[CopyHypothesis], token: Tensor, probability: Tensor) -> None:
-    """Each of `copies` hears which `token` (B,) was written; `probability` (B, V) is what the LM alone gave."""
-    by_lm = probability.gather(1, token[:, None])[:, 0]
-    for copy, *heard in zip(copies, token.tolist(), by_lm.tolist(), strict=True):
-        copy.update(*heard)
+def update_hypotheses(copies: Sequence[CopyHypothesis], tokens: Tensor, lm_probability: Tensor) -> None:
+    """Update the hypothesis of each row with its generated token (B,); `lm_probability` is (B, V)."""
+    of_tokens = lm_probability.gather(1, tokens[:, None])[:, 0]  # (B,)
+    for copy, token, probability in zip(copies, tokens.tolist(), of_tokens.tolist(), strict=True):
+        copy.update(token, probability)
 
 
-def mix_with_copies(probability: Tensor, copies: Sequence[CopyHypothesis]) -> Tensor:
-    """The LM's probabilities (B, V) of the next token, each row mixed with its copy."""
-    whole = probability.clone()
+def mix_with_copies(lm_probability: Tensor, copies: Sequence[CopyHypothesis]) -> Tensor:
+    """Next-token distribution (B, V): the LM's, each row mixed with its copy hypothesis."""
+    mixed = lm_probability.clone()  # (B, V)
     for row, copy in enumerate(copies):
-        whole[row] *= 1 - copy.probability
-        whole[row, copy.next] += copy.probability
-    return whole
+        mixed[row] *= 1 - copy.probability
+        mixed[row, copy.next] += copy.probability
+    return mixed

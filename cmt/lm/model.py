@@ -1,13 +1,12 @@
-"""The frozen language model: loaded once, read by everybody, changed by nobody.
+"""The frozen language model.
 
-Everything that is to be read comes as soft tokens (B, T, D), optionally behind a key/value prefix in every layer;
-that is the only door through which a memory can reach the LM (method §2, π).
+Its input is soft tokens (B, T, D), optionally behind a key/value prefix in every layer. A memory reaches the LM in no
+other way (docs/method.md#alignment).
 """
 
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +21,15 @@ from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # logits
+TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}
+"""Differences in logits that a change of the batch can cause."""
 
 
 class FrozenLM:
-    """A decoder-only LM of transformers whose weights never get a gradient."""
+    """A decoder-only LM of transformers without gradients.
+
+    D is its hidden size, V its vocabulary. `digest` identifies the weights as they were pulled.
+    """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -42,9 +45,10 @@ class FrozenLM:
 
     @classmethod
     def load(cls, folder: Path, *, dtype: str = "auto") -> "FrozenLM":
-        """The LM in `folder` (safetensors and tokenizer), with weights of `dtype` (`config.LmParams`).
+        """Load the LM in `folder` (safetensors and tokenizer) to the GPU, or to the CPU if there is none.
 
-        ModelError when it is missing or damaged.
+        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. Raises ModelError if the folder is missing or
+        damaged.
         """
         try:
             with quiet_transformers():
@@ -65,13 +69,13 @@ class FrozenLM:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         device: torch.device = self.model.device
         return device
 
     @property
     def tolerance(self) -> float:
-        """A token whose lead is below this may be another one in another batch."""
+        """Lead in logits below which a token is a near-tie: another batch could choose another token."""
         return TIE_TOLERANCE[self.model.dtype]
 
     @property
@@ -81,9 +85,9 @@ class FrozenLM:
         return decoder
 
     def weights_digest(self) -> str:
-        """sha256 of the weights as they are in memory now: for ever what it was at first (method §6 h).
+        """Digest of the weights in memory; equal to `digest` while they are unmodified and in their stored type.
 
-        It is `digest` where they have the type in which they were pulled.
+        Check h of docs/method.md#checks.
         """
         return weights_digest(self.model)
 
@@ -93,9 +97,9 @@ class FrozenLM:
         return ids
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """First and last character (excluded) of each token of `text`."""
-        coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return [(first, last) for first, last in coded["offset_mapping"]]
+        """Beginning and end (excluded), in characters, of each token of `text`."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(first, last) for first, last in encoded["offset_mapping"]]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings (…, D) of token ids (…)."""
@@ -103,15 +107,18 @@ class FrozenLM:
         return embedded
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
-        """Next-token logits (N, V) at `positions` (N, 2) = (row, column): only these go through the output layer."""
-        hidden = self.read(prompt, self.cache(prompt.prefix))
+        """Next-token logits (N, V) at `positions` (N, 2) = (row, column).
+
+        Only these positions go through the output layer.
+        """
+        hidden = self.read(prompt, self.cache(prompt.prefix))  # (B, T, D)
         scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
         return scores
 
     def exact_logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits (B, V) of states (B, D) in float32.
+        """Next-token logits (B, V) in float32 of hidden states (B, D).
 
-        In bfloat16 the two best of 49,000 often tie, and which one wins would depend on the batch.
+        In bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the batch.
         """
         head = self.model.get_output_embeddings()
         return F.linear(hidden.float(), self._output_weight, None if head.bias is None else head.bias.float())
@@ -126,32 +133,35 @@ class FrozenLM:
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
         return text.strip()
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself."""
+    def token_texts(self, ids: Sequence[int]) -> list[str]:
+        """Text of each token on its own."""
         texts: list[str] = self.tokenizer.batch_decode([[token] for token in ids])
         return texts
 
     def prompt(self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False) -> Prompt:
-        """Token ids of several lengths as one padded prompt."""
-        ids, mask = pad(rows, left=left, device=self.device)
+        """Padded prompt of token ids of several lengths, `prefix` in front; `left` pads on the left, for generation."""
+        ids, mask = pad(rows, left=left, device=self.device)  # (B, T)
         return Prompt(self.embed(ids), mask, prefix)
 
     def cache(self, prefix: Prefix | None) -> DynamicCache:
-        """Keys and values of what stands before a text: a prefix, or nothing."""
+        """A new cache that holds `prefix`, or nothing."""
         cache = DynamicCache()
         if prefix is not None:
-            # unbind, not indexing: its backward is one stack instead of a zero-filled tensor a layer
+            # unbind: its backward is one stack, where that of indexing is a zero-filled tensor for every layer
             for layer, (keys, values) in enumerate(zip(prefix[0].unbind(), prefix[1].unbind(), strict=True)):
                 cache.update(keys.to(self.model.dtype), values.to(self.model.dtype), layer)
         return cache
 
     def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
-        """Hidden states (B, T, D) of the text; its positions go on from the real ones of the prefix."""
-        places = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)
+        """Hidden states (B, T, D) of the prompt's tokens; `cache` holds its prefix and is extended.
+
+        Positions continue from those of the prefix; padding takes none.
+        """
+        positions = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)  # (B, P + T)
         hidden: Tensor = self.backbone(
             inputs_embeds=prompt.embeds.to(self.model.dtype),
             attention_mask=prompt.whole_mask,
-            position_ids=places[:, -prompt.embeds.shape[1] :],
+            position_ids=positions[:, -prompt.embeds.shape[1] :],
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
@@ -159,34 +169,33 @@ class FrozenLM:
 
 
 def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
-    """A decoder of the LM's layers `first` … `first + count` and its final norm: new modules, the same weights."""
+    """A decoder of `count` layers of the LM from layer `first` on, and the LM's final norm.
+
+    The modules are new and the weights shared. Raises ModelError if the decoder has no list of layers.
+    """
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
     decoder = copy.deepcopy(lm.backbone, shared)
     for name, module in decoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == lm.layers:
             decoder.set_submodule(name, module[first : first + count])
             return decoder
-    raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: it cannot be cut for Θ")
+    raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers")
 
 
 def fast_dtype() -> torch.dtype:
-    """The type to compute with here: bfloat16, or float32 where it has no instructions and is many times slower."""
+    """bfloat16 where the device has instructions for it, else float32, which is then several times faster."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        there = torch.cpu.get_capabilities()
-        fast = any(there.get(name) for name in ("avx512_bf16", "amx_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        fast = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if fast else torch.float32
 
 
 def weights_digest(model: nn.Module) -> str:
-    """sha256 over (name, type, shape, bytes) of every weight, in the order of the names."""
+    """SHA-256 over name, type, shape and bytes of every weight, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-# one thread pool for the tokenizer and torch: forked loaders would otherwise warn
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,4 +1,4 @@
-"""What a language model is to read: soft tokens, behind a key/value prefix or none, in padded batches."""
+"""Prompts as the frozen LM reads them: padded batches of soft tokens, optionally behind a key/value prefix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,42 +7,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A bfloat16 state depends on how its row is padded, and on whether it is computed as a row by itself, but not on how
-# many other rows there are (on a CPU, to the last bit). So what is written behind is padded alike in every batch.
-PROMPT_WIDTH_STEP = 32  # positions: such a prompt is as wide as the next multiple, with a position of padding at least
+# In bfloat16 the result of a row depends on its padding, and on whether the batch has one row or several, but not on
+# the number of further rows (on a CPU, to the last bit). So a row is padded to the same width in every batch.
+PROMPT_WIDTH_STEP = 32  # positions: prompts are padded to the next multiple, by one position at least
 
-Prefix = tuple[Tensor, Tensor]  # keys, values: (layers, B, kv heads, P, head size)
+Prefix = tuple[Tensor, Tensor]
+"""Keys and values, (layers, B, kv heads, P, head size) each."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the LM is to read: `embeds` (B, T, D), `mask` (B, T) with 1 on real tokens, and a prefix or None.
-
-    `prefix_mask` (B, P) has 1 on real positions of the prefix, which stand first; None: all are real.
-    """
+    """A batch of B prompts of T soft tokens, behind a prefix of P positions or none."""
 
     embeds: Tensor
+    """(B, T, D) input embeddings."""
     mask: Tensor
+    """(B, T) 1 on tokens, 0 on padding."""
     prefix: Prefix | None = None
+    """Keys and values in front of the tokens."""
     prefix_mask: Tensor | None = None
+    """(B, P) 1 on positions of the prefix to attend to; None: on all."""
 
     @property
     def whole_mask(self) -> Tensor:
-        """(B, P + T) over prefix and text."""
+        """(B, P + T) mask of prefix and tokens."""
         if self.prefix is None:
             return self.mask
-        before = self.mask.new_ones(len(self.mask), self.prefix[0].shape[3])
-        return torch.cat([before if self.prefix_mask is None else self.prefix_mask.to(self.mask), self.mask], 1)
+        if self.prefix_mask is None:
+            prefix_mask = self.mask.new_ones(len(self.mask), self.prefix[0].shape[3])  # (B, P)
+        else:
+            prefix_mask = self.prefix_mask.to(self.mask)
+        return torch.cat([prefix_mask, self.mask], 1)
 
-    def part(self, rows: Sequence[int], width: int) -> "Prompt":
-        """`rows` of a prompt that is padded on the left, as wide as `width`; longer texts do not fit."""
+    def take_rows(self, rows: Sequence[int], width: int) -> "Prompt":
+        """The prompts `rows`, padded on the left or cut to `width`; only padding may be cut."""
         prefix = self.prefix and (self.prefix[0][:, rows], self.prefix[1][:, rows])
-        before = None if self.prefix_mask is None else self.prefix_mask[rows]
-        more = width - self.mask.shape[1]  # F.pad cuts where it is negative
-        return Prompt(F.pad(self.embeds[rows], (0, 0, more, 0)), F.pad(self.mask[rows], (more, 0)), prefix, before)
+        prefix_mask = None if self.prefix_mask is None else self.prefix_mask[rows]
+        added = width - self.mask.shape[1]  # F.pad cuts where it is negative
+        embeds, mask = F.pad(self.embeds[rows], (0, 0, added, 0)), F.pad(self.mask[rows], (added, 0))
+        return Prompt(embeds, mask, prefix, prefix_mask)
 
-    def widths(self) -> list[int]:
-        """How wide each row is to be, whatever the others are."""
+    def row_widths(self) -> list[int]:
+        """Width to pad each row to, which depends on its own length only."""
         return [(length // PROMPT_WIDTH_STEP + 1) * PROMPT_WIDTH_STEP for length in self.mask.sum(1).tolist()]
 
 
@@ -52,11 +58,11 @@ def padded_length(length: int) -> int:
 
 
 def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """ids and mask (B, T), T the `padded` longest length; the padding is masked."""
+    """Token ids and mask (B, T) of `rows`, padded on the left or on the right; T = `padded_length` of the longest."""
     width = padded_length(max(map(len, rows)))
-    ids, mask = torch.zeros(2, len(rows), width, dtype=torch.long).unbind()
+    ids, mask = torch.zeros(2, len(rows), width, dtype=torch.long).unbind()  # (B, T)
     for row, tokens in enumerate(rows):
-        where = slice(width - len(tokens), width) if left else slice(0, len(tokens))
-        ids[row, where] = torch.tensor(tokens, dtype=torch.long)
-        mask[row, where] = 1
+        columns = slice(width - len(tokens), width) if left else slice(0, len(tokens))
+        ids[row, columns] = torch.tensor(tokens, dtype=torch.long)
+        mask[row, columns] = 1
     return ids.to(device), mask.to(device)

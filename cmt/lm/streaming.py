@@ -1,30 +1,33 @@
-"""Text out of tokens that come one by one."""
+"""Text of an answer while its tokens are generated."""
 
 from collections.abc import Callable
 
 from cmt.lm.model import FrozenLM
 
-_HALF = "\ufffd"  # what half a character decodes to, until the token with the other half is there
+_REPLACEMENT = "\ufffd"  # what an incomplete UTF-8 character decodes to
 
 
 class StreamingDetokenizer:
-    """Tells an answer while it is written: whole characters only, and no blank that its text may end with."""
+    """Turns a stream of tokens into pieces of text that add up to `FrozenLM.decode` of all tokens.
 
-    def __init__(self, lm: FrozenLM, say: Callable[[str], None]) -> None:
-        self._lm, self._say = lm, say
+    A piece holds whole characters only. A trailing space is held back, since the text does not end with one.
+    """
+
+    def __init__(self, lm: FrozenLM, on_text: Callable[[str], None]) -> None:
+        self._lm, self._on_text = lm, on_text
         self._tokens: list[int] = []
-        self._said = ""
+        self._text = ""
 
-    def put(self, _: int, token: int) -> None:
-        """Say what the answer's next token makes certain; `FrozenLM.generate` tells its row as well."""
+    def put(self, row: int, token: int) -> None:
+        """Add the next token and emit the text that it completes; an `OnToken` callback, so `row` is ignored."""
         self._tokens.append(token)
-        self._go_on(self._lm.decode(self._tokens).rstrip(_HALF).rstrip())
+        self._emit(self._lm.decode(self._tokens).rstrip(_REPLACEMENT).rstrip())
 
     def end(self) -> None:
-        """Say the rest: all that was said is now `decode` of the tokens."""
-        self._go_on(self._lm.decode(self._tokens))
+        """Emit the rest of the text."""
+        self._emit(self._lm.decode(self._tokens))
 
-    def _go_on(self, text: str) -> None:
-        if more := text[len(self._said) :]:
-            self._said = text
-            self._say(more)
+    def _emit(self, text: str) -> None:
+        if piece := text[len(self._text) :]:
+            self._text = text
+            self._on_text(piece)

@@ -1,8 +1,8 @@
-"""The base LM on disk: pulled once from its source, checked, and then found by everybody.
+"""The base LM on disk: pulled from its source once, checked, and installed for all later commands.
 
-`<path>/<name>-<hash of source>/` holds the safetensors, configuration and tokenizer, and `lm.json`: the source, the
-sha256 of the fetched weights, the digest of the tensors, and the sizes by which a cut file is noticed. Work goes on in
-`<path>/.partial-…` and is moved into place at the end.
+`<path>/<name>-<hash of source>/` holds safetensors, configuration, tokenizer, and `lm.json`: the source, the SHA-256 of
+the fetched weights, the digest of the tensors, and file sizes, by which a truncated file is noticed. A pull works in
+`<path>/.partial-…` and moves the finished folder into place.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -27,27 +27,39 @@ RECORD = "lm.json"
 log = logging.getLogger(__name__)
 
 
-def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
-    """Fetch, check and convert the base LM unless it is there; the folder to load it from, below `path`.
+class _Record(TypedDict):
+    """Content of `lm.json`."""
 
-    `sha256` is that of the fetched weights file (of a folder: of its safetensors in the order of their names).
-    A folder named by `path:` stays where it is and is linked to. Raises ConfigError for a malformed source, ModelError
-    when it cannot be fetched, read or written, or has another digest.
+    source: str
+    sha256: str
+    digest: str
+    files: dict[str, str]
+
+
+def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
+    """Fetch, check and convert the base LM unless it is installed; returns its folder below `path`.
+
+    `sha256` is that of the fetched weights (`download.digest_of`). Files of a `path:` folder are linked, not copied.
+    Raises ConfigError if `source` is malformed, ModelError if it cannot be fetched, read or written, or has another
+    digest.
     """
     folder = path / folder_name(source)
     partial = path / f".partial-{folder.name}"
-    with _explained(path):
+    with _explain_disk_errors(path):
         if _is_current(folder, source, sha256) and not partial.exists():
             return folder
-        with _alone(path):
-            if not _is_current(folder, source, sha256):  # another pull may just have finished
+        with _pull_lock(path):
+            if not _is_current(folder, source, sha256):  # another process may have pulled it meanwhile
                 _install(source, sha256, folder, partial, on_progress)
             shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def installed(*, source: str, path: Path) -> Path:
-    """The folder of the base LM. ModelError when it was not pulled or is damaged; only file sizes are looked at."""
+    """Folder of the installed base LM.
+
+    Raises ModelError if it was not pulled, or if a file has another size than it had then.
+    """
     folder = path / folder_name(source)
     if problem := _problem(folder):
         raise ModelError(f"the base LM {source} {problem}: run `cmt model pull`")
@@ -55,7 +67,7 @@ def installed(*, source: str, path: Path) -> Path:
 
 
 def verify(*, source: str, path: Path) -> Path:
-    """`installed`, after reading every weight and comparing the digest. ModelError when one has changed."""
+    """Like `installed`, but reads every weight; also raises ModelError if one has changed."""
     folder = installed(source=source, path=path)
     if _tensors_digest(folder) != _record(folder)["digest"]:
         raise ModelError(f"the weights in {folder} are not those that were pulled: remove it and run `cmt model pull`")
@@ -63,17 +75,18 @@ def verify(*, source: str, path: Path) -> Path:
 
 
 def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
+    """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local GGUF file has not changed."""
     if _problem(folder):
         return False
     recorded = _record(folder)["sha256"]
-    given = Path(source.removeprefix("path:"))
-    if source.startswith("path:") and given.is_file() and digest_of(given) != recorded:
-        return False  # the GGUF file was written anew since it was converted
+    file = Path(source.removeprefix("path:"))
+    if source.startswith("path:") and file.is_file() and digest_of(file) != recorded:
+        return False
     return sha256 is None or sha256.lower() == recorded
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with an installed folder, as far as the file sizes tell."""
+    """What is wrong with an installed folder, judging by the file sizes; None if nothing is."""
     if not folder.is_dir():
         return f"is not in {folder.parent}"
     try:
@@ -83,48 +96,53 @@ def _problem(folder: Path) -> str | None:
     return f"is damaged: {', '.join(changed)} in {folder} changed since it was pulled" if changed else None
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+def _record(folder: Path) -> _Record:
+    record: _Record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return record
 
 
 def _stamp(file: Path) -> str:
-    """Size of a file of ours; of a linked one also when it was written, since others may write it."""
+    """Size of a file; of a linked one also its modification time, since other programs may write it."""
     if not file.is_file():
         return "missing"
-    about = file.stat()
-    return f"{about.st_size} bytes" + (f", written {about.st_mtime_ns} ns" if file.is_symlink() else "")
+    status = file.stat()
+    return f"{status.st_size} bytes" + (f", written {status.st_mtime_ns} ns" if file.is_symlink() else "")
 
 
 def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
+    # 1. fetch
     partial.mkdir(exist_ok=True)
     try:
         fetched = fetch(source=source, partial=partial, on_progress=on_progress)
     except ModelError:
-        with contextlib.suppress(OSError):  # unless there is something in it to go on from
+        with contextlib.suppress(OSError):  # it stays if it holds something that the next pull can use
             partial.rmdir()
         raise
-    found = digest_of(fetched)
-    if sha256 and found != sha256.lower():
-        if ours := fetched.is_relative_to(partial):
+    # 2. check the digest
+    actual = digest_of(fetched)
+    if sha256 and actual != sha256.lower():
+        if downloaded := fetched.is_relative_to(partial):
             shutil.rmtree(partial)
         raise ModelError(
-            f"{source} has the sha256 {found}, and lm.sha256 asks for {sha256}: "
-            f"{'it was removed' if ours else 'it is not used'}. Correct lm.sha256, or find out who changed the file"
+            f"{source} has the sha256 {actual}, but lm.sha256 is {sha256}: "
+            f"{'the download was removed' if downloaded else 'it is not used'}. Correct lm.sha256, or find out who "
+            f"changed the file"
         )
+    # 3. convert, and record what an undamaged folder looks like
     ready = _prepare(fetched, partial, on_progress)
     stamps = {file.name: _stamp(file) for file in sorted(ready.iterdir())}
-    record = {"source": source, "sha256": found, "digest": _tensors_digest(ready), "files": stamps}
+    record: _Record = {"source": source, "sha256": actual, "digest": _tensors_digest(ready), "files": stamps}
     (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    _settle(ready)
-    if folder.exists():  # damaged, or of another digest
+    _sync(ready)
+    # 4. move into place, instead of a damaged folder or one of another digest
+    if folder.exists():
         shutil.rmtree(partial / "replaced", ignore_errors=True)
         folder.rename(partial / "replaced")
     ready.rename(folder)
 
 
 def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Path:
-    """A folder below `partial` that transformers can load."""
+    """A folder below `partial` that transformers loads: the downloaded one, a conversion, or links to the files."""
     if fetched.is_dir() and fetched.is_relative_to(partial):
         return fetched
     ready = partial / "ready"
@@ -140,39 +158,39 @@ def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Pa
 
 
 def _tensors_digest(folder: Path) -> str:
-    """Digest of the weights as transformers loads them in their stored type; ModelError when it cannot."""
+    """Digest of the weights in their stored type. Raises ModelError if transformers cannot load them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from cmt.lm.model import weights_digest
 
     try:
-        where = {"local_files_only": True, "trust_remote_code": False}
+        options = {"local_files_only": True, "trust_remote_code": False}
         with quiet_transformers():
-            AutoTokenizer.from_pretrained(folder, **where)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, **where)
+            AutoTokenizer.from_pretrained(folder, **options)
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, **options)
     except Exception as error:  # transformers raises many kinds for a damaged or foreign folder
-        raise ModelError(f"{folder} is no decoder-only LM that transformers can load: {error}") from error
+        raise ModelError(f"{folder} is not a decoder-only LM that transformers can load: {error}") from error
     return weights_digest(model)
 
 
-def _settle(folder: Path) -> None:
-    """Everything in `folder` on the disk and readable by others, before it is moved into place."""
+def _sync(folder: Path) -> None:
+    """Make the files of `folder` readable by other users and flush them to the disk."""
     for file in folder.iterdir():
         if not file.is_symlink():
             file.chmod(0o644)  # safetensors writes 0600
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One pull at a time below `path`, which is made."""
+def _pull_lock(path: Path) -> Iterator[None]:
+    """Allow one pull at a time below `path`, which is created."""
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("another pull is at work in %s: waiting for it", path)
+        log.warning("another process is pulling into %s: waiting for it", path)
         lock.acquire()
     try:
         yield
@@ -181,15 +199,16 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain_disk_errors(path: Path) -> Iterator[None]:
+    """Raise ModelError, with what to do, in place of errors of the disk."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            hint = "the disk is full: free some space (about twice the model) and run `cmt model pull` again"
+            hint = "the disk is full: free space for about twice the model and run `cmt model pull` again"
         elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
-            hint = "it cannot be written: set lm.path to a folder of your own"
+            hint = "the folder is not writable: set lm.path to one that is"
         else:
             hint = "check lm.path and run `cmt model pull` again"
-        raise ModelError(f"the base LM could not be put into {path} ({error}): {hint}") from error
+        raise ModelError(f"the base LM could not be written to {path} ({error}): {hint}") from error

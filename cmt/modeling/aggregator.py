@@ -1,8 +1,8 @@
-"""ψ: the question's code C and the selected memories {M^i} → what matters for the answer (method §2, aggregation).
+"""ψ: scores the tokens of the selected memories, or aggregates the memories (docs/method.md#aggregation).
 
-Two shapes behind one switch. `LayerReader` scores every token of every selected memory, so that the best ones can be
-read and quoted; `CrossAttention` is the published M* = ψ(C, {M^i}). Neither has a position code across documents: the
-order of the bank must not matter (§6 c).
+`SpanReader` scores every token of every selected memory as the beginning and as the end of the answer.
+`CrossAttention` is the published M* = ψ(C, {M^i}) (CMT, arXiv 2412.07393), with C the question's vectors. Neither has
+positions across memories, so their order does not matter (check c of docs/method.md#checks).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,101 +18,130 @@ from cmt.lm.prompt import padded_length
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.lora import input_statistics, layers_with_lora
 
-PAIRS_PER_BATCH = 16  # pairs of a question and a memory that run together
-POSITION_GAP = 2  # positions between a question and the text
-POINTER_DIM = 128  # width in which a window's state meets its tokens
+PAIRS_PER_BATCH = 16  # pairs of a question and a memory that are computed together
+POSITION_GAP = 2  # positions between the question and the memory
+POINTER_DIM = 128  # dimension of the product of a window's state and a token's embeddings
 
 
 class SpanReader(nn.Module):
-    """Scores (B, S, n, 2) of the tokens: the answer begins with it, the answer ends with it.
+    """ψ as a reader: scores of each token as beginning and as end of the answer.
 
-    The blocks are the LM's own layers above those of Θ, with adapters of their own: they go on where Θ stopped, now
-    over the question's states and one memory's windows together. The question stands first, as a causal LM has it;
-    windows attend to the question and to all windows of their own memory. A window's state scores the window, the
-    places in it, and, met with the LM's embeddings of its tokens and their neighbours, the tokens themselves.
+    The blocks are the LM's layers above those of Θ, with their own LoRA adapters. They continue where Θ stopped, over
+    the question's states and one memory's windows. The question stands first and is read causally; windows attend to
+    the question and to all windows of the same memory. The output state of a window scores the window as a whole, the
+    places in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
     """
 
     def __init__(self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int) -> None:
         super().__init__()
         self.window, self.dtype, self.embed = window, lm.model.dtype, lm.embed
         self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
-        below = input_statistics(lm, first)
-        self.sink = nn.Parameter(below.sink)
-        self.shift, self.scale = nn.Parameter(below.mean), nn.Parameter(below.spread)
+        statistics = input_statistics(lm, first)
+        self.sink = nn.Parameter(statistics.sink)
+        self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(statistics.spread)
         self.norm = nn.RMSNorm(lm.hidden_size)
         self.out = nn.Linear(lm.hidden_size, 2)
         self.place = nn.Linear(lm.hidden_size, 2 * window, bias=False)
         self.pointer = nn.Linear(lm.hidden_size, 2 * POINTER_DIM, bias=False)
         self.word = nn.Linear(3 * lm.hidden_size, POINTER_DIM, bias=False)
-        for start_at_zero in (self.out.weight, self.out.bias, self.place.weight, self.pointer.weight):
-            nn.init.zeros_(start_at_zero)
+        # all scores are 0 at the start of a training
+        for parameter in (self.out.weight, self.out.bias, self.place.weight, self.pointer.weight):
+            nn.init.zeros_(parameter)
 
     def forward(self, question: Encoding, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
-        """Scores (B, S, n, 2) of S memories' tokens, −inf on padding.
+        """Scores (B, S, n, 2) of the tokens of S memories a question; −inf on padding.
 
-        `windows` (B, S, k, D), `mask` (B, S, k), `ids` (B, S, n) of their tokens, n = W·k, −1 on padding.
+        `windows` (B, S, k, D) with `mask` (B, S, k); `ids` (B, S, n) are their tokens, n = W·k, −1 on padding.
         """
         rows, memories, count, _ = windows.shape
-        windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)
-        lengths = mask.sum(1)
-        parts, order = [], [pair for pair in lengths.argsort().tolist() if lengths[pair]]
-        for group in self._alike(order, lengths.tolist()):
-            pairs = torch.tensor(group, device=windows.device)
+        windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)  # B·S pairs first
+        # 1. order the pairs by length; a pair of padding alone is left out
+        lengths = mask.sum(1)  # (B·S,)
+        order = [pair for pair in lengths.argsort().tolist() if lengths[pair]]
+        # 2. score batches of N pairs of similar length
+        parts = []
+        for batch in self._equal_width_batches(order, lengths.tolist()):
+            pairs = torch.tensor(batch, device=windows.device)  # (N,)
             longest = min(count, padded_length(int(lengths[pairs[-1]])))
-            asked = question.states[pairs // memories], question.mask[pairs // memories]
             tokens = longest * self.window
-            part = self._pairs(*asked, windows[pairs, :longest], mask[pairs, :longest], ids[pairs, :tokens])
-            parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))
-        scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)
+            part = self._score_pairs(
+                question.states[pairs // memories],  # (N, T, D)
+                question.mask[pairs // memories],  # (N, T)
+                windows[pairs, :longest],  # (N, k', D)
+                mask[pairs, :longest],  # (N, k')
+                ids[pairs, :tokens],  # (N, n')
+            )
+            parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))  # (N, n, 2)
+        # 3. put them back in place
+        scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)  # (B·S, n, 2)
         if parts:
             scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
         return scores.view(rows, memories, -1, 2)
 
-    def _alike(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-        """At most GROUP pairs, all padded alike: how wide a row is must not depend on the others (`prompt.STEP`)."""
-        for _, alike in groupby(order, key=lambda pair: padded_length(lengths[pair])):
-            while group := list(islice(alike, PAIRS_PER_BATCH)):
-                yield group
+    def _equal_width_batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
+        """At most PAIRS_PER_BATCH pairs at a time, all padded to the same width.
 
-    def _pairs(self, asked: Tensor, asked_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
-        """A question and a memory a row: (N, T, D), (N, T), (N, k, D), (N, k), (N, n) → (N, n, 2)."""
-        rows, before = len(asked), 1 + asked.shape[1]
-        ahead = torch.arange(before, device=asked.device).expand(rows, -1)
-        text = torch.arange(windows.shape[1], device=asked.device) * self.window + self.window // 2
-        places = torch.cat([ahead, text + asked_mask.sum(1, keepdim=True) + 1 + POSITION_GAP], 1)
-        states = torch.cat([asked, windows], 1) * self.scale + self.shift
-        states = torch.cat([self.sink.expand(rows, 1, -1), states], 1).to(self.dtype)
-        real = torch.cat([mask.new_ones(rows, 1), asked_mask, mask], 1).bool()
+        The width of a row must not depend on other rows (`cmt.lm.prompt.PROMPT_WIDTH_STEP`).
+        """
+        for _, group in groupby(order, key=lambda pair: padded_length(lengths[pair])):
+            while batch := list(islice(group, PAIRS_PER_BATCH)):
+                yield batch
+
+    def _score_pairs(
+        self, question: Tensor, question_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor
+    ) -> Tensor:
+        """Scores (N, n, 2) of pairs of a question (N, T, D), (N, T) and a memory (N, k, D), (N, k), (N, n)."""
+        # 1. states: the sink, the question, the windows, in the range of the LM's states
+        rows, before = len(question), 1 + question.shape[1]
+        states = torch.cat([question, windows], 1) * self.scale + self.shift
+        states = torch.cat([self.sink.expand(rows, 1, -1), states], 1).to(self.dtype)  # (N, 1 + T + k, D)
+        real = torch.cat([mask.new_ones(rows, 1), question_mask, mask], 1).bool()  # (N, 1 + T + k)
+        # 2. positions: a window takes that of its middle token, counted from behind the question
+        question_positions = torch.arange(before, device=question.device).expand(rows, -1)
+        middles = torch.arange(windows.shape[1], device=question.device) * self.window + self.window // 2
+        window_positions = middles + question_mask.sum(1, keepdim=True) + 1 + POSITION_GAP
+        positions = torch.cat([question_positions, window_positions], 1)  # (N, 1 + T + k)
+        # 3. read
         read = self.blocks(
-            inputs_embeds=states, attention_mask=self._open(real, before), position_ids=places, use_cache=False
-        ).last_hidden_state[:, before:]
-        scores = self._point(self.norm(read.float()), ids).flatten(1, 2)
+            inputs_embeds=states,
+            attention_mask=self._attention_bias(real, before),
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state[:, before:]  # (N, k, D)
+        # 4. score
+        scores = self._score_tokens(self.norm(read.float()), ids).flatten(1, 2)  # (N, n, 2)
         return scores.masked_fill(ids.unsqueeze(-1) < 0, float("-inf"))
 
-    def _point(self, read: Tensor, ids: Tensor) -> Tensor:
-        """States (N, k, D) of windows and their tokens (N, n) → (N, k, W, 2)."""
-        embeds = self.embed(ids.clamp(min=0)).float()
+    def _score_tokens(self, read: Tensor, ids: Tensor) -> Tensor:
+        """Scores (N, k, W, 2) of tokens `ids` (N, n) from the output states `read` (N, k, D) of their windows."""
+        # 1. embeddings of each token and its two neighbours, without those of padding
+        embeds = self.embed(ids.clamp(min=0)).float()  # (N, n, D)
         embeds = F.rms_norm(embeds, embeds.shape[-1:]) * (ids >= 0).unsqueeze(-1)
-        around = torch.cat([F.pad(embeds, (0, 0, 1, 0))[:, :-1], embeds, F.pad(embeds, (0, 0, 0, 1))[:, 1:]], -1)
-        words = torch.unflatten(self.word(around), 1, (-1, self.window))  # (N, k, W, P)
-        pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))
-        placed = torch.unflatten(self.place(read), -1, (self.window, 2))
-        scores: Tensor = self.out(read).unsqueeze(2) + placed + words @ pointer / POINTER_DIM**0.5
+        previous, following = F.pad(embeds, (0, 0, 1, 0))[:, :-1], F.pad(embeds, (0, 0, 0, 1))[:, 1:]
+        words = self.word(torch.cat([previous, embeds, following], -1))  # (N, n, P)
+        words = torch.unflatten(words, 1, (-1, self.window))  # (N, k, W, P)
+        # 2. window + place + token
+        pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))  # (N, k, P, 2)
+        places = torch.unflatten(self.place(read), -1, (self.window, 2))  # (N, k, W, 2)
+        scores: Tensor = self.out(read).unsqueeze(2) + places + words @ pointer / POINTER_DIM**0.5
         return scores.float()
 
-    def _open(self, real: Tensor, before: int) -> Tensor:
-        """(N, 1, T, T) to add to attention scores: the question is read as the LM reads, windows see everything."""
+    def _attention_bias(self, real: Tensor, before: int) -> Tensor:
+        """Bias (N, 1, T, T) of attention scores: causal for the first `before` positions, open for the windows.
+
+        `real` (N, T) is false on padding, to which nothing attends but itself.
+        """
         size = real.shape[1]
-        open_ = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
-        open_[before:] = True
-        shut = ~(open_ & real[:, None, :]).unsqueeze(1)
-        return torch.zeros(shut.shape, dtype=self.dtype, device=real.device).masked_fill(
-            shut & ~torch.eye(size, dtype=torch.bool, device=real.device), torch.finfo(self.dtype).min
-        )
+        allowed = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+        allowed[before:] = True
+        masked = ~(allowed & real[:, None, :]).unsqueeze(1)  # (N, 1, T, T)
+        masked = masked & ~torch.eye(size, dtype=torch.bool, device=real.device)
+        bias = torch.zeros(masked.shape, dtype=self.dtype, device=real.device)
+        return bias.masked_fill(masked, torch.finfo(self.dtype).min)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of `x` (N, Q, width) over `memory` (N, K, width) with `mask` (N, K)."""
+    """Multi-head attention (Q = queries, K and V = memory)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -120,11 +149,12 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """`x` (N, Q, width) attends to `memory` (N, K, width) where `mask` (N, K) is true; → (N, Q, width)."""
         q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, Q or K, width / heads)
             for part in (self.query(x), self.key(memory), self.value(memory))
         )
-        # a memory that is all padding attends everywhere; its result is masked out later
+        # a row without memories attends to its padding, since a softmax over nothing is not a number
         open_mask = mask | ~mask.any(-1, keepdim=True)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=open_mask[:, None, None])
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
@@ -132,7 +162,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Published ψ: M* = ψ(C, {M^i}) (B, k, D); Q = C, K and V = all vectors of the selected memories."""
+    """Published ψ: M* = ψ(C, {M^i}), with Q = C, K and V = all vectors of the selected memories."""
 
     def __init__(self, dim: int, params: AggregatorParams) -> None:
         super().__init__()
@@ -140,8 +170,8 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, question: Encoding, memories: Tensor, mask: Tensor) -> Tensor:
-        """`memories` (B, S, k, D), `mask` (B, S, k) → M* (B, k_C, D)."""
-        x, flat, flat_mask = question.vectors, memories.flatten(1, 2), mask.flatten(1, 2).bool()
+        """M* (B, k_C, D) of `memories` (B, S, k, D) with `mask` (B, S, k); k_C is the question's number of vectors."""
+        x, flat, flat_mask = question.vectors, memories.flatten(1, 2), mask.flatten(1, 2).bool()  # S·k
         for block in self.blocks:
             x = block(x, flat, flat_mask)
         aggregated: Tensor = self.norm(x)

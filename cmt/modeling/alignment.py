@@ -1,7 +1,7 @@
-"""π: from memories to what the frozen LM attends to (method §2, alignment).
+"""π: turns what ψ found into input of the frozen LM (docs/method.md#alignment).
 
-`TextAlignment` gives the LM the chosen windows in its own embeddings, lit up by their probability, behind a short
-key/value prefix that carries the form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*).
+`TextAlignment` highlights the embeddings of the chosen windows and puts a short key/value prefix in front, which
+carries the form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*) (CMT, arXiv 2412.07393).
 """
 
 import torch
@@ -11,11 +11,11 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix
 from cmt.modeling.compressor import Encoding
 
-PREFIX_STD = 0.004  # values near zero: training starts at the closed-book answer (method §7)
+PREFIX_STD = 0.004  # keys and values near zero: training starts at the closed-book answer
 
 
 class KeyValueMap(nn.Module):
-    """(B, P, D) → keys and values (layers, B, kv heads, P, head size): RMSNorm and one linear for all layers."""
+    """RMSNorm and one linear map to the keys and values of all layers."""
 
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()
@@ -25,13 +25,14 @@ class KeyValueMap(nn.Module):
         nn.init.normal_(self.out.weight, std=PREFIX_STD)
 
     def forward(self, slots: Tensor) -> Prefix:
-        both = self.out(self.norm(slots)).unflatten(-1, self.shape)  # (B, P, layers, 2, heads, size)
+        """`slots` (B, P, D) → keys and values (layers, B, kv heads, P, head size)."""
+        both = self.out(self.norm(slots)).unflatten(-1, self.shape)  # (B, P, layers, 2, kv heads, head size)
         keys, values = both.permute(3, 2, 0, 4, 1, 5).unbind()
         return keys, values
 
 
 class TextAlignment(nn.Module):
-    """Prefix from learned slots and the pooled question; soft tokens = embeddings + probability · highlight."""
+    """A prefix of learned slots and the pooled question; embeddings highlighted in proportion to a probability."""
 
     def __init__(self, lm: FrozenLM, slots: int) -> None:
         super().__init__()
@@ -42,20 +43,21 @@ class TextAlignment(nn.Module):
         self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))
 
     def prefix(self, question: Encoding) -> Prefix:
-        """The key/value prefix of `slots` positions for each question."""
-        prefix: Prefix = self.to_prefix(self.slots + self.question(question.pooled).unsqueeze(1))
+        """Key/value prefix of P = `slots` positions for each question."""
+        slots = self.slots + self.question(question.pooled).unsqueeze(1)  # (B, P, D)
+        prefix: Prefix = self.to_prefix(slots)
         return prefix
 
     def soft_tokens(self, embeds: Tensor, probability: Tensor) -> Tensor:
-        """`embeds` (B, T, D) of the text → (B, T, D), lit where the answer begins and where it ends.
+        """Embeddings (B, T, D) with one learned vector added for the beginning of the answer and one for its end.
 
-        `probability` (B, T, 2) is that of each token's window, 0 outside.
+        `probability` (B, T, 2) of each token scales them; it is 0 outside of the memories.
         """
         return embeds.float() + probability @ self.highlight
 
 
 class PrefixAlignment(nn.Module):
-    """Published π: M* (B, k, D) → a key/value prefix of k positions in every layer; a shared trunk, then one map."""
+    """Published π: M* becomes a key/value prefix in every layer, by a shared trunk and one linear map."""
 
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()
@@ -65,5 +67,6 @@ class PrefixAlignment(nn.Module):
         self.to_prefix = KeyValueMap(lm)
 
     def forward(self, aggregated: Tensor) -> Prefix:
+        """M* (B, k, D) → keys and values of k positions."""
         prefix: Prefix = self.to_prefix(aggregated + self.trunk(aggregated))
         return prefix

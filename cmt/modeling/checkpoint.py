@@ -1,17 +1,17 @@
-"""The folder of a compressor: what it was trained as, and its weights."""
+"""The folder of a compressor: its configuration and its trained weights."""
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cmt.common.storage import write_bytes, write_json
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params
 from cmt.errors import ModelError
 
@@ -21,7 +21,7 @@ PLACES = "aggregator.place.weight"
 
 @dataclass(frozen=True)
 class CompressorConfig:
-    """What a compressor was trained as; travels with its weights."""
+    """The parameters that shape a compressor's weights; stored beside them."""
 
     compressor: CompressorParams
     aggregator: AggregatorParams
@@ -30,47 +30,47 @@ class CompressorConfig:
 
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
-        """The parts of `params` that shape the weights."""
+        """The sections of `params` that shape the weights."""
         return cls(params.compressor, params.aggregator, params.alignment, params.objective)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `config.json`; the folder it happens to lie in is no part of it."""
-        parts = {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
-        del parts["compressor"]["path"]
-        return parts
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """JSON values for `config.json`, without `compressor.path`, the place of the folder."""
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
+        del sections["compressor"]["path"]
+        return sections
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> "CompressorConfig":
+    def from_dict(cls, sections: dict[str, dict[str, Any]]) -> "CompressorConfig":
         """The inverse of `to_dict`."""
         return cls(
-            CompressorParams(**raw["compressor"]),
-            AggregatorParams(**raw["aggregator"]),
-            AlignmentParams(**raw["alignment"]),
-            ObjectiveParams(**raw["objective"]),
+            CompressorParams(**sections["compressor"]),
+            AggregatorParams(**sections["aggregator"]),
+            AlignmentParams(**sections["alignment"]),
+            ObjectiveParams(**sections["objective"]),
         )
 
 
 class Checkpoint(NamedTuple):
-    """What the folder of a compressor holds."""
+    """Content of a compressor's folder."""
 
     lm_digest: str
-    """Of the LM that it was trained for."""
+    """Digest of the LM that the compressor was trained for."""
     config: CompressorConfig
     weights: dict[str, Tensor]
 
     def widened(self, window: int) -> "Checkpoint":
-        """With fewer vectors: what is scored by its place in a window now shares the score of one place."""
-        config, weights = self.config, self.weights
-        trained = config.compressor.window
+        """This compressor with `window`, a multiple of the trained window: neighbouring places share their weights."""
+        trained, weights = self.config.compressor.window, self.weights
         if (places := weights.get(PLACES)) is not None:
-            wider = torch.unflatten(places, 0, (trained, 2)).repeat_interleave(window // trained, 0).flatten(0, 1)
-            weights = weights | {PLACES: wider}
-        wide = config.compressor.model_copy(update={"window": window})
-        return self._replace(config=replace(config, compressor=wide), weights=weights)
+            places = torch.unflatten(places, 0, (trained, 2))  # (W, 2, D)
+            places = places.repeat_interleave(window // trained, 0).flatten(0, 1)  # (2 · window, D)
+            weights = weights | {PLACES: places}
+        compressor = self.config.compressor.model_copy(update={"window": window})
+        return self._replace(config=replace(self.config, compressor=compressor), weights=weights)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """ModelError when something is missing or damaged."""
+    """Read the compressor in `folder`. Raises ModelError if a file is missing or damaged."""
     try:
         record = json.loads((folder / CONFIG).read_text())
         return Checkpoint(
@@ -87,33 +87,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         ) from None
 
 
-def save_checkpoint(folder: Path, trained: Checkpoint) -> str:
-    """Write it; returns the digest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"format": 1, "lm_digest": trained.lm_digest, "design": trained.config.to_dict()}
-    partial = folder / f".{CONFIG}.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    _settle(partial, folder / CONFIG)
-    write_weights(folder, trained.weights)
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
+    """Write `checkpoint` to `folder`, which is created if missing; returns its digest."""
+    record = {"format": 1, "lm_digest": checkpoint.lm_digest, "design": checkpoint.config.to_dict()}
+    write_json(folder / CONFIG, record)
+    write_weights(folder, checkpoint.weights)
     return checkpoint_digest(folder)
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write `tensors` as a compressor's weights, whole or not at all."""
-    partial = folder / f".{WEIGHTS}.partial"
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial)
-    _settle(partial, folder / WEIGHTS)
+    """Write `tensors` as the weights of the compressor in `folder`, whole or not at all."""
+    write_bytes(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def checkpoint_digest(folder: Path) -> str:
-    """sha256 over a compressor's weights and design."""
+    """SHA-256 of a compressor's weights and configuration."""
     digest = hashlib.sha256()
     for name in (WEIGHTS, CONFIG):
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()
-
-
-def _settle(partial: Path, path: Path) -> None:
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)

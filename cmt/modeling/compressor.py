@@ -1,7 +1,7 @@
-"""Θ: text → memory vectors M (k, D) and a search key (method §2, first row; the same Θ reads the question).
+"""Θ: encodes a text as memory vectors and a search key (docs/method.md#compressor); questions go through the same Θ.
 
-Θ is the LM's own first layers with LoRA adapters; their output is shifted and scaled to mean 0 and spread 1, for an
-LM's states lie far off zero in a few dimensions that would drown the others in a cosine or in eight bits.
+Θ consists of the LM's first layers with LoRA adapters. Their output is shifted and scaled to mean 0 and deviation 1,
+because a few dimensions in which an LM's states lie far from zero would dominate every cosine and eight-bit scale.
 """
 
 from dataclasses import dataclass
@@ -17,24 +17,27 @@ from cmt.modeling.lora import layers_with_lora, output_statistics
 
 @dataclass(frozen=True)
 class Encoding:
-    """What Θ makes of a batch of texts."""
+    """Output of Θ for a batch of B texts of T tokens."""
 
     states: Tensor
-    """(B, T, D) one state a token; the question's side of ψ."""
+    """(B, T, D) state of each token; ψ reads those of the question."""
     mask: Tensor
     """(B, T) 1 on tokens of the text."""
     vectors: Tensor
-    """(B, k, D) the memory: windows of the text, or the memory tokens."""
+    """(B, k, D) the memory: one vector a window, or a memory token."""
     vector_mask: Tensor
-    """(B, k) 1 on real vectors."""
+    """(B, k) 1 on vectors, 0 on padding."""
     pooled: Tensor
     """(B, D) mean of the states."""
     key: Tensor
-    """(B, D) unit length; self-matching compares keys."""
+    """(B, D) search key of unit length."""
 
 
 class Compressor(nn.Module):
-    """Θ. `kind` windows: M = mean of the states over W tokens, k = ⌈n/W⌉; tokens: states at k learned tokens."""
+    """Θ. With `kind: windows`, a vector is the mean of the states of W tokens, so k = ⌈n/W⌉.
+
+    With `kind: tokens`, the vectors are the states at k learned tokens behind the text (MAC, arXiv 2403.04317).
+    """
 
     def __init__(self, lm: FrozenLM, params: CompressorParams) -> None:
         super().__init__()
@@ -42,61 +45,63 @@ class Compressor(nn.Module):
         width = lm.hidden_size
         layers = min(params.layers, lm.layers)
         self.encoder = layers_with_lora(lm, 0, layers, params.lora_rank)
-        start = output_statistics(lm, layers)
-        self.shift, self.scale = nn.Parameter(start.mean), nn.Parameter(1 / start.spread)
-        self.to_key = _identity(width)
+        statistics = output_statistics(lm, layers)
+        self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(1 / statistics.spread)
+        self.to_key = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.to_key.weight)
         if params.kind == "tokens":
             mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
             self.memory_tokens = nn.Parameter(mean + 0.02 * torch.randn(params.memory_tokens, width))
 
     def forward(self, embeds: Tensor, mask: Tensor) -> Encoding:
-        """`embeds` (B, T, D) start with the LM's BOS and are padded on the right; `mask` (B, T)."""
+        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T), which start with BOS and are padded on the right."""
         if self.params.kind == "tokens":
-            return self._memory_tokens(embeds, mask)
-        states, text = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # BOS is no content
-        vectors, vector_mask = window_means(states, text, self.params.window)
-        return self._code(states, text, vectors, vector_mask)
+            states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
+            pooled = masked_mean(vectors, vector_mask)  # (B, D)
+        else:
+            states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
+            vectors, vector_mask = window_means(states, text_mask, self.params.window)  # (B, k, D), (B, k)
+            pooled = masked_mean(states, text_mask)
+        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, D)
+        return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
-    def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> Encoding:
-        """The learned tokens stand right behind each text, before its padding: the batch must not matter (§6 e)."""
+    def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """States and mask of the text, and those of the k memory tokens.
+
+        They stand right behind each text, before its padding, so that a memory does not depend on its batch (check e of
+        docs/method.md#checks).
+        """
         rows, count = embeds.shape[0], self.params.memory_tokens
         places = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
         embeds, mask = F.pad(embeds, (0, 0, 0, count)), F.pad(mask, (0, count)).scatter(1, places, 1)
-        tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)
-        embeds = embeds.scatter(1, places[..., None].expand_as(tokens), tokens)
+        tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)  # (B, k, D)
+        embeds = embeds.scatter(1, places[..., None].expand_as(tokens), tokens)  # (B, 1 + T + k, D)
         states = self._states(embeds, mask)
-        vectors = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
-        text = mask.scatter(1, places, 0)[:, 1:]
-        return self._code(states[:, 1:], text, vectors, torch.ones_like(places))
+        vectors = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))  # (B, k, D)
+        text_mask = mask.scatter(1, places, 0)[:, 1:]
+        return states[:, 1:], text_mask, vectors, torch.ones_like(places)
 
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D). Causal attention and padding on the right: no state depends on the padding."""
+        """States (B, T, D). With causal attention and padding on the right, no state depends on the padding."""
         out = self.encoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
         states: Tensor = (out.float() - self.shift) * self.scale
         return states
 
-    def _code(self, states: Tensor, mask: Tensor, vectors: Tensor, vector_mask: Tensor) -> Encoding:
-        pooled = masked_mean(vectors, vector_mask) if self.params.kind == "tokens" else masked_mean(states, mask)
-        return Encoding(states, mask, vectors, vector_mask, pooled, F.normalize(self.to_key(pooled).float(), dim=-1))
-
 
 def window_means(states: Tensor, mask: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Mean over windows of tokens: (B, T, D), (B, T) → (B, ⌈T/W⌉, D) and its mask; a short last window counts."""
-    short = -states.shape[1] % window
-    states, mask = F.pad(states, (0, 0, 0, short)), F.pad(mask, (0, short))
+    """Means (B, ⌈T/W⌉, D) of states (B, T, D) over windows of W tokens, and their mask (B, ⌈T/W⌉).
+
+    Positions where `mask` (B, T) is 0 do not count; the last window may be shorter.
+    """
+    missing = -states.shape[1] % window
+    states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
     grouped = torch.unflatten(mask, 1, (-1, window))  # (B, k, W)
-    weight = grouped.unsqueeze(-1).to(states.dtype)
-    means = (torch.unflatten(states, 1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(min=1)
+    weight = grouped.unsqueeze(-1).to(states.dtype)  # (B, k, W, 1)
+    means = (torch.unflatten(states, 1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(min=1)  # (B, k, D)
     return means, grouped.amax(-1)
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, D) → (B, D) over the positions where mask is 1."""
+    """Mean (B, D) of states (B, T, D) over the positions where `mask` (B, T) is 1."""
     weight = mask.unsqueeze(-1).to(states.dtype)
     return (states * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def _identity(width: int) -> nn.Linear:
-    linear = nn.Linear(width, width, bias=False)
-    nn.init.eye_(linear.weight)
-    return linear

@@ -1,4 +1,4 @@
-"""Layers of the LM with LoRA adapters, on their own modules around the same weight tensors: the LM never sees them."""
+"""LoRA adapters (arXiv 2106.09685) on layers of the LM: new modules around the LM's weights, which stay as they are."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cmt.lm.model import FrozenLM, slice_layers
 
 LORA_SCALE = 2  # alpha / rank
-# any plain prose; what is measured on it are the few dimensions in which an LM's states lie far from zero
+# any plain text will do: the measurement is to find the few dimensions in which an LM's states lie far from zero
 PROSE = (
     "The ferry left the harbour at seven, an hour after the mayor had opened the new bridge. It carried 212 "
     "passengers, nine cars and a brass band from Dunmarrow that played until the pilot asked for silence. In 1974 the "
@@ -18,17 +18,17 @@ PROSE = (
 
 @dataclass(frozen=True)
 class StateStatistics:
-    """What states (T, D) look like; all (D,)."""
+    """Statistics of the LM's states on a plain text; (D,) each."""
 
     mean: Tensor
     spread: Tensor
     """Standard deviation over tokens."""
     sink: Tensor
-    """State of the beginning of a text, on which attention rests that has nothing better to do."""
+    """State of the first token, on which attention rests that has no other target (arXiv 2309.17453)."""
 
 
 def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
-    """Layers `first` … `first + count` of the LM with LoRA on every linear: A ~ N(0, 1/in), B = 0."""
+    """A decoder of `count` layers of the LM from layer `first` on, with LoRA on every linear: A ~ N(0, 1/in), B = 0."""
     from peft import LoraConfig, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
@@ -37,7 +37,7 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
     adapted: nn.Module = inject_adapter_in_model(config, decoder)
-    _cast_inputs(adapted, False)  # autocast chooses the type; peft would go through float32
+    _set_input_cast(adapted, False)  # autocast chooses the type; peft would cast to float32 in between
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_A" in name:
@@ -48,11 +48,11 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
 
 
 def cast_lora_inputs(model: nn.Module) -> None:
-    """Let adapters cast what they read to float32 by themselves, for a training without bfloat16 products."""
-    _cast_inputs(model, True)
+    """Let the adapters cast their input to float32, for a training without autocast."""
+    _set_input_cast(model, True)
 
 
-def _cast_inputs(model: nn.Module, enabled: bool) -> None:
+def _set_input_cast(model: nn.Module, enabled: bool) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in model.modules():
@@ -62,34 +62,35 @@ def _cast_inputs(model: nn.Module, enabled: bool) -> None:
 
 @torch.no_grad()
 def merge_lora(model: nn.Module) -> None:
-    """Add every adapter to a copy of the weight beside it: one product where there were three and a sum.
+    """Merge every adapter of `model` into a copy of its base weight: one matrix product instead of three and a sum.
 
-    For answering; there is nothing left to train or to save. The LM keeps its own weights.
+    For answering only: afterwards there are no adapters to train or save. The LM's own weights stay.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
     for name, module in adapted:
-        plain = module.get_base_layer()
-        plain.weight = nn.Parameter(plain.weight.detach().clone(), requires_grad=False)
+        base = module.get_base_layer()
+        base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
         module.merge()
-        model.set_submodule(name, plain)
+        model.set_submodule(name, base)
 
 
 @torch.no_grad()
 def input_statistics(lm: FrozenLM, layer: int) -> StateStatistics:
-    """Of the plain LM's states on their way into `layer`, before any norm."""
+    """Statistics of the LM's states at the input of `layer`, before any norm."""
     ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
     return _statistics(lm.backbone(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[layer])
 
 
 @torch.no_grad()
 def output_statistics(lm: FrozenLM, layers: int) -> StateStatistics:
-    """Of what the plain LM's first `layers` make of the same text, after its final norm."""
+    """Statistics of the states after the LM's first `layers` and its final norm."""
     ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
     return _statistics(slice_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state)
 
 
 def _statistics(states: Tensor) -> StateStatistics:
-    sink, text = states[0, 0].float(), states[0, 1:].float()
+    """`states` (1, 1 + T, D), of which the first is that of BOS."""
+    sink, text = states[0, 0].float(), states[0, 1:].float()  # (D,), (T, D)
     return StateStatistics(text.mean(0), text.std(0), sink)

@@ -1,11 +1,10 @@
-"""Θ, ψ and π around one frozen LM: compress documents, read memories, and the forward pass of training."""
+"""The trained model: Θ, ψ and π around one frozen LM."""
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
-from cmt.lm.prompt import Prompt, pad
+from cmt.lm.prompt import Prompt, pad, padded_length
 from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
 from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, checkpoint_digest, load_checkpoint, save_checkpoint
@@ -36,36 +35,37 @@ from cmt.modeling.token_codec import TokenCodec
 
 @dataclass(frozen=True)
 class RetrievedMemory:
-    """One memory as ψ and π get it."""
+    """A selected memory, as ψ and π read it."""
 
     vectors: Tensor
-    """(k, D) what Θ wrote."""
+    """(k, D) the memory's vectors."""
     tokens: Sequence[int]
-    """The tokens the windows stand for, kept or read back from the content channel."""
+    """Token ids of the memory, from the kept text or from the content channel."""
     prior: float = 0.0
-    """Log-probability of its document given the question, from the selection."""
+    """Log-probability of the memory given the question, from the selection."""
     superseded_tokens: Sequence[int] = ()
-    """The tokens of the document that its own supersedes."""
+    """Token ids of the document that this memory's document supersedes."""
 
 
 @dataclass(frozen=True)
 class ReaderOutput:
-    """What ψ and π make of a batch of questions and their memories."""
+    """What ψ and π make of B questions with S memories of n tokens each."""
 
     prompt: Prompt
+    """The input of the LM."""
     begins: Tensor | None = None
-    """(B, S, n) probability that the answer begins with a token; they sum to less than 1 by that of none of them.
-    None for the published ψ, which scores no tokens."""
+    """(B, S, n) probability that the answer begins with a token; the missing mass is that of "nowhere".
+    None with `kind: attention` and `none`, which score no tokens."""
     spans: Sequence[Sequence[TokenSpan]] = ()
-    """What the LM reads for each question."""
+    """The spans that the LM reads, for each question."""
     answer_spans: Sequence[AnswerSpan | None] | None = None
-    """What of it stands again behind each question, as the likeliest answer; None where nothing is quoted."""
+    """The quote of each question, None without memories; None as a whole where ψ scores no tokens."""
     margins: Sequence[float] | None = None
-    """The least lead of a chosen quote or window over the next, in log-probability; None where nothing is chosen."""
+    """Smallest lead in log-probability of a question's quote and windows over any others; None like `answer_spans`."""
 
 
 class MemoryModel(nn.Module):
-    """The trained parts. The LM is no submodule: nothing that walks over parameters can reach it by accident."""
+    """Θ, ψ and π. The frozen LM is not a submodule, so no walk over parameters or state reaches it."""
 
     def __init__(self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained") -> None:
         super().__init__()
@@ -79,9 +79,9 @@ class MemoryModel(nn.Module):
             self.aggregator = SpanReader(lm, config.aggregator, first=first, window=window)
         published = config.alignment.kind == "prefix"
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
-        # temperature of the self-matching softmax, learned, e³ at the start (method §7)
+        # temperature of the self-matching softmax, learned, e³ at the start (docs/method.md#objective)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
-        if not config.objective.beta:  # self-matching alone would train them: they stay as they are
+        if not config.objective.beta:  # only self-matching trains them
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
@@ -90,102 +90,115 @@ class MemoryModel(nn.Module):
 
     @property
     def key_dim(self) -> int:
-        """Length of a search key."""
+        """Dimension of a search key."""
         return self.lm.hidden_size
 
     @property
     def window(self) -> int:
-        """Tokens a memory vector stands for."""
+        """W: number of tokens for which one vector of a memory stands."""
         return self.config.compressor.window
 
     @property
     def temperature(self) -> Tensor:
-        """Of the self-matching softmax."""
+        """τ of the self-matching softmax, at most 100."""
         return self.log_temperature.exp().clamp(max=100.0)
 
     @property
     def content(self) -> TokenCodec:
-        """The content channel, made on first use."""
+        """The content channel, built on first use."""
         if self._content is None:
             self._content = TokenCodec(self.lm, self.window)
         return self._content
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """bfloat16 products over float32 masters where the LM is bfloat16."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """Context in which products are computed in bfloat16, if the LM has that type; the weights stay float32."""
         if self.lm.model.dtype == torch.bfloat16:
             return torch.autocast(self.lm.device.type, torch.bfloat16)
         return nullcontext()
 
     def encode(self, rows: Sequence[Sequence[int]], group: int = 8) -> Encoding:
-        """Θ over token-id rows. Similar lengths run together, `group` rows at a time; the result is in input order."""
+        """Θ over rows of token ids; the result is in their order. Batches of `group` rows have similar lengths."""
+        # 1. encode in the order of the lengths
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
         for start in range(0, len(order), group):
             batch = [[self.lm.bos, *rows[i]] for i in order[start : start + group]]
-            ids, mask = pad(batch, left=False, device=self.lm.device)
+            ids, mask = pad(batch, left=False, device=self.lm.device)  # (N, 1 + T)
             parts.append(self.compressor(self.lm.embed(ids), mask))
-        back = torch.tensor(order, device=self.lm.device).argsort()
-        return Encoding(
-            *(_stack([getattr(part, name) for part in parts])[back] for name in Encoding.__dataclass_fields__)
-        )
+        # 2. restore the order of the input
+        restored = torch.tensor(order, device=self.lm.device).argsort()
+        fields = Encoding.__dataclass_fields__
+        return Encoding(*(_concatenate([getattr(part, name) for part in parts])[restored] for name in fields))
 
     def read(
         self,
         question: Encoding,
         asked: Sequence[Sequence[int]],
         memories: Sequence[Sequence[RetrievedMemory]],
-        how: SelectionParams,
+        selection: SelectionParams,
     ) -> ReaderOutput:
-        """ψ and π at answering time: a prompt, padded on the left, for each question's token ids and memories."""
-        vectors, mask, ids = self._gather(memories)
-        texts = [[m.tokens for m in row] for row in memories]
-        tails = [self.prompts.question_tokens(ids) for ids in asked]
+        """ψ and π for answering: a prompt, padded on the left, for each question.
+
+        `question` is the encoding of the questions, `asked` their token ids, `memories` those selected for each.
+        """
+        vectors, mask, ids = self._stack_memories(memories)  # (B, S, k, D), (B, S, k), (B, S, n)
+        texts = [[memory.tokens for memory in row] for row in memories]
+        # 1. without token scores: the published ψ and π, or whole memories, the likeliest first
+        tails = [self.prompts.question_tokens(tokens) for tokens in asked]
         if isinstance(self.alignment, PrefixAlignment):
             assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
-            aggregated = self.aggregator(question, vectors, mask)
+            aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
             return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
-        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         if self.aggregator is None:
-            runs = [self._whole_runs(row) for row in memories]
-            return ReaderOutput(self.prompts.text_prompt(question, runs, texts, None, tails, left=True), spans=runs)
-        scores = self.aggregator(question, vectors, mask, ids)
-        for row, some in enumerate(memories):
-            for place, news in enumerate(some):
-                # learned memory tokens may stand for fewer tokens than the text has
-                if news.superseded_tokens and (scored := int(torch.isfinite(scores[row, place, :, 0]).sum())):
-                    text, before = self.lm.pieces(news.tokens[:scored]), self.lm.pieces(news.superseded_tokens)
-                    scores[row, place, :scored] = discount_superseded(scores[row, place, :scored], text, before)
-        # half of it at the beginning of an answer and half at its end: a stretch of a memory has it once
-        probability = token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
-        believed = probability.cpu()
-        runs = [choose_windows(row, self.window, how.windows, how.neighbours) for row in believed]
-        quotes = [best_answer_span(row, text) if text else None for row, text in zip(believed, texts, strict=True)]
-        tails = [
-            self.prompts.question_tokens(ids, quote.tokens if quote else ())
-            for ids, quote in zip(asked, quotes, strict=True)
-        ]
-        prompt = self.prompts.text_prompt(question, runs, texts, probability.exp(), tails, left=True)
+            spans = [
+                sorted(whole_memory_spans([len(memory.tokens) for memory in row]), key=lambda s: -row[s.memory].prior)
+                for row in memories
+            ]
+            return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
+        # 2. score the tokens
+        scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
+        self._discount_superseded(scores, memories)
+        # half of the prior at the beginning and half at the end, so that a span has it once
+        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
+        log_probability = token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
+        on_cpu = log_probability.cpu()
+        # 3. choose the windows to read and the quote
+        windows, neighbours = selection.windows, selection.neighbours
+        spans = [choose_windows(row, self.window, windows, neighbours) for row in on_cpu]
+        quotes = [best_answer_span(row, text) if text else None for row, text in zip(on_cpu, texts, strict=True)]
         margins = [
-            min(window_margin(row, self.window, how.windows), quote.margin if quote else float("inf"))
-            for row, quote in zip(believed, quotes, strict=True)
+            min(window_margin(row, self.window, windows), quote.margin if quote else float("inf"))
+            for row, quote in zip(on_cpu, quotes, strict=True)
         ]
-        return ReaderOutput(prompt, believed[..., 0].exp(), runs, quotes, margins)
+        # 4. build the prompt
+        tails = [
+            self.prompts.question_tokens(tokens, quote.tokens if quote else ())
+            for tokens, quote in zip(asked, quotes, strict=True)
+        ]
+        prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
+        return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
 
-    def _whole_runs(self, memories: Sequence[RetrievedMemory]) -> list[TokenSpan]:
-        """The likeliest memory first."""
-        runs = whole_memory_spans([len(memory.tokens) for memory in memories])
-        return sorted(runs, key=lambda run: -memories[run.memory].prior)
+    def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
+        """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
+        for row, row_memories in enumerate(memories):
+            for place, memory in enumerate(row_memories):
+                if not memory.superseded_tokens:
+                    continue
+                # learned memory tokens may stand for fewer tokens than the text has
+                if count := int(torch.isfinite(scores[row, place, :, 0]).sum()):
+                    texts = self.lm.token_texts(memory.tokens[:count])
+                    superseded = self.lm.token_texts(memory.superseded_tokens)
+                    scores[row, place, :count] = discount_superseded(scores[row, place, :count], texts, superseded)
 
-    def _gather(self, memories: Sequence[Sequence[RetrievedMemory]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Memories of several sizes: vectors (B, S, k, D), mask (B, S, k), token ids (B, S, W·k) with −1 on padding."""
+    def _stack_memories(self, memories: Sequence[Sequence[RetrievedMemory]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, W·k), −1 on padding, of the memories."""
         most = max((len(row) for row in memories), default=1) or 1
-        longest = max((len(m.vectors) for row in memories for m in row), default=1)
-        longest = -(-longest // 8) * 8  # few shapes
+        longest = padded_length(max((len(memory.vectors) for row in memories for memory in row), default=1))
         vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
         mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
         ids = torch.full((len(memories), most, longest * self.window), -1)
-        for row, selected in enumerate(memories):
-            for place, memory in enumerate(selected):
+        for row, row_memories in enumerate(memories):
+            for place, memory in enumerate(row_memories):
                 tokens = memory.tokens[: ids.shape[2]]  # learned memory tokens are fewer than windows
                 ids[row, place, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
                 vectors[row, place, : len(memory.vectors)] = memory.vectors
@@ -193,65 +206,67 @@ class MemoryModel(nn.Module):
         return vectors.to(self.lm.device), mask.to(self.lm.device), ids.to(self.lm.device)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        """The trained tensors by name: what a checkpoint holds."""
+        """The trained tensors by name: those of a checkpoint."""
         return {name: tensor.detach() for name, tensor in self.named_parameters() if tensor.requires_grad}
 
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Copy `tensors` into the trained ones. Raises ModelError if names or shapes do not fit."""
+        trained = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
+        wrong = sorted(trained.keys() ^ tensors.keys()) or [
+            name for name, tensor in trained.items() if tensor.shape != tensors[name].shape
+        ]
+        if wrong:
+            raise ModelError(
+                f"the weights do not fit the configuration: {len(wrong)} tensors differ, {wrong[0]} first: "
+                "train again, or restore config.json"
+            )
+        with torch.no_grad():
+            for name, tensor in trained.items():
+                tensor.copy_(tensors[name])
+
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
-        """Write weights and design to `folder`; returns the digest."""
+        """Write the trained tensors, as `dtype`, and the configuration to `folder`; returns the digest."""
         weights = {name: tensor.to(dtype) for name, tensor in self.trained_tensors().items()}
         return save_checkpoint(folder, Checkpoint(self.lm.digest, self.config, weights))
 
     @classmethod
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
-        """The compressor in `folder`, if wanted with vectors for more tokens than it was trained for.
+        """Load the compressor in `folder`; `window` may be a multiple of the window that it was trained with.
 
-        ModelError when it is missing, cut short, or was trained for another LM, and when it cannot have that window.
+        Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the window.
         """
-        made, digest = load_checkpoint(folder), checkpoint_digest(folder)
-        if made.lm_digest != lm.digest:
+        checkpoint, digest = load_checkpoint(folder), checkpoint_digest(folder)
+        if checkpoint.lm_digest != lm.digest:
             raise ModelError(
-                f"the compressor in {folder} was trained for the LM {made.lm_digest[:12]}, lm.source is "
+                f"the compressor in {folder} was trained for the LM {checkpoint.lm_digest[:12]}, lm.source is "
                 f"{lm.digest[:12]}: set lm.source back, or run `cmt train` for this LM"
             )
-        trained = made.config.compressor.window
-        if window and window != trained and made.config.compressor.kind == "windows":
+        trained = checkpoint.config.compressor.window
+        if window and window != trained and checkpoint.config.compressor.kind == "windows":
             if window % trained:
                 raise ModelError(
                     f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to {trained} "
-                    f"or to a multiple of it, which {window} is not"
+                    f"or to a multiple of it; {window} is not one"
                 )
-            made = made.widened(window)
+            checkpoint = checkpoint.widened(window)
             digest = hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
-        model = cls(lm, made.config, digest)
-        model.load_tensors(made.weights)
+        model = cls(lm, checkpoint.config, digest)
+        model.load_tensors(checkpoint.weights)
         return model.eval()
 
     def merge_lora(self) -> "MemoryModel":
-        """This model, its adapters added to copies of the LM's layers: what `encode` and ψ compute, in less time.
+        """Merge the adapters of Θ and ψ into copies of the LM's layers, for faster answering; returns this model.
 
-        Only to answer with: the adapters cannot be trained or saved any more.
+        Afterwards it cannot be trained or saved.
         """
         merge_lora(self)
         return self
 
-    def load_tensors(self, weights: dict[str, Tensor]) -> None:
-        """Copy trained tensors in. ModelError when names or shapes do not fit."""
-        own = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
-        wrong = sorted(own.keys() ^ weights.keys()) or [n for n in own if own[n].shape != weights[n].shape]
-        if wrong:
-            raise ModelError(
-                f"the weights do not fit the design: {len(wrong)} tensors differ, {wrong[0]} first: "
-                "train again, or mend config.json"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(weights[name])
 
-
-def _stack(parts: list[Tensor]) -> Tensor:
-    """Concatenate along rows, the second dimension padded with zeros to the longest."""
+def _concatenate(parts: list[Tensor]) -> Tensor:
+    """Concatenate along the rows; the second dimension is padded with zeros to the longest."""
     if parts[0].dim() == 1 or len({part.shape[1] for part in parts}) == 1:
         return torch.cat(parts)
     longest = max(part.shape[1] for part in parts)
-    flat = [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
-    return torch.cat(flat)
+    padded = [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
+    return torch.cat(padded)

@@ -77,8 +77,7 @@ class PromptBuilder:
         if probability is not None:
             padded_places, _ = pad(places, left=left, device=self.lm.device)  # (B, T)
             flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # (B, 1 + S·n, 2)
-            embeds = self.alignment.soft_tokens(
-                embeds, flat.gather(1, padded_places[..., None].expand(-1, -1, 2))
-            )  # (B, T, D)
+            of_tokens = flat.gather(1, padded_places[..., None].expand(-1, -1, 2))  # (B, T, 2)
+            embeds = self.alignment.soft_tokens(embeds, of_tokens)
         # 3. the learned prefix stands in front
         return Prompt(embeds, mask, self.alignment.prefix(question))

@@ -1,133 +1,128 @@
-"""Where an answer stands: from ψ's scores of tokens to what the LM reads and what it is quoted."""
+"""Decoding of ψ's token scores: the windows that the LM reads and the span that it is given as a quote."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_SPAN_TOKENS = 16  # tokens
-SPAN_CANDIDATES = 32  # best quotes among which one that reads otherwise is looked for
+MAX_SPAN_TOKENS = 16
+SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
 
 
 @dataclass(frozen=True)
 class TokenSpan:
-    """A stretch of one memory's tokens that the LM gets to read, the last one included."""
+    """A span of one memory's tokens, `last` included."""
 
     memory: int
     first: int
     last: int
 
     def tokens_of(self, texts: Sequence[Sequence[int]]) -> list[int]:
-        """Its token ids; `texts` are those of the memories."""
+        """Token ids of the span; `texts` are those of the memories."""
         return list(texts[self.memory][self.first : self.last + 1])
 
 
 @dataclass(frozen=True)
 class AnswerSpan:
-    """A stretch of a memory that is likely to be the answer."""
+    """The span that is the likeliest answer."""
 
     span: TokenSpan
     tokens: Sequence[int]
     probability: float
-    """Probability of what it reads: the share that all spans of the same tokens have of all spans and "nowhere"."""
+    """Share of all spans with these tokens in the sum over all spans and "nowhere"."""
     margin: float
-    """By how much log-probability it is ahead of the best span that reads otherwise; inf when there is none.
+    """Lead in log-probability over the best span with other tokens; inf if there is none.
 
-    An answer often occurs several times: which of them is quoted makes no difference.
+    Spans with equal tokens are no rivals: it makes no difference which of them is quoted.
     """
 
 
 def token_log_probabilities(scores: Tensor) -> Tensor:
-    """Log-softmax of (B, S, n, 2) over all tokens of all memories of a question and, with score 0, none of them."""
-    return F.pad(scores.flatten(1, 2), (0, 0, 0, 1)).log_softmax(1)[:, :-1].view_as(scores)
+    """Log-softmax of ψ's scores (B, S, n, 2) over all tokens of a question's memories and "nowhere", of score 0."""
+    flat = F.pad(scores.flatten(1, 2), (0, 0, 0, 1))  # (B, S·n + 1, 2)
+    return flat.log_softmax(1)[:, :-1].view_as(scores)
 
 
 def whole_memory_spans(lengths: Sequence[int]) -> list[TokenSpan]:
-    """All of memories of so many tokens."""
+    """One span over each memory of `lengths` tokens."""
     return [TokenSpan(memory, 0, length - 1) for memory, length in enumerate(lengths)]
 
 
-def best_answer_span(probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
-    """The stretch of at most LONGEST_QUOTE tokens of one memory that is likeliest to be the answer.
+def best_answer_span(log_probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
+    """The span of at most MAX_SPAN_TOKENS tokens of one memory with the highest log P_begin + log P_end.
 
-    `probability` (S, n, 2) in logarithms; `texts` are the memories' tokens.
+    `log_probability` (S, n, 2) is that of one question; `texts` are the token ids of its S memories.
     """
-    spans = span_log_probabilities(probability)
-    values, places = spans.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(spans).sum())))
-    runs = [_run(place, spans) for place in places.tolist()]
-    read = [tuple(texts[run.memory][run.first : run.last + 1]) for run in runs]
-    same = torch.tensor([tokens == read[0] for tokens in read], device=values.device)
-    # begins and ends are scored apart; only pairs of them that make a span count
-    nowhere = (1 - probability.exp().sum((0, 1))).clamp(min=0).prod()
-    belief = values.exp()[same].sum() / (spans.exp().sum() + nowhere)
-    others = values[~same]
-    margin = float(values[0] - others[0]) if len(others) else float("inf")
-    return AnswerSpan(runs[0], read[0], float(belief), margin)
+    # 1. the best spans, and which of them have the tokens of the first
+    scores = span_log_probabilities(log_probability)  # (m, S, n)
+    values, places = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
+    spans = []
+    for place in places.tolist():
+        longer, memory, first = (int(index) for index in np.unravel_index(place, scores.shape))
+        spans.append(TokenSpan(memory, first, first + longer))
+    tokens = [tuple(span.tokens_of(texts)) for span in spans]
+    equal = torch.tensor([candidate == tokens[0] for candidate in tokens], device=values.device)
+    # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are normalised again
+    nowhere = (1 - log_probability.exp().sum((0, 1))).clamp(min=0).prod()
+    probability = values.exp()[equal].sum() / (scores.exp().sum() + nowhere)
+    # 3. margin
+    rivals = values[~equal]
+    margin = float(values[0] - rivals[0]) if len(rivals) else float("inf")
+    return AnswerSpan(spans[0], tokens[0], float(probability), margin)
 
 
-def span_log_probabilities(probability: Tensor) -> Tensor:
-    """(S, n, 2) → (m, S, n) log-probability of the span of 1 … m tokens that begins with each token."""
-    begins, ends = probability.unbind(-1)
+def span_log_probabilities(log_probability: Tensor) -> Tensor:
+    """Log-probabilities (m, S, n) of the spans of 1 … m tokens from each token on, from those of tokens (S, n, 2)."""
+    begins, ends = log_probability.unbind(-1)
     count = begins.shape[1]
     return torch.stack(
         [
-            F.pad(begins[:, : count - more] + ends[:, more:], (0, more), value=float("-inf"))
-            for more in range(min(MAX_SPAN_TOKENS, count))
+            F.pad(begins[:, : count - longer] + ends[:, longer:], (0, longer), value=float("-inf"))
+            for longer in range(min(MAX_SPAN_TOKENS, count))
         ]
     )
 
 
-def _run(place: int, spans: Tensor) -> TokenSpan:
-    more, memory, first = np.unravel_index(place, spans.shape)
-    return TokenSpan(int(memory), int(first), int(first + more))
+def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: int) -> list[TokenSpan]:
+    """The `best` likeliest windows to hold a beginning or an end, with `neighbours` windows on either side.
 
-
-def choose_windows(probability: Tensor, window: int, best: int, neighbours: int) -> list[TokenSpan]:
-    """The `best` windows in which the answer is likeliest to begin or to end, and `neighbours` on either side.
-
-    `probability` (S, n, 2) in logarithms, −inf on padding. Runs of the memory with the best window come first, inside
-    a memory they are in the order of its text.
+    `log_probability` (S, n, 2) is −inf on padding. Adjoining windows form one span. Spans of the memory with the best
+    window come first; within a memory they are in the order of its text.
     """
-    length = torch.isfinite(probability[..., 0]).sum(1)  # (S,) tokens
-    count = probability.shape[1] // window
-    top = _windows(probability, window, best).indices.tolist()
-    memories = list(dict.fromkeys(i // count for i in top))
-    runs = []
-    for memory in memories:
-        tokens = int(length[memory])
-        middles = [i % count for i in top if i // count == memory]
-        wanted = {w for middle in middles for w in range(middle - neighbours, middle + neighbours + 1)}
-        inside = sorted(w for w in wanted if 0 <= w * window < tokens)
-        runs += [
-            TokenSpan(memory, first * window, min((last + 1) * window, tokens) - 1)
-            for first, last in _stretches(inside)
-        ]
-    return runs
+    lengths = torch.isfinite(log_probability[..., 0]).sum(1)  # (S,) tokens
+    windows_per_memory = log_probability.shape[1] // window
+    top = _likeliest_windows(log_probability, window, best)[1].tolist()
+    spans = []
+    for memory in dict.fromkeys(place // windows_per_memory for place in top):
+        # 1. the chosen windows and their neighbours, inside of the text
+        length = int(lengths[memory])
+        chosen = [place % windows_per_memory for place in top if place // windows_per_memory == memory]
+        near = {number for middle in chosen for number in range(middle - neighbours, middle + neighbours + 1)}
+        inside = {number for number in near if 0 <= number * window < length}
+        # 2. adjoining windows as one span
+        firsts = sorted(number for number in inside if number - 1 not in inside)
+        lasts = sorted(number for number in inside if number + 1 not in inside)
+        for first, last in zip(firsts, lasts, strict=True):
+            spans.append(TokenSpan(memory, first * window, min((last + 1) * window, length) - 1))
+    return spans
 
 
-def window_margin(probability: Tensor, window: int, best: int) -> float:
-    """By how much log-probability the outcome of `choose_windows` is ahead of another one; inf when there is none."""
-    values, places = _windows(probability, window, best + 1)
-    memory = places // (probability.shape[1] // window)
+def window_margin(log_probability: Tensor, window: int, best: int) -> float:
+    """Lead in log-probability of the outcome of `choose_windows` over any other; inf if there is no other."""
+    values, places = _likeliest_windows(log_probability, window, best + 1)
+    memory = places // (log_probability.shape[1] // window)
     leads = values[:-1] - values[1:]
-    # among the chosen of one memory the order does not matter
+    # the order of chosen windows matters between memories only
     matters = memory[:-1] != memory[1:]
     matters[best - 1 :] = True
     return float(leads[matters].min()) if matters.any() else float("inf")
 
 
-def _windows(probability: Tensor, window: int, best: int) -> Any:
-    """Values and places among all (S, k) windows of the likeliest `best`."""
-    scores = torch.unflatten(probability, 1, (-1, window)).logsumexp((-2, -1))
-    return scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
-
-
-def _stretches(places: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """Sorted numbers as runs (first, last) without a gap."""
-    starts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1] + 1]
-    for start, stop in zip(starts, [*starts[1:], len(places)], strict=True):
-        yield places[start], places[stop - 1]
+def _likeliest_windows(log_probability: Tensor, window: int, best: int) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and places among the S·k windows of the `best` likeliest, in descending order."""
+    scores = torch.unflatten(log_probability, 1, (-1, window)).logsumexp((-2, -1))  # (S, k)
+    values, places = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
+    return values, places

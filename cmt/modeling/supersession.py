@@ -1,7 +1,7 @@
-"""News beside the document that they supersede: what both of them say is seldom what the news are asked about.
+"""Down-weights answer spans whose words already appear in the superseded document (docs/method.md#supersession).
 
-A text that tells of a change names the old value beside the new one, "3.5 percent after 3.75", and a reader of this
-size mixes them up. The bank knows which document the news supersede, and what that one said.
+An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader confuses them. The bank
+knows which document the update supersedes, and so which value is the old one.
 """
 
 import re
@@ -13,50 +13,58 @@ from torch import Tensor
 
 from cmt.modeling.span_decoding import span_log_probabilities
 
-# log-probability that a stretch loses whose words all stood there before; chosen on paragraphs of held-out articles
-# that were given a predecessor (docs/method.md)
+# nats that a span loses if all its words are in the superseded document; chosen on paragraphs of held-out articles with
+# an artificial predecessor (docs/method.md#supersession)
 MAX_DISCOUNT = 2.5
 _WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 
 
-def discount_superseded(scores: Tensor, pieces: Sequence[str], before: Sequence[str]) -> Tensor:
-    """ψ's `scores` (n, 2) of the n tokens of news, in which a stretch is less likely by the share of words said before.
+def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: Sequence[str]) -> Tensor:
+    """ψ's `scores` (n, 2) of an update's tokens, with spans discounted by their share of words in `superseded`.
 
-    `pieces` are the texts of the tokens, `before` those of the superseded document's tokens. A token's scores change as
-    the stretches that begin or end with it do; the log-sum of all stays, so that it becomes neither more nor less
-    likely that these news hold the answer.
+    `token_texts` are the texts of the update's n tokens, `superseded` those of the superseded document's tokens. The
+    scores of a token change as the spans that begin or end with it do. Their log-sum is restored, so the update as a
+    whole becomes neither more nor less likely to hold the answer.
     """
-    words, known = _words(pieces), set(_words(before)) - {None}
-    of_words = torch.tensor([word is not None for word in words])
-    said = torch.tensor([word in known for word in words])
-    spans = span_log_probabilities(scores[None])[:, 0]
-    share = _sums(said, len(spans)) / _sums(of_words, len(spans)).clamp(min=1)
-    change = _marginals(spans - MAX_DISCOUNT * share.to(spans)) - _marginals(spans)
+    # 1. the share of each span's words that are in the superseded document
+    words, known = _words_of_tokens(token_texts), set(_words_of_tokens(superseded)) - {None}
+    in_word = torch.tensor([word is not None for word in words])  # (n,)
+    in_known_word = torch.tensor([word in known for word in words])
+    spans = span_log_probabilities(scores[None])[:, 0]  # (m, n)
+    share = _counts(in_known_word, len(spans)) / _counts(in_word, len(spans)).clamp(min=1)  # (m, n)
+    # 2. discount the spans, and move the change to the tokens
+    change = _token_marginals(spans - MAX_DISCOUNT * share.to(spans)) - _token_marginals(spans)  # (n, 2)
     changed = scores + change
+    # 3. restore the log-sum
     return changed - changed.logsumexp(0) + scores.logsumexp(0)
 
 
-def _words(pieces: Sequence[str]) -> list[str | None]:
-    """The word, in lower case, that each piece is of: of several the first; None for a piece of none."""
-    found: list[str | None] = []
-    words, number, first = list(_WORD.finditer("".join(pieces).lower())), 0, 0
-    for piece in pieces:
-        while number < len(words) and words[number].end() <= first:
+def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
+    """For each token the word, in lower case, that it is part of: the first of several, None if there is none."""
+    words = list(_WORD.finditer("".join(token_texts).lower()))
+    words_of_tokens: list[str | None] = []
+    number, end = 0, 0
+    for text in token_texts:
+        while number < len(words) and words[number].end() <= end:
             number += 1
-        first += len(piece)
-        found.append(words[number][0] if number < len(words) and words[number].start() < first else None)
-    return found
+        end += len(text)
+        overlaps = number < len(words) and words[number].start() < end
+        words_of_tokens.append(words[number][0] if overlaps else None)
+    return words_of_tokens
 
 
-def _sums(flags: Tensor, longest: int) -> Tensor:
-    """(n,) → (m, n): how many of the 1 … m tokens from each one on are marked."""
-    before = F.pad(flags.long().cumsum(0), (1, 0))
+def _counts(flags: Tensor, longest: int) -> Tensor:
+    """Number of set `flags` (n,) among the 1 … m = `longest` tokens from each token on, (m, n)."""
+    before = F.pad(flags.long().cumsum(0), (1, 0))  # (n + 1,)
     first = torch.arange(len(flags))
-    last = (first + torch.arange(1, longest + 1)[:, None]).clamp(max=len(flags))
+    last = (first + torch.arange(1, longest + 1)[:, None]).clamp(max=len(flags))  # (m, n)
     return before[last] - before[first]
 
 
-def _marginals(spans: Tensor) -> Tensor:
-    """(m, n) log-probability of the stretches of 1 … m tokens from each one on → (n, 2): all begun, all ended there."""
-    ends = [F.pad(spans[more, : spans.shape[1] - more], (more, 0), value=float("-inf")) for more in range(len(spans))]
+def _token_marginals(spans: Tensor) -> Tensor:
+    """Log-sums (n, 2) over the spans (m, n) of 1 … m tokens that begin, and that end, with each token."""
+    ends = [
+        F.pad(spans[longer, : spans.shape[1] - longer], (longer, 0), value=float("-inf"))
+        for longer in range(len(spans))
+    ]
     return torch.stack([spans.logsumexp(0), torch.stack(ends).logsumexp(0)], -1)

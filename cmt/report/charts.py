@@ -1,14 +1,15 @@
-"""The report's charts: each a picture, the same as a table, and what it rests on."""
+"""The charts of the report: each a drawing, the same numbers as a table, and what they are based on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.evaluation import curve
 from cmt.evaluation.curve import Curve
-from cmt.report.comparison import LABELS, SystemSummary
+from cmt.report.comparison import SystemSummary
 from cmt.report.history import Entry
 from cmt.report.svg import INK, SERIES, svg
 
@@ -18,112 +19,156 @@ if TYPE_CHECKING:
 
 Values = Sequence[float | None]
 
-_MARKERS = "os^Dv*"
-_LABELS = 5
+FEW_QUESTIONS = 30
+"""Below this number of questions a chart carries a warning."""
+_MAX_LABELS = 5  # on the axis of rounds: more would overlap
 _STAGES = ("compress", "bank", "evaluate")
-_F1 = ("f1", "f1_low", "f1_high")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words."""
+    """A drawing with its title, its table and its basis."""
 
     name: str
     title: str
     note: str
-    """What it shows, a sentence."""
+    """What it shows, in a sentence."""
     svg: Markup
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     basis: str
-    """Slices, compressor, parameters and commit behind its numbers."""
+    """The slices, compressor, parameters and commit behind its numbers."""
 
 
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
-    """F1 of every way of answering after each round; None without a scored round."""
-    scored = [entry for entry in entries if entry.round.scores.get("f1") is not None]
-    ways = [way for way in LABELS if any(f"{_prefix(way)}f1" in entry.round.scores for entry in scored)]
+    """F1 of every system after each round, with its interval; None if no round has a score."""
+    scored = [entry for entry in entries if entry.scores.get("cmt", {}).get("f1") is not None]
+    systems = [name for name in ROUND_SYSTEMS if any(name in entry.scores for entry in scored)]
+
+    def values(system: str, score_name: str) -> Values:
+        return [entry.scores.get(system, {}).get(score_name) for entry in scored]
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        for place, way in enumerate(ways):
-            _line(axes, place, LABELS[way], *(_values(scored, f"{_prefix(way)}{name}") for name in _F1))
+        for name in systems:
+            style = SYSTEM_STYLES[name]
+            bounds = values(name, "f1_low"), values(name, "f1_high")
+            _line(axes, style.label, values(name, "f1"), bounds, colour=SERIES[style.series], marker=style.marker)
         _finish(figure, axes, scored, "F1 (0–100, 95 % interval)")
 
-    rows = [[entry.round.round_id, *(_scored(entry, way) for way in ways)] for entry in scored]
-    lines = [LABELS[way] for way in ways]
-    note = "On the questions of the round's slice and a sample of earlier ones, each as of its own date."
-    return _chart("rounds", "F1 after each round", note, draw, ["round", *lines], rows, basis)
+    def cell(entry: Entry, system: str) -> str:
+        scores = entry.scores.get(system, {})
+        return f"{score(scores.get('f1'))} ({interval(scores.get('f1_low'), scores.get('f1_high'))})"
+
+    rows = [[entry.round.round_id, *(cell(entry, name) for name in systems)] for entry in scored]
+    head = ["round", *(f"{system_label(name)}, F1" for name in systems)]
+    note = "On the questions of the round’s slice and a sample of earlier ones, each as of its own date."
+    note += few_questions(entry.asked for entry in scored)
+    return _chart("rounds", "F1 after each round", note, draw, head, rows, basis)
 
 
 def retention_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
-    """The memory's F1 on a slice's own questions beside that on earlier ones; None where no round kept its records."""
-    kept = [entry for entry in entries if "cmt" in entry.own]
+    """F1 of the memory on the questions of each new slice and on earlier ones; None if no round has records."""
+    recorded = [entry for entry in entries if "cmt" in entry.own]
     lines: dict[str, Values] = {
-        "new slice": [entry.own.get("cmt") for entry in kept],
-        "earlier slices": [entry.earlier.get("cmt") for entry in kept],
+        "new slice": [entry.own.get("cmt") for entry in recorded],
+        "earlier slices": [entry.earlier.get("cmt") for entry in recorded],
     }
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        for place, (label, values) in enumerate(lines.items()):
-            _line(axes, place, label, values)
-        _finish(figure, axes, kept, "F1 (0–100)")
+        for (label, values), colour, marker in zip(lines.items(), SERIES, "os", strict=False):
+            _line(axes, label, values, colour=colour, marker=marker)
+        _finish(figure, axes, recorded, "F1 (0–100)")
 
-    rows = [[entry.round.round_id, *(score(values[i]) for values in lines.values())] for i, entry in enumerate(kept)]
-    note = "What is kept along the stream: the memory's answers to the newest slice's questions and to older ones."
-    return _chart("kept", "New and earlier questions", note, draw, ["round", *lines], rows, basis)
+    rows = [
+        [entry.round.round_id, *(score(values[place]) for values in lines.values())]
+        for place, entry in enumerate(recorded)
+    ]
+    head = ["round", *(f"{label}, F1" for label in lines)]
+    note = "The memory’s answers to the questions of the newest slice, and to those of earlier slices."
+    note += few_questions(entry.questions or 0 for entry in recorded)
+    return _chart("kept", "New and earlier questions", note, draw, head, rows, basis)
 
 
 def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
-    """Where the time of each round went; None without a timed round."""
+    """Seconds of each stage of each round; None if no round has them."""
     timed = [entry for entry in entries if entry.round.seconds]
-    spent = {stage: [entry.round.seconds.get(stage, 0.0) for entry in timed] for stage in _STAGES}
+    seconds = {stage: [entry.round.seconds.get(stage, 0.0) for entry in timed] for stage in _STAGES}
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        floor = [0.0] * len(timed)
-        for colour, (stage, seconds) in zip(SERIES, spent.items(), strict=False):
-            axes.bar(range(len(timed)), seconds, bottom=floor, label=stage, color=colour, width=0.7)
-            floor = [below + more for below, more in zip(floor, seconds, strict=True)]
+        bottom = [0.0] * len(timed)
+        for colour, (stage, heights) in zip(SERIES, seconds.items(), strict=False):
+            axes.bar(range(len(timed)), heights, bottom=bottom, label=stage, color=colour, width=0.7)
+            bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
         _finish(figure, axes, timed, "seconds")
 
-    rows = [[entry.round.round_id, *(score(seconds[i]) for seconds in spent.values())] for i, entry in enumerate(timed)]
-    note = "Wall-clock seconds of a round; its evaluation asks every question of every way of answering."
-    return _chart("seconds", "Where the time goes", note, draw, ["round", *spent], rows, basis)
+    rows = [
+        [entry.round.round_id, *(score(values[place]) for values in seconds.values())]
+        for place, entry in enumerate(timed)
+    ]
+    head = ["round", *(f"{stage}, seconds" for stage in seconds)]
+    note = "Wall-clock seconds of each round. Its evaluation asks every question of every system."
+    return _chart("seconds", "Where the time goes", note, draw, head, rows, basis)
 
 
-def ways_chart(ways: Sequence[SystemSummary], basis: str) -> Chart | None:
-    """F1 of each way of answering with its interval; None without one."""
+def systems_chart(systems: Sequence[SystemSummary], basis: str) -> Chart | None:
+    """F1 of each system as a bar, with its interval; None without systems."""
+    bars = [(system.label, system.scores.f1, *system.scores.ci) for system in systems]
+    colours = [SERIES[SYSTEM_STYLES[system.name].series] for system in systems]
 
     def draw(figure: "Figure") -> None:
-        curve.bars(figure.subplots(), [(way.label, way.scores.f1, *way.scores.ci) for way in ways], SERIES, INK)
+        curve.bars(figure.subplots(), bars, colours, INK)
 
-    rows = [[way.label, score(way.scores.f1), interval(*way.scores.ci)] for way in ways]
-    note = "The same frozen LM speaks in every row."
-    return _chart("ways", "Ways of answering", note, draw, ["way", "F1", "95 % interval"], rows, basis)
+    rows = [[label, score(f1), interval(low, high)] for label, f1, low, high in bars]
+    note = "The same frozen LM writes the answers of every system."
+    note += few_questions(system.scores.n for system in systems)
+    return _chart("systems", "Systems compared", note, draw, ["system", "F1", "95 % interval"], rows, basis)
 
 
 def curve_chart(measured: Curve, *, note: str, basis: str) -> Chart | None:
-    """A measured curve; None without points."""
-    shown = measured.axes or {"series": "asked"}
-    head = [*shown.values(), "F1", "95 % interval", "kept, %", "known, %", "recall", "questions", "s a question"]
-    rows = [[*(_number(row[column]) for column in shown), *_measured(row)] for row in measured.points.to_pylist()]
+    """A measured curve over each of its axes; None without points."""
+    axes = measured.axes or {"series": "asked"}
+    head = [*axes.values(), "F1", "95 % interval", "kept, %", "known, %", "recall (0–1)", "questions"]
+    head += ["seconds a question"]
+    points = measured.points.to_pylist()
 
     def draw(figure: "Figure") -> None:
         curve.draw(measured, figure, colour=SERIES[0], ink=INK)
 
-    return _chart(measured.name, measured.title, note, draw, head, rows, basis)
+    def cells(point: Mapping[str, Any]) -> list[str]:
+        return [
+            *(_number(point[column]) for column in axes),
+            score(point["f1"]),
+            interval(point["f1_low"], point["f1_high"]),
+            score(point["kept"]),
+            score(point["known"]),
+            f"{point['recall']:.3f}",
+            str(point["n"]),
+            f"{point['seconds']:.2f}",
+        ]
+
+    note += few_questions(point["n"] for point in points)
+    return _chart(measured.name, measured.title, note, draw, head, [cells(point) for point in points], basis)
 
 
 def score(value: float | None) -> str:
-    """A score or a number of seconds for people."""
+    """A score or a number of seconds with one decimal; "–" for None."""
     return "–" if value is None else f"{value:.1f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Its two bounds for people."""
+    """An interval with one decimal; empty if a bound is None."""
     return "" if low is None or high is None else f"{low:.1f} – {high:.1f}"
+
+
+def few_questions(counts: Iterable[int]) -> str:
+    """A warning for a note if a number of `counts` is below FEW_QUESTIONS, else nothing; 0 stands for unknown."""
+    fewest = min(filter(None, counts), default=FEW_QUESTIONS)
+    if fewest >= FEW_QUESTIONS:
+        return ""
+    return f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences say nothing."
 
 
 def _chart(
@@ -140,20 +185,26 @@ def _chart(
     return Chart(name, title, note, svg(draw, name=f"chart-{name}", title=f"{title}. {note}"), head, rows, basis)
 
 
-def _line(axes: "Axes", place: int, label: str, values: Values, low: Values = (), high: Values = ()) -> None:
-    """One line with its intervals, where they are given; a missing value is a gap in its markers."""
-    there = [spot for spot, value in enumerate(values) if value is not None]
-    middle = [value for value in values if value is not None]
-    reach = None
-    if low and high:
-        reach = [[abs((values[spot] or 0) - (bound[spot] or 0)) for spot in there] for bound in (low, high)]
-    colour, marker = SERIES[place % len(SERIES)], _MARKERS[place % len(_MARKERS)]
-    axes.errorbar(there, middle, yerr=reach, label=label, color=colour, marker=marker, capsize=3)
+def _line(
+    axes: "Axes", label: str, values: Values, bounds: tuple[Values, Values] | None = None, *, colour: str, marker: str
+) -> None:
+    """Draw a line, with error bars to its lower and upper `bounds`; None leaves a gap in the markers."""
+    points = [(place, value) for place, value in enumerate(values) if value is not None]
+    lengths = [[abs(value - (bound[place] or 0)) for place, value in points] for bound in bounds] if bounds else None
+    axes.errorbar(
+        [place for place, _ in points],
+        [value for _, value in points],
+        yerr=lengths,
+        label=label,
+        color=colour,
+        marker=marker,
+        capsize=3,
+    )
 
 
 def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str) -> None:
-    """Rounds below, a legend above."""
-    step = -(-len(entries) // _LABELS) or 1
+    """Add the axis of rounds, the label of the other axis, the grid and the legend."""
+    step = -(-len(entries) // _MAX_LABELS) or 1
     names = [entry.round.round_id for entry in entries]
     axes.set_xticks(range(0, len(names), step), names[::step])
     axes.set(ylabel=label, ylim=(0, 1.05 * axes.get_ylim()[1]))
@@ -162,31 +213,6 @@ def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str
     figure.legend(loc="outside upper left", ncols=3)
 
 
-def _values(entries: Sequence[Entry], name: str) -> Values:
-    return [entry.round.scores.get(name) for entry in entries]
-
-
-def _prefix(way: str) -> str:
-    return "" if way == "cmt" else f"{way}_"
-
-
-def _scored(entry: Entry, way: str) -> str:
-    f1, *bounds = (entry.round.scores.get(f"{_prefix(way)}{name}") for name in _F1)
-    return f"{score(f1)} ({interval(*bounds)})"
-
-
-def _measured(row: Mapping[str, Any]) -> list[str]:
-    recall, seconds = f"{row['recall']:.3f}", f"{row['seconds']:.2f}"
-    return [
-        score(row["f1"]),
-        interval(row["f1_low"], row["f1_high"]),
-        score(row["kept"]),
-        score(row["known"]),
-        recall,
-        str(row["n"]),
-        seconds,
-    ]
-
-
 def _number(value: float | str) -> str:
+    """A position on an axis: four significant digits, thousands separated; the name of a bar as it is."""
     return value if isinstance(value, str) else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"

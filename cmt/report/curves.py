@@ -1,4 +1,4 @@
-"""The curves of the report: what `cmt curves` left in the state folder; on all but large banks the others too."""
+"""The curves of the report: those that `cmt curves` stored, and on small banks the missing ones, measured now."""
 
 import logging
 from collections.abc import Mapping
@@ -17,40 +17,45 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGE = 20_000
-"""Memories from which a report measures nothing by itself."""
-SAME = ("compressor", "lm", "params", "bank")
+"""Number of memories from which on a report measures nothing by itself."""
+IDENTITY = ("compressor", "lm", "params", "bank")
+"""Keys of a lineage: if all four are equal, a measurement still holds."""
 
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A curve, and whether it belongs to the bank as it is now."""
+    """A curve, and whether it was measured on the bank in its present state."""
 
     curve: Curve
     current: bool
 
 
 def folder(resources: "Resources") -> Path:
-    """Where curves are kept."""
+    """The folder in which curves are stored."""
     return resources.state / "curves"
 
 
 def measured_curves(resources: "Resources", *, limit: int, progress: Progress) -> tuple[list[MeasuredCurve], list[str]]:
-    """The curves there are, and the names of those that nobody measured. `limit`: most questions of a point."""
+    """The curves of a project, and the names of those that are not measured.
+
+    `limit` is the maximum number of questions of a point of a curve that is measured now.
+    """
     from cmt.evaluation.curves import CURVES
     from cmt.evaluation.testbed import BankTestbed
 
     testbed = BankTestbed.of(resources, progress=progress)
     small = testbed.answerer.bank.count_rows() < LARGE
-    found: list[MeasuredCurve] = []
+    curves: list[MeasuredCurve] = []
     for name in CURVES:
-        stored = _stored(folder(resources) / f"{name}.json", testbed.lineage)
-        if small and not (stored and stored.current):
-            stored = _measure(testbed, name, folder(resources), limit) or stored
-        found += [stored] if stored else []
-    return found, [name for name in CURVES if name not in {one.curve.name for one in found}]
+        measured = _stored(folder(resources) / f"{name}.json", testbed.lineage)
+        if small and not (measured and measured.current):
+            measured = _measure(testbed, name, folder(resources), limit) or measured
+        curves += [measured] if measured else []
+    return curves, [name for name in CURVES if name not in {measured.curve.name for measured in curves}]
 
 
-def _stored(file: Path, now: Mapping[str, object]) -> MeasuredCurve | None:
+def _stored(file: Path, lineage: Mapping[str, object]) -> MeasuredCurve | None:
+    """The curve in `file`, compared with the present `lineage`; None if there is no readable one."""
     if not file.is_file():
         return None
     try:
@@ -58,17 +63,17 @@ def _stored(file: Path, now: Mapping[str, object]) -> MeasuredCurve | None:
     except StreamError as error:
         log.warning("%s", error)
         return None
-    return MeasuredCurve(curve, all(curve.lineage.get(name) == now[name] for name in SAME))
+    return MeasuredCurve(curve, all(curve.lineage.get(name) == lineage[name] for name in IDENTITY))
 
 
-def _measure(testbed: "BankTestbed", name: str, into: Path, limit: int) -> MeasuredCurve | None:
-    """None where the stream has no questions for it."""
+def _measure(testbed: "BankTestbed", name: str, target: Path, limit: int) -> MeasuredCurve | None:
+    """Measure a curve and store it in the folder `target`; None if the stream has no questions for it."""
     from cmt.evaluation.curves import CURVES
 
     try:
         curve = CURVES[name](testbed, limit=limit)
     except StreamError as error:
-        log.info("the curve %s is left out: %s", name, error)
+        log.info("the report has no curve %s: %s", name, error)
         return None
-    write(curve, into)
+    write(curve, target)
     return MeasuredCurve(curve, True)

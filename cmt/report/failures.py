@@ -1,4 +1,4 @@
-"""The questions that went worst, asked again: what was selected for them, and which windows of it were read."""
+"""The questions with the lowest F1, asked again to show which memories were selected and which windows were read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,39 +15,41 @@ if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
 SHOWN = 12
-_SOURCES = 8
+"""Maximum number of questions."""
+_SOURCES = 8  # of each question
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A source of an answer, and its text with what was read of it."""
+    """A source of an answer, with its text in pieces."""
 
     source: "Source"
     passage: Highlights
     right: bool
-    """Whether it is the question's own document."""
+    """Whether it is the question's gold document."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A question, what it should have been answered and what it was."""
+    """A question whose answer scored less than 1, with the answer and its sources."""
 
     question: str
     asked_at: datetime
     doc_id: str
     golds: Sequence[str]
-    said: str
-    """"" when the memory said that it does not know."""
+    answered: str
+    """The recorded answer; empty for "not in memory"."""
     f1: float
+    """Of the recorded answer, 0–100."""
     confidence: float
-    again: str
-    """What is answered now, where that is something else."""
+    answered_now: str
+    """The answer of the bank in its present state; empty if it is the recorded one or "not in memory"."""
     reason: str
     selected: Sequence[Selected]
 
 
 def worst_answers(records: pa.Table, answerer: "Answerer", *, shown: int = SHOWN) -> list[Failure]:
-    """The questions with the lowest F1, of like ones those answered with more confidence first; perfect ones never."""
+    """The `shown` questions with the lowest F1 below 1, ties by descending confidence, answered again by `answerer`."""
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
     rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:shown]
     answers = answerer.answer([row["question"] for row in rows], as_of=[row["asked_at"] for row in rows])
@@ -55,33 +57,33 @@ def worst_answers(records: pa.Table, answerer: "Answerer", *, shown: int = SHOWN
 
 
 def _failure(row: dict[str, Any], answer: "Answer") -> Failure:
-    selected = [Selected(one, passage(one), one.doc_id == row["doc_id"]) for one in answer.sources[:_SOURCES]]
-    now = answer.text if answer.known else ""
+    selected = [
+        Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in answer.sources[:_SOURCES]
+    ]
+    answered_now = answer.text if answer.known else ""
     return Failure(
         question=row["question"],
         asked_at=row["asked_at"],
         doc_id=row["doc_id"],
         golds=row["golds"],
-        said=row["cmt"],
+        answered=row["cmt"],
         f1=100 * row["cmt_f1"],
         confidence=row["confidence"],
-        again=now if now != row["cmt"] else "",
+        answered_now=answered_now if answered_now != row["cmt"] else "",
         reason=_reason(row, selected),
         selected=selected,
     )
 
 
 def _reason(row: dict[str, Any], selected: Sequence[Selected]) -> str:
-    right = [one for one in selected if one.right]
-    if not right:
+    """The first step at which the question failed: selection, confidence, windows or the LM."""
+    gold_passages = [source.passage for source in selected if source.right]
+    if not gold_passages:
         return "The right document was not selected."
     if not row["cmt"]:
-        return "The right document was selected, and the confidence was below the threshold."
-    read = [window for one in right for window in one.passage.windows]
-    if read and not _says(" … ".join(read), row["golds"]):
-        return "The right document was selected, and other windows of it were read."
-    return f"The right document was selected{' and read' if read else ''}, and the LM answered something else."
-
-
-def _says(text: str, golds: Sequence[str]) -> bool:
-    return any(normalise_answer(gold) in normalise_answer(text) for gold in golds)
+        return "The right document was selected, but the confidence was below the threshold."
+    windows = [window for gold in gold_passages for window in gold.windows]
+    read = normalise_answer(" … ".join(windows))
+    if windows and not any(normalise_answer(gold) in read for gold in row["golds"]):
+        return "The right document was selected, but other windows of it were read."
+    return f"The right document was selected{' and read' if windows else ''}, but the LM answered something else."

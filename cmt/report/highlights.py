@@ -1,4 +1,4 @@
-"""A source's text, cut where the windows that an answer rests on begin and end."""
+"""A source's text in pieces: the windows that the LM read, the span that was quoted to it, and the rest."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Span(Protocol):
-    """A window in characters of a text, `first` up to but not with `last`, and the probability that ψ gave it."""
+    """A half-open range of characters [first, last) of a text, with the probability that ψ gave it."""
 
     @property
     def first(self) -> int: ...
@@ -22,10 +22,11 @@ class Span(Protocol):
 
 
 class Piece(NamedTuple):
-    """A stretch of a text; `probability` is None outside all windows."""
+    """A range of a text."""
 
     text: str
     probability: float | None
+    """Of the window that it belongs to; None outside all windows."""
     quoted: bool = False
     """Whether it was quoted to the LM as the likeliest answer."""
 
@@ -36,55 +37,60 @@ class Piece(NamedTuple):
 
 
 class Highlights(NamedTuple):
-    """A source as people read it: what it is called, and its text without that name before it."""
+    """A source as it is shown: its title, and its text without the title, both in pieces."""
 
     heading: list[Piece]
     body: list[Piece]
 
     @property
     def windows(self) -> list[str]:
-        """What was read of it, in the order of the text."""
+        """The ranges of text that the LM read, in the order of the text."""
         return [
             "".join(piece.text for piece in run)
-            for part in (self.heading, self.body)
-            for read, run in groupby(part, key=lambda piece: piece.read)
+            for pieces in (self.heading, self.body)
+            for read, run in groupby(pieces, key=lambda piece: piece.read)
             if read
         ]
 
 
 def passage(source: "Source") -> Highlights:
-    """The text of `source` in pieces; a memory's text begins with the title of its document."""
-    cut = pieces(source.text or "", source.spans, source.quote)
+    """The text of `source` in pieces. A memory's text begins with the title of its document, which is split off."""
+    text_pieces = pieces(source.text or "", source.spans, source.quote)
     if source.title and (source.text or "").startswith(f"{source.title}\n"):
-        heading, rest = _split(cut, len(source.title))
+        heading, rest = _split(text_pieces, len(source.title))
         return Highlights(heading, _split(rest, 1)[1])
-    return Highlights([Piece(source.title or source.doc_id, None)], cut)
+    return Highlights([Piece(source.title or source.doc_id, None)], text_pieces)
 
 
 def pieces(text: str, spans: Sequence[Span], quote: Span | None = None) -> list[Piece]:
-    """All of `text` in order. Where windows overlap the likelier one counts; what reaches over an end is cut."""
+    """All of `text`, in order, cut at the ends of `spans` and `quote`.
+
+    Where spans overlap, the highest probability counts. Spans are clipped to the text.
+    """
+    # 1. the positions of all cuts
     ends = {0, len(text)}
     for span in (*spans, *([quote] if quote else [])):
         ends |= {min(max(span.first, 0), len(text)), min(max(span.last, 0), len(text))}
-    found: list[Piece] = []
-    places = sorted(ends)
-    for first, last in zip(places, places[1:], strict=False):
-        over = [span.probability for span in spans if span.first <= first and last <= span.last]
+    cuts = sorted(ends)
+    # 2. a piece between each two, joined to the piece before if both are marked alike
+    result: list[Piece] = []
+    for first, last in zip(cuts, cuts[1:], strict=False):
+        covering = [span.probability for span in spans if span.first <= first and last <= span.last]
         quoted = quote is not None and quote.first <= first and last <= quote.last
-        piece = Piece(text[first:last], max(over, default=None), quoted)
-        if found and found[-1][1:] == piece[1:]:
-            piece = piece._replace(text=found.pop().text + piece.text)
-        found.append(piece)
-    return found
+        piece = Piece(text[first:last], max(covering, default=None), quoted)
+        if result and result[-1][1:] == piece[1:]:
+            piece = piece._replace(text=result.pop().text + piece.text)
+        result.append(piece)
+    return result
 
 
-def _split(cut: Sequence[Piece], place: int) -> tuple[list[Piece], list[Piece]]:
-    """What stands before and what from character `place` on."""
+def _split(pieces: Sequence[Piece], position: int) -> tuple[list[Piece], list[Piece]]:
+    """The pieces before and from character `position` on; a piece that spans it is cut in two."""
     before: list[Piece] = []
     after: list[Piece] = []
-    for piece in cut:
-        parts = piece._replace(text=piece.text[:place]), piece._replace(text=piece.text[place:])
-        place = max(0, place - len(piece.text))
-        for side, part in zip((before, after), parts, strict=True):
-            side += [part] if part.text else []
+    for piece in pieces:
+        head, tail = piece._replace(text=piece.text[:position]), piece._replace(text=piece.text[position:])
+        before += [head] if head.text else []
+        after += [tail] if tail.text else []
+        position = max(0, position - len(piece.text))
     return before, after

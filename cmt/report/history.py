@@ -1,4 +1,4 @@
-"""What the ledger and the records of the rounds tell: what each round added, and what is known of earlier ones."""
+"""The rounds of the report: what the ledger says of each, and its scores on new and on earlier questions."""
 
 import logging
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import Round, nested_scores
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -19,38 +19,48 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LATEST = 200
-"""Most rounds that are shown: the page has to stay light however long the stream is."""
+"""Maximum number of rounds shown, so that the page stays small for any length of the stream."""
+
+NestedScores = Mapping[str, Mapping[str, float | None]]
+"""System → score (em, em_prefix, f1, f1_low, f1_high: 0–100; recall: 0–1) → its value."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A round as the report shows it."""
+    """One round of the report."""
 
     round: Round
     questions: int | None
-    """That its slice brought; None when the slice is no longer in the store."""
+    """Number of questions of its slice; None if the slice is no longer in the store."""
     superseding: int | None
-    """Documents of its slice that supersede an earlier one."""
+    """Number of documents of its slice that supersede another one; None as above."""
     own: Mapping[str, float] = field(default_factory=dict)
-    """Way of answering → F1 (0–100) on the questions of its own slice; empty without records."""
+    """System → F1 (0–100) on the questions of the slice itself; empty without records."""
     earlier: Mapping[str, float] = field(default_factory=dict)
-    """The same on the sample of earlier slices' questions."""
+    """The same on the sample of questions of earlier slices."""
+    asked: int = 0
+    """Number of questions of its evaluation; 0 without records."""
+
+    @property
+    def scores(self) -> NestedScores:
+        """The scores of the round by system; empty if no question was asked."""
+        return nested_scores(self.round.scores)
 
     @property
     def anchor(self) -> str:
-        """Where the page has its lineage."""
+        """HTML id of the round's lineage."""
         return f"round-{self.round.round_id.replace('/', '-')}"
 
     @property
     def gain(self) -> float | None:
-        """What the memory adds to the LM alone on this slice's own questions, in points of F1."""
+        """F1 of the memory minus F1 of the LM alone, on the questions of the slice itself; None if either is absent."""
         return self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
 
 
 def entries(resources: "Resources") -> tuple[list[Entry], int]:
-    """The latest rounds of the bank's compressor, in their order, and how many earlier ones there are.
+    """The LATEST rounds of the bank's compressor, in order, and the number of earlier ones.
 
-    BankError when there is no bank.
+    Raises BankError without a bank.
     """
     compressor = resources.stored_bank.schema.metadata[b"compressor"].decode()
     rounds = resources.ledger.rounds(compressor)
@@ -60,20 +70,21 @@ def entries(resources: "Resources") -> tuple[list[Entry], int]:
 
 
 def records(resources: "Resources", round_: Round) -> pa.Table | None:
-    """What was answered to each question of a round, or None when that was not kept (here)."""
+    """The stored answers of a round's evaluation (RECORD_SCHEMA); None if there are none or they cannot be read."""
     path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
     if round_.state not in ("committed", "refused") or not path.is_file():
         return None
     try:
         return pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        log.warning("the records of round %s cannot be read and are left out: %s", round_.round_id, error)
+        log.warning("the records of round %s cannot be read and are ignored: %s", round_.round_id, error)
         return None
 
 
-def ways(found: pa.Table) -> list[str]:
-    """The ways of answering in records, the memory first."""
-    return [name.removesuffix("_f1") for name in found.schema.names if name.endswith("_f1") and _any(found[name])]
+def systems_in(records: pa.Table) -> list[str]:
+    """Names of the systems that answered in `records` (RECORD_SCHEMA), the memory first."""
+    scored = [name for name in records.schema.names if name.endswith("_f1")]
+    return [name.removesuffix("_f1") for name in scored if records[name].null_count < records.num_rows]
 
 
 def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:
@@ -81,22 +92,23 @@ def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Ent
         return Entry(round_, None, None)
     documents = resources.store.documents(slice_)
     superseding = documents.num_rows - documents["supersedes"].null_count
-    found = records(resources, round_)
-    if found is None:
+    answered = records(resources, round_)
+    if answered is None:
         return Entry(round_, slice_.n_questions, superseding)
-    own = pc.is_in(found["question_id"], value_set=resources.store.questions(slice_)["question_id"].combine_chunks())
+    own_ids = resources.store.questions(slice_)["question_id"].combine_chunks()
+    own = pc.is_in(answered["question_id"], value_set=own_ids)
     return Entry(
         round_,
         slice_.n_questions,
         superseding,
-        own=_means(found.filter(own)),
-        earlier=_means(found.filter(pc.invert(own))),
+        own=_mean_f1(answered.filter(own)),
+        earlier=_mean_f1(answered.filter(pc.invert(own))),
+        asked=answered.num_rows,
     )
 
 
-def _means(found: pa.Table) -> dict[str, float]:
-    return {way: 100 * float(np.mean(found[f"{way}_f1"].to_numpy())) for way in ways(found)} if found.num_rows else {}
-
-
-def _any(column: pa.ChunkedArray) -> bool:
-    return bool(column.null_count < len(column))
+def _mean_f1(records: pa.Table) -> dict[str, float]:
+    """System → mean F1 (0–100); empty without records."""
+    if not records.num_rows:
+        return {}
+    return {system: 100 * float(np.mean(records[f"{system}_f1"].to_numpy())) for system in systems_in(records)}

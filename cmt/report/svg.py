@@ -1,4 +1,4 @@
-"""Figures as SVG inside the page: drawn by matplotlib, their colours left to the page's light or dark scheme."""
+"""Figures as inline SVG: drawn by matplotlib, with the colours of the page's light or dark scheme."""
 
 import io
 import re
@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# stand-ins that the picture is drawn in, each for a CSS variable of the page
+# placeholder colours that figures are drawn in; each is replaced by a CSS variable of the page
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030301", "#030302", "#030303", "#030304", "#030305", "#030306")
 _VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--s{place}" for place, colour in enumerate(SERIES, 1)}}
@@ -31,20 +31,20 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-# what would reach beyond the picture: a style for the whole page, fonts of its own, ids that every picture has
+# removed from each SVG: metadata, styles that would apply to the whole page, fonts, ids that other figures have too
 _UNWANTED = (
     re.compile(r"<metadata>.*?</metadata>", re.DOTALL),
     re.compile(r"<style.*?</style>", re.DOTALL),
     re.compile(r"font-family: [^;]*;"),
     re.compile(r'(?<=<g) id="[^"]*"'),
 )
-_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def svg(draw: Callable[["Figure"], None], *, name: str, title: str, height: float = 3.2) -> Markup:
-    """What `draw` puts into an empty figure of 5.2 inches, as an SVG that says `title` to screen readers.
+    """Draw into an empty figure, 5.2 × `height` inches, and return it as inline SVG.
 
-    `name` keeps its ids apart from those of the page's other pictures. The same figure gives the same text.
+    Screen readers read `title`. `name` makes its ids unique in the page. Equal figures give equal text.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -55,16 +55,17 @@ def svg(draw: Callable[["Figure"], None], *, name: str, title: str, height: floa
         FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", metadata=_NOTHING)
-    return _for_page(out.getvalue(), name=name, title=title)
+        figure.savefig(out, format="svg", metadata=_NO_METADATA)
 
-
-def _for_page(text: str, *, name: str, title: str) -> Markup:
+    # 1. drop the XML header and what would reach beyond the figure
+    text = out.getvalue()
     text = text[text.index("<svg") :]
     for unwanted in _UNWANTED:
         text = unwanted.sub("", text)
+    # 2. colours of the page
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
+    # 3. an opening tag with the title, which scales with the page
     box = re.search(r'viewBox="[^"]*"', text)
     opening = f'<svg role="img" aria-labelledby="{name}-title" {box[0] if box else ""}>'
     return Markup(opening + f'<title id="{name}-title">{escape(title)}</title>' + text[text.index(">") + 1 :])  # noqa: S704

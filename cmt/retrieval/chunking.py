@@ -1,6 +1,6 @@
 """Documents to chunks: pieces of text that become one memory each, batched by length."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,26 +14,48 @@ class Chunk:
     """A piece of a document that becomes one memory."""
 
     memory_id: str
+    """`<doc_id>#<number>`, counted from 0."""
     text: str
     tokens: list[int]
     document: Mapping[str, Any]
+    """The row of DOCUMENT_SCHEMA."""
 
     @property
     def first(self) -> bool:
-        """Whether its document begins with it."""
+        """Whether it is the first chunk of its document."""
         return self.memory_id.endswith("#0")
 
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
-    """Pieces of at most `longest` tokens (and the title, which stands before each), cut at the ends of sentences."""
+    """Cut a document at sentence ends into chunks of at most `longest` tokens, each preceded by the title.
+
+    A piece without a sentence end in its second half is cut after `longest` tokens. The title is not counted.
+    """
     title = f"{document['title']}\n" if document["title"] else ""
-    texts = [title + piece for piece in _pieces(document["text"], lm, longest)]
-    name = document["doc_id"]
-    return [Chunk(f"{name}#{number}", text, lm.tokenize(text), document) for number, text in enumerate(texts)]
+    text, offsets = document["text"], lm.offsets(document["text"])
+    chunks: list[Chunk] = []
+    token, begin = 0, 0  # first token and first character of the next piece
+    while token < len(offsets):
+        # 1. Where the piece ends.
+        end = min(token + longest, len(offsets))
+        if end < len(offsets):
+            candidates = range(end, token + longest // 2, -1)
+            end = next((i for i in candidates if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS), end)
+        # 2. Its text. It begins where the previous piece ends, not at the offset of its first token: all tokens of an
+        # emoji have the offsets of the whole character.
+        piece = text[begin : offsets[end - 1][1]].strip()
+        if piece:
+            memory_id = f"{document['doc_id']}#{len(chunks)}"
+            chunks.append(Chunk(memory_id, title + piece, lm.tokenize(title + piece), document))
+        token, begin = end, offsets[end - 1][1]
+    return chunks
 
 
-def batch_by_length(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list[Chunk]]:
-    """Chunks of like length together, at most `batch_tokens` with padding (a single longer chunk stands alone)."""
+def batch_by_length(chunks: Sequence[Chunk], batch_tokens: int) -> Iterator[list[Chunk]]:
+    """Batches of chunks of similar length with at most `batch_tokens` tokens, padding included.
+
+    A chunk that is longer forms its own batch.
+    """
     batch: list[Chunk] = []
     for chunk in sorted(chunks, key=lambda chunk: (len(chunk.tokens), chunk.memory_id)):
         if batch and len(chunk.tokens) * (len(batch) + 1) > batch_tokens:
@@ -42,18 +64,3 @@ def batch_by_length(chunks: Sequence[Chunk], batch_tokens: int) -> Iterable[list
         batch.append(chunk)
     if batch:
         yield batch
-
-
-def _pieces(text: str, lm: FrozenLM, longest: int) -> list[str]:
-    offsets = lm.offsets(text)
-    pieces, start, begin = [], 0, 0
-    while start < len(offsets):
-        end = min(start + longest, len(offsets))
-        if end < len(offsets):
-            # the last sentence that ends in the second half; without one the cut is where it is
-            ends = (i for i in range(end, start + longest // 2, -1) if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS)
-            end = next(ends, end)
-        # from where the last piece ended: the tokens of one emoji all have the place of the whole
-        pieces.append(text[begin : offsets[end - 1][1]].strip())
-        start, begin = end, offsets[end - 1][1]
-    return [piece for piece in pieces if piece]

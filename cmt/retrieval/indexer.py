@@ -1,4 +1,4 @@
-"""Documents ⇄ memories: text in, rows of the bank out; a row of the bank in, what ψ and π need out."""
+"""Documents ⇄ memories: compress documents to bank rows, and decode bank rows to the input of ψ and π."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
-from cmt.bank.schema import bank_schema
+from cmt.bank.schema import BankRow, bank_schema, schema_value
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
@@ -18,9 +18,9 @@ Array = NDArray[np.float32]
 
 
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
-    """Schema of the bank that `model` writes.
+    """Schema of the bank that holds the memories of `model`.
 
-    Without text each vector carries its content channel as a second half, and a row the sketch of its words.
+    Without text, each vector has its content channel as a second half, and each row has a sketch of its words.
     """
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
     width = model.key_dim
@@ -39,78 +39,84 @@ def compress_documents(
     batch_tokens: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
-    """`documents` (DOCUMENT_SCHEMA) as rows of the bank, sorted by memory_id.
+    """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    `on_progress` is called with documents begun and tokens. Batches depend on the documents alone: the same slice gives
-    the same bytes however often it is repeated.
+    `batch_tokens`: tokens per forward pass, padding included. `on_progress` is called after each batch with the number
+    of documents whose first chunk was in it and the number of tokens. Batches depend on the documents alone, so the
+    same slice always gives the same bytes.
     """
+    # 1. Cut documents into chunks.
     longest = model.config.compressor.chunk_tokens
     chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
+    # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
-    rows: list[dict[str, Any]] = []
+    with_content = int(schema_value(schema, "dim")) != model.key_dim
+    rows: list[BankRow] = []
     for batch in batch_by_length(chunks, batch_tokens):
-        encoded = _encode(model, batch, content=schema.metadata[b"dim"] != str(model.key_dim).encode())
-        rows += [
-            _row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text) for chunk, key, vectors in encoded
-        ]
+        for chunk, (key, vectors) in zip(batch, _encode(model, batch, with_content=with_content), strict=True):
+            rows.append(_bank_row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text))
         if on_progress:
             on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: str(row["memory_id"])), schema=schema)
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["memory_id"]), schema=schema)
 
 
 def retrieved_memory(
     model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float = 0.0, before: Sequence[int] = ()
 ) -> RetrievedMemory:
-    """A row that the bank's search found, as ψ gets it; its tokens come from the text or from the content channel."""
-    vectors, content = channels(model, row, schema)
+    """Decode a row of a search (SearchRow) for ψ and π; tokens come from the text or from the content channel.
+
+    `schema`: that of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of
+    the document that it supersedes.
+    """
+    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
+    stored = torch.from_numpy(quantization.dequantize(row["memory"], codes, dim))  # (k, D) or (k, 2·D)
+    vectors, content = stored[:, : model.key_dim], stored[:, model.key_dim :]  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])
+    elif content.shape[1]:
+        tokens = model.content.read(content, row["n_tokens"])
     else:
-        tokens = model.content.read(content, row["n_tokens"]) if len(content) else []
+        tokens = []
     return RetrievedMemory(vectors, tokens, prior, before)
 
 
-def channels(model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema) -> tuple[torch.Tensor, torch.Tensor]:
-    """A row's memory (k, D), and its content channel (k, D), or (0, D) where the bank has none."""
-    metadata = schema.metadata
-    whole = torch.from_numpy(quantization.dequantize(row["memory"], metadata[b"codes"].decode(), int(metadata[b"dim"])))
-    vectors, content = whole[:, : model.key_dim], whole[:, model.key_dim :]
-    return vectors, content if content.shape[1] else content.new_zeros(0, model.key_dim)
-
-
 @torch.no_grad()
-def _encode(model: MemoryModel, batch: Sequence[Chunk], *, content: bool) -> list[tuple[Chunk, Array, Array]]:
-    """Each chunk with its key (p,) and its vectors (k, D), or (k, 2·D) with the content channel."""
+def _encode(model: MemoryModel, batch: Sequence[Chunk], *, with_content: bool) -> list[tuple[Array, Array]]:
+    """Key (p,) and vectors (k, D) of each chunk; (k, 2·D) with the content channel."""
     with model.autocast():
-        code = model.encode([chunk.tokens for chunk in batch], group=len(batch))
-    made = []
-    for row, (chunk, count) in enumerate(zip(batch, code.vector_mask.sum(1).tolist(), strict=True)):
-        vectors = code.vectors[row, :count].float()
-        if content:
-            held = model.content.write(chunk.tokens)
-            # both halves share a scale in the codes; reading does not mind how long a vector is
-            held = held * (vectors.abs().amax(1, keepdim=True) / held.abs().amax(1, keepdim=True))
-            vectors = torch.cat([vectors, held], 1)
-        made.append((chunk, code.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
-    return made
+        encoding = model.encode([chunk.tokens for chunk in batch], group=len(batch))
+    encoded = []
+    for row, (chunk, count) in enumerate(zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)):
+        vectors = encoding.vectors[row, :count].float()  # (k, D)
+        if with_content:
+            content = model.content.write(chunk.tokens)  # (k, D)
+            # Both halves share the scale of a quantized vector. Decoding the content does not depend on its norm.
+            content = content * (vectors.abs().amax(1, keepdim=True) / content.abs().amax(1, keepdim=True))
+            vectors = torch.cat([vectors, content], 1)  # (k, 2·D)
+        encoded.append((encoding.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
+    return encoded
 
 
-def _row(
+def _bank_row(
     chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool
-) -> dict[str, Any]:
+) -> BankRow:
     document = chunk.document
-    kept = {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
-    return kept | {
+    row: BankRow = {
         "memory_id": chunk.memory_id,
         "doc_id": document["doc_id"],
         "slice_id": slice_id,
         "published_at": document["published_at"],
+        "superseded_at": None,
         "supersedes": document["supersedes"],
         "sha256": document["sha256"],
-        "compressor": schema.metadata[b"compressor"].decode(),
+        "compressor": schema_value(schema, "compressor"),
         "title": document["title"],
         "key": key,
-        "memory": quantization.quantize(vectors, schema.metadata[b"codes"].decode()),
+        "memory": quantization.quantize(vectors, schema_value(schema, "codes")),
         "n_vectors": len(vectors),
         "n_tokens": len(chunk.tokens),
+        "text": chunk.text if keep_text else None,
     }
+    if not keep_text:
+        row["words"] = sketch(chunk.text)
+    return row

@@ -1,75 +1,79 @@
-"""Which memories a question gets: nearest keys and fitting words, as of a date (method §7)."""
+"""Selection of memories for a question: keys and words, as of a date (docs/method.md#selection)."""
 
 import math
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank.bank import Bank
 from cmt.bank.lexical import sketch_scores
+from cmt.bank.schema import SearchRow
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
-Key = NDArray[np.float32]
-Row = dict[str, Any]
+LEAD_RANK = 5  # rank of the candidate that the first one is compared with, as a measure of certainty
+CANDIDATES = 200  # nearest keys whose sketches are scored in a bank without text
+
+Key = NDArray[np.float32]  # (p,)
 
 
 class Selection(NamedTuple):
-    """The memories that a question gets."""
+    """The memories that were selected for a question."""
 
-    rows: list[Row]
-    """Rows of the bank, each with its `prior`."""
+    rows: list[dict[str, Any]]
+    """Rows of the bank (SearchRow) with their `prior`, best first."""
     lead: float = 0.0
-    """By how much log-probability the first is ahead of the RIVALth, or of the last where there are fewer."""
+    """Log-probability of the first candidate minus that of candidate LEAD_RANK, or of the last if there are fewer."""
     margin: float = math.inf
-    """By how much log-probability the selection is ahead of another one."""
-
-
-LEAD_RANK = 5  # place of the memory that the first one is compared with, to tell how sure the selection is
-CANDIDATES = 200  # nearest keys of a bank without text whose sketches are searched for the question's words
+    """Smallest change in log-probability that would alter the selection."""
 
 
 def select_memories(
     bank: Bank,
     model: MemoryModel,
-    how: SelectionParams,
+    selection: SelectionParams,
     *,
     question: str,
     key: Key,
     as_of: datetime | None,
 ) -> Selection:
-    """The memories with the highest log-probability `prior`, best first: at most K, none too far behind the first.
+    """Select at most `top_k` memories within `reach` of the first, by log-probability (`prior`).
 
-    log-softmax over the candidates of temperature · cosine + weight · words / most words, where words are BM25 over the
-    kept text, or, without text, over the sketches of the nearest memories.
+    prior = log-softmax over the candidates of temperature · cosine + full_text_weight · words / max(words), where
+    `words` is the BM25 score of the text or, in a bank without text, of the sketches of the nearest memories.
+    `key` (p,): search key of the question. `as_of`: date at which the memories are visible; None means now.
     """
-    by_words = bool(how.full_text_weight)
+    # 1. Search the candidates.
+    by_words = bool(selection.full_text_weight)
     by_sketch = by_words and "words" in bank.schema.names
-    found = bank.search(
+    candidates = bank.search(
         key=key,
         text=question if by_words and not by_sketch else None,
-        k=CANDIDATES if by_sketch else 2 * how.top_k,
+        k=CANDIDATES if by_sketch else 2 * selection.top_k,
         as_of=as_of,
     )
-    rows = found.to_pylist()
+    rows = cast(list[SearchRow], candidates.to_pylist())
     if not rows:
         return Selection([])
+    # 2. Rank them by log-probability.
     words = sketch_scores(question, [row["words"] for row in rows]) if by_sketch else [row["bm25"] for row in rows]
     most = max(words) or 1.0
     temperature = model.temperature.item()
     logits = [
-        temperature * row["similarity"] + how.full_text_weight * word / most
+        temperature * row["similarity"] + selection.full_text_weight * word / most
         for row, word in zip(rows, words, strict=True)
     ]
     total = float(np.logaddexp.reduce(logits))
     ranked = sorted(zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
-    best, first = ranked[0][0], ranked[: how.top_k]
-    chosen = [row | {"prior": score - total} for score, row in first if best - score <= how.reach]
-    turns = [score - after for (score, _), (after, _) in pairwise(ranked[: len(chosen) + 1])]
-    if model.aggregator is not None:  # the order among the chosen makes no difference to it
-        turns = turns[len(chosen) - 1 :]
-    turns += [abs(best - score - how.reach) for score, _ in first[1:]]
-    return Selection(chosen, best - ranked[:LEAD_RANK][-1][0], min(turns, default=math.inf))
+    # 3. Select the first ones.
+    best, first = ranked[0][0], ranked[: selection.top_k]
+    selected = [{**row, "prior": logit - total} for logit, row in first if best - logit <= selection.reach]
+    # 4. How far the selection is from another one: gaps between neighbouring ranks, and distances from `reach`.
+    gaps = [logit - following for (logit, _), (following, _) in pairwise(ranked[: len(selected) + 1])]
+    if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
+        gaps = gaps[len(selected) - 1 :]
+    gaps += [abs(best - logit - selection.reach) for logit, _ in first[1:]]
+    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))

@@ -1,6 +1,6 @@
-"""Changes of a bank besides rounds: the lock, recovery after an interruption, rollback and forgetting.
+"""Changes of a bank outside of rounds: the lock, recovery, rollback and forgetting.
 
-The ledger is written before the bank is restored, so whoever finds an interrupted change can finish it.
+The ledger is written before the bank is restored, so an interrupted change can be completed by the next process.
 """
 
 import logging
@@ -17,11 +17,15 @@ from cmt.resources import Resources
 log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 600.0
+"""Longest time that an update waits for another one."""
 
 
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
-    """Hold the right to change the bank; waits for another update, then RoundError."""
+    """Hold the lock that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+
+    Raises RoundError if the other update still holds it then, or if the lock file cannot be written.
+    """
     path = resources.state / "update.lock"
     lock = FileLock(path)
     try:
@@ -42,9 +46,9 @@ def updating(resources: Resources) -> Iterator[None]:
 
 
 def recover(resources: Resources) -> str | None:
-    """Undo what an interrupted round left in the bank, or finish an interrupted rollback.
+    """Undo an interrupted round, or complete an interrupted rollback; call it inside `updating`.
 
-    Returns what was found, None when all is well. Rounds and rollbacks begin with it; call it inside `updating`.
+    Every round and rollback starts with it. Returns a description of the interruption, None if there was none.
     """
     message = None
     for round_ in reversed(resources.rounds()):
@@ -63,7 +67,7 @@ def recover(resources: Resources) -> str | None:
 
 
 def restore(resources: Resources, version: int) -> None:
-    """Bring back a version of the bank, without the documents that were forgotten since."""
+    """Restore a version of the bank, then delete the documents that were forgotten since."""
     resources.bank.restore(version)
     for doc_id in resources.forgotten():
         if resources.bank.has(doc_id):
@@ -71,65 +75,69 @@ def restore(resources: Resources, version: int) -> None:
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
-    """Restore the bank to the version before a committed round; it and all later ones are pending afterwards.
+    """Restore the bank to the version before a committed round; this round and all later ones are pending again.
 
-    RoundError when there is no such committed round.
+    Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
     """
     with updating(resources):
-        unfinished = {r.round_id for r in resources.rounds() if r.state == "rolling_back"}
+        interrupted = {round_.round_id for round_ in resources.rounds() if round_.state == "rolling_back"}
         recover(resources)
-        if round_id not in unfinished:
+        if round_id not in interrupted:  # otherwise recover() has just completed this rollback
             _roll_back(resources, round_id)
         _track_rollback(resources, round_id)
-    return next(r for r in resources.rounds() if r.round_id == round_id)
+    return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
 
 
 def forget(resources: Resources, doc_id: str) -> int:
-    """Remove a document's memories from every bank of the stream, for good; returns how many rows were removed.
+    """Delete the memories of a document from all banks of the stream, for good; returns the number of deleted rows.
 
-    No later rollback, round or re-compression brings it back. A document whose round is still pending has no memories
-    and gets none. BankError when neither bank nor stream knows it.
+    No later rollback, round or recompression brings it back. A document whose round is pending has no rows yet and
+    will get none. Raises BankError if neither a bank nor the stream has the document.
     """
     with updating(resources):
-        # 1. who has it
-        holding = [bank for bank in resources.banks() if bank.has(doc_id)]
-        if not holding and doc_id not in resources.store.all_documents()["doc_id"].to_pylist():
+        # 1. Find the banks that have it.
+        banks = [bank for bank in resources.banks() if bank.has(doc_id)]
+        if not banks and doc_id not in resources.store.all_documents()["doc_id"].to_pylist():
             raise BankError(
                 f"document {doc_id!r} is neither in bank {resources.params.bank.uri} nor in "
                 f"{resources.params.stream.path}: nothing was forgotten"
             )
-        # 2. remember it, for banks to come and for other projects that share this bank
+        # 2. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
         resources.store.forget(doc_id)
         resources.ledger.forget(doc_id)
-        # 3. remove it
-        return sum(bank.forget(doc_id) for bank in holding)
+        # 3. Delete its rows.
+        return sum(bank.forget(doc_id) for bank in banks)
 
 
 def _roll_back(resources: Resources, round_id: str) -> None:
-    committed = [r for r in resources.rounds() if r.state == "committed"]
-    target = next((r for r in committed if r.round_id == round_id), None)
+    # 1. Check that it can be done before the ledger announces it.
+    committed = [round_ for round_ in resources.rounds() if round_.state == "committed"]
+    target = next((round_ for round_ in committed if round_.round_id == round_id), None)
     if target is None:
-        names = ", ".join(r.round_id for r in committed) or "none"
+        names = ", ".join(round_.round_id for round_ in committed) or "none"
         raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-    resources.bank.check_version(target.version_before)  # before the ledger announces what cannot be done
-    reason = _rollback_of(round_id)
-    later = [replace(r, state="rolled_back", reason=reason) for r in committed if r.number > target.number]
-    # one commit: whoever finds it after a kill goes on with the restore
+    resources.bank.check_version(target.version_before)
+    # 2. Announce it in one commit. After a kill, recover() continues from here.
+    reason = _reason(round_id)
+    later = [
+        replace(round_, state="rolled_back", reason=reason) for round_ in committed if round_.number > target.number
+    ]
     resources.ledger.write(replace(target, state="rolling_back", reason=reason), *later)
+    # 3. Restore the bank.
     restore(resources, target.version_before)
     resources.ledger.write(replace(target, state="rolled_back", reason=reason))
 
 
 def _track_rollback(resources: Resources, round_id: str) -> None:
-    """Record the rollback in MLflow; a server that cannot be reached is a warning."""
-    reason = _rollback_of(round_id)
-    rolled_back = [r for r in resources.rounds() if r.state == "rolled_back" and r.reason == reason]
+    """Record the rollback in MLflow; an unreachable server is a warning."""
+    reason = _reason(round_id)
+    rounds = [round_ for round_ in resources.rounds() if round_.state == "rolled_back" and round_.reason == reason]
     if resources.params.tracking.enabled:
         try:
-            resources.tracker.take_back(rolled_back)
+            resources.tracker.take_back(rounds)
         except ServiceError as error:
             log.warning("MLflow still has the rounds as committed: %s", error)
 
 
-def _rollback_of(round_id: str) -> str:
+def _reason(round_id: str) -> str:
     return f"rollback of {round_id}"

@@ -1,7 +1,8 @@
-"""The round: one slice adapted by one compressor into one bank version.
+"""A round: adapt the bank to one slice with one compressor, in one commit.
 
-begin → compress → bank → evaluate → decide → track. A kill at any point leaves a ledger row `started`; whoever comes
-next restores the bank to the version before it and starts the round again, so the bank is always before or after one.
+The steps are begin → compress → bank → evaluate → decide → track. A kill at any point leaves a ledger row `started`;
+the next round restores the bank to the version before it (`cmt.rounds.recovery`). The bank is therefore always in the
+state before a round or after it.
 """
 
 import hashlib
@@ -30,69 +31,84 @@ log = logging.getLogger(__name__)
 
 
 class RoundRunner:
-    """The steps of one round. Each is safe to repeat; what passes between them lies in the state folder."""
+    """The steps of one round, to be called in order inside `recovery.updating`.
+
+    Each step can be repeated. Steps pass their results through files in the state folder and the ledger, so they may
+    run in different processes. The constructor raises StreamError if there is no slice `slice_id`; the steps raise the
+    CmtError of what they use.
+    """
 
     def __init__(
         self, resources: Resources, slice_id: str, *, progress: Progress | None = None, prefect_run: str = ""
     ) -> None:
         self.resources, self.progress, self.prefect_run = resources, progress or NullProgress(), prefect_run
         self.slice = resources.store.slice(slice_id)
-        self.folder = _folder(resources, slice_id)
+        self.folder = _round_folder(resources, slice_id)
 
     def begin(self) -> Round:
-        """Open the round in the ledger; one that is committed with the same identity comes back with `already`."""
-        w = self.resources
-        recover(w)
-        known = {r.round_id: r for r in w.rounds()}
-        before = known.pop(self.slice.slice_id, None)
-        if before and before.state == "committed" and before.identity == self._identity:
-            return replace(before, already=True)
+        """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
+
+        The returned round then has `already` set, and no further step is needed.
+        """
+        resources = self.resources
+        # 1. Repair what an interrupted round or rollback left.
+        recover(resources)
+        # 2. Return if the round was committed before.
+        others = {round_.round_id: round_ for round_ in resources.rounds()}
+        previous = others.pop(self.slice.slice_id, None)
+        if previous and previous.state == "committed" and previous.identity == self._identity:
+            return replace(previous, already=True)
+        # 3. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in ("seconds.json", "scores.json", "answers.parquet"):
-            (self.folder / left).unlink(missing_ok=True)
-        for staged in (w.state / "rounds").glob("*/memories-*"):
+        for name in ("seconds.json", "scores.json", "answers.parquet"):
+            (self.folder / name).unlink(missing_ok=True)
+        for staged in (resources.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder:
-                staged.unlink()  # of a round that was killed when it was about to do this itself
-        opened = Round(
+                staged.unlink()
+        # 4. Open the round in the ledger.
+        started = Round(
             round_id=self.slice.slice_id,
-            number=1 + sum(r.state == "committed" for r in known.values()),
+            number=1 + sum(round_.state == "committed" for round_ in others.values()),
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
-            compressor=w.model.digest,
-            bank_params=w.bank_params,
-            params_digest=w.params.digest("seed", "selection", "answering", "evaluation", "gate"),
+            compressor=resources.model.digest,
+            bank_params=resources.bank_params,
+            params_digest=resources.params.digest("seed", "selection", "answering", "evaluation", "gate"),
             state="started",
-            version_before=w.bank.version,
+            version_before=resources.bank.version,
             documents=self.slice.n_documents,
-            dtype=str(w.lm.model.dtype).removeprefix("torch."),
-            git_commit=git_commit(w.root),
+            dtype=str(resources.lm.model.dtype).removeprefix("torch."),
+            git_commit=git_commit(resources.root),
             prefect_run=self.prefect_run,
             started_at=_now(),
         )
-        w.ledger.write(opened)
-        return opened
+        resources.ledger.write(started)
+        return started
 
     def compress(self) -> Path:
-        """Θ over the slice's documents, staged as a file, so that banking them is one short write."""
+        """Compress the documents of the slice into a staged Parquet file; returns its path.
+
+        Staging keeps the write to the bank short. A staged file of an interrupted round is used again.
+        """
         from cmt.retrieval.indexer import compress_documents
 
-        w, bank = self.resources, self.resources.params.bank
-        forgotten = w.forgotten()
-        staged = self._staged(forgotten)
+        resources, bank = self.resources, self.resources.params.bank
+        forgotten = resources.forgotten()
+        staged = self._staged_file(forgotten)
         if staged.exists():
             return staged
-        documents = w.store.documents(self.slice)
-        known = pa.array(forgotten, pa.string())
-        documents = documents.filter(pc.invert(pc.is_in(documents["doc_id"], value_set=known)))
+        documents = resources.store.documents(self.slice)
+        is_forgotten = pc.is_in(documents["doc_id"], value_set=pa.array(forgotten, pa.string()))
+        documents = documents.filter(pc.invert(is_forgotten))
         with self._timed("compress", documents.num_rows):
-            speed = _Speed(self.progress)
+            speed = _TokenSpeed(self.progress)
             rows = compress_documents(
-                w.model,
+                resources.model,
                 documents,
                 slice_id=self.slice.slice_id,
                 keep_text=bank.keep_text,
                 number_format=bank.codes,
-                batch_tokens=w.params.compressor.batch_tokens,
+                batch_tokens=resources.params.compressor.batch_tokens,
                 on_progress=speed,
             )
         self._note("tokens_per_second", speed.rate)
@@ -100,104 +116,123 @@ class RoundRunner:
         return staged
 
     def bank(self) -> int:
-        """Upsert the staged memories; the bank's version after it."""
+        """Upsert the staged memories in one commit; returns the version of the bank after it."""
         rows = pq.read_table(self.compress()).cast(self.resources.bank.schema)
         with self._timed("bank", rows.num_rows):
             return self.resources.bank.upsert(rows).version
 
     def evaluate(self) -> dict[str, float | None]:
-        """Scores on this slice's questions and a sample of earlier ones; a record a question goes to a file."""
+        """Score the questions of this slice and a sample of earlier ones; returns `flat_scores`.
+
+        The record of each question is written to `answers.parquet` in the folder of the round.
+        """
         from cmt.evaluation.evaluate import evaluate, round_questions
 
-        w = self.resources
-        how = w.params.evaluation
-        questions = round_questions(store=w.store, slice_=self.slice, earlier=how.earlier_questions, seed=w.params.seed)
-        ways = 3 if how.baselines else 1
-        with self._timed("evaluate", ways * questions.num_rows):
-            result = evaluate(
-                answerer=w.answerer,
-                lm=w.lm,
-                bank=w.bank,
+        resources, params = self.resources, self.resources.params
+        baselines = params.evaluation.baselines
+        questions = round_questions(
+            store=resources.store,
+            slice_=self.slice,
+            earlier=params.evaluation.earlier_questions,
+            seed=params.seed,
+        )
+        systems = 3 if baselines else 1
+        with self._timed("evaluate", systems * questions.num_rows):
+            evaluation = evaluate(
+                answerer=resources.answerer,
+                lm=resources.lm,
+                bank=resources.bank,
                 questions=questions,
-                params=w.params,
-                baselines=how.baselines,
-                complete=w.prompt_cache.complete,
+                params=params,
+                baselines=baselines,
+                complete=resources.prompt_cache.complete,
                 on_progress=self.progress.advance,
             )
-        write_table(self.folder / "answers.parquet", result.records)
-        scores = flat_scores(result.to_json()["rows"])
+        write_table(self.folder / "answers.parquet", evaluation.records)
+        scores = flat_scores(evaluation.to_json()["rows"])
         write_json(self.folder / "scores.json", scores)
         return scores
 
     def decide(self) -> Round:
-        """The gate: commit the round, or restore the bank to the version before it."""
-        w = self.resources
+        """Apply the gate: commit the round, or restore the bank to the version before it (state `refused`)."""
+        resources = self.resources
         self.progress.stage("decide")
-        opened = next(r for r in w.rounds() if r.round_id == self.slice.slice_id)
+        # 1. Collect the results of the other steps.
+        started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
         notes = json.loads((self.folder / "seconds.json").read_text())
-        done = replace(
-            opened,
+        decided = replace(
+            started,
             scores=json.loads((self.folder / "scores.json").read_text()),
             tokens_per_second=notes.pop("tokens_per_second", None),
             seconds=notes,
             finished_at=_now(),
         )
-        if reason := self._refusal(done):
-            restore(w, opened.version_before)
-            done = replace(done, state="refused", reason=reason)
+        # 2. Commit or roll back.
+        if reason := self._refusal(decided):
+            restore(resources, started.version_before)
+            decided = replace(decided, state="refused", reason=reason)
         else:
-            done = replace(done, state="committed", version_after=w.bank.version)
-            if w.pending() == [self.slice.slice_id]:
-                w.bank.promote()  # a new compressor takes over with the round that completes the stream
-        done = replace(done, rows=w.bank.count_rows(), bank_digest=w.bank.digest())
-        w.ledger.write(done)
+            decided = replace(decided, state="committed", version_after=resources.bank.version)
+            if resources.pending() == [self.slice.slice_id]:
+                resources.bank.promote()  # this round completes the stream, so the bank of a new compressor takes over
+        # 3. Write the ledger. The round is committed from here on.
+        decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
+        resources.ledger.write(decided)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
-        return done
+        return decided
 
     def track(self) -> Round:
-        """Record this round, and committed ones that an unreachable server missed, in MLflow; never fails the round."""
-        w = self.resources
-        history = w.rounds()
-        current = next(r for r in history if r.round_id == self.slice.slice_id)
-        missed = [r for r in history if r.state == "committed" and not r.mlflow_run and r != current]
-        for round_ in [*missed, current] if w.params.tracking.enabled else []:
-            answers = _folder(w, round_.slice_id) / "answers.parquet"
+        """Record the round in MLflow, and earlier ones that an unreachable server missed; never fails the round."""
+        resources = self.resources
+        history = resources.rounds()
+        current = next(round_ for round_ in history if round_.round_id == self.slice.slice_id)
+        missed = [
+            round_ for round_ in history if round_.state == "committed" and not round_.mlflow_run and round_ != current
+        ]
+        for round_ in [*missed, current] if resources.params.tracking.enabled else []:
+            answers = _round_folder(resources, round_.slice_id) / "answers.parquet"
             try:
-                run = w.tracker.log_round(round_, params=w.params, history=history, artifacts=[answers])
+                run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=[answers])
             except CmtError as error:
                 log.warning("round %s is not in MLflow yet, the next round tries again: %s", round_.round_id, error)
                 break
-            w.ledger.write(replace(round_, mlflow_run=run))
-        return next(r for r in w.rounds() if r.round_id == self.slice.slice_id)
+            resources.ledger.write(replace(round_, mlflow_run=run))
+        return next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
 
     @property
     def _identity(self) -> tuple[str, str, str]:
         return self.slice.digest, self.resources.model.digest, self.resources.bank_params
 
-    def _staged(self, forgotten: list[str]) -> Path:
-        """The file of this slice's memories; another one once a document was forgotten."""
+    def _staged_file(self, forgotten: list[str]) -> Path:
+        """The file of this slice's memories. Its name changes with the forgotten documents, which are not in it."""
         parts = *self._identity, hashlib.sha256("\0".join(forgotten).encode()).hexdigest()
         return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
-    def _refusal(self, done: Round) -> str:
-        gate, f1 = self.resources.params.gate, done.scores.get("f1")
+    def _refusal(self, decided: Round) -> str:
+        """Why the gate refuses the round, "" if it does not."""
+        gate, f1 = self.resources.params.gate, decided.scores.get("f1")
         if f1 is None:
-            return ""  # a slice without questions has nothing to be judged by
+            return ""  # a slice without questions cannot be judged
         if f1 < gate.min_f1:
             return f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}"
-        earlier = [r for r in self.resources.rounds() if r.state == "committed" and r.number < done.number]
-        last = earlier[-1].scores.get("f1") if earlier else None
-        if last is not None and last - f1 > gate.max_f1_drop:
-            return f"F1 fell from {last:.1f} to {f1:.1f}, more than gate.max_f1_drop {gate.max_f1_drop:g}"
+        earlier = [
+            round_
+            for round_ in self.resources.rounds()
+            if round_.state == "committed" and round_.number < decided.number
+        ]
+        previous_f1 = earlier[-1].scores.get("f1") if earlier else None
+        if previous_f1 is not None and previous_f1 - f1 > gate.max_f1_drop:
+            return f"F1 fell from {previous_f1:.1f} to {f1:.1f}, more than gate.max_f1_drop {gate.max_f1_drop:g}"
         return ""
 
     @contextmanager
     def _timed(self, stage: str, total: int) -> Iterator[None]:
+        """Report a stage of `total` steps and note the seconds that it took."""
         self.progress.stage(stage, total)
-        started = time.perf_counter()
+        began = time.perf_counter()
         yield
-        self._note(stage, round(time.perf_counter() - started, 2))
+        self._note(stage, round(time.perf_counter() - began, 2))
 
     def _note(self, name: str, value: float) -> None:
         path = self.folder / "seconds.json"
@@ -205,11 +240,11 @@ class RoundRunner:
         write_json(path, notes | {name: value})
 
 
-class _Speed:
-    """Progress of the compression with real tokens a second."""
+class _TokenSpeed:
+    """Reports the progress of the compression with its speed in tokens per second, padding not counted."""
 
     def __init__(self, progress: Progress) -> None:
-        self.progress, self.started, self.tokens = progress, time.perf_counter(), 0
+        self.progress, self.began, self.tokens = progress, time.perf_counter(), 0
 
     def __call__(self, documents: int, tokens: int) -> None:
         self.tokens += tokens
@@ -217,10 +252,10 @@ class _Speed:
 
     @property
     def rate(self) -> float:
-        return round(self.tokens / max(time.perf_counter() - self.started, 1e-6), 1)
+        return round(self.tokens / max(time.perf_counter() - self.began, 1e-6), 1)
 
 
-def _folder(resources: Resources, slice_id: str) -> Path:
+def _round_folder(resources: Resources, slice_id: str) -> Path:
     return resources.state / "rounds" / slice_id.replace("/", "-")
 
 

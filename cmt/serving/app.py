@@ -1,4 +1,4 @@
-"""The server's parts put together: routes, errors with one shape, headers that keep a browser on this page alone."""
+"""The ASGI application: routes, error handlers, middleware and the web page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,15 +24,15 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
-    """The server over `workspace`, its model loaded. `hosts`: names it answers to in the Host header; `*` any.
+    """The application over `workspace`, with LM and compressor loaded.
 
-    A page of a stranger that points its own name at 127.0.0.1 is refused by its Host header. ModelError when LM or
-    compressor is missing.
+    `hosts`: allowed values of the Host header, `*` for any. This refuses pages of other sites that resolve their own
+    name to 127.0.0.1 (DNS rebinding). ModelError when LM or compressor is missing.
     """
-    desk = DynamicBatcher(workspace)
-    desk.load()
+    batcher = DynamicBatcher(workspace)
+    batcher.load()
     app = FastAPI(title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
-    app.state.desk, app.state.catalogue = desk, DocumentBrowser(desk.bank)
+    app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank)
     app.include_router(routes.router)
     app.include_router(openai.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
@@ -42,9 +42,9 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
         app.add_exception_handler(kind, handler)
     app.add_middleware(BodyLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_middleware(RequestCounter, metrics=desk.metrics)
+    app.add_middleware(RequestCounter, metrics=batcher.metrics)
     app.add_middleware(SecurityHeaders)
     return app
 
 
-_ABOUT = "Answers from the memory of a stream of documents, each as of a date, with the documents that it rests on."
+_ABOUT = "Answers from the memory of a stream of documents, as of a date, with their sources."

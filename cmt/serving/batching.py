@@ -1,8 +1,7 @@
-"""The one place where the server's model is: questions come in as they like and are answered a batch at a time.
+"""Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
 
-Whoever asks while a batch is being answered waits, and goes into the next one with everybody else who waits: answers
-are the same whatever the batch, and the LM is never used by two at once. Who wants to hear the answer while it is
-written gets it alone: what has been said cannot wait for others.
+Answers do not depend on the batch, and the LM is used by one batch at a time. Streaming requests are answered one at a
+time.
 """
 
 import asyncio
@@ -34,11 +33,14 @@ class ServedAnswer:
 
 
 @dataclass(eq=False)
-class _Asked:
+class _Request:
+    """A question in the queue, and its outcome once it was answered."""
+
     question: str
     as_of: datetime | None
-    say: Callable[[str], None] | None = None
-    reply: ServedAnswer | None = None
+    on_text: Callable[[str], None] | None = None
+    """Receives the answer in pieces; None: not a streaming request."""
+    answer: ServedAnswer | None = None
     error: Exception | None = None
 
 
@@ -48,103 +50,108 @@ class DynamicBatcher:
     def __init__(self, workspace: "Workspace") -> None:
         self.workspace = workspace
         self.metrics = Metrics(rows=lambda: self.bank().count_rows())
-        self._waiting: deque[_Asked] = deque()
+        self._queue: deque[_Request] = deque()
         self._turn = anyio.Lock()
-        self._replying: set[asyncio.Task[ServedAnswer]] = set()
+        self._streams: set[asyncio.Task[ServedAnswer]] = set()
 
     def load(self) -> None:
-        """Load LM and compressor, so that the first question need not wait. ModelError when one is missing."""
+        """Load LM and compressor before the first question. ModelError when one is missing."""
         _ = self.workspace.model
 
     def bank(self) -> Bank:
-        """The bank that answers. BankError when it cannot; see `Workspace.answering_bank`."""
+        """The bank that answers. BankError when there is none to answer from, see `Resources.answering_bank`."""
         return self.workspace.answering_bank()
 
     async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:
-        """The answer, as soon as it is this question's turn. BankError when there is no bank to answer from."""
-        return await self._reply(_Asked(question, as_of))
+        """Answer a question in one of the next batches. BankError when there is no bank to answer from."""
+        return await self._process(_Request(question, as_of))
 
     async def stream(self, question: str, as_of: datetime | None) -> AsyncGenerator[str | ServedAnswer, None]:
-        """The answer's text in pieces while the LM writes it, then the whole; BankError as above.
+        """The answer's text in pieces while the LM generates it, then the whole answer; BankError as above.
 
-        Who stops listening changes nothing for the others: an answer that is being written is written to its end.
+        A client that disconnects does not affect the others: an answer that is being generated is finished.
         """
-        heard: asyncio.Queue[str | None] = asyncio.Queue()
-        asked = _Asked(question, as_of, heard.put_nowait)
-        # a task of its own: whoever asks may have to see to a batch of others, which must not be left half done
-        replying = asyncio.create_task(self._reply(asked))
-        self._replying.add(replying)
-        replying.add_done_callback(self._replied)
-        replying.add_done_callback(lambda _: heard.put_nowait(None))
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        request = _Request(question, as_of, pieces.put_nowait)
+        # a task of its own: it may have to answer a batch of other requests first, which must not be cancelled halfway
+        task = asyncio.create_task(self._process(request))
+        self._streams.add(task)
+        task.add_done_callback(self._stream_ended)
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
-            while (piece := await heard.get()) is not None:
+            while (piece := await pieces.get()) is not None:
                 yield piece
-            yield await replying
+            yield await task
         finally:
-            self._leave(asked)
+            self._withdraw(request)
 
-    async def _reply(self, asked: _Asked) -> ServedAnswer:
+    async def _process(self, request: _Request) -> ServedAnswer:
+        """Queue a request and answer batches until it is done; whoever holds the lock answers for all."""
         started = perf_counter()
-        self._waiting.append(asked)
+        self._queue.append(request)
         try:
             async with self._turn:
-                while asked in self._waiting:
-                    await self._answer_some()
+                while request in self._queue:
+                    await self._answer_next_batch()
         finally:
-            self._leave(asked)
-        if asked.reply is None:
-            raise asked.error or RuntimeError("a question was lost")
-        self.metrics.answered(asked.reply.answer, seconds=perf_counter() - started)
-        return asked.reply
+            self._withdraw(request)
+        if request.answer is None:
+            raise request.error or RuntimeError("a request was neither answered nor failed")
+        self.metrics.answered(request.answer.answer, seconds=perf_counter() - started)
+        return request.answer
 
-    def _replied(self, replying: "asyncio.Task[ServedAnswer]") -> None:
-        self._replying.discard(replying)
-        if not replying.cancelled():
-            replying.exception()  # or asyncio complains where nobody listens any more
-
-    def _leave(self, asked: _Asked) -> None:
-        """Whoever goes away need not be answered."""
-        if asked in self._waiting:
-            self._waiting.remove(asked)
-
-    async def _answer_some(self) -> None:
-        batch = self._next()
-        answering = self._aloud if batch[0].say else self._replies
+    async def _answer_next_batch(self) -> None:
+        batch = self._next_batch()
+        answer_batch = self._answer_streaming if batch[0].on_text else self._answer_batch
         try:
-            replies = await to_thread.run_sync(answering, batch)
+            answers = await to_thread.run_sync(answer_batch, batch)
         except Exception as error:
-            for asked in batch:
-                asked.error = error
+            for request in batch:
+                request.error = error
         else:
-            for asked, reply in zip(batch, replies, strict=True):
-                asked.reply = reply
+            for request, answer in zip(batch, answers, strict=True):
+                request.answer = answer
 
-    def _next(self) -> list[_Asked]:
-        """The one who waits longest, and as many of the next ones as can be answered together with it."""
-        batch = [self._waiting.popleft()]
-        most = 1 if batch[0].say else self.workspace.params.answering.batch_size
-        while len(batch) < most and self._waiting and not self._waiting[0].say:
-            batch.append(self._waiting.popleft())
+    def _next_batch(self) -> list[_Request]:
+        """The oldest request and those behind it that can be answered with it; a streaming request alone."""
+        batch = [self._queue.popleft()]
+        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
+        while len(batch) < size and self._queue and not self._queue[0].on_text:
+            batch.append(self._queue.popleft())
         return batch
 
-    def _aloud(self, batch: Sequence[_Asked]) -> list[ServedAnswer]:
+    def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
+        """Runs in a worker thread; pieces are handed to the event loop."""
         self.bank()
-        (asked,) = batch
-        listener = asked.say
+        (request,) = batch
 
-        def say(piece: str) -> None:
-            if listener:
-                from_thread.run_sync(listener, piece)
+        def send(piece: str) -> None:
+            if request.on_text:
+                from_thread.run_sync(request.on_text, piece)
 
-        answer = self.workspace.answerer.stream(asked.question, as_of=asked.as_of, say=say)
-        return [self._counted(answer)]
+        answer = self.workspace.answerer.stream(request.question, as_of=request.as_of, say=send)
+        return [self._count_tokens(answer)]
 
-    def _replies(self, batch: Sequence[_Asked]) -> list[ServedAnswer]:
+    def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
+        """Runs in a worker thread."""
         self.bank()
-        questions, dates = [asked.question for asked in batch], [asked.as_of for asked in batch]
+        questions, dates = [request.question for request in batch], [request.as_of for request in batch]
         answers = self.workspace.answerer.answer(questions, as_of=dates)
-        return [self._counted(answer) for answer in answers]
+        return [self._count_tokens(answer) for answer in answers]
 
-    def _counted(self, answer: "Answer") -> ServedAnswer:
-        # where the LM is used, as its tokenizer is for one thread at a time
-        return ServedAnswer(answer, *(len(self.workspace.lm.tokenize(text)) for text in (answer.question, answer.text)))
+    def _count_tokens(self, answer: "Answer") -> ServedAnswer:
+        # in the thread that uses the LM: its tokenizer is not thread-safe
+        question_tokens, answer_tokens = (
+            len(self.workspace.lm.tokenize(text)) for text in (answer.question, answer.text)
+        )
+        return ServedAnswer(answer, question_tokens, answer_tokens)
+
+    def _stream_ended(self, task: "asyncio.Task[ServedAnswer]") -> None:
+        self._streams.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: asyncio would log it when no client listens any more
+
+    def _withdraw(self, request: _Request) -> None:
+        """Remove a request that nobody waits for any more."""
+        if request in self._queue:
+            self._queue.remove(request)

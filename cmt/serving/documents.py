@@ -1,20 +1,16 @@
 """The bank's documents by date, for browsing.
 
-LanceDB sorts nothing: the small columns of all rows are read once a version of the bank, and pages are cut from them.
+LanceDB cannot sort: the small columns of all rows are read once per version of the bank, and pages are cut from them.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from threading import Lock
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import LanceTable
 
 from cmt.bank.bank import Bank
-from cmt.bank.search import read_rows
-from cmt.bank.tables import explained
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
@@ -26,13 +22,12 @@ class DocumentBrowser:
     def __init__(self, bank: Callable[[], Bank]) -> None:
         self._bank = bank
         self._lock = Lock()
-        self._read: tuple[str, int] | None = None
+        self._cached_for: tuple[str, int] | None = None
         self._documents = pa.table({})
 
     def range(self) -> Range:
         """First and last day of publication."""
-        documents = self._newest_first()
-        dates = documents["published_at"].to_pylist()
+        dates = self._newest_first()["published_at"].to_pylist()
         first, last = (dates[-1], dates[0]) if dates else (None, None)
         return Range(first=first, last=last, documents=len(dates))
 
@@ -43,37 +38,32 @@ class DocumentBrowser:
             documents = documents.filter(pc.greater_equal(documents["published_at"], pa.scalar(since)))
         if until:
             documents = documents.filter(pc.less_equal(documents["published_at"], pa.scalar(until)))
-        shown = documents.slice(offset, limit).to_pylist()
-        return Page(total=documents.num_rows, offset=offset, documents=[Entry(**row) for row in shown])
+        entries = [Entry(**row) for row in documents.slice(offset, limit).to_pylist()]
+        return Page(total=documents.num_rows, offset=offset, documents=entries)
 
     def document(self, doc_id: str) -> Document | None:
-        """The document with its texts; None when the bank has none of this name."""
+        """The document with its texts; None when the bank does not have it."""
         documents = self._newest_first()
-        found = documents.filter(pc.equal(documents["doc_id"], doc_id)).to_pylist()
-        if not found:
+        matches = documents.filter(pc.equal(documents["doc_id"], doc_id)).to_pylist()
+        if not matches:
             return None
-        names = {f"{doc_id}#{number}" for number in range(found[0]["memories"])}
-        rows = _read(self._bank(), ["memory_id", "n_tokens", "text"], names).to_pylist()
+        memory_ids = {f"{doc_id}#{number}" for number in range(matches[0]["memories"])}
+        rows = self._bank().rows(["memory_id", "n_tokens", "text"], memory_ids).to_pylist()
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
         content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
-        return Document(**found[0], content=content)
+        return Document(**matches[0], content=content)
 
     def _newest_first(self) -> pa.Table:
         with self._lock:
             bank = self._bank()
             state = bank.name, bank.version
-            if state != self._read:
-                self._documents, self._read = _documents(_read(bank, _COLUMNS)), state
+            if state != self._cached_for:
+                self._documents, self._cached_for = _documents(bank.rows(_COLUMNS)), state
             return self._documents
 
 
-def _read(bank: Bank, columns: list[str], names: set[str] | None = None) -> pa.Table:
-    with explained(f"bank {bank.connection.uri} cannot be read"):
-        return read_rows(cast(LanceTable, bank.connection.open_table(bank.name)), columns, names)
-
-
 def _documents(rows: pa.Table) -> pa.Table:
-    """A row a document, newest first, with the number of its memories."""
+    """One row a document, newest first, with the number of its memories."""
     counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
     first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])
     memories = pa.table({"doc_id": counts["doc_id"], "memories": counts["memory_id_count"]})

@@ -1,4 +1,4 @@
-"""What Prometheus gets to see: requests, the time answers take, abstentions, the size of the bank."""
+"""Prometheus metrics: requests, seconds to an answer, abstentions, rows of the bank."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
 
 class Metrics:
-    """The numbers of one server; `rows` counts the bank whenever it is asked for."""
+    """The metrics of one server; `rows` counts the bank at every scrape."""
 
     def __init__(self, *, rows: Callable[[], int]) -> None:
         self._registry = CollectorRegistry()
@@ -24,16 +24,16 @@ class Metrics:
         )
         self._seconds = Histogram(
             "cmt_answer_seconds",
-            "Time from a question to its answer, waiting included.",
+            "Seconds from a question to its answer, including the time in the queue.",
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._abstentions = Counter("cmt_abstentions", "Questions that memory cannot answer.", registry=self._registry)
+        self._abstentions = Counter("cmt_abstentions", "Answers 'not in memory'.", registry=self._registry)
         self._rows = Gauge("cmt_bank_rows", "Memories in the bank; NaN when there is no bank.", registry=self._registry)
         self._rows.set_function(lambda: _count(rows))
 
     def requested(self, *, method: str, route: str, status: int) -> None:
-        """Count a request; `route` is the template, for a path could be anything."""
+        """Count a request; `route` is the template, because paths are unbounded."""
         self._requests.labels(method, route, str(status)).inc()
 
     def answered(self, answer: "Answer", *, seconds: float) -> None:
@@ -43,7 +43,7 @@ class Metrics:
             self._abstentions.inc()
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 

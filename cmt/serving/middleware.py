@@ -1,7 +1,5 @@
 """ASGI middleware: body limit, security headers, request counts."""
 
-from typing import TYPE_CHECKING
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,8 +7,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cmt.serving.errors import problem
 from cmt.serving.metrics import Metrics
 
-if TYPE_CHECKING:
-    pass
 LARGEST_BODY = 1_000_000  # bytes
 TOO_LARGE = f"the request has more than {LARGEST_BODY:,} bytes: send the question alone"
 HEADERS = {
@@ -23,7 +19,7 @@ HEADERS = {
 
 
 class BodyLimit:
-    """Refuses a body of more than LARGEST_BODY, whether its length was announced or not."""
+    """Refuses a body of more than LARGEST_BODY, with or without a Content-Length header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -31,20 +27,20 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > LARGEST_BODY:
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > LARGEST_BODY:
             return await problem(413, TOO_LARGE)(scope, receive, send)
-        taken = 0
+        received = 0
 
-        async def counting() -> Message:
-            nonlocal taken
+        async def counted_receive() -> Message:
+            nonlocal received
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > LARGEST_BODY:
+            received += len(message.get("body", b""))
+            if received > LARGEST_BODY:
                 raise HTTPException(413, TOO_LARGE)
             return message
 
-        await self.app(scope, counting, send)
+        await self.app(scope, counted_receive, send)
 
 
 class SecurityHeaders:
@@ -63,16 +59,16 @@ class SecurityHeaders:
 
 
 class RequestCounter:
-    """Counts requests by their route, not by their path."""
+    """Counts requests by route template, not by path."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counting(message: Message) -> None:
+        async def counted_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
                 self.metrics.requested(method=scope["method"], route=route, status=message["status"])
             await send(message)
 
-        await self.app(scope, receive, counting if scope["type"] == "http" else send)
+        await self.app(scope, receive, counted_send if scope["type"] == "http" else send)

@@ -1,8 +1,8 @@
-"""The memory as a model of MLflow: the code that `mlflow models serve` runs, stored beside the weights as it is.
+"""The memory as an MLflow model: the code that `mlflow models serve` runs, stored with every registered version.
 
-A compressor alone answers nothing: it needs the LM, which is too big to store with every version, and the bank, which
-grows. Both are those of a project: its params.yaml is the one that the environment's CMT_PARAMS names, or else the one
-that the compressor was registered from.
+Answering needs the LM, which is too big to store with every version, and the bank, which grows. Both come from a
+project: the params.yaml that the environment variable CMT_PARAMS names, else the one that the version was registered
+from.
 """
 
 import os
@@ -10,7 +10,7 @@ from datetime import date
 from threading import Lock
 from typing import Any
 
-import pandas as pd  # not for types alone: MLflow evaluates the hints of predict
+import pandas as pd  # at run time: MLflow evaluates the type hints of predict
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
@@ -23,10 +23,10 @@ from cmt.workspace import Workspace, open
 
 
 class Memory(PythonModel):
-    """Questions, each as of a date or as of now, to answers with their sources."""
+    """Answers questions as of a date or now, with sources."""
 
     def load_context(self, context: Any) -> None:
-        """Open the project with the compressor of this version. Fails when its bank is that of another one."""
+        """Open the project with the compressor of this version. BankError when the bank is another one's."""
         params = os.environ.get("CMT_PARAMS") or context.model_config["params"]
         self._workspace: Workspace = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
@@ -35,27 +35,27 @@ class Memory(PythonModel):
         self._lock = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row an answer: answer, known, confidence, sources. One caller at a time gets the LM."""
-        asked = [_asked(place, row) for place, row in enumerate(model_input.to_dict("records"))]
-        questions, dates = [one.question for one in asked], [one.as_of for one in asked]
+        """One row a question: answer, known, confidence, sources. Calls are serialised: the LM is not thread-safe."""
+        requests = [_validate(number, row) for number, row in enumerate(model_input.to_dict("records"))]
+        questions, dates = [request.question for request in requests], [request.as_of for request in requests]
         with self._lock:
             try:
                 self._workspace.answering_bank()
                 answers = self._workspace.answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
-        said = [Answered.of(*pair).model_dump(mode="json") for pair in zip(answers, dates, strict=True)]
-        return pd.DataFrame(said, columns=["answer", "known", "confidence", "sources"])
+        records = [Answered.of(*pair).model_dump(mode="json") for pair in zip(answers, dates, strict=True)]
+        return pd.DataFrame(records, columns=["answer", "known", "confidence", "sources"])
 
 
-def _asked(place: int, row: dict[Any, Any]) -> Ask:
-    # a date that is missing is None, NaN or NaT
-    given = {name: value for name, value in row.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
-    given = {name: value.isoformat() if isinstance(value, date) else value for name, value in given.items()}
+def _validate(number: int, row: dict[Any, Any]) -> Ask:
+    # pandas has a missing date as None, NaN or NaT
+    fields = {name: value for name, value in row.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
+    fields = {name: value.isoformat() if isinstance(value, date) else value for name, value in fields.items()}
     try:
-        return Ask.model_validate(given)
+        return Ask.model_validate(fields)
     except ValidationError as error:
-        raise MlflowException(f"row {place}: {explain(error.errors())[0]}", INVALID_PARAMETER_VALUE) from None
+        raise MlflowException(f"row {number}: {explain(error.errors())[0]}", INVALID_PARAMETER_VALUE) from None
 
 
 set_model(Memory())

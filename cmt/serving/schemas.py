@@ -1,4 +1,4 @@
-"""What goes over the wire: questions and dates as they come in, answers and documents as they go out."""
+"""Requests and responses of the HTTP interface."""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time
@@ -12,7 +12,7 @@ from cmt.common.text import plain
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
 
-LONGEST = 2000  # characters of a question; the LM reads its first 256 tokens
+MAX_QUESTION_CHARACTERS = 2000  # the LM reads the first 256 tokens
 
 
 def end_of(text: Any) -> datetime | None:
@@ -39,12 +39,14 @@ def _instant(text: Any, edge: time) -> datetime | None:
 
 
 def question_of(text: str) -> str:
-    """`text` in one line without control characters. ValueError when nothing is left or it is too long."""
+    """`text` in one line without control characters. ValueError when it is empty or too long."""
     question = plain(text)
     if not question:
         raise ValueError("the question is empty: write one")
-    if len(question) > LONGEST:
-        raise ValueError(f"the question has {len(question):,} characters: at most {LONGEST:,} are taken")
+    if len(question) > MAX_QUESTION_CHARACTERS:
+        raise ValueError(
+            f"the question has {len(question):,} characters: at most {MAX_QUESTION_CHARACTERS:,} are taken"
+        )
     return question
 
 
@@ -63,7 +65,7 @@ Until = Annotated[datetime | None, BeforeValidator(end_of), _date_schema("Publis
 
 
 class Ask(BaseModel):
-    """A question, and the date as of which it is to be answered."""
+    """A question, and the date as of which to answer it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,7 +74,7 @@ class Ask(BaseModel):
 
 
 class SpanOut(BaseModel):
-    """A part of the text that the LM read: `text[first:last]`, counted in code points."""
+    """A span of the text that the LM read: `text[first:last]`, in code points."""
 
     first: int
     last: int
@@ -80,14 +82,14 @@ class SpanOut(BaseModel):
 
     @classmethod
     def of(cls, span: "Span") -> "SpanOut":
-        """`span` as it goes out."""
+        """The response form of `span`."""
         return cls(first=span.first, last=span.last, probability=span.probability)
 
 
 class SourceOut(BaseModel):
-    """A document that an answer rests on; `quote` is what ψ took for the answer, in one source of an answer at most.
+    """A source document of an answer; `quote` is the answer span that ψ chose, in at most one source.
 
-    News are read beside the document that they supersede, where the bank has it.
+    `supersedes`: the document that this one updates.
     """
 
     doc_id: str
@@ -102,7 +104,7 @@ class SourceOut(BaseModel):
 
     @classmethod
     def of(cls, source: "Source") -> "SourceOut":
-        """`source` as it goes out."""
+        """The response form of `source`."""
         names = ("doc_id", "title", "published_at", "similarity", "weight", "text", "supersedes")
         plain = {name: getattr(source, name) for name in names}
         quote = SpanOut.of(source.quote) if source.quote else None
@@ -110,7 +112,7 @@ class SourceOut(BaseModel):
 
 
 class Answered(BaseModel):
-    """An answer and what it rests on, best source first; unknown: `answer` is "not in memory"."""
+    """An answer with its sources, best first; `answer` is "not in memory" when `known` is false."""
 
     question: str
     as_of: datetime | None
@@ -121,7 +123,7 @@ class Answered(BaseModel):
 
     @classmethod
     def of(cls, answer: "Answer", as_of: datetime | None) -> "Answered":
-        """`answer` as it goes out."""
+        """The response form of `answer`."""
         return cls(
             question=answer.question,
             as_of=as_of,
@@ -144,7 +146,7 @@ class Entry(BaseModel):
 
 
 class Page(BaseModel):
-    """Some of the bank's documents, newest first; `total` fit the dates."""
+    """A page of the bank's documents, newest first; `total` counts all within the dates."""
 
     total: int
     offset: int
@@ -166,7 +168,7 @@ class Document(Entry):
 
 
 class Range(BaseModel):
-    """The dates between which the bank's documents were published; null when it has none."""
+    """First and last publication date in the bank; null when it is empty."""
 
     first: datetime | None
     last: datetime | None
@@ -186,7 +188,7 @@ class Health(BaseModel):
 
 
 class Fault(BaseModel):
-    """What is wrong and what to do."""
+    """An error: what is wrong and what to do."""
 
     message: str
     type: str
@@ -195,13 +197,13 @@ class Fault(BaseModel):
 
 
 class Problem(BaseModel):
-    """The body of every answer that is an error."""
+    """The body of every error response."""
 
     error: Fault
 
 
 def explain(errors: Iterable[Any]) -> tuple[str, str | None]:
-    """Pydantic's errors as one line, and the field of the first."""
+    """Pydantic's errors in one line, and the field of the first one."""
     lines, fields = [], []
     for item in errors:
         field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query"))

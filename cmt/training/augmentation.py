@@ -1,8 +1,8 @@
-"""Training text that tells of changes: here and there a paragraph names, beside an answer, what held before.
+"""Augmentation of training text: some paragraphs state, beside an answer, a value that held before.
 
-News say "two euros instead of three"; an encyclopedia, which training text is made of, seldom does. So of some
-paragraphs the answers get a neighbour of their own kind – another figure, another name – in words from which a reader
-knows which of the two holds now. Question and answer stay as they are.
+An update says "two euros instead of three"; the encyclopedia that the training text is from seldom does. So some
+answers get a second value of their kind beside them – another figure, another name – in a phrase that tells which one
+holds now. Questions and answers stay unchanged.
 """
 
 import random
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-SHARE = 0.5  # of the paragraphs
-OFTEN = 0.5  # how many of the answers in such a paragraph, where one can be had
-MOST_WORDS = 4  # of an answer that is given a neighbour
+DOCUMENT_SHARE = 0.5  # share of the documents that are changed
+ANSWER_SHARE = 0.5  # share of the answers in such a document for which an earlier value is sought
+MAX_ANSWER_WORDS = 4  # longer answers are left alone
 
-_EITHER = (
+_ANY_VALUE = (
     "{new} instead of {old}",
     "no longer {old} but {new}",
     "{new}, not {old} any more,",
@@ -26,7 +26,7 @@ _EITHER = (
 _FIGURES = (
     "from {old} to {new}",
     "{new} from {old}",
-    "{new}, {way} from {old},",
+    "{new}, {direction} from {old},",
     "{new}, after {old} before,",
     "{new} ({old} a year earlier)",
     "{new}, against {old} so far,",
@@ -42,79 +42,87 @@ _NAMES = (
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _YEAR = re.compile(r"\b1\d{3}\b|\b20\d\d\b")
 _ASKED_FOR = re.compile(r"\b(?:(who|where)|(?:what|which) (\w+))")
-_CLOSED = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
-"""What may follow an answer that stands for itself: punctuation, or a word that is no part of a name or a figure."""
+_ANSWER_END = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
+"""What may follow a complete answer: punctuation, or a word that is not part of a name or a figure."""
 
 
 def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
-    """`documents`, a share of them with changes told in `text`; a pure function of the tables and the seed.
+    """`documents` with earlier values added to the `text` of some; a pure function of the tables and the seed.
 
-    Every answer that stood in a text still does, and none of the values that were put in is an answer to a question
-    on it.
+    Every answer that is verbatim in a text stays in it, and no added value is an answer to a question on that document.
     """
-    asked, kinds = defaultdict(list), defaultdict(set)
+    # 1. the answers of each document, and all answers of each kind
+    answers_by_document, answers_by_kind = defaultdict(list), defaultdict(set)
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
         answer = row["answers"][0]
         kind = _kind(row["question"], answer)
-        asked[row["doc_id"]].append((answer, kind))
-        kinds[kind].add(answer)
-    known = {kind: sorted(members) for kind, members in kinds.items() if kind}
+        answers_by_document[row["doc_id"]].append((answer, kind))
+        answers_by_kind[kind].add(answer)
+    names = {kind: sorted(answers) for kind, answers in answers_by_kind.items() if kind}
+    # 2. change a share of the texts, each with its own random numbers
     texts = []
     for row in documents.select(["doc_id", "text"]).to_pylist():
         rng = random.Random(f"{seed} {row['doc_id']}")
-        told = rng.random() < SHARE
-        texts.append(_told(row["text"], asked[row["doc_id"]], known, rng) if told else row["text"])
+        is_changed = rng.random() < DOCUMENT_SHARE
+        answers = answers_by_document[row["doc_id"]]
+        texts.append(_with_earlier_values(row["text"], answers, names, rng) if is_changed else row["text"])
     return documents.set_column(documents.schema.get_field_index("text"), documents.field("text"), pa.array(texts))
 
 
-def _told(text: str, asked: Sequence[tuple[str, str]], known: dict[str, list[str]], rng: random.Random) -> str:
-    """The text with some of its answers in a change."""
-    answers = [answer for answer, _ in asked]
-    for answer, kind in asked:
-        old = _before(answer, known.get(kind, []), rng) if rng.random() < OFTEN else None
-        place = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
-        if old is None or place is None or old in text or not _CLOSED.match(text, place.end()):
+def _with_earlier_values(
+    text: str, answers_with_kind: Sequence[tuple[str, str]], names: dict[str, list[str]], rng: random.Random
+) -> str:
+    """The text with an earlier value beside some of its answers."""
+    answers = [answer for answer, _ in answers_with_kind]
+    for answer, kind in answers_with_kind:
+        # 1. an earlier value that is neither in the text nor part of an answer, beside a complete answer
+        old = _earlier_value(answer, names.get(kind, []), rng) if rng.random() < ANSWER_SHARE else None
+        match = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
+        if old is None or match is None or old in text or not _ANSWER_END.match(text, match.end()):
             continue
         if any(old.lower() in other.lower() for other in answers):
             continue
-        said, following = rng.choice(_patterns(answer)), text[place.end() :]
-        if following[:1] in tuple(",.;:)?!"):
-            said = said.removesuffix(",")
-        way = "up" if _value(answer) > _value(old) else "down"
-        changed = text[: place.start()] + said.format(new=answer, old=old, way=way) + following
+        # 2. the phrase, without its last comma where punctuation follows
+        phrase, rest = rng.choice(_phrases(answer)), text[match.end() :]
+        if rest[:1] in tuple(",.;:)?!"):
+            phrase = phrase.removesuffix(",")
+        direction = "up" if _value(answer) > _value(old) else "down"
+        # 3. keep the change if all answers are still in the text
+        changed = text[: match.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
         if all(other in changed for other in answers if other in text):
             text = changed
     return text
 
 
-def _patterns(answer: str) -> tuple[str, ...]:
+def _phrases(answer: str) -> tuple[str, ...]:
     if _YEAR.search(answer):
-        return _EITHER
-    return _EITHER + (_FIGURES if _NUMBER.search(answer) else _NAMES)
+        return _ANY_VALUE
+    return _ANY_VALUE + (_FIGURES if _NUMBER.search(answer) else _NAMES)
 
 
-def _before(answer: str, alike: Sequence[str], rng: random.Random) -> str | None:
-    """Something else of the answer's kind; None where that cannot be had."""
-    if len(answer.split()) > MOST_WORDS:
+def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:
+    """Another value of the answer's kind: a figure with other digits, or one of `names`; None if there is none."""
+    if len(answer.split()) > MAX_ANSWER_WORDS:
         return None
     if number := _NUMBER.search(answer):
-        digits = [place for place in range(*number.span()) if answer[place].isdigit()]
-        # the last digits of a longer figure, so that it stays one of its size: 365 and 340, 1987 and 1983
-        changing = digits[-min(2, max(1, len(digits) - 1)) :]
-        drawn = {place: rng.choice("123456789") for place in changing}
-        old = "".join(drawn.get(place, letter) for place, letter in enumerate(answer))
+        digits = [position for position in range(*number.span()) if answer[position].isdigit()]
+        # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987 and 1983
+        replaced = digits[-min(2, max(1, len(digits) - 1)) :]
+        new_digits = {position: rng.choice("123456789") for position in replaced}
+        old = "".join(new_digits.get(position, letter) for position, letter in enumerate(answer))
     else:
-        old = rng.choice(alike) if alike else answer
+        old = rng.choice(names) if names else answer
     return old if old != answer else None
 
 
 def _kind(question: str, answer: str) -> str:
-    """What is asked for, and a letter for every word of a name that was answered; empty for what is not a name."""
-    asked = _ASKED_FOR.search(question.lower())
+    """What a question asks for, and the shape of the name that answers it, as in "who XX"; empty if it is no name."""
+    asked_for = _ASKED_FOR.search(question.lower())
     shape = "".join("X" if word[0].isupper() else "x" for word in answer.split())
-    return f"{asked[1] or asked[2]} {shape}" if asked and shape.startswith("X") else ""
+    return f"{asked_for[1] or asked_for[2]} {shape}" if asked_for and shape.startswith("X") else ""
 
 
 def _value(text: str) -> float:
+    """The first number in `text`, or 0."""
     number = _NUMBER.search(text)
     return float(number[0].replace(",", "")) if number else 0.0

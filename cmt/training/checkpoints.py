@@ -19,41 +19,44 @@ log = logging.getLogger(__name__)
 
 
 def run_identity(model: MemoryModel, steps: StepDataset) -> str:
-    """sha256 of all that shapes the weights: two runs with one identity may go on from each other's checkpoints."""
+    """sha256 of everything that determines the trained weights; runs with equal identities may share checkpoints."""
     train = steps.params.train.model_dump(
         exclude={"enabled", "source", "path", "output", "start", "kept", "save_steps"}
     )
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
-    pool = [asdict(item) for item in steps.pool]
-    run = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
-    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
+    pool = [asdict(paragraph) for paragraph in steps.pool]
+    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def claim_folder(folder: Path, identity: str) -> None:
-    """Make `folder` the place of this run's checkpoints; going on from those of another would not train this one."""
+    """Create `folder` for the checkpoints of this run; checkpoints of another run are deleted with a warning."""
     record = folder / "run"
     if record.exists() and record.read_text() != identity:
-        log.warning("the checkpoints in %s are of another run (data or parameters changed): starting anew", folder)
+        log.warning(
+            "the checkpoints in %s belong to another run (its data or parameters differ): deleting them, starting anew",
+            folder,
+        )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record.write_text(identity)
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint; one that was cut short by a kill is removed with a warning."""
+    """The newest complete checkpoint in `folder`, or None; incomplete ones are deleted with a warning."""
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
         if _is_complete(Path(newest)):
             return str(newest)
-        log.warning("checkpoint %s is incomplete: going on from the one before", newest)
+        log.warning("checkpoint %s is incomplete: deleting it, resuming from the one before", newest)
         shutil.rmtree(newest)
     return None
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """Whether all its files are there in full; the Trainer writes its state last, but a full disk cuts any of them."""
+    """Whether all files are there and whole. The Trainer writes its state last, but a full disk truncates any file."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text())
-        with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the file's length
+        with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
             pass
     except (OSError, ValueError, SafetensorError):
         return False

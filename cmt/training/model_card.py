@@ -1,4 +1,4 @@
-"""A compressor's card: what it was trained on and how, what it scores, and its curve."""
+"""The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,22 @@ from typing import Any
 from cmt.config import Params
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
+SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
+SMOOTHING_WINDOW = 9  # logged steps
 
 
 def write_card(
     folder: Path, *, params: Params, digest: str, documents: int, scores: Mapping[str, Any], note: str = ""
 ) -> None:
-    """`card.md` and `curve.png` in `folder`, beside the weights and the `log.json` of their training.
+    """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a training.
 
-    `documents`: paragraphs trained on; `scores`: the row `cmt` on the held-out articles; `note`: what else to know.
+    `documents` is the number of paragraphs trained on, `scores` the JSON of the system `cmt` on the held-out articles,
+    and `note` an optional paragraph.
     """
     history = [entry for entry in json.loads((folder / "log.json").read_text()) if "answer" in entry]
-    _draw(history, folder / "curve.png")
+    _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
+    source, licence = describe_source(train.source)
     low, high = scores["ci"]
     (folder / "card.md").write_text(
         f"""# Compressor {digest[:12]}
@@ -27,7 +31,7 @@ def write_card(
 | | |
 |---|---|
 | base LM | `{params.lm.source}` |
-| trained on | SQuAD 1.1 train, {documents:,} paragraphs; {train.validation_articles} articles held out |
+| trained on | {source}, {documents:,} paragraphs; {train.validation_articles} articles held out |
 | question-answer pairs seen | about {train.questions:,}, {train.answered:.0%} of them through the LM |
 | steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, cosine |
 | objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.spread:g}, γ {objective.gamma:g} |
@@ -40,26 +44,35 @@ recall@{params.selection.top_k} {scores["recall"]:.3f}.
 ![training curve](curve.png)
 
 It belongs to the base LM above and is refused with any other.
-Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.
+Licence: Apache-2.0; {licence} and not contained.
 """
     )
 
 
-def _draw(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+def describe_source(source: str) -> tuple[str, str]:
+    """The name of a `train.source` in plain words, and a clause on its licence."""
+    scheme, _, location = source.partition(":")
+    name = location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
+    if name in SQUAD:
+        return "SQuAD 1.1 train", "SQuAD is CC BY-SA 4.0"
+    return name, f"{name} has its own licence"
+
+
+def _plot(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """One curve for each part of the loss, against the step."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, (name, title) in zip(axes.flat, CURVES.items(), strict=True):
         points = [(entry["step"], float(entry[name])) for entry in history if name in entry]
-        axis.plot([step for step, _ in points], _smooth([value for _, value in points]))
+        axis.plot([step for step, _ in points], _running_mean([value for _, value in points]))
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _smooth(values: Sequence[float], span: int = 9) -> list[float]:
-    """Running mean, so that the trend shows through the noise of single steps."""
-    half = span // 2
+def _running_mean(values: Sequence[float], window: int = SMOOTHING_WINDOW) -> list[float]:
+    half = window // 2
     parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return [sum(part) / len(part) for part in parts]

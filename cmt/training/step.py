@@ -1,11 +1,12 @@
-"""What one training step is: a handful of paragraphs and questions on them, and the loss they give.
+"""The forward pass of one training step: paragraphs and questions on them → the total loss.
 
-Four paragraphs at a time are from one article, so that a step's negatives are hard. Every question trains the selection
-(self-matching, tokens); a share of them goes on through the frozen LM.
+Every question trains the selection (self-matching) and ψ (span loss). A share of them, `train.answered`, is also
+answered by the frozen LM. A step holds up to four paragraphs of an article, so that its negatives are hard.
 """
 
+import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -23,150 +24,212 @@ from cmt.modeling.span_decoding import (
     token_log_probabilities,
     whole_memory_spans,
 )
-from cmt.training.dataset import TrainingQuestion, seeded_random
+from cmt.training.dataset import TrainingQuestion
 from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
-HARD_NEGATIVES, NO_NEGATIVES_RATE = 1, 0.5  # other memories ψ sees beside the right one, and how often it sees none
-NO_ANSWER_RATE = 0.1  # share of the questions for which ψ sees other memories only, so that it learns to find nothing
+HARD_NEGATIVES = 1  # memories that ψ sees beside the gold memory: the most similar other ones
+NO_NEGATIVES_RATE = 0.5  # share of the questions for which ψ sees the gold memory alone
+NO_ANSWER_RATE = 0.1  # share of the questions for which ψ sees the negatives alone, so that it learns "nowhere"
+
+
+class StepLoss(TypedDict):
+    """The result of a step."""
+
+    loss: Tensor
+    logs: dict[str, Tensor]
+    """The parts of the loss, and the shares of questions for which the best key and the best first token are right."""
 
 
 class TrainingStep(nn.Module):
-    """One training step: the total loss of method §2 and what is worth plotting of it."""
+    """The total loss L = L_answer + β · L_match + γ · L_span (docs/method.md#objective)."""
 
     def __init__(self, model: MemoryModel, params: Params) -> None:
         super().__init__()
         self.model, self.params = model, params
 
     def forward(
-        self, documents: list[list[int]], asked: list[TrainingQuestion], forced: float, draw: float
-    ) -> dict[str, Any]:
-        """The total loss of one step of `Steps`; `logs` holds its parts."""
+        self,
+        documents: list[list[int]],
+        questions: list[TrainingQuestion],
+        teacher_forcing: float,
+        negatives_draw: float,
+    ) -> StepLoss:
+        """The loss of one item of `StepDataset`: N documents and Q questions on them."""
         model, objective = self.model, self.params.objective
-        memories = model.encode(documents)
-        question = model.encode([ids for ids, *_ in asked], group=32)
-        gold = torch.tensor([row for _, _, row, _ in asked], device=model.lm.device)
-        similarity = question.key @ memories.key.T
-        matching = in_batch_contrastive_loss(question.key, memories.key, gold, model.temperature, objective.spread)
+        # 1. encode documents and questions with Θ
+        memories = model.encode(documents)  # key (N, p), vectors (N, k, D)
+        encoding = model.encode([question.question for question in questions], group=32)  # key (Q, p)
+        gold = torch.tensor([question.document for question in questions], device=model.lm.device)  # (Q,)
+
+        # 2. self-matching
+        similarity = encoding.key @ memories.key.T  # (Q, N)
+        matching = in_batch_contrastive_loss(encoding.key, memories.key, gold, model.temperature, objective.spread)
         logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold).float().mean()}
         loss = objective.beta * matching
 
-        count = max(1, round(self.params.train.answered * len(asked)))
-        first_absent = max(count, len(gold) - round(NO_ANSWER_RATE * len(gold)))  # what is answered is there
-        absent = torch.arange(len(gold), device=gold.device) >= first_absent
-        chosen = self._candidates(similarity.detach(), gold, draw, absent)
-        answered = _first(question, count), asked[:count]
+        # 3. the first questions are answered by the LM, the last ones have no gold memory
+        count = max(1, round(self.params.train.answered * len(questions)))
+        first_without_gold = max(count, len(gold) - round(NO_ANSWER_RATE * len(gold)))
+        without_gold = torch.arange(len(gold), device=gold.device) >= first_without_gold  # (Q,)
+        candidates = self._candidates(similarity.detach(), gold, negatives_draw, without_gold)  # (Q, S)
+
+        # 4. ψ and π: the prompts of the answered questions
+        answered, answered_encoding = questions[:count], _first(encoding, count)
         if isinstance(model.alignment, PrefixAlignment):
-            prompt = self._prefix(*answered, memories)
+            prompt = self._published_prompt(answered_encoding, answered, memories)
         elif isinstance(model.aggregator, SpanReader):
-            scores = self._scores(question, memories, documents, chosen)
-            finding, found = self._find(scores, asked, absent)
-            logs |= {"span": finding, "begin_found": found}
-            loss = loss + objective.gamma * finding
-            prompt = self._windows(*answered, documents, chosen, scores[:count], forced)
+            scores = self._token_scores(encoding, memories, documents, candidates)  # (Q, S, n, 2)
+            span, begin_found = self._span_loss(scores, questions, without_gold)
+            logs |= {"span": span, "begin_found": begin_found}
+            loss = loss + objective.gamma * span
+            prompt = self._window_prompt(
+                answered_encoding, answered, documents, candidates, scores[:count], teacher_forcing
+            )
         else:
-            prompt = self._whole(*answered, documents, chosen)
-        logs["answer"] = self._answer(prompt, asked[:count])
+            prompt = self._whole_text_prompt(answered_encoding, answered, documents, candidates)
+
+        # 5. answer likelihood
+        logs["answer"] = self._answer_loss(prompt, answered)
         return {"loss": loss + logs["answer"], "logs": {name: value.detach() for name, value in logs.items()}}
 
-    def _scores(self, question: Encoding, memories: Encoding, documents: list[list[int]], chosen: Tensor) -> Tensor:
-        """ψ over each question's `chosen` memories: (Q, S, n, 2)."""
+    def _candidates(self, similarity: Tensor, gold: Tensor, negatives_draw: float, without_gold: Tensor) -> Tensor:
+        """(Q, S) documents that ψ sees: the gold one and the HARD_NEGATIVES most similar others; −1 for none."""
+        # 1. the most similar other documents
+        others = similarity.scatter(1, gold[:, None], -2.0)  # below every cosine
+        negatives = others.topk(min(HARD_NEGATIVES, similarity.shape[1] - 1), dim=1).indices
+        # 2. some questions have no negatives
+        generator = torch.Generator().manual_seed(int(negatives_draw * 2**31))
+        without_negatives = torch.rand(len(gold), generator=generator) < NO_NEGATIVES_RATE
+        without_negatives = without_negatives.to(gold.device) & ~without_gold
+        return torch.cat(
+            [
+                gold.masked_fill(without_gold, -1)[:, None],
+                negatives.masked_fill(without_negatives[:, None], -1),
+            ],
+            1,
+        )
+
+    def _token_scores(
+        self, encoding: Encoding, memories: Encoding, documents: list[list[int]], candidates: Tensor
+    ) -> Tensor:
+        """ψ's scores (Q, S, n, 2) of the tokens of each question's candidates."""
         assert isinstance(self.model.aggregator, SpanReader)  # noqa: S101 - narrows the type
-        places, seen = chosen.clamp(min=0), (chosen >= 0).unsqueeze(-1)
-        ids = torch.full((len(documents), memories.vectors.shape[1] * self.model.window), -1, device=chosen.device)
+        rows, is_present = candidates.clamp(min=0), (candidates >= 0).unsqueeze(-1)  # (Q, S), (Q, S, 1)
+        width = memories.vectors.shape[1] * self.model.window
+        ids = torch.full((len(documents), width), -1, device=candidates.device)  # (N, n)
         for row, tokens in enumerate(documents):
-            ids[row, : len(tokens)] = torch.tensor(tokens, device=chosen.device)
-        mask, ids = memories.vector_mask[places] * seen, ids[places].masked_fill(~seen, -1)
-        scores: Tensor = self.model.aggregator(question, memories.vectors[places], mask, ids)
+            ids[row, : len(tokens)] = torch.tensor(tokens, device=candidates.device)
+        mask = memories.vector_mask[rows] * is_present  # (Q, S, k)
+        candidate_ids = ids[rows].masked_fill(~is_present, -1)  # (Q, S, n)
+        scores: Tensor = self.model.aggregator(encoding, memories.vectors[rows], mask, candidate_ids)
         return scores
 
-    def _find(self, scores: Tensor, asked: list[TrainingQuestion], absent: Tensor) -> tuple[Tensor, Tensor]:
-        """Span loss, and the share of questions whose first token is the best; the right memory stands first."""
-        most, nowhere = max(len(places) for *_, places in asked), scores[0, ..., 0].numel()
-        gold = torch.full((len(asked), most, 2), -1, device=scores.device)
-        for row, (*_, places) in enumerate(asked):
-            gold[row, : len(places)] = torch.tensor(places)
-        gold[absent] = -1
-        gold[absent, 0] = nowhere
-        found = (scores[..., 0].flatten(1).argmax(1, keepdim=True) == gold[..., 0]).any(1)
-        return span_loss(scores, gold), found[~absent].float().mean()
+    def _span_loss(
+        self, scores: Tensor, questions: list[TrainingQuestion], without_gold: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Span loss, and the share of questions with a gold memory whose best first token begins an occurrence."""
+        # 1. gold tokens (Q, G, 2): those of the first candidate, or the class "nowhere"
+        most, nowhere = max(len(question.gold_spans) for question in questions), scores[0, ..., 0].numel()
+        gold = torch.full((len(questions), most, 2), -1, device=scores.device)
+        for row, question in enumerate(questions):
+            gold[row, : len(question.gold_spans)] = torch.tensor(question.gold_spans)
+        gold[without_gold] = -1
+        gold[without_gold, 0] = nowhere
+        # 2. loss and share
+        best_begin = scores[..., 0].flatten(1).argmax(1, keepdim=True)  # (Q, 1)
+        begin_found = (best_begin == gold[..., 0]).any(1)
+        return span_loss(scores, gold), begin_found[~without_gold].float().mean()
 
-    def _candidates(self, similarity: Tensor, gold: Tensor, draw: float, absent: Tensor) -> Tensor:
-        """(Q, 1 + negatives): each question's document, then the most similar other; −1 where ψ is to see none."""
-        others = similarity.scatter(1, gold[:, None], -2.0)
-        hard = others.topk(min(HARD_NEGATIVES, similarity.shape[1] - 1), dim=1).indices
-        lone = torch.rand(len(gold), generator=torch.Generator().manual_seed(int(draw * 2**31))) < NO_NEGATIVES_RATE
-        lone = lone.to(gold.device) & ~absent
-        return torch.cat([gold.masked_fill(absent, -1)[:, None], hard.masked_fill(lone[:, None], -1)], 1)
-
-    def _prefix(self, question: Encoding, asked: list[TrainingQuestion], memories: Encoding) -> Prompt:
-        """The published ψ and π over all memories of the step."""
-        rows = len(asked), *memories.vectors.shape
-        every, mask = memories.vectors.expand(rows), memories.vector_mask.expand(rows[:-1])
+    def _published_prompt(self, encoding: Encoding, questions: list[TrainingQuestion], memories: Encoding) -> Prompt:
+        """The published ψ and π over all memories of the step (MAC, arXiv 2403.04317)."""
+        shape = len(questions), *memories.vectors.shape  # (Q, N, k, D)
+        vectors, mask = memories.vectors.expand(shape), memories.vector_mask.expand(shape[:-1])
         assert isinstance(self.model.aggregator, CrossAttention)  # noqa: S101 - narrows the type
-        aggregated = self.model.aggregator(question, every, mask)
-        return self.model.prompts.prefix_prompt(question, aggregated, self._tails(asked), left=False)
+        aggregated = self.model.aggregator(encoding, vectors, mask)
+        return self.model.prompts.prefix_prompt(encoding, aggregated, self._prompt_ends(questions), left=False)
 
-    def _windows(
+    def _window_prompt(
         self,
-        question: Encoding,
-        asked: list[TrainingQuestion],
+        encoding: Encoding,
+        questions: list[TrainingQuestion],
         documents: list[list[int]],
-        chosen: Tensor,
+        candidates: Tensor,
         scores: Tensor,
-        forced: float,
+        teacher_forcing: float,
     ) -> Prompt:
-        """The best windows; the right quote is made the best with probability `forced`."""
-        how, source = self.params.selection, seeded_random(forced)
-        probability = token_log_probabilities(scores)
-        believed = probability.detach().cpu().clone()
-        texts = [[documents[max(place, 0)] for place in row] for row in chosen[: len(asked)].tolist()]
-        quotes = [best_answer_span(row, text).span for row, text in zip(believed, texts, strict=True)]
-        for row, (*_, places) in enumerate(asked):
-            if source.random() < forced:
-                quotes[row] = TokenSpan(0, *max(places, key=lambda place: float(believed[row, 0, place, [0, 1]].sum())))
-                believed[row, 0, quotes[row].first, 0] = 1e4
-        runs = [choose_windows(row, self.model.window, how.windows, how.neighbours) for row in believed]
-        quoted = [span.tokens_of(row) for span, row in zip(quotes, texts, strict=True)]
-        tails = self._tails(asked, quoted)
-        return self.model.prompts.text_prompt(question, runs, texts, probability.exp(), tails, left=False)
+        """The best windows and the quote; the gold span is made the quote with probability `teacher_forcing`."""
+        selection, rng = self.params.selection, random.Random(teacher_forcing)
+        log_probability = token_log_probabilities(scores)  # (Q, S, n, 2)
+        decoding = log_probability.detach().cpu().clone()
+        texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
+        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then is the best
+        quotes = [best_answer_span(part, text).span for part, text in zip(decoding, texts, strict=True)]
+        for row, question in enumerate(questions):
+            if rng.random() < teacher_forcing:
+                gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
+                quotes[row] = TokenSpan(0, *gold_span)
+                decoding[row, 0, gold_span[0], 0] = 1e4
+        # 2. the windows
+        windows = [
+            choose_windows(part, self.model.window, selection.windows, selection.neighbours) for part in decoding
+        ]
+        # 3. the prompt
+        quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
+        ends = self._prompt_ends(questions, quote_tokens)
+        return self.model.prompts.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
 
-    def _whole(
-        self, question: Encoding, asked: list[TrainingQuestion], documents: list[list[int]], chosen: Tensor
+    def _whole_text_prompt(
+        self,
+        encoding: Encoding,
+        questions: list[TrainingQuestion],
+        documents: list[list[int]],
+        candidates: Tensor,
     ) -> Prompt:
-        """Whole memories, the right one at any place."""
-        source = seeded_random(str(chosen.tolist()))
-        present = [[documents[place] for place in row if place >= 0] for row in chosen[: len(asked)].tolist()]
-        texts = [source.sample(row, len(row)) for row in present]
-        runs = [whole_memory_spans([len(text) for text in row]) for row in texts]
-        return self.model.prompts.text_prompt(question, runs, texts, None, self._tails(asked), left=False)
+        """The whole texts of the candidates in random order, without ψ."""
+        rng = random.Random(str(candidates.tolist()))
+        texts = []
+        for rows in candidates[: len(questions)].tolist():
+            present = [documents[row] for row in rows if row >= 0]
+            texts.append(rng.sample(present, len(present)))
+        spans = [whole_memory_spans([len(tokens) for tokens in text]) for text in texts]
+        return self.model.prompts.text_prompt(encoding, spans, texts, None, self._prompt_ends(questions), left=False)
 
-    def _tails(self, asked: list[TrainingQuestion], quotes: Sequence[Sequence[int]] | None = None) -> list[list[int]]:
-        pairs = zip(asked, quotes or [()] * len(asked), strict=True)
-        return [[*self.model.prompts.question_tokens(ids, quote), *answer] for (ids, answer, *_), quote in pairs]
+    def _prompt_ends(
+        self, questions: list[TrainingQuestion], quotes: Sequence[Sequence[int]] | None = None
+    ) -> list[list[int]]:
+        """The end of each prompt: question, quote if there is one, and answer."""
+        return [
+            [*self.model.prompts.question_tokens(question.question, quote), *question.answer]
+            for question, quote in zip(questions, quotes or [()] * len(questions), strict=True)
+        ]
 
-    def _answer(self, prompt: Prompt, asked: list[TrainingQuestion]) -> Tensor:
-        """Memory-aware NLL of the answers, which stand last in the prompt."""
-        lm, answers = self.model.lm, [answer for _, answer, *_ in asked]
-        target = torch.tensor([token for answer in answers for token in answer], device=lm.device)
+    def _answer_loss(self, prompt: Prompt, questions: list[TrainingQuestion]) -> Tensor:
+        """Memory-aware NLL of the answers, with which the prompts end."""
+        lm, answers = self.model.lm, [question.answer for question in questions]
+        target = torch.tensor([token for answer in answers for token in answer], device=lm.device)  # (A,)
         alpha = self.params.objective.alpha
-        with_memory = lm.logits(prompt, _before(answers, prompt.mask.sum(1).tolist(), lm.device))
-        without = torch.zeros_like(with_memory)
+        # 1. logits with memory
+        with_memory = lm.logits(prompt, _answer_positions(answers, prompt.mask.sum(1).tolist(), lm.device))  # (A, V)
+        # 2. logits without memory, from the frozen LM
+        without_memory = torch.zeros_like(with_memory)
         if alpha:
             with torch.no_grad():
-                rows = [[lm.bos, *self.model.prompts.question_tokens(ids), *answer] for ids, answer, *_ in asked]
-                without = lm.logits(lm.prompt(rows), _before(answers, [len(row) for row in rows], lm.device))
-        return memory_aware_loss(with_memory, without, target, alpha)
+                rows = [[lm.bos, *end] for end in self._prompt_ends(questions)]
+                positions = _answer_positions(answers, [len(row) for row in rows], lm.device)
+                without_memory = lm.logits(lm.prompt(rows), positions)
+        return memory_aware_loss(with_memory, without_memory, target, alpha)
 
 
-def _before(answers: Sequence[Sequence[int]], ends: Sequence[int], device: torch.device) -> Tensor:
-    """(N, 2) row and column of the positions that predict the answers' tokens."""
-    places = [
+def _answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:
+    """(A, 2) row and column of the positions that predict the tokens of `answers`, given the rows' `lengths`."""
+    positions = [
         (row, column - 1)
-        for row, (answer, end) in enumerate(zip(answers, ends, strict=True))
-        for column in range(end - len(answer), end)
+        for row, (answer, length) in enumerate(zip(answers, lengths, strict=True))
+        for column in range(length - len(answer), length)
     ]
-    return torch.tensor(places, device=device)
+    return torch.tensor(positions, device=device)
 
 
-def _first(code: Encoding, count: int) -> Encoding:
-    return Encoding(*(getattr(code, name)[:count] for name in Encoding.__dataclass_fields__))
+def _first(encoding: Encoding, count: int) -> Encoding:
+    """The first `count` rows."""
+    return Encoding(*(getattr(encoding, name)[:count] for name in Encoding.__dataclass_fields__))

@@ -1,9 +1,10 @@
-"""Training Θ, ψ and π, with transformers' Trainer underneath; the LM stays as it is."""
+"""Training of Θ, ψ and π with transformers' Trainer; the LM stays frozen."""
 
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,77 @@ from cmt.training.step import TrainingStep
 log = logging.getLogger(__name__)
 
 
+def train(
+    *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, callbacks: Sequence[TrainerCallback] = ()
+) -> Path:
+    """Train a compressor on `documents` and `questions`, or resume from the last checkpoint in `train.output`.
+
+    Returns the folder of the trained compressor, with the losses in `log.json`. A training that starts from another
+    compressor (`train.start`) ends as the mean of both (`train.kept`). Checkpoints are in the subfolder `checkpoints`;
+    those of another run (other data, seed or parameters) are deleted with a warning.
+
+    Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded.
+    """
+    torch.manual_seed(params.seed)
+    output = params.train.output
+    with training_attention(lm):
+        # 1. the model
+        model = MemoryModel(lm, CompressorConfig.of(params))
+        start_weights: dict[str, torch.Tensor] = {}
+        if params.train.start:
+            start_weights = MemoryModel.load(params.train.start, lm=lm, window=model.window).trained_tensors()
+            model.load_tensors(start_weights)
+        model.train()
+        bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
+        if not bf16:
+            cast_lora_inputs(model)
+        if params.train.gradient_checkpointing:
+            _enable_gradient_checkpointing(model.compressor.encoder)
+        # 2. the steps
+        augmented = add_changed_values(documents, questions, seed=params.seed)
+        pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
+        steps = StepDataset(pool, params)
+        # 3. train, or resume
+        trainer = CompressorTrainer(
+            model=TrainingStep(model, params),
+            args=_training_arguments(output / "checkpoints", len(steps), params, bf16=bf16),
+            train_dataset=steps,
+            data_collator=lambda items: items[0],  # an item is a whole step
+            optimizers=(_optimizer(model, params), None),
+            callbacks=list(callbacks),
+        )
+        claim_folder(output / "checkpoints", run_identity(model, steps))
+        trainer.train(resume_from_checkpoint=last_checkpoint(output / "checkpoints"))
+    # 4. save, averaged with the weights that it started from
+    if start_weights:
+        model.load_tensors(
+            {
+                name: trained.lerp(start_weights[name], params.train.kept)
+                for name, trained in model.trained_tensors().items()
+            }
+        )
+    model.save(output)
+    (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    return output
+
+
+@contextmanager
+def training_attention(lm: FrozenLM) -> Iterator[None]:
+    """Eager attention of the shared LM on a CPU, for as long as it is used for training; always reset afterwards.
+
+    Up to 1.7 × faster than sdpa for forward and backward passes over short sequences. For answering, sdpa is faster.
+    """
+    previous = lm.model.config._attn_implementation
+    if not torch.cuda.is_available():
+        lm.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        lm.model.set_attn_implementation(previous)
+
+
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
-    """Checkpoints hold the trained tensors only, and steps come in their own order."""
+    """A Trainer whose checkpoints hold the trained tensors only and whose steps keep the order of the dataset."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,16 +117,16 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         return SequentialSampler(train_dataset or self.train_dataset)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Of a step that is logged, also the share of the device's matmul rate that it reaches."""
+        """Run a step; a logged one also measures the share of the device's matmul rate that it reaches."""
         if (self.state.global_step + 1) % self.args.logging_steps:
             return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
         started = time.perf_counter()
         with FlopCounterMode(display=False) as counter:
             loss: torch.Tensor = super().training_step(*args, **kwargs)
-        _finish(self.args.device)
-        done = counter.get_total_flops() / (time.perf_counter() - started)
-        rate = _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
-        self.last_logs["matmul_share"] = round(done / rate, 3)
+        _synchronize(self.args.device)
+        achieved = counter.get_total_flops() / (time.perf_counter() - started)
+        peak = _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        self.last_logs["matmul_share"] = round(achieved / peak, 3)
         return loss
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
@@ -68,77 +138,32 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         super().log(logs | self.last_logs, *args, **kwargs)
 
 
-def train(
-    *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, callbacks: Sequence[TrainerCallback] = ()
-) -> Path:
-    """Train a compressor on `documents` and `questions`; resumes from the last checkpoint in `train.output`.
-
-    Returns the folder of the trained compressor; one that goes on from another ends as the mean of both. Checkpoints
-    are kept beside it in `checkpoints/`; those of another run (other data, seed, design or train section) are removed
-    with a warning.
-    """
-    torch.manual_seed(params.seed)
-    if not torch.cuda.is_available():
-        # up to 1.7 × faster than sdpa for forward and backward over short sequences; answering keeps sdpa
-        lm.model.set_attn_implementation("eager")
-    model = MemoryModel(lm, CompressorConfig.of(params))
-    start = params.train.start and MemoryModel.load(params.train.start, lm=lm, window=model.window).trained_tensors()
-    if start:
-        model.load_tensors(start)
-    model.train()
-    bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
-    if not bf16:
-        cast_lora_inputs(model)
-    if params.train.gradient_checkpointing:
-        _checkpoint_layers(model.compressor.encoder)
-    told = add_changed_values(documents, questions, seed=params.seed)
-    steps = StepDataset(paragraphs(told, questions, lm=lm, longest=params.compressor.chunk_tokens), params)
-    folder = params.train.output
-    trainer = CompressorTrainer(
-        model=TrainingStep(model, params),
-        args=_arguments(folder / "checkpoints", len(steps), params, bf16=bf16),
-        train_dataset=steps,
-        data_collator=lambda items: items[0],
-        optimizers=(_optimizer(model, params), None),
-        callbacks=list(callbacks),
-    )
-    claim_folder(folder / "checkpoints", run_identity(model, steps))
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
-    lm.model.set_attn_implementation("sdpa")
-    if start:
-        model.load_tensors(
-            {name: after.lerp(start[name], params.train.kept) for name, after in model.trained_tensors().items()}
-        )
-    model.save(folder)
-    (folder / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    return folder
-
-
 @cache
 def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
-    """Operations a second of a plain matrix product, the best of five."""
+    """Floating-point operations a second of a square matrix product; the best of five."""
     square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
     for _ in range(5):
-        _finish(device)
+        _synchronize(device)
         started = time.perf_counter()
         square @ square
-        _finish(device)
+        _synchronize(device)
         seconds.append(time.perf_counter() - started)
     return float(2 * size**3 / min(seconds))
 
 
-def _finish(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def _checkpoint_layers(encoder: Any) -> None:
-    # the method's name of the future, then that of transformers 5.0
+def _enable_gradient_checkpointing(encoder: Any) -> None:
+    # transformers 5.0 has the second name only
     enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
 def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
+    """AdamW; the LoRA adapters have half the learning rate of the other tensors."""
     adapters = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
     others = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name]
     rate = params.train.learning_rate
@@ -146,7 +171,7 @@ def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def _arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
+def _training_arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,

@@ -1,3 +1,5 @@
+"""The prompt cache and its file: what is generated again, and what happens to a damaged file."""
+
 import logging
 import sqlite3
 from pathlib import Path
@@ -20,25 +22,25 @@ def path(tmp_path: Path) -> Path:
 
 
 def cache_of(path: Path, lm: Any) -> PromptCache:
-    """A cache in front of an LM, or of a script that stands in for one."""
+    """A cache in front of an LM, or in front of a scripted one."""
     return PromptCache(path, lm, getattr(lm, "complete", None))
 
 
-def test_answers_are_those_of_the_lm_first_and_later(lm: FrozenLM, path: Path) -> None:
+def test_generated_and_stored_answers_are_those_of_the_lm(lm: FrozenLM, path: Path) -> None:
     plain = complete(lm, PROMPTS, **OPTIONS)
     assert len(set(plain)) > 2
     assert cache_of(path, lm).complete(PROMPTS, **OPTIONS) == plain
     assert cache_of(path, lm).complete(PROMPTS[::-1], **OPTIONS) == plain[::-1]
 
 
-def test_a_prompt_is_generated_once(script, path: Path) -> None:
+def test_each_prompt_is_generated_once(script, path: Path) -> None:
     cache_of(path, script).complete(PROMPTS, **OPTIONS)
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})
     cache_of(path, script).complete([*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
     assert script.prompts[4:] == [HEAD + "\nQuestion: new?\nAnswer:"]
 
 
-def test_another_lm_head_or_length_is_another_answer(lm: FrozenLM, other_lm: FrozenLM, path: Path) -> None:
+def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: FrozenLM, path: Path) -> None:
     cache_of(path, lm).complete(PROMPTS, **OPTIONS)
     longer = OPTIONS | {"max_new_tokens": 9}
     headless = OPTIONS | {"shared": ""}
@@ -47,7 +49,7 @@ def test_another_lm_head_or_length_is_another_answer(lm: FrozenLM, other_lm: Fro
     assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
 
-def test_the_head_and_the_prompt_are_one_text(script, path: Path) -> None:
+def test_the_key_is_the_whole_text_of_head_and_prompt(script, path: Path) -> None:
     cache_of(path, script).complete(["ab"], max_new_tokens=1, batch_size=1, shared="c")
     cache_of(path, script).complete(["b"], max_new_tokens=1, batch_size=1, shared="ca")
     assert script.prompts == ["cab"]
@@ -60,7 +62,7 @@ def test_progress_counts_every_prompt_once(script, path: Path) -> None:
         assert sum(advances) == 3
 
 
-def test_what_was_answered_before_an_interruption_is_kept(script, path: Path) -> None:
+def test_answers_before_an_interruption_are_stored(script, path: Path) -> None:
     prompts = [f"\nQuestion: {number}?\nAnswer:" for number in range(100)]
     calls = []
 
@@ -77,7 +79,7 @@ def test_what_was_answered_before_an_interruption_is_kept(script, path: Path) ->
 
 
 def damage_header(path: Path) -> None:
-    path.write_bytes(b"no database at all" * 400)
+    path.write_bytes(b"not a database here" * 400)
 
 
 def damage_half(path: Path) -> None:
@@ -102,7 +104,7 @@ def damage_type(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_header, damage_half, damage_pages, damage_answer, damage_type])
-def test_a_damaged_file_is_thrown_away_with_a_warning(damage, script, path: Path, caplog) -> None:
+def test_a_damaged_file_is_deleted_with_a_warning(damage, script, path: Path, caplog) -> None:
     answers = cache_of(path, script).complete(PROMPTS, **OPTIONS)
     damage(path)
     with caplog.at_level(logging.WARNING):
@@ -115,17 +117,17 @@ def test_a_damaged_file_is_thrown_away_with_a_warning(damage, script, path: Path
     assert not script.prompts
 
 
-def test_an_unusable_place_is_reported_and_left_alone(script, tmp_path: Path, caplog) -> None:
+def test_an_unusable_path_is_reported_and_left_alone(script, tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
-    for place in (tmp_path / "file" / "answers.sqlite", tmp_path / "folder"):
-        assert cache_of(place, script).complete(PROMPTS[:1], **OPTIONS) == ["nobody"]
+    for path in (tmp_path / "file" / "answers.sqlite", tmp_path / "folder"):
+        assert cache_of(path, script).complete(PROMPTS[:1], **OPTIONS) == ["nobody"]
     assert "cannot be used" in caplog.text
     assert (tmp_path / "file").read_text() == "mine"
     assert (tmp_path / "folder").is_dir()
 
 
-def test_a_file_held_by_another_process_is_left_alone(script, path: Path, caplog, monkeypatch) -> None:
+def test_a_file_locked_by_another_process_is_left_alone(script, path: Path, caplog, monkeypatch) -> None:
     cache_of(path, script).complete(PROMPTS, **OPTIONS)
     before = path.read_bytes()
     connect = sqlite3.connect

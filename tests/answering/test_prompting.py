@@ -1,3 +1,5 @@
+"""Prompts of the baselines: their wording, what they are cut to, and which documents RAG puts into them."""
+
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,8 +24,8 @@ def test_the_prompt_is_two_examples_and_the_question(script) -> None:
     ]
 
 
-def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
-    found = given_text(
+def test_each_text_has_a_line_as_in_the_examples(script) -> None:
+    predictions = given_text(
         script,
         ["Who?"],
         [[Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]],
@@ -33,16 +35,16 @@ def test_a_text_stands_on_its_own_line_as_in_the_examples(script) -> None:
     prompt = script.prompts[0]
     assert prompt.endswith("\n\nText: Vell did it.\nText: Not Moss.\nQuestion: Who?\nAnswer:")
     assert prompt.startswith(f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: ")
-    assert (found[0].text, found[0].doc_ids) == ("Vell", ("d1", "d2"))
+    assert (predictions[0].text, predictions[0].doc_ids) == ("Vell", ("d1", "d2"))
 
 
-def test_zero_shot_the_question_stands_alone(script) -> None:
+def test_a_zero_shot_prompt_has_no_examples(script) -> None:
     closed_book(script, ["Who?"], examples=(), complete=script.complete, **OPTIONS)
     given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), complete=script.complete, **OPTIONS)
     assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
 
 
-def test_head_and_prompt_have_the_tokens_of_the_whole(lm: FrozenLM, script) -> None:
+def test_examples_and_prompt_have_the_tokens_of_the_whole_text(lm: FrozenLM, script) -> None:
     given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], complete=script.complete, **OPTIONS)
     for prompt in script.prompts:
         head, separator, rest = prompt.rpartition("\n\n")
@@ -54,14 +56,14 @@ def test_an_answer_ends_with_its_line(script) -> None:
     assert closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text == "Tomas Vell, engineer"
 
 
-def test_examples_hold_their_answers() -> None:
+def test_the_examples_contain_their_answers() -> None:
     for example in EXAMPLES:
         assert example.answer in example.text
 
 
-def test_rag_reads_what_was_valid_when_it_was_asked(script, bank) -> None:
-    found = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
-    assert [(answer.text, answer.doc_ids) for answer in found] == [
+def test_rag_reads_the_document_that_was_valid_as_of_the_date(script, bank) -> None:
+    predictions = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
+    assert [(answer.text, answer.doc_ids) for answer in predictions] == [
         ("Moss", ("mayor-1",)),
         ("Tickets", ("ferry",)),
         ("Vell", ("mayor-2",)),
@@ -69,25 +71,25 @@ def test_rag_reads_what_was_valid_when_it_was_asked(script, bank) -> None:
 
 
 def test_rag_top_2_reads_two_texts(script, bank) -> None:
-    found = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
-    assert sorted(found[0].doc_ids) == ["ferry", "mayor-2"]
+    predictions = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
+    assert sorted(predictions[0].doc_ids) == ["ferry", "mayor-2"]
     assert script.prompts[0].count("Text:") == len(EXAMPLES) + 2
 
 
-def test_rag_is_closed_book_where_nothing_is_found(script, bank) -> None:
+def test_rag_is_closed_book_if_search_finds_nothing(script, bank) -> None:
     before = datetime(2030, 1, 1, tzinfo=UTC)
-    found = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], complete=script.complete, **OPTIONS)
-    assert [answer.doc_ids for answer in found] == [(), ("ferry",)]
+    predictions = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], complete=script.complete, **OPTIONS)
+    assert [answer.doc_ids for answer in predictions] == [(), ("ferry",)]
     closed_book(script, [QUESTIONS[0]], complete=script.complete, **OPTIONS)
     assert script.prompts[0] == script.prompts[-1]
 
 
-def test_rag_is_not_available_without_kept_texts(script, textless_bank) -> None:
+def test_rag_is_not_available_in_a_bank_without_text(script, textless_bank) -> None:
     assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS) is None
     assert not script.prompts
 
 
-def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
+def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script) -> None:
     script.model.config.max_position_embeddings = 1000
     long = [Passage("d", "é" * 5000), Passage("e", "ø" * 5000)]
     given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], complete=script.complete, **OPTIONS)
@@ -98,7 +100,7 @@ def test_texts_longer_than_the_context_are_cut_to_equal_shares(script) -> None:
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
 
 
-def test_a_question_longer_than_is_read_is_cut(script) -> None:
+def test_a_question_longer_than_the_limit_is_cut(script) -> None:
     script.model.config.max_position_embeddings = 1000
     given_text(
         script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, complete=script.complete, **OPTIONS
@@ -120,7 +122,7 @@ def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank, tmp_path: P
     assert len({answer.text for answer in plain[0]}) > 1
 
 
-def test_no_questions_need_no_answers(lm: FrozenLM, bank) -> None:
+def test_no_questions_give_no_answers(lm: FrozenLM, bank) -> None:
     assert closed_book(lm, [], **OPTIONS) == []
     assert rag(lm, bank, [], [], **OPTIONS) == []
 

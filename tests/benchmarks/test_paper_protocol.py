@@ -1,4 +1,4 @@
-"""The published protocol as a command: every row and part, on a tiny language model and made-up documents."""
+"""The published protocol as a command: every row and part, on a tiny LM and fictitious documents."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from cmt.config import load_params
 from tests.helpers.facts import FACTS
 
 ROOT = Path(__file__).parents[2]
-DRAWN = 20
+SAMPLED = 20
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,8 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("protocol") / "project"))
     lines = []
     for fact in FACTS:
-        place = {"doc_id": fact["doc_id"], "published_at": fact["published_at"]}
-        lines.append(place | {"title": fact["doc_id"][0], "text": fact["text"]})
+        document = {"doc_id": fact["doc_id"], "published_at": fact["published_at"]}
+        lines.append(document | {"title": fact["doc_id"][0], "text": fact["text"]})
         lines.append(
             {
                 "doc_id": fact["doc_id"],
@@ -36,20 +36,20 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     command = [
         *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
-        *("--data", str(data), "--documents", str(DRAWN), "--questions", "6"),
+        *("--data", str(data), "--documents", str(SAMPLED), "--questions", "6"),
         *("--params", str(params), "--vectors", str(load_params(params).compressor.path)),
         *("--rag-trained", str(folder / "nowhere"), "--parts", "abstention,strangers,retention,noise"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "row rag_trained is left out: no compressor in" in " ".join(done.stderr.split())
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> None:
     names = [row["row"] for row in result["rows"]]
-    assert result["documents"] == DRAWN
+    assert result["documents"] == SAMPLED
     assert {"cmt", "cmt, right document given", "memory", "rag", "full", "closed", "closed, zero-shot"} <= set(names)
     assert len(names) == len(set(names))
     for row in result["rows"]:
@@ -57,7 +57,7 @@ def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> No
         assert 0 <= row["ci"][0] <= row["f1"] <= row["ci"][1] <= 100
 
 
-def test_recall_grows_with_depth_and_is_whole_with_the_right_text(result: dict[str, Any]) -> None:
+def test_recall_grows_with_depth_and_is_one_with_the_right_text(result: dict[str, Any]) -> None:
     rows = {row["row"]: row["recall"] for row in result["rows"]}
     assert rows["full"] == {"1": 1.0}
     assert rows["closed"] is None
@@ -105,27 +105,36 @@ def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) ->
         ("2031-01-02T08:00:00Z", 2, "draw fewer"),
     ],
 )
-def test_what_cannot_be_measured_is_said_first(tiny_workspace: Path, published_at: str, status: int, told: str) -> None:
+def test_a_sample_that_cannot_be_measured_is_refused_first(
+    tiny_workspace: Path, published_at: str, status: int, message: str
+) -> None:
     mill = {"doc_id": "mill", "published_at": published_at, "text": "The mill of Aldney has three wheels."}
-    asked = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
-    (tiny_workspace / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(asked)}\n", encoding="utf-8")
+    question = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
+    (tiny_workspace / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(question)}\n", encoding="utf-8")
     command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "mills.jsonl"]
-    more = ["--format", "jsonl", "--rows", "", "--parts", "abstention"]
-    done = subprocess.run([*command, *more], capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    options = ["--format", "jsonl", "--rows", "", "--parts", "abstention"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tiny_workspace)
     assert (done.returncode, done.stdout) == (status, "")
-    assert told in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_a_bank_of_vectors_says_how_many_tokens_one_stands_for(result: dict[str, Any]) -> None:
-    told = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
-    assert told.keys() == {"memory", "memory, compressor in use"}
-    assert all(3 < tokens <= 4 for tokens in told.values())
+def test_a_bank_without_text_reports_its_tokens_per_vector(result: dict[str, Any]) -> None:
+    ratios = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
+    assert ratios.keys() == {"memory", "memory, compressor in use"}
+    assert all(3 < tokens <= 4 for tokens in ratios.values())
 
 
-def test_the_parts_say_how_much_was_asked(result: dict[str, Any]) -> None:
+def test_the_parts_report_their_sample_sizes(result: dict[str, Any]) -> None:
     for part in ("abstention", "strangers"):
         assert result[part].keys() >= {"absent", "present", "absent then"}
         assert all(0 <= share <= 1 for share in result[part].values())
-    assert (result["retention"]["documents"], result["retention"]["of"]) == (DRAWN, DRAWN)
-    assert result["noise"]["documents"] < result["noise"]["of"] <= DRAWN
+    assert (result["retention"]["documents"], result["retention"]["of"]) == (SAMPLED, SAMPLED)
+    assert result["noise"]["documents"] < result["noise"]["of"] <= SAMPLED
     assert result["retention"]["questions"] == 6 >= result["noise"]["questions"] > 0
+
+
+def test_without_data_the_option_is_asked_for(tiny_workspace: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--rows", "closed"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Missing option '--data'" in done.stderr

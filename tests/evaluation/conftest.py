@@ -1,5 +1,39 @@
-"""Fixtures of the evaluation's tests."""
+"""Fixtures of the tests of the evaluation."""
 
+import shutil
+from pathlib import Path
+
+import pytest
+
+import cmt
+from cmt.evaluation.testbed import ComparisonData
+from tests.helpers.news import news_bank, news_testbed
 from tests.helpers.scripted import bank, lm, other_lm, script, textless_bank
 
-__all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
+__all__ = ["bank", "lm", "news_bank", "news_testbed", "other_lm", "script", "textless_bank"]
+
+
+@pytest.fixture(scope="session")
+def adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> cmt.Workspace:
+    """The tiny project after its two rounds."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project"))
+    workspace = cmt.open(params=folder / "params.yaml", overrides={"evaluation.baselines": False})
+    workspace.ingest()
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def half_adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> cmt.Workspace:
+    """The tiny project after the first of its two rounds: two of its four questions have no document in the bank."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("half") / "project"))
+    workspace = cmt.open(params=folder / "params.yaml")
+    workspace.ingest()
+    workspace.update()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def comparison_data(half_adapted: cmt.Workspace) -> ComparisonData:
+    return ComparisonData.of(half_adapted, limit=50)

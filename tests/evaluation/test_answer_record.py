@@ -1,4 +1,4 @@
-"""What the memory answered once is looked up, as long as nothing changed that answers depend on."""
+"""Recorded answers are read, as long as nothing changed that answers depend on."""
 
 import json
 import logging
@@ -21,44 +21,44 @@ from cmt.answering.answerer import Answerer
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
-from tests.answering import test_answerer
-from tests.answering.test_answerer import MAYORS, PUBLISHED, params
 from tests.helpers.facts import documents
+from tests.helpers.untrained import MAYORS, PUBLISHED, small_params, untrained_answerer
 
 TinyLm = Callable[[str], FrozenLM]
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the ferry to Saltby cost?", "Six?", "Who?", "Where is it?"]
 DATES = [datetime(2031, 3, 1, tzinfo=UTC)] * len(QUESTIONS)
-BESIDE = [{"doc_id": "crane", "published_at": "2031-01-03T07:00:00Z", "text": "Who? The mayor is a blue crane, six."}]
+CRANE = [{"doc_id": "crane", "published_at": "2031-01-03T07:00:00Z", "text": "Who? The mayor is a blue crane, six."}]
 
 
-class Asked(Answerer):
-    """Counts what it is asked."""
+class CountingAnswerer(Answerer):
+    """An answerer that counts its questions."""
 
     count = 0
 
-    def answer(self, questions: Sequence[str], **how: Any) -> list[Answer]:
+    def answer(self, questions: Sequence[str], **options: Any) -> list[Answer]:
         self.count += len(questions)
-        return super().answer(questions, **how)
+        return super().answer(questions, **options)
 
 
-def asked(one: Answerer, **sections: dict[str, Any]) -> Asked:
-    return Asked(model=one.model, lm=one.lm, bank=one.bank, params=params(**sections))
+def counting(answerer: Answerer, **sections: dict[str, Any]) -> CountingAnswerer:
+    """The same answerer with a count of 0, and with some parameters replaced."""
+    params = small_params(**sections)
+    return CountingAnswerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
 
 
-def plain(
-    one: Answerer, questions: Sequence[str] = QUESTIONS, as_of: Sequence[datetime] = DATES
-) -> list[RecordedAnswer]:
-    return [RecordedAnswer.of(answer) for answer in one.answer(questions, as_of=as_of)]
+def unrecorded(answerer: Answerer, as_of: Sequence[datetime] = DATES) -> list[RecordedAnswer]:
+    return [RecordedAnswer.of(answer) for answer in answerer.answer(QUESTIONS, as_of=as_of)]
 
 
-def add(one: Answerer, made: Sequence[dict[str, Any]] = BESIDE) -> None:
-    how = {"slice_id": "2031-01/0002", "keep_text": True, "number_format": "int8", "batch_tokens": 256}
-    one.bank.upsert(compress_documents(one.model, documents(made), **how))
+def add(answerer: Answerer, rows: list[dict[str, Any]] = CRANE) -> None:
+    """Bank more documents."""
+    options = {"slice_id": "2031-01/0002", "keep_text": True, "number_format": "int8", "batch_tokens": 256}
+    answerer.bank.upsert(compress_documents(answerer.model, documents(rows), **options))
 
 
 @pytest.fixture
-def one(tiny_lm: TinyLm, tmp_path: Path) -> Asked:
-    return asked(test_answerer.answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
+def answerer(tiny_lm: TinyLm, tmp_path: Path) -> CountingAnswerer:
+    return counting(untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
 
 
 @pytest.fixture
@@ -66,21 +66,23 @@ def record(tmp_path: Path) -> AnswerRecord:
     return AnswerRecord(tmp_path / "state")
 
 
-def test_an_answer_is_asked_for_once(one: Asked, record: AnswerRecord) -> None:
-    expected = plain(one)
+def test_recorded_answers_are_not_computed_again_for_any_batch_size(
+    answerer: CountingAnswerer, record: AnswerRecord
+) -> None:
+    expected = unrecorded(answerer)
     for batch_size, count in ((3, 5), (1, 0), (32, 0)):
-        again, heard = asked(one, answering={"batch_size": batch_size}), list[int]()
-        assert record.answer(again, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
-        assert (again.count, sum(heard)) == (count, 5)
+        repeated, heard = counting(answerer, answering={"batch_size": batch_size}), list[int]()
+        assert record.answer(repeated, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
+        assert (repeated.count, sum(heard)) == (count, 5)
     more = [*QUESTIONS, "Who is Moss?", QUESTIONS[0]]
-    replies = record.answer(one, more, as_of=DATES[:1] * 7)
+    replies = record.answer(answerer, more, as_of=DATES[:1] * 7)
     assert (replies[:5], replies[6]) == (expected, expected[0])
     assert len({reply.text for reply in replies}) > 1
 
 
-def test_a_question_that_comes_twice_is_asked_once(one: Asked, record: AnswerRecord) -> None:
-    replies = record.answer(one, QUESTIONS[:1] * 3, as_of=DATES[:3])
-    assert (len(replies), one.count) == (3, 1)
+def test_a_duplicate_question_is_asked_once(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+    replies = record.answer(answerer, QUESTIONS[:1] * 3, as_of=DATES[:3])
+    assert (len(replies), answerer.count) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -96,99 +98,110 @@ def test_a_question_that_comes_twice_is_asked_once(one: Asked, record: AnswerRec
     ],
     ids=json.dumps,
 )
-def test_other_parameters_are_other_answers(one: Asked, record: AnswerRecord, sections: dict[str, Any]) -> None:
-    record.answer(one, QUESTIONS, as_of=DATES)
-    other = asked(one, **sections)
-    expected = plain(asked(one, **sections))
+def test_other_parameters_ask_again(answerer: CountingAnswerer, record: AnswerRecord, sections: dict[str, Any]) -> None:
+    record.answer(answerer, QUESTIONS, as_of=DATES)
+    other = counting(answerer, **sections)
+    expected = unrecorded(counting(answerer, **sections))
     assert record.answer(other, QUESTIONS, as_of=DATES) == expected
     assert other.count == 5
 
 
-def test_another_date_is_another_answer(one: Asked, record: AnswerRecord) -> None:
+def test_another_date_asks_again(answerer: CountingAnswerer, record: AnswerRecord) -> None:
     early = [datetime(2031, 1, 20, tzinfo=UTC)] * 5
-    record.answer(one, QUESTIONS, as_of=DATES)
-    assert record.answer(one, QUESTIONS, as_of=early) == plain(one, as_of=early) != plain(one)
+    record.answer(answerer, QUESTIONS, as_of=DATES)
+    assert record.answer(answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != unrecorded(answerer)
 
 
 @pytest.mark.parametrize("part", ["model", "lm"])
-def test_another_lm_or_compressor_is_another_answer(
-    one: Asked, record: AnswerRecord, part: str, monkeypatch: pytest.MonkeyPatch
+def test_another_lm_or_compressor_asks_again(
+    answerer: CountingAnswerer, record: AnswerRecord, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record.answer(one, QUESTIONS, as_of=DATES)
-    monkeypatch.setattr(getattr(one, part), "digest", "another")
-    record.answer(one, QUESTIONS, as_of=DATES)
-    assert one.count == 10
+    record.answer(answerer, QUESTIONS, as_of=DATES)
+    monkeypatch.setattr(getattr(answerer, part), "digest", "another")
+    record.answer(answerer, QUESTIONS, as_of=DATES)
+    assert answerer.count == 10
 
 
-def test_no_answer_outlives_a_change_of_the_bank(one: Asked, record: AnswerRecord, tmp_path: Path) -> None:
-    before = record.answer(one, QUESTIONS, as_of=DATES)
-    version = one.bank.version
+def test_a_change_of_the_bank_discards_its_answers(
+    answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path
+) -> None:
+    before = record.answer(answerer, QUESTIONS, as_of=DATES)
+    version = answerer.bank.version
     changes: list[Callable[[], object]] = [
-        lambda: add(one),
-        lambda: one.bank.restore(version),
-        lambda: one.bank.forget("vell"),
+        lambda: add(answerer),
+        lambda: answerer.bank.restore(version),
+        lambda: answerer.bank.forget("vell"),
     ]
     for change in changes:
         change()
-        expected = plain(one)
-        one.count = 0
-        assert record.answer(one, QUESTIONS, as_of=DATES) == expected
-        assert one.count == 5
+        expected = unrecorded(answerer)
+        answerer.count = 0
+        assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
+        assert answerer.count == 5
         assert len(list((tmp_path / "state").iterdir())) == 1
     assert all("vell" in reply.doc_ids for reply in before)
     assert not any("vell" in reply.doc_ids for reply in expected)
 
 
-def test_a_bank_made_anew_is_another_bank(tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path) -> None:
-    """Its versions have the same numbers."""
+def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
+    tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
+) -> None:
     first, second = (
-        asked(test_answerer.answerer(tiny_lm("llama"), tmp_path / name, made))
-        for name, made in {"a": MAYORS, "b": [MAYORS[2], *BESIDE]}.items()
+        counting(untrained_answerer(tiny_lm("llama"), tmp_path / name, rows))
+        for name, rows in {"a": MAYORS, "b": [MAYORS[2], *CRANE]}.items()
     )
     assert (first.bank.name, first.bank.version) == (second.bank.name, second.bank.version)
     record.answer(first, QUESTIONS, as_of=DATES)
-    assert record.answer(second, QUESTIONS, as_of=DATES) == plain(second) != plain(first)
+    assert record.answer(second, QUESTIONS, as_of=DATES) == unrecorded(second) != unrecorded(first)
 
 
-def test_what_is_asked_while_the_bank_changes_is_not_recorded(one: Asked, record: AnswerRecord, caplog) -> None:
-    single = asked(one, answering={"batch_size": 1})
+def test_answers_during_a_change_of_the_bank_are_not_recorded(
+    answerer: CountingAnswerer, record: AnswerRecord, caplog
+) -> None:
+    single = counting(answerer, answering={"batch_size": 1})
     changes = iter([None, None, add])
 
     def change(_: int) -> None:
         if work := next(changes, None):
-            work(one)
+            work(answerer)
 
     record.answer(single, QUESTIONS, as_of=DATES, on_progress=change)
     assert "the bank changed while it was asked" in caplog.text
-    expected = plain(single)
+    expected = unrecorded(single)
     single.count = 0
     assert record.answer(single, QUESTIONS, as_of=DATES) == expected
     assert single.count == 5
 
 
-def test_a_damaged_record_is_thrown_away_with_a_warning(
-    one: Asked, record: AnswerRecord, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_damaged_record_is_discarded_with_a_warning(
+    answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = record.answer(one, QUESTIONS, as_of=DATES)
+    expected = record.answer(answerer, QUESTIONS, as_of=DATES)
     (file,) = (tmp_path / "state").iterdir()
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with caplog.at_level(logging.WARNING):
-        assert record.answer(one, QUESTIONS, as_of=DATES) == expected
+        assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
     assert "is damaged" in caplog.text
     caplog.clear()
-    assert record.answer(one, QUESTIONS, as_of=DATES) == expected
-    assert one.count == 10
+    assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
+    assert answerer.count == 10
     assert not caplog.records
 
 
-def test_the_published_parts_are_recorded_as_well(tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path) -> None:
-    one = test_answerer.answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, how=params(**PUBLISHED))
-    assert record.answer(one, QUESTIONS, as_of=DATES) == plain(one) == record.answer(one, QUESTIONS, as_of=DATES)
+def test_answers_of_the_published_architecture_are_recorded(
+    tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
+) -> None:
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, params=small_params(**PUBLISHED))
+    assert (
+        record.answer(answerer, QUESTIONS, as_of=DATES)
+        == unrecorded(answerer)
+        == record.answer(answerer, QUESTIONS, as_of=DATES)
+    )
 
 
 @pytest.fixture
 def project(tiny_workspace: Path) -> Path:
-    """Two rounds, and questions enough for some seconds."""
+    """A project after two rounds, with enough questions for some seconds."""
     start = datetime(2031, 3, 1, tzinfo=UTC)
     rows = [
         {"doc_id": "ferry", "question": f"What does ferry {n} cost?", "answers": ["six"], "asked_at": start}
@@ -208,7 +221,7 @@ def project(tiny_workspace: Path) -> Path:
 
 
 def recorded(project: Path) -> int:
-    """Answers on disk."""
+    """Number of answers on disk."""
     count = 0
     for file in (project / "data/state").glob("answers-*.sqlite"):
         database = sqlite3.connect(file, timeout=30)
@@ -218,7 +231,7 @@ def recorded(project: Path) -> int:
     return count
 
 
-def test_an_evaluation_that_was_killed_goes_on_where_it_was(project: Path) -> None:
+def test_a_killed_evaluation_resumes(project: Path) -> None:
     command = [sys.executable, "-m", "cmt", "--params", str(project / "params.yaml"), "evaluate", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
@@ -248,21 +261,21 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(project: Path) -> No
     assert again.systems[0].seconds < undisturbed.systems[0].seconds
 
 
-def test_after_a_rollback_or_a_forgotten_document_everything_is_asked_again(tiny_workspace: Path) -> None:
+def test_a_rollback_and_a_forgotten_document_ask_everything_again(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"evaluation.baselines": False})
     workspace.ingest()
     while workspace.pending():
         workspace.update()
 
-    def found_at_once() -> int:
+    def recorded_count() -> int:
         heard: list[int] = []
         workspace.evaluate(on_progress=heard.append)
         return heard[0]
 
-    assert [found_at_once(), found_at_once()] == [0, 4]
+    assert [recorded_count(), recorded_count()] == [0, 4]
     workspace.rollback(workspace.rounds()[-1].round_id)
-    assert [found_at_once(), found_at_once()] == [0, 4]
+    assert [recorded_count(), recorded_count()] == [0, 4]
     workspace.update()
-    assert [found_at_once(), found_at_once()] == [0, 4]
+    assert [recorded_count(), recorded_count()] == [0, 4]
     workspace.forget("ferry")
-    assert [found_at_once(), found_at_once()] == [0, 4]
+    assert [recorded_count(), recorded_count()] == [0, 4]

@@ -1,3 +1,5 @@
+"""Evaluations with a scripted LM, and the questions that a round asks."""
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ QUESTIONS = pa.Table.from_pylist(
 
 @dataclass
 class Librarian:
-    """Stands where an Answerer goes: names the first word of the best article, knows nothing of the ferry."""
+    """In place of an Answerer: answers with the first word of the best article, and knows nothing of the ferry."""
 
     bank: Bank
 
@@ -75,15 +77,15 @@ def test_each_question_is_asked_as_of_its_own_date(script, bank: Bank) -> None:
     assert [row["closed"] for row in records] == ["nobody"] * 4
 
 
-def test_rows_hold_the_scores_of_their_answers(script, bank: Bank) -> None:
+def test_each_system_has_the_scores_of_its_answers(script, bank: Bank) -> None:
     found = run(script, bank)
-    assert [row.system for row in found.systems] == ["cmt", "closed", "rag"]
-    memory, closed, retrieved = (row.scores for row in found.systems)
+    assert [system.system for system in found.systems] == ["cmt", "closed", "rag"]
+    memory, closed, retrieved = (system.scores for system in found.systems)
     assert (memory.em, memory.em_prefix, memory.f1, memory.n) == (50.0, 50.0, 50.0, 4)
     assert (closed.em, closed.f1, closed.recall) == (0.0, 0.0, None)
     assert (retrieved.em, retrieved.recall) == (50.0, 0.75)
     assert memory.recall == 0.75
-    assert all(row.seconds > 0 for row in found.systems)
+    assert all(system.seconds > 0 for system in found.systems)
 
 
 def test_an_answer_not_in_memory_counts_as_empty(script, bank: Bank) -> None:
@@ -91,7 +93,7 @@ def test_an_answer_not_in_memory_counts_as_empty(script, bank: Bank) -> None:
     assert (record["cmt"], record["cmt_f1"], record["recalled"]) == ("", 0.0, True)
 
 
-def test_recall_looks_at_the_first_k_sources(script, bank: Bank) -> None:
+def test_recall_counts_the_first_k_sources(script, bank: Bank) -> None:
     question_ = question("q", "harbour", "Who is mayor of Port Ellery and its harbour?", ["Cranes"], "2031-06-01")
     asked = pa.Table.from_pylist([question_], schema=QUESTION_SCHEMA)
     sources = run(script, bank, asked).records["sources"][0].as_py()
@@ -102,7 +104,7 @@ def test_recall_looks_at_the_first_k_sources(script, bank: Bank) -> None:
         assert run(script, bank, asked, params=params).system("cmt").scores.recall == expected
 
 
-def test_records_follow_their_schema_and_the_order_of_the_questions(script, bank: Bank) -> None:
+def test_records_have_their_schema_and_the_order_of_the_questions(script, bank: Bank) -> None:
     records = run(script, bank).records
     assert records.schema == RECORD_SCHEMA
     assert records["question_id"].to_pylist() == ["q1", "q2", "q3", "q4"]
@@ -115,28 +117,27 @@ def test_records_follow_their_schema_and_the_order_of_the_questions(script, bank
 
 def test_scores_do_not_depend_on_the_order_of_the_questions(script, bank: Bank) -> None:
     many = pa.concat_tables([QUESTIONS] * 5)
-    turned = many.take(list(range(len(many)))[::-1])
-    one, other = run(script, bank, many), run(script, bank, turned)
-    assert [row.scores for row in one.systems] == [row.scores for row in other.systems]
-    assert one.records.to_pylist() == other.records.to_pylist()[::-1]
+    forwards, backwards = run(script, bank, many), run(script, bank, many.take(list(range(len(many)))[::-1]))
+    assert [system.scores for system in forwards.systems] == [system.scores for system in backwards.systems]
+    assert forwards.records.to_pylist() == backwards.records.to_pylist()[::-1]
 
 
 def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
     found = run(script, bank, baselines=False)
-    assert [row.system for row in found.systems] == ["cmt"]
+    assert [system.system for system in found.systems] == ["cmt"]
     assert not script.prompts
     assert found.system("rag") is None
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
-def test_a_bank_without_texts_has_no_rag_row(script, bank: Bank, textless_bank: Bank) -> None:
+def test_a_bank_without_texts_has_no_rag(script, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, answerer=Librarian(bank), on_progress=advances.append)
-    assert [row.system for row in found.systems] == ["cmt", "closed"]
+    assert [system.system for system in found.systems] == ["cmt", "closed"]
     assert sum(advances) == 12
 
 
-def test_json_has_stable_keys_and_plain_numbers(script, bank: Bank) -> None:
+def test_json_has_stable_keys_and_rounded_numbers(script, bank: Bank) -> None:
     found = json.loads(json.dumps(run(script, bank).to_json()))
     keys = ["row", "em", "em_prefix", "f1", "ci", "recall", "n", "seconds"]
     assert list(found) == ["scores", "rows"]
@@ -148,7 +149,7 @@ def test_json_has_stable_keys_and_plain_numbers(script, bank: Bank) -> None:
     assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
 
 
-def test_progress_counts_every_question_of_every_row(script, bank: Bank, tmp_path: Path) -> None:
+def test_progress_counts_every_question_of_every_system(script, bank: Bank, tmp_path: Path) -> None:
     cache = PromptCache(tmp_path / "answers.sqlite", script, script.complete)
     for _ in range(2):
         advances: list[int] = []
@@ -156,35 +157,35 @@ def test_progress_counts_every_question_of_every_row(script, bank: Bank, tmp_pat
         assert sum(advances) == 12
 
 
-def test_a_real_lm_scores_the_same_with_and_without_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
+def test_scores_are_the_same_with_and_without_a_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
     plain = run(lm, bank)
     for _ in range(2):
         cached = run(lm, bank, complete=PromptCache(tmp_path / "answers.sqlite", lm).complete)
         assert cached.records == plain.records
-        assert [row.scores for row in cached.systems] == [row.scores for row in plain.systems]
+        assert [system.scores for system in cached.systems] == [system.scores for system in plain.systems]
 
 
-def test_a_round_without_questions_scores_nothing(lm: FrozenLM, bank: Bank) -> None:
+def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank) -> None:
     found = run(lm, bank, QUESTIONS.slice(0, 0))
-    assert [row.scores.n for row in found.systems] == [0, 0, 0]
+    assert [system.scores.n for system in found.systems] == [0, 0, 0]
     assert found.records.schema == RECORD_SCHEMA
 
 
-def test_the_real_answerer_goes_through_the_same_door(tiny_workspace: Path) -> None:
+def test_a_project_is_evaluated_with_its_own_answerer(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml")
     workspace.ingest()
     while workspace.pending():
         workspace.update()
     found = workspace.evaluate()
-    assert [(row.system, row.scores.n) for row in found.systems] == [("cmt", 4), ("closed", 4), ("rag", 4)]
+    assert [(system.system, system.scores.n) for system in found.systems] == [("cmt", 4), ("closed", 4), ("rag", 4)]
     assert found.system("rag").scores.recall == 1.0
     for record in found.records.to_pylist():
         assert 0 < len(set(record["sources"])) == len(record["sources"]) <= workspace.params.selection.top_k
         assert record["recalled"] == (record["doc_id"] in record["sources"])
 
 
-def fill(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:
-    """A store of one document and ten questions a month; `order` -1 writes the sources backwards."""
+def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:
+    """A store with one document and ten questions a month; with `order` -1 the source files are reversed."""
     source = folder / "source"
     source.mkdir(parents=True)
     store = SliceStore(path=folder / "stream", quarantine=folder / "quarantine")
@@ -203,14 +204,14 @@ def fill(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> Sli
     return store
 
 
-def sample(store: SliceStore, place: int, *, earlier: int, seed: int = 0) -> list[str]:
+def asked_ids(store: SliceStore, place: int, *, earlier: int, seed: int = 0) -> list[str]:
     table = round_questions(store=store, slice_=store.slices()[place], earlier=earlier, seed=seed)
     assert table.schema == QUESTION_SCHEMA
     return table["question_id"].to_pylist()
 
 
 def test_a_round_asks_its_own_questions_and_a_sample_of_earlier_ones(tmp_path: Path) -> None:
-    asked = sample(fill(tmp_path), 2, earlier=5)
+    asked = asked_ids(make_store(tmp_path), 2, earlier=5)
     assert asked[:10] == [f"2031-03-{number}" for number in range(10)]
     assert len(set(asked)) == 15
     assert all(name < "2031-03" for name in asked[10:])
@@ -218,27 +219,27 @@ def test_a_round_asks_its_own_questions_and_a_sample_of_earlier_ones(tmp_path: P
 
 
 def test_the_first_round_has_no_earlier_questions(tmp_path: Path) -> None:
-    assert len(sample(fill(tmp_path), 0, earlier=5)) == 10
+    assert len(asked_ids(make_store(tmp_path), 0, earlier=5)) == 10
 
 
-def test_fewer_earlier_questions_than_wished_are_all_taken(tmp_path: Path) -> None:
-    store = fill(tmp_path)
-    assert len(sample(store, 1, earlier=50)) == 20
-    assert len(sample(store, 2, earlier=0)) == 10
+def test_all_earlier_questions_are_asked_if_there_are_few(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    assert len(asked_ids(store, 1, earlier=50)) == 20
+    assert len(asked_ids(store, 2, earlier=0)) == 10
 
 
-def test_the_sample_depends_on_the_seed_alone(tmp_path: Path) -> None:
-    forwards, backwards = fill(tmp_path / "one"), fill(tmp_path / "two", order=-1)
-    assert sample(forwards, 2, earlier=7) == sample(backwards, 2, earlier=7)
-    assert sample(forwards, 2, earlier=7) != sample(forwards, 2, earlier=7, seed=1)
+def test_the_sample_depends_on_the_seed_and_not_on_the_order(tmp_path: Path) -> None:
+    forwards, backwards = make_store(tmp_path / "one"), make_store(tmp_path / "two", order=-1)
+    assert asked_ids(forwards, 2, earlier=7) == asked_ids(backwards, 2, earlier=7)
+    assert asked_ids(forwards, 2, earlier=7) != asked_ids(forwards, 2, earlier=7, seed=1)
 
 
 def test_later_slices_do_not_change_a_round(tmp_path: Path) -> None:
-    whole, begun = fill(tmp_path / "one"), fill(tmp_path / "two", months=MONTHS[:2])
-    assert sample(whole, 1, earlier=4) == sample(begun, 1, earlier=4)
+    all_months, two_months = make_store(tmp_path / "one"), make_store(tmp_path / "two", months=MONTHS[:2])
+    assert asked_ids(all_months, 1, earlier=4) == asked_ids(two_months, 1, earlier=4)
 
 
 def test_a_slice_of_another_store_is_refused(tmp_path: Path) -> None:
-    whole, begun = fill(tmp_path / "one"), fill(tmp_path / "two", months=MONTHS[:2])
+    all_months, two_months = make_store(tmp_path / "one"), make_store(tmp_path / "two", months=MONTHS[:2])
     with pytest.raises(StreamError, match="no slice '2031-03/0001'"):
-        round_questions(store=begun, slice_=whole.slices()[2], earlier=1, seed=0)
+        round_questions(store=two_months, slice_=all_months.slices()[2], earlier=1, seed=0)

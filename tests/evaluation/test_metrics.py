@@ -1,3 +1,5 @@
+"""Metrics against values computed by hand, and their properties over arbitrary text."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ from cmt.evaluation.metrics import (
     summarise,
 )
 
-# words that the normalisation treats in every way it can, and arbitrary text
+# words that cover all cases of the normalisation, and arbitrary text
 phrases = st.one_of(
     st.text(),
     st.lists(st.sampled_from(["the", "a", "An", "Port", "port", "Ellery", "12,5", "!", "…", "żuk"])).map(" ".join),
@@ -45,7 +47,7 @@ golds = st.lists(phrases, min_size=1, max_size=4)
         ("", ""),
     ],
 )
-def test_normalisation_drops_case_punctuation_articles_and_spaces(text: str, normalised: str) -> None:
+def test_normalisation_removes_case_punctuation_articles_and_extra_spaces(text: str, normalised: str) -> None:
     assert normalise_answer(text) == normalised
 
 
@@ -61,7 +63,7 @@ def test_normalisation_drops_case_punctuation_articles_and_spaces(text: str, nor
         ("naive", ["naïve"], 0.0),
     ],
 )
-def test_exact_match_takes_the_best_gold(prediction: str, answers: list[str], expected: float) -> None:
+def test_exact_match_accepts_any_gold_answer(prediction: str, answers: list[str], expected: float) -> None:
     assert exact_match(prediction, answers) == expected
 
 
@@ -100,12 +102,12 @@ def test_prefix_match_cuts_the_prediction_to_the_shortest_gold(
         ("Łódź, Poland", ["łódź"], 2 / 3),
     ],
 )
-def test_f1_is_the_best_overlap_of_words(prediction: str, answers: list[str], expected: float) -> None:
+def test_f1_is_that_of_the_best_gold_answer(prediction: str, answers: list[str], expected: float) -> None:
     assert f1(prediction, answers) == pytest.approx(expected)
 
 
 @given(phrases, golds)
-def test_measures_stay_in_range_and_exact_match_never_beats_f1(prediction: str, answers: list[str]) -> None:
+def test_scores_are_in_range_and_exact_match_is_at_most_f1(prediction: str, answers: list[str]) -> None:
     em, overlap = exact_match(prediction, answers), f1(prediction, answers)
     assert em in (0.0, 1.0)
     assert 0.0 <= overlap <= 1.0
@@ -113,25 +115,25 @@ def test_measures_stay_in_range_and_exact_match_never_beats_f1(prediction: str, 
 
 
 @given(phrases, phrases)
-def test_f1_of_one_gold_is_symmetric(one: str, other: str) -> None:
-    assert f1(one, [other]) == pytest.approx(f1(other, [one]))
+def test_f1_with_one_gold_answer_is_symmetric(left: str, right: str) -> None:
+    assert f1(left, [right]) == pytest.approx(f1(right, [left]))
 
 
 @given(phrases, golds, phrases)
-def test_another_gold_never_lowers_a_score(prediction: str, answers: list[str], extra: str) -> None:
+def test_another_gold_answer_never_lowers_a_score(prediction: str, answers: list[str], extra: str) -> None:
     assert f1(prediction, [*answers, extra]) >= f1(prediction, answers)
     assert exact_match(prediction, [*answers, extra]) >= exact_match(prediction, answers)
 
 
 @given(golds)
-def test_every_gold_is_a_perfect_answer(answers: list[str]) -> None:
+def test_every_gold_answer_has_a_perfect_score(answers: list[str]) -> None:
     for gold in answers:
         assert exact_match(gold, answers) == f1(gold, answers) == 1.0
     assert prefix_match(min(answers, key=len), answers) == 1.0
 
 
 @given(st.text())
-def test_normalising_leaves_single_inner_spaces(text: str) -> None:
+def test_normalised_text_has_single_inner_spaces(text: str) -> None:
     normalised = normalise_answer(text)
     assert normalised == " ".join(normalised.split())
 
@@ -160,7 +162,7 @@ def test_summary_without_retrieval_has_no_recall() -> None:
     assert summarise(mark(["a b"], [["b"]]), recalled=None, seed=0).recall is None
 
 
-def test_summary_of_no_questions_is_zero_and_says_so() -> None:
+def test_the_summary_of_no_questions_is_zero() -> None:
     scores = summarise(mark([], []), recalled=[], seed=0)
     assert (scores.em, scores.em_prefix, scores.f1, scores.ci, scores.recall, scores.n) == (0, 0, 0, (0, 0), 0, 0)
 
@@ -170,7 +172,7 @@ def test_predictions_and_golds_of_different_number_are_refused() -> None:
         mark(["one", "two"], [["one"]])
 
 
-def test_interval_repeats_with_its_seed_and_narrows_with_more_questions() -> None:
+def test_the_interval_depends_on_the_seed_and_narrows_with_more_questions() -> None:
     few, many = np.tile([0.0, 1.0], 20), np.tile([0.0, 1.0], 2000)
     assert bootstrap_interval(few, seed=3) == bootstrap_interval(few, seed=3)
     uneven = np.random.default_rng(0).random(40)
@@ -190,7 +192,7 @@ def test_interval_of_equal_values_is_a_point() -> None:
     assert bootstrap_interval(np.full(7, 0.25), seed=0) == (0.25, 0.25)
 
 
-def test_interval_does_not_outgrow_memory_with_many_questions() -> None:
+def test_the_interval_of_many_questions_fits_into_memory() -> None:
     values = np.ones(5_000_000)
     assert bootstrap_interval(values, seed=0, resamples=2) == (1.0, 1.0)
 
@@ -204,7 +206,7 @@ def test_marks_keep_the_order_of_the_predictions() -> None:
 @pytest.mark.parametrize(
     ("prediction", "answers", "em", "overlap"),
     [
-        # the kinds of answers that the paper's tables of answer types list, in other words
+        # the answer types of the paper's table, with other words
         ("October 19, 1512", ["19 October 1512"], 0.0, 1.0),  # a date: order of words is no matter for F1
         ("12", ["12", "twelve"], 1.0, 1.0),  # a number: the best of several people's answers
         ("Thomas Coke.", ["Thomas Coke"], 1.0, 1.0),  # a person, with a full stop
@@ -216,14 +218,14 @@ def test_marks_keep_the_order_of_the_predictions() -> None:
         ("2-to-1", ["2 to 1"], 0.0, 0.0),  # it drops hyphens without leaving a space
     ],
 )
-def test_em_and_f1_are_those_of_the_official_script(
+def test_em_and_f1_equal_those_of_the_official_script(
     prediction: str, answers: list[str], em: float, overlap: float
 ) -> None:
     assert exact_match(prediction, answers) == em
     assert f1(prediction, answers) == pytest.approx(overlap)
 
 
-def test_reciprocal_rank_is_one_over_the_place() -> None:
+def test_the_reciprocal_rank_is_one_over_the_rank() -> None:
     ranked = [["a", "b"], ["b", "a"], ["c", "b", "x", "a"], ["b"], []]
     assert reciprocal_ranks(ranked, ["a"] * 5).tolist() == [1.0, 0.5, 0.25, 0.0, 0.0]
     assert reciprocal_ranks([], []).tolist() == []
@@ -231,14 +233,14 @@ def test_reciprocal_rank_is_one_over_the_place() -> None:
         reciprocal_ranks([["a"]], ["a", "b"])
 
 
-def test_abstention_counts_refusals_of_what_has_no_answer() -> None:
+def test_abstention_counts_refused_questions_without_an_answer() -> None:
     refused = np.array([True, True, True, False, False, False])
     answerable = np.array([False, False, True, True, True, False])
     found = abstention(refused=refused, answerable=answerable)
     assert (found.precision, found.recall, found.false_alarm) == pytest.approx((2 / 3, 2 / 3, 1 / 3))
 
 
-def test_abstention_of_nothing_has_no_share() -> None:
+def test_a_share_of_no_questions_is_none() -> None:
     none, all_ = np.zeros(3, bool), np.ones(3, bool)
     open_ = abstention(refused=none, answerable=all_)
     assert (open_.precision, open_.recall, open_.false_alarm) == (None, None, 0.0)
@@ -246,7 +248,7 @@ def test_abstention_of_nothing_has_no_share() -> None:
     assert (shut.precision, shut.recall, shut.false_alarm) == (1.0, 1.0, None)
 
 
-def test_calibration_error_weighs_each_bin_by_its_questions() -> None:
+def test_calibration_error_weights_bins_by_their_questions() -> None:
     confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
     right = np.array([True, True, True, False, False, False])
     assert calibration_error(confidence, right) == pytest.approx((4 * 0.2 + 2 * 0.15) / 6)
@@ -256,7 +258,7 @@ def test_calibration_error_weighs_each_bin_by_its_questions() -> None:
 
 
 def test_calibration_bins_are_closed_above() -> None:
-    # 0.5 belongs to 0.4–0.5: beside 0.41 the two misses make up for each other, beside 0.51 they would not
+    # 0.5 belongs to 0.4–0.5: beside 0.41 the two errors cancel, beside 0.51 they would not
     assert calibration_error(np.array([0.5, 0.41]), np.array([True, False])) == pytest.approx(0.045)
     assert calibration_error(np.array([0.5, 0.51]), np.array([True, False])) == pytest.approx(0.505)
 
@@ -269,12 +271,12 @@ def test_calibration_error_is_between_overall_gap_and_one(pairs: list[tuple[floa
 
 
 @pytest.mark.parametrize("value", [-0.5, 1.2, float("nan")])
-def test_what_is_no_probability_is_not_calibrated(value: float) -> None:
+def test_calibration_of_values_that_are_no_probabilities_is_a_config_error(value: float) -> None:
     with pytest.raises(ConfigError, match="not between 0 and 1"):
         calibration_error(np.array([0.5, value]), np.array([True, True]))
 
 
-def test_paired_rows_are_told_apart_where_single_intervals_overlap() -> None:
+def test_paired_differences_are_significant_where_single_intervals_overlap() -> None:
     hard = np.random.default_rng(0).random(300) * 0.8
     better = hard + 0.05
     apart = paired_bootstrap(better, hard, seed=0)
@@ -282,14 +284,16 @@ def test_paired_rows_are_told_apart_where_single_intervals_overlap() -> None:
     assert bootstrap_interval(hard, seed=0)[1] > bootstrap_interval(better, seed=0)[0]
 
 
-def test_a_pair_turned_round_is_the_same_difference_with_the_other_sign() -> None:
-    one, other = np.random.default_rng(1).random((2, 50))
-    there, back = paired_bootstrap(one, other, seed=5), paired_bootstrap(other, one, seed=5)
-    assert (there.mean, there.low, there.high) == pytest.approx((-back.mean, -back.high, -back.low))
-    assert there == paired_bootstrap(one, other, seed=5)
-    assert there.low < there.mean < there.high
+def test_the_reversed_difference_has_the_opposite_sign() -> None:
+    ours, theirs = np.random.default_rng(1).random((2, 50))
+    forward, reversed_ = paired_bootstrap(ours, theirs, seed=5), paired_bootstrap(theirs, ours, seed=5)
+    assert (forward.mean, forward.low, forward.high) == pytest.approx(
+        (-reversed_.mean, -reversed_.high, -reversed_.low)
+    )
+    assert forward == paired_bootstrap(ours, theirs, seed=5)
+    assert forward.low < forward.mean < forward.high
 
 
-def test_rows_on_different_questions_are_not_paired() -> None:
+def test_pairing_different_numbers_of_questions_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="same questions"):
         paired_bootstrap(np.ones(3), np.ones(2), seed=0)

@@ -1,23 +1,52 @@
-"""What is measured beside the bank has the memories that the bank has."""
+"""Temporary banks hold the same memories as the project's bank."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 import cmt
-from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.workspace import Workspace
+from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 
 
-def scratch(workspace: Workspace, folder: Path) -> TemporaryBank:
+def compressed(workspace: cmt.Workspace, folder: Path) -> TemporaryBank:
     documents = workspace.store.documents(workspace.store.slices()[0])
     return TemporaryBank.of(folder, lm=workspace.lm, documents=documents, params=workspace.params)
 
 
-def test_the_compressor_in_use_has_the_windows_in_use_and_another_its_own(tiny_workspace: Path, tmp_path: Path) -> None:
+def test_the_projects_compressor_has_the_window_of_the_parameters_and_any_other_its_own(
+    tiny_workspace: Path, tmp_path: Path
+) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"compressor.window": 8})
     workspace.ingest()
     folder = workspace.params.compressor.path
-    assert scratch(workspace, folder).model.digest == workspace.model.digest
-    other = scratch(workspace, Path(shutil.copytree(folder, tmp_path / "other")))
+    assert compressed(workspace, folder).model.digest == workspace.model.digest
+    other = compressed(workspace, Path(shutil.copytree(folder, tmp_path / "other")))
     assert other.model.window == 4
     assert other.model.digest != workspace.model.digest
+
+
+def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.Workspace) -> None:
+    temporary = compressed(adapted, adapted.params.compressor.path)
+    with temporary.answerer() as everything, temporary.answerer({"ferry", "elsewhere"}) as some:
+        assert everything.bank.count_rows() == temporary.rows.num_rows == 3
+        assert some.bank.count_rows() == 1
+        folder = Path(some.bank.connection.uri)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
+def test_a_missing_compressor_is_told_from_one_for_another_lm(adapted: cmt.Workspace, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapted.params.compressor.path, tmp_path / "compressor"))
+    assert missing_compressor(folder, adapted.lm) is None
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"lm_digest": "0" * 64}))
+    assert "was trained for another LM" in (missing_compressor(folder, adapted.lm) or "")
+    assert "no compressor in" in (missing_compressor(tmp_path / "nowhere", adapted.lm) or "")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_compressor_is_not_called_missing(adapted: cmt.Workspace, text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert missing_compressor(tmp_path, adapted.lm) is None

@@ -1,4 +1,4 @@
-"""Thirty-two made-up documents with a question each, as the tables that training, banking and evaluation take."""
+"""Thirty-two invented documents with one question each, as tables of documents and questions."""
 
 import json
 from datetime import datetime
@@ -15,8 +15,8 @@ FACTS: list[dict[str, Any]] = [
 
 
 def documents(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows with doc_id, text and, where wanted, published_at, title, supersedes."""
-    filled = [
+    """A table in DOCUMENT_SCHEMA. Rows need doc_id and text; published_at, title and supersedes are optional."""
+    complete = [
         {"supersedes": None, "title": None}
         | row
         | {
@@ -25,12 +25,12 @@ def documents(rows: list[dict[str, Any]]) -> pa.Table:
         }
         for row in rows
     ]
-    return pa.Table.from_pylist(filled, schema=DOCUMENT_SCHEMA)
+    return pa.Table.from_pylist(complete, schema=DOCUMENT_SCHEMA)
 
 
 def questions(rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows with doc_id, question and answer, asked when the document came out."""
-    filled = [
+    """A table in QUESTION_SCHEMA from rows with doc_id, question and answer; asked at the date of publication."""
+    complete = [
         {
             "question_id": f"{row['doc_id']}-{number}",
             "doc_id": row["doc_id"],
@@ -40,4 +40,4 @@ def questions(rows: list[dict[str, Any]]) -> pa.Table:
         }
         for number, row in enumerate(rows)
     ]
-    return pa.Table.from_pylist(filled, schema=QUESTION_SCHEMA)
+    return pa.Table.from_pylist(complete, schema=QUESTION_SCHEMA)

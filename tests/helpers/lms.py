@@ -1,5 +1,6 @@
-"""Random language models of some kilobytes in float32, with a byte-level tokenizer trained on the spot."""
+"""Random language models of a few kilobytes in float32, with a byte-level tokenizer, and prompts for them."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,8 +18,18 @@ from transformers import (
 )
 
 from cmt.lm.model import FrozenLM, weights_digest
+from cmt.lm.prompt import Prefix
+
+TinyLm = Callable[[str], FrozenLM]
+"""The fixture `tiny_lm`."""
 
 KINDS = ("llama", "gpt2", "qwen2")
+PROMPTS = [
+    "Who built the harbour?",
+    "Text: The ferry to Saltby costs six crowns a trip.\nQuestion: What does it cost?\nAnswer:",
+    "a",
+    "Port Ellery, the mayor and 7 more",
+]
 CORPUS = [
     "Text: The harbour of Port Ellery was built by the mayor.\n\nQuestion: Who built it?\nAnswer: the mayor\n\n",
     "Text: The ferry to Saltby costs six crowns a trip.\n\nQuestion: What does the ferry cost?\nAnswer: six crowns\n\n",
@@ -27,6 +38,7 @@ CORPUS = [
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level, trained on CORPUS."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -41,9 +53,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build(kind: str, seed: int = 0) -> FrozenLM:
-    """Three layers of 32 with four heads; `llama` and `qwen2` share two key heads among them."""
+    """An LM with three layers of width 32 and four heads; `llama` and `qwen2` have two key heads."""
     torch.manual_seed(seed)
-    # weights so far apart that different texts get different answers
+    # a large range of weights, so that different texts get different answers
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer()),
         "initializer_range": 0.3,
@@ -67,3 +79,25 @@ def build(kind: str, seed: int = 0) -> FrozenLM:
     else:
         model = GPT2LMHeadModel(GPT2Config(**common, n_embd=32, n_layer=3, n_head=4, n_positions=1024))
     return FrozenLM(model, tokenizer(), weights_digest(model))
+
+
+def with_bos(lm: FrozenLM, text: str) -> list[int]:
+    """Token ids of `text` behind BOS."""
+    return [lm.bos, *lm.tokenize(text)]
+
+
+def transformers_continuation(lm: FrozenLM, text: str, count: int) -> list[int]:
+    """The greedy continuation by `transformers.generate`, up to end-of-sequence or the end of the line."""
+    ids = torch.tensor([with_bos(lm, text)])
+    mask = torch.ones_like(ids)
+    output = lm.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, pad_token_id=lm.eos)
+    tokens: list[int] = output[0, ids.shape[1] :].tolist()
+    ends = [i for i, token in enumerate(tokens) if token == lm.eos or "\n" in lm.tokenizer.decode([token])]
+    return tokens[: ends[0]] if ends else tokens
+
+
+def key_values(lm: FrozenLM, ids: list[int]) -> Prefix:
+    """Keys and values of the LM after it has read `ids`."""
+    with torch.no_grad():
+        cache = lm.model(torch.tensor([ids]), use_cache=True).past_key_values
+    return torch.stack([layer.keys for layer in cache.layers]), torch.stack([layer.values for layer in cache.layers])

@@ -1,4 +1,4 @@
-"""Random LMs, a bank of four articles, and a scripted reader where a test has to know what is answered."""
+"""Fixtures: random LMs, banks of four articles, and a scripted LM whose answers a test can predict."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def other_lm() -> FrozenLM:
 
 
 class Script:
-    """Stands where a FrozenLM goes: remembers the prompts, and answers each by a rule."""
+    """A replacement for a FrozenLM that records the prompts and answers each by a rule."""
 
     digest = "script"
 
@@ -63,9 +63,9 @@ class Script:
 
 
 def first_word_of_text(prompt: str) -> str:
-    """What a reader says who knows nothing but how the first passage begins."""
-    found = re.search(r"Text: (\w+)", prompt)
-    return found[1] if found else "nobody"
+    """The first word of the first passage, or "nobody" if the prompt has none."""
+    match = re.search(r"Text: (\w+)", prompt)
+    return match[1] if match else "nobody"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ DOCUMENTS = [
 
 
 def open_bank(folder: Path, *, keep_text: bool) -> Bank:
-    """DOCUMENTS in a real bank, with keys and memories that mean nothing."""
+    """DOCUMENTS in a real bank, with arbitrary keys and memories."""
     schema = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
     rows = [
         {
@@ -91,15 +91,15 @@ def open_bank(folder: Path, *, keep_text: bool) -> Bank:
             "slice_id": f"{date[:7]}/0001",
             "published_at": datetime.fromisoformat(date).replace(tzinfo=UTC),
             "supersedes": supersedes,
-            "sha256": f"{place:064}",
+            "sha256": f"{number:064}",
             "compressor": "c" * 64,
-            "key": [1.0, float(place)],
+            "key": [1.0, float(number)],
             "memory": np.zeros(2, "<f2").tobytes(),
             "n_vectors": 1,
             "n_tokens": 9,
             "text": text if keep_text else None,
         }
-        for place, (doc_id, date, supersedes, text) in enumerate(DOCUMENTS)
+        for number, (doc_id, date, supersedes, text) in enumerate(DOCUMENTS)
     ]
     bank = Bank.open(uri=str(folder), schema=schema)
     bank.upsert(pa.Table.from_pylist(rows, schema=schema))

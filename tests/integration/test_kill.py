@@ -1,4 +1,4 @@
-"""`make kill`, in miniature."""
+"""`make kill` with three kills on a tiny project."""
 
 import os
 import re
@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(900)  # six processes that each import torch
-def test_killed_updates_end_as_the_undisturbed_one(tiny_workspace: Path) -> None:
+@pytest.mark.timeout(900)  # about six processes, each of which imports torch
+def test_killed_updates_give_the_result_of_undisturbed_ones(tiny_workspace: Path) -> None:
     command = [
         sys.executable,
         "tests/integration/kill.py",
@@ -22,6 +22,6 @@ def test_killed_updates_end_as_the_undisturbed_one(tiny_workspace: Path) -> None
         str(tiny_workspace / "params.yaml"),
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.fullmatch(r"3 kills: (\d \w+, )*\d \w+ – digest equal", done.stdout.splitlines()[-1])
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.fullmatch(r"3 kills: (\d \w+, )*\d \w+ – digest equal", result.stdout.splitlines()[-1])

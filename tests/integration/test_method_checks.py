@@ -1,6 +1,6 @@
-"""The eight checks that catch a wrong implementation, on the real LM and thirty-two made-up documents.
+"""The eight checks of the method (docs/method.md#checks), on the real LM and thirty-two invented documents.
 
-One training for the whole file: a shallow Θ and short prompts make it learn them by heart in about a minute.
+All checks share one training. A shallow Θ and short prompts let it overfit the documents in about a minute.
 """
 
 import json
@@ -28,11 +28,12 @@ from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
+from cmt.training.dataset import TrainingQuestion
 from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from tests.helpers.facts import FACTS, documents, questions
 
-pytestmark = pytest.mark.timeout(900)  # the one training, wherever it falls
+pytestmark = pytest.mark.timeout(900)  # includes the shared training, in whichever test it runs
 
 ROOT = Path(__file__).parents[2]
 TinyLm = Callable[[str], FrozenLM]
@@ -46,8 +47,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What the one training left."""
+class Trained:
+    """The result of the shared training."""
 
     model: MemoryModel
     folder: Path
@@ -56,17 +57,17 @@ class Taught:
 
 
 @pytest.fixture(scope="session")
-def taught(real_lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> Taught:
-    folder, before = tmp_path_factory.mktemp("taught"), real_lm.weights_digest()
+def trained(real_lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder, before = tmp_path_factory.mktemp("trained"), real_lm.weights_digest()
     params = Params.model_validate(SETTINGS | {"train": SETTINGS["train"] | {"output": folder}})
     train(lm=real_lm, documents=documents(FACTS), questions=questions(FACTS), params=params)
-    return Taught(MemoryModel.load(folder, lm=real_lm), folder, params, before)
+    return Trained(MemoryModel.load(folder, lm=real_lm), folder, params, before)
 
 
 @pytest.fixture(scope="session")
-def vectors(taught: Taught) -> pa.Table:
-    """The documents as rows of a bank that keeps no text."""
-    return rows_of(taught.model, FACTS, keep_text=False, number_format="int8")
+def vectors(trained: Trained) -> pa.Table:
+    """The documents as rows of a bank without text."""
+    return rows_of(trained.model, FACTS, keep_text=False, number_format="int8")
 
 
 def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool, number_format: str) -> pa.Table:
@@ -81,81 +82,88 @@ def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool,
 
 
 def ask(
-    taught: Taught,
+    trained: Trained,
     bank: Path,
     parts: Sequence[pa.Table],
     facts: Sequence[dict[str, Any]],
-    **how: float,
+    **changes: float,
 ) -> list[Answer]:
-    """The questions on `facts`, through a new bank into which `parts` are put one after the other."""
+    """Answers to the questions on `facts` from a new bank, with `parts` upserted one by one and a changed selection."""
     stored = Bank.open(uri=str(bank), schema=parts[0].schema)
     for part in parts:
         stored.upsert(part)
-    selection = taught.params.selection.model_copy(update=how)
-    kept = taught.params.bank.model_copy(update={"keep_text": parts[0]["text"].null_count == 0})
-    params = taught.params.model_copy(update={"selection": selection, "bank": kept})
-    answerer = Answerer(model=taught.model, lm=taught.model.lm, bank=stored, params=params)
+    selection = trained.params.selection.model_copy(update=changes)
+    bank_params = trained.params.bank.model_copy(update={"keep_text": parts[0]["text"].null_count == 0})
+    params = trained.params.model_copy(update={"selection": selection, "bank": bank_params})
+    answerer = Answerer(model=trained.model, lm=trained.model.lm, bank=stored, params=params)
     return answerer.answer([fact["question"] for fact in facts], as_of=[None] * len(facts))
 
 
-def right(answers: Sequence[Answer]) -> float:
+def exact_matches(answers: Sequence[Answer]) -> float:
     """Exact match in per cent."""
     golds = {fact["question"]: [fact["answer"]] for fact in FACTS}
     return 100 * float(np.mean([exact_match(answer.text, golds[answer.question]) for answer in answers]))
 
 
-# (a) and (b): what is in the memories is what is answered
+# (a) and (b): answers come from the memories
 
 
-def test_a_32_documents_are_learned_by_heart(taught: Taught, tmp_path: Path) -> None:
-    rows = rows_of(taught.model, FACTS, keep_text=True, number_format="int8")
-    assert right(ask(taught, tmp_path / "bank", [rows], FACTS)) >= 90
+def test_a_32_documents_can_be_overfitted(trained: Trained, tmp_path: Path) -> None:
+    rows = rows_of(trained.model, FACTS, keep_text=True, number_format="int8")
+    assert exact_matches(ask(trained, tmp_path / "bank", [rows], FACTS)) >= 90
 
 
-def test_a_32_documents_are_answered_from_vectors_alone(taught: Taught, vectors: pa.Table, tmp_path: Path) -> None:
-    answers = ask(taught, tmp_path / "bank", [vectors], FACTS, top_k=1)
-    assert right(answers) >= 90
+def test_a_32_documents_are_answered_from_vectors_alone(trained: Trained, vectors: pa.Table, tmp_path: Path) -> None:
+    answers = ask(trained, tmp_path / "bank", [vectors], FACTS, top_k=1)
+    assert exact_matches(answers) >= 90
     assert all(source.text is None for answer in answers for source in answer.sources)
 
 
-def test_b_without_memories_the_lm_does_not_know(real_lm: FrozenLM) -> None:
-    alone = closed_book(real_lm, [fact["question"] for fact in FACTS], max_new_tokens=8, batch_size=32)
-    known = [exact_match(said.text, [fact["answer"]]) for said, fact in zip(alone, FACTS, strict=True)]
+def test_b_without_memories_the_lm_does_not_know_the_answers(real_lm: FrozenLM) -> None:
+    predictions = closed_book(real_lm, [fact["question"] for fact in FACTS], max_new_tokens=8, batch_size=32)
+    known = [
+        exact_match(prediction.text, [fact["answer"]]) for prediction, fact in zip(predictions, FACTS, strict=True)
+    ]
     assert np.mean(known) <= 0.1
 
 
-@pytest.mark.parametrize("how", ["zeroed", "shuffled between documents"])
-def test_b_wrong_memories_are_no_better_than_none(taught: Taught, vectors: pa.Table, tmp_path: Path, how: str) -> None:
-    held = vectors.select(["memory", "n_vectors", "n_tokens"]).to_pylist()
-    moved = held[1:] + held[:1] if how != "zeroed" else [row | {"memory": bytes(len(row["memory"]))} for row in held]
+@pytest.mark.parametrize("damage", ["zeroed", "shuffled between documents"])
+def test_b_wrong_memories_are_no_better_than_none(
+    trained: Trained, vectors: pa.Table, tmp_path: Path, damage: str
+) -> None:
+    memories = vectors.select(["memory", "n_vectors", "n_tokens"]).to_pylist()
+    if damage == "zeroed":
+        damaged = [row | {"memory": bytes(len(row["memory"]))} for row in memories]
+    else:
+        damaged = memories[1:] + memories[:1]
     wrong = vectors
-    for name in held[0]:
+    for name in memories[0]:
         place = wrong.schema.get_field_index(name)
-        column = pa.array([row[name] for row in moved], wrong.schema.field(name).type)
+        column = pa.array([row[name] for row in damaged], wrong.schema.field(name).type)
         wrong = wrong.set_column(place, wrong.schema.field(name), column)
-    # keys as they were: the right row is found, and holds nothing or something else
-    asked = ask(taught, tmp_path / "bank", [wrong], FACTS, top_k=1, full_text_weight=0.0)
-    assert right(asked) <= 10
+    # The keys are unchanged, so the right row is selected, but its memory is empty or that of another document.
+    answers = ask(trained, tmp_path / "bank", [wrong], FACTS, top_k=1, full_text_weight=0.0)
+    assert exact_matches(answers) <= 10
 
 
-# (c), (d), (e): what must not matter, and what the method is when its own parts are off
+# (c), (d), (e): invariances, and the special case MAC
 
 
-def test_c_the_order_of_the_bank_does_not_change_an_answer(taught: Taught, tmp_path: Path) -> None:
-    rows = rows_of(taught.model, FACTS, keep_text=True, number_format="int8")
+def test_c_the_order_of_the_bank_does_not_change_answers(trained: Trained, tmp_path: Path) -> None:
+    rows = rows_of(trained.model, FACTS, keep_text=True, number_format="int8")
     parts = [rows.slice(start, 11) for start in (0, 11, 22)]
-    forwards = ask(taught, tmp_path / "a", parts, FACTS[:12])
-    assert ask(taught, tmp_path / "b", parts[::-1], FACTS[:12]) == forwards
+    answers = ask(trained, tmp_path / "a", parts, FACTS[:12])
+    assert ask(trained, tmp_path / "b", parts[::-1], FACTS[:12]) == answers
 
 
-def plain_likelihood(lesson: TrainingStep, texts: list[list[int]], asked: list[Any]) -> torch.Tensor:
+def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[TrainingQuestion]) -> torch.Tensor:
     """MAC, one question at a time with transformers alone: mean NLL of the answers behind π(ψ(C, all memories))."""
-    model, losses = lesson.model, []
+    model, losses = step.model, []
     memories = model.encode(texts)
-    for ids, answer, *_ in asked:
-        every = memories.vectors[None], memories.vector_mask[None]
+    all_memories = memories.vectors[None], memories.vector_mask[None]
+    for ids, answer in ((question.question, question.answer) for question in asked):
         question = model.encode([ids])
-        aggregated = model.aggregator(question, *every)[:, question.vector_mask[0].bool()]
+        aggregated = model.aggregator(question, *all_memories)[:, question.vector_mask[0].bool()]
         keys, values = model.alignment(aggregated)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -168,7 +176,7 @@ def plain_likelihood(lesson: TrainingStep, texts: list[list[int]], asked: list[A
 
 @pytest.mark.parametrize("kind", ["windows", "tokens"])
 @pytest.mark.parametrize("lm_kind", ["llama", "gpt2", "qwen2"])
-def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, kind: str, lm_kind: str) -> None:
+def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: TinyLm, kind: str, lm_kind: str) -> None:
     params = Params.model_validate(
         {
             "compressor": {"kind": kind, "layers": 2, "lora_rank": 2, "memory_tokens": 3},
@@ -180,19 +188,21 @@ def test_d_without_its_own_terms_the_objective_is_that_of_mac(tiny_lm: TinyLm, k
     )
     lm = tiny_lm(lm_kind)
     torch.manual_seed(0)
-    lesson = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params).eval()
-    torch.nn.init.normal_(lesson.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
+    step = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params).eval()
+    torch.nn.init.normal_(step.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
     texts = [lm.tokenize(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
-        (lm.tokenize(" " + fact["question"]), [*lm.tokenize(" " + fact["answer"]), lm.eos], row, 0)
+        TrainingQuestion(
+            lm.tokenize(" " + fact["question"]), [*lm.tokenize(" " + fact["answer"]), lm.eos], row, [(0, 0)]
+        )
         for row, fact in enumerate(FACTS[:3])
     ]
-    loss = lesson(texts, asked, forced=1.0, draw=0.5)["loss"]
-    torch.testing.assert_close(loss, plain_likelihood(lesson, texts, asked), rtol=1e-4, atol=1e-4)
+    loss = step(texts, asked, teacher_forcing=1.0, negatives_draw=0.5)["loss"]
+    torch.testing.assert_close(loss, plain_likelihood(step, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
         objective = params.objective.model_copy(update={term: 0.5})
-        other = TrainingStep(lesson.model, params.model_copy(update={"objective": objective})).eval()
-        assert (other(texts, asked, forced=1.0, draw=0.5)["loss"] - loss).abs() > 1e-3
+        other = TrainingStep(step.model, params.model_copy(update={"objective": objective})).eval()
+        assert (other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5)["loss"] - loss).abs() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["windows", "tokens"])
@@ -215,30 +225,30 @@ def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kin
     twins = {row["memory_id"]: row for row in alone}
     assert len({row["n_tokens"] for row in together}) > 2
     for row in together:
-        ours, theirs = (np.frombuffer(one["memory"], "<f2").astype(float) for one in (row, twins[row["memory_id"]]))
+        ours, theirs = (
+            np.frombuffer(stored["memory"], "<f2").astype(float) for stored in (row, twins[row["memory_id"]])
+        )
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)  # fp16 may round either way
         np.testing.assert_allclose(row["key"], twins[row["memory_id"]]["key"], atol=1e-5)
 
 
-# (f), (g): what a round writes down
+# (f), (g): what a round and the bank report
 
 
-def test_f_and_g_a_round_writes_down_recall_beside_em_and_f1_and_the_cosine_of_its_memories(
-    taught: Taught, tmp_path: Path
-) -> None:
-    shown = [fact | {"title": None} for fact in FACTS]
+def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(trained: Trained, tmp_path: Path) -> None:
+    facts = [fact | {"title": None} for fact in FACTS]
     (tmp_path / "news").mkdir()
     for name, columns in {
         "documents": ("doc_id", "published_at", "title", "text"),
         "questions": ("doc_id", "asked_at", "question", "answers"),
     }.items():
-        lines = [fact | {"asked_at": fact["published_at"], "answers": [fact["answer"]]} for fact in shown]
+        lines = [fact | {"asked_at": fact["published_at"], "answers": [fact["answer"]]} for fact in facts]
         text = "".join(json.dumps({column: line[column] for column in columns}) + "\n" for line in lines)
         (tmp_path / f"news/{name}.jsonl").write_text(text)
     sections: dict[str, Any] = {
         "lm": {"path": str(ROOT / "data/lm")},
         "stream": {"source": "news", "clock": "2031-12-31T23:59:59Z"},
-        "compressor": SETTINGS["compressor"] | {"path": str(taught.folder)},
+        "compressor": SETTINGS["compressor"] | {"path": str(trained.folder)},
         "selection": SETTINGS["selection"],
         "evaluation": {"baselines": False},
         "tracking": {"enabled": False},
@@ -253,17 +263,17 @@ def test_f_and_g_a_round_writes_down_recall_beside_em_and_f1_and_the_cosine_of_i
     assert scores["recall"] >= 0.9
     assert 90 <= scores["em"] <= scores["f1"] <= 100
     stats = memory.bank.stats()
-    # of a table of all keys by hand; near 1 the memories would have collapsed
-    keys = np.array(rows_of(taught.model, FACTS, keep_text=True, number_format="int8")["key"].to_pylist())
+    # The same from all keys; a value near 1 would mean that they collapsed.
+    keys = np.array(rows_of(trained.model, FACTS, keep_text=True, number_format="int8")["key"].to_pylist())
     cosines = [float(a @ b) for a, b in combinations(keys, 2)]
     assert stats["mean_pairwise_cosine"] == pytest.approx(np.mean(cosines), abs=0.01)
     assert stats["mean_pairwise_cosine"] < 0.9
 
 
-# (h): the LM is what it was
+# (h): the LM is unchanged
 
 
-def test_h_the_frozen_lm_hashes_the_same_before_and_after_training(taught: Taught) -> None:
-    lm = taught.model.lm
-    assert lm.weights_digest() == taught.lm_before
-    assert json.loads((taught.folder / "config.json").read_text())["lm_digest"] == lm.digest
+def test_h_training_does_not_change_the_digest_of_the_lm(trained: Trained) -> None:
+    lm = trained.model.lm
+    assert lm.weights_digest() == trained.lm_before
+    assert json.loads((trained.folder / "config.json").read_text())["lm_digest"] == lm.digest

@@ -1,10 +1,11 @@
-"""What `import cmt` offers, and how little it costs."""
+"""The public names of `cmt`, its documented example, and the time that importing it takes."""
 
 import subprocess
 import sys
 import tomllib
 from inspect import signature
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -40,43 +41,43 @@ print(usage.ru_utime + usage.ru_stime, *sorted(sys.modules))
 
 
 def measured(statement: str) -> tuple[float, set[str]]:
-    """Processor seconds of a Python process from its start, median of 3, and the modules that it has imported."""
+    """CPU seconds of a Python process since its start (median of 3 runs), and the modules that it imported."""
     runs = []
     for _ in range(3):
         command = [sys.executable, "-c", MEASURE.format(statement=statement)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        seconds, *modules = done.stdout.split()
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        seconds, *modules = result.stdout.split()
         runs.append((float(seconds), set(modules)))
     return sorted(runs, key=lambda run: run[0])[1]
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_exactly_these() -> None:
     assert cmt.__all__ == PUBLIC
     assert dir(cmt) == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(cmt, name) is getattr(cmt, name)
 
 
 def test_every_error_is_public() -> None:
-    family = {name for name, value in vars(errors).items() if isinstance(value, type)}
-    assert family == {name for name in PUBLIC if name.endswith("Error")}
-    assert all(issubclass(getattr(cmt, name), cmt.CmtError) for name in family)
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert classes == {name for name in PUBLIC if name.endswith("Error")}
+    assert all(issubclass(getattr(cmt, name), cmt.CmtError) for name in classes)
 
 
-def test_other_names_are_not_there() -> None:
+def test_an_unknown_name_raises_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'cmt' has no attribute 'opne'"):
         cmt.opne  # noqa: B018
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_that_of_pyproject() -> None:
     assert cmt.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_a_workspace_is_opened_by_keyword(tiny_workspace: Path) -> None:
-    assert [p.kind.name for p in signature(cmt.open).parameters.values()] == ["KEYWORD_ONLY"] * 2
+def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
+    assert [parameter.kind.name for parameter in signature(cmt.open).parameters.values()] == ["KEYWORD_ONLY"] * 2
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"selection.top_k": 2})
     assert isinstance(workspace, cmt.Workspace)
     assert workspace.params.selection.top_k == 2
@@ -84,7 +85,7 @@ def test_a_workspace_is_opened_by_keyword(tiny_workspace: Path) -> None:
         cmt.open(params=tiny_workspace / "params.yaml", overrides={"selection.top_k": 0})
 
 
-def test_the_api_is_the_main_job_in_ten_lines(tiny_workspace: Path) -> None:
+def test_the_main_operations_return_public_types(tiny_workspace: Path) -> None:
     memory = cmt.open(params=tiny_workspace / "params.yaml")
     assert memory.ingest(source=str(tiny_workspace / "news"), format="jsonl").accepted == 6
     round_ = memory.update()
@@ -96,7 +97,19 @@ def test_the_api_is_the_main_job_in_ten_lines(tiny_workspace: Path) -> None:
     assert all(isinstance(source, cmt.Source) for source in answer.sources)
 
 
-def test_importing_cmt_is_quick() -> None:
+def test_the_example_in_the_docstring_runs_as_written_and_again(
+    tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cmt.__doc__
+    example = dedent(cmt.__doc__.partition("`cmt model pull`:\n")[2])
+    assert len([line for line in example.splitlines() if line]) <= 11
+    monkeypatch.chdir(tiny_workspace)
+    for _ in range(2):  # the second run has no pending slice
+        exec(example, {})  # noqa: S102 - the code under test
+        assert capsys.readouterr().out.rstrip().endswith("['mayor']")
+
+
+def test_importing_cmt_is_fast_and_imports_no_heavy_package() -> None:
     seconds, modules = measured("import cmt")
     assert not modules & HEAVY
     assert not modules & {"pydantic", "yaml", "rich", "typer"}
@@ -111,5 +124,5 @@ def test_help_is_quick(arguments: str) -> None:
 
 
 def test_cmt_runs_as_a_module() -> None:
-    done = subprocess.run([sys.executable, "-m", "cmt", "--version"], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f"cmt {cmt.__version__}\n")
+    result = subprocess.run([sys.executable, "-m", "cmt", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, f"cmt {cmt.__version__}\n")

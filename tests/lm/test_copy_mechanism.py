@@ -1,26 +1,21 @@
-"""The mixture of what the LM would write and of the quote."""
-
-from collections.abc import Callable
+"""Copy mechanism: the LM's distribution mixed with the hypothesis that the answer is the quote."""
 
 import pytest
 import torch
 
-from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies
+from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
 from cmt.lm.decoding import generate
-from cmt.lm.model import FrozenLM
-from cmt.modeling.span_decoding import best_answer_span, token_log_probabilities
-
-TinyLm = Callable[[str], FrozenLM]
+from tests.helpers.lms import TinyLm, with_bos
 
 
-def test_each_row_is_mixed_with_its_own_copy() -> None:
-    alone = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
-    whole = mix_with_copies(alone, [CopyHypothesis([2], 0.4), CopyHypothesis([0, 2], 0.0)])
-    torch.testing.assert_close(whole, torch.tensor([[0.3, 0.3, 0.4], [0.2, 0.3, 0.5]]))
-    torch.testing.assert_close(whole.sum(1), torch.ones(2))
+def test_each_row_is_mixed_with_its_own_hypothesis() -> None:
+    lm_probability = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
+    mixed = mix_with_copies(lm_probability, [CopyHypothesis([2], 0.4), CopyHypothesis([0, 2], 0.0)])
+    torch.testing.assert_close(mixed, torch.tensor([[0.3, 0.3, 0.4], [0.2, 0.3, 0.5]]))
+    torch.testing.assert_close(mixed.sum(1), torch.ones(2))
 
 
-def test_what_the_lm_would_not_have_written_speaks_for_the_quote() -> None:
+def test_a_token_of_the_quote_that_the_lm_did_not_expect_raises_the_probability() -> None:
     copy = CopyHypothesis([7, 8, 9], 0.5)
     copy.update(7, 0.25)
     assert copy.probability == pytest.approx(0.8)
@@ -29,29 +24,25 @@ def test_what_the_lm_would_not_have_written_speaks_for_the_quote() -> None:
     assert copy.probability == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize(("tokens", "said"), [([7, 8], 6), ([7], 7)])
-def test_a_quote_that_was_left_or_is_over_is_no_longer_believed(tokens: list[int], said: int) -> None:
+@pytest.mark.parametrize(("tokens", "token"), [([7, 8], 6), ([7], 7)])
+def test_another_token_or_the_end_of_the_quote_sets_the_probability_to_zero(tokens: list[int], token: int) -> None:
     copy = CopyHypothesis(tokens, 1.0)
-    copy.update(said, 0.5)
+    copy.update(token, 0.5)
     assert copy.probability == 0.0
 
 
-def test_a_quote_that_is_surely_right_is_written_and_one_that_is_surely_wrong_changes_nothing(tiny_lm: TinyLm) -> None:
+def test_each_hypothesis_is_updated_with_the_token_of_its_row() -> None:
+    copies = [CopyHypothesis([1, 2], 0.5), CopyHypothesis([1, 2], 0.5)]
+    lm_probability = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])
+    update_hypotheses(copies, torch.tensor([1, 0]), lm_probability)
+    assert copies[0].probability == pytest.approx(0.8)
+    assert copies[1].probability == 0.0
+
+
+def test_a_certain_quote_is_generated_and_an_impossible_one_changes_nothing(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    rows = [[lm.bos, *lm.tokenize(text)] for text in ("Who built it?", "What does the ferry cost?")]
+    rows = [with_bos(lm, text) for text in ("Who built it?", "What does the ferry cost?")]
     quote = lm.tokenize(" six crowns")
-    alone = generate(lm, lm.prompt(rows, left=True), max_new_tokens=6).tokens
+    plain = generate(lm, lm.prompt(rows, left=True), max_new_tokens=6).tokens
     copies = [CopyHypothesis([*quote, lm.eos], 1.0), CopyHypothesis([*quote, lm.eos], 0.0)]
-    assert generate(lm, lm.prompt(rows, left=True), max_new_tokens=6, copies=copies).tokens == [quote, alone[1]]
-
-
-def test_spans_that_read_alike_are_believed_together() -> None:
-    scores = torch.full((1, 1, 6, 2), -9.0)
-    scores[0, 0, [1, 4], :] = 5.0
-    probability = token_log_probabilities(scores)[0]
-    alike, unlike = [[3, 7, 3, 3, 7, 3]], [[3, 7, 3, 3, 8, 3]]
-    once = best_answer_span(probability, unlike).probability
-    assert best_answer_span(probability, alike).probability == pytest.approx(2 * once, rel=1e-3)
-    assert 0.3 < once < 0.5
-    scores[0, 0] = -9.0
-    assert best_answer_span(token_log_probabilities(scores)[0], alike).probability < 0.01
+    assert generate(lm, lm.prompt(rows, left=True), max_new_tokens=6, copies=copies).tokens == [quote, plain[1]]

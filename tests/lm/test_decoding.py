@@ -1,6 +1,5 @@
-"""How far a choice of ψ or of the LM is ahead of the next one."""
+"""Greedy generation: the tokens are those of transformers, and no result depends on the batch."""
 
-from math import inf
 from typing import Any
 
 import pytest
@@ -9,63 +8,149 @@ import torch
 from cmt.lm.decoding import Generation, complete, generate
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt
-from cmt.modeling.span_decoding import best_answer_span, choose_windows, window_margin
-from tests.lm.test_model import PROMPTS, TinyLm, tokens
+from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, transformers_continuation, with_bos
+
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
 
-def table(*memories: list[float]) -> torch.Tensor:
-    """(S, n, 2) where the answer ends as likely as it begins."""
-    begins = torch.tensor(memories)
-    return torch.stack([begins, begins], 2)
+def all_prompts(lm: FrozenLM) -> Prompt:
+    """PROMPTS as one batch."""
+    return lm.prompt([with_bos(lm, text) for text in PROMPTS], left=True)
 
 
-def test_a_quote_leads_by_its_distance_to_another_text() -> None:
-    probability = table([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
-    quote = best_answer_span(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
-    assert quote.span.first == 0
-    assert quote.margin == pytest.approx(1.0)
-    # the same word elsewhere is no other quote: next is the stretch of the first four tokens
-    assert best_answer_span(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
-    assert best_answer_span(table([-1.0]), [[5]]).margin == inf
+@EVERY_KIND
+def test_tokens_are_those_of_transformers(tiny_lm: TinyLm, kind: str) -> None:
+    lm = tiny_lm(kind)
+    expected = [transformers_continuation(lm, text, 12) for text in PROMPTS]
+    assert len({tuple(ids) for ids in expected}) == len(PROMPTS)
+    for text, ids in zip(PROMPTS, expected, strict=True):
+        assert generate(lm, lm.prompt([with_bos(lm, text)], left=True), max_new_tokens=12).tokens == [ids]
 
 
-def test_padding_is_no_rival() -> None:
-    probability = table([-1.0, -inf])
-    assert best_answer_span(probability, [[5]]).margin == inf
-    assert window_margin(probability, 1, 1) == inf
+@EVERY_KIND
+def test_a_batch_of_different_lengths_generates_what_each_row_generates_alone(tiny_lm: TinyLm, kind: str) -> None:
+    lm = tiny_lm(kind)
+    batch = generate(lm, all_prompts(lm), max_new_tokens=12).tokens
+    assert batch == [transformers_continuation(lm, text, 12) for text in PROMPTS]
 
 
-def test_windows_lead_by_their_distance_to_the_first_that_is_left_out() -> None:
-    probability = table([-1.0, -2.0, -2.5, -8.0])
-    assert window_margin(probability, 1, 1) == pytest.approx(1.0)
-    assert window_margin(probability, 1, 2) == pytest.approx(0.5)
-    assert window_margin(probability, 1, 4) == inf
-    assert window_margin(probability, 2, 1) == pytest.approx(
-        float(torch.tensor([-1.0, -2.0]).logsumexp(0) - torch.tensor([-2.5, -8.0]).logsumexp(0))
-    )
+@EVERY_KIND
+def test_generation_continues_behind_a_prefix(tiny_lm: TinyLm, kind: str) -> None:
+    lm = tiny_lm(kind)
+    ids = with_bos(lm, PROMPTS[1])
+    prompt = lm.prompt([ids[9:]], prefix=key_values(lm, ids[:9]), left=True)
+    assert generate(lm, prompt, max_new_tokens=12).tokens == [transformers_continuation(lm, PROMPTS[1], 12)]
 
 
-def test_which_memory_comes_first_is_a_choice_too() -> None:
-    near, far = table([-1.0, -9.0], [-1.125, -9.0]), table([-1.0, -1.125], [-9.0, -9.0])
-    assert window_margin(near, 1, 2) == pytest.approx(0.125)
-    assert window_margin(far, 1, 2) == pytest.approx(7.875)
-    assert choose_windows(near, 1, 2, 0) != choose_windows(near.flip(0), 1, 2, 0)
+@EVERY_KIND
+def test_the_padding_of_a_prefix_changes_no_token(tiny_lm: TinyLm, kind: str) -> None:
+    lm = tiny_lm(kind)
+    ids = with_bos(lm, PROMPTS[1])
+    short = key_values(lm, ids[:9])
+    keys, values = (torch.cat([part, torch.full_like(part[..., :3, :], 9.0)], 3) for part in short)
+    plain = lm.prompt([ids[9:]], prefix=short, left=True)
+    padded = Prompt(plain.embeds, plain.mask, (keys, values), torch.tensor([[1] * 9 + [0] * 3]))
+    assert generate(lm, padded, max_new_tokens=6).tokens == generate(lm, plain, max_new_tokens=6).tokens
 
 
-def test_writing_leads_by_its_least_sure_token(tiny_lm: TinyLm) -> None:
+@EVERY_KIND
+@pytest.mark.parametrize("length", [3, 8, 11])
+def test_a_shared_text_equals_the_text_before_every_prompt(tiny_lm: TinyLm, kind: str, length: int) -> None:
+    lm = tiny_lm(kind)
+    words = lm.tokenize("the harbour and the mayor of Port Ellery, Saltby, crowns; ferry")
+    shared = lm.decode(words[: length - 2]) + "\n"
+    assert all(lm.tokenize(shared) + lm.tokenize(text) == lm.tokenize(shared + text) for text in PROMPTS)
+    expected = complete(lm, [shared + text for text in PROMPTS], max_new_tokens=10, batch_size=2)
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2, shared=shared) == expected
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2) != expected
+
+
+def test_completions_do_not_depend_on_the_batch_size(tiny_lm: TinyLm) -> None:
+    lm, progress = tiny_lm("llama"), list[int]()
+    one_by_one = complete(lm, PROMPTS, max_new_tokens=10, batch_size=1)
+    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=3, on_progress=progress.append) == one_by_one
+    assert progress == [3, 1]
+    assert one_by_one == [lm.decode(transformers_continuation(lm, text, 10)) for text in PROMPTS]
+    assert complete(lm, [], max_new_tokens=10, batch_size=3) == []
+
+
+def test_a_contrast_with_alpha_zero_changes_nothing(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    written = generate(lm, lm.prompt([tokens(lm, text) for text in PROMPTS], left=True), max_new_tokens=6)
-    for text, ids, margin in zip(PROMPTS, *written, strict=True):
+    prompt = all_prompts(lm)
+    against = lm.prompt([with_bos(lm, "Answer:")] * len(PROMPTS), left=True)
+    plain = generate(lm, prompt, max_new_tokens=10).tokens
+    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=0.0).tokens == plain
+    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=2.0).tokens != plain
+
+
+def test_the_contrast_is_that_of_training(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    ids, other = with_bos(lm, PROMPTS[1]), with_bos(lm, "Answer:")
+    prompt, against = (lm.prompt([row], left=True) for row in (ids, other))
+    tokens = generate(lm, prompt, max_new_tokens=4, against=against, alpha=1.5).tokens
+    expected: list[int] = []
+    for _ in range(4):
         with torch.no_grad():
-            logits = lm.model(torch.tensor([tokens(lm, text) + ids])).logits[0, len(tokens(lm, text)) - 1 :][:6]
+            with_text, without = (lm.model(torch.tensor([row + expected])).logits[0, -1] for row in (ids, other))
+        expected.append(int((2.5 * with_text - 1.5 * without).argmax()))
+    assert tokens == [expected]
+
+
+@pytest.mark.parametrize("symbol", ["</s>", "\n", "\n\n"])
+def test_generation_ends_with_the_sequence_or_the_line(symbol: str) -> None:
+    lm = build("llama")
+    (stop,) = lm.tokenizer.encode(symbol)
+    prompt = lm.prompt([with_bos(lm, PROMPTS[0])], left=True)
+    (tokens,) = generate(lm, prompt, max_new_tokens=12).tokens
+    assert len(set(tokens[:4])) == 4
+    # from now on the LM generates `symbol` in place of its fourth token
+    head = lm.model.get_output_embeddings().weight.data
+    head[[stop, tokens[3]]] = head[[tokens[3], stop]]
+    assert generate(lm, prompt, max_new_tokens=12).tokens == [tokens[:3]]
+    assert complete(lm, [PROMPTS[0]], max_new_tokens=12, batch_size=1) == [lm.decode(tokens[:3])]
+
+
+def test_ended_rows_do_not_change_the_others() -> None:
+    lm = build("llama")
+    tokens = generate(lm, all_prompts(lm), max_new_tokens=12).tokens
+    lm.eos = tokens[1][2]
+    shorter = generate(lm, all_prompts(lm), max_new_tokens=12).tokens
+    assert shorter == [ids[: ids.index(lm.eos)] if lm.eos in ids else ids for ids in tokens]
+    assert len(shorter[1]) < max(map(len, shorter))
+
+
+def test_at_most_max_new_tokens_are_generated(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    prompt = lm.prompt([with_bos(lm, PROMPTS[0])], left=True)
+    forwards = list[object]()
+    handle = lm.backbone.register_forward_hook(lambda *_: forwards.append(None))
+    try:
+        assert [len(generate(lm, prompt, max_new_tokens=count).tokens[0]) for count in (1, 3)] == [1, 3]
+    finally:
+        handle.remove()
+    assert len(forwards) == 4  # the last token of an answer is not read
+
+
+def test_on_token_gets_every_token_with_its_row(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    streamed: list[list[int]] = [[] for _ in PROMPTS]
+    result = generate(lm, all_prompts(lm), max_new_tokens=6, on_token=lambda row, token: streamed[row].append(token))
+    assert streamed == result.tokens
+
+
+def test_the_margin_is_the_smallest_lead_of_a_token(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    result = generate(lm, all_prompts(lm), max_new_tokens=6)
+    for text, ids, margin in zip(PROMPTS, *result, strict=True):
+        with torch.no_grad():
+            logits = lm.model(torch.tensor([with_bos(lm, text) + ids])).logits[0, len(with_bos(lm, text)) - 1 :][:6]
         best = logits.topk(2).values
         assert margin == pytest.approx(float((best[:, 0] - best[:, 1]).min()), abs=1e-4)
 
 
-def test_a_doubtful_prompt_is_completed_alone(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_with_a_near_tie_is_generated_again_alone(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> None:
     lm, sizes = tiny_lm("llama"), list[int]()
-    prompt = lm.prompt([tokens(lm, text) for text in PROMPTS], left=True)
-    margins = sorted(generate(lm, prompt, max_new_tokens=6).margins)
+    margins = sorted(generate(lm, all_prompts(lm), max_new_tokens=6).margins)
     plain = complete(lm, PROMPTS, max_new_tokens=6, batch_size=4)
 
     def counted(lm: FrozenLM, prompt: Prompt, **options: Any) -> Generation:

@@ -1,4 +1,4 @@
-"""What is said of an answer while its tokens come."""
+"""Text of an answer while its tokens are generated."""
 
 from collections.abc import Sequence
 
@@ -23,42 +23,43 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def lm() -> FrozenLM:
-    """Its vocabulary has letters and bytes: what is not ASCII takes several tokens a character."""
+    """An LM whose vocabulary has letters and bytes: a character outside of ASCII takes several tokens."""
     return build("llama")
 
 
-def said(lm: FrozenLM, tokens: Sequence[int]) -> list[str]:
-    heard: list[str] = []
-    voice = StreamingDetokenizer(lm, heard.append)
+def stream(lm: FrozenLM, tokens: Sequence[int]) -> list[str]:
+    """The pieces of text that `tokens` make."""
+    pieces: list[str] = []
+    detokenizer = StreamingDetokenizer(lm, pieces.append)
     for token in tokens:
-        voice.put(0, token)
-    voice.end()
-    return heard
+        detokenizer.put(0, token)
+    detokenizer.end()
+    return pieces
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_are_the_text_and_whole_characters(lm: FrozenLM, text: str) -> None:
+def test_pieces_add_up_to_the_text_and_hold_whole_characters(lm: FrozenLM, text: str) -> None:
     tokens = lm.tokenize(text)
-    pieces = said(lm, tokens)
+    pieces = stream(lm, tokens)
     assert "".join(pieces) == lm.decode(tokens) == text.strip()
     assert all(pieces)
     assert text.count("\ufffd") == sum(piece.count("\ufffd") for piece in pieces)
 
 
-def test_what_ends_in_half_a_character_is_said_as_it_is_decoded(lm: FrozenLM) -> None:
+def test_an_incomplete_last_character_is_emitted_as_it_is_decoded(lm: FrozenLM) -> None:
     tokens = lm.tokenize("one 🦆")[:-1]
-    pieces = said(lm, tokens)
+    pieces = stream(lm, tokens)
     assert "".join(pieces) == lm.decode(tokens)
     assert pieces[-1].strip("\ufffd ") == ""
 
 
-def test_a_character_is_said_with_its_last_byte(lm: FrozenLM) -> None:
-    heard: list[str] = []
-    voice = StreamingDetokenizer(lm, heard.append)
+def test_a_character_is_emitted_with_its_last_byte(lm: FrozenLM) -> None:
+    pieces: list[str] = []
+    detokenizer = StreamingDetokenizer(lm, pieces.append)
     duck = lm.tokenize("🦆")
     assert len(duck) == 4
     for token in duck[:-1]:
-        voice.put(0, token)
-    assert heard == []
-    voice.put(0, duck[-1])
-    assert heard == ["🦆"]
+        detokenizer.put(0, token)
+    assert pieces == []
+    detokenizer.put(0, duck[-1])
+    assert pieces == ["🦆"]

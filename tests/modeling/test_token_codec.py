@@ -1,4 +1,4 @@
-"""The content channel: the tokens of a text, readable from its vectors without any training."""
+"""Content channel: the tokens of a text are decoded from its vectors, without training."""
 
 import numpy as np
 import pytest
@@ -15,35 +15,37 @@ def ids(real_lm: FrozenLM) -> list[int]:
     return real_lm.tokenize("\n".join(fact["text"] for fact in FACTS[:8]))
 
 
-def read_back(channel: TokenCodec, ids: list[int], number_format: str) -> list[int]:
-    vectors = channel.write(ids).numpy()
+def read_back(codec: TokenCodec, ids: list[int], number_format: str) -> list[int]:
+    vectors = codec.write(ids).numpy()
     blob = quantization.quantize(vectors, number_format)
-    return channel.read(torch.from_numpy(quantization.dequantize(blob, number_format, vectors.shape[1])), len(ids))
+    return codec.read(torch.from_numpy(quantization.dequantize(blob, number_format, vectors.shape[1])), len(ids))
 
 
-# the nearest embeddings alone give 96 % at 8 tokens a vector, and 93 % after rounding (method §7)
-@pytest.mark.parametrize(("window", "codes_", "right"), [(4, "int4", 1.0), (8, "int8", 0.999), (8, "int4", 0.999)])
-def test_the_tokens_of_real_text_come_back(
-    real_lm: FrozenLM, ids: list[int], window: int, codes_: str, right: float
+# the nearest embeddings alone give 96 % at 8 tokens a vector, and 93 % after rounding (docs/method.md#content-channel)
+@pytest.mark.parametrize(
+    ("window", "number_format", "accuracy"), [(4, "int4", 1.0), (8, "int8", 0.999), (8, "int4", 0.999)]
+)
+def test_the_tokens_of_real_text_are_decoded(
+    real_lm: FrozenLM, ids: list[int], window: int, number_format: str, accuracy: float
 ) -> None:
-    found = read_back(TokenCodec(real_lm, window), ids, codes_)
-    assert np.mean(np.array(found) == np.array(ids)) >= right
+    decoded = read_back(TokenCodec(real_lm, window), ids, number_format)
+    assert np.mean(np.array(decoded) == np.array(ids)) >= accuracy
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_a_short_last_window_comes_back_exactly(real_lm: FrozenLM, ids: list[int], count: int) -> None:
-    channel = TokenCodec(real_lm, 4)
-    written = channel.write(ids[:count])
+def test_a_short_last_window_is_decoded_exactly(real_lm: FrozenLM, ids: list[int], count: int) -> None:
+    codec = TokenCodec(real_lm, 4)
+    written = codec.write(ids[:count])
     assert written.shape == (-(-count // 4), real_lm.hidden_size)
-    assert channel.read(written, count) == ids[:count]
+    assert codec.read(written, count) == ids[:count]
 
 
 def test_the_length_of_a_vector_does_not_matter(real_lm: FrozenLM, ids: list[int]) -> None:
-    channel = TokenCodec(real_lm, 4)
-    assert channel.read(37.0 * channel.write(ids[:40]), 40) == ids[:40]
+    codec = TokenCodec(real_lm, 4)
+    assert codec.read(37.0 * codec.write(ids[:40]), 40) == ids[:40]
 
 
-def test_another_process_would_turn_vectors_the_same_way(real_lm: FrozenLM, ids: list[int]) -> None:
+def test_the_rotations_do_not_depend_on_the_global_seed(real_lm: FrozenLM, ids: list[int]) -> None:
     written = TokenCodec(real_lm, 4).write(ids[:40])
     torch.manual_seed(1)
     assert TokenCodec(real_lm, 4).read(written, 40) == ids[:40]

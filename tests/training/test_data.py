@@ -1,11 +1,8 @@
-"""Training data from a file and from a hub on this machine."""
+"""Training data from a file and from a local hub, and the held-out articles."""
 
-import http.server
 import json
 import lzma
-import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cmt.config import TrainParams
 from cmt.errors import ConfigError, StreamError
-from cmt.training.data import installed_training_data, load_training_data, pull_training_data
-from tests.lm.test_download import Hub
+from cmt.training.data import (
+    hold_out,
+    installed_training_data,
+    load_split,
+    load_training_data,
+    pull_training_data,
+)
+from tests.helpers.hub import Hub, serve_hub
+from tests.helpers.training import titled_documents
 
 ROWS = [
     {"id": "1", "title": "A_town", "context": "Moss leads it.", "question": "Who leads?", "answers": ["Moss", "Moss"]},
@@ -25,7 +30,7 @@ ROWS = [
 
 
 def squad(rows: list[dict[str, Any]]) -> bytes:
-    """`rows` in the official layout, a paragraph each."""
+    """`rows` in SQuAD's layout, a paragraph each."""
     data = [
         {
             "title": row["title"],
@@ -41,8 +46,8 @@ def squad(rows: list[dict[str, Any]]) -> bytes:
     return json.dumps({"data": data}).encode()
 
 
-class DataHub(Hub):
-    """The hub has data sets beside models, under addresses of their own."""
+class DatasetHub(Hub):
+    """A hub whose repository is a dataset: its addresses differ from those of a model."""
 
     def do_GET(self) -> None:
         self.path = self.path.replace("/api/datasets/", "/api/models/").replace("/datasets/", "/")
@@ -56,19 +61,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folder behind `hub:org/tiny@main`."""
     folder = tmp_path / "repository"
     (folder / "plain_text").mkdir(parents=True)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(DataHub, folder=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    yield folder
-    server.shutdown()
-    server.server_close()
+    with serve_hub(DatasetHub, folder, monkeypatch):
+        yield folder
 
 
-def test_a_file_is_unpacked_checked_and_read_once_each(tmp_path: Path) -> None:
+def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: Path) -> None:
     source = tmp_path / "train-v1.1.json.xz"
     source.write_bytes(lzma.compress(squad(ROWS)))
     file = pull_training_data(source=f"path:{source}", path=tmp_path / "train")
@@ -83,7 +80,7 @@ def test_a_file_is_unpacked_checked_and_read_once_each(tmp_path: Path) -> None:
     assert len(set(questions["doc_id"].to_pylist())) == 2
 
 
-def test_pulling_again_takes_what_is_there_now(tmp_path: Path) -> None:
+def test_pulling_again_replaces_the_file(tmp_path: Path) -> None:
     source = tmp_path / "pairs.json"
     for count in (3, 2):
         source.write_bytes(squad(ROWS[:count]))
@@ -97,7 +94,7 @@ def test_pulling_again_takes_what_is_there_now(tmp_path: Path) -> None:
     ("content", "reason"),
     [(b"", "is empty"), (b"[1]", "not in SQuAD's layout"), (squad([]), "has no rows"), (b"\xff{", "not UTF-8")],
 )
-def test_a_bad_file_leaves_what_was_pulled(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_bad_file_leaves_the_pulled_one_unchanged(tmp_path: Path, content: bytes, reason: str) -> None:
     source = tmp_path / "pairs.json"
     source.write_bytes(squad(ROWS))
     file = pull_training_data(source=f"path:{source}", path=tmp_path / "train")
@@ -107,20 +104,20 @@ def test_a_bad_file_leaves_what_was_pulled(tmp_path: Path, content: bytes, reaso
     assert load_training_data(file)[1].num_rows == 3
 
 
-def test_questions_without_answers_are_nothing_to_train_on(tmp_path: Path) -> None:
+def test_a_file_without_answers_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "pairs.json"
     source.write_bytes(squad([ROWS[0] | {"answers": [""]}]))
     with pytest.raises(StreamError, match="no question with an answer"):
         pull_training_data(source=f"path:{source}", path=tmp_path / "train")
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "pairs.json").write_bytes(squad(ROWS))
     with pytest.raises(StreamError, match=r"cannot write .*pairs\.json"):
         pull_training_data(source=f"path:{tmp_path / 'pairs.json'}", path=tmp_path / "pairs.json/train")
 
 
-def test_the_hubs_table_becomes_the_same_pairs(hub: Path, tmp_path: Path) -> None:
+def test_a_table_on_the_hub_gives_the_same_pairs(hub: Path, tmp_path: Path) -> None:
     rows = [row | {"answers": {"text": row["answers"], "answer_start": [0] * len(row["answers"])}} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(rows[:2]), hub / "plain_text/train-00000-of-00002.parquet")
     pq.write_table(pa.Table.from_pylist(rows[2:]), hub / "plain_text/train-00001-of-00002.parquet")
@@ -134,16 +131,16 @@ def test_the_hubs_table_becomes_the_same_pairs(hub: Path, tmp_path: Path) -> Non
     assert questions.sort_by("question_id").equals(same_questions)
 
 
-def test_a_hub_without_the_table_is_named(hub: Path, tmp_path: Path) -> None:
+def test_the_error_names_what_the_hub_lacks(hub: Path, tmp_path: Path) -> None:
     (hub / "README.md").write_text("nothing here")
     with pytest.raises(StreamError, match="no train split in Parquet"):
         pull_training_data(source="hub:org/tiny@main", path=tmp_path)
     pq.write_table(pa.table({"x": [1]}), hub / "plain_text/train.parquet")
-    with pytest.raises(StreamError, match="has not SQuAD's columns id, title, context, question, answers"):
+    with pytest.raises(StreamError, match="does not have SQuAD's columns id, title, context, question, answers"):
         pull_training_data(source="hub:org/tiny@main", path=tmp_path)
 
 
-def test_without_a_hub_the_way_around_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StreamError, match=r"rajpurkar/squad could not be fetched.*train\.source to path:<file>"):
         pull_training_data(source="hub:rajpurkar/squad", path=tmp_path)
@@ -155,6 +152,34 @@ def test_a_malformed_source_is_refused(source: str, tmp_path: Path) -> None:
         pull_training_data(source=source, path=tmp_path)
 
 
-def test_what_was_not_pulled_is_asked_for(tmp_path: Path) -> None:
+def test_data_that_were_not_pulled_are_an_error_with_the_command(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="run `cmt data pull`"):
         installed_training_data(source="hub:rajpurkar/squad", path=tmp_path)
+
+
+def test_the_split_has_all_documents_and_holds_out_whole_articles(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.json"
+    source.write_bytes(squad(ROWS))
+    train = TrainParams(source=f"path:{source}", path=tmp_path / "train", validation_articles=1)
+    with pytest.raises(StreamError, match="run `cmt data pull`"):
+        load_split(train)
+    documents, questions = load_training_data(pull_training_data(source=train.source, path=train.path))
+    data = load_split(train)
+    assert data.documents.equals(documents) and data.questions.equals(questions)
+    assert (data.seen, data.held_out) == hold_out(documents, articles=1)
+    assert (len(data.seen), len(data.held_out)) == (1, 1)
+
+
+def test_whole_articles_are_held_out() -> None:
+    table = titled_documents(["a", "a", "b", "c", "c", None, None, "d"])
+    seen, held_out = hold_out(table, articles=2)
+    assert sorted(seen["doc_id"].to_pylist() + held_out["doc_id"].to_pylist()) == table["doc_id"].to_pylist()
+    articles = [{row["title"] or row["doc_id"] for row in part.to_pylist()} for part in (seen, held_out)]
+    assert not articles[0] & articles[1]
+    assert len(articles[1]) == 2
+    assert hold_out(table, articles=2) == (seen, held_out)
+
+
+def test_at_most_half_of_the_articles_are_held_out() -> None:
+    seen, held_out = hold_out(titled_documents(["a", "b", "c"]), articles=20)
+    assert (seen.num_rows, held_out.num_rows) == (2, 1)

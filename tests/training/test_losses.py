@@ -1,4 +1,4 @@
-"""The training loss, against its formulas written out by hand."""
+"""The losses, against their equations written out by hand."""
 
 import math
 
@@ -16,7 +16,7 @@ def unit(rows: list[list[float]]) -> Tensor:
     return F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
 
 
-def test_the_memory_aware_loss_is_its_formula() -> None:
+def test_the_memory_aware_loss_follows_its_equation() -> None:
     with_memory = [[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]
     without = [[1.0, 1.5, 0.0], [0.5, 0.5, 1.0]]
     answer, alpha = [0, 1], 0.4
@@ -28,26 +28,26 @@ def test_the_memory_aware_loss_is_its_formula() -> None:
     assert loss.item() == pytest.approx(expected / 2)
 
 
-def test_alpha_zero_is_plain_likelihood() -> None:
+def test_with_alpha_zero_the_loss_is_the_plain_likelihood() -> None:
     torch.manual_seed(0)
     logits, answer = torch.randn(6, 11), torch.arange(6)
     assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.0) == F.cross_entropy(logits, answer)
     assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.5) != F.cross_entropy(logits, answer)
 
 
-def test_what_the_lm_says_alone_is_taken_off() -> None:
-    knows, does_not = torch.tensor([[4.0, 0.0, 0.0]]), torch.zeros(1, 3)
+def test_what_the_lm_knows_without_memory_has_to_be_outweighed() -> None:
+    known, unknown = torch.tensor([[4.0, 0.0, 0.0]]), torch.zeros(1, 3)
     answer, gradients = torch.tensor([0]), []
-    for without in (knows, does_not):
+    for without in (known, unknown):
         logits = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
         memory_aware_loss(logits, without, answer, 1.0).backward()
         gradients.append(logits.grad[0, 0].item())  # type: ignore[index]
-    # so the memory has to say it all the louder
+    # the gradient on the logits with memory is larger if the LM knows the answer without it
     assert gradients[0] < gradients[1] < 0
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5])
-def test_self_matching_is_its_formula(spread: float) -> None:
+@pytest.mark.parametrize("uniformity_weight", [0.0, 0.5])
+def test_self_matching_follows_its_equation(uniformity_weight: float) -> None:
     questions, keys = unit([[1, 0.2, 0], [0, 1, 1]]), unit([[1, 0, 0], [0, 1, 0], [1, 1, 1]])
     gold, expected = [0, 1], 0.0
     for row in range(2):
@@ -55,12 +55,12 @@ def test_self_matching_is_its_formula(spread: float) -> None:
         expected += (math.log(sum(map(math.exp, cosines))) - cosines[gold[row]]) / 2
     pairs = [(0, 1), (0, 2), (1, 2)]
     apart = [math.exp(-float((keys[i] - keys[j]).square().sum())) for i, j in pairs]
-    expected += spread * math.log(sum(apart) / len(pairs))
-    found = in_batch_contrastive_loss(questions, keys, torch.tensor(gold), TEN, spread)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    expected += uniformity_weight * math.log(sum(apart) / len(pairs))
+    loss = in_batch_contrastive_loss(questions, keys, torch.tensor(gold), TEN, uniformity_weight)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_self_matching_is_least_where_question_and_document_agree() -> None:
+def test_self_matching_is_least_if_questions_and_documents_have_equal_keys() -> None:
     torch.manual_seed(0)
     keys, gold = torch.eye(6)[:4], torch.arange(4)
     least = in_batch_contrastive_loss(keys, keys, gold, TEN, 0.0)
@@ -68,7 +68,7 @@ def test_self_matching_is_least_where_question_and_document_agree() -> None:
         assert in_batch_contrastive_loss(F.normalize(torch.randn(4, 6), dim=-1), keys, gold, TEN, 0.0) > least
 
 
-def test_other_questions_of_a_document_are_no_negatives() -> None:
+def test_questions_on_one_document_are_not_negatives_of_each_other() -> None:
     keys = unit([[1, 0, 0], [0, 1, 0]])
     first, second = unit([[1, 0.1, 0]]), unit([[0.9, 0.3, 0.2]])
     alone = [in_batch_contrastive_loss(question, keys, torch.tensor([0]), TEN, 0.0) for question in (first, second)]
@@ -76,28 +76,28 @@ def test_other_questions_of_a_document_are_no_negatives() -> None:
     torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
 
 
-def test_a_document_alone_in_its_batch_has_nothing_to_be_apart_from() -> None:
+def test_a_single_document_has_no_uniformity_term() -> None:
     key = unit([[1, 0, 0]])
     assert in_batch_contrastive_loss(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
 
 
-def spread_alone(keys: Tensor) -> float:
-    """The spread term of keys, with λ = 1."""
+def uniformity(keys: Tensor) -> float:
+    """The uniformity term of keys, with λ = 1."""
     question, gold = keys[:1], torch.tensor([0])
-    both, matching = (in_batch_contrastive_loss(question, keys, gold, TEN, spread) for spread in (1.0, 0.0))
+    both, matching = (in_batch_contrastive_loss(question, keys, gold, TEN, weight) for weight in (1.0, 0.0))
     return (both - matching).item()
 
 
-def test_the_spread_term_pushes_apart_and_is_bounded() -> None:
+def test_the_uniformity_term_separates_keys_and_is_bounded() -> None:
     close, far = unit([[1, 0.1], [1, 0], [1, -0.1]]), unit([[1, 0], [-0.5, 0.87], [-0.5, -0.87]])
-    assert spread_alone(far) < spread_alone(close) < 0.0
-    assert spread_alone(unit([[1, 0]] * 3)) == pytest.approx(0.0, abs=1e-5)
-    assert spread_alone(unit([[1, 0], [-1, 0]])) == pytest.approx(-4.0, abs=1e-5)  # as far as unit vectors go
+    assert uniformity(far) < uniformity(close) < 0.0
+    assert uniformity(unit([[1, 0]] * 3)) == pytest.approx(0.0, abs=1e-5)
+    assert uniformity(unit([[1, 0], [-1, 0]])) == pytest.approx(-4.0, abs=1e-5)  # the largest distance of unit vectors
     torch.manual_seed(0)
-    assert all(-4.0 <= spread_alone(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
+    assert all(-4.0 <= uniformity(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
 
 
-def test_the_span_loss_is_over_all_windows_that_are_there_and_none() -> None:
+def test_the_span_loss_is_over_all_present_tokens_and_nowhere() -> None:
     begins, ends = [[1.0, 2.0], [float("-inf"), 0.5]], [[0.0, -1.0], [float("-inf"), 3.0]]
     scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[None]  # one question, two memories of two
     expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5) + 1.0) - 2.0
@@ -105,7 +105,7 @@ def test_the_span_loss_is_over_all_windows_that_are_there_and_none() -> None:
     assert span_loss(scores, torch.tensor([[[1, 3]]])).item() == pytest.approx(expected / 2)
 
 
-def test_any_occurrence_of_an_answer_is_right() -> None:
+def test_any_occurrence_of_an_answer_counts() -> None:
     scores = torch.randn(2, 1, 5, 2)
     believed = torch.nn.functional.pad(scores.flatten(1, 2), (0, 0, 0, 1)).softmax(1)
     right = (believed[0, 1] + believed[0, 4]).log().sum() + believed[1, 2].log().sum()
@@ -113,7 +113,7 @@ def test_any_occurrence_of_an_answer_is_right() -> None:
     assert span_loss(scores, gold).item() == pytest.approx(-right.item() / 4, rel=1e-5)
 
 
-def test_a_question_whose_answer_is_nowhere_wants_all_tokens_below_zero() -> None:
+def test_a_question_without_an_answer_lowers_all_scores() -> None:
     nowhere = torch.tensor([[[4, 4]]])
     low, high = (span_loss(torch.full((1, 2, 2, 2), score), nowhere) for score in (-5.0, 5.0))
     assert low < 0.1 < 5.0 < high

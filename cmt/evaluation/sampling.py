@@ -1,0 +1,47 @@
+"""Seeded samples of questions. Each call draws the same questions on every machine.
+
+By position, a sample depends on the number of rows and their order. By hash, it does not: each question is drawn or
+not by a hash of the seed and its own columns, so most of a sample stays when the table grows.
+"""
+
+import heapq
+from collections.abc import Sequence
+from random import Random
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.common.digests import sha256_hex
+
+Item = TypeVar("Item")
+
+
+def draw(items: Sequence[Item], *, limit: int, seed: int) -> list[Item]:
+    """At most `limit` of `items`, in the order of drawing; all of them, in their own order, if there are not more."""
+    return Random(seed).sample(items, limit) if limit < len(items) else list(items)
+
+
+def sample_by_position(questions: pa.Table, *, limit: int, seed: int) -> pa.Table:
+    """At most `limit` rows of `questions`, in their order, drawn by position."""
+    return _take(questions, draw(range(questions.num_rows), limit=limit, seed=seed))
+
+
+def sample_on_documents(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -> pa.Table:
+    """At most `limit` of the questions on `documents` (tables with `doc_id`), in their order, drawn by position."""
+    doc_ids = pa.array(documents["doc_id"].to_pylist(), questions["doc_id"].type)
+    known = questions.filter(pc.is_in(questions["doc_id"], value_set=doc_ids))
+    return sample_by_position(known, limit=limit, seed=seed)
+
+
+def sample_by_hash(
+    questions: pa.Table, *, limit: int, seed: int, columns: Sequence[str] = ("question_id",)
+) -> pa.Table:
+    """The `limit` rows with the lowest SHA-256 of seed and `columns` (strings), in the order of `questions`."""
+    values = zip(*(questions[name].to_pylist() for name in columns), strict=True)
+    hashes = [sha256_hex(str(seed), *row) for row in values]
+    return _take(questions, heapq.nsmallest(limit, range(len(hashes)), key=hashes.__getitem__))
+
+
+def _take(table: pa.Table, positions: Sequence[int]) -> pa.Table:
+    return table.take(pa.array(sorted(positions), pa.int64()))  # an empty list alone has no type that take() accepts

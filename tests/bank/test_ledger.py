@@ -1,0 +1,127 @@
+"""The ledger: rounds and forgotten documents in LanceDB, and the two forms of scores."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pytest
+
+from cmt.bank.ledger import Ledger, Round, flat_scores, nested_scores
+from cmt.errors import BankError
+
+ROUND = Round(
+    round_id="2031-01/0001",
+    number=1,
+    slice_id="2031-01/0001",
+    slice_digest="a" * 64,
+    compressor="c0ffee" * 10,
+    bank_params="int8-text",
+    params_digest="b" * 64,
+    state="started",
+    version_before=1,
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(lancedb.connect(str(tmp_path)))
+
+
+def system(name: str, *, f1: float, n: int = 4, recall: float | None = None) -> dict[str, Any]:
+    """A system in the form of `SystemScores.to_json`."""
+    ci = [f1 - 1, f1 + 1]
+    return {"row": name, "em": f1 - 5, "em_prefix": f1, "f1": f1, "ci": ci, "recall": recall, "n": n, "seconds": 1.0}
+
+
+def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -> None:
+    second = replace(ROUND, round_id="2031-02/0001", number=2, scores={"f1": 50.0, "recall": None}, seconds={"bank": 1})
+    ledger.write(second)
+    ledger.write(ROUND)
+    assert ledger.rounds() == [ROUND, second]
+    assert Ledger(lancedb.connect(ledger._connection.uri)).rounds() == [ROUND, second]
+
+
+def test_writing_a_round_again_replaces_its_row(ledger: Ledger) -> None:
+    ledger.write(ROUND)
+    committed = replace(ROUND, state="committed", version_after=3)
+    ledger.write(committed)
+    assert ledger.rounds() == [committed]
+
+
+def test_rounds_of_two_compressors_have_separate_rows(ledger: Ledger) -> None:
+    other = replace(ROUND, compressor="beef" * 16)
+    ledger.write(ROUND, other)
+    assert ledger.rounds(ROUND.compressor) == [ROUND]
+    assert ledger.rounds(other.compressor) == [other]
+    assert len(ledger.rounds()) == 2
+    assert ledger.rounds("d" * 64) == []
+
+
+def test_rounds_of_equal_identity_write_the_same_rows() -> None:
+    assert ROUND.identity == replace(ROUND, state="committed", number=7, params_digest="x").identity
+    for change in ({"slice_digest": "x"}, {"compressor": "x"}, {"bank_params": "int4-vectors"}):
+        assert ROUND.identity != replace(ROUND, **change).identity  # type: ignore[arg-type]
+
+
+def test_forgotten_documents_are_kept_once_and_sorted(ledger: Ledger) -> None:
+    for doc_id in ("ferry", "it's", "ferry", "#"):
+        ledger.forget(doc_id)
+    assert ledger.forgotten() == ["#", "ferry", "it's"]
+
+
+def test_exists_creates_nothing(tmp_path: Path) -> None:
+    assert not Ledger.exists(str(tmp_path / "bank"))
+    assert not (tmp_path / "bank").exists()
+    assert not Ledger.exists(str(tmp_path))
+    Ledger(lancedb.connect(str(tmp_path)))
+    assert Ledger.exists(str(tmp_path))
+
+
+def test_a_damaged_ledger_raises_a_bank_error(tmp_path: Path) -> None:
+    Ledger(lancedb.connect(str(tmp_path))).write(ROUND)
+    for manifest in (tmp_path / "rounds.lance" / "_versions").iterdir():
+        manifest.write_bytes(b"cut")
+    with pytest.raises(BankError, match="the ledger in .* cannot be opened: "):
+        Ledger(lancedb.connect(str(tmp_path)))
+
+
+def test_flat_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines() -> None:
+    assert flat_scores([system("cmt", f1=60.0, recall=0.9), system("rag", f1=30.0)]) == {
+        "em": 55.0,
+        "em_prefix": 60.0,
+        "f1": 60.0,
+        "f1_low": 59.0,
+        "f1_high": 61.0,
+        "recall": 0.9,
+        "rag_em": 25.0,
+        "rag_em_prefix": 30.0,
+        "rag_f1": 30.0,
+        "rag_f1_low": 29.0,
+        "rag_f1_high": 31.0,
+        "rag_recall": None,
+    }
+
+
+def test_a_system_that_was_asked_nothing_has_no_scores() -> None:
+    assert flat_scores([system("cmt", f1=0.0, n=0)]) == {}
+    assert nested_scores({}) == {}
+
+
+@pytest.mark.parametrize("names", [["cmt"], ["cmt", "closed", "rag"], ["rag"], ["cmt", "rag_trained", "closed"]])
+def test_nested_scores_is_the_inverse_of_flat_scores(names: list[str]) -> None:
+    systems = [system(name, f1=float(10 * place + 7)) for place, name in enumerate(names)]
+    flat = flat_scores(systems)
+    nested = nested_scores(flat)
+    assert list(nested) == names
+    for row in systems:
+        expected = {name: row[name] for name in ("em", "em_prefix", "f1", "recall")}
+        assert nested[row["row"]] == expected | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]}
+    again = {
+        name if key == "cmt" else f"{key}_{name}": v for key, scores in nested.items() for name, v in scores.items()
+    }
+    assert again == flat
+
+
+def test_nested_scores_keeps_unknown_names_under_the_memory() -> None:
+    assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {"cmt": {"f1": 1.0, "accuracy": 2.0}}

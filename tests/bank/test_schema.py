@@ -1,0 +1,184 @@
+"""Rows of a bank: schema checks, validation of rows, and the digest."""
+
+import hashlib
+import struct
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cmt.bank.bank import Bank
+from cmt.bank.schema import (
+    BankRow,
+    SearchRow,
+    bank_schema,
+    conform,
+    digest,
+    id_problems,
+    key_matrix,
+    mean_cosine,
+    row_problems,
+    schema_value,
+)
+from cmt.errors import BankError, ConfigError
+from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document, key_of, table
+
+# Schemas
+
+
+def test_unknown_codes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="codes 'int3' are unknown: choose one of fp16, int8, int4"):
+        bank_schema(key_dim=KEY_DIM, codes="int3", dim=DIM, compressor=COMPRESSOR)
+
+
+def test_a_schema_carries_version_codes_dimension_and_compressor() -> None:
+    values = [schema_value(SCHEMA, name) for name in ("schema_version", "codes", "dim", "compressor", "absent")]
+    assert values == ["1", "int8", "4", COMPRESSOR, ""]
+
+
+def test_the_row_types_name_the_columns(bank: Bank) -> None:
+    sketched = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor=COMPRESSOR, sketched=True)
+    assert list(BankRow.__annotations__) == sketched.names
+    bank.upsert(table(document("a")))
+    hits = bank.search(key=key_of("q"), text="plain", k=1, as_of=None)
+    assert SearchRow.__required_keys__ | {"similarity", "bm25"} == set(hits.column_names)
+    assert SearchRow.__optional_keys__ == {"words", "similarity", "bm25", "prior"}
+
+
+def test_opening_a_bank_without_texts_as_one_with_texts_names_the_parameter(tmp_path: Path) -> None:
+    vectors = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="c0ffee" * 10, sketched=True)
+    Bank.open(uri=str(tmp_path / "bank"), schema=vectors)
+    wanted = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="c0ffee" * 10)
+    with pytest.raises(BankError, match=r"keeps no texts: .*bank\.keep_text back"):
+        Bank.open(uri=str(tmp_path / "bank"), schema=wanted)
+
+
+def test_a_bank_of_an_older_schema_is_refused_with_advice(bank: Bank, tmp_path: Path) -> None:
+    old = SCHEMA.with_metadata({**SCHEMA.metadata, b"schema_version": b"0"})
+    bank.connection.create_table(bank.name, schema=old, mode="overwrite")
+    with pytest.raises(BankError, match="written with schema 0, this cmt reads 1: set bank.uri to a new folder"):
+        Bank.open(uri=str(tmp_path / "bank"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"codes": "fp16"}, "has codes int8, not fp16"), ({"dim": 8}, "has dim 4, not 8"), ({"key_dim": 8}, "key length")],
+)
+def test_a_bank_with_other_codes_or_dimensions_is_refused(
+    bank: Bank, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    other = bank_schema(**{"key_dim": KEY_DIM, "codes": "int8", "dim": DIM, "compressor": COMPRESSOR, **change})
+    with pytest.raises(BankError, match=message):
+        Bank.open(uri=str(tmp_path / "bank"), schema=other)
+
+
+# Validation
+
+
+def broken(**values: Any) -> pa.Table:
+    loose = pa.schema([field.with_nullable(True) for field in SCHEMA])
+    return pa.Table.from_pylist([*document("fine"), *({**row, **values} for row in document("bad"))], schema=loose)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (broken(key=np.full(KEY_DIM, np.nan, np.float32)), "memory 'bad#0' has a key with NaN"),
+        (broken(key=np.zeros(KEY_DIM, np.float32)), "memory 'bad#0' has a key with NaN, infinity or only zeros"),
+        (broken(compressor="f00d"), "memory 'bad#0' was made by another compressor than the bank's"),
+        (broken(memory=b"short"), r"memory 'bad#0' has a memory that is not n_vectors × 6 bytes \(int8\)"),
+        (broken(memory=b"", n_vectors=0), "memory 'bad#0' has a memory"),
+        (broken(sha256=None), "memory 'bad#0' has no sha256"),
+        (broken(memory_id="fine#0", doc_id="fine"), "memory 'fine#0' occurs 2 times"),
+        (broken(memory_id="bad#1"), "document 'bad' has 'bad#1' instead of chunks numbered from #0"),
+        (broken(memory_id="good#0"), "document 'bad' has 'good#0'"),
+        (broken().drop_columns(["key", "title"]), "memories lack the columns title, key"),
+        (broken().set_column(11, "n_vectors", pa.array(["a", "b"])), "do not fit the bank's schema"),
+    ],
+)
+def test_invalid_rows_are_refused_by_name_and_nothing_is_written(bank: Bank, rows: pa.Table, message: str) -> None:
+    version = bank.version
+    with pytest.raises(BankError, match=message):
+        bank.upsert(rows)
+    assert (bank.version, bank.count_rows()) == (version, 0)
+
+
+def test_a_refusal_counts_the_other_invalid_rows(bank: Bank) -> None:
+    rows = [{**row, "compressor": "f00d"} for row in document("a", chunks=4)]
+    with pytest.raises(BankError, match=r"memory 'a#0' .* \(and 3 more like it\); nothing was written"):
+        bank.upsert(table(rows))
+
+
+def test_conform_casts_valid_rows_to_the_schema() -> None:
+    rows = table(document("a", chunks=2))
+    loose = rows.select(SCHEMA.names[::-1]).replace_schema_metadata(None)
+    assert conform(loose, SCHEMA).equals(rows)
+    assert conform(loose, SCHEMA).schema.metadata == SCHEMA.metadata
+    assert (row_problems(rows, SCHEMA), id_problems(rows)) == ([], [])
+
+
+# Keys
+
+
+def test_key_matrix_reads_a_column_of_several_pieces() -> None:
+    rows = pa.concat_tables([table(document("a")), table(document("b", chunks=2))])
+    expected = np.stack([key_of(name) for name in ("a#0", "b#0", "b#1")])
+    np.testing.assert_array_equal(key_matrix(rows["key"]), expected)
+
+
+def test_mean_cosine_is_that_of_all_pairs_and_undefined_for_one_key() -> None:
+    keys = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]], np.float32)
+    assert mean_cosine(keys) == pytest.approx(1 / 3)
+    assert mean_cosine(np.tile(keys[:1], (5, 1))) == pytest.approx(1.0)
+    assert np.isnan(mean_cosine(keys[:1]))
+
+
+# The digest
+
+
+def test_the_digest_follows_its_documented_format(bank: Bank) -> None:
+    rows = [*document("b", at=2, supersedes="a", text=None), *document("a", text="käse")]
+    bank.upsert(table(rows))
+    state = b""
+    for row in sorted(rows, key=lambda row: row["memory_id"]):
+        row["superseded_at"] = day(2) if row["doc_id"] == "a" else None
+        for field in SCHEMA:
+            state += encoded(row[field.name])
+    assert bank.digest() == hashlib.sha256(state).hexdigest()
+
+
+def encoded(value: Any) -> bytes:
+    if value is None:
+        return b"\0"
+    if isinstance(value, datetime):
+        value = (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    if isinstance(value, np.ndarray):
+        value = value.astype("<f4").tobytes()
+    if isinstance(value, int):
+        value = struct.pack("<q", value)
+    data = value.encode() if isinstance(value, str) else value
+    return b"\1" + struct.pack("<q", len(data)) + data
+
+
+def test_the_digest_covers_every_column_and_not_the_files(tmp_path: Path) -> None:
+    digests = []
+    for number, order in enumerate([range(1500), reversed(range(1500))]):
+        bank = Bank.open(uri=str(tmp_path / str(number)), schema=SCHEMA)
+        bank.upsert(table(*(document(f"d{n}") for n in order)))
+        digests.append(bank.digest())
+    assert digests[0] == digests[1]
+    for field, value in {"title": "x", "n_tokens": 8, "text": None, "slice_id": "s", "supersedes": "d1"}.items():
+        bank = Bank.open(uri=str(tmp_path / field), schema=SCHEMA)
+        row = {**document("a")[0], field: value}
+        bank.upsert(table([row]))
+        digests.append(bank.digest())
+    assert len(set(digests)) == 6
+
+
+def test_the_digest_does_not_depend_on_batches() -> None:
+    rows = table(document("a", chunks=3), document("b")).sort_by("memory_id")
+    assert digest([rows]) == digest([rows.slice(0, 1), rows.slice(1)])
+    assert digest([]) == hashlib.sha256().hexdigest()

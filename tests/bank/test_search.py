@@ -1,0 +1,227 @@
+"""Search in a bank: as-of dates, keys, words, ties and the indexes."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmt.bank import search
+from cmt.bank.bank import Bank
+from cmt.errors import BankError, ConfigError
+from tests.helpers.banks import (
+    KEY_DIM,
+    SCHEMA,
+    bm25,
+    day,
+    document,
+    key_of,
+    lettered,
+    names,
+    stored,
+    superseded,
+    table,
+    visible,
+)
+
+HOSTILE = ["it's", 'say "hi"', "100%", "x';--", "'); DROP TABLE memories;--", "a#b#1", "*", "אבג", "👍"]
+
+
+# As-of dates
+
+
+@pytest.fixture
+def story(bank: Bank) -> Bank:
+    bank.upsert(table(document("a", at=1), document("b", at=5, supersedes="a"), document("other", at=3)))
+    return bank
+
+
+@pytest.mark.parametrize(
+    ("as_of", "expected"),
+    [
+        (day(0), set()),
+        (day(1) - timedelta(microseconds=1), set()),
+        (day(1), {"a#0"}),
+        (day(4), {"a#0", "other#0"}),
+        (day(5) - timedelta(microseconds=1), {"a#0", "other#0"}),
+        (day(5), {"b#0", "other#0"}),
+        (day(5).astimezone(timezone(timedelta(hours=9))), {"b#0", "other#0"}),
+        ((day(5) - timedelta(seconds=1)).astimezone(timezone(timedelta(hours=-9))), {"a#0", "other#0"}),
+        (datetime.max.replace(tzinfo=UTC), {"b#0", "other#0"}),
+        (None, {"b#0", "other#0"}),
+    ],
+)
+def test_a_search_as_of_a_date_returns_what_was_published_and_not_yet_superseded(
+    story: Bank, as_of: datetime | None, expected: set[str]
+) -> None:
+    assert visible(story, as_of) == expected
+    assert set(names(story.full_text(text="plain", k=9, as_of=as_of))) == expected
+
+
+def test_a_date_without_a_time_zone_is_refused_with_advice(story: Bank) -> None:
+    with pytest.raises(ConfigError, match="2031-02-15T06:00:00 has no time zone: write 2031-02-15T06:00:00Z"):
+        story.search(key=key_of("q"), text=None, k=1, as_of=datetime(2031, 2, 15, 6))
+
+
+def test_documents_returns_superseded_rows_as_well(story: Bank) -> None:
+    rows = story.documents({"b", "a", "nobody's ' OR true"})
+    assert names(rows) == ["a#0", "b#0"]
+    assert rows["supersedes"].to_pylist() == [None, "a"]
+    assert "memory" in rows.column_names
+
+
+# Keys and words
+
+
+def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank) -> None:
+    bank.upsert(table(*(document(f"d{n}", text="harbour news" if n == 7 else f"word{n}") for n in range(40))))
+    key = key_of("d3#0") * 5
+    hits = bank.search(key=key, text="the harbour", k=2, as_of=None)
+    assert hits.column_names == [
+        *["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"],
+        *["similarity", "bm25"],
+    ]
+    keys = np.stack([key_of(name) for name in names(hits)]).astype(np.float64)
+    cosine = keys @ key / np.linalg.norm(keys, axis=1) / np.linalg.norm(key)
+    np.testing.assert_allclose(hits["similarity"].to_numpy(), cosine, atol=1e-9)
+    assert names(hits)[0] == "d3#0" and "d7#0" in names(hits) and len(hits) == 3
+    assert [score > 0 for score in hits["bm25"].to_pylist()] == [name == "d7#0" for name in names(hits)]
+    assert hits["memory"][0].as_py() == bytes(range(12))
+
+
+def test_a_row_found_by_its_key_has_its_bm25_score_as_well(bank: Bank) -> None:
+    bank.upsert(table(*(document(f"d{n}", text="harbour " * (20 - n) + f"word{n} " * n) for n in range(20))))
+    hits = bank.search(key=key_of("d15#0"), text="harbour", k=1, as_of=None)
+    assert names(hits)[0] == "d15#0" and len(hits) == 2
+    assert all(score > 0 for score in hits["bm25"].to_pylist())
+
+
+def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:
+    hits = bank.search(key=key_of("q"), text="anything", k=3, as_of=None)
+    assert len(hits) == 0 and "similarity" in hits.column_names
+    assert len(bank.full_text(text="anything", k=3, as_of=day(1))) == 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_ties_are_ordered_by_memory_id_in_any_order_of_upserts(bank: Bank, order: int) -> None:
+    numbers = list(range(100, 160))[::order]
+    for start in range(0, 60, 20):
+        bank.upsert(table(*(document(f"d{n}", key=key_of("same")) for n in numbers[start : start + 20])))
+    hits = bank.search(key=key_of("same"), text="plain", k=3, as_of=None)
+    assert names(hits) == ["d100#0", "d101#0", "d102#0"]
+    assert names(bank.full_text(text="plain", k=3, as_of=None)) == names(hits)
+
+
+def test_rows_without_text_are_found_by_key_alone(bank: Bank) -> None:
+    bank.upsert(table(document("a", text=None), document("b", text=None)))
+    hits = bank.search(key=key_of("a#0"), text="plain words", k=1, as_of=None)
+    assert (names(hits), hits["bm25"].to_pylist()) == (["a#0"], [0.0])
+    assert len(bank.full_text(text="plain words", k=3, as_of=None)) == 0
+
+
+@pytest.mark.parametrize("text", ["", "   ", "the", "'", '"', "%", "';--", "a AND (", "x^2 *", "\0", "👍", "w" * 9000])
+def test_any_text_can_be_searched_for(bank: Bank, text: str) -> None:
+    bank.upsert(table(document("a")))
+    assert names(bank.search(key=key_of("q"), text=text, k=1, as_of=None)) == ["a#0"]
+    assert len(bank.full_text(text=text, k=1, as_of=None)) == 0
+
+
+@pytest.mark.parametrize("doc_id", HOSTILE)
+def test_ids_are_never_parsed_as_queries(bank: Bank, doc_id: str) -> None:
+    bank.upsert(table(document(doc_id, chunks=2, text=doc_id), document("kept")))
+    bank.upsert(table(document("new", at=2, supersedes=doc_id)))
+    assert superseded(bank)[f"{doc_id}#1"] == day(2)
+    assert names(bank.search(key=key_of(f"{doc_id}#1"), text=doc_id, k=1, as_of=day(1)))[0] == f"{doc_id}#1"
+    assert bank.verify() == []
+    assert bank.forget(doc_id) == 2
+    assert set(stored(bank)) == {"kept#0", "new#0"}
+
+
+@pytest.mark.parametrize(
+    "key", [np.ones(KEY_DIM + 1), np.zeros(KEY_DIM), np.full(KEY_DIM, np.nan), np.ones((1, KEY_DIM))]
+)
+def test_an_invalid_search_key_is_refused(bank: Bank, key: np.ndarray) -> None:
+    with pytest.raises(BankError, match="a search key of shape .* does not fit: it has to be 16 finite numbers"):
+        bank.search(key=key, text=None, k=1, as_of=None)
+
+
+def test_k_of_zero_is_refused(bank: Bank) -> None:
+    with pytest.raises(ConfigError, match="k is 0"):
+        bank.full_text(text="x", k=0, as_of=None)
+
+
+# Indexes
+
+
+def test_bm25_depends_on_the_rows_and_not_on_the_order_of_writes(tmp_path: Path) -> None:
+    together = Bank.open(uri=str(tmp_path / "together"), schema=SCHEMA)
+    together.upsert(table(*map(lettered, range(30))))
+    apart = Bank.open(uri=str(tmp_path / "apart"), schema=SCHEMA)
+    apart.upsert(table(*map(lettered, range(10)), document("gone", text="alpha alpha epsilon")))
+    for n in range(10, 30, 5):
+        apart.upsert(table(*map(lettered, range(n, n + 5))))
+    apart.upsert(table(document("d4", sha="v0", text="zeta")))
+    apart.upsert(table(lettered(4)))
+    apart.forget("gone")
+    assert bm25(apart) == bm25(together)
+    apart.optimize()
+    assert bm25(apart) == bm25(together)
+    assert apart.digest() == together.digest()
+
+
+def test_a_new_row_is_found_by_its_text_at_once(bank: Bank) -> None:
+    for word in ("harbour", "bridge", "mayor"):
+        bank.upsert(table(document(word, text=f"the {word} opened")))
+        assert names(bank.full_text(text=word, k=1, as_of=None)) == [f"{word}#0"]
+
+
+def plan(bank: Bank, exact_below: int) -> str:
+    """The plan of LanceDB for a search by key."""
+    opened = Bank.open(uri=bank._uri, exact_below=exact_below)
+    query = search._key_query(
+        opened._latest(), key_of("q"), search._visible(1, None), not opened._is_large(opened._latest())
+    )
+    return str(query.limit(1).explain_plan())
+
+
+def test_search_is_exact_below_the_bound_and_uses_the_index_from_it_on(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path), schema=SCHEMA, exact_below=300)
+    rows = [document(f"d{n}", at=n % 30) for n in range(300)]
+    bank.upsert(table(*rows[:299]))
+    bank.optimize()
+    assert bank.stats()["indexed"] == 0 and "ANN" not in plan(bank, 300)
+    bank.upsert(table(rows[299]))
+    bank.optimize()
+    assert bank.stats()["indexed"] == 300 and "ANN" in plan(bank, 300) and "ANN" not in plan(bank, 301)
+    assert recall(bank, rows) >= 0.95
+
+
+def recall(bank: Bank, rows: list[list[dict[str, Any]]]) -> float:
+    """Share of the ten nearest visible rows that a search as of day 20 returns, mean of twenty keys."""
+    seen = [row[0] for row in rows if row[0]["published_at"] <= day(20)]
+    keys = np.stack([row["key"] / np.linalg.norm(row["key"]) for row in seen])
+    shares = []
+    for number in range(20):
+        key = key_of(f"query {number}")
+        truth = {seen[place]["memory_id"] for place in np.argsort(-(keys @ key))[:10]}
+        shares.append(len(truth & set(names(bank.search(key=key, text=None, k=10, as_of=day(20))))) / 10)
+    return float(np.mean(shares))
+
+
+def test_rows_written_after_the_index_are_found(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path), schema=SCHEMA, exact_below=300)
+    bank.upsert(table(*(document(f"d{n}") for n in range(300))))
+    bank.optimize()
+    bank.upsert(table(document("new", at=2, supersedes="d7")))
+    assert names(bank.search(key=key_of("new#0"), text=None, k=1, as_of=None)) == ["new#0"]
+    assert names(bank.search(key=key_of("d7#0"), text=None, k=1, as_of=day(1))) == ["d7#0"]
+    assert names(bank.search(key=key_of("d7#0"), text=None, k=1, as_of=day(2))) != ["d7#0"]
+
+
+def test_an_indexed_search_returns_k_rows_that_are_visible(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path), schema=SCHEMA, exact_below=300)
+    bank.upsert(table(*(document(f"d{n}", at=0 if n < 5 else 9) for n in range(400))))
+    bank.optimize()
+    hits = bank.search(key=key_of("d99#0"), text=None, k=5, as_of=day(1))
+    assert set(names(hits)) == {f"d{n}#0" for n in range(5)}

@@ -1,0 +1,39 @@
+"""The ablations as a command, on a tiny LM and a few steps of training."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_each_variant_is_compared_with_the_whole_method(training_project: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks/ablations.py"), "--json", "--pairs", "8", "--questions", "2"]
+    options = ["--params", str(training_project / "params.yaml"), "--output", str(tmp_path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["pairs"] == 8
+    rows = {row["row"]: row for row in result["rows"]}
+    assert list(rows) == [
+        "whole",
+        "whole, keys alone",
+        "whole, 60 paragraphs",
+        "without top-k, 60 paragraphs",
+        "without memory-aware objective",
+        "without self-matching",
+        "without self-matching, keys alone",
+    ]
+    for name, row in rows.items():
+        assert row["n"] == 2 and 0 <= row["f1"] <= 100
+        assert ("less" in row) == name.startswith("without")
+
+
+def test_a_project_without_training_data_is_an_error_with_the_command(tiny_workspace: Path) -> None:
+    params = tiny_workspace / "params.yaml"
+    params.write_text(params.read_text() + "train: {source: 'path:pairs.json', path: train}\n")
+    command = [sys.executable, str(ROOT / "benchmarks/ablations.py"), "--params", str(params)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the training data path:") and "run `cmt data pull`" in done.stderr

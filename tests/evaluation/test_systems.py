@@ -1,0 +1,41 @@
+"""The compared systems, each by itself."""
+
+from cmt.answering.answer import Answer
+from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
+from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+from cmt.evaluation.systems import FINETUNED_SYSTEMS, RAG_SYSTEMS, SYSTEMS, SystemInput, predictions_of
+from cmt.evaluation.testbed import ComparisonData
+
+
+def test_every_system_has_a_label() -> None:
+    assert SYSTEM_STYLES.keys() == {*SYSTEMS, *ROUND_SYSTEMS}
+    assert FINETUNED_SYSTEMS.keys() == TOKEN_WEIGHTS.keys()
+
+
+def test_closed_book_reads_no_document_and_full_text_the_right_one(comparison_data: ComparisonData) -> None:
+    closed, full = (SYSTEMS[name](SystemInput(comparison_data)) for name in ("closed", "full"))
+    assert closed is not None and full is not None
+    assert [prediction.doc_ids for prediction in closed.predictions] == [(), ()]
+    assert [prediction.doc_ids for prediction in full.predictions] == [("mayor-1",), ("ferry",)]
+    assert full.tokens > closed.tokens > 0
+    assert closed.recall_depth is full.recall_depth is None
+
+
+def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData) -> None:
+    for name, system in RAG_SYSTEMS.items():
+        run = system(SystemInput(comparison_data))
+        assert run is not None
+        assert run.recall_depth == int(name[-1])
+        assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
+
+
+def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData) -> None:
+    run = SYSTEMS["cmt"](SystemInput(comparison_data))
+    assert run is not None
+    assert [answer.question for answer in run.answers] == comparison_data.asked["question"].to_pylist()
+    assert run.predictions == predictions_of(run.answers)
+
+
+def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
+    (prediction,) = predictions_of([Answer("Who?", "not in memory", False, 0.1, ())])
+    assert prediction.text == ""

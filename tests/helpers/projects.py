@@ -1,0 +1,56 @@
+"""Projects with a tiny LM on their way through rounds: open, run, interrupt, and look at them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cmt
+from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.model import MemoryModel
+from cmt.rounds.runner import RoundRunner
+from cmt.workspace import Workspace
+
+JANUARY, FEBRUARY = "2031-01/0001", "2031-02/0001"
+"""The slices of the tiny project."""
+STEPS = ("begin", "compress", "bank", "evaluate", "decide")
+"""The steps of a round up to its commit."""
+
+
+def open_workspace(folder: Path, **overrides: Any) -> Workspace:
+    """The workspace as a new process opens it; overrides are written `gate__min_f1=50`."""
+    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+    return cmt.open(params=folder / "params.yaml", overrides=dotted)
+
+
+def run_steps(workspace: Workspace, slice_id: str, *, last: str) -> None:
+    """Run a round up to the step `last`, as a process does that is killed after it."""
+    runner = RoundRunner(workspace, slice_id)
+    for step in STEPS[: STEPS.index(last) + 1]:
+        getattr(runner, step)()
+
+
+def ingest_more(folder: Path, *, month: int, doc_ids: list[str]) -> None:
+    """Add documents of a month of 2031, without questions, as another slice."""
+    date = f"2031-{month:02}-10T07:00:00Z"
+    rows = [{"doc_id": name, "published_at": date, "text": f"News of {name}."} for name in doc_ids]
+    file = folder / "more.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    open_workspace(folder).ingest(source=file)
+
+
+def states(workspace: Workspace) -> dict[str, str]:
+    """The state of each round by its id."""
+    return {round_.round_id: round_.state for round_ in workspace.rounds()}
+
+
+def save_other_compressor(workspace: Workspace, folder: Path) -> Path:
+    """Write a compressor with other weights to `folder`; returns the folder."""
+    torch.manual_seed(7)
+    model = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params))
+    with torch.no_grad():
+        for tensor in model.trained_tensors().values():
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    model.save(folder)
+    return folder

@@ -1,0 +1,99 @@
+"""LoRA adapters around the LM's layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from cmt.lm.model import FrozenLM
+from cmt.modeling.lora import (
+    PROSE,
+    cast_lora_inputs,
+    input_statistics,
+    layers_with_lora,
+    merge_lora,
+    output_statistics,
+)
+from tests.helpers.lms import KINDS, TinyLm, build
+
+EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+
+
+def adapted_layers(lm: FrozenLM, *, trained: bool = True) -> nn.Module:
+    """Two layers with adapters of rank 2; `trained` ones have a B that is not zero."""
+    torch.manual_seed(3)
+    layers = layers_with_lora(lm, 0, 2, 2).eval()
+    with torch.no_grad():
+        for name, parameter in layers.named_parameters():
+            if trained and "lora_B" in name:
+                parameter.add_(0.1 * torch.randn(parameter.shape))
+    return layers
+
+
+def run(layers: nn.Module, lm: FrozenLM) -> torch.Tensor:
+    with torch.no_grad():
+        states: torch.Tensor = layers(input_ids=torch.tensor([[lm.bos, *lm.tokenize(PROSE)]])).last_hidden_state
+    return states
+
+
+def test_every_linear_of_the_layers_has_an_adapter(tiny_lm: TinyLm) -> None:
+    layers = adapted_layers(tiny_lm("llama"), trained=False)
+    down = {name: parameter for name, parameter in layers.named_parameters() if "lora_A" in name}
+    up = [parameter for name, parameter in layers.named_parameters() if "lora_B" in name]
+    assert len(down) == len(up) == 2 * 7
+    assert not any(parameter.any() for parameter in up)
+    assert all(parameter.shape[0] == 2 for parameter in down.values())
+    deviation = torch.cat([(p * p.shape[1] ** 0.5).flatten() for p in down.values()]).std()
+    assert 0.9 < deviation < 1.1  # A ~ N(0, 1/in)
+
+
+@EVERY_KIND
+def test_only_the_adapters_are_trained(tiny_lm: TinyLm, kind: str) -> None:
+    layers = adapted_layers(tiny_lm(kind))
+    assert all(parameter.requires_grad == ("lora_" in name) for name, parameter in layers.named_parameters())
+    assert not any(parameter.requires_grad for parameter in tiny_lm(kind).model.parameters())
+
+
+@EVERY_KIND
+def test_the_lm_does_not_see_the_adapters(kind: str) -> None:
+    lm = build(kind)
+    ids = torch.tensor([lm.tokenize(PROSE)])
+    before, digest, names = lm.model(ids).logits, lm.weights_digest(), set(lm.model.state_dict())
+    plain = run(adapted_layers(lm, trained=False), lm)
+    assert not torch.allclose(run(adapted_layers(lm), lm), plain)
+    torch.testing.assert_close(lm.model(ids).logits, before, rtol=0, atol=0)
+    assert lm.weights_digest() == digest
+    assert set(lm.model.state_dict()) == names
+
+
+@EVERY_KIND
+def test_merged_layers_compute_the_same_without_adapters(kind: str) -> None:
+    lm = build(kind)
+    digest, layers = lm.weights_digest(), adapted_layers(lm)
+    before = run(layers, lm)
+    merge_lora(layers)
+    torch.testing.assert_close(run(layers, lm), before, rtol=1e-4, atol=1e-4)
+    assert not [name for name, _ in layers.named_parameters() if "lora_" in name]
+    assert lm.weights_digest() == digest
+
+
+def test_inputs_are_cast_on_request_only(tiny_lm: TinyLm) -> None:
+    layers = adapted_layers(tiny_lm("llama"))
+    flags = [module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A")]
+    assert len(flags) == 2 * 7
+    assert not any(flags)
+    cast_lora_inputs(layers)
+    assert all(module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A"))
+
+
+@EVERY_KIND
+def test_statistics_are_those_of_the_lms_states(tiny_lm: TinyLm, kind: str) -> None:
+    lm = tiny_lm(kind)
+    ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]])
+    with torch.no_grad():
+        states = lm.model(ids, output_hidden_states=True).hidden_states[1][0]
+        final = lm.backbone(ids).last_hidden_state[0]
+    inner, outer = input_statistics(lm, 1), output_statistics(lm, lm.layers)
+    torch.testing.assert_close(inner.sink, states[0])
+    torch.testing.assert_close(inner.mean, states[1:].mean(0))
+    torch.testing.assert_close(inner.spread, states[1:].std(0))
+    torch.testing.assert_close(outer.mean, final[1:].mean(0))

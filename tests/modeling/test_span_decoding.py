@@ -1,0 +1,133 @@
+"""Decoding of token scores: quotes, windows, and their margins."""
+
+from math import inf
+
+import pytest
+import torch
+from torch import Tensor
+
+from cmt.modeling.span_decoding import (
+    MAX_SPAN_TOKENS,
+    TokenSpan,
+    best_answer_span,
+    choose_windows,
+    span_log_probabilities,
+    token_log_probabilities,
+    whole_memory_spans,
+    window_margin,
+)
+
+
+def log_probabilities(*memories: list[float]) -> Tensor:
+    """(S, n, 2), equal for beginning and end."""
+    begins = torch.tensor(memories)
+    return torch.stack([begins, begins], 2)
+
+
+def test_tokens_of_all_memories_and_nowhere_are_normalised_together() -> None:
+    scores = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(1))
+    log_probability = token_log_probabilities(scores)
+    total = scores.exp().sum((1, 2), keepdim=True) + 1  # "nowhere" has score 0
+    torch.testing.assert_close(log_probability.exp(), scores.exp() / total)
+
+
+def test_a_span_holds_its_last_token() -> None:
+    assert TokenSpan(1, 1, 2).tokens_of([[1, 2, 3], [4, 5, 6]]) == [5, 6]
+    assert whole_memory_spans([3, 1]) == [TokenSpan(0, 0, 2), TokenSpan(1, 0, 0)]
+
+
+def test_a_span_has_the_sum_of_its_beginning_and_end() -> None:
+    scores = torch.randn(2, 20, 2, generator=torch.Generator().manual_seed(1))
+    spans = span_log_probabilities(scores)
+    assert spans.shape == (MAX_SPAN_TOKENS, 2, 20)
+    assert spans[3, 1, 4] == scores[1, 4, 0] + scores[1, 7, 1]
+    assert torch.isneginf(spans[3, :, 17:]).all()
+
+
+def test_the_quote_is_the_likeliest_span_of_one_memory() -> None:
+    probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
+    probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # a beginning in one memory, an end in the other
+    probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # an end before the beginning
+    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
+    probability[0, 8, 1] = 0.0
+    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 8)
+    probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
+    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 19)
+    probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than MAX_SPAN_TOKENS tokens
+    probability[0, 3, 1] = -9.0
+    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
+    assert best_answer_span(torch.zeros(1, 1, 2), [[5]]).span == TokenSpan(0, 0, 0)
+
+
+def test_the_margin_of_a_quote_is_its_lead_over_other_tokens() -> None:
+    probability = log_probabilities([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
+    quote = best_answer_span(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
+    assert quote.span.first == 0
+    assert quote.margin == pytest.approx(1.0)
+    # the same token elsewhere is no rival: the next one is the span of the first four tokens
+    assert best_answer_span(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
+    assert best_answer_span(log_probabilities([-1.0]), [[5]]).margin == inf
+
+
+def test_spans_with_equal_tokens_add_up_to_one_probability() -> None:
+    scores = torch.full((1, 1, 6, 2), -9.0)
+    scores[0, 0, [1, 4], :] = 5.0
+    probability = token_log_probabilities(scores)[0]
+    equal, different = [[3, 7, 3, 3, 7, 3]], [[3, 7, 3, 3, 8, 3]]
+    single = best_answer_span(probability, different).probability
+    assert best_answer_span(probability, equal).probability == pytest.approx(2 * single, rel=1e-3)
+    assert 0.3 < single < 0.5
+    scores[0, 0] = -9.0
+    assert best_answer_span(token_log_probabilities(scores)[0], equal).probability < 0.01
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "neighbours", "spans"),
+    [
+        ([[0, 9, 0, 0, 0]], 1, 0, [(0, 1, 1)]),
+        ([[0, 9, 0, 0, 0]], 1, 2, [(0, 0, 3)]),
+        ([[9, 0, 0, 0, 0]], 1, 1, [(0, 0, 1)]),  # no neighbour before the first
+        ([[0, 0, 0, 0, 9]], 1, 1, [(0, 3, 4)]),
+        ([[0, 9, 0, 0, 8]], 2, 0, [(0, 1, 1), (0, 4, 4)]),  # in the order of the text
+        ([[0, 8, 0, 0, 9]], 2, 0, [(0, 1, 1), (0, 4, 4)]),
+        ([[0, 9, 0, 8, 0]], 2, 1, [(0, 0, 4)]),  # adjoining windows form one span
+        ([[1, 8, 0], [0, 0, 9]], 2, 1, [(1, 1, 2), (0, 0, 2)]),  # the memory with the best window first
+        ([[1, 2, None], [None, None, None]], 9, 3, [(0, 0, 1)]),
+        ([[None, None]], 3, 1, []),
+    ],
+)
+def test_the_best_windows_are_chosen_with_their_neighbours(
+    scores: list[list[float | None]], best: int, neighbours: int, spans: list[tuple[int, int, int]]
+) -> None:
+    table = torch.tensor([[-inf if score is None else float(score) for score in row] for row in scores])
+    tokens = table.repeat_interleave(3, 1).unsqueeze(-1).expand(-1, -1, 2)
+    expected = [TokenSpan(memory, 3 * first, 3 * last + 2) for memory, first, last in spans]
+    assert choose_windows(tokens, 3, best, neighbours) == expected
+
+
+def test_a_span_ends_where_its_memory_ends() -> None:
+    scores = torch.tensor([[0.0, 0.0, 0.0, 9.0, -inf, -inf]]).unsqueeze(-1).expand(-1, -1, 2)
+    assert choose_windows(scores, 3, 1, 1) == [TokenSpan(0, 0, 3)]
+
+
+def test_the_margin_of_windows_is_their_lead_over_the_first_that_is_left_out() -> None:
+    probability = log_probabilities([-1.0, -2.0, -2.5, -8.0])
+    assert window_margin(probability, 1, 1) == pytest.approx(1.0)
+    assert window_margin(probability, 1, 2) == pytest.approx(0.5)
+    assert window_margin(probability, 1, 4) == inf
+    assert window_margin(probability, 2, 1) == pytest.approx(
+        float(torch.tensor([-1.0, -2.0]).logsumexp(0) - torch.tensor([-2.5, -8.0]).logsumexp(0))
+    )
+
+
+def test_the_margin_of_windows_covers_the_order_of_memories() -> None:
+    near, far = log_probabilities([-1.0, -9.0], [-1.125, -9.0]), log_probabilities([-1.0, -1.125], [-9.0, -9.0])
+    assert window_margin(near, 1, 2) == pytest.approx(0.125)
+    assert window_margin(far, 1, 2) == pytest.approx(7.875)
+    assert choose_windows(near, 1, 2, 0) != choose_windows(near.flip(0), 1, 2, 0)
+
+
+def test_padding_is_no_rival() -> None:
+    probability = log_probabilities([-1.0, -inf])
+    assert best_answer_span(probability, [[5]]).margin == inf
+    assert window_margin(probability, 1, 1) == inf

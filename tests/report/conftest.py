@@ -1,0 +1,57 @@
+"""A project with two rounds for the tests of the report, one of whose documents and questions is an attack."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cmt
+from cmt.common.progress import NullProgress
+from cmt.report.curves import folder as measured_folder
+from cmt.report.page import gather
+from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
+from tests.helpers.reports import HOSTILE
+
+
+@pytest.fixture(scope="session")
+def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after its rounds, with stored curves and quick baselines; not to be written to."""
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("report") / "project"))
+    document = {
+        "doc_id": "evil",
+        "published_at": "2031-02-06T07:00:00Z",
+        "title": HOSTILE,
+        "text": f"Eve wrote {HOSTILE}",
+    }
+    question = {
+        "doc_id": "evil",
+        "asked_at": "2031-02-25T07:00:00Z",
+        "question": f"Who wrote {HOSTILE}?",
+        "answers": ["Eve"],
+    }
+    for name, row in (("documents", document), ("questions", question)):
+        with (folder / f"news/{name}.jsonl").open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params.setdefault("selection", {})["reach"] = 1000.0  # every document is among the sources of some question
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    workspace = cmt.open(params=folder / "params.yaml")
+    workspace.ingest()
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    gather(workspace, questions=20, progress=NullProgress())
+    return folder
+
+
+@pytest.fixture
+def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
+    """A copy of the project, whose curves and baselines are current as well."""
+    folder = Path(shutil.copytree(adapted_folder, tmp_path / "project"))
+    original, copy = (cmt.open(params=path / "params.yaml") for path in (adapted_folder, folder))
+    # the digest of the parameters includes the location of the bank
+    digests = [workspace.params.digest("seed", "selection", "answering", "bank") for workspace in (original, copy)]
+    for file in (*measured_folder(copy).glob("*.json"), copy.state / "baselines.json"):
+        file.write_text(file.read_text().replace(*digests))
+    return copy

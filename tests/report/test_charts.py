@@ -1,0 +1,66 @@
+"""Charts: a drawing and a table of the same numbers."""
+
+from dataclasses import replace
+
+import pytest
+
+import cmt
+from cmt.evaluation.curve import Curve, points_table
+from cmt.report import charts
+from cmt.report.comparison import compare
+from cmt.report.history import entries
+from tests.helpers.reports import record, record_table
+
+
+def test_a_curve_is_drawn_over_each_of_its_axes() -> None:
+    row = {"series": "memory", "n": 9, "em": 1.0, "em_prefix": 1.0, "f1_low": 20.0, "f1_high": 60.0, "recall": 0.5}
+    row |= {"documents": 5, "memories": 5, "bytes": 10, "seconds": 0.25}
+    points = points_table([row | {"x": x, "f1": f1, "first_token": x / 10} for x, f1 in ((1.0, 30.0), (16.0, 50.0))])
+    curve = Curve("k", "K", {"x": "selected", "first_token": "soon"}, points, {})
+    chart = charts.curve_chart(curve, note="", basis="this")
+    assert chart is not None
+    assert chart.head[:3] == ["selected", "soon", "F1"]
+    assert chart.rows[0] == ["1", "0.1", "30.0", "20.0 – 60.0", "–", "–", "0.500", "9", "0.25"]
+    assert len(chart.head) == len(chart.rows[0])
+    assert "selected</text>" in chart.svg and "soon</text>" in chart.svg
+    assert "From 9 questions only" in chart.note
+    assert charts.curve_chart(replace(curve, points=points.slice(0, 0)), note="", basis="") is None
+
+
+def test_charts_without_numbers_are_left_out() -> None:
+    assert charts.rounds_chart([], "") is charts.retention_chart([], "") is charts.seconds_chart([], "") is None
+    assert charts.systems_chart([], "") is None
+
+
+def test_the_charts_of_rounds_have_a_row_a_round(adapted: cmt.Workspace) -> None:
+    shown, _ = entries(adapted)
+    for draw in (charts.rounds_chart, charts.retention_chart, charts.seconds_chart):
+        chart = draw(shown, "basis")
+        assert chart is not None
+        assert [row[0] for row in chart.rows] == ["2031-01/0001", "2031-02/0001"]
+        assert all(len(row) == len(chart.head) for row in chart.rows)
+    rounds = charts.rounds_chart(shown, "basis")
+    assert rounds is not None
+    assert rounds.head == ["round", "CMT memory, F1", "closed-book, F1", "BM25-RAG, top 1, F1"]
+
+
+def test_a_system_keeps_its_colour_when_another_is_missing() -> None:
+    rows = [record(f"q{i}", rag="red", rag_f1=0.0) for i in range(3)]
+    chart = charts.systems_chart(compare(record_table(*rows), scores={}, seed=0), "")
+    assert chart is not None
+    assert "var(--s1)" in chart.svg and "var(--s2)" in chart.svg
+    assert "var(--s3)" not in chart.svg
+
+
+@pytest.mark.parametrize(
+    ("counts", "warning"),
+    [([], ""), ([30, 500], ""), ([0, 30], ""), ([40, 4], " From 4 questions only"), ([1], " From 1 question only")],
+)
+def test_few_questions_are_warned_of(counts: list[int], warning: str) -> None:
+    assert charts.few_questions(counts).startswith(warning)
+    assert bool(charts.few_questions(counts)) == bool(warning)
+
+
+def test_missing_scores_are_dashes() -> None:
+    assert [charts.score(value) for value in (None, 0.0, 12.34)] == ["–", "0.0", "12.3"]
+    assert [charts.interval(low, 2.0) for low in (None, 1.0)] == ["", "1.0 – 2.0"]

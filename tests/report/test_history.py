@@ -1,0 +1,49 @@
+"""The rounds of the report."""
+
+from dataclasses import replace
+
+import cmt
+from cmt.report.history import Entry, entries, records, systems_in
+from tests.helpers.reports import record, record_table
+
+
+def test_scores_on_new_and_on_earlier_questions_are_told_apart(adapted: cmt.Workspace) -> None:
+    (first, second), left_out = entries(adapted)
+    assert left_out == 0
+    assert (first.questions, second.questions, first.superseding, second.superseding) == (2, 3, 0, 1)
+    assert (first.asked, second.asked) == (2, 5)
+    assert first.earlier == {}
+    assert second.own.keys() == second.earlier.keys() == {"cmt", "closed", "rag"}
+    assert second.gain == second.own["cmt"] - second.own["closed"]
+
+
+def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> None:
+    last = adapted.ledger.rounds()[-1]
+    adapted.ledger.write(replace(last, round_id="2030-01/0001", slice_id="2030-01/0001", number=0))
+    gone = entries(adapted)[0][0]
+    assert (gone.round.round_id, gone.questions, gone.superseding, gone.asked) == ("2030-01/0001", None, None, 0)
+    assert (gone.gain, gone.anchor) == (None, "round-2030-01-0001")
+
+
+def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, caplog) -> None:
+    round_ = adapted.ledger.rounds()[-1]
+    stored = records(adapted, round_)
+    assert stored is not None and systems_in(stored) == ["cmt", "closed", "rag"]
+    assert records(adapted, replace(round_, state="started")) is None
+    path = adapted.state / "rounds/2031-02-0001/answers.parquet"
+    path.write_bytes(b"PAR1 rubbish")
+    assert records(adapted, round_) is None
+    assert "cannot be read" in caplog.text
+    path.unlink()
+    assert records(adapted, round_) is None
+
+
+def test_only_systems_that_answered_are_in_records() -> None:
+    assert systems_in(record_table(record("a"))) == ["cmt"]
+    assert systems_in(record_table(record("a", rag="red", rag_f1=0.0))) == ["cmt", "rag"]
+
+
+def test_the_scores_of_a_round_are_by_system(adapted: cmt.Workspace) -> None:
+    scores = {"f1": 50.0, "f1_low": 30.0, "closed_f1": 10.0, "rag_recall": None}
+    entry = Entry(replace(adapted.ledger.rounds()[-1], scores=scores), None, None)
+    assert entry.scores == {"cmt": {"f1": 50.0, "f1_low": 30.0}, "closed": {"f1": 10.0}, "rag": {"recall": None}}

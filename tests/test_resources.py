@@ -1,0 +1,110 @@
+"""The resources of a project: what is opened, what is refused, and what is never created by reading."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lancedb
+import pytest
+
+import cmt
+from cmt.lm.model import FrozenLM
+from cmt.workspace import Workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, save_other_compressor
+from tests.helpers.tiny import tiny_model, tiny_tokenizer
+
+
+@pytest.fixture
+def project(tiny_workspace: Path) -> Path:
+    """A project folder with two pending slices."""
+    open_workspace(tiny_workspace).ingest()
+    return tiny_workspace
+
+
+def test_reading_a_project_without_a_bank_creates_none(project: Path) -> None:
+    workspace = open_workspace(project)
+    assert (workspace.rounds(), workspace.pending()) == ([], [JANUARY, FEBRUARY])
+    with pytest.raises(cmt.BankError, match="run `cmt update` first"):
+        workspace.ask("Who?")
+    assert not (project / "data/bank").exists()
+
+
+def test_state_lies_beside_a_local_bank_and_in_the_project_for_an_object_store(project: Path) -> None:
+    assert open_workspace(project).state == project / "data/state"
+    assert open_workspace(project, bank__uri="elsewhere/bank").state == project / "elsewhere/state"
+    assert open_workspace(project, bank__uri="s3://bucket/bank").state == project / "data/state"
+
+
+def test_bank_params_name_the_number_format_and_the_kept_text(project: Path) -> None:
+    assert open_workspace(project).bank_params == "int8-text"
+    assert open_workspace(project, bank__codes="int4", bank__keep_text=False).bank_params == "int4-vectors"
+
+
+def test_other_bank_params_make_all_slices_pending(project: Path) -> None:
+    workspace = open_workspace(project)
+    workspace.update()
+    assert workspace.pending() == [FEBRUARY]
+    other = open_workspace(project, bank__codes="int4", bank__uri=str(project / "other"))
+    assert other.pending() == [JANUARY, FEBRUARY]
+
+
+def test_the_prompt_cache_lies_in_the_state_unless_set_before(project: Path) -> None:
+    workspace = open_workspace(project)
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    workspace.use_prompt_cache(project / "cache.sqlite")
+    workspace.prompt_cache.complete(["Text: a"], max_new_tokens=1, batch_size=1)
+    assert (project / "cache.sqlite").exists()
+    assert not (workspace.state / "prompts.sqlite").exists()
+
+
+def test_a_compressor_does_not_answer_before_its_bank_is_complete(project: Path) -> None:
+    old = open_workspace(project)
+    old.update(), old.update()
+    path = str(save_other_compressor(old, project / "new"))
+    tables = old.bank.connection.list_tables().tables
+    with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
+        open_workspace(project, compressor__path=path).ask("Who?")
+    assert old.bank.connection.list_tables().tables == tables
+    open_workspace(project, compressor__path=path).update()
+    with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
+        open_workspace(project, compressor__path=path).evaluate()
+    open_workspace(project, compressor__path=path).update()
+    assert open_workspace(project, compressor__path=path).ask("Who?").sources
+
+
+def test_banks_are_those_of_all_compressors(project: Path) -> None:
+    old = open_workspace(project)
+    old.update()
+    new = open_workspace(project, compressor__path=str(save_other_compressor(old, project / "new")))
+    new.update()
+    assert {bank.name for bank in open_workspace(project).banks()} == {old.bank.name, new.bank.name}
+
+
+def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) -> None:
+    other = tiny_model()
+    other.model.norm.weight.data += 1
+    other.save_pretrained(tmp_path / "other")
+    tiny_tokenizer().save_pretrained(tmp_path / "other")
+    workspace = open_workspace(project, lm__source=f"path:{tmp_path / 'other'}", lm__path=str(tmp_path / "pulled"))
+    workspace.pull()
+    assert isinstance(workspace.lm, FrozenLM)
+    with pytest.raises(cmt.ModelError, match=r"was trained for the LM .*cmt train"):
+        workspace.update()
+    assert not (project / "data/bank").exists()
+
+
+def test_a_bank_of_an_older_schema_is_refused_with_advice(project: Path) -> None:
+    workspace = open_workspace(project)
+    workspace.update()
+    name = workspace.bank.name
+    rows = workspace.bank.connection.open_table(name).to_arrow()
+    older = rows.replace_schema_metadata({**rows.schema.metadata, b"schema_version": b"0"})
+    lancedb.connect(workspace.params.bank.uri).create_table(name, older, mode="overwrite")
+    uses: list[Callable[[Workspace], object]] = [
+        Workspace.update,
+        Workspace.rounds,
+        lambda workspace: workspace.ask("Who?"),
+        lambda workspace: workspace.forget("ferry"),
+    ]
+    for use in uses:
+        with pytest.raises(cmt.BankError, match=r"written with schema 0.*set bank\.uri to a new folder"):
+            use(open_workspace(project))

@@ -1,0 +1,91 @@
+"""The workspace: one project through its facade, from the raw source to answers and scores."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cmt
+from cmt.evaluation.evaluate import Evaluation, evaluate
+from cmt.workspace import Workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
+
+
+@pytest.fixture
+def adapted(tiny_workspace: Path) -> Workspace:
+    """A workspace with a committed round for each of its two slices."""
+    workspace = open_workspace(tiny_workspace)
+    workspace.ingest()
+    workspace.update(), workspace.update()
+    return workspace
+
+
+def test_ingest_defaults_to_the_stream_section_and_adds_nothing_twice(tiny_workspace: Path) -> None:
+    workspace = open_workspace(tiny_workspace)
+    assert workspace.ingest().accepted == 6
+    assert workspace.ingest().accepted == 0
+    assert [slice_.slice_id for slice_ in workspace.store.slices()] == [JANUARY, FEBRUARY]
+
+
+def test_ingest_takes_source_format_and_period(tiny_workspace: Path) -> None:
+    workspace = open_workspace(tiny_workspace)
+    report = workspace.ingest(source=tiny_workspace / "news/documents.jsonl", format="jsonl", period=4)
+    assert report.accepted == 6
+    assert [slice_.n_documents for slice_ in workspace.store.slices()] == [4, 2]
+
+
+def test_update_runs_the_named_slice_or_the_oldest_pending_one(tiny_workspace: Path) -> None:
+    workspace = open_workspace(tiny_workspace)
+    with pytest.raises(cmt.RoundError, match="no slice is pending in .*: `cmt ingest` new documents first"):
+        workspace.update()
+    workspace.ingest()
+    assert workspace.update(slice_id=FEBRUARY).round_id == FEBRUARY
+    assert workspace.update().round_id == JANUARY
+    ingest_more(tiny_workspace, month=3, doc_ids=["quiet"])
+    assert workspace.update().round_id == "2031-03/0001"
+
+
+def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace) -> None:
+    question = "Who is the mayor of Port Ellery?"
+    answer = adapted.ask(question)
+    assert answer.closed_book is None
+    assert "mayor-2" in {source.doc_id for source in answer.sources}
+    earlier = adapted.ask(question, as_of=datetime(2031, 1, 31, tzinfo=UTC), closed_book=True)
+    assert earlier.closed_book is not None
+    assert "mayor-2" not in {source.doc_id for source in earlier.sources}
+    with pytest.raises(cmt.ConfigError, match="has no time zone"):
+        adapted.ask(question, as_of=datetime(2031, 1, 31))
+
+
+def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> None:
+    calls: list[int] = []
+    everything = adapted.evaluate(on_progress=calls.append)
+    assert everything.records.num_rows == 4
+    assert [row.scores.n for row in everything.rows] == [4, 4, 4]
+    assert sum(calls) == 12
+    sample = adapted.evaluate(limit=2)
+    assert sample.records.num_rows == 2
+    assert sample.records.equals(adapted.evaluate(limit=2).records)
+    assert set(sample.records["question_id"].to_pylist()) < set(everything.records["question_id"].to_pylist())
+
+
+def test_evaluate_passes_the_batch_size_on(adapted: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def spy(**arguments: Any) -> Evaluation:
+        sizes.append(arguments["params"].answering.batch_size)
+        assert arguments["answerer"].params.answering.batch_size == sizes[-1]
+        return evaluate(**arguments)
+
+    monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", spy)
+    adapted.evaluate()
+    adapted.evaluate(batch_size=1)
+    assert sizes == [adapted.params.answering.batch_size, 1]
+
+
+def test_pull_returns_the_folder_of_the_lm(tiny_workspace: Path) -> None:
+    workspace = open_workspace(tiny_workspace)
+    folder = workspace.pull()
+    assert any(folder.glob("*.safetensors"))
+    assert workspace.lm.digest

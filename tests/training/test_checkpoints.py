@@ -1,0 +1,65 @@
+"""Checkpoints: to which run they belong, and which are complete."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
+from cmt.modeling.model import MemoryModel
+from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
+from cmt.training.dataset import StepDataset
+from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate
+
+
+@pytest.mark.parametrize(
+    "sections", [{"seed": 1}, {"train": {"learning_rate": 0.02}}, {"compressor": {"lora_rank": 3}}], ids=str
+)
+def test_checkpoints_of_another_run_are_deleted(
+    finished_copy: Path, caplog: pytest.LogCaptureFixture, sections: dict[str, Any]
+) -> None:
+    assert len(run_training(finished_copy, **sections).losses) == 4
+    assert "belong to another run (its data or parameters differ): deleting them" in caplog.text
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["missing", "truncated"])
+def test_an_incomplete_checkpoint_is_passed_over(
+    finished_copy: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Any
+) -> None:
+    checkpoints = finished_copy / "checkpoints"
+    assert last_checkpoint(checkpoints) == str(checkpoints / "checkpoint-4")
+    damage(checkpoints / "checkpoint-4" / name)
+    assert last_checkpoint(checkpoints) == str(checkpoints / "checkpoint-2")
+    assert "checkpoint-4 is incomplete: deleting it, resuming from the one before" in caplog.text
+    damage(checkpoints / "checkpoint-2" / name)
+    assert last_checkpoint(checkpoints) is None
+    assert last_checkpoint(finished_copy / "nowhere") is None
+
+
+def test_a_folder_keeps_the_checkpoints_of_its_own_run(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    claim_folder(folder, "first")
+    (folder / "checkpoint-1").mkdir()
+    claim_folder(folder, "first")
+    assert (folder / "checkpoint-1").is_dir()
+    claim_folder(folder, "second")
+    assert [path.name for path in folder.iterdir()] == ["run"]
+
+
+def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tiny_lm: Any, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+
+    def identity(rows: list[dict[str, Any]] = FARES, **sections: Any) -> str:
+        params = training_params(tmp_path, **sections)
+        steps = StepDataset(paragraph_pool(lm, rows), params)
+        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), steps)
+
+    assert identity(train={"save_steps": 9, "kept": 0.1}) == identity()
+    others = [
+        identity(FARES[:7]),
+        identity(seed=1),
+        identity(train={"questions": 17}),
+        identity(alignment={"slots": 2}),
+    ]
+    assert len({identity(), *others}) == 5

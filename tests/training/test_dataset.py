@@ -1,0 +1,103 @@
+"""Paragraphs and steps: which answers are found in the text, and what each step samples."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.errors import StreamError
+from cmt.training.dataset import TEACHER_FORCING_RESUMED, StepDataset, paragraphs
+from tests.helpers.facts import documents, questions
+from tests.helpers.training import FARES, paragraph_pool, training_params
+
+
+def test_a_paragraph_knows_the_spans_of_its_answers(tiny_lm: Any) -> None:
+    lm = tiny_lm("llama")
+    pool = paragraph_pool(lm, FARES)
+    assert [paragraph.article for paragraph in pool] == [row["title"] for row in FARES]
+    for paragraph, row in zip(pool, FARES, strict=True):
+        ((question, answer, ((first, last),)),) = paragraph.questions
+        assert lm.decode(question) == row["question"]
+        assert answer[-1] == lm.eos
+        assert lm.decode(answer) == row["answer"]
+        assert lm.decode(paragraph.text[first:]).startswith(row["answer"])
+        assert lm.decode(paragraph.text[: last + 1]).endswith(row["answer"])
+        assert lm.decode(paragraph.title) == row["title"]
+
+
+def test_an_answer_occurs_as_whole_words_or_else_as_part_of_a_word(tiny_lm: Any) -> None:
+    lm = tiny_lm("llama")
+    row = FARES[0] | {"text": "Crowns and crown and crown, not crownless.", "answer": "crown"}
+    ((_, _, gold_spans),) = paragraph_pool(lm, [row])[0].questions
+    text = lm.tokenize(row["text"])
+    assert [lm.decode(text[:first]) for first, _ in gold_spans] == ["Crowns and", "Crowns and crown and"]
+    ((_, _, gold_spans),) = paragraph_pool(lm, [row | {"answer": "rownless"}])[0].questions
+    assert len(gold_spans) == 1
+
+
+def test_questions_that_cannot_be_learned_are_left_out(tiny_lm: Any) -> None:
+    lm = tiny_lm("llama")
+    long = "one song and another and a third and a fourth"
+    rows = [
+        FARES[0],
+        FARES[1] | {"answer": "free of charge"},  # not in the text
+        FARES[2] | {"text": "Ask the mayor. " * 40 + FARES[2]["text"]},  # beyond the tokens that are read
+        FARES[3] | {"text": f"It costs {long}.", "answer": long},  # too long
+    ]
+    assert [paragraph.text for paragraph in paragraph_pool(lm, rows)] == [lm.tokenize(FARES[0]["text"])]
+    with_two_questions = paragraphs(documents(FARES), questions(FARES[:2]), lm=lm, longest=256)
+    assert len(with_two_questions) == 2
+
+
+def test_without_a_usable_question_there_are_no_steps(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match="no question has its answer verbatim in its document: nothing to train on"):
+        StepDataset([], training_params(tmp_path))
+
+
+def test_the_gold_spans_of_a_step_are_the_answer(tiny_lm: Any, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+    steps, has_title = StepDataset(paragraph_pool(lm, FARES), training_params(tmp_path)), []
+    assert len(steps) == 4
+    for index in range(4):
+        step, members = steps[index], [steps.pool[member] for member in steps.steps[index]]
+        for tokens, paragraph in zip(step["documents"], members, strict=True):
+            has_title.append(tokens == paragraph.title + paragraph.text)
+        assert sorted(question.document for question in step["questions"]) == [0, 1, 2, 3]
+        for question in step["questions"]:
+            ((first, last),) = question.gold_spans
+            tokens, answer = step["documents"][question.document], lm.decode(question.answer)
+            assert lm.decode(tokens[first:]).startswith(answer)
+            assert lm.decode(tokens[: last + 1]).endswith(answer)
+    assert set(has_title) == {True, False}
+
+
+def test_a_step_depends_on_data_seed_and_index_only(tiny_lm: Any, tmp_path: Path) -> None:
+    lm, params = tiny_lm("llama"), training_params(tmp_path)
+    steps, twin = (StepDataset(paragraph_pool(lm, FARES), params) for _ in range(2))
+    assert [twin[index] for index in (3, 1, 0, 2)] == [steps[index] for index in (3, 1, 0, 2)]
+    other = StepDataset(paragraph_pool(lm, FARES), params.model_copy(update={"seed": 1}))
+    assert [other[index] for index in range(4)] != [steps[index] for index in range(4)]
+
+
+def test_every_paragraph_is_seen_once_an_epoch(tiny_lm: Any, tmp_path: Path) -> None:
+    params = training_params(tmp_path, train={"questions": 24})
+    steps = StepDataset(paragraph_pool(tiny_lm("llama"), FARES), params)
+    assert [sorted(a + b) for a, b in zip(steps.steps[::2], steps.steps[1::2], strict=True)] == [list(range(8))] * 3
+
+
+def test_paragraphs_of_an_article_are_in_one_step(tiny_lm: Any, tmp_path: Path) -> None:
+    steps = StepDataset(paragraph_pool(tiny_lm("llama"), FARES[:4] + FARES[5:]), training_params(tmp_path))
+    articles = [steps.pool[member].article for member in steps.steps[0] + steps.steps[1]]
+    assert len(list(groupby(articles))) == 2
+
+
+def test_teacher_forcing_decreases_over_the_run(tiny_lm: Any, tmp_path: Path) -> None:
+    pool = paragraph_pool(tiny_lm("llama"), FARES)
+    steps = StepDataset(pool, training_params(tmp_path))
+    rates = [steps[index]["teacher_forcing"] for index in range(4)]
+    assert rates[0] == 1.0
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.4)
+    resumed = StepDataset(pool, training_params(tmp_path, train={"start": tmp_path}))
+    assert resumed[0]["teacher_forcing"] == TEACHER_FORCING_RESUMED

@@ -1,0 +1,51 @@
+"""The model card: what it says about data, parameters and scores, and its curve."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.config import Params
+from cmt.training.model_card import CURVES, describe_source, write_card
+
+SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
+
+
+def write(folder: Path, *, note: str = "", **train: Any) -> str:
+    history = [{"step": step} | dict.fromkeys(CURVES, 4.0 / step) for step in range(5, 50, 5)]
+    (folder / "log.json").write_text(json.dumps([*history, {"step": 45, "train_runtime": 1.0}]))
+    params = Params.model_validate({"seed": 3, "train": train})
+    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, note=note)
+    return (folder / "card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["path:data/squad/train-v1.1.json.xz", "path:train-v1.1.json", "hub:rajpurkar/squad", "hub:rajpurkar/squad@main"],
+)
+def test_every_source_of_squad_has_its_name_and_licence(tmp_path: Path, source: str) -> None:
+    card = write(tmp_path, source=source)
+    assert "| trained on | SQuAD 1.1 train, 18,048 paragraphs; 20 articles held out |" in card
+    assert card.endswith("Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.\n")
+
+
+def test_another_source_is_named_as_it_is(tmp_path: Path) -> None:
+    card = write(tmp_path, source="path:/somewhere/house-rules.json.xz")
+    assert "| trained on | house-rules, 18,048 paragraphs" in card
+    assert "SQuAD" not in card and "somewhere" not in card
+    assert describe_source("hub:org/pairs@v2") == ("org/pairs", "org/pairs has its own licence")
+
+
+def test_the_card_has_parameters_scores_and_note(tmp_path: Path) -> None:
+    card = write(tmp_path, note="\nA baseline.\n", questions=14_000, answered=0.5)
+    assert card.startswith("# Compressor abababababab\n")
+    assert "| question-answer pairs seen | about 14,000, 50% of them through the LM |" in card
+    assert "| steps | 45, seed 3, AdamW, rate 0.001, cosine |" in card
+    assert "500 questions: **EM 46.6, F1 63.3**\n(95 % 59.5 – 66.8), prefix EM 53.0,\nrecall@8 0.968." in card
+    assert "\nA baseline.\n" in card
+
+
+def test_the_curve_is_a_picture(tmp_path: Path) -> None:
+    assert "![training curve](curve.png)" in write(tmp_path)
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,72 @@
+"""One training step: which memories ψ sees, and what the prompts contain."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cmt.config import Params
+from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.model import MemoryModel
+from cmt.training.dataset import StepDataset, TrainingQuestion
+from cmt.training.step import TrainingStep
+from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
+
+
+def make_step(lm: Any, params: Params) -> TrainingStep:
+    torch.manual_seed(0)
+    return TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params)
+
+
+def test_negatives_are_the_most_similar_other_documents(tiny_lm: Any, tmp_path: Path) -> None:
+    step = make_step(tiny_lm("llama"), training_params(tmp_path))
+    similarity = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]]).expand(200, -1)
+    without_gold = torch.arange(200) >= 180
+    candidates = step._candidates(similarity, torch.full((200,), 1), 0.5, without_gold)
+    assert candidates[~without_gold, 0].eq(1).all()
+    alone = candidates[:, 1].eq(-1)
+    assert 60 < alone.sum() < 120  # half of the questions have no negatives
+    assert candidates[~without_gold & ~alone].tolist() == [[1, 3]] * int((~without_gold & ~alone).sum())
+    assert candidates[without_gold].tolist() == [[-1, 3]] * 20  # ψ has to find "nowhere"
+
+
+def test_whole_texts_are_in_random_order(tiny_lm: Any, tmp_path: Path) -> None:
+    step, prompts = make_step(tiny_lm("llama"), training_params(tmp_path, aggregator={"kind": "none"})), []
+    step.model.prompts.text_prompt = lambda encoding, spans, texts, *_, **__: prompts.append(texts)  # type: ignore[assignment]
+    questions = [TrainingQuestion([5], [6], 0, [(0, 0)])] * 20
+    for shift in range(5):
+        candidates = torch.tensor([[0, 1]] * 20).roll(shift, 0)
+        step._whole_text_prompt(None, questions, [[7, shift], [8]], candidates)  # type: ignore[arg-type]
+    assert {text[0][0] for texts in prompts for text in texts} == {7, 8}
+    assert all(sorted(map(len, text)) == [1, 2] for texts in prompts for text in texts)
+
+
+def test_the_total_is_the_weighted_sum_of_its_parts(tiny_lm: Any, tmp_path: Path) -> None:
+    params = training_params(tmp_path, objective={"alpha": 0.2, "beta": 0.3, "gamma": 0.7})
+    result = make_step(tiny_lm("llama"), params)(**StepDataset(paragraph_pool(tiny_lm("llama"), FARES), params)[0])
+    logs = result["logs"]
+    torch.testing.assert_close(result["loss"].detach(), 0.3 * logs["matching"] + 0.7 * logs["span"] + logs["answer"])
+    assert 0 <= logs["recall_at_1"] <= 1 and 0 <= logs["begin_found"] <= 1
+
+
+def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path: Path) -> None:
+    lm, params = tiny_lm("llama"), training_params(tmp_path)
+    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
+    ends: list[list[int]] = []
+    text_prompt = step.model.prompts.text_prompt
+
+    def record(*args: Any, **options: Any) -> Any:
+        ends.extend(args[4])
+        return text_prompt(*args, **options)
+
+    step.model.prompts.text_prompt = record  # type: ignore[method-assign]
+    step(**steps[0] | {"teacher_forcing": 1.0})
+    for question, end in zip(steps[0]["questions"], ends, strict=True):
+        answer = lm.decode(question.answer).replace(" ", "")  # a blank may belong to the token before the quote
+        assert lm.decode(end).replace(" ", "").endswith(f"Quote:{answer}\nAnswer:{answer}")
+
+
+def test_the_published_form_has_no_span_loss(tiny_lm: Any, tmp_path: Path) -> None:
+    lm, params = tiny_lm("llama"), training_params(tmp_path, **PUBLISHED)
+    result = make_step(lm, params)(**StepDataset(paragraph_pool(lm, FARES), params)[0])
+    assert result["logs"].keys() == {"matching", "recall_at_1", "answer"}
