@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cmt.bank.ledger import Round
+from cmt.common.text import format_optional
 from cmt.evaluation.evaluate import Evaluation
 from cmt.tracking.payload import draw_curve
 
@@ -50,9 +51,7 @@ def rounds_report(history: Sequence[Round]) -> str:
 def evaluation_report(evaluation: Evaluation) -> str:
     """A row a way of answering."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
-    rows = [
-        [str(row[name]) if row[name] is not None else "–" for name in names] for row in evaluation.to_json()["rows"]
-    ]
+    rows = [[format_optional(row[name]) for name in names] for row in evaluation.to_json()["rows"]]
     return table(names, rows)
 
 
@@ -68,4 +67,4 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
+    return format_optional(value, ",.3f").rstrip("0").rstrip(".")

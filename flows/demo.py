@@ -17,6 +17,7 @@ from cmt.bank.ledger import Round
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
+from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
 from flows.local_prefect import Services, services
@@ -118,7 +119,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any, *, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+    return format_optional(value, f".{digits}f" if isinstance(value, float) else "")
 
 
 def _failed(message: str) -> int:

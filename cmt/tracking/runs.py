@@ -4,7 +4,6 @@ Runs are found by a key made from what they record, and points carry the round's
 again changes its run and doubles nothing. One that runs again after a rollback is another run.
 """
 
-import hashlib
 import logging
 import os
 import sqlite3
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from cmt.common.digests import sha256_hex
 from cmt.config import Params, TrackingParams
 from cmt.errors import ServiceError
 from cmt.tracking.payload import draw_curve, flat_params, lineage, round_metrics
@@ -62,11 +62,11 @@ class Tracker:
         about = {"cmt.stream": stream, "cmt.bank.bank": _relative(params.bank.uri, self.root)}
         points = round_metrics(round_)
         with self._explained():
-            parent = self._run(stream, tags=about, key=_key("stream", *about.values()))
+            parent = self._run(stream, tags=about, key=sha256_hex("stream", *about.values()))
             child = self._run(
                 f"round-{round_.number:04d} {round_.slice_id}",
                 tags={"mlflow.parentRunId": parent.info.run_id},
-                key=_key(
+                key=sha256_hex(
                     *("round", parent.info.run_id, round_.round_id, *round_.identity, round_.params_digest),
                     round_.started_at,
                 ),
@@ -157,7 +157,7 @@ class Tracker:
 
     def _training(self, params: Params) -> Any:
         trained = params.digest("seed", "lm", "compressor", "aggregator", "alignment", "objective", "train")
-        return self._run("training", tags={"cmt.params_digest": trained}, key=_key("training", trained))
+        return self._run("training", tags={"cmt.params_digest": trained}, key=sha256_hex("training", trained))
 
     def _run(self, name: str, *, tags: dict[str, str], key: str, started: str = "") -> Any:
         """The run with that key, made when there is none."""
@@ -242,10 +242,6 @@ def _forgiven() -> Iterator[None]:
         yield
     except ServiceError as error:
         log.warning("%s", error)
-
-
-def _key(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _relative(place: Path | str, root: Path) -> str:
