@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cmt.bank.ledger import Round
+from cmt.common.text import MISSING
 from cmt.evaluation.evaluate import Evaluation
 from cmt.tracking.payload import draw_curve
 
@@ -59,7 +60,7 @@ def evaluation_report(evaluation: Evaluation) -> str:
     """One row a system."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
     rows = [
-        [str(system[name]) if system[name] is not None else "–" for name in names]
+        [str(system[name]) if system[name] is not None else MISSING for name in names]
         for system in evaluation.to_json()["rows"]
     ]
     return table(["system", "questions", "EM", "EM prefix", "F1", "recall@K"], rows)
@@ -77,4 +78,4 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
+    return MISSING if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")

@@ -19,7 +19,9 @@ from cmt.bank.ledger import Round
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
+from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
+from cmt.tracking.registry import Registry, card_scores
 from cmt.workspace import Workspace, open
 from flows.evaluate import EVALUATION_FILE
 from flows.local_prefect import local_prefect
@@ -96,11 +98,30 @@ def demo() -> None:
             final = _final_scores(workspace)
     if final is None:
         raise RoundError(f"the evaluation left no scores: see {HOME / 'worker.log'}")
-    # 3. the last row, and the file
+    # 3. the compressor in MLflow's registry, with the scores that its card states
+    if workspace.params.tracking.enabled:
+        _register(workspace)
+    # 4. the last row, and the file
     rows = table.rows
     rows[-1] |= {name: final[name] for name in ("closed_f1", "rag_f1")}
     console().print(_line({"slice": "all months"} | final), style="bold", soft_wrap=True)
     _finish(workspace, rows, final, seconds=round(time.monotonic() - started, 1))
+
+
+def _register(workspace: Workspace) -> None:
+    """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
+    folder = workspace.params.compressor.path
+    registry = Registry(workspace.params.tracking, workspace.root)
+    try:
+        scores, held_out = card_scores(folder)
+        version = registry.add(
+            folder, project=ROOT / "params.yaml", params=workspace.params, scores=scores, held_out=held_out
+        )
+        registry.promote(version)
+    except CmtError as error:
+        console(stderr=True).print(
+            f"warning: the compressor is not registered: {error}", style="yellow", soft_wrap=True
+        )
 
 
 class _Table:
@@ -187,9 +208,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any, *, decimals: int) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+    return format_optional(value, f".{decimals}f" if isinstance(value, float) else "")
 
 
 def _failed(message: str) -> int:

@@ -21,6 +21,7 @@ def add(
         Path | None, typer.Argument(metavar="FOLDER", help="The compressor. Default: compressor.path.")
     ] = None,
     questions: Annotated[int, typer.Option(min=1, metavar="N", help="Held-out questions to measure it on.")] = 500,
+    from_card: Annotated[bool, typer.Option("--from-card", help="Take the scores that its card states.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a compressor on held-out articles and register it as a version that can be served."""
@@ -28,10 +29,15 @@ def add(
     folder = folder or workspace.params.compressor.path
     with ctx.obj.progress as progress:
         progress.stage("load")
-        from cmt.evaluation.held_out import measure_compressor
+        if from_card:
+            from cmt.tracking.registry import card_scores
 
-        progress.stage("evaluate")
-        scores, held_out = measure_compressor(workspace, folder, questions=questions)
+            scores, held_out = card_scores(folder)
+        else:
+            from cmt.evaluation.held_out import measure_compressor
+
+            progress.stage("evaluate")
+            scores, held_out = measure_compressor(workspace, folder, questions=questions)
         progress.stage("register")
         version = _registry(ctx).add(
             folder, project=ctx.obj.params_path, params=workspace.params, scores=scores, held_out=held_out

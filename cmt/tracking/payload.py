@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
+from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ def describe(rounds: Sequence[Round]) -> dict[str, str]:
     for round_ in rounds:
         scores = round_.scores
         low, high = scores.get("f1_low"), scores.get("f1_high")
-        interval = "–" if low is None or high is None else f"{low:.1f} – {high:.1f}"
-        f1 = "–" if scores.get("f1") is None else f"{scores['f1']:.1f}"
-        asked = "–" if round_.questions is None else round_.questions
+        interval = MISSING if low is None or high is None else f"{low:.1f} – {high:.1f}"
+        f1, asked = format_optional(scores.get("f1"), ".1f"), format_optional(round_.questions)
         cells = [round_.slice_id, round_.documents, f"{round_.adapt_seconds:.1f} s", f1, interval, asked]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     note = {"mlflow.note.content": "\n".join(lines)} if rounds else {}

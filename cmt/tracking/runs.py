@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
+from cmt.common.digests import sha256_hex
 from cmt.config import Params, TrackingParams
 from cmt.tracking.payload import describe, draw_curve, flat_params, lineage, round_metrics, slice_dataset
-from cmt.tracking.session import MlflowSession, digest_of, relative
+from cmt.tracking.session import MlflowSession, relative
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -41,13 +42,13 @@ class Tracker:
             parent = session.run(
                 f"{Path(params.stream.source).name} ({stream})",
                 tags={"cmt.stream": stream, "cmt.bank": bank},
-                key=digest_of("stream", stream, bank),
+                key=sha256_hex("stream", stream, bank),
             )
             # 2. the child: one run for this attempt at the round
             child = session.run(
                 f"round-{round_.number:04d} {round_.slice_id}",
                 tags={"mlflow.parentRunId": parent.info.run_id},
-                key=digest_of(
+                key=sha256_hex(
                     *("round", parent.info.run_id, round_.round_id, *round_.identity, round_.params_digest),
                     round_.started_at,
                 ),
@@ -128,4 +129,4 @@ class Tracker:
 def training_run(session: MlflowSession, params: Params) -> "Run":
     """The run of a training, found by the parameters that shape the weights."""
     digest = params.digest("seed", "lm", "compressor", "aggregator", "alignment", "objective", "train")
-    return session.run("training", tags={"cmt.params_digest": digest}, key=digest_of("training", digest))
+    return session.run("training", tags={"cmt.params_digest": digest}, key=sha256_hex("training", digest))

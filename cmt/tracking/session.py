@@ -3,7 +3,6 @@
 A run is found by a key made from what it records, so recording the same thing again updates its run.
 """
 
-import hashlib
 import logging
 import os
 import sqlite3
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from cmt.common.digests import sha256_hex
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
 
@@ -68,7 +68,7 @@ class MlflowSession:
         location = None if self.uri.startswith("http") else (self.root / "mlruns").as_uri()
         found = self._find_or_create(self._experiment, location)
         if location is not None and not _is_below(found.artifact_location, self.root):
-            name = f"{self._experiment} ({self.root.name} {digest_of(str(self.root))[:6]})"
+            name = f"{self._experiment} ({self.root.name} {sha256_hex(str(self.root))[:6]})"
             log.warning(
                 "experiment %r stores its artifacts in %s, outside this project: using experiment %r",
                 *(self._experiment, found.artifact_location, name),
@@ -164,11 +164,6 @@ class MlflowSession:
             found = self.client.get_experiment_by_name(name)
         assert found is not None  # noqa: S101 - narrows the type
         return found
-
-
-def digest_of(*parts: str) -> str:
-    """sha256 over the parts: the key of a run."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def relative(place: Path | str, root: Path) -> str:

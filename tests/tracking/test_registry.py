@@ -31,7 +31,7 @@ import cmt
 from cmt.cli.main import app
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.serving.schemas import SourceOut
-from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats
+from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats, card_scores
 from tests.helpers.servers import adapt
 
 ROOT = Path(__file__).parents[2]
@@ -290,3 +290,22 @@ def test_the_champion_refuses_with_a_reason(served: str) -> None:
         response = invoke(served, row)
         assert response.status_code == 400
         assert reason in response.json()["message"]
+
+
+def test_the_shipped_compressor_is_registered_from_its_card(project: Path) -> None:
+    scores, held_out = card_scores(ROOT / "data/compressor")
+    assert (scores, held_out) == ({"em": 46.6, "f1": 63.3}, "500 questions on 20 articles, from the card")
+    params = cmt.open(params=project / "params.yaml").params
+    folder = ROOT / "data/compressor"
+    version = registry(project).add(
+        folder, project=project / "params.yaml", params=params, scores=scores, held_out=held_out
+    )
+    assert (registry(project).versions()[0].version, registry(project).versions()[0].f1) == (version, 63.3)
+
+
+def test_a_card_without_scores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(cmt.ModelError, match="no readable card"):
+        card_scores(tmp_path)
+    (tmp_path / "card.md").write_text("# Compressor\n")
+    with pytest.raises(cmt.ModelError, match="states no held-out scores"):
+        card_scores(tmp_path)

@@ -1,0 +1,65 @@
+"""Names and values of a round in MLflow."""
+
+import json
+from dataclasses import replace
+
+from cmt.bank.ledger import Round
+from cmt.tracking.payload import describe, lineage, round_metrics, slice_dataset
+
+ROUND = Round(
+    round_id="2031-01/0001",
+    number=1,
+    slice_id="2031-01/0001",
+    slice_digest="s" * 64,
+    compressor="c" * 64,
+    bank_params="int8-text",
+    params_digest="p" * 64,
+    state="committed",
+    version_before=1,
+    documents=40,
+    rows=42,
+    questions=60,
+    scores={"f1": 62.125, "f1_low": 50.0, "f1_high": 70.0, "recall": None, "closed_f1": 1.5},
+    seconds={"compress": 1.5, "bank": 0.25, "evaluate": 12.0, "decide": 0.5},
+)
+
+
+def test_adapting_and_measuring_are_separate_seconds() -> None:
+    metrics = round_metrics(ROUND)
+    assert (metrics["seconds/adapt"], metrics["seconds/measure"]) == (1.75, 12.5)
+    assert (metrics["seconds/compress"], metrics["seconds/evaluate"]) == (1.5, 12.0)
+
+
+def test_scores_are_grouped_by_system_and_missing_ones_left_out() -> None:
+    metrics = round_metrics(ROUND)
+    assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (62.125, 1.5, 60.0)
+    assert "qa/recall" not in metrics
+    assert "counts/questions" not in round_metrics(replace(ROUND, questions=None))
+
+
+def test_the_description_has_the_headline_figures() -> None:
+    tags = describe([ROUND, replace(ROUND, slice_id="2031-02/0001", scores={}, questions=0)])
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("cmt update", "LOCAL")
+    lines = tags["mlflow.note.content"].splitlines()
+    assert lines[0] == "| slice | documents | adapted in | F1 | 95 % | questions |"
+    assert lines[2] == "| 2031-01/0001 | 40 | 1.8 s | 62.1 | 50.0 – 70.0 | 60 |"
+    assert lines[3] == "| 2031-02/0001 | 40 | 1.8 s | – | – | 0 |"
+
+
+def test_a_flow_run_is_named_as_the_source() -> None:
+    tags = describe([replace(ROUND, prefect_run="flow-run")])
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("cmt/online-update", "JOB")
+    assert "mlflow.note.content" not in describe([])
+
+
+def test_the_slice_is_the_dataset_of_the_run() -> None:
+    dataset = slice_dataset(ROUND, "data/stream").dataset
+    assert (dataset.name, dataset.digest) == ("2031-01/0001", "s" * 36)
+    assert json.loads(dataset.source) == {"uri": "data/stream/2031-01/0001.documents.parquet"}
+    assert json.loads(dataset.profile or "") == {"documents": 40, "sha256": "s" * 64}
+
+
+def test_lineage_leaves_out_what_is_empty() -> None:
+    tags = lineage(ROUND)
+    assert (tags["cmt.round"], tags["cmt.compressor"], tags["cmt.version_before"]) == ("2031-01/0001", "c" * 64, "1")
+    assert {"cmt.reason", "cmt.bank_digest", "cmt.prefect_run", "cmt.git_commit"}.isdisjoint(tags)

@@ -1,0 +1,83 @@
+"""The MLflow session on a real database: the experiment, its home, runs by key, and errors."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from cmt.config import TrackingParams
+from cmt.errors import ServiceError
+from cmt.tracking.session import MlflowSession, relative
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path, mlflow_database: Path) -> Path:
+    (tmp_path / "original").mkdir()
+    shutil.copy(mlflow_database, tmp_path / "original/mlflow.db")
+    return tmp_path / "original"
+
+
+def session_of(root: Path) -> MlflowSession:
+    return MlflowSession(TrackingParams(uri=f"sqlite:///{root}/mlflow.db"), root)
+
+
+def test_the_experiment_opens_on_its_runs_and_stores_below_the_project(project: Path) -> None:
+    session = session_of(project)
+    experiment = session.client.get_experiment(session.experiment_id)
+    assert (experiment.name, experiment.tags["mlflow.experimentKind"]) == ("cmt", "custom_model_development")
+    assert experiment.artifact_location == (project / "mlruns").as_uri()
+
+
+def test_an_experiment_of_an_earlier_version_gets_its_kind(project: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlflow.db")
+    old = client.create_experiment("cmt", artifact_location=(project / "mlruns").as_uri())
+    assert session_of(project).experiment_id == old
+    assert client.get_experiment(old).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_a_copied_project_does_not_write_into_the_original(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = session_of(project)
+    original.run("training", tags={}, key="first")
+    copy = session_of(Path(shutil.copytree(project, tmp_path / "copy")))
+    experiment = copy.client.get_experiment(copy.experiment_id)
+    assert experiment.name.startswith("cmt (copy ")
+    assert experiment.artifact_location == (tmp_path / "copy/mlruns").as_uri()
+    assert "outside this project" in caplog.text
+    (tmp_path / "note.txt").write_text("a file")
+    copy.attach(copy.run("training", tags={}, key="second"), [tmp_path / "note.txt", tmp_path / "missing.txt", None])
+    assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(project.rglob("note.txt"))
+
+
+def test_a_run_is_found_by_its_key(project: Path) -> None:
+    first = session_of(project).run("a", tags={"cmt.stream": "data/stream"}, key="key")
+    again = session_of(project).run("b", tags={}, key="key")
+    assert (again.info.run_id, again.info.run_name) == (first.info.run_id, "a")
+    assert session_of(project).run("a", tags={}, key="other").info.run_id != first.info.run_id
+
+
+def test_failures_are_service_errors_without_credentials(tmp_path: Path) -> None:
+    session = MlflowSession(TrackingParams(uri="http://ann:secret@127.0.0.1:9"), tmp_path)
+    with pytest.raises(ServiceError, match="start or repair it") as caught, session.explained():
+        raise OSError("no route")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(KeyError), session.explained():
+        raise KeyError("a defect of the caller stays what it is")
+
+
+def test_a_tolerated_failure_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with MlflowSession(TrackingParams(uri="http://127.0.0.1:9"), tmp_path).tolerated():
+        raise OSError("no route")
+    assert "no route" in caplog.text
+
+
+def test_places_below_the_project_are_relative(tmp_path: Path) -> None:
+    assert relative(tmp_path / "data/bank", tmp_path) == "data/bank"
+    assert relative("s3://bucket/bank", tmp_path) == "s3://bucket/bank"
