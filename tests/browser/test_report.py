@@ -1,4 +1,4 @@
-"""The report as a person reads it: offline, by keyboard, on a phone, in the dark."""
+"""The report in a browser: offline, by keyboard, on a phone, in both colour schemes."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.helpers.chromium import coloured
 
 @pytest.fixture(scope="session")
 def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a page over the project in miniature."""
+    """The address of a report on the tiny project."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("reported") / "project"))
     workspace = cmt.open(params=folder / "params.yaml")
     workspace.ingest()
@@ -29,23 +29,25 @@ def press(browser: Chrome, key: str) -> None:
     ActionChains(browser).send_keys(key).perform()
 
 
-def test_the_page_asks_nobody_for_anything(browser: Chrome, report: str) -> None:
+def test_the_report_loads_no_other_file(browser: Chrome, report: str) -> None:
     browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
-    asked = {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
-    assert asked == {report}
+    requested = {
+        event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+    }
+    assert requested == {report}
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def test_nothing_is_wider_than_the_window_but_what_can_be_scrolled(browser: Chrome, report: str) -> None:
+def test_only_scrollable_parts_are_wider_than_the_window(browser: Chrome, report: str) -> None:
     browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    wide, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
-    assert wide <= window
+    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    content, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert content <= window
 
 
-def test_a_question_is_opened_by_keyboard(browser: Chrome, report: str) -> None:
+def test_a_question_can_be_opened_by_keyboard(browser: Chrome, report: str) -> None:
     browser.get(report)
     press(browser, Keys.TAB)
     assert browser.switch_to.active_element.text == "Skip to the report"
