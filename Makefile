@@ -6,48 +6,89 @@ export DVC_NO_ANALYTICS := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
+
+# one worker a core, one torch thread a worker: two threads beside another busy process are slower than one
+WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+# uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
+# had or fails, pip does the same.
+setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
+define install
+	$(PYTHON) -m venv .venv
+	@echo "installing into .venv (log: .venv/install.log)"
+	@{ $(BIN)/pip install -q -c constraints.txt uv && \
+	  export UV_FIND_LINKS="$$(echo $(call setting,find-links) | tr ' ' ',')" UV_INDEX="$(call setting,extra-index-url)" && \
+	  export SSL_CERT_FILE="$${SSL_CERT_FILE:-$(call setting,cert)}" && \
+	  { [ -n "$$SSL_CERT_FILE" ] || unset SSL_CERT_FILE; } && \
+	  UV_DEFAULT_INDEX="$(call setting,index-url)" && \
+	  { [ -z "$$UV_DEFAULT_INDEX" ] || export UV_DEFAULT_INDEX; } && \
+	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
+	} >.venv/install.log 2>&1 || $(BIN)/pip install -q -c constraints.txt -e $(1)
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint test browser demo report kill repro clean
+.PHONY: help try demo install lint check test test-docs docs browser pictures report kill repro clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## the environment in .venv, exactly as constraints.txt has it
+try: .venv/runtime ## an answer on a web page: install, adapt one month of the newspaper, serve it
+	@$(BIN)/cmt try
 
-.venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	@echo "installing into .venv: some minutes the first time"
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+demo: .venv/runtime ## the whole stream through Prefect, and a table of its scores
+	@$(BIN)/python -m flows.demo
+
+install: .venv/development ## the environment with development tools, exactly as constraints.txt has it
+
+.venv/runtime: pyproject.toml constraints.txt
+	$(call install,.)
 	@touch $@
 
-lint: install ## style and types
+.venv/development: pyproject.toml constraints.txt
+	$(call install,'.[dev,docs]')
+	@touch $@ .venv/runtime
+
+lint: install ## style, types and the allowed imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check: lint ## lint and the fast half of the tests
+	$(PYTEST) -m "not slow" tests/answering tests/bank tests/common tests/evaluation tests/lm tests/modeling \
+		tests/retrieval tests/stream tests/test_config.py tests/test_errors.py
+
 test: install ## the tests, on the real language model
 	$(BIN)/cmt model pull
-	$(BIN)/pytest
+	$(PYTEST)
 
-browser: install ## the web page in a headless Chromium, which has to be there with its driver
+test-docs: install ## run every command of README and quick start, and compare what it prints
+	$(BIN)/cmt model pull
+	$(BIN)/pytest tests/docs
+
+docs: install ## the documentation as a site in build/site
+	$(BIN)/mkdocs build --strict -q -d build/site
+
+browser: install ## the web page in a headless Chromium, which has to be installed with its driver
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
 	$(BIN)/pytest tests/browser
 
-demo: install ## the whole stream through Prefect, and a table of its scores
-	$(BIN)/python -m flows.demo
+pictures: install ## the pictures of docs/ from the present version, in the same Chromium
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
+	$(BIN)/python -m tests.browser.pictures
 
-report: install ## report/index.html from the demo's bank; the demo comes first where there is none
+report: .venv/runtime ## report/index.html from the demo's bank; runs the demo first where there is none
 	@test -d data/bank || $(MAKE) demo
 	$(BIN)/cmt report
 
 kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
 	$(BIN)/python tests/integration/kill.py
 
-repro: install ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
+repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro
 
-clean: ## away with stream, bank and run records; .venv, the language model and trained compressors stay
-	rm -rf data/stream data/quarantine data/bank data/replay data/state mlruns mlflow.db* .prefect
-	rm -rf .pytest_cache .mypy_cache .ruff_cache build report
+clean: ## remove stream, bank and run records; .venv, the language model and trained compressors stay
+	rm -rf data/stream data/quarantine data/bank data/replay data/state data/try mlruns mlflow.db* .prefect
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build report

@@ -208,10 +208,14 @@ class AnsweringParams(Section):
 class EvaluationParams(Section):
     """What is measured after a round."""
 
-    earlier_questions: Annotated[int, Field(ge=0)] = 150
+    questions: Annotated[int, Field(ge=0)] = 60
+    """Questions of its own slice that a round asks at most, drawn with the seed. `cmt evaluate` asks all of them."""
+    earlier_questions: Annotated[int, Field(ge=0)] = 20
     """Number of questions of earlier slices in the sample, drawn with the seed."""
+    round_baselines: bool = False
+    """Also ask the baselines a round's questions."""
     baselines: bool = True
-    """Also ask the closed-book and the RAG top-1 baseline."""
+    """Also ask the closed-book and the RAG top-1 baseline in `cmt evaluate`."""
 
 
 class BaselinesParams(Section):

@@ -114,13 +114,21 @@ class Resources:
         """The bank parameters that shape its rows, such as "int8-text"; part of the identity of a round."""
         return f"{self.params.bank.codes}-{'text' if self.params.bank.keep_text else 'vectors'}"
 
+    @cached_property
+    def compressor_digest(self) -> str:
+        """Digest of the compressor in use, from its files: neither LM nor compressor is loaded. Raises ModelError."""
+        from cmt.modeling.checkpoint import digest_in_use
+
+        compressor = self.params.compressor
+        return digest_in_use(compressor.path, window=compressor.window)
+
     def use_prompt_cache(self, path: Path) -> None:
         """Keep the answers of the baselines in `path`. Call it before `prompt_cache` is first used."""
         self._prompt_cache_path = path
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, sorted by number; empty before the first."""
-        return self.ledger.rounds(self.model.digest) if Ledger.exists(self.params.bank.uri) else []
+        return self.ledger.rounds(self.compressor_digest) if Ledger.exists(self.params.bank.uri) else []
 
     def pending(self) -> list[str]:
         """The slice_ids without a committed round of this compressor and these bank parameters, oldest first."""
@@ -128,7 +136,7 @@ class Resources:
         return [
             slice_.slice_id
             for slice_ in self.store.slices()
-            if (slice_.digest, self.model.digest, self.bank_params) not in committed
+            if (slice_.digest, self.compressor_digest, self.bank_params) not in committed
         ]
 
     def forgotten(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""Prefect, and only here: flows that order calls of cmt, and the demo that runs them."""
+"""Prefect flows: they order calls of `cmt`. Nothing else imports Prefect."""

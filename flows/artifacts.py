@@ -10,33 +10,40 @@ from cmt.bank.ledger import Round
 from cmt.evaluation.evaluate import Evaluation
 from cmt.tracking.payload import draw_curve
 
-_WAYS = {"memory": "", "closed-book": "closed_", "RAG top-1": "rag_"}
+_PREFIXES = {"memory": "", "closed-book": "closed_", "RAG top-1": "rag_"}
 
 
 def artifact_key(name: str) -> str:
-    """`name` in what Prefect takes as a key: lower-case letters, digits and dashes."""
+    """`name` as Prefect takes a key: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def round_report(round_: Round) -> str:
-    """One round: its scores beside the baselines', its counts and its seconds."""
+    """One round: its scores beside the baselines', its counts, and the seconds to adapt and to measure."""
     lines = [f"## Round {round_.number} · {round_.slice_id} · {round_.state.replace('_', ' ')}", ""]
     if round_.reason:
         lines += [f"**{round_.reason}**", ""]
     scores = [
-        [way, *(_number(round_.scores.get(prefix + name)) for name in ("em", "f1", "recall"))]
-        for way, prefix in _WAYS.items()
+        [system, *(_number(round_.scores.get(prefix + name)) for name in ("em", "f1", "f1_low", "f1_high", "recall"))]
+        for system, prefix in _PREFIXES.items()
         if round_.scores.get(f"{prefix}f1") is not None
     ]
-    counts = [["documents", str(round_.documents)], ["bank rows", str(round_.rows)]]
-    counts += [[f"{stage}, seconds", _number(seconds)] for stage, seconds in round_.seconds.items()]
-    return "\n".join([*lines, table(["", "EM", "F1", "recall@K"], scores), "", table(["", ""], counts)])
+    counts = [
+        ["documents", str(round_.documents)],
+        ["bank rows", str(round_.rows)],
+        ["questions asked", _number(round_.questions)],
+        ["adapt, seconds", _number(round_.adapt_seconds)],
+        ["measure, seconds", _number(round_.measure_seconds)],
+    ]
+    score_table = table(["", "EM", "F1", "95 % from", "to", "recall@K"], scores)
+    return "\n".join([*lines, score_table, "", table(["", ""], counts)])
 
 
 def rounds_report(history: Sequence[Round]) -> str:
     """All committed rounds, and their curve as an embedded picture."""
     rows = [
         [r.slice_id, str(r.documents), str(r.rows), *(_number(r.scores.get(name)) for name in ("em", "f1", "recall"))]
+        + [_number(r.adapt_seconds), _number(r.measure_seconds)]
         for r in history
         if r.state == "committed"
     ]
@@ -44,16 +51,18 @@ def rounds_report(history: Sequence[Round]) -> str:
         curve = draw_curve(history, Path(folder) / "curve.png")
         encoded = base64.b64encode(curve.read_bytes()).decode() if curve else ""
     picture = ["", f"![F1 and recall after each round](data:image/png;base64,{encoded})"] if encoded else []
-    return "\n".join([table(["slice", "documents", "bank rows", "EM", "F1", "recall@K"], rows), *picture])
+    names = ["slice", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
+    return "\n".join([table(names, rows), *picture])
 
 
 def evaluation_report(evaluation: Evaluation) -> str:
-    """A row a way of answering."""
+    """One row a system."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
     rows = [
-        [str(row[name]) if row[name] is not None else "–" for name in names] for row in evaluation.to_json()["rows"]
+        [str(system[name]) if system[name] is not None else "–" for name in names]
+        for system in evaluation.to_json()["rows"]
     ]
-    return table(names, rows)
+    return table(["system", "questions", "EM", "EM prefix", "F1", "recall@K"], rows)
 
 
 def scores_report(scores: Mapping[str, float | None]) -> str:
@@ -62,7 +71,7 @@ def scores_report(scores: Mapping[str, float | None]) -> str:
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column text, the others numbers."""
+    """A Markdown table: the first column is text, the others are numbers."""
     lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -1,8 +1,10 @@
-"""`make demo`: the bundled newspaper, month by month, through a Prefect server, a worker and the deployment.
+"""`make demo`: the bundled newspaper through a Prefect server, a worker and the deployment, with a table of scores.
 
-A month whose round is there is not run again; when all are, no server is started.
+One flow run adapts every month that is pending; a row is printed as soon as its round is committed. A second flow run
+asks closed-book and RAG the same sample of questions as the memory. What is there already is not run again.
 """
 
+import json
 import signal
 import time
 from collections.abc import Mapping
@@ -19,42 +21,47 @@ from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
-from flows.local_prefect import Services, services
+from flows.evaluate import EVALUATION_FILE
+from flows.local_prefect import local_prefect
 
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".prefect" / "demo"
-DEPLOYMENT = "cmt/online-update"
-# column of the table and key of metrics/demo.json → title, width
+UPDATE, EVALUATE = "cmt/online-update", "cmt/evaluate"
+FINAL_QUESTIONS = 100
+"""Sample of all months' questions that memory, closed-book and RAG are asked at the end."""
+# key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
-    "slice": ("slice", -14),
-    "documents": ("documents", 9),
-    "rows": ("bank rows", 9),
-    "em": ("EM", 6),
-    "f1": ("F1", 6),
-    "closed_f1": ("closed-book F1", 14),
-    "rag_f1": ("RAG top-1 F1", 12),
-    "recall": ("recall@K", 8),
-    "seconds": ("seconds", 8),
+    "slice": ("slice", -14, 0),
+    "documents": ("documents", 9, 0),
+    "adapt_seconds": ("adapt, s", 8, 1),
+    "questions": ("questions", 9, 0),
+    "em": ("EM", 5, 1),
+    "f1": ("F1", 5, 1),
+    "interval": ("95 %", 11, 0),
+    "closed_f1": ("closed-book F1", 14, 1),
+    "rag_f1": ("RAG top-1 F1", 12, 1),
+    "recall": ("recall@K", 8, 3),
+    "measure_seconds": ("measure, s", 10, 1),
 }
 
 
 def main() -> int:
     """Run the demo; the exit status: 0, 1 with a message, 130 or more when it was interrupted."""
-    # in a shell's background it is ignored, and so would the worker that has to stop by it
+    # a shell ignores SIGINT for background jobs, and the worker would inherit that and never stop
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
             signal.signal(number, _terminate)
     HOME.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{HOME}.lock", timeout=0):
             demo()
     except Timeout:
-        return _failed(f"another demo is running in this folder, it holds {HOME}.lock: wait for it, or end it")
+        return _failed(f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it")
     except CmtError as error:
         return _failed(str(error))
     except KeyboardInterrupt:
-        console(stderr=True).print("interrupted: `make demo` goes on with the round that was not finished")
+        console(stderr=True).print("interrupted: `make demo` resumes with the round that was not finished")
         return 130
     return 0
 
@@ -62,63 +69,127 @@ def main() -> int:
 def demo() -> None:
     """Everything between a fresh clone and metrics/demo.json. Raises CmtError."""
     started = time.monotonic()
+    # 1. the base LM and the slices
     workspace = open(params=ROOT / "params.yaml")
-    with ProgressBar(console(stderr=True)) as display:
-        display.stage("pull")
-        workspace.pull(on_progress=display.at)
-        display.stage("ingest")
+    with ProgressBar(console(stderr=True)) as progress:
+        progress.stage("pull")
+        workspace.pull(on_progress=progress.at)
+        progress.stage("ingest")
         workspace.ingest()
-    waiting = workspace.pending()
-    with services(root=ROOT, home=HOME) if waiting else nullcontext() as prefect:
-        rows = _rounds(workspace, waiting, prefect)
-    _finish(workspace, rows, seconds=round(time.monotonic() - started, 1))
+    # 2. a round for every pending slice, and the comparison at the end
+    slice_ids = [slice_.slice_id for slice_ in workspace.store.slices()]
+    pending = workspace.pending()
+    final = None if pending else _final_scores(workspace)
+    table = _Table(workspace, slice_ids, already=set(slice_ids) - set(pending))
+    with nullcontext() if final else local_prefect(root=ROOT, home=HOME) as prefect:
+        table.print_committed()
+        if prefect and pending:
+            prefect.run(UPDATE, on_poll=table.print_committed)
+            table.print_committed()
+        if table.missing:
+            raise RoundError(
+                f"the flow run left no committed round for {table.missing[0]}: "
+                f"see `cmt rounds` and {HOME / 'worker.log'}"
+            )
+        if prefect:
+            prefect.run(EVALUATE, limit=FINAL_QUESTIONS)
+            final = _final_scores(workspace)
+    if final is None:
+        raise RoundError(f"the evaluation left no scores: see {HOME / 'worker.log'}")
+    # 3. the last row, and the file
+    rows = table.rows
+    rows[-1] |= {name: final[name] for name in ("closed_f1", "rag_f1")}
+    console().print(_line({"slice": "all months"} | final), style="bold", soft_wrap=True)
+    _finish(workspace, rows, final, seconds=round(time.monotonic() - started, 1))
 
 
-def _rounds(workspace: Workspace, waiting: list[str], prefect: Services | None) -> list[dict[str, Any]]:
-    """A row a round, printed as soon as it is there."""
-    out, rows = console(), []
-    out.print(_line({name: title for name, (title, _) in COLUMNS.items()}), style="bold", soft_wrap=True)
-    for slice_id in [slice_.slice_id for slice_ in workspace.store.slices()]:
-        if prefect and slice_id in waiting:
-            prefect.run(DEPLOYMENT, slice_id)
-        rows.append(_row(_committed(workspace, slice_id)))
-        note = "" if slice_id in waiting else "  already there"
-        out.print(_line(rows[-1]) + note, soft_wrap=True)
-    return rows
+class _Table:
+    """The rows of the committed rounds, printed in the order of the slices as soon as they are there."""
+
+    def __init__(self, workspace: Workspace, slice_ids: list[str], *, already: set[str]) -> None:
+        self._workspace, self._already = workspace, already
+        self.missing = slice_ids
+        self.rows: list[dict[str, Any]] = []
+        console().print(_line({name: title for name, (title, *_) in COLUMNS.items()}), style="bold", soft_wrap=True)
+
+    def print_committed(self) -> None:
+        """Print the rounds that were committed since the last call."""
+        committed = {r.slice_id: r for r in self._workspace.rounds() if r.state == "committed"} if self.missing else {}
+        while self.missing and self.missing[0] in committed:
+            slice_id, *self.missing = self.missing
+            self.rows.append(_row(committed[slice_id]))
+            note = "  already there" if slice_id in self._already else ""
+            console().print(_line(self.rows[-1]) + note, soft_wrap=True)
 
 
-def _committed(workspace: Workspace, slice_id: str) -> Round:
-    for round_ in workspace.rounds():
-        if round_.slice_id == slice_id and round_.state == "committed":
-            return round_
-    raise RoundError(f"the flow run of {slice_id} left no committed round: see `cmt rounds` and {HOME / 'worker.log'}")
+def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
+    """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or never run."""
+    try:
+        record = json.loads((workspace.state / EVALUATION_FILE).read_text())
+        same = record["bank_digest"] == workspace.stored_bank.digest() and record["limit"] == FINAL_QUESTIONS
+    except (OSError, ValueError, KeyError):
+        return None
+    if not same:
+        return None
+    systems = {system["row"]: system for system in record["rows"]}
+    memory = systems["cmt"]
+    return {
+        "questions": memory["n"],
+        "em": memory["em"],
+        "f1": memory["f1"],
+        "f1_low": memory["ci"][0],
+        "f1_high": memory["ci"][1],
+        "recall": memory["recall"],
+        **{f"{name}_f1": systems[name]["f1"] for name in ("closed", "rag")},
+        "measure_seconds": round(sum(system["seconds"] for system in systems.values()), 1),
+    }
 
 
-def _finish(workspace: Workspace, rows: list[dict[str, Any]], *, seconds: float) -> None:
+def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float) -> None:
     digest = workspace.stored_bank.digest()
     last = [round_ for round_ in workspace.rounds() if round_.state == "committed"][-1].bank_digest
-    write_json(ROOT / "metrics" / "demo.json", {"rounds": rows, "bank_digest": digest, "seconds": seconds})
+    record = {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds}
+    write_json(ROOT / "metrics" / "demo.json", record)
     same = "as the last round left it" if digest == last else f"changed since the last round, which left {last}"
-    console().print(f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s", soft_wrap=True)
+    documents, adapt = sum(row["documents"] for row in rows), sum(row["adapt_seconds"] for row in rows)
+    out = console()
+    out.print(
+        f"{documents} articles adapted in {adapt:.1f} s; EM and F1 of a sample of the questions (0–100), baselines on "
+        f"{final['questions']} of all months",
+        soft_wrap=True,
+    )
+    out.print(f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s", soft_wrap=True)
 
 
 def _row(round_: Round) -> dict[str, Any]:
     """A round in metrics/demo.json."""
-    counts = {"slice": round_.slice_id, "documents": round_.documents, "rows": round_.rows}
-    scores = {name: round_.scores.get(name) for name in ("em", "f1", "closed_f1", "rag_f1", "recall")}
-    return {**counts, **scores, "seconds": round(sum(round_.seconds.values()), 1)}
+    names = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
+    return {
+        "slice": round_.slice_id,
+        "documents": round_.documents,
+        "rows": round_.rows,
+        "questions": round_.questions,
+        **{name: round_.scores.get(name) for name in names},
+        "adapt_seconds": round(round_.adapt_seconds, 1),
+        "measure_seconds": round(round_.measure_seconds, 1),
+        "seconds": round(sum(round_.seconds.values()), 1),
+    }
 
 
 def _line(row: Mapping[str, Any]) -> str:
+    if isinstance(row.get("f1_low"), float):
+        row = row | {"interval": f"{row['f1_low']:.1f} – {row['f1_high']:.1f}"}
     cells = []
-    for name, (_, width) in COLUMNS.items():
-        cell = _cell(row[name], digits=3 if name == "recall" else 1)
+    for name, (_, width, decimals) in COLUMNS.items():
+        cell = _cell(row.get(name), decimals=decimals)
         cells.append(cell.ljust(-width) if width < 0 else cell.rjust(width))
     return "  ".join(cells)
 
 
-def _cell(value: Any, *, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+def _cell(value: Any, *, decimals: int) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 
 def _failed(message: str) -> int:

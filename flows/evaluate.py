@@ -1,4 +1,4 @@
-"""`prefect deployment run cmt/evaluate`: the stream's questions, asked of the bank as it is."""
+"""`prefect deployment run cmt/evaluate`: ask the stream's questions of the bank as it is."""
 
 from typing import Annotated, Any
 
@@ -6,19 +6,27 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
+from cmt.common.storage import write_json
 from flows.artifacts import evaluation_report
-from flows.tasks import step, workspace
+from flows.tasks import cmt_task, workspace
+
+EVALUATION_FILE = "evaluation.json"
+"""In the state folder: the scores of the last run, the digest of its bank and the size of its sample."""
 
 
-@step(name="evaluate")
-def ask_all(params: str, limit: int | None) -> dict[str, Any]:
-    """Ask, and show the scores as an artifact."""
-    found = workspace(params).evaluate(limit=limit)
-    create_markdown_artifact(evaluation_report(found), key="evaluation", description="The stream's questions")
-    return found.to_json()
+@cmt_task(name="evaluate")
+def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
+    """Ask, show the scores as an artifact, and keep them in the state folder."""
+    opened = workspace(params)
+    evaluation = opened.evaluate(limit=limit)
+    create_markdown_artifact(evaluation_report(evaluation), key="evaluation", description="The stream's questions")
+    scores = evaluation.to_json()
+    record = {"bank_digest": opened.bank.digest(), "limit": limit, **scores}
+    write_json(opened.state / EVALUATION_FILE, record)
+    return scores
 
 
 @flow(name="cmt", flow_run_name="evaluate")
 def evaluate(limit: Annotated[int, Field(ge=1)] | None = None, params: str = "params.yaml") -> dict[str, Any]:
     """Scores on all questions of the stream, or on a seeded sample of `limit`, each as of its own date."""
-    return ask_all(params, limit)
+    return ask_questions(params, limit)

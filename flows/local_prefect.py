@@ -1,7 +1,7 @@
-"""A Prefect server and a worker of one's own, gone when they are no longer needed.
+"""A temporary Prefect server and worker for the demo, stopped when they are no longer needed.
 
-They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is made anew: nothing of the
-user's own Prefect is read or written, and what a killed predecessor left cannot hold anything up.
+They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is created anew: the user's
+own Prefect profile and database are neither read nor written.
 """
 
 import http.client
@@ -26,20 +26,20 @@ from cmt.errors import RoundError, ServiceError
 
 START_SECONDS, STOP_SECONDS = 180, 20
 LOG_LINES = 40
-_TROUBLE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
+_WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 
 
-class Services:
-    """What runs, and what it is asked to do; `home` has a log for each by its name."""
+class LocalPrefect:
+    """The processes that run and the commands they are given; `home` has one log for each process."""
 
     def __init__(self, *, root: Path, home: Path, environment: Mapping[str, str]) -> None:
         self.root, self.home, self.environment = root, home, environment
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """`prefect` with `arguments`, in a process group of its own."""
+        """Start `prefect` with `arguments` in a process group of its own."""
         with (self.home / f"{name}.log").open("wb") as log:
-            self.running[name] = subprocess.Popen(  # noqa: S603 - arguments of our own
+            self.running[name] = subprocess.Popen(  # noqa: S603 - fixed arguments
                 [sys.executable, "-m", "prefect", *arguments],
                 cwd=self.root,
                 env=self.environment,
@@ -50,14 +50,19 @@ class Services:
             )
         return self.running[name]
 
-    def call(self, name: str, *arguments: str) -> None:
-        """`prefect` with `arguments`, to its end. ServiceError when it fails, or server or worker end meanwhile."""
+    def call(self, name: str, *arguments: str, on_poll: Callable[[], None] | None = None) -> None:
+        """Run `prefect` with `arguments` to its end; `on_poll` is called while it runs.
+
+        ServiceError when it fails, or when server or worker end meanwhile.
+        """
         process = self.start(name, *arguments)
         with spinner() as show:
             while process.poll() is None:
                 self.check("server", "worker")
-                show(next(reversed(self._log(name)), "").rpartition(" * ")[2])  # of an event: what it is about
-                time.sleep(0.1)
+                show(next(reversed(self._log(name)), "").rpartition(" * ")[2])  # the last event that --watch printed
+                if on_poll:
+                    on_poll()
+                time.sleep(0.2)
         del self.running[name]
         if process.returncode:
             raise ServiceError(f"prefect {shlex.join(arguments)} failed:\n{self._tail(name)}")
@@ -67,32 +72,38 @@ class Services:
         for name in names:
             process = self.running.get(name)
             if process is not None and process.poll() is not None:
-                raise ServiceError(f"the Prefect {name} ended by itself:\n{self._tail(name)}")
+                raise ServiceError(f"the Prefect {name} ended unexpectedly:\n{self._tail(name)}")
 
-    def run(self, deployment: str, slice_id: str) -> None:
-        """One flow run of `deployment`, watched to its end. RoundError with its last log lines unless it completes."""
-        # with its own command it stays in the worker's process group, and no second process prepares it
+    def run(self, deployment: str, *, on_poll: Callable[[], None] | None = None, **parameters: object) -> None:
+        """Run `deployment` with `parameters` and watch it to its end.
+
+        RoundError with the warnings and errors of its log unless it completes.
+        """
+        # `python -m prefect.engine` directly: the run stays in the worker's process group and starts one process less
         command = shlex.join([sys.executable, "-m", "prefect.engine"])
         settings = ["--job-variable", f"command={command}", "--job-variable", f"working_dir={self.root}"]
-        before = len(self._log("worker"))
+        for name, value in parameters.items():
+            settings += ["--param", f"{name}={value}"]
+        lines_before = len(self._log("worker"))
         try:
-            self.call("run", "deployment", "run", deployment, "--param", f"slice={slice_id}", "--watch", *settings)
+            self.call("run", "deployment", "run", deployment, "--watch", *settings, on_poll=on_poll)
         except ServiceError as error:
-            said = [line for line in self._log("worker")[before:] if _TROUBLE.search(line)]
-            lines = [f"the flow run of {slice_id} did not complete", *(said or [str(error)])]
+            problems = [line for line in self._log("worker")[lines_before:] if _WARNING_OR_WORSE.search(line)]
+            lines = [f"the flow run of {deployment} did not complete", *(problems or [str(error)])]
             raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"])) from None
 
     def wait(self, port: int) -> None:
-        """Until the server answers. ServiceError when it ends or takes too long."""
-        give_up = time.monotonic() + START_SECONDS
-        while not _healthy(port):
+        """Wait until the server answers. ServiceError when it ends or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while not _is_healthy(port):
             self.check("server")
-            if time.monotonic() > give_up:
-                raise ServiceError(f"no Prefect server after {START_SECONDS} s:\n{self._tail('server')}")
+            if time.monotonic() > deadline:
+                tail = self._tail("server")
+                raise ServiceError(f"the Prefect server did not answer within {START_SECONDS} s:\n{tail}")
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End everything that was started and all below it, the latest first: politely, then by force."""
+        """Stop every process that was started and its children, latest first: SIGTERM, then SIGKILL."""
         for process in reversed(self.running.values()):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -110,28 +121,28 @@ class Services:
 
 
 @contextmanager
-def services(*, root: Path, home: Path) -> Iterator[Services]:
-    """A server with the deployments of `root`'s prefect.yaml and a worker that serves them."""
-    shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would still be Running there
+def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
+    """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them."""
+    shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
     port = _free_port()
-    made = Services(root=root, home=home, environment=_environment(home, port))
+    prefect = LocalPrefect(root=root, home=home, environment=_environment(home, port))
     try:
-        made.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        made.wait(port)
-        made.call("pool", "work-pool", "create", "cmt", "--type", "process")
-        made.start("worker", "worker", "start", "--pool", "cmt", "--type", "process", "--name", "demo")
-        made.call("deploy", "--no-prompt", "deploy", "--all")
-        yield made
+        prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        prefect.wait(port)
+        prefect.call("pool", "work-pool", "create", "cmt", "--type", "process")
+        prefect.start("worker", "worker", "start", "--pool", "cmt", "--type", "process", "--name", "demo")
+        prefect.call("deploy", "--no-prompt", "deploy", "--all")
+        yield prefect
     finally:
-        kept = signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient second Ctrl-C would leave orphans
-        made.stop()
-        signal.signal(signal.SIGINT, kept)
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave orphans
+        prefect.stop()
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
-    """Shows on a terminal that something is going on; call it with what."""
+    """A spinner with the elapsed time on a terminal; call the result with the text to show."""
     screen = console(stderr=True)
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
@@ -140,23 +151,23 @@ def spinner() -> Iterator[Callable[[str], None]]:
 
 
 def _environment(home: Path, port: int) -> dict[str, str]:
-    """This process's environment with nothing of the user's own Prefect or MLflow in it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    direct = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"]))
-    return kept | {
+    """This process's environment without the user's own Prefect and MLflow settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"]))
+    return inherited | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "true",
-        "NO_PROXY": direct,
-        "no_proxy": direct,
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
         "COLUMNS": "160",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _healthy(port: int) -> bool:
+def _is_healthy(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         connection.request("GET", "/api/health")
@@ -168,7 +179,7 @@ def _healthy(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
     return port

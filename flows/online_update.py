@@ -1,4 +1,4 @@
-"""`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every slice that waits."""
+"""`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every pending slice."""
 
 import logging
 from contextlib import suppress
@@ -12,56 +12,56 @@ from cmt.bank.ledger import Round
 from cmt.errors import CmtError, RoundError
 from cmt.rounds.runner import RoundRunner
 from flows.artifacts import artifact_key, round_report, rounds_report
-from flows.tasks import step, workspace
+from flows.tasks import cmt_task, workspace
 
 log = logging.getLogger("cmt.flows")
 
 
-@step(name="ingest")
+@cmt_task(name="ingest")
 def ingest(params: str, source: str) -> list[str]:
-    """Take `source` into the stream; the new slices."""
+    """Add `source` to the stream; returns the ids of the new slices."""
     return [slice_.slice_id for slice_ in workspace(params).ingest(source=Path(source)).slices]
 
 
-@step(name="begin")
+@cmt_task(name="begin")
 def begin(params: str, slice_id: str) -> Round:
-    """Open the round, after putting right what an interrupted one left."""
+    """Open the round in the ledger, after recovering from an interrupted one."""
     return RoundRunner(workspace(params), slice_id, prefect_run=str(flow_run.id or "")).begin()
 
 
-@step(name="compress")
+@cmt_task(name="compress")
 def compress(params: str, slice_id: str) -> str:
-    """Documents → memories, staged; the file."""
+    """Compress the documents into a staged file; returns its path."""
     return str(RoundRunner(workspace(params), slice_id).compress())
 
 
-@step(name="bank")
+@cmt_task(name="bank")
 def bank(params: str, slice_id: str) -> int:
-    """Upsert the staged memories; the bank's version."""
+    """Upsert the staged memories; returns the bank's version."""
     return RoundRunner(workspace(params), slice_id).bank()
 
 
-@step(name="evaluate")
+@cmt_task(name="evaluate")
 def evaluate(params: str, slice_id: str) -> dict[str, float | None]:
-    """Ask the month's questions and a sample of earlier ones; the scores."""
+    """Ask a sample of the slice's questions and of earlier ones; returns the scores."""
     return RoundRunner(workspace(params), slice_id).evaluate()
 
 
-@step(name="decide")
+@cmt_task(name="decide")
 def decide(params: str, slice_id: str) -> str:
-    """The gate: commit, or put the bank back; the round's state."""
+    """Commit the round, or restore the bank when the gate refuses it; returns the round's state."""
     return RoundRunner(workspace(params), slice_id).decide().state
 
 
-@step(name="track")
+@cmt_task(name="track")
 def track(params: str, slice_id: str) -> Round:
     """Record the round in MLflow."""
     return RoundRunner(workspace(params), slice_id).track()
 
 
-@step(name="report")
+@cmt_task(name="report")
 def report(params: str, slice_id: str) -> None:
-    """The round, and the curve of all, as artifacts in the UI."""
+    """Show the round, and the curve of all rounds, as artifacts in the UI."""
     rounds = workspace(params).rounds()
     round_ = next(r for r in rounds if r.slice_id == slice_id)
     create_markdown_artifact(round_report(round_), key=artifact_key(f"round-{slice_id}"), description=slice_id)
@@ -69,15 +69,15 @@ def report(params: str, slice_id: str) -> None:
 
 
 def run_name() -> str:
-    """`update-2031-01/0001`, or `update-waiting` for all that wait."""
-    return f"update-{flow_run.parameters.get('slice') or 'waiting'}"
+    """`update-2031-01/0001`, or `update-pending` for every pending slice."""
+    return f"update-{flow_run.parameters.get('slice') or 'pending'}"
 
 
 @flow(name="cmt", flow_run_name=run_name)
 def online_update(slice: str | None = None, source: str | None = None, params: str = "params.yaml") -> list[str]:
-    """A round for `slice`, or for every slice that waits, oldest first; the state of each.
+    """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
-    `source`: a file or folder in stream.format to ingest before. The run fails when a round is refused by its gate.
+    `source`: a file or folder in `stream.format` to ingest first. The flow run fails when the gate refuses a round.
     """
     if source is not None:
         ingest(params, source)
@@ -86,14 +86,14 @@ def online_update(slice: str | None = None, source: str | None = None, params: s
         with workspace(params).updating():
             states.append(one_round(params, slice_id))
     if not states:
-        log.info("nothing to do: every slice has its round")
+        log.info("nothing to do: every slice has a committed round")
     return states
 
 
 def one_round(params: str, slice_id: str) -> str:
-    """All steps of one round; what goes wrong leaves the bank as it was before it."""
+    """All steps of one round; a failure leaves the bank as it was before."""
     if begin(params, slice_id).already:
-        log.info("round %s is already there", slice_id)
+        log.info("round %s is committed already", slice_id)
         return "already"
     try:
         compress(params, slice_id)
@@ -101,11 +101,11 @@ def one_round(params: str, slice_id: str) -> str:
         evaluate(params, slice_id)
         decide(params, slice_id)
     except Exception:
-        with suppress(CmtError):  # the next start tries again
+        with suppress(CmtError):  # the next start recovers
             workspace(params).recover()
         raise
     done = track(params, slice_id)
     report(params, slice_id)
     if done.state == "refused":
-        raise RoundError(f"round {slice_id} was refused and the bank put back: {done.reason}")
+        raise RoundError(f"round {slice_id} was refused and the bank restored: {done.reason}")
     return done.state

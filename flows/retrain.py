@@ -1,4 +1,4 @@
-"""`prefect deployment run cmt/retrain`: train a compressor, evaluate it on articles it never saw, register it."""
+"""`prefect deployment run cmt/retrain`: train a compressor, evaluate it on held-out articles, register it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,40 +11,39 @@ from cmt.bank.ledger import flat_scores
 from cmt.evaluation.held_out import held_out_name
 from cmt.tracking.registry import Registry
 from flows.artifacts import scores_report
-from flows.tasks import step, workspace
+from flows.tasks import cmt_task, workspace
 
 Scores = dict[str, float | None]
 
 
-@step(name="train and evaluate")
+@cmt_task(name="train and evaluate")
 def train(params: str, limit: int) -> tuple[str, Scores]:
-    """Train, or go on from the last checkpoint; the compressor's folder and its scores on held-out articles."""
+    """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
     folder, scored = workspace(params).train(questions=limit)
     scores = flat_scores([scored.to_json()])
     create_markdown_artifact(scores_report(scores), key="held-out", description=f"The compressor in {folder}")
     return str(folder), scores
 
 
-@step(name="register")
+@cmt_task(name="register")
 def register(params: str, folder: str, scores: Scores, limit: int) -> str | None:
-    """The compressor in MLflow's registry, the champion if it is better; its version, None when tracking is off."""
-    w = workspace(params)
-    if not w.params.tracking.enabled:
+    """Register the compressor in MLflow and promote it if it is better; its version, None when tracking is off."""
+    opened = workspace(params)
+    if not opened.params.tracking.enabled:
         return None
-    registry = Registry(w.params.tracking, w.root)
-    asked = held_out_name(w.params, questions=limit)
-    version = registry.add(Path(folder), project=Path(params), params=w.params, scores=scores, held_out=asked)
-    registry.finish_training(params=w.params, scores=scores)
+    registry = Registry(opened.params.tracking, opened.root)
+    held_out = held_out_name(opened.params, questions=limit)
+    version = registry.add(Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out)
+    registry.finish_training(params=opened.params, scores=scores)
     print(registry.promote(version).reason)
     return version
 
 
 @flow(name="cmt", flow_run_name="retrain")
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
-    """Train → evaluate → register → promote if it is better; the version in the registry.
+    """Train, evaluate, register, and promote if it is better; returns the version in the registry.
 
-    `limit`: questions of the held-out evaluation. The training data is `train.source`, pulled before with
-    `cmt data pull`.
+    `limit`: questions of the held-out evaluation. The training data is `train.source`; run `cmt data pull` first.
     """
     folder, scores = train(params, limit)
     return register(params, folder, scores, limit)

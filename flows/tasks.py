@@ -1,4 +1,4 @@
-"""What all flows share. Tasks pass names and numbers to each other, never tensors."""
+"""The task decorator and the workspace that all flows share. Tasks pass names and numbers, never tensors."""
 
 import logging
 from functools import lru_cache, partial
@@ -11,27 +11,27 @@ from prefect.tasks import exponential_backoff
 from cmt.errors import BankError, ServiceError
 from cmt.workspace import Workspace, open
 
-# the root logger's WARNING would swallow what extra_loggers in prefect.toml is to show
+# the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
 logging.getLogger("cmt").setLevel(logging.INFO)
 
 
 @lru_cache(maxsize=1)
 def workspace(params: str) -> Workspace:
-    """The workspace of a params.yaml, opened once a process: the LM is loaded by the first task that needs it."""
+    """The workspace of a params.yaml, opened once per process: the first task that needs the LM loads it."""
     return open(params=params)
 
 
-def may_pass(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether another try can help: storage and services recover, a damaged slice or a refused round does not."""
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Whether a retry can help: storage and services recover, a damaged slice or a refused round does not."""
     return isinstance(state.result(raise_on_failure=False), OSError | BankError | ServiceError)
 
 
-# what a step leaves behind lies in the bank and the state folder, under content keys: Prefect has nothing to cache
-step = partial(
+# results lie in the bank and the state folder under content keys, so Prefect caches nothing
+cmt_task = partial(
     task,
     cache_policy=NO_CACHE,
     retries=3,
     retry_delay_seconds=exponential_backoff(backoff_factor=2),
     retry_jitter_factor=0.5,
-    retry_condition_fn=may_pass,
+    retry_condition_fn=is_transient,
 )

@@ -67,6 +67,7 @@ def tiny_project(tiny_parts: dict[str, object], tmp_path_factory: pytest.TempPat
     params = tiny_parts | {
         "stream": {"source": "news", "clock": "2031-12-31T23:59:59Z"},
         "answering": {"max_new_tokens": 4},
+        "evaluation": {"round_baselines": True},
         "tracking": {"enabled": False},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

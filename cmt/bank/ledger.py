@@ -21,6 +21,9 @@ State = Literal["started", "committed", "refused", "rolling_back", "rolled_back"
 """`started` and `rolling_back` are in progress; without a process that holds the lock they were interrupted."""
 
 
+ADAPT_STAGES = ("compress", "bank")
+
+
 @dataclass(frozen=True)
 class Round:
     """A row of the ledger: the adaptation of the bank to one slice."""
@@ -46,6 +49,8 @@ class Round:
     """Documents in the slice."""
     rows: int = 0
     """Rows in the bank after the round."""
+    questions: int | None = None
+    """Questions that the round asked; None: recorded by a version that did not count them."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """See `flat_scores`; `nested_scores` is the inverse."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -68,6 +73,16 @@ class Round:
     def identity(self) -> tuple[str, str, str]:
         """Slice digest, compressor and bank parameters: rounds of equal identity write the same rows to the bank."""
         return self.slice_digest, self.compressor, self.bank_params
+
+    @property
+    def adapt_seconds(self) -> float:
+        """Wall-clock seconds to compress and bank the slice."""
+        return sum(self.seconds.get(stage, 0.0) for stage in ADAPT_STAGES)
+
+    @property
+    def measure_seconds(self) -> float:
+        """Wall-clock seconds to ask questions, and of every other stage that is not adaptation."""
+        return sum(seconds for stage, seconds in self.seconds.items() if stage not in ADAPT_STAGES)
 
 
 class Ledger:

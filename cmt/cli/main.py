@@ -21,6 +21,7 @@ from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import chronicle, curves, explain, report
 from cmt.cli.serve import serve
+from cmt.cli.try_newspaper import try_newspaper
 from cmt.errors import RoundError, StreamError
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ def _check_committed(workspace: "Workspace", round_id: str) -> None:
 
 # in the order of --help, after the commands above
 app.command(epilog="Example: cmt serve --port 8000")(serve)
+app.command("try", epilog="Example: cmt try --port 8000")(try_newspaper)
 app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
 app.command(epilog="Example: cmt report --out report/index.html")(report)
 app.command(epilog="Example: cmt explain 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(explain)

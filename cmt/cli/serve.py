@@ -26,6 +26,11 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes them."""
+    serve_workspace(ctx, host=host, port=port, as_json=as_json)
+
+
+def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool = False) -> None:
+    """Serve the context's workspace until Ctrl-C. Raises ServiceError if the address is not available."""
     workspace = ctx.obj.workspace
     with _listen(host, port) as listener:
         # 1. load the model while connections wait

@@ -100,19 +100,21 @@ class _Run:
     seconds: float
 
 
-def round_questions(*, store: "SliceStore", slice_: "Slice", earlier: int, seed: int) -> pa.Table:
-    """The questions of `slice_`, then a sample of at most `earlier` questions of the slices before it, each by date.
+def round_questions(*, store: "SliceStore", slice_: "Slice", own: int, earlier: int, seed: int) -> pa.Table:
+    """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before it, each by date.
 
-    The sample is drawn by hash: it depends neither on the order of rows nor on later slices, and most of it stays from
-    round to round.
+    Samples are drawn by hash: they depend neither on the order of rows nor on later slices, and most of them stay
+    from round to round.
     """
     slice_ids = [known.slice_id for known in store.slices()]
     before = slice_ids[: slice_ids.index(store.slice(slice_.slice_id).slice_id)]
-    own = store.questions(slice_)
-    past = pa.concat_tables([own.slice(0, 0), *(store.questions(store.slice(name)) for name in before)])
-    sample = sample_by_hash(past, limit=earlier, seed=seed, columns=("question_id", "question"))
+    of_slice = store.questions(slice_)
+    past = pa.concat_tables([of_slice.slice(0, 0), *(store.questions(store.slice(name)) for name in before)])
+    columns = ("question_id", "question")
+    own_sample = sample_by_hash(of_slice, limit=own, seed=seed, columns=columns)
+    earlier_sample = sample_by_hash(past, limit=earlier, seed=seed, columns=columns)
     by_date = [("asked_at", "ascending"), ("question_id", "ascending"), ("question", "ascending")]
-    return pa.concat_tables([own.sort_by(by_date), sample.sort_by(by_date)])
+    return pa.concat_tables([own_sample.sort_by(by_date), earlier_sample.sort_by(by_date)])
 
 
 def answering_order(questions: pa.Table) -> list[int]:

@@ -101,8 +101,30 @@ def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def checkpoint_digest(folder: Path) -> str:
-    """SHA-256 of a compressor's weights and configuration."""
+    """SHA-256 of a compressor's weights and configuration. Raises ModelError if a file is missing."""
     digest = hashlib.sha256()
     for name in (WEIGHTS, CONFIG):
-        digest.update((folder / name).read_bytes())
+        try:
+            digest.update((folder / name).read_bytes())
+        except OSError:
+            raise ModelError(
+                f"no compressor in {folder} ({name} cannot be read): run `cmt train`, or set compressor.path"
+            ) from None
     return digest.hexdigest()
+
+
+def digest_in_use(folder: Path, *, window: int) -> str:
+    """`MemoryModel.load(folder, window=window).digest`, from the files alone. Raises ModelError as `checkpoint_digest`.
+
+    The same weights write other memories at another window, so each window has a digest of its own.
+    """
+    digest = checkpoint_digest(folder)
+    try:
+        trained = CompressorConfig.from_dict(json.loads((folder / CONFIG).read_text())["design"]).compressor
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`"
+        ) from None
+    if trained.kind != "windows" or window == trained.window:
+        return digest
+    return hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()

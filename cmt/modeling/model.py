@@ -1,6 +1,5 @@
 """The trained model: Θ, ψ and π around one frozen LM."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad, padded_length
 from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
-from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, checkpoint_digest, load_checkpoint, save_checkpoint
+from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, digest_in_use, load_checkpoint, save_checkpoint
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.lora import merge_lora
 from cmt.modeling.prompt_builder import PromptBuilder
@@ -235,7 +234,7 @@ class MemoryModel(nn.Module):
 
         Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the window.
         """
-        checkpoint, digest = load_checkpoint(folder), checkpoint_digest(folder)
+        checkpoint = load_checkpoint(folder)
         if checkpoint.lm_digest != lm.digest:
             raise ModelError(
                 f"the compressor in {folder} was trained for the LM {checkpoint.lm_digest[:12]}, lm.source is "
@@ -249,8 +248,7 @@ class MemoryModel(nn.Module):
                     f"or to a multiple of it; {window} is not one"
                 )
             checkpoint = checkpoint.widened(window)
-            digest = hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
-        model = cls(lm, checkpoint.config, digest)
+        model = cls(lm, checkpoint.config, digest_in_use(folder, window=window or trained))
         model.load_tensors(checkpoint.weights)
         return model.eval()
 

@@ -157,16 +157,20 @@ def _records(resources: "Resources", round_: Round, progress: Progress) -> pa.Ta
         return stored
     params, store = resources.params, resources.store
     questions = round_questions(
-        store=store, slice_=store.slice(round_.slice_id), earlier=params.evaluation.earlier_questions, seed=params.seed
+        store=store,
+        slice_=store.slice(round_.slice_id),
+        own=params.evaluation.questions,
+        earlier=params.evaluation.earlier_questions,
+        seed=params.seed,
     )
-    progress.stage("evaluate", (3 if params.evaluation.baselines else 1) * questions.num_rows)
+    progress.stage("evaluate", (3 if params.evaluation.round_baselines else 1) * questions.num_rows)
     return evaluate(
         answerer=resources.answerer,
         lm=resources.lm,
         bank=resources.bank,
         questions=questions,
         params=params,
-        baselines=params.evaluation.baselines,
+        baselines=params.evaluation.round_baselines,
         complete=resources.prompt_cache.complete,
         on_progress=progress.advance,
     ).records

@@ -122,17 +122,18 @@ class RoundRunner:
             return self.resources.bank.upsert(rows).version
 
     def evaluate(self) -> dict[str, float | None]:
-        """Score the questions of this slice and a sample of earlier ones; returns `flat_scores`.
+        """Score a sample of the questions of this slice and of earlier ones; returns `flat_scores`.
 
         The record of each question is written to `answers.parquet` in the folder of the round.
         """
         from cmt.evaluation.evaluate import evaluate, round_questions
 
         resources, params = self.resources, self.resources.params
-        baselines = params.evaluation.baselines
+        baselines = params.evaluation.round_baselines
         questions = round_questions(
             store=resources.store,
             slice_=self.slice,
+            own=params.evaluation.questions,
             earlier=params.evaluation.earlier_questions,
             seed=params.seed,
         )
@@ -150,7 +151,7 @@ class RoundRunner:
             )
         write_table(self.folder / "answers.parquet", evaluation.records)
         scores = flat_scores(evaluation.to_json()["rows"])
-        write_json(self.folder / "scores.json", scores)
+        write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
 
     def decide(self) -> Round:
@@ -162,7 +163,7 @@ class RoundRunner:
         notes = json.loads((self.folder / "seconds.json").read_text())
         decided = replace(
             started,
-            scores=json.loads((self.folder / "scores.json").read_text()),
+            **json.loads((self.folder / "scores.json").read_text()),
             tokens_per_second=notes.pop("tokens_per_second", None),
             seconds=notes,
             finished_at=_now(),

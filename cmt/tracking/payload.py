@@ -1,30 +1,40 @@
 """What of a round goes to MLflow, and under which names."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.config import Params
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
 
 _BASELINES = ("closed", "rag")
 
 
 def round_metrics(round_: Round) -> dict[str, float]:
-    """What a round measured: qa/f1, closed/f1, rag/f1 and their kin (0–100), qa/recall (0–1), counts/, seconds/."""
-    points = {_score_name(name): value for name, value in round_.scores.items() if value is not None}
-    points |= {f"seconds/{stage}": value for stage, value in round_.seconds.items()}
-    points |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
+    """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/ and seconds/.
+
+    seconds/adapt is compressing and banking, seconds/measure asking questions; the stages stand beside them.
+    """
+    metrics = {_score_name(name): value for name, value in round_.scores.items() if value is not None}
+    metrics |= {f"seconds/{stage}": seconds for stage, seconds in round_.seconds.items()}
+    metrics |= {"seconds/adapt": round_.adapt_seconds, "seconds/measure": round_.measure_seconds}
+    metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
+    if round_.questions is not None:
+        metrics["counts/questions"] = round_.questions
     if round_.tokens_per_second is not None:
-        points["counts/tokens_per_second"] = round_.tokens_per_second
-    return {name: float(value) for name, value in points.items()}
+        metrics["counts/tokens_per_second"] = round_.tokens_per_second
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
     """F1 and recall@K after each committed round with questions, as a PNG at `path`; None when there is none."""
     from cmt.common.plots import round_curve
 
-    rounds = [(r.slice_id, {"rows": _rows(r.scores)}) for r in history if r.state == "committed"]
+    rounds = [(r.slice_id, {"rows": _systems(r.scores)}) for r in history if r.state == "committed"]
     scored = [(slice_id, scores) for slice_id, scores in rounds if scores["rows"]]
     if not scored:
         return None
@@ -40,14 +50,49 @@ def flat_params(params: Params) -> dict[str, str]:
 
 
 def lineage(round_: Round) -> dict[str, str]:
-    """Where a round comes from and what became of it, as tags."""
-    names = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "bank_params", "params_digest")
-    became = ("state", "reason", "version_before", "version_after", "bank_digest")
-    values = {name: getattr(round_, name) for name in names + became}
+    """Origin and outcome of a round, as tags."""
+    origin = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "bank_params", "params_digest")
+    outcome = ("state", "reason", "version_before", "version_after", "bank_digest")
+    values = {name: getattr(round_, name) for name in origin + outcome}
     tags = {f"cmt.{name}": str(value) for name, value in values.items() if value not in (None, "")}
     tags["cmt.round"] = tags.pop("cmt.round_id")
-    links = {"mlflow.source.git.commit": round_.git_commit.rstrip("+"), "cmt.git_commit": round_.git_commit}
-    return tags | {name: value for name, value in (links | {"cmt.prefect_run": round_.prefect_run}).items() if value}
+    links = {
+        "mlflow.source.git.commit": round_.git_commit.rstrip("+"),
+        "cmt.git_commit": round_.git_commit,
+        "cmt.prefect_run": round_.prefect_run,
+    }
+    return tags | {name: value for name, value in links.items() if value}
+
+
+def describe(rounds: Sequence[Round]) -> dict[str, str]:
+    """The tags that MLflow's UI shows as source and description: the headline figures of `rounds`, newest last."""
+    source = "cmt/online-update" if any(r.prefect_run for r in rounds) else "cmt update"
+    kind = "JOB" if any(r.prefect_run for r in rounds) else "LOCAL"
+    lines = ["| slice | documents | adapted in | F1 | 95 % | questions |", "|---|---|---|---|---|---|"]
+    for round_ in rounds:
+        scores = round_.scores
+        low, high = scores.get("f1_low"), scores.get("f1_high")
+        interval = "–" if low is None or high is None else f"{low:.1f} – {high:.1f}"
+        f1 = "–" if scores.get("f1") is None else f"{scores['f1']:.1f}"
+        asked = "–" if round_.questions is None else round_.questions
+        cells = [round_.slice_id, round_.documents, f"{round_.adapt_seconds:.1f} s", f1, interval, asked]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    note = {"mlflow.note.content": "\n".join(lines)} if rounds else {}
+    return {"mlflow.source.name": source, "mlflow.source.type": kind} | note
+
+
+def slice_dataset(round_: Round, stream: str) -> "DatasetInput":
+    """The slice as the dataset that a round's run used."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=round_.slice_id,
+        digest=round_.slice_digest[:36],  # MLflow keeps 36 characters
+        source_type="local",
+        source=json.dumps({"uri": f"{stream}/{round_.slice_id}.documents.parquet"}),
+        profile=json.dumps({"documents": round_.documents, "sha256": round_.slice_digest}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "adaptation")])
 
 
 def _score_name(name: str) -> str:
@@ -55,8 +100,8 @@ def _score_name(name: str) -> str:
     return f"{group}/{rest}" if group in _BASELINES else f"qa/{name}"
 
 
-def _rows(scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Flat scores as the rows of an evaluation."""
+def _systems(scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """Flat scores as the systems of an evaluation."""
     prefixes = {"cmt": "", **{name: f"{name}_" for name in _BASELINES}}
     return [
         {

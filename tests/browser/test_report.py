@@ -1,4 +1,4 @@
-"""The report in a browser: offline, by keyboard, on a phone, in both colour schemes."""
+"""The report in a browser: offline, by keyboard, at desktop and phone width, in light and dark."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.helpers.chromium import coloured
 
 @pytest.fixture(scope="session")
 def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The address of a report on the tiny project."""
+    """The address of the report of the tiny project."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("reported") / "project"))
     workspace = cmt.open(params=folder / "params.yaml")
     workspace.ingest()
@@ -29,22 +29,22 @@ def press(browser: Chrome, key: str) -> None:
     ActionChains(browser).send_keys(key).perform()
 
 
-def test_the_report_loads_no_other_file(browser: Chrome, report: str) -> None:
+def test_the_page_makes_no_request(browser: Chrome, report: str) -> None:
     browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
+    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
-    requested = {
-        event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-    }
-    assert requested == {report}
+    requests = [event["params"]["request"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert {request["url"] for request in requests} == {report}
     assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def test_only_scrollable_parts_are_wider_than_the_window(browser: Chrome, report: str) -> None:
+def test_only_tables_are_wider_than_the_window_and_they_scroll(browser: Chrome, report: str) -> None:
     browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((element) => { element.open = true; })")
-    content, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
-    assert content <= window
+    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    wide, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide <= window
+    tables = "return [...document.querySelectorAll('table')].every((table) => table.closest('.scroll'))"
+    assert browser.execute_script(tables)
 
 
 def test_a_question_can_be_opened_by_keyboard(browser: Chrome, report: str) -> None:

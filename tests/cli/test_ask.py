@@ -1,11 +1,15 @@
 """`cmt ask` and `cmt chat`, answered in this process."""
 
+import gc
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cmt.answering.answer import Answer
+from cmt.workspace import Workspace
 from tests.helpers.cli import MAYOR, read, run
 
 
@@ -61,6 +65,21 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path, question: s
     assert len(read(adapted_project, "ask", question)["sources"]) > 0
     assert "\x1b" not in run(adapted_project, "ask", question).stdout
     assert read(adapted_project, "bank", "verify") == {"rows": 6, "digest": before, "problems": []}
+
+
+def test_garbage_collection_is_paused_for_a_question_only(
+    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled, answer = [], Workspace.ask
+
+    def ask(*arguments: Any, **options: Any) -> Answer:
+        enabled.append(gc.isenabled())
+        return answer(*arguments, **options)
+
+    monkeypatch.setattr(Workspace, "ask", ask)
+    run(adapted_project, "ask", MAYOR)
+    run(adapted_project, "chat", stdin=f"{MAYOR}\n")
+    assert (enabled, gc.isenabled()) == ([False, True], True)
 
 
 def test_chat_answers_a_question_a_line(adapted_project: Path) -> None:

@@ -204,8 +204,8 @@ def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) 
     return store
 
 
-def asked_ids(store: SliceStore, place: int, *, earlier: int, seed: int = 0) -> list[str]:
-    table = round_questions(store=store, slice_=store.slices()[place], earlier=earlier, seed=seed)
+def asked_ids(store: SliceStore, place: int, *, earlier: int, own: int = 10, seed: int = 0) -> list[str]:
+    table = round_questions(store=store, slice_=store.slices()[place], own=own, earlier=earlier, seed=seed)
     assert table.schema == QUESTION_SCHEMA
     return table["question_id"].to_pylist()
 
@@ -216,6 +216,16 @@ def test_a_round_asks_its_own_questions_and_a_sample_of_earlier_ones(tmp_path: P
     assert len(set(asked)) == 15
     assert all(name < "2031-03" for name in asked[10:])
     assert asked[10:] == sorted(asked[10:])
+
+
+def test_a_round_asks_a_sample_of_its_own_questions(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    asked = asked_ids(store, 2, own=4, earlier=2)
+    assert len(asked) == len(set(asked)) == 6
+    assert [name[:7] for name in asked[:4]] == ["2031-03"] * 4
+    assert asked[:4] == sorted(asked[:4])
+    assert asked[:4] != asked_ids(store, 2, own=4, earlier=2, seed=1)[:4]
+    assert asked_ids(store, 2, own=0, earlier=0) == []
 
 
 def test_the_first_round_has_no_earlier_questions(tmp_path: Path) -> None:
@@ -242,4 +252,4 @@ def test_later_slices_do_not_change_a_round(tmp_path: Path) -> None:
 def test_a_slice_of_another_store_is_refused(tmp_path: Path) -> None:
     all_months, two_months = make_store(tmp_path / "one"), make_store(tmp_path / "two", months=MONTHS[:2])
     with pytest.raises(StreamError, match="no slice '2031-03/0001'"):
-        round_questions(store=two_months, slice_=all_months.slices()[2], earlier=1, seed=0)
+        round_questions(store=two_months, slice_=all_months.slices()[2], own=1, earlier=1, seed=0)

@@ -1,4 +1,4 @@
-"""`make demo` on a project in miniature: a real server, a real worker, and nothing of them left behind."""
+"""`make demo` on a tiny project: a real server and worker, and no process left behind."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 from cmt.workspace import open
 
 ROOT = Path(__file__).parents[2]
-KEYS = ["slice", "documents", "rows", "em", "f1", "closed_f1", "rag_f1", "recall", "seconds"]
+KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
+KEYS += ["adapt_seconds", "measure_seconds", "seconds"]
 
 
 @pytest.fixture
@@ -57,30 +58,34 @@ def start(folder: Path) -> Callable[[], subprocess.Popen[str]]:
     return run
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     output, errors = process.communicate()
     return process.returncode, output, errors
 
 
-def left_in(folder: Path) -> list[str]:
-    """Command lines of the processes at work in a folder."""
-    found = []
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes whose working directory is in a folder."""
+    commands = []
     for process in psutil.process_iter(["cwd", "status", "cmdline"]):
         place = process.info["cwd"]
         if place and Path(place).is_relative_to(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or []))
-    return found
+            commands.append(" ".join(process.info["cmdline"] or []))
+    return commands
 
 
-def test_every_month_goes_through_the_deployment_and_then_is_there(
-    folder: Path, start: Callable[[], subprocess.Popen[str]]
-) -> None:
-    status, output, errors = ended(start())
+def test_every_month_runs_through_the_deployment_once(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
+    status, output, errors = finished(start())
     assert status == 0, errors
-    assert [line.split()[0] for line in output.splitlines()] == ["slice", "2031-01/0001", "2031-02/0001", "bank"]
-    assert left_in(folder) == []
+    first_words = [line.split()[0] for line in output.splitlines()]
+    assert first_words == ["slice", "2031-01/0001", "2031-02/0001", "all", "6", "bank"]
+    assert processes_in(folder) == []
     first = json.loads((folder / "metrics" / "demo.json").read_text())
     assert [list(row) for row in first["rounds"]] == [KEYS, KEYS]
+    assert [row["closed_f1"] is None for row in first["rounds"]] == [True, False]
+    assert [first["rounds"][-1][name] for name in ("closed_f1", "rag_f1")] == [
+        first["final"][name] for name in ("closed_f1", "rag_f1")
+    ]
+    assert first["final"]["questions"] == 4
     assert [(row["slice"], row["documents"], row["rows"]) for row in first["rounds"]] == [
         ("2031-01/0001", 3, 3),
         ("2031-02/0001", 3, 6),
@@ -92,10 +97,10 @@ def test_every_month_goes_through_the_deployment_and_then_is_there(
     assert all(client.get_run(round_.mlflow_run).info.status == "FINISHED" for round_ in workspace.rounds())
 
     (folder / ".prefect" / "demo" / "server.log").unlink()
-    status, output, errors = ended(start())
+    status, output, errors = finished(start())
     assert status == 0, errors
     assert output.count("already there") == 2
-    assert not (folder / ".prefect" / "demo" / "server.log").exists()  # no server was needed
+    assert not (folder / ".prefect" / "demo" / "server.log").exists()  # no server was started
     second = json.loads((folder / "metrics" / "demo.json").read_text())
     assert (second["rounds"], second["bank_digest"]) == (first["rounds"], first["bank_digest"])
 
@@ -104,11 +109,11 @@ def test_a_flow_run_that_fails_ends_the_demo_with_its_log(
     folder: Path, start: Callable[[], subprocess.Popen[str]]
 ) -> None:
     set_params(folder, gate={"min_f1": 100.0})
-    status, _, errors = ended(start())
+    status, _, errors = finished(start())
     assert status == 1
-    assert "error: the flow run of 2031-01/0001 did not complete" in errors
+    assert "error: the flow run of cmt/online-update did not complete" in errors
     assert "below gate.min_f1" in errors
-    assert left_in(folder) == []
+    assert processes_in(folder) == []
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -121,14 +126,14 @@ def test_an_interrupted_demo_leaves_nothing_running(
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(number)
-    status, _, errors = ended(process)
+    status, _, errors = finished(process)
     assert status == expected, errors
-    assert left_in(folder) == []
+    assert processes_in(folder) == []
 
 
-def test_one_demo_a_folder(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
+def test_a_second_demo_in_the_same_folder_is_refused(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
     (folder / ".prefect").mkdir()
     with FileLock(folder / ".prefect" / "demo.lock"):
-        status, _, errors = ended(start())
+        status, _, errors = finished(start())
     assert status == 1
     assert "another demo is running in this folder" in errors

@@ -1,4 +1,4 @@
-"""What the command line says when there is no server, and how processes of the demo are ended."""
+"""The command line without a server, and how the demo stops its processes."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ import psutil
 import pytest
 
 from cmt.errors import ServiceError
-from flows.local_prefect import Services
+from flows.local_prefect import LocalPrefect
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_a_server_a_deployment_run_fails_and_says_so(tmp_path: Path) -> None:
+def test_a_deployment_run_fails_without_a_server(tmp_path: Path) -> None:
     shutil.copy(ROOT / "prefect.toml", tmp_path)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with socket.socket() as taken:  # bound, and nobody listens: whatever runs on 4200 here stays out of it
+    with socket.socket() as taken:  # bound but not listening, so that a server on port 4200 does not interfere
         taken.bind(("127.0.0.1", 0))
         port = str(taken.getsockname()[1])
         settings = (tmp_path / "prefect.toml").read_text()
@@ -37,23 +37,23 @@ def test_without_a_server_a_deployment_run_fails_and_says_so(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Services:
-    return Services(root=tmp_path, home=tmp_path, environment=os.environ | {"PREFECT_HOME": str(tmp_path)})
+def prefect(tmp_path: Path) -> LocalPrefect:
+    return LocalPrefect(root=tmp_path, home=tmp_path, environment=os.environ | {"PREFECT_HOME": str(tmp_path)})
 
 
-def test_a_command_that_fails_is_said_with_its_last_lines(made: Services) -> None:
+def test_a_failed_command_is_reported_with_its_last_lines(prefect: LocalPrefect) -> None:
     with pytest.raises(ServiceError, match=r"prefect no-such-command failed:\n(.|\n)*no-such-command"):
-        made.call("x", "no-such-command")
-    assert made.running == {}
+        prefect.call("x", "no-such-command")
+    assert prefect.running == {}
 
 
-def test_everything_below_a_process_ends_with_it(made: Services) -> None:
+def test_stop_ends_the_children_of_a_process(prefect: LocalPrefect) -> None:
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
-    made.running["nest"] = process
-    while not (below := psutil.Process(process.pid).children()):
+    prefect.running["nest"] = process
+    while not (children := psutil.Process(process.pid).children()):
         time.sleep(0.05)
-    made.stop()
+    prefect.stop()
     assert process.returncode == -signal.SIGTERM
-    while below[0].is_running() and below[0].status() != psutil.STATUS_ZOMBIE:  # reaped by nobody in a container
+    while children[0].is_running() and children[0].status() != psutil.STATUS_ZOMBIE:  # a container may not reap it
         time.sleep(0.05)

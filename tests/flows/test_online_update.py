@@ -14,7 +14,7 @@ from cmt.errors import BankError, RoundError, ServiceError, StreamError
 from cmt.workspace import Workspace
 from flows.artifacts import artifact_key, table
 from flows.online_update import online_update
-from flows.tasks import may_pass
+from flows.tasks import is_transient
 
 FIRST, SECOND = "2031-01/0001", "2031-02/0001"
 
@@ -92,7 +92,7 @@ def test_an_unknown_slice_is_named(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "again"),
+    ("error", "retried"),
     [
         (OSError("disk"), True),
         (BankError("commit conflict"), True),
@@ -102,9 +102,9 @@ def test_an_unknown_slice_is_named(project: Path) -> None:
         (ValueError("a bug"), False),
     ],
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, again: bool) -> None:
+def test_only_transient_errors_are_retried(error: Exception, retried: bool) -> None:
     state: Any = Failed(data=error)
-    assert may_pass(None, None, state) is again
+    assert is_transient(None, None, state) is retried
 
 
 def test_a_key_has_no_other_characters_than_prefect_takes() -> None:

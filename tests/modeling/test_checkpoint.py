@@ -16,6 +16,7 @@ from cmt.modeling.checkpoint import (
     Checkpoint,
     CompressorConfig,
     checkpoint_digest,
+    digest_in_use,
     load_checkpoint,
     save_checkpoint,
     write_weights,
@@ -123,3 +124,21 @@ def test_weights_of_another_configuration_are_refused(tiny_lm: TinyLm, tmp_path:
     (tmp_path / CONFIG).write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"1 tensors differ, alignment\.slots first"):
         MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_digest_in_use_is_known_without_loading(tiny_lm: TinyLm, tmp_path: Path, factor: int) -> None:
+    model = make_model(tiny_lm("llama"), make_config())
+    model.save(tmp_path)
+    window = factor * model.window
+    digest = digest_in_use(tmp_path, window=window)
+    assert digest == MemoryModel.load(tmp_path, lm=model.lm, window=window).digest
+    assert (digest == checkpoint_digest(tmp_path)) is (factor == 1)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_the_digest_of_an_incomplete_folder_is_refused(tmp_path: Path, name: str) -> None:
+    save_checkpoint(tmp_path, make_checkpoint())
+    (tmp_path / name).unlink()
+    with pytest.raises(ModelError, match=f"{name} cannot be read"):
+        digest_in_use(tmp_path, window=4)

@@ -172,7 +172,7 @@ def test_a_rollback_is_recorded_in_mlflow_and_succeeds_without_it(
     workspace = open_workspace(project, tracking__enabled=True)
     runs = [workspace.update().mlflow_run for _ in workspace.pending()]
     workspace.rollback(JANUARY)
-    client = MlflowClient(tracking_uri=workspace.tracker.uri)
+    client = MlflowClient(tracking_uri=workspace.tracker.session.uri)
     assert {client.get_run(run).data.tags["cmt.state"] for run in runs} == {"rolled_back"}
     assert {client.get_run(run).info.status for run in runs} == {"KILLED"}
     again = workspace.update()
@@ -317,7 +317,7 @@ def test_a_read_only_bank_answers_and_refuses_changes(readable_project: Path, fo
     for name in folders:
         make_read_only(readable_project / "data" / name)
     workspace = open_workspace(readable_project)
-    _ = workspace.model  # loaded now, because only its owner may read it
+    _ = workspace.model, workspace.compressor_digest  # read now, because only their owner may read the files
     with as_nobody():
         assert [round_.state for round_ in workspace.rounds()] == ["committed"]
         assert workspace.ask("Who is the mayor of Port Ellery?").sources

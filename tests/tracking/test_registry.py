@@ -81,7 +81,7 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     assert found.tags == {"cmt.digest": checkpoint_digest(compressor), "cmt.held_out": HELD_OUT, "f1": "40"}
     folder = Path(download_artifacts(found.source))
     assert checkpoint_digest(folder / "artifacts/compressor") == checkpoint_digest(compressor)
-    assert (folder / "code/cmt/pyfunc.py").read_bytes() == (folder / "pyfunc.py").read_bytes()
+    assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
 

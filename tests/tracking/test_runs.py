@@ -91,7 +91,7 @@ def test_a_round_becomes_a_child_of_its_stream(tracker: Tracker, project: Params
     child = client.get_run(log(tracker, FIRST, project))
     parent = client.get_run(child.data.tags["mlflow.parentRunId"])
     assert child.info.run_name == "round-0001 2031-01/0001"
-    assert (parent.info.run_name, parent.data.tags["cmt.bank.bank"]) == ("data/news", "data/bank")
+    assert (parent.info.run_name, parent.data.tags["cmt.bank"]) == ("courier (data/news)", "data/bank")
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert child.info.end_time - child.info.start_time == 60_000
     assert child.data.metrics == parent.data.metrics

@@ -1,0 +1,57 @@
+"""`cmt try`: one month of the bundled newspaper, adapted and served; what `make try` runs after the installation."""
+
+from typing import Annotated
+
+import typer
+
+from cmt.cli.output import write_line, write_lines
+from cmt.cli.serve import serve_workspace
+
+FOLDER = "data/try"
+QUESTIONS = (
+    ("Who is the mayor of Port Ellery?", None),
+    ("What does a single ticket on the Saltby ferry cost?", None),
+    ("What is the capital of Mongolia?", "not in memory: no article says it"),
+)
+"""Questions on the first month, and what to expect where it is not an answer."""
+
+
+def try_newspaper(
+    ctx: typer.Context,
+    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 0,
+) -> None:
+    """Adapt the first month of the bundled newspaper and serve it: an answer on a web page within a minute.
+
+    Works in `data/try`, so the project's own bank stays as it is. Asks no questions of its own and tracks nothing.
+    """
+    # 1. a project beside the project: its own stream and bank, the same LM and compressor
+    ctx.obj.overrides |= {
+        "stream.path": f"{FOLDER}/stream",
+        "stream.quarantine": f"{FOLDER}/quarantine",
+        "bank.uri": f"{FOLDER}/bank",
+        "evaluation.questions": 0,
+        "evaluation.earlier_questions": 0,
+        "tracking.enabled": False,
+    }
+    workspace = ctx.obj.workspace
+    # 2. the LM, the stream, and one round
+    with ctx.obj.progress as progress:
+        progress.stage("pull")
+        workspace.pull(on_progress=progress.at)
+        progress.stage("ingest")
+        workspace.ingest()
+        first = workspace.store.slices()[0].slice_id
+        if first in workspace.pending():
+            progress.title = first
+            round_ = workspace.update(slice_id=first, progress=progress)
+            progress.title = ""
+            message = f"{round_.documents} articles adapted in {round_.adapt_seconds:.1f} s"
+        else:
+            message = "the articles of the first month are adapted already"
+    write_line(message, style="bold")
+    # 3. serve it
+    write_lines(["", "three questions to ask on the page:"])
+    for question, note in QUESTIONS:
+        write_line(f"  {question}" + (f"  ({note})" if note else ""))
+    write_lines(["your own documents: cmt init my-project", ""])
+    serve_workspace(ctx, host="127.0.0.1", port=port)

@@ -1,0 +1,206 @@
+"""One experiment of one MLflow server or database: runs found by key, metrics, tags, datasets and artifacts.
+
+A run is found by a key made from what it records, so recording the same thing again updates its run.
+"""
+
+import hashlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from cmt.config import TrackingParams
+from cmt.errors import ServiceError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Experiment, Run
+
+log = logging.getLogger(__name__)
+
+# read by MLflow when it is imported or used; values that are set already win
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow does not accept DO_NOT_TRACK=1
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for four minutes
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` prints nothing but JSON
+}
+# makes MLflow's UI open the experiment on its runs instead of asking what kind it is
+_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+_LOCK_SECONDS = 120.0
+
+
+class MlflowSession:
+    """A connection that is opened when it is first used; every failure of MLflow is a ServiceError in `explained`."""
+
+    def __init__(self, params: TrackingParams, root: Path) -> None:
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or params.uri
+        self.root, self._experiment = root, params.experiment
+
+    @cached_property
+    def client(self) -> "MlflowClient":
+        """MLflow's own client; a local database is created and migrated first."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+
+        if self.uri.startswith("sqlite:///"):
+            _prepare_database(Path(self.uri.removeprefix("sqlite:///")), MlflowClient)
+        return MlflowClient(tracking_uri=self.uri)
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment of `tracking.experiment`, created when there is none.
+
+        An experiment keeps the artifact folder that it was created with. In a copy of a project that would be the
+        original's folder, so a copy uses an experiment of its own.
+        """
+        location = None if self.uri.startswith("http") else (self.root / "mlruns").as_uri()
+        found = self._find_or_create(self._experiment, location)
+        if location is not None and not _is_below(found.artifact_location, self.root):
+            name = f"{self._experiment} ({self.root.name} {digest_of(str(self.root))[:6]})"
+            log.warning(
+                "experiment %r stores its artifacts in %s, outside this project: using experiment %r",
+                *(self._experiment, found.artifact_location, name),
+            )
+            found = self._find_or_create(name, location)
+        if found.tags.keys().isdisjoint(_EXPERIMENT_KIND):
+            for key, value in _EXPERIMENT_KIND.items():
+                self.client.set_experiment_tag(found.experiment_id, key, value)
+        return str(found.experiment_id)
+
+    def run(self, name: str, *, tags: Mapping[str, str], key: str, started: str = "") -> "Run":
+        """The run with this key, created when there is none."""
+        found = self.client.search_runs([self.experiment_id], f"tags.`cmt.key` = '{key}'", max_results=1)
+        if found:
+            return found[0]
+        return self.client.create_run(
+            self.experiment_id, start_time=_milliseconds(started), tags={**tags, "cmt.key": key}, run_name=name
+        )
+
+    def log(
+        self,
+        run: "Run",
+        metrics: Mapping[str, float],
+        *,
+        step: int,
+        at: str = "",
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        datasets: "Sequence[DatasetInput]" = (),
+    ) -> None:
+        """Write metrics, parameters, tags and dataset inputs of a run in one batch each."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        # a parameter of a run is immutable: what an earlier attempt wrote stays
+        new_params = {name: value for name, value in (params or {}).items() if name not in run.data.params}
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(name, value, _milliseconds(at), step) for name, value in metrics.items()],
+            params=[Param(name, value) for name, value in new_params.items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+        if datasets:
+            self.client.log_inputs(run.info.run_id, datasets)
+
+    def attach(self, run: "Run", files: Sequence[Path | None]) -> None:
+        """Copy those of `files` that exist into the run's artifacts."""
+        for file in files:
+            if file is not None and file.exists():
+                self.client.log_artifact(run.info.run_id, str(file))
+
+    def end(self, run: "Run", status: str, at: str = "") -> None:
+        """Set the run's status and end time."""
+        self.client.set_terminated(run.info.run_id, status, _milliseconds(at))
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn failures of MLflow, of its database or of the disk into a ServiceError without credentials."""
+        try:
+            yield
+        except Exception as error:
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            message = f"MLflow at {self.uri} cannot be used ({reason[:300]})"
+            user, at, _ = urlsplit(self.uri).netloc.rpartition("@")
+            raise ServiceError(
+                f"{message.replace(user + at, '') if user else message}: start or repair it, "
+                "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or tracking.enabled to false"
+            ) from None
+
+    @contextmanager
+    def tolerated(self) -> Iterator[None]:
+        """As `explained`, but a failure is logged as a warning: tracking never stops a training."""
+        try:
+            with self.explained():
+                yield
+        except ServiceError as error:
+            log.warning("%s", error)
+
+    def _find_or_create(self, name: str, location: str | None) -> "Experiment":
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                self.client.create_experiment(name, artifact_location=location, tags=dict(_EXPERIMENT_KIND))
+            except MlflowException:  # another process may have created it; else the next line shows what is wrong
+                if self.client.get_experiment_by_name(name) is None:
+                    raise
+            found = self.client.get_experiment_by_name(name)
+        assert found is not None  # noqa: S101 - narrows the type
+        return found
+
+
+def digest_of(*parts: str) -> str:
+    """sha256 over the parts: the key of a run."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def relative(place: Path | str, root: Path) -> str:
+    """`place` relative to `root` where it is below it, so that a project that moves keeps its keys."""
+    path = Path(place)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(place)
+
+
+def _is_below(location: str, root: Path) -> bool:
+    path = urlsplit(location)
+    return path.scheme not in ("", "file") or Path(path.path).is_relative_to(root)
+
+
+def _prepare_database(path: Path, client: type) -> None:
+    """Create and migrate the database at `path` unless it is there.
+
+    Two first uses at once, or a kill during one, leave a database that MLflow never accepts again. So one process
+    creates it under another name and moves it into place.
+    """
+    if path.exists():
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")  # fails at once where MLflow would retry for minutes
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.partial")
+            partial.unlink(missing_ok=True)
+            client(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+            os.replace(partial, path)
+
+
+def _milliseconds(moment: str) -> int:
+    when = datetime.fromisoformat(moment).timestamp() if moment else datetime.now().timestamp()
+    return int(when * 1000)
