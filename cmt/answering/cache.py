@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cmt.lm.decoding import Complete
     from cmt.lm.model import FrozenLM
 
+from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 
 log = logging.getLogger(__name__)
@@ -124,4 +125,4 @@ class PromptCache:
 
 
 def _key(lm_digest: str, prompt: str, max_new_tokens: int) -> str:
-    return hashlib.sha256(f"{lm_digest}\0{max_new_tokens}\0{prompt}".encode()).hexdigest()
+    return sha256_hex(lm_digest, str(max_new_tokens), prompt)

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 
+from cmt.common.digests import sha256_file, sha256_hex
 from cmt.errors import ConfigError, ModelError
 from cmt.lm.convert_gguf import OnProgress
 
@@ -42,7 +43,7 @@ def folder_name(source: str) -> str:
     _parse(source)
     readable = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
     readable = re.sub(r"[^a-z0-9._-]+", "-", readable.lower()).strip(".-")
-    return f"{readable or 'lm'}-{sha256(source.encode()).hexdigest()[:8]}"
+    return f"{readable or 'lm'}-{sha256_hex(source)[:8]}"
 
 
 def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) -> Path:
@@ -66,8 +67,7 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
 def digest_of(fetched: Path) -> str:
     """SHA-256 of a weights file; for a folder, of its safetensors concatenated in the order of their names."""
     if fetched.is_file():
-        with fetched.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        return sha256_file(fetched)
     total = sha256()
     for part in sorted(fetched.glob("*.safetensors")):
         with part.open("rb") as file:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TypedDict
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import OnProgress, convert, quiet_transformers
 from cmt.lm.download import FILES, digest_of, fetch, folder_name
@@ -178,8 +178,7 @@ def _sync(folder: Path) -> None:
     for file in folder.iterdir():
         if not file.is_symlink():
             file.chmod(0o644)  # safetensors writes 0600
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
+            flush_to_disk(file)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
+from cmt.common.text import format_optional
 from cmt.evaluation import curve
 from cmt.evaluation.curve import Curve
 from cmt.report.comparison import SystemSummary
@@ -155,7 +156,7 @@ def curve_chart(measured: Curve, *, note: str, basis: str) -> Chart | None:
 
 def score(value: float | None) -> str:
     """A score or a number of seconds with one decimal; "–" for None."""
-    return "–" if value is None else f"{value:.1f}"
+    return format_optional(value, ".1f")
 
 
 def interval(low: float | None, high: float | None) -> str:

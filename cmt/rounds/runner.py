@@ -5,7 +5,6 @@ the next round restores the bank to the version before it (`cmt.rounds.recovery`
 state before a round or after it.
 """
 
-import hashlib
 import json
 import logging
 import time
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round, flat_scores
+from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
@@ -207,7 +207,7 @@ class RoundRunner:
 
     def _staged_file(self, forgotten: list[str]) -> Path:
         """The file of this slice's memories. Its name changes with the forgotten documents, which are not in it."""
-        parts = *self._identity, hashlib.sha256("\0".join(forgotten).encode()).hexdigest()
+        parts = *self._identity, sha256_hex(*forgotten)
         return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
     def _refusal(self, decided: Round) -> str:

@@ -28,7 +28,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._abstentions = Counter("cmt_abstentions", "Answers 'not in memory'.", registry=self._registry)
+        self._abstentions = Counter(
+            "cmt_abstentions", "Questions answered with 'not in memory'.", registry=self._registry
+        )
         self._rows = Gauge("cmt_bank_rows", "Memories in the bank; NaN when there is no bank.", registry=self._registry)
         self._rows.set_function(lambda: _count(rows))
 

@@ -1,12 +1,12 @@
 """Requests and responses of the HTTP interface."""
 
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.common.dates import parse_instant
+from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 from cmt.common.text import plain
 
 if TYPE_CHECKING:
@@ -15,53 +15,33 @@ if TYPE_CHECKING:
 MAX_QUESTION_CHARACTERS = 2000  # the LM reads the first 256 tokens
 
 
-def end_of(text: Any) -> datetime | None:
-    """The end of a plain date in UTC, or a date-time with zone. ValueError for anything else."""
-    return _instant(text, time.max)
-
-
-def start_of(text: Any) -> datetime | None:
-    """The start of a plain date in UTC, or a date-time with zone. ValueError for anything else."""
-    return _instant(text, time.min)
-
-
-def _instant(text: Any, edge: time) -> datetime | None:
-    if text is None or isinstance(text, datetime):
-        return text
-    try:
-        return datetime.combine(date.fromisoformat(str(text)), edge, UTC)
-    except ValueError:
-        pass
-    try:
-        return parse_instant(str(text))
-    except ValueError as error:
-        raise ValueError(f"{error}, or a plain date such as 2031-02-15") from None
-
-
 def question_of(text: str) -> str:
-    """`text` in one line without control characters. ValueError when it is empty or too long."""
+    """`text` on one line without control characters. Raises ValueError if it is empty or too long."""
     question = plain(text)
     if not question:
         raise ValueError("the question is empty: write one")
     if len(question) > MAX_QUESTION_CHARACTERS:
-        raise ValueError(
-            f"the question has {len(question):,} characters: at most {MAX_QUESTION_CHARACTERS:,} are taken"
-        )
+        raise ValueError(f"the question has {len(question):,} characters: shorten it to {MAX_QUESTION_CHARACTERS:,}")
     return question
 
 
-def _date_schema(meaning: str) -> Any:
-    return WithJsonSchema({"type": "string", "description": meaning, "examples": ["2031-02-15"]})
+def _parsed_by(parse: Callable[[str], datetime]) -> BeforeValidator:
+    """Validate a date with `parse`; None and datetimes pass unchanged."""
+    return BeforeValidator(lambda value: value if value is None or isinstance(value, datetime) else parse(str(value)))
+
+
+def _date_schema(meaning: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "description": meaning, "examples": [EXAMPLE_DATE]})
 
 
 Question = Annotated[str, AfterValidator(question_of), Field(examples=["Who is the mayor of Port Ellery?"])]
 AsOf = Annotated[
     datetime | None,
-    BeforeValidator(end_of),
+    _parsed_by(parse_end),
     _date_schema("As things stood at the end of that day (UTC), or at a date-time with zone. Default: now."),
 ]
-Since = Annotated[datetime | None, BeforeValidator(start_of), _date_schema("Published on that day or later.")]
-Until = Annotated[datetime | None, BeforeValidator(end_of), _date_schema("Published on that day or earlier.")]
+Since = Annotated[datetime | None, _parsed_by(parse_start), _date_schema("Published on that day or later.")]
+Until = Annotated[datetime | None, _parsed_by(parse_end), _date_schema("Published on that day or earlier.")]
 
 
 class Ask(BaseModel):

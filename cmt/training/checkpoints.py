@@ -1,6 +1,5 @@
 """Checkpoints of a training run: which run they belong to, and which one is complete."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint
 
+from cmt.common.digests import sha256_hex
 from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
 from cmt.training.dataset import StepDataset
@@ -26,7 +26,7 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(paragraph) for paragraph in steps.pool]
     identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return sha256_hex(json.dumps(identity, sort_keys=True))
 
 
 def claim_folder(folder: Path, identity: str) -> None:

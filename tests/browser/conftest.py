@@ -1,4 +1,4 @@
-"""A real Chromium, headless, on the pages of a real server. Not part of `make test`: run it with `make browser`."""
+"""Headless Chromium and a server for it. Not part of `make test`: run these tests with `make browser`."""
 
 import json
 import shutil
@@ -14,29 +14,29 @@ from tests.helpers.servers import adapt, serving
 
 @pytest.fixture(scope="session", autouse=True)
 def chromium() -> None:
-    """Without Chromium the run ends here, and says so."""
+    """End the run with a message if Chromium is not installed."""
     if missing():
         pytest.exit(missing(), returncode=1)
 
 
 @pytest.fixture(scope="session")
 def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server over the project in miniature, one of whose titles is an attack."""
+    """The address of a server over the tiny project and one document whose fields contain markup."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("browsed") / "project"))
-    evil = {
+    hostile = {
         "doc_id": "<img src=x onerror=alert(1)>",
         "published_at": "2031-01-25T07:00:00Z",
         "title": "<script>alert(1)</script> 🦆",
         "text": "The duck <b onmouseover=alert(1)>said</b> quack & left.",
     }
     with (folder / "news/documents.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(evil) + "\n")
+        file.write(json.dumps(hostile) + "\n")
     with serving(adapt(folder)) as address:
         yield address
 
 
 @pytest.fixture(params=SIZES)
 def browser(request: pytest.FixtureRequest) -> Iterator[Chrome]:
-    """Chromium in the size of a desk and of a phone."""
-    with started(request.param) as opened:
-        yield opened
+    """Chromium with the window of a desktop and of a phone."""
+    with started(request.param) as chrome:
+        yield chrome

@@ -1,7 +1,8 @@
-"""The web page as a person uses it: by keyboard, on a phone, in the dark, with hostile documents."""
+"""The web page by keyboard, on a phone, in both colour schemes, and with hostile documents."""
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,11 +13,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.helpers.chromium import coloured
 
 MAYOR = "Who is the mayor of Port Ellery?"
-Condition = Any
 
 
 def logged(browser: Chrome, kind: str) -> list[dict[str, Any]]:
-    """What the browser has logged since it was last asked: its `browser` console, or its `performance`."""
+    """Entries of a log (`browser`: the console, `performance`: the network) since its last call."""
     entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
     return entries
 
@@ -25,8 +25,8 @@ def by_id(browser: Chrome, name: str) -> WebElement:
     return browser.find_element("id", name)
 
 
-def until(browser: Chrome, condition: Condition) -> Any:
-    """The first true value of `condition()` within ten seconds."""
+def until(browser: Chrome, condition: Callable[[], Any]) -> Any:
+    """Wait up to ten seconds until `condition()` is true; returns its value."""
     return WebDriverWait(browser, 10, poll_frequency=0.05).until(lambda _: condition())
 
 
@@ -38,7 +38,7 @@ def focused(browser: Chrome) -> str:
     return str(browser.switch_to.active_element.get_attribute("id"))
 
 
-def opened(browser: Chrome, url: str) -> None:
+def open_page(browser: Chrome, url: str) -> None:
     browser.get(url)
     until(browser, lambda: "documents" in by_id(browser, "state").text)
 
@@ -48,29 +48,29 @@ def source_ids(browser: Chrome) -> set[str]:
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
-    """Of all elements at one moment: the page replaces them whenever it likes."""
-    found: list[str] = browser.execute_script(
+    """The texts of all matching elements, read in one call because the page may replace them between two."""
+    inner_texts: list[str] = browser.execute_script(
         "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText)", selector
     )
-    return found
+    return inner_texts
 
 
-def asked(browser: Chrome, question: str) -> None:
-    """Ask by keyboard alone, from the top of the page."""
+def ask(browser: Chrome, question: str) -> None:
+    """Ask by keyboard, starting at the focused element."""
     while focused(browser) != "question":
         press(browser, Keys.TAB)
     press(browser, question, Keys.ENTER)
-    settled(browser)
+    wait_for_answer(browser)
 
 
-def settled(browser: Chrome) -> None:
+def wait_for_answer(browser: Chrome) -> None:
     answer = by_id(browser, "answer")
     until(browser, lambda: answer.is_displayed() and answer.get_attribute("aria-busy") == "false")
 
 
-def test_a_question_is_asked_and_the_date_dragged_by_keyboard(browser: Chrome, url: str) -> None:
-    opened(browser, url)
-    asked(browser, MAYOR)
+def test_question_and_date_can_be_set_by_keyboard(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
+    ask(browser, MAYOR)
     assert by_id(browser, "text").text
     assert source_ids(browser) & {"mayor-1", "mayor-2"} == {"mayor-2"}
     press(browser, Keys.TAB)  # the button
@@ -87,12 +87,12 @@ def test_a_question_is_asked_and_the_date_dragged_by_keyboard(browser: Chrome, u
     assert [row.get_attribute("aria-current") for row in rows].count("date") == 1
     assert "as-of=2031-01-09" in browser.current_url
     browser.refresh()
-    settled(browser)
+    wait_for_answer(browser)
     assert (by_id(browser, "question").get_attribute("value"), source_ids(browser)) == (MAYOR, {"mayor-1", "ferry"})
 
 
-def test_the_answers_of_several_days_stand_below_each_other_and_lead_back(browser: Chrome, url: str) -> None:
-    opened(browser, f"{url}/#q=What+does+the+ferry+to+Saltby+cost%3F&as-of=2031-02-20")
+def test_the_answers_on_several_days_are_listed_and_a_click_returns_to_one(browser: Chrome, url: str) -> None:
+    open_page(browser, f"{url}/#q=What+does+the+ferry+to+Saltby+cost%3F&as-of=2031-02-20")
     until(browser, lambda: "ferry" in source_ids(browser))
     assert not by_id(browser, "along").is_displayed()
     by_id(browser, "day").send_keys(Keys.HOME)
@@ -105,15 +105,15 @@ def test_the_answers_of_several_days_stand_below_each_other_and_lead_back(browse
     assert by_id(browser, "date").get_attribute("value") == "2031-02-20"
 
 
-def test_what_is_not_in_memory_is_said_so(browser: Chrome, url: str) -> None:
-    opened(browser, url)
-    asked(browser, "Which comet outshone Jupiter?")
+def test_an_abstention_shows_the_nearest_documents(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
+    ask(browser, "Which comet outshone Jupiter?")
     assert by_id(browser, "text").text == "not in memory"
-    assert by_id(browser, "rests-on").text == "The nearest documents"
+    assert by_id(browser, "rests-on").text == "Nearest documents"
 
 
-def test_the_bank_is_browsed_by_keyboard(browser: Chrome, url: str) -> None:
-    opened(browser, url)
+def test_the_bank_can_be_browsed_by_keyboard(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
     until(browser, lambda: by_id(browser, "count").text == "1 to 7 of 7 documents")
     first = browser.find_element("css selector", "#documents summary")
     assert "Vell succeeds Moss" in first.text
@@ -125,9 +125,9 @@ def test_the_bank_is_browsed_by_keyboard(browser: Chrome, url: str) -> None:
     until(browser, lambda: by_id(browser, "count").text == "1 to 2 of 2 documents")
 
 
-def test_hostile_documents_are_only_text(browser: Chrome, url: str) -> None:
-    opened(browser, url)
-    asked(browser, "What has the duck said?")
+def test_markup_in_documents_is_shown_as_text(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
+    ask(browser, "What has the duck said?")
     until(browser, lambda: "<script>alert(1)</script> 🦆" in texts(browser, "#sources h3"))
     assert "<img src=x onerror=alert(1)>" in source_ids(browser)
     assert not browser.find_elements("css selector", "main img, main script, main b")
@@ -135,22 +135,22 @@ def test_hostile_documents_are_only_text(browser: Chrome, url: str) -> None:
         assert entry["level"] not in ("SEVERE", "WARNING"), entry
 
 
-def test_nothing_is_fetched_from_elsewhere(browser: Chrome, url: str) -> None:
+def test_nothing_is_fetched_from_another_host(browser: Chrome, url: str) -> None:
     for page in (url, f"{url}/docs"):
         browser.get(page)
         until(browser, lambda: len(browser.find_elements("css selector", "main section, main details")) > 1)
     sent = [json.loads(entry["message"])["message"] for entry in logged(browser, "performance")]
     urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
-    beyond = [address for address in urls if not address.startswith((f"{url}/", "data:"))]  # a tab begins with one
-    assert beyond == []
+    foreign = [address for address in urls if not address.startswith((f"{url}/", "data:"))]  # a new tab is a data: URL
+    assert foreign == []
     assert f"{url}/openapi.json" in urls
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_and_can_be_read(browser: Chrome, url: str, scheme: str) -> None:
+def test_the_page_fits_the_window_and_has_enough_contrast(browser: Chrome, url: str, scheme: str) -> None:
     coloured(browser, scheme)
-    opened(browser, f"{url}/#q=Who+is+the+mayor+of+Port+Ellery%3F")
-    settled(browser)
+    open_page(browser, f"{url}/#q=Who+is+the+mayor+of+Port+Ellery%3F")
+    wait_for_answer(browser)
     width, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert width <= inner
     paper, lit, ink, quiet, fault = (
@@ -167,16 +167,16 @@ def test_the_page_fits_and_can_be_read(browser: Chrome, url: str, scheme: str) -
     assert contrast(ink, lit) >= 4.5
 
 
-def test_every_field_has_a_name(browser: Chrome, url: str) -> None:
-    opened(browser, url)
-    asked(browser, MAYOR)
+def test_every_control_has_an_accessible_name(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
+    ask(browser, MAYOR)
     for element in browser.find_elements("css selector", "input, button, meter, summary"):
         if element.is_displayed():
             assert element.accessible_name, element.get_attribute("outerHTML")
 
 
-def test_spans_count_code_points(browser: Chrome, url: str) -> None:
-    opened(browser, url)
+def test_positions_of_spans_count_code_points(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
     lit = browser.execute_async_script(
         """
         const done = arguments[0];
@@ -189,7 +189,7 @@ def test_spans_count_code_points(browser: Chrome, url: str) -> None:
           const light = (mark) => [mark.textContent, mark.style.getPropertyValue("--light")];
           const part = document.createElement("p");
           part.append(...highlighted(source, 0.8, 2, 5));
-          const quotes = [...box.querySelectorAll("mark .quote")].map((one) => one.textContent);
+          const quotes = [...box.querySelectorAll("mark .quote")].map((element) => element.textContent);
           done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent, quotes]);
         });
         """
@@ -197,8 +197,8 @@ def test_spans_count_code_points(browser: Chrome, url: str) -> None:
     assert lit == ["a🦆b<i>c", [["🦆b", "1"], ["i>", "0.25"], ["c", "0.125"]], "b<i", ["b"]]
 
 
-def test_a_server_that_is_gone_is_said_so(browser: Chrome, url: str) -> None:
-    opened(browser, url)
+def test_an_unreachable_server_is_reported(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
     browser.execute_cdp_cmd("Network.enable", {})
     offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
@@ -208,8 +208,8 @@ def test_a_server_that_is_gone_is_said_so(browser: Chrome, url: str) -> None:
 
 def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
     browser.get(f"{url}/docs")
-    found = until(browser, lambda: texts(browser, "summary code"))
-    assert "POST/ask" in [text.replace(" ", "").replace("\n", "") for text in found]
+    operations = until(browser, lambda: texts(browser, "summary code"))
+    assert "POST/ask" in [text.replace(" ", "").replace("\n", "") for text in operations]
     browser.find_element("css selector", "summary").send_keys(Keys.ENTER)
     example = until(browser, lambda: browser.find_element("css selector", "pre").text)
     assert "SourceOut" in texts(browser, "details[open] h3")
@@ -217,12 +217,13 @@ def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
+    """Relative luminance of `colour` (CSS rgb), as defined in WCAG 2."""
     channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    darker, lighter = sorted([luminance(one), luminance(other)])
+def contrast(colour: str, background: str) -> float:
+    """Contrast ratio of two colours, as defined in WCAG 2."""
+    darker, lighter = sorted([luminance(colour), luminance(background)])
     return (lighter + 0.05) / (darker + 0.05)

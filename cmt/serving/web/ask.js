@@ -1,21 +1,21 @@
-// Ask, drag the date along the stream, see the answer change and what it rests on.
+// The question form: ask as of a date, move the date, and see how the answer and its sources change.
 
 import { $, dateOf, dayNumber, highlighted, make, percent, request } from "./dom.js";
 
-const PAUSE = 250; // milliseconds without a drag before the question is asked again
-let stream = null; // first and last day of the bank
-let under_way = null; // aborts the question that is being answered
+const PAUSE = 250; // milliseconds after the last move of the slider until the question is asked again
+let stream = null; // day numbers of the first and the last document in the bank
+let under_way = null; // the AbortController of the running request
 let timer = 0;
-let asked = { question: "", answers: new Map() }; // day → answer, of one question
+let asked = { question: "", answers: new Map() }; // answers: day → answer to `question`
 
 async function begin() {
   try {
     const range = await (await request("range")).json();
-    if (range.first === null) throw new Error("The bank is empty: `cmt ingest` and `cmt update` fill it.");
+    if (range.first === null) throw new Error("The bank is empty: run `cmt ingest` and `cmt update`.");
     stream = { first: dayNumber(range.first), last: dayNumber(range.last) };
     $("state").textContent = `${range.documents.toLocaleString("en")} documents, ${dateOf(stream.first)} to ${dateOf(stream.last)}`;
   } catch (error) {
-    $("state").textContent = "nothing to answer from";
+    $("state").textContent = "no bank to answer from";
     return fail(error);
   }
   $("day").max = stream.last - stream.first;
@@ -32,7 +32,7 @@ async function begin() {
 
 const day = () => stream.first + Number($("day").value);
 
-/** Put slider and date field on a day of the stream. */
+/** Set the slider and the date field to the day `wanted`, or to the nearest day of the stream; NaN is the last one. */
 function show(wanted) {
   const on = Math.min(Math.max(Number.isNaN(wanted) ? stream.last : wanted, stream.first), stream.last);
   $("day").value = on - stream.first;
@@ -64,13 +64,13 @@ async function ask() {
     await read(response, on);
     busy(false);
   } catch (error) {
-    if (error.name === "AbortError") return; // a later question took over
+    if (error.name === "AbortError") return; // a newer question replaced this one
     busy(false);
     fail(error);
   }
 }
 
-/** Take the events of an answer as they come. */
+/** Show the events of an answer as they arrive. */
 async function read(response, on) {
   let text = "";
   for await (const [event, data] of events(response)) {
@@ -78,9 +78,10 @@ async function read(response, on) {
     if (event === "text") $("text").textContent = text += data;
     if (event === "answer") return present(data, on);
   }
-  throw new Error("The server ended the answer early: ask again.");
+  throw new Error("The connection ended before the answer was complete: ask again.");
 }
 
+/** Name and data of each server-sent event. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -99,14 +100,14 @@ function present(found, on) {
   $("text").textContent = found.answer || "(an empty answer)";
   $("answer").classList.toggle("unknown", !found.known);
   const sure = `as of ${dateOf(on)} · confidence ${percent(found.confidence)}`;
-  $("grounds").textContent = found.known ? sure : `${sure}, too little to answer`;
+  $("grounds").textContent = found.known ? sure : `${sure}, too low to answer`;
   asked.answers.set(on, found.answer);
   drawHistory(on);
   drawMarks(found.sources);
   drawSources(found);
 }
 
-/** Stretches of days with the same answer, as far as they were asked for; each leads back to its first day. */
+/** List the answers on the days asked so far, neighbouring days with the same answer in one row; a click opens the first day. */
 function drawHistory(on) {
   const stretches = [];
   for (const [at, answer] of [...asked.answers].sort((a, b) => a[0] - b[0])) {
@@ -129,7 +130,7 @@ function historyRow({ answer, from, to }, on) {
   return make("li", {}, row);
 }
 
-/** Where along the slider the sources were published. */
+/** Mark the dates of the sources on the slider. */
 function drawMarks(sources) {
   const length = Math.max(stream.last - stream.first, 1);
   const marks = sources.map((source) => {
@@ -142,7 +143,7 @@ function drawMarks(sources) {
 
 function drawSources({ known, sources }) {
   const strongest = Math.max(0, ...sources.flatMap((source) => source.spans.map((span) => span.probability)));
-  $("rests-on").textContent = known ? "It rests on" : "The nearest documents";
+  $("rests-on").textContent = known ? "Sources" : "Nearest documents";
   $("legend").hidden = strongest === 0;
   $("sources").replaceChildren(...sources.map((source) => sourceItem(source, strongest)));
   $("rests").hidden = sources.length === 0;
@@ -150,7 +151,7 @@ function drawSources({ known, sources }) {
 
 function sourceItem(source, strongest) {
   const text = source.text ?? "(the bank keeps no text)";
-  // a memory's text begins with the title, which is the heading here
+  // the text of a memory begins with the title, which is shown as the heading
   const title = source.title && text.startsWith(`${source.title}\n`) ? Array.from(source.title).length : 0;
   const heading = title ? highlighted({ ...source, text }, strongest, 0, title) : [source.title || source.doc_id];
   return make(

@@ -1,4 +1,4 @@
-// Browse the bank: documents by date, a page at a time; a text is fetched when it is opened.
+// The documents of the bank by date, one page at a time; texts are fetched when a document is opened.
 
 import { $, make, request } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// The server's openapi.json as a page: what can be called, with what, and what comes back.
+// Shows openapi.json as a page: operations, parameters, request bodies and responses.
 
 import { $, make, request } from "./dom.js";
 
@@ -31,8 +31,8 @@ function section(path, method, operation) {
   const body = operation.requestBody?.content["application/json"]?.schema;
   const parts = [head, make("p", {}, operation.description ?? operation.summary)];
   if (operation.parameters) parts.push(table("Parameters", operation.parameters.map(parameter)));
-  if (body) parts.push(table("Body", fields(body)));
-  parts.push(table("Answers", Object.entries(operation.responses).map(answer)));
+  if (body) parts.push(table("Request body", fields(body)));
+  parts.push(table("Responses", Object.entries(operation.responses).map(answer)));
   for (const name of named([body, operation.responses["200"]])) {
     if (!body?.$ref?.endsWith(`/${name}`)) parts.push(table(name, fields(schemas[name])));
   }
@@ -45,7 +45,7 @@ function table(title, rows) {
   return make("div", {}, make("h3", {}, title), make("table", {}, make("tbody", {}, ...rows.map(cells))));
 }
 
-/** Names of the schemas in `value` and, in turn, in those. */
+/** Names of the schemas that `value` refers to, directly or through other schemas. */
 function named(value, found = new Set()) {
   for (const [, name] of JSON.stringify(value).matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
     if (!found.has(name)) named(schemas[name], found.add(name));
@@ -84,7 +84,7 @@ function type(schema) {
   return schema.format ?? schema.const ?? schema.type ?? "any";
 }
 
-/** A value that fits: the schema's example, its default, or something of its type. */
+/** An example value of a schema: its first example, or else a value built from its type. */
 function example(schema) {
   const found = resolved(schema);
   if (found.examples) return found.examples[0];

@@ -1,8 +1,8 @@
-// What both halves of the page need. Texts of documents become text nodes, never markup.
+// Helpers of the pages. Texts of documents become text nodes, never markup.
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element with properties (or, named with a dash, attributes) and children. */
+/** An element with children and properties; a name with a dash is an attribute. Missing children are left out. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -13,7 +13,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** The body of an answer of the server; what it refuses is thrown in its own words. */
+/** The response to a request; an error response is thrown as an Error with the server's message. */
 export async function request(path, options = {}) {
   const response = await fetch(path, options).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer: is `cmt serve` still running?");
@@ -31,11 +31,12 @@ export const dayNumber = (instant) => Math.floor(Date.parse(instant) / DAY);
 /** The date of a day number: 2031-02-15. */
 export const dateOf = (day) => new Date(day * DAY).toISOString().slice(0, 10);
 
+/** A share of 1 as a percentage without decimals. */
 export const percent = (share) => `${Math.round(100 * share)} %`;
 
 /**
- * The letters of `text` from `begin` to `end` as nodes, its spans lit by their probability relative to the `strongest`,
- * and in them the quote underlined. Everything counts code points, and `last` is the first one behind a span.
+ * `text` from `begin` to `end` as nodes: spans are highlighted by their probability relative to `strongest`, and the quote
+ * inside them is underlined. All positions count code points; the `last` of a span is exclusive.
  */
 export function highlighted({ text, spans, quote }, strongest, begin = 0, end = Infinity) {
   const letters = Array.from(text);
@@ -47,7 +48,7 @@ export function highlighted({ text, spans, quote }, strongest, begin = 0, end = 
     const last = Math.min(stop, span.last);
     if (last <= first) continue;
     if (first > at) nodes.push(letters.slice(at, first).join(""));
-    const title = `${percent(span.probability)} likely to hold the answer`;
+    const title = `contains the answer with a probability of ${percent(span.probability)}`;
     const mark = make("mark", { title }, ...quoted(letters, quote, first, last));
     mark.style.setProperty("--light", strongest ? span.probability / strongest : 0);
     nodes.push(mark);
@@ -62,6 +63,6 @@ function quoted(letters, quote, first, last) {
   const to = Math.max(Math.min(quote?.last ?? last, last), from);
   const [before, inside, after] = [[first, from], [from, to], [to, last]].map((ends) => letters.slice(...ends).join(""));
   if (!inside) return [before + after];
-  const title = "quoted to the language model as the likeliest answer";
+  const title = "given to the language model as the most likely answer";
   return [before, make("strong", { className: "quote", title }, inside), after];
 }

@@ -1,0 +1,36 @@
+"""A server whose LM waits in the middle of an answer, so that a test can look at what was sent so far."""
+
+from threading import Semaphore
+from typing import Any
+
+from cmt.lm.decoding import Generation
+from cmt.serving.batching import DynamicBatcher
+
+
+class PausedServer:
+    """Before every token of a streamed answer but the first, the LM waits until `resume` was called.
+
+    Answers are generated without copies: the quote of an untrained ψ is one token long.
+    """
+
+    def __init__(self, url: str, batcher: DynamicBatcher) -> None:
+        self.url, self.batcher = url, batcher
+        self.tokens = 0
+        """Number of tokens generated so far."""
+        self._permits = Semaphore(0)
+        answerer = batcher.workspace.answerer
+        self._generate_tokens = answerer._generate_tokens
+        answerer._generate_tokens = self._generate
+
+    def resume(self) -> None:
+        """Let the LM generate the next 100 tokens."""
+        self._permits.release(100)
+
+    def _generate(self, *prompt: Any, on_token: Any = None, copies: Any = None, **options: Any) -> Generation:
+        def wait_and_forward(row: int, token: int) -> None:
+            if self.tokens:
+                assert self._permits.acquire(timeout=30)
+            self.tokens += 1
+            on_token(row, token)
+
+        return self._generate_tokens(*prompt, on_token=on_token and wait_and_forward, **options)

@@ -1,0 +1,56 @@
+"""A real server on a free port over the tiny project, and clients of it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import OpenAI
+
+import cmt
+from cmt.serving.app import create_app
+from tests.helpers.paused import PausedServer
+from tests.helpers.servers import adapt, running, serving
+
+
+@pytest.fixture(scope="session")
+def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny project after all its rounds; shared, so tests must not change it."""
+    return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("served") / "project")))
+
+
+@pytest.fixture
+def project_copy(project: Path, tmp_path: Path) -> Path:
+    """A copy of `project` that a test may change."""
+    return Path(shutil.copytree(project, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def url(project: Path) -> Iterator[str]:
+    """The address of a server over `project`."""
+    with serving(project) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[httpx.Client]:
+    """A client of the server at `url`."""
+    with httpx.Client(base_url=url, timeout=30) as http_client:
+        yield http_client
+
+
+@pytest.fixture
+def paused(project: Path) -> Iterator[PausedServer]:
+    """A server that pauses while it generates answers of up to 12 tokens."""
+    overrides = {"answering.max_new_tokens": 12, "selection.threshold": -1.0}
+    app = create_app(cmt.open(params=project / "params.yaml", overrides=overrides))
+    with running(app) as address:
+        yield PausedServer(address, app.state.batcher)
+
+
+@pytest.fixture(scope="module")
+def chat(url: str) -> Iterator[OpenAI]:
+    """OpenAI's official client with its usual settings."""
+    with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as openai_client:
+        yield openai_client

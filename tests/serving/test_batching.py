@@ -1,0 +1,146 @@
+"""Dynamic batching: which questions are answered together, clients that disconnect, and errors."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+import cmt
+from cmt.serving.batching import DynamicBatcher
+from tests.helpers.http import FERRY, MAYOR, UNANSWERABLE, ask, chat_body
+from tests.helpers.paused import PausedServer
+
+
+def test_pieces_are_sent_while_the_answer_is_generated(paused: PausedServer) -> None:
+    with httpx.stream("POST", f"{paused.url}/ask/stream", json={"question": FERRY}, timeout=30) as response:
+        lines = response.iter_lines()
+        first = next(line for line in lines if line.startswith("data"))
+        assert paused.tokens == 1
+        paused.resume()
+        rest = [line for line in lines if line.startswith("data")]
+    *pieces, answered = [json.loads(line.removeprefix("data: ")) for line in (first, *rest)]
+    assert len(pieces) > 1
+    assert "".join(pieces) == answered["answer"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/ask/stream", {"question": FERRY}), ("/v1/chat/completions", chat_body(FERRY, stream=True))],
+    ids=["ask", "openai"],
+)
+def test_a_client_that_disconnects_during_an_answer_affects_no_other(
+    paused: PausedServer, path: str, body: dict[str, Any]
+) -> None:
+    with httpx.stream("POST", paused.url + path, json=body, timeout=30) as response:
+        assert any(line.startswith("data") for line in response.iter_lines())
+        while not paused.tokens:
+            time.sleep(0.01)
+    with ThreadPoolExecutor(3) as pool:  # these wait for the answer whose client has disconnected
+        asking = [pool.submit(httpx.post, f"{paused.url}/ask", json={"question": MAYOR}, timeout=30) for _ in range(3)]
+        paused.resume()
+        assert {future.result().status_code for future in asking} == {200}
+    assert not paused.batcher._queue and not paused.batcher._streams
+
+
+def test_a_stream_that_is_closed_while_queued_is_not_answered(project: Path) -> None:
+    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"selection.threshold": -1.0}))
+    asked: list[str] = []
+    stream, all_queued = batcher.workspace.answerer.stream, Event()
+
+    def recorded_stream(question: str, **options: Any) -> Any:
+        asked.append(question)
+        assert all_queued.wait(30)
+        return stream(question, **options)
+
+    batcher.workspace.answerer.stream = recorded_stream  # type: ignore[method-assign, assignment]
+
+    async def listen(question: str) -> None:
+        async with aclosing(batcher.stream(question, None)) as parts:
+            assert [part async for part in parts]
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
+            staying.start_soon(listen, "first")
+            await anyio.wait_all_tasks_blocked()
+            leaving.start_soon(listen, "closed")
+            staying.start_soon(listen, "second")
+            await anyio.wait_all_tasks_blocked()
+            leaving.cancel_scope.cancel()
+            all_queued.set()
+
+    anyio.run(scenario)
+    assert asked == ["first", "second"]
+
+
+def test_a_stream_raises_the_error_of_its_answer(tiny_workspace: Path) -> None:
+    batcher = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml"))
+
+    async def listen() -> None:
+        with pytest.raises(cmt.BankError, match="run `cmt update` first"):
+            _ = [part async for part in batcher.stream(MAYOR, None)]
+
+    anyio.run(listen)
+
+
+def test_concurrent_questions_get_the_answers_that_they_get_alone(client: httpx.Client) -> None:
+    requests = [(MAYOR, "2031-02-15"), (MAYOR, "2031-03-01"), (FERRY, "2031-03-01"), (UNANSWERABLE, "2031-03-01")]
+    alone = [ask(client, question, as_of=date) for question, date in requests]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda request: ask(client, request[0], as_of=request[1]), requests * 8))
+    assert together == alone * 8
+
+
+def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(project: Path) -> None:
+    workspace = cmt.open(params=project / "params.yaml")
+    batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
+    answer = workspace.answerer.answer
+
+    def recorded_answer(questions: list[str], **options: Any) -> Any:
+        batches.append(questions)
+        all_queued.wait(30)
+        return answer(questions, **options)
+
+    workspace.answerer.answer = recorded_answer  # type: ignore[method-assign, assignment]
+
+    async def request(question: str) -> None:
+        served = await batcher.answer(question, None)
+        assert served.answer.question == question
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
+            staying.start_soon(request, "first")
+            await anyio.wait_all_tasks_blocked()  # the first question is being answered
+            for question in ("second", "third"):
+                staying.start_soon(request, question)
+            leaving.start_soon(request, "cancelled")
+            await anyio.wait_all_tasks_blocked()
+            leaving.cancel_scope.cancel()
+            all_queued.set()
+
+    anyio.run(scenario)
+    assert batches == [["first"], ["second", "third"]]
+
+
+def test_the_error_of_a_batch_is_raised_for_each_of_its_requests(tiny_workspace: Path) -> None:
+    batcher = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml"))
+    refused = []
+
+    async def request() -> None:
+        with pytest.raises(cmt.BankError, match="run `cmt update` first"):
+            await batcher.answer(MAYOR, None)
+        refused.append(True)
+
+    async def scenario() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(request)
+
+    anyio.run(scenario)
+    assert refused == [True] * 3

@@ -1,0 +1,63 @@
+"""The documents of the bank over HTTP."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers.http import error_message
+from tests.helpers.servers import adapt, serving
+
+
+def test_documents_are_listed_by_date_and_page(client: httpx.Client) -> None:
+    listing = client.get("/documents").json()
+    assert (listing["total"], listing["offset"]) == (6, 0)
+    assert [entry["doc_id"] for entry in listing["documents"]] == [
+        "mayor-2", "hitch", "crane's 100%; --", "raft", "ferry", "mayor-1",
+    ]  # fmt: skip
+    oldest = listing["documents"][-1]
+    assert (oldest["superseded_at"], oldest["memories"]) == ("2031-02-20T07:00:00Z", 1)
+    second = client.get("/documents", params={"offset": 4, "limit": 4}).json()
+    assert second["documents"] == listing["documents"][4:]
+    january = client.get("/documents", params={"since": "2031-01-09", "until": "2031-01-12"}).json()
+    assert [entry["doc_id"] for entry in january["documents"]] == ["raft", "ferry"]
+    assert client.get("/documents", params={"since": "2032-01-01"}).json()["total"] == 0
+
+
+@pytest.mark.parametrize("doc_id", ["mayor-2", "crane's 100%; --"])
+def test_a_document_has_its_memories(client: httpx.Client, doc_id: str) -> None:
+    document = client.get("/document", params={"doc_id": doc_id}).json()
+    (memory,) = document["content"]
+    assert memory["memory_id"] == f"{doc_id}#0"
+    assert memory["tokens"] > 0
+    assert memory["text"].startswith(document["title"])
+
+
+def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_workspace: Path) -> None:
+    sentences = [f"Lamp {number} of the harbour was lit by the keeper at dusk." for number in range(60)]
+    lamps = {"doc_id": "lamps", "published_at": "2031-01-03T07:00:00Z", "title": "Lamps", "text": " ".join(sentences)}
+    with (tiny_workspace / "news/documents.jsonl").open("a") as file:
+        file.write(json.dumps(lamps) + "\n")
+    with serving(adapt(tiny_workspace)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        document = client.get("/document", params={"doc_id": "lamps"}).json()
+        memories = {entry["doc_id"]: entry["memories"] for entry in client.get("/documents").json()["documents"]}
+    assert memories["lamps"] == document["memories"] == len(document["content"]) > 10
+    text = " ".join(memory["text"].removeprefix("Lamps\n") for memory in document["content"])
+    assert [int(number) for number in re.findall(r"Lamp (\d+)", text)] == list(range(60))
+
+
+@pytest.mark.parametrize("doc_id", ["", "nobody", "' OR '1'='1", "../params.yaml", "mayor-2#0"])
+def test_an_unknown_document_is_not_found(client: httpx.Client, doc_id: str) -> None:
+    response = client.get("/document", params={"doc_id": doc_id})
+    assert response.status_code == 404
+    assert error_message(response) == f"document {doc_id!r} is not in the bank"
+
+
+def test_the_range_is_that_of_the_stream(client: httpx.Client) -> None:
+    assert client.get("/range").json() == {
+        "first": "2031-01-06T07:00:00Z",
+        "last": "2031-02-20T07:00:00Z",
+        "documents": 6,
+    }

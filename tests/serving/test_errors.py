@@ -1,0 +1,60 @@
+"""Error responses: their status, and the one shape of their bodies."""
+
+import json
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from cmt.errors import BankError, ConfigError, ModelError
+from cmt.serving.errors import HANDLERS
+from tests.helpers.http import MAYOR, error_message
+from tests.helpers.servers import running
+
+
+def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> None:
+    for response, status in (
+        (client.post("/ask", content="{", headers={"Content-Type": "application/json"}), 422),
+        (client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"}), 422),
+        (client.get("/nothing"), 404),
+        (client.get("/web/../../params.yaml"), 404),
+        (client.get("/web/%2e%2e/%2e%2e/params.yaml"), 404),
+        (client.get("/ask"), 405),
+    ):
+        assert response.status_code == status
+        assert error_message(response)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (ConfigError("selection.top_k is 0"), 422, "invalid_request_error"),
+        (BankError("no bank"), 503, "server_error"),
+        (ModelError("no compressor"), 500, "server_error"),
+    ],
+    ids=["config", "bank", "model"],
+)
+def test_an_error_of_cmt_is_sent_with_its_message(error: Exception, status: int, kind: str) -> None:
+    response = response_to(error)
+    assert response.status_code == status
+    assert response.json() == {"error": {"message": str(error), "type": kind, "param": None, "code": None}}
+
+
+def test_an_unexpected_error_is_sent_without_its_message() -> None:
+    response = response_to(RuntimeError("secret"))
+    assert response.status_code == 500
+    assert error_message(response) == "internal error (RuntimeError): the server's log has the traceback"
+
+
+def response_to(error: Exception) -> httpx.Response:
+    """The response of a server with HANDLERS to a request that raises `error`."""
+    app = FastAPI()
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+    @app.get("/")
+    def fail() -> None:
+        raise error
+
+    with running(app) as url:
+        return httpx.get(url)

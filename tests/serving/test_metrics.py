@@ -1,0 +1,45 @@
+"""Prometheus metrics: of the class alone, and of a server after some requests."""
+
+from pathlib import Path
+
+import httpx
+
+from cmt.answering.answer import Answer
+from cmt.errors import BankError
+from cmt.serving.metrics import Metrics
+from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
+from tests.helpers.servers import serving
+
+
+def no_bank() -> int:
+    raise BankError("no bank")
+
+
+def test_answers_are_timed_and_abstentions_counted() -> None:
+    metrics = Metrics(rows=lambda: 6)
+    for known in (True, False, True):
+        metrics.answered(Answer("Who?", "Moss", known, 0.5, ()), seconds=1.5)
+    lines = metrics.exposition().decode().splitlines()
+    assert 'cmt_answer_seconds_bucket{le="1.0"} 0.0' in lines
+    assert 'cmt_answer_seconds_bucket{le="2.0"} 3.0' in lines
+    assert "cmt_abstentions_total 1.0" in lines
+    assert "cmt_bank_rows 6.0" in lines
+
+
+def test_without_a_bank_the_number_of_rows_is_nan() -> None:
+    assert "cmt_bank_rows NaN" in Metrics(rows=no_bank).exposition().decode().splitlines()
+
+
+def test_a_server_counts_its_requests_by_route(project: Path) -> None:
+    with serving(project) as url, httpx.Client(base_url=url, timeout=30) as client:
+        for as_of in ("2031-03-01", BEFORE_STREAM, BEFORE_STREAM):
+            ask(client, MAYOR, as_of=as_of)
+        client.get("/documents/any/path/at/all")
+        client.post("/ask", json={"question": ""})
+        lines = client.get("/metrics").text.splitlines()
+    assert 'cmt_requests_total{method="POST",route="/ask",status="200"} 3.0' in lines
+    assert 'cmt_requests_total{method="POST",route="/ask",status="422"} 1.0' in lines
+    assert 'cmt_requests_total{method="GET",route="",status="404"} 1.0' in lines
+    assert "cmt_answer_seconds_count 3.0" in lines
+    assert "cmt_abstentions_total 2.0" in lines
+    assert "cmt_bank_rows 6.0" in lines

@@ -1,0 +1,106 @@
+"""OpenAI's interface with OpenAI's own client."""
+
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+
+from cmt.serving.openai import Completion
+from tests.helpers.http import FERRY, MAYOR, ask, chat_body
+from tests.helpers.paused import PausedServer
+
+
+def test_pieces_are_sent_to_openais_client_while_the_answer_is_generated(paused: PausedServer) -> None:
+    messages: list[Any] = [{"role": "user", "content": FERRY}]
+    with OpenAI(base_url=f"{paused.url}/v1", api_key="none", max_retries=0) as chat:
+        with chat.chat.completions.create(model="cmt", messages=messages, stream=True) as stream:
+            pieces = [next(stream).choices[0].delta.content, next(stream).choices[0].delta.content]
+            assert pieces[0] == "" and pieces[1]
+            assert paused.tokens == 1
+            paused.resume()
+            pieces += [chunk.choices[0].delta.content for chunk in stream]
+        complete = chat.chat.completions.create(model="cmt", messages=messages).choices[0].message.content
+    assert len(pieces) > 4
+    assert "".join(piece or "" for piece in pieces) == complete
+
+
+def test_a_completion_is_the_answer_to_the_last_user_message_with_sources(chat: OpenAI, client: httpx.Client) -> None:
+    messages: list[Any] = [
+        {"role": "system", "content": "Answer like a pirate."},
+        {"role": "user", "content": FERRY},
+        {"role": "assistant", "content": "six crowns"},
+        {"role": "user", "content": [{"type": "text", "text": MAYOR}]},
+    ]
+    completion = chat.chat.completions.create(model="cmt", messages=messages, temperature=0.7, max_tokens=5)
+    answered = ask(client, MAYOR)
+    assert completion.choices[0].message.content == answered["answer"]
+    assert (completion.choices[0].finish_reason, completion.object, completion.model) == (
+        "stop",
+        "chat.completion",
+        "cmt",
+    )
+    extra = completion.model_extra or {}
+    assert (extra["sources"], extra["known"]) == (answered["sources"], True)
+    assert completion.usage
+    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    assert completion.usage.prompt_tokens > 5
+
+
+def test_a_completion_can_be_asked_as_of_a_date(chat: OpenAI) -> None:
+    early = chat.chat.completions.create(
+        model="cmt", messages=[{"role": "user", "content": MAYOR}], extra_body={"as_of": "2031-02-15"}
+    )
+    assert {source["doc_id"] for source in (early.model_extra or {})["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
+
+
+def test_a_streamed_completion_ends_with_sources_and_usage(chat: OpenAI, client: httpx.Client) -> None:
+    answered = ask(client, MAYOR)
+    with chat.chat.completions.create(
+        model="cmt",
+        messages=[{"role": "user", "content": MAYOR}],
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as stream:
+        chunks = list(stream)
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert deltas[0].role == "assistant"
+    assert "".join(delta.content or "" for delta in deltas) == answered["answer"]
+    *_, last, usage = chunks
+    assert last.choices[0].finish_reason == "stop"
+    assert (last.model_extra or {})["sources"] == answered["sources"]
+    assert usage.usage
+    assert usage.usage.prompt_tokens > 0
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_the_one_model_is_cmt(chat: OpenAI) -> None:
+    (model,) = chat.models.list()
+    assert (model.id, chat.models.retrieve("cmt")) == ("cmt", model)
+    with pytest.raises(openai.NotFoundError, match="model 'gpt' is not served here: ask for 'cmt'"):
+        chat.models.retrieve("gpt")
+    with pytest.raises(openai.NotFoundError):
+        chat.chat.completions.create(model="gpt", messages=[{"role": "user", "content": MAYOR}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields", "reason"),
+    [
+        ([], {}, "messages: List should have at least 1 item"),
+        ([{"role": "user", "content": " "}], {}, "the question is empty"),
+        ([{"role": "system", "content": "Be kind."}], {}, "the question is empty"),
+        ([{"role": "user", "content": MAYOR}], {"as_of": "soon"}, "as_of: 'soon' is not a date-time"),
+    ],
+)
+def test_an_invalid_completion_is_refused_with_the_reason(
+    chat: OpenAI, messages: Any, fields: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=re.escape(reason)):
+        chat.chat.completions.create(model="cmt", messages=messages, extra_body=fields)
+
+
+def test_the_text_parts_of_a_message_are_joined() -> None:
+    parts = [{"type": "text", "text": "Who is"}, {"type": "image_url"}, {"type": "text", "text": "the mayor?"}]
+    assert Completion.model_validate(chat_body(parts)).question == "Who is the mayor?"

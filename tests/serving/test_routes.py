@@ -1,0 +1,84 @@
+"""Questions over HTTP, as one response and as a stream of events, and the health of the server."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+import cmt
+from tests.helpers.http import BEFORE_STREAM, MAYOR, ask, doc_ids, events
+from tests.helpers.servers import adapt, serving
+
+
+def test_an_answer_has_its_source_documents_with_their_texts(client: httpx.Client, project: Path) -> None:
+    answered = ask(client, MAYOR)
+    direct = cmt.open(params=project / "params.yaml").ask(MAYOR)
+    assert (answered["question"], answered["answer"], answered["known"]) == (MAYOR, direct.text, True)
+    assert answered["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
+    assert [source["doc_id"] for source in answered["sources"]] == [source.doc_id for source in direct.sources]
+    (vell,) = (source for source in answered["sources"] if source["doc_id"] == "mayor-2")
+    assert (vell["title"], vell["published_at"]) == ("Vell succeeds Moss", "2031-02-20T07:00:00Z")
+    assert vell["text"] == "Vell succeeds Moss\nVell is the mayor of Port Ellery now."
+    scores, marks = {"similarity", "weight"}, {"spans", "quote"}
+    assert vell.keys() == {"doc_id", "title", "published_at", "supersedes", "text"} | scores | marks
+    assert vell["supersedes"] == "mayor-1"
+
+
+def test_as_of_selects_the_documents_published_until_then(client: httpx.Client) -> None:
+    assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-15")) == {"mayor-1"}
+    assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-20")) == {"mayor-2"}
+    assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-20T06:59:59Z")) == {"mayor-1"}
+    early = ask(client, MAYOR, as_of="2030-12-31")
+    assert (early["answer"], early["known"], early["sources"]) == ("not in memory", False, [])
+    assert early["as_of"] == "2030-12-31T23:59:59.999999Z"
+    assert [ask(client, MAYOR, as_of=date)["known"] for date in ("0001-01-01", "9999-12-31")] == [False, True]
+
+
+def test_an_abstention_has_no_sources_before_the_first_document(client: httpx.Client) -> None:
+    answered = ask(client, MAYOR, as_of=BEFORE_STREAM)
+    assert (answered["answer"], answered["known"], answered["sources"]) == ("not in memory", False, [])
+
+
+def test_a_stream_has_the_answer_in_pieces_and_then_complete(client: httpx.Client) -> None:
+    response = client.post("/ask/stream", json={"question": MAYOR, "as_of": "2031-02-15"})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *pieces, (name, answered) = events(response)
+    assert {name for name, _ in pieces} == {"text"}
+    assert (name, answered) == ("answer", ask(client, MAYOR, as_of="2031-02-15"))
+    assert "".join(text for _, text in pieces) == answered["answer"]
+
+
+def test_an_abstention_is_streamed_in_one_piece(client: httpx.Client) -> None:
+    first, (name, answered) = events(client.post("/ask/stream", json={"question": MAYOR, "as_of": BEFORE_STREAM}))
+    assert first == ("text", "not in memory")
+    assert (name, answered["known"]) == ("answer", False)
+
+
+def test_line_separators_of_unicode_are_escaped_in_a_stream(tiny_workspace: Path) -> None:
+    text = "The lighthouse keeper\u2028of Brant\u0085is Odo Finch."
+    document = {"doc_id": "odd", "published_at": "2031-02-26T07:00:00Z", "text": text}
+    with (tiny_workspace / "news/documents.jsonl").open("a") as file:
+        file.write(json.dumps(document) + "\n")
+    adapt(tiny_workspace)
+    with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
+        response = client.post("/ask/stream", json={"question": "Who is the lighthouse keeper of Brant?"})
+    assert response.text.isascii()
+    name, answered = events(response)[-1]
+    assert name == "answer"
+    assert any("\u2028" in source["text"] for source in answered["sources"])
+
+
+@pytest.mark.parametrize(
+    "question", ["'; DROP TABLE memories; --", "<script>alert(1)</script>", "% _ \\ *", "?", "🦆 🦆"]
+)
+def test_a_question_with_special_characters_is_answered_as_it_is(client: httpx.Client, question: str) -> None:
+    assert ask(client, question)["question"] == question
+    assert client.get("/health").json()["rows"] == 6
+
+
+def test_health_names_the_compressor_and_the_version(client: httpx.Client, project: Path) -> None:
+    health = client.get("/health").json()
+    model = cmt.open(params=project / "params.yaml").model
+    assert (health["status"], health["rows"], health["compressor"]) == ("ok", 6, model.digest)
+    assert health["version"] == cmt.__version__
