@@ -86,7 +86,7 @@ class DynamicBatcher:
             self._withdraw(request)
 
     async def _process(self, request: _Request) -> ServedAnswer:
-        """Queue a request and answer batches until it is done; whoever holds the lock answers for all."""
+        """Queue a request and answer batches until it is done; the request that holds the lock answers for all."""
         started = perf_counter()
         self._queue.append(request)
         try:
@@ -152,6 +152,6 @@ class DynamicBatcher:
             task.exception()  # marks it as retrieved: asyncio would log it when no client listens any more
 
     def _withdraw(self, request: _Request) -> None:
-        """Remove a request that nobody waits for any more."""
+        """Remove a request whose client has gone."""
         if request in self._queue:
             self._queue.remove(request)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME, CHAMPION = "cmt", "champion"
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
-# what answering imports: whoever serves a version elsewhere installs neither Prefect nor DVC
+# what answering imports: serving a version elsewhere needs neither Prefect nor DVC
 NEEDED = (
     *("anyio", "filelock", "lancedb", "mlflow", "numpy", "peft", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
     *("rich", "safetensors", "torch", "transformers", "typer"),
