@@ -34,7 +34,7 @@ def register(params: str, folder: str, scores: Scores, limit: int) -> str | None
     registry = Registry(opened.params.tracking, opened.root)
     held_out = held_out_name(opened.params, questions=limit)
     version = registry.add(Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out)
-    registry.finish_training(params=opened.params, scores=scores)
+    opened.tracker.finish_training(params=opened.params, scores=scores)
     print(registry.promote(version).reason)
     return version
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from cmt.cli.context import Json
 from cmt.cli.output import write_line, write_lines
 from cmt.cli.serve import serve_workspace
 
@@ -19,6 +20,7 @@ QUESTIONS = (
 def try_newspaper(
     ctx: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 0,
+    as_json: Json = False,
 ) -> None:
     """Adapt the first month of the bundled newspaper and serve it: an answer on a web page within a minute.
 
@@ -48,10 +50,11 @@ def try_newspaper(
             message = f"{round_.documents} articles adapted in {round_.adapt_seconds:.1f} s"
         else:
             message = "the articles of the first month are adapted already"
-    write_line(message, style="bold")
     # 3. serve it
-    write_lines(["", "three questions to ask on the page:"])
-    for question, note in QUESTIONS:
-        write_line(f"  {question}" + (f"  ({note})" if note else ""))
-    write_lines(["your own documents: cmt init my-project", ""])
-    serve_workspace(ctx, host="127.0.0.1", port=port)
+    if not as_json:
+        write_line(message, style="bold")
+        questions = [question + (f" ({note})" if note else "") for question, note in QUESTIONS]
+        write_lines(["three questions to ask on the page:"])
+        write_lines(questions, indent=2)
+        write_lines(["your own documents: .venv/bin/cmt init my-project"])
+    serve_workspace(ctx, host="127.0.0.1", port=port, as_json=as_json)

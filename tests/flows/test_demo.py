@@ -29,7 +29,7 @@ def folder(tiny_workspace: Path, mlflow_database: Path) -> Path:
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, tiny_workspace)
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
-    set_params(tiny_workspace, tracking={"enabled": True})
+    set_params(tiny_workspace, tracking={"enabled": True}, evaluation={"round_baselines": False})
     return tiny_workspace
 
 
