@@ -1,4 +1,4 @@
-"""Rounds and evaluations as Markdown for Prefect's artifacts."""
+"""What flows leave behind: rounds and evaluations as Markdown for Prefect's artifacts, and a file of scores."""
 
 import base64
 import re
@@ -11,6 +11,8 @@ from cmt.common.text import MISSING
 from cmt.evaluation.evaluate import Evaluation
 from cmt.tracking.payload import draw_curve
 
+EVALUATION_FILE = "evaluation.json"
+"""In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
 _PREFIXES = {"memory": "", "closed-book": "closed_", "RAG top-1": "rag_"}
 
 

@@ -23,7 +23,7 @@ from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
 from cmt.tracking.registry import Registry, card_scores
 from cmt.workspace import Workspace, open
-from flows.evaluate import EVALUATION_FILE
+from flows.artifacts import EVALUATION_FILE
 from flows.local_prefect import local_prefect
 
 ROOT = Path(__file__).parents[1]

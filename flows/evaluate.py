@@ -7,11 +7,8 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from cmt.common.storage import write_json
-from flows.artifacts import evaluation_report
+from flows.artifacts import EVALUATION_FILE, evaluation_report
 from flows.tasks import cmt_task, workspace
-
-EVALUATION_FILE = "evaluation.json"
-"""In the state folder: the scores of the last run, the digest of its bank and the size of its sample."""
 
 
 @cmt_task(name="evaluate")

@@ -62,7 +62,7 @@ def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> N
     calls: list[int] = []
     everything = adapted.evaluate(on_progress=calls.append)
     assert everything.records.num_rows == 4
-    assert [row.scores.n for row in everything.rows] == [4, 4, 4]
+    assert [row.scores.n for row in everything.systems] == [4, 4, 4]
     assert sum(calls) == 12
     sample = adapted.evaluate(limit=2)
     assert sample.records.num_rows == 2

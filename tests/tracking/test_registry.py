@@ -151,7 +151,7 @@ def test_the_champion_changes_only_for_a_better_one(project: Path, tmp_path: Pat
         (version("2", f1=40.0), version(), False, "F1 40.0 against 40.0 of version 1"),
         (version("2", f1=39.9), version(), False, "F1 39.9 against 40.0 of version 1"),
         (version("2", f1=0.1), version(f1=None), True, "F1 0.1 against 0.0"),
-        (version("2", f1=90.0, held_out="other"), version(), False, "not to be compared"),
+        (version("2", f1=90.0, held_out="other"), version(), False, "measure both on the same questions"),
         (version("2", f1=None), version(), False, "version 2 has no held-out F1"),
         (version(), version(), False, "version 1 is the champion already"),
     ],
@@ -177,7 +177,7 @@ def test_the_commands_measure_register_and_promote(project: Path, tmp_path: Path
     assert added["held_out"] == "3 questions on 1 articles of lessons.json, seed 0"
     assert 0 <= added["scores"]["f1"] <= 100
     promoted = run(project, "promote", "2")
-    assert (promoted["promoted"], "not to be compared" in promoted["reason"]) == (False, True)
+    assert (promoted["promoted"], "measure both on the same questions" in promoted["reason"]) == (False, True)
     listed = run(project, "list")["versions"]
     assert [(found["version"], found["champion"]) for found in listed] == [("2", False), ("1", True)]
     shown = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "registry", "list"]).stdout
