@@ -8,9 +8,10 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
-# one worker a core, one torch thread a worker: two threads beside another busy process are slower than one
+# one worker a core, one torch thread a worker: two threads beside another busy process are slower than one; a file stays
+# on one worker, so that its fixtures are built once
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
 # had or fails, pip does the same.
@@ -57,8 +58,8 @@ lint: install ## style, types and the allowed imports
 	$(BIN)/lint-imports
 
 check: lint ## lint and the fast half of the tests
-	$(PYTEST) -m "not slow" tests/answering tests/bank tests/common tests/evaluation tests/lm tests/modeling \
-		tests/retrieval tests/stream tests/test_config.py tests/test_errors.py
+	$(PYTEST) tests/answering tests/bank tests/common tests/lm tests/modeling tests/stream tests/test_config.py \
+		tests/test_errors.py
 
 test: install ## the tests, on the real language model
 	$(BIN)/cmt model pull
