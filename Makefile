@@ -16,6 +16,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
 # had or fails, pip does the same.
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
+# in a variable, because a comma ends an argument of call
+DEVELOPMENT := '.[dev,docs]'
 define install
 	$(PYTHON) -m venv .venv
 	@echo "installing into .venv (log: .venv/install.log)"
@@ -48,7 +50,7 @@ install: .venv/development ## the environment with development tools, exactly as
 	@touch $@
 
 .venv/development: pyproject.toml constraints.txt
-	$(call install,'.[dev,docs]')
+	$(call install,$(DEVELOPMENT))
 	@touch $@ .venv/runtime
 
 lint: install ## style, types and the allowed imports
