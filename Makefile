@@ -14,7 +14,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
-# had or fails, pip does the same.
+# had or fails, pip does the same. Compiled in advance, imports are fast where Python may not write bytecode, too.
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
 # in a variable, because a comma ends an argument of call
 DEVELOPMENT := '.[dev,docs]'
@@ -27,7 +27,7 @@ define install
 	  { [ -n "$$SSL_CERT_FILE" ] || unset SSL_CERT_FILE; } && \
 	  UV_DEFAULT_INDEX="$(call setting,index-url)" && \
 	  { [ -z "$$UV_DEFAULT_INDEX" ] || export UV_DEFAULT_INDEX; } && \
-	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
+	  $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
 	} >.venv/install.log 2>&1 || $(BIN)/pip install -q -c constraints.txt -e $(1)
 endef
 

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.helpers.scripts import run_main
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,7 +35,6 @@ def test_each_variant_is_compared_with_the_whole_method(training_project: Path, 
 def test_a_project_without_training_data_is_an_error_with_the_command(tiny_workspace: Path) -> None:
     params = tiny_workspace / "params.yaml"
     params.write_text(params.read_text() + "train: {source: 'path:pairs.json', path: train}\n")
-    command = [sys.executable, str(ROOT / "benchmarks/ablations.py"), "--params", str(params)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: the training data path:") and "run `cmt data pull`" in done.stderr
+    status, stdout, stderr = run_main("ablations", "--params", str(params))
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith("error: the training data path:") and "run `cmt data pull`" in stderr

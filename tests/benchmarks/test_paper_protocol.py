@@ -1,7 +1,6 @@
 """The published protocol as a command: every row and part, on a tiny LM and fictitious documents."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from cmt.config import load_params
 from tests.helpers.facts import FACTS
+from tests.helpers.scripts import run_main
 
 ROOT = Path(__file__).parents[2]
 SAMPLED = 20
@@ -65,37 +65,39 @@ def test_recall_grows_with_depth_and_is_one_with_the_right_text(result: dict[str
         assert list(recall.values()) == sorted(recall.values())
 
 
+@pytest.fixture
+def inside(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny project as the current folder, without the environment variable that names a file."""
+    monkeypatch.chdir(tiny_workspace)
+    monkeypatch.delenv("CMT_SQUAD_DEV", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tiny_workspace
+
+
 @pytest.mark.parametrize("wrong", [["--rows", "closed,ragg"], ["--parts", "retension"]])
-def test_a_name_that_is_none_is_refused_before_anything_is_measured(tiny_workspace: Path, wrong: list[str]) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json", *wrong]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(done.stderr.replace("│", " ").split())
+def test_a_name_that_is_none_is_refused_before_anything_is_measured(inside: Path, wrong: list[str]) -> None:
+    status, stdout, stderr = run_main("paper_protocol", "--data", "none.json", *wrong)
+    assert (status, stdout) == (2, "")
+    assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(stderr.replace("│", " ").split())
 
 
-def test_without_a_file_the_option_and_the_environment_variable_are_named(tiny_workspace: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py")]
-    environment = {name: value for name, value in os.environ.items() if name != "CMT_SQUAD_DEV"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tiny_workspace, env=environment | {"COLUMNS": "200"}
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--data" in done.stderr and "CMT_SQUAD_DEV" in done.stderr
+def test_without_a_file_the_option_and_the_environment_variable_are_named(inside: Path) -> None:
+    status, stdout, stderr = run_main("paper_protocol")
+    assert (status, stdout) == (2, "")
+    assert "--data" in stderr and "CMT_SQUAD_DEV" in stderr
 
 
-def test_the_environment_variable_names_the_file(tiny_workspace: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py")]
-    environment = os.environ | {"CMT_SQUAD_DEV": "none.json"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace, env=environment)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: none.json not found; name a file")
+def test_the_environment_variable_names_the_file(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMT_SQUAD_DEV", "none.json")
+    status, stdout, stderr = run_main("paper_protocol")
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith("error: none.json not found; name a file")
 
 
-def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "none.json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: none.json not found; name a file")
+def test_a_file_that_is_not_there_is_one_line_to_act_on(inside: Path) -> None:
+    status, stdout, stderr = run_main("paper_protocol", "--data", "none.json")
+    assert (status, stdout) == (1, "")
+    assert stderr.startswith("error: none.json not found; name a file")
 
 
 @pytest.mark.parametrize(
@@ -106,16 +108,15 @@ def test_a_file_that_is_not_there_is_one_line_to_act_on(tiny_workspace: Path) ->
     ],
 )
 def test_a_sample_that_cannot_be_measured_is_refused_first(
-    tiny_workspace: Path, published_at: str, status: int, message: str
+    inside: Path, published_at: str, status: int, message: str
 ) -> None:
     mill = {"doc_id": "mill", "published_at": published_at, "text": "The mill of Aldney has three wheels."}
     question = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
-    (tiny_workspace / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(question)}\n", encoding="utf-8")
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--data", "mills.jsonl"]
-    options = ["--format", "jsonl", "--rows", "", "--parts", "abstention"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tiny_workspace)
-    assert (done.returncode, done.stdout) == (status, "")
-    assert message in " ".join(done.stderr.replace("│", " ").split())
+    (inside / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(question)}\n", encoding="utf-8")
+    arguments = ["--data", "mills.jsonl", "--format", "jsonl", "--rows", "", "--parts", "abstention"]
+    returned, stdout, stderr = run_main("paper_protocol", *arguments)
+    assert (returned, stdout) == (status, "")
+    assert message in " ".join(stderr.replace("│", " ").split())
 
 
 def test_a_bank_without_text_reports_its_tokens_per_vector(result: dict[str, Any]) -> None:
@@ -133,8 +134,7 @@ def test_the_parts_report_their_sample_sizes(result: dict[str, Any]) -> None:
     assert result["retention"]["questions"] == 6 >= result["noise"]["questions"] > 0
 
 
-def test_without_data_the_option_is_asked_for(tiny_workspace: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--rows", "closed"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tiny_workspace)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Missing option '--data'" in done.stderr
+def test_without_data_the_option_is_asked_for(inside: Path) -> None:
+    status, stdout, stderr = run_main("paper_protocol", "--rows", "closed")
+    assert (status, stdout) == (2, "")
+    assert "Missing option '--data'" in stderr

@@ -2,8 +2,16 @@
 
 import importlib.util
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+
+from cmt.cli.context import run_script
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -20,3 +28,22 @@ def load_script(name: str) -> ModuleType:
     finally:
         sys.path.remove(str(FOLDER))
     return module
+
+
+_loaded = cache(load_script)
+
+
+def run_main(name: str, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of benchmarks/<name>.py inside the test's own process."""
+    stdout, stderr = StringIO(), StringIO()
+    with (
+        patch.object(sys, "argv", [f"{name}.py", *arguments]),
+        patch.object(sys, "excepthook", sys.excepthook),  # Typer installs its own
+        redirect_stdout(stdout),
+        redirect_stderr(stderr),
+        pytest.raises(SystemExit) as ended,
+    ):
+        run_script(_loaded(name).main)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code, stdout.getvalue(), stderr.getvalue()
