@@ -50,7 +50,7 @@ class Resources:
         from cmt.modeling.model import MemoryModel
 
         compressor = self.params.compressor
-        return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window).merge_lora()
+        return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window, merged=True)
 
     @cached_property
     def bank(self) -> "Bank":

@@ -48,7 +48,8 @@ class TemporaryBank:
         Raises ModelError if it cannot be loaded.
         """
         in_use = folder.resolve() == params.compressor.path.resolve()
-        model = MemoryModel.load(folder, lm=lm, window=params.compressor.window if in_use else None).merge_lora()
+        window = params.compressor.window if in_use else None
+        model = MemoryModel.load(folder, lm=lm, window=window, merged=True)
         rows = compress_documents(
             model,
             documents,

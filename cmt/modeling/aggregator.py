@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmt.config import AggregatorParams
-from cmt.lm.model import FrozenLM
+from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import padded_length
 from cmt.modeling.compressor import Encoding
-from cmt.modeling.lora import input_statistics, layers_with_lora
+from cmt.modeling.lora import input_statistics, layers_with_lora, placeholder_statistics
 
 PAIRS_PER_BATCH = 16  # pairs of a question and a memory that are computed together
 POSITION_GAP = 2  # positions between the question and the memory
@@ -32,11 +32,17 @@ class SpanReader(nn.Module):
     places in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
     """
 
-    def __init__(self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int) -> None:
+    def __init__(
+        self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int, trainable: bool = True
+    ) -> None:
+        """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
         super().__init__()
         self.window, self.dtype, self.embed = window, lm.model.dtype, lm.embed
-        self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
-        statistics = input_statistics(lm, first)
+        if trainable:
+            self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
+            statistics = input_statistics(lm, first)
+        else:
+            self.blocks, statistics = slice_layers(lm, first, params.blocks), placeholder_statistics(lm)
         self.sink = nn.Parameter(statistics.sink)
         self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(statistics.spread)
         self.norm = nn.RMSNorm(lm.hidden_size)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cmt.config import CompressorParams
-from cmt.lm.model import FrozenLM
-from cmt.modeling.lora import layers_with_lora, output_statistics
+from cmt.lm.model import FrozenLM, slice_layers
+from cmt.modeling.lora import layers_with_lora, output_statistics, placeholder_statistics
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ class Compressor(nn.Module):
     With `kind: tokens`, the vectors are the states at k learned tokens behind the text (MAC, arXiv 2403.04317).
     """
 
-    def __init__(self, lm: FrozenLM, params: CompressorParams) -> None:
+    def __init__(self, lm: FrozenLM, params: CompressorParams, *, trainable: bool = True) -> None:
+        """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
         super().__init__()
         self.params = params
         width = lm.hidden_size
         layers = min(params.layers, lm.layers)
-        self.encoder = layers_with_lora(lm, 0, layers, params.lora_rank)
-        statistics = output_statistics(lm, layers)
+        if trainable:
+            self.encoder = layers_with_lora(lm, 0, layers, params.lora_rank)
+            statistics = output_statistics(lm, layers)
+        else:
+            self.encoder, statistics = slice_layers(lm, 0, layers), placeholder_statistics(lm)
         self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(1 / statistics.spread)
         self.to_key = nn.Linear(width, width, bias=False)
         nn.init.eye_(self.to_key.weight)

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers
 
 LORA_SCALE = 2  # alpha / rank
+LORA_SUFFIXES = (".lora_A.default.weight", ".lora_B.default.weight")  # after a linear's name, as peft names them
 # any plain text will do: the measurement is to find the few dimensions in which an LM's states lie far from zero
 PROSE = (
     "The ferry left the harbour at seven, an hour after the mayor had opened the new bridge. It carried 212 "
@@ -25,6 +27,11 @@ class StateStatistics:
     """Standard deviation over tokens."""
     sink: Tensor
     """State of the first token, on which attention rests that has no other target (arXiv 2309.17453)."""
+
+
+def placeholder_statistics(lm: FrozenLM) -> StateStatistics:
+    """Ones in place of statistics that a checkpoint is about to overwrite: measuring them takes a pass of the LM."""
+    return StateStatistics(*(torch.ones(lm.hidden_size, device=lm.device) for _ in range(3)))
 
 
 def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
@@ -61,19 +68,31 @@ def _set_input_cast(model: nn.Module, enabled: bool) -> None:
 
 
 @torch.no_grad()
-def merge_lora(model: nn.Module) -> None:
-    """Merge every adapter of `model` into a copy of its base weight: one matrix product instead of three and a sum.
+def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
+    """Add trained adapters to copies of the weights of a decoder without any: W + 2·B·A, as peft merges them.
 
-    For answering only: afterwards there are no adapters to train or save. The LM's own weights stay.
+    One matrix product instead of three and a sum, for answering only. `adapters` are named as `layers_with_lora` names
+    them. The LM's own weights stay. Raises ModelError if they are not the adapters of exactly this decoder's linears.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
+    from transformers.pytorch_utils import Conv1D
 
-    adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]
-    for name, module in adapted:
-        base = module.get_base_layer()
-        base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
-        module.merge()
-        model.set_submodule(name, base)
+    linears = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    expected = {name + suffix for name in linears for suffix in LORA_SUFFIXES}
+    if wrong := sorted(expected ^ adapters.keys()):
+        raise _misfit(wrong[0])
+    for name, linear in linears.items():
+        down, up = (adapters[name + suffix].float() for suffix in LORA_SUFFIXES)  # (r, in), (out, r)
+        weight = linear.weight.detach().clone()
+        try:
+            change = up @ down * LORA_SCALE  # (out, in)
+            weight += change.T if isinstance(linear, Conv1D) else change
+        except RuntimeError:
+            raise _misfit(name) from None
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+
+
+def _misfit(name: str) -> ModelError:
+    return ModelError(f"the adapters do not fit the configuration ({name}): train again, or restore config.json")
 
 
 @torch.no_grad()

@@ -66,16 +66,19 @@ class ReaderOutput:
 class MemoryModel(nn.Module):
     """Θ, ψ and π. The frozen LM is not a submodule, so no walk over parameters or state reaches it."""
 
-    def __init__(self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained") -> None:
+    def __init__(
+        self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained", *, trainable: bool = True
+    ) -> None:
+        """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their layers."""
         super().__init__()
         self.lm, self.config, self.digest = lm, config, digest
-        self.compressor = Compressor(lm, config.compressor)
+        self.compressor = Compressor(lm, config.compressor, trainable=trainable)
         self.aggregator: CrossAttention | SpanReader | None = None
         if config.aggregator.kind == "attention":
             self.aggregator = CrossAttention(lm.hidden_size, config.aggregator)
         elif config.aggregator.kind == "windows":
             first, window = min(config.compressor.layers, lm.layers - 1), config.compressor.window
-            self.aggregator = SpanReader(lm, config.aggregator, first=first, window=window)
+            self.aggregator = SpanReader(lm, config.aggregator, first=first, window=window, trainable=trainable)
         published = config.alignment.kind == "prefix"
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (docs/method.md#objective)
@@ -229,10 +232,12 @@ class MemoryModel(nn.Module):
         return save_checkpoint(folder, Checkpoint(self.lm.digest, self.config, weights))
 
     @classmethod
-    def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None) -> "MemoryModel":
+    def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False) -> "MemoryModel":
         """Load the compressor in `folder`; `window` may be a multiple of the window that it was trained with.
 
-        Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the window.
+        With `merged` the adapters are merged into copies of the LM's layers: it answers faster, and cannot be trained
+        or saved. Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the
+        window.
         """
         checkpoint = load_checkpoint(folder)
         if checkpoint.lm_digest != lm.digest:
@@ -248,17 +253,21 @@ class MemoryModel(nn.Module):
                     f"or to a multiple of it; {window} is not one"
                 )
             checkpoint = checkpoint.widened(window)
-        model = cls(lm, checkpoint.config, digest_in_use(folder, window=window or trained))
-        model.load_tensors(checkpoint.weights)
+        digest = digest_in_use(folder, window=window or trained)
+        model = cls(lm, checkpoint.config, digest, trainable=not merged)
+        model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)
         return model.eval()
 
-    def merge_lora(self) -> "MemoryModel":
-        """Merge the adapters of Θ and ψ into copies of the LM's layers, for faster answering; returns this model.
-
-        Afterwards it cannot be trained or saved.
-        """
-        merge_lora(self)
-        return self
+    def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Merge the adapters among `tensors` into the layers of Θ and ψ; returns the other tensors."""
+        decoders = {"compressor.encoder.": self.compressor.encoder}
+        if isinstance(self.aggregator, SpanReader):
+            decoders["aggregator.blocks."] = self.aggregator.blocks
+        rest = dict(tensors)
+        for prefix, decoder in decoders.items():
+            names = [name for name in tensors if name.startswith(prefix)]
+            merge_lora(decoder, {name.removeprefix(prefix): rest.pop(name) for name in names})
+        return rest
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:

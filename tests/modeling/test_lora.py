@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from cmt.lm.model import FrozenLM
+from cmt.errors import ModelError
+from cmt.lm.model import FrozenLM, slice_layers
 from cmt.modeling.lora import (
     PROSE,
     cast_lora_inputs,
@@ -65,15 +67,39 @@ def test_the_lm_does_not_see_the_adapters(kind: str) -> None:
     assert set(lm.model.state_dict()) == names
 
 
+def trained_adapters(layers: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach() for name, parameter in layers.named_parameters() if "lora_" in name}
+
+
 @EVERY_KIND
-def test_merged_layers_compute_the_same_without_adapters(kind: str) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_layers_have_the_weights_that_peft_gives_them(kind: str, dtype: str) -> None:
     lm = build(kind)
-    digest, layers = lm.weights_digest(), adapted_layers(lm)
-    before = run(layers, lm)
-    merge_lora(layers)
-    torch.testing.assert_close(run(layers, lm), before, rtol=1e-4, atol=1e-4)
-    assert not [name for name, _ in layers.named_parameters() if "lora_" in name]
+    lm.model.to(getattr(torch, dtype))
+    digest, layers, merged = lm.weights_digest(), adapted_layers(lm), slice_layers(lm, 0, 2).eval()
+    before = run(layers, lm) if dtype == "float32" else None
+    merge_lora(merged, trained_adapters(layers))
     assert lm.weights_digest() == digest
+    assert not trained_adapters(merged)
+    if before is not None:
+        torch.testing.assert_close(run(merged, lm), before, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        for name, module in layers.named_modules():
+            if isinstance(module, BaseTunerLayer):
+                base = module.get_base_layer()
+                base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
+                module.merge()
+                assert torch.equal(merged.get_submodule(name).weight, base.weight)
+
+
+def test_adapters_of_other_layers_are_refused(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    adapters = trained_adapters(adapted_layers(lm))
+    first, *_ = sorted(adapters)
+    missing = {name: tensor for name, tensor in adapters.items() if name != first}
+    for wrong in (missing, adapters | {"layers.7" + first: adapters[first]}, adapters | {first: torch.ones(3, 5)}):
+        with pytest.raises(ModelError, match="do not fit the configuration"):
+            merge_lora(slice_layers(lm, 0, 2), wrong)
 
 
 def test_inputs_are_cast_on_request_only(tiny_lm: TinyLm) -> None:
