@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from cmt.bank.ledger import Round
 from cmt.common.text import MISSING
-from cmt.evaluation.evaluate import Evaluation
-from cmt.tracking.payload import draw_curve
+
+if TYPE_CHECKING:
+    from cmt.bank.ledger import Round
+    from cmt.evaluation.evaluate import Evaluation
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
@@ -21,7 +23,7 @@ def artifact_key(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def round_report(round_: Round) -> str:
+def round_report(round_: "Round") -> str:
     """One round: its scores beside the baselines', its counts, and the seconds to adapt and to measure."""
     lines = [f"## Round {round_.number} · {round_.slice_id} · {round_.state.replace('_', ' ')}", ""]
     if round_.reason:
@@ -42,8 +44,10 @@ def round_report(round_: Round) -> str:
     return "\n".join([*lines, score_table, "", table(["", ""], counts)])
 
 
-def rounds_report(history: Sequence[Round]) -> str:
+def rounds_report(history: "Sequence[Round]") -> str:
     """All committed rounds, and their curve as an embedded picture."""
+    from cmt.tracking.payload import draw_curve
+
     rows = [
         [r.slice_id, str(r.documents), str(r.rows), *(_number(r.scores.get(name)) for name in ("em", "f1", "recall"))]
         + [_number(r.adapt_seconds), _number(r.measure_seconds)]
@@ -58,7 +62,7 @@ def rounds_report(history: Sequence[Round]) -> str:
     return "\n".join([table(names, rows), *picture])
 
 
-def evaluation_report(evaluation: Evaluation) -> str:
+def evaluation_report(evaluation: "Evaluation") -> str:
     """One row a system."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
     rows = [

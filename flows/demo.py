@@ -11,20 +11,21 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import Round
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import write_json
 from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
-from cmt.tracking.registry import Registry, card_scores
 from cmt.workspace import Workspace, open
 from flows.artifacts import EVALUATION_FILE
 from flows.local_prefect import local_prefect
+
+if TYPE_CHECKING:
+    from cmt.bank.ledger import Round
 
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / ".prefect" / "demo"
@@ -110,6 +111,8 @@ def demo() -> None:
 
 def _register(workspace: Workspace) -> None:
     """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
+    from cmt.tracking.registry import Registry, card_scores
+
     folder = workspace.params.compressor.path
     registry = Registry(workspace.params.tracking, workspace.root)
     try:
@@ -182,7 +185,7 @@ def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, A
     out.print(f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s", soft_wrap=True)
 
 
-def _row(round_: Round) -> dict[str, Any]:
+def _row(round_: "Round") -> dict[str, Any]:
     """A round in metrics/demo.json."""
     names = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
     return {

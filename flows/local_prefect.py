@@ -1,10 +1,12 @@
 """A temporary Prefect server and worker for the demo, stopped when they are no longer needed.
 
 They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is created anew: the user's
-own Prefect profile and database are neither read nor written.
+own Prefect profile and database are neither read nor written. Pool and flow runs are requested over HTTP: a `prefect`
+command takes seconds to import Prefect.
 """
 
 import http.client
+import json
 import os
 import re
 import shlex
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -24,16 +27,21 @@ from cmt.cli.output import console
 from cmt.common.text import plain
 from cmt.errors import RoundError, ServiceError
 
-START_SECONDS, STOP_SECONDS = 180, 20
+START_SECONDS, REQUEST_SECONDS, STOP_SECONDS = 180, 60, 20
 LOG_LINES = 40
+_POLL_SECONDS = 0.2
+_FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 
 
 class LocalPrefect:
-    """The processes that run and the commands they are given; `home` has one log for each process."""
+    """The processes that run and the commands they are given; `home` has one log for each process.
 
-    def __init__(self, *, root: Path, home: Path, environment: Mapping[str, str]) -> None:
-        self.root, self.home, self.environment = root, home, environment
+    `port`: where its server listens.
+    """
+
+    def __init__(self, *, root: Path, home: Path, environment: Mapping[str, str], port: int = 0) -> None:
+        self.root, self.home, self.environment, self.port = root, home, environment, port
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -50,19 +58,17 @@ class LocalPrefect:
             )
         return self.running[name]
 
-    def call(self, name: str, *arguments: str, on_poll: Callable[[], None] | None = None) -> None:
-        """Run `prefect` with `arguments` to its end; `on_poll` is called while it runs.
+    def call(self, name: str, *arguments: str) -> None:
+        """Run `prefect` with `arguments` to its end.
 
         ServiceError when it fails, or when server or worker end meanwhile.
         """
         process = self.start(name, *arguments)
         with spinner() as show:
+            show(f"prefect {shlex.join(arguments)}")
             while process.poll() is None:
                 self.check("server", "worker")
-                show(next(reversed(self._log(name)), "").rpartition(" * ")[2])  # the last event that --watch printed
-                if on_poll:
-                    on_poll()
-                time.sleep(0.2)
+                time.sleep(_POLL_SECONDS)
         del self.running[name]
         if process.returncode:
             raise ServiceError(f"prefect {shlex.join(arguments)} failed:\n{self._tail(name)}")
@@ -75,27 +81,53 @@ class LocalPrefect:
                 raise ServiceError(f"the Prefect {name} ended unexpectedly:\n{self._tail(name)}")
 
     def run(self, deployment: str, *, on_poll: Callable[[], None] | None = None, **parameters: object) -> None:
-        """Run `deployment` with `parameters` and watch it to its end.
+        """Run `deployment` with `parameters` and watch it to its end; `on_poll` is called while it runs.
 
-        RoundError with the warnings and errors of its log unless it completes.
+        RoundError with the warnings and errors of its log unless it completes, ServiceError when server or worker end.
         """
         # `python -m prefect.engine` directly: the run stays in the worker's process group and starts one process less
         command = shlex.join([sys.executable, "-m", "prefect.engine"])
-        settings = ["--job-variable", f"command={command}", "--job-variable", f"working_dir={self.root}"]
-        for name, value in parameters.items():
-            settings += ["--param", f"{name}={value}"]
+        job = {"command": command, "working_dir": str(self.root)}
         lines_before = len(self._log("worker"))
-        try:
-            self.call("run", "deployment", "run", deployment, "--watch", *settings, on_poll=on_poll)
-        except ServiceError as error:
+        identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
+        body = {"parameters": parameters, "job_variables": job}
+        run = self.request("POST", f"deployments/{identifier}/create_flow_run", body)
+        with spinner() as show:
+            while run["state_type"] not in _FINAL_STATES:
+                self.check("server", "worker")
+                log = self._log("worker")[lines_before:]
+                show(next(reversed(log), run["state_name"]).rpartition(" | ")[2])
+                if on_poll:
+                    on_poll()
+                time.sleep(_POLL_SECONDS)
+                run = self.request("GET", f"flow_runs/{run['id']}")
+        if run["state_type"] != "COMPLETED":
             problems = [line for line in self._log("worker")[lines_before:] if _WARNING_OR_WORSE.search(line)]
-            lines = [f"the flow run of {deployment} did not complete", *(problems or [str(error)])]
-            raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"])) from None
+            problems = problems or [f"{run['state_name']}: {run['state']['message']}"]
+            lines = [f"the flow run of {deployment} did not complete", *problems]
+            raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"]))
 
-    def wait(self, port: int) -> None:
+    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+        """The JSON that the server's API answers. ServiceError when it refuses, or does not answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+        try:
+            connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.check("server")
+            raise ServiceError(f"the Prefect server does not answer {method} {path}: {error!r}") from error
+        finally:
+            connection.close()
+        if response.status >= http.client.BAD_REQUEST:
+            text = answer.decode(errors="replace")
+            raise ServiceError(f"the Prefect server answers {method} {path} with {response.status}: {text}")
+        return json.loads(answer)
+
+    def wait(self) -> None:
         """Wait until the server answers. ServiceError when it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
-        while not _is_healthy(port):
+        while not _is_healthy(self.port):
             self.check("server")
             if time.monotonic() > deadline:
                 tail = self._tail("server")
@@ -126,11 +158,11 @@ def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
     port = _free_port()
-    prefect = LocalPrefect(root=root, home=home, environment=_environment(home, port))
+    prefect = LocalPrefect(root=root, home=home, environment=_environment(home, port), port=port)
     try:
         prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        prefect.wait(port)
-        prefect.call("pool", "work-pool", "create", "cmt", "--type", "process")
+        prefect.wait()
+        prefect.request("POST", "work_pools/", {"name": "cmt", "type": "process"})  # the worker adds its template
         prefect.start("worker", "worker", "start", "--pool", "cmt", "--type", "process", "--name", "demo")
         prefect.call("deploy", "--no-prompt", "deploy", "--all")
         yield prefect

@@ -3,18 +3,28 @@
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from cmt.bank.ledger import Round
 from cmt.errors import CmtError, RoundError
-from cmt.rounds.runner import RoundRunner
 from flows.artifacts import artifact_key, round_report, rounds_report
 from flows.tasks import cmt_task, workspace
 
+if TYPE_CHECKING:
+    from cmt.bank.ledger import Round
+    from cmt.rounds.runner import RoundRunner
+
 log = logging.getLogger("cmt.flows")
+
+
+def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
+    """The steps of a round. The import is here, so that `prefect deploy` need not import torch."""
+    from cmt.rounds.runner import RoundRunner
+
+    return RoundRunner(workspace(params), slice_id, prefect_run=prefect_run)
 
 
 @cmt_task(name="ingest")
@@ -24,39 +34,39 @@ def ingest(params: str, source: str) -> list[str]:
 
 
 @cmt_task(name="begin")
-def begin(params: str, slice_id: str) -> Round:
+def begin(params: str, slice_id: str) -> "Round":
     """Open the round in the ledger, after recovering from an interrupted one."""
-    return RoundRunner(workspace(params), slice_id, prefect_run=str(flow_run.id or "")).begin()
+    return runner(params, slice_id, str(flow_run.id or "")).begin()
 
 
 @cmt_task(name="compress")
 def compress(params: str, slice_id: str) -> str:
     """Compress the documents into a staged file; returns its path."""
-    return str(RoundRunner(workspace(params), slice_id).compress())
+    return str(runner(params, slice_id).compress())
 
 
 @cmt_task(name="bank")
 def bank(params: str, slice_id: str) -> int:
     """Upsert the staged memories; returns the bank's version."""
-    return RoundRunner(workspace(params), slice_id).bank()
+    return runner(params, slice_id).bank()
 
 
 @cmt_task(name="evaluate")
 def evaluate(params: str, slice_id: str) -> dict[str, float | None]:
     """Ask a sample of the slice's questions and of earlier ones; returns the scores."""
-    return RoundRunner(workspace(params), slice_id).evaluate()
+    return runner(params, slice_id).evaluate()
 
 
 @cmt_task(name="decide")
 def decide(params: str, slice_id: str) -> str:
     """Commit the round, or restore the bank when the gate refuses it; returns the round's state."""
-    return RoundRunner(workspace(params), slice_id).decide().state
+    return runner(params, slice_id).decide().state
 
 
 @cmt_task(name="track")
-def track(params: str, slice_id: str) -> Round:
+def track(params: str, slice_id: str) -> "Round":
     """Record the round in MLflow."""
-    return RoundRunner(workspace(params), slice_id).track()
+    return runner(params, slice_id).track()
 
 
 @cmt_task(name="report")

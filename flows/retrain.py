@@ -7,9 +7,6 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from cmt.bank.ledger import flat_scores
-from cmt.evaluation.held_out import held_out_name
-from cmt.tracking.registry import Registry
 from flows.artifacts import scores_report
 from flows.tasks import cmt_task, workspace
 
@@ -19,6 +16,8 @@ Scores = dict[str, float | None]
 @cmt_task(name="train and evaluate")
 def train(params: str, limit: int) -> tuple[str, Scores]:
     """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
+    from cmt.bank.ledger import flat_scores
+
     folder, scored = workspace(params).train(questions=limit)
     scores = flat_scores([scored.to_json()])
     create_markdown_artifact(scores_report(scores), key="held-out", description=f"The compressor in {folder}")
@@ -28,6 +27,9 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
 @cmt_task(name="register")
 def register(params: str, folder: str, scores: Scores, limit: int) -> str | None:
     """Register the compressor in MLflow and promote it if it is better; its version, None when tracking is off."""
+    from cmt.evaluation.held_out import held_out_name
+    from cmt.tracking.registry import Registry
+
     opened = workspace(params)
     if not opened.params.tracking.enabled:
         return None
