@@ -1,5 +1,6 @@
 """A whole project in miniature: a random LM of some kilobytes, an untrained compressor, two months of news."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from cmt.config import load_params
+from tests.helpers.projects import adapt
 from tests.helpers.tiny import write_folder
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ QUESTIONS = [
     ("mayor-2", "2031-02-25T07:00:00Z", "Who is the mayor of Port Ellery?", "Vell"),
     ("hitch", "2031-02-25T07:00:00Z", "Who thought up the Dunmarrow hitch?", "a hangman"),
 ]
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what the imports left from garbage collection: a collection of it takes longer than most tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +89,18 @@ def tiny_workspace(tiny_project: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def adapted_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after its two rounds, not to be changed: tests that change it take `adapted_workspace`."""
+    return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project")))
+
+
+@pytest.fixture
+def adapted_workspace(adapted_project: Path, tmp_path: Path) -> Path:
+    """A copy of the project after its two rounds."""
+    return Path(shutil.copytree(adapted_project, tmp_path / "adapted"))
+
+
+@pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database with nothing in it, to be copied: making one takes MLflow seconds."""
     from mlflow import MlflowClient
@@ -88,6 +108,18 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
     return path
+
+
+@pytest.fixture(scope="session")
+def registered(adapted_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose bank is filled and whose compressor is registered and champion; nobody may change it."""
+    from tests.helpers.registry import add, registry
+
+    folder = Path(shutil.copytree(adapted_project, tmp_path_factory.mktemp("registered") / "project"))
+    shutil.copy(mlflow_database, folder / "mlflow.db")
+    assert add(folder, load_params(folder / "params.yaml").compressor.path, f1=40.0) == "1"
+    assert registry(folder).promote().promoted
+    return folder
 
 
 def _write_lines(path: Path, names: list[str], rows: list[tuple[object, ...]]) -> None:

@@ -13,12 +13,9 @@ from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspac
 
 
 @pytest.fixture
-def adapted(tiny_workspace: Path) -> Workspace:
+def adapted(adapted_workspace: Path) -> Workspace:
     """A workspace with a committed round for each of its two slices."""
-    workspace = open_workspace(tiny_workspace)
-    workspace.ingest()
-    workspace.update(), workspace.update()
-    return workspace
+    return open_workspace(adapted_workspace)
 
 
 def test_ingest_defaults_to_the_stream_section_and_adds_nothing_twice(tiny_workspace: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from selenium.webdriver import Chrome
 
 from tests.helpers.chromium import SIZES, missing, started
-from tests.helpers.servers import adapt, serving
+from tests.helpers.projects import adapt
+from tests.helpers.servers import serving
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,28 +1,16 @@
-"""A project whose two slices have their rounds."""
+"""Fixtures of the tests of the commands."""
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.cli import run
-
-
-@pytest.fixture(scope="session")
-def adapted_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The adapted project; tests that change it take the copy `adapted`."""
-    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project"))
-    run(folder, "ingest")
-    run(folder, "update", "--all")
-    return folder
-
 
 @pytest.fixture
-def adapted(adapted_project: Path, tmp_path: Path) -> Path:
-    """A copy of the adapted project."""
-    return Path(shutil.copytree(adapted_project, tmp_path / "adapted"))
+def adapted(adapted_workspace: Path) -> Path:
+    """The project after its two rounds, as a copy."""
+    return adapted_workspace
 
 
 @pytest.fixture

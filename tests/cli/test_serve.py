@@ -59,16 +59,5 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(process: subprocess
 def test_a_port_that_is_taken_is_named(adapted_project: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [
-            sys.executable,
-            "-m",
-            "cmt",
-            "--params",
-            str(adapted_project / "params.yaml"),
-            "serve",
-            "--port",
-            port,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f"error: cannot listen on 127.0.0.1 port {port} (Address already in use)" in done.stderr
+        refused = run(adapted_project, "serve", "--port", port, status=1)
+    assert f"error: cannot listen on 127.0.0.1 port {port} (Address already in use)" in refused.stderr

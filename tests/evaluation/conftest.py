@@ -14,14 +14,9 @@ __all__ = ["bank", "lm", "news_bank", "news_testbed", "other_lm", "script", "tex
 
 
 @pytest.fixture(scope="session")
-def adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> cmt.Workspace:
+def adapted(adapted_project: Path) -> cmt.Workspace:
     """The tiny project after its two rounds."""
-    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project"))
-    workspace = cmt.open(params=folder / "params.yaml", overrides={"evaluation.baselines": False})
-    workspace.ingest()
-    for slice_id in workspace.pending():
-        workspace.update(slice_id=slice_id)
-    return workspace
+    return cmt.open(params=adapted_project / "params.yaml", overrides={"evaluation.baselines": False})
 
 
 @pytest.fixture(scope="session")

@@ -171,11 +171,8 @@ def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank)
     assert found.records.schema == RECORD_SCHEMA
 
 
-def test_a_project_is_evaluated_with_its_own_answerer(tiny_workspace: Path) -> None:
-    workspace = cmt.open(params=tiny_workspace / "params.yaml")
-    workspace.ingest()
-    while workspace.pending():
-        workspace.update()
+def test_a_project_is_evaluated_with_its_own_answerer(adapted_workspace: Path) -> None:
+    workspace = cmt.open(params=adapted_workspace / "params.yaml")
     found = workspace.evaluate()
     assert [(system.system, system.scores.n) for system in found.systems] == [("cmt", 4), ("closed", 4), ("rag", 4)]
     assert found.system("rag").scores.recall == 1.0

@@ -31,6 +31,15 @@ def run_steps(workspace: Workspace, slice_id: str, *, last: str) -> None:
         getattr(runner, step)()
 
 
+def adapt(folder: Path) -> Path:
+    """Take the project's articles into the stream and run every round."""
+    workspace = open_workspace(folder)
+    workspace.ingest()
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    return folder
+
+
 def ingest_more(folder: Path, *, month: int, doc_ids: list[str]) -> None:
     """Add documents of a month of 2031, without questions, as another slice."""
     date = f"2031-{month:02}-10T07:00:00Z"

@@ -35,12 +35,3 @@ def running(app: FastAPI) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
-
-
-def adapt(folder: Path) -> Path:
-    """Take the project's articles into the stream and run every round."""
-    workspace = cmt.open(params=folder / "params.yaml")
-    workspace.ingest()
-    for slice_id in workspace.pending():
-        workspace.update(slice_id=slice_id)
-    return folder

@@ -1,6 +1,5 @@
 """A tiny project with two pending slices, and what its undisturbed rounds give."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,6 @@ def project(tiny_workspace: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def undisturbed(adapted_project: Path) -> list[str]:
     """The digest of the bank after each round if nothing goes wrong."""
-    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("undisturbed") / "project"))
-    workspace = open_workspace(folder)
-    workspace.ingest()
-    return [workspace.update().bank_digest for _ in workspace.pending()]
+    return [round_.bank_digest for round_ in open_workspace(adapted_project).rounds()]

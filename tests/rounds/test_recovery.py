@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -256,16 +258,24 @@ def start_update(project: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_updates_at_once_run_one_after_the_other(project: Path, undisturbed: list[str]) -> None:
+def test_two_updates_at_once_run_one_after_the_other(
+    project: Path, undisturbed: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     workspace = open_workspace(project)
-    with workspace.updating():
-        updates = [start_update(project), start_update(project)]
-        for process in updates:
-            assert process.stderr
-            assert any("waiting for it" in line for line in process.stderr)
-    outputs = [process.communicate()[0] for process in updates]
-    assert [process.returncode for process in updates] == [0, 0]
-    assert sorted(json.loads(text)["rounds"][0]["round_id"] for text in outputs) == [JANUARY, JANUARY]
+    with ThreadPoolExecutor(1) as thread:
+        with workspace.updating():
+            there = start_update(project)
+            assert there.stderr
+            assert any("waiting for it" in line for line in there.stderr)
+            here = thread.submit(open_workspace(project).update, slice_id=JANUARY)
+            while "waiting for it" not in caplog.text:
+                assert not here.done()
+                time.sleep(0.01)
+        output, _ = there.communicate()
+        assert there.returncode == 0
+        rounds = [json.loads(output)["rounds"][0], asdict(here.result())]
+    assert [round_["round_id"] for round_ in rounds] == [JANUARY, JANUARY]
+    assert sorted(round_["already"] for round_ in rounds) == [False, True]
     assert workspace.update().bank_digest == undisturbed[1]
 
 

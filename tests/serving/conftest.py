@@ -11,13 +11,13 @@ from openai import OpenAI
 import cmt
 from cmt.serving.app import create_app
 from tests.helpers.paused import PausedServer
-from tests.helpers.servers import adapt, running, serving
+from tests.helpers.servers import running, serving
 
 
 @pytest.fixture(scope="session")
-def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(adapted_project: Path) -> Path:
     """The tiny project after all its rounds; shared, so tests must not change it."""
-    return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("served") / "project")))
+    return adapted_project
 
 
 @pytest.fixture

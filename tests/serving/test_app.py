@@ -10,7 +10,8 @@ import httpx
 import cmt
 from cmt.serving.app import WEB, create_app
 from tests.helpers.http import MAYOR, ask, chat_body, doc_ids, error_message
-from tests.helpers.servers import adapt, running, serving
+from tests.helpers.projects import adapt
+from tests.helpers.servers import running, serving
 
 
 def test_only_requests_to_local_host_names_are_accepted(url: str) -> None:

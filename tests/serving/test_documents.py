@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.helpers.http import error_message
-from tests.helpers.servers import adapt, serving
+from tests.helpers.projects import adapt
+from tests.helpers.servers import serving
 
 
 def test_documents_are_listed_by_date_and_page(client: httpx.Client) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 import cmt
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask, doc_ids, events
-from tests.helpers.servers import adapt, serving
+from tests.helpers.projects import adapt
+from tests.helpers.servers import serving
 
 
 def test_an_answer_has_its_source_documents_with_their_texts(client: httpx.Client, project: Path) -> None:

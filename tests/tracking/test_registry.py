@@ -1,23 +1,15 @@
-"""Compressors as versions of a registered model, and the champion behind `mlflow models serve`."""
+"""Compressors as versions of a registered model."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
 import yaml
@@ -31,39 +23,17 @@ import cmt
 from cmt.cli.main import app
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.serving.schemas import SourceOut
-from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Registry, Version, beats, card_scores
-from tests.helpers.servers import adapt
+from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Version, beats, card_scores
+from tests.helpers.projects import adapt
+from tests.helpers.registry import HELD_OUT, add, registry
 
 ROOT = Path(__file__).parents[2]
-HELD_OUT = "500 questions on 20 articles, seed 0"
-
-
-@pytest.fixture(scope="module")
-def registered(tiny_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose bank is filled and whose compressor is registered and champion; nobody may change it."""
-    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("registered") / "project"))
-    shutil.copy(mlflow_database, folder / "mlflow.db")
-    adapt(folder)
-    assert add(folder, cmt.open(params=folder / "params.yaml").params.compressor.path, f1=40.0) == "1"
-    assert registry(folder).promote().promoted
-    return folder
 
 
 @pytest.fixture
 def project(registered: Path, tmp_path: Path) -> Path:
     """A copy to change, its database too; what is stored with the versions stays where it was."""
     return Path(shutil.copytree(registered, tmp_path / "registered"))
-
-
-def registry(folder: Path) -> Registry:
-    workspace = cmt.open(params=folder / "params.yaml")
-    return Registry(workspace.params.tracking, workspace.root)
-
-
-def add(folder: Path, compressor: Path, **scores: float | None) -> str:
-    params = cmt.open(params=folder / "params.yaml").params
-    project = folder / "params.yaml"
-    return registry(folder).add(compressor, project=project, params=params, scores=scores, held_out=HELD_OUT)
 
 
 def client(folder: Path) -> MlflowClient:
@@ -224,72 +194,6 @@ def test_a_server_elsewhere_names_its_own_project(
     several = model.predict(pd.DataFrame({"question": [question] * 4, "as_of": pd.Series(dates, dtype=object)}))
     mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in several["sources"]]
     assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}]
-
-
-@pytest.fixture(scope="module")
-def served(registered: Path) -> Iterator[str]:
-    """`mlflow models serve` of the champion, on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHAMPION}"]
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{registered / 'mlflow.db'}",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow starts uvicorn by its name
-    }
-    where = ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
-    environment.pop("PYTHONPATH", None)
-    # away from this repository, as the version has its own code; a group of its own, as the server is a child's child
-    options: dict[str, Any] = {"cwd": registered, "env": environment, "start_new_session": True}
-    log = registered / "serve.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen([*command, *where], stdout=output, stderr=output, **options) as process,
-    ):
-        try:
-            yield _answering(f"http://127.0.0.1:{port}", process, log)
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(1200):
-        assert process.poll() is None, log.read_text()
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/ping").status_code == 200:
-                return url
-        time.sleep(0.1)
-    raise AssertionError(f"mlflow models serve did not come up within two minutes: {log.read_text()}")
-
-
-def invoke(url: str, *rows: dict[str, Any]) -> httpx.Response:
-    return httpx.post(f"{url}/invocations", json={"dataframe_records": rows}, timeout=30)
-
-
-def test_the_champion_answers_over_http(served: str, registered: Path) -> None:
-    question = "Who is the mayor of Port Ellery?"
-    both = invoke(served, {"question": question, "as_of": "2031-02-15"}, {"question": question, "as_of": None}).json()
-    early, late = both["predictions"]
-    direct = cmt.open(params=registered / "params.yaml").ask(question)
-    assert (late["answer"], late["known"]) == (direct.text, True)
-    assert [source["doc_id"] for source in late["sources"]] == [source.doc_id for source in direct.sources]
-    assert late["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
-    assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
-    (alone,) = invoke(served, {"question": question}).json()["predictions"]
-    assert alone == late
-
-
-def test_the_champion_refuses_with_a_reason(served: str) -> None:
-    for row, reason in (
-        ({"question": " "}, "row 0: question: the question is empty: write one"),
-        ({"question": "Who?", "as_of": "soon"}, "row 0: as_of: 'soon' is not a date-time"),
-        ({"as_of": "2031-02-15"}, "question"),
-    ):
-        response = invoke(served, row)
-        assert response.status_code == 400
-        assert reason in response.json()["message"]
 
 
 def test_the_shipped_compressor_is_registered_from_its_card(project: Path) -> None:

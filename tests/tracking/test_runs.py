@@ -231,20 +231,30 @@ from pathlib import Path
 from tests.tracking.test_runs import FIRST, Tracker, load_params
 root = Path(sys.argv[1])
 params = load_params(root / "params.yaml")
+print("imported", flush=True)
+sys.stdin.readline()
 Tracker(params.tracking, root).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
 """
 
 
-def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_path: Path) -> None:
+def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").touch()
     with closing(sqlite3.connect(tmp_path / "mlflow.db.partial")) as half_made:
         half_made.execute("CREATE TABLE experiments (experiment_id INTEGER)")
         half_made.commit()
-    command = [sys.executable, "-c", FIRST_USE, str(tmp_path)]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in both:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", FIRST_USE, str(tmp_path)], text=True, **pipes) as other:
+        assert other.stdin and other.stdout
+        assert other.stdout.readline() == "imported\n"
+        other.stdin.write("\n")
+        other.stdin.flush()
+        params = load_params(tmp_path / "params.yaml")
+        Tracker(params.tracking, tmp_path).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
+        _, errors = other.communicate()
+        assert other.returncode == 0, errors
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.data.tags["cmt.round"] for run in runs(client, "tags.`cmt.round` LIKE '2031%'")]
     assert not (tmp_path / "mlflow.db.partial").exists()
