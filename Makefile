@@ -78,7 +78,7 @@ browser: install ## the web page in a headless Chromium, which has to be install
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
 	$(BIN)/pytest tests/browser
 
-pictures: install ## the pictures of docs/ from the present version, in the same Chromium
+pictures: install ## the pictures of docs/ from the demo of the present version, in the same Chromium
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
 	$(BIN)/python -m tests.browser.pictures
 

@@ -157,8 +157,8 @@ def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
     """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them."""
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
-    port = _free_port()
-    prefect = LocalPrefect(root=root, home=home, environment=_environment(home, port), port=port)
+    port = free_port()
+    prefect = LocalPrefect(root=root, home=home, environment=prefect_environment(home, port), port=port)
     try:
         prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         prefect.wait()
@@ -182,7 +182,7 @@ def spinner() -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(task, description=plain(text)[: screen.width - 20])
 
 
-def _environment(home: Path, port: int) -> dict[str, str]:
+def prefect_environment(home: Path, port: int) -> dict[str, str]:
     """This process's environment without the user's own Prefect and MLflow settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"]))
@@ -210,7 +210,8 @@ def _is_healthy(port: int) -> bool:
         connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,23 +1,56 @@
-"""Take the pictures of the web page in docs/.
-
-`python -m tests.browser.pictures ADDRESS`, where ADDRESS is that of a running `cmt serve`.
-"""
+"""`make pictures`: the pictures of docs/, taken in a headless Chromium from the demo, its report, MLflow and Prefect."""
 
 import base64
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
+from flows.local_prefect import LocalPrefect, free_port, prefect_environment
 from tests.helpers.chromium import missing, started
+from tests.helpers.servers import serving
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 QUESTION, AS_OF = "What does a single ticket on the Saltby ferry cost?", "2031-02-15"
+SECONDS = 120
+"""Longest wait for a server or a page."""
+RUNS_ROW = "return [...document.querySelectorAll('a')].filter(a => a.textContent.includes(arguments[0])).length > 0"
 
 
-def take(url: str, size: str, scheme: str, path: Path) -> None:
+def main() -> None:
+    """Take every picture; ends with a message if Chromium or the demo's bank is missing."""
+    if missing():
+        sys.exit(missing())
+    if not (ROOT / "data/bank").is_dir():
+        sys.exit("no bank in data/bank: run `make demo` first")
+    # 1. the web page, at two sizes
+    with serving(ROOT) as url:
+        take_answer(url, "desktop", "light", DOCS / "serve.png")
+        take_answer(url, "phone", "dark", DOCS / "serve-phone.png")
+    # 2. the report
+    subprocess.run([sys.executable, "-m", "cmt", "report"], cwd=ROOT, check=True)
+    for size, name in (("desktop", "report.png"), ("phone", "report-phone.png")):
+        with started(size, scale=1 if size == "desktop" else 2) as browser:
+            browser.get((ROOT / "report/index.html").as_uri())
+            write_screenshot(browser, DOCS / name)
+    # 3. MLflow and Prefect
+    with mlflow_server() as url:
+        take_page(f"{url}/#/experiments/1/runs", "round-", DOCS / "mlflow.png")
+    with prefect_server() as url:
+        take_page(f"{url}/runs", "update", DOCS / "prefect.png")
+
+
+def take_answer(url: str, size: str, scheme: str, path: Path) -> None:
     """Ask as of a day, move the date to the last day, and write a screenshot of the window to `path`."""
     with started(size, scheme=scheme, scale=1 if size == "desktop" else 2) as browser:
         browser.get(f"{url}/#{urlencode({'q': QUESTION, 'as-of': AS_OF})}")
@@ -25,18 +58,73 @@ def take(url: str, size: str, scheme: str, path: Path) -> None:
         browser.find_element("id", "day").send_keys(Keys.END)
         wait_for_answers(browser, 2)
         browser.execute_script("document.activeElement.blur()")
-        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        path.write_bytes(base64.b64decode(shot["data"]))
+        write_screenshot(browser, path)
 
 
 def wait_for_answers(browser: Chrome, count: int) -> None:
     """Wait until the page lists the answers on `count` days."""
     rows = "return document.querySelectorAll('#history button').length"
-    WebDriverWait(browser, 60).until(lambda _: browser.execute_script(rows) == count)
+    WebDriverWait(browser, SECONDS).until(lambda _: browser.execute_script(rows) == count)
+
+
+def take_page(url: str, link: str, path: Path) -> None:
+    """Write a screenshot of the page at `url` once it shows a link whose text contains `link`."""
+    with started("desktop") as browser:
+        browser.get(url)
+        WebDriverWait(browser, SECONDS).until(lambda _: browser.execute_script(RUNS_ROW, link))
+        write_screenshot(browser, path)
+
+
+def write_screenshot(browser: Chrome, path: Path) -> None:
+    """Write the window as a PNG."""
+    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    path.write_bytes(base64.b64decode(shot["data"]))
+
+
+@contextmanager
+def mlflow_server() -> Iterator[str]:
+    """The address of `mlflow server` over the project's runs."""
+    port = free_port()
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{ROOT / 'mlflow.db'}", *address],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until `url` answers; an AssertionError if the process ends instead."""
+    for _ in range(10 * SECONDS):
+        assert process.poll() is None, f"the server of {url} ended"
+        try:
+            with urlopen(url, timeout=1):  # noqa: S310 - http on 127.0.0.1
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")
+
+
+@contextmanager
+def prefect_server() -> Iterator[str]:
+    """The address of a Prefect server over the demo's flow runs."""
+    home, port = ROOT / ".prefect/demo", free_port()
+    prefect = LocalPrefect(root=ROOT, home=home, environment=prefect_environment(home, port), port=port)
+    try:
+        prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+        prefect.wait()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        prefect.stop()
 
 
 if __name__ == "__main__":
-    if missing():
-        sys.exit(missing())
-    take(sys.argv[1], "desktop", "light", DOCS / "serve.png")
-    take(sys.argv[1], "phone", "dark", DOCS / "serve-phone.png")
+    main()
