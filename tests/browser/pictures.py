@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of docs/, taken in a headless Chromium from the demo, its report, MLflow and Prefect."""
+"""`make pictures`: the pictures of docs/, in a headless Chromium, of the demo, its report, MLflow and Prefect."""
 
 import base64
 import os

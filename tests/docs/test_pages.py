@@ -1,4 +1,7 @@
-"""README and quick start, run as written: every command of their console blocks (`make test-docs`)."""
+"""README and quick start, run as written: every command of their console blocks (`make test-docs`).
+
+The pages follow each other in one clone, so `make demo` of the second finds its months adapted.
+"""
 
 import os
 import shutil
@@ -20,17 +23,18 @@ SECONDS = 1500
 """Longest run of one command."""
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tracked files of the checkout in a folder of their own, with its environment and its language model."""
+    folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in listed.splitlines():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
     if (ROOT / "data/lm").is_dir():
-        shutil.copytree(ROOT / "data/lm", tmp_path / "data/lm", copy_function=os.link)
-    return tmp_path
+        shutil.copytree(ROOT / "data/lm", folder / "data/lm", copy_function=os.link)
+    return folder
 
 
 class Shell:
