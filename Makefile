@@ -9,9 +9,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
 
 # one worker a core, one torch thread a worker: two threads beside another busy process are slower than one; a file stays
-# on one worker, so that its fixtures are built once
+# on one worker, so that its fixtures are built once, and the longest files come first (LONGEST in tests/conftest.py)
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
 # had or fails, pip does the same. Compiled in advance, imports are fast where Python may not write bytecode, too.

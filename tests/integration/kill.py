@@ -2,22 +2,26 @@
 
 A moment is a stage, drawn with WEIGHTS so that short stages are hit as well, and a share of the time that the stage
 takes undisturbed. The stream is the bundled one with a few articles per month; LM and compressor are the project's.
+
+Every update is a process of its own. It is forked from a server that has imported torch and transformers and has run
+nothing, because importing them takes longer than a tiny update.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,8 @@ from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 ARTICLES, QUESTIONS = 5, 2  # articles per month, questions per article
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["cmt.lm.model", "cmt.modeling.model"])  # not lancedb, which does not survive a fork
 WEIGHTS = {"start": 4, "open": 3, "compress": 4, "bank": 4, "evaluate": 4, "decide": 4}
 # The line on stderr that reports the end of a stage.
 DONE = re.compile(r"(?:\S+ )?(load|open|compress|bank|evaluate|decide): ")
@@ -37,23 +43,24 @@ AFTER = {"load": "open", "open": "compress", "compress": "bank", "bank": "evalua
 
 @dataclass
 class Update:
-    """A running `cmt update --all`, in its own process group."""
+    """A running `cmt update --all`, a process in its own session."""
 
     params: Path
     stage: str = "start"
     lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        command = [sys.executable, "-m", "cmt", "--params", str(self.params), "update", "--all"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        reader, writer = PROCESSES.Pipe(duplex=False)
+        self.stderr = os.fdopen(os.dup(reader.fileno()), encoding="utf-8")
+        arguments = ["--params", str(self.params), "update", "--all"]
+        self.process = PROCESSES.Process(target=run_cmt, args=(arguments, writer))
+        self.process.start()
+        writer.close()
 
     def stages(self) -> Iterator[str]:
         """Yield each stage when it begins, until the command ends or is killed."""
-        assert self.process.stderr
         yield self.stage
-        for line in self.process.stderr:
+        for line in self.stderr:
             self.lines.append(line)
             if match := DONE.match(line):
                 self.stage = AFTER.get(match[1], "open")
@@ -63,15 +70,30 @@ class Update:
         """Wait for the end of the command; exit with its output if it fails."""
         for _ in self.stages():
             pass
-        if self.process.wait() != 0:
+        self.process.join()
+        if self.process.exitcode != 0:
             sys.exit(f"cmt update failed:\n{''.join(self.lines)}")
 
     def kill(self) -> str:
-        """SIGKILL the group; returns the stage that was hit, "" if the command had already ended."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """SIGKILL the process; returns the stage that was hit, "" if the command had already ended."""
+        self.process.kill()
         for _ in self.stages():  # lines that were written before the kill
             pass
-        return self.stage if self.process.wait() == -signal.SIGKILL else ""
+        self.process.join()
+        return self.stage if self.process.exitcode == -signal.SIGKILL else ""
+
+
+def run_cmt(arguments: list[str], stderr: Connection) -> None:
+    """Run `cmt` with `arguments` in this process, its stderr in a pipe."""
+    from cmt.cli.main import main
+
+    os.setsid()
+    os.chdir(ROOT)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(stderr.fileno(), 2)
+    stderr.close()
+    sys.argv = ["cmt", *arguments]
+    main()
 
 
 def main() -> None:

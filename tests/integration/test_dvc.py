@@ -21,20 +21,32 @@ SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {f"cmt.common{name}" for name in ("", ".dates", ".digests", ".progress", ".provenance", ".storage", ".text")}
 
-pytestmark = pytest.mark.timeout(900)  # a pipeline is four processes, each of which imports torch
+# Python imports this at its start. A stage writes what it has imported when it ends.
+SITE = """
+import atexit, pathlib, sys
+
+def write():
+    specification = getattr(sys.modules["__main__"], "__spec__", None)
+    if specification and specification.name == "cmt.cli.dvc_stages":
+        pathlib.Path(__file__).with_name(sys.argv[1]).write_text("\\n".join(sys.modules))
+
+atexit.register(write)
+"""
+
+pytestmark = pytest.mark.timeout(900)  # a pipeline is four processes, two of which import torch
 
 
-def call(folder: Path, *command: str) -> str:
+def call(folder: Path, *command: str, **variables: str) -> str:
     """Run a command in `folder` with this Python first on PATH; returns stdout and stderr."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"} | variables
     result = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
 
-def dvc(folder: Path, *arguments: str) -> str:
-    return call(folder, sys.executable, "-m", "dvc", *arguments)
+def dvc(folder: Path, *arguments: str, **variables: str) -> str:
+    return call(folder, sys.executable, "-m", "dvc", *arguments, **variables)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -42,9 +54,9 @@ def git(folder: Path, *arguments: str) -> str:
     return call(folder, "git", *identity, *arguments)
 
 
-def repro(folder: Path, *options: str) -> list[str]:
+def repro(folder: Path, *options: str, **variables: str) -> list[str]:
     """The stages that `dvc repro` runs; with `--dry` those that it would run."""
-    lines = dvc(folder, "repro", *options).splitlines()
+    lines = dvc(folder, "repro", *options, **variables).splitlines()
     return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
 
@@ -85,11 +97,19 @@ def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="module")
-def reproduced(committed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has the modules which each stage of `reproduced` imported, in a file named after the stage."""
+    folder = tmp_path_factory.mktemp("imports")
+    (folder / "sitecustomize.py").write_text(SITE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(committed: Path, imports: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` ran once."""
     folder = tmp_path_factory.mktemp("clone") / "project"
     git(committed, "clone", "-q", ".", str(folder))
-    assert repro(folder) == STAGES
+    assert repro(folder, PYTHONPATH=str(imports)) == STAGES
     return folder
 
 
@@ -181,13 +201,13 @@ def test_plots_show_embeds_the_images(reproduced: Path) -> None:
         assert picture.read_bytes() == (reproduced / f"plots/{name}.png").read_bytes()
 
 
-def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path) -> None:
-    program = "import sys; from cmt.cli.dvc_stages import main; main(sys.argv[1:]); print(*sys.modules)"
+def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path, imports: Path) -> None:
     stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
     known: set[str] = set()  # dependencies of an earlier stage reach a later one through its outputs
     for stage in STAGES:
-        imported = call(reproduced, sys.executable, "-c", program, stage).split()
+        imported = (imports / stage).read_text().split()
         used = {name for name in imported if name.startswith("cmt.")} - SILENT
+        assert used, f"{stage} imports nothing"
         known |= {dep.removesuffix(".py").replace("/", ".") for dep in stages[stage]["deps"]}
         missing = {name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)}
         assert missing == set(), f"{stage} imports modules that dvc.yaml does not name"

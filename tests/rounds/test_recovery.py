@@ -168,9 +168,10 @@ def test_only_a_committed_round_can_be_rolled_back(project: Path, name: str) -> 
 
 
 def test_a_rollback_is_recorded_in_mlflow_and_succeeds_without_it(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_database, project / "mlflow.db")
     workspace = open_workspace(project, tracking__enabled=True)
     runs = [workspace.update().mlflow_run for _ in workspace.pending()]
     workspace.rollback(JANUARY)

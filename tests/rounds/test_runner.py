@@ -173,9 +173,10 @@ def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(pro
 
 
 def test_a_round_that_mlflow_missed_is_recorded_with_the_next_one(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(mlflow_database, project / "mlflow.db")
     missed = open_workspace(project, tracking__enabled=True, tracking__uri="http://127.0.0.1:9").update()
     assert (missed.state, missed.mlflow_run) == ("committed", "")
     assert any(f"round {JANUARY} is not in MLflow yet" in message for message in caplog.messages)
