@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -51,17 +51,33 @@ LONGEST = [
     "training/",
 ]
 """The tests that take longest, to begin with: what one worker ends with, another waits for."""
+TOGETHER = ("flows/", "report/")
+"""Folders whose files share a fixture that takes seconds: they stay on one worker, except a file named in LONGEST."""
+
+
+def _place(nodeid: str) -> int:
+    path = nodeid.removeprefix("tests/")
+    return next((place for place, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files by LONGEST; `--no-loadscope-reorder` hands them out in this order."""
+    items.sort(key=lambda item: _place(item.nodeid))
 
-    def place(item: pytest.Item) -> int:
-        path = item.path.relative_to(ROOT / "tests").as_posix()
-        return next((place for place, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
-    items.sort(key=place)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`, with TOGETHER."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            place = _place(nodeid)
+            together = place < len(LONGEST) and LONGEST[place] in TOGETHER
+            return LONGEST[place] if together else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_finish() -> None:

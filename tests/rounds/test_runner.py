@@ -1,6 +1,7 @@
 """A round is run once, completely or not at all: its steps, the gate, staged memories, compressors, MLflow."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
