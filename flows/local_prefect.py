@@ -13,13 +13,16 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -90,7 +93,8 @@ class LocalPrefect:
         job = {"command": command, "working_dir": str(self.root)}
         lines_before = len(self._log("worker"))
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
-        body = {"parameters": parameters, "job_variables": job}
+        # the key: a repeated request creates no second flow run
+        body = {"parameters": parameters, "job_variables": job, "idempotency_key": uuid4().hex}
         run = self.request("POST", f"deployments/{identifier}/create_flow_run", body)
         with spinner() as show:
             while run["state_type"] not in _FINAL_STATES:
@@ -108,21 +112,27 @@ class LocalPrefect:
             raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"]))
 
     def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """The JSON that the server's API answers. ServiceError when it refuses, or does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
-        try:
-            connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        """The JSON that the server's API answers; repeated while it is unavailable, as its SQLite is at times.
+
+        ServiceError when the server refuses, ends, or stays unavailable.
+        """
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while True:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+            try:
+                connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                status, answer = response.status, response.read().decode(errors="replace")
+            except (OSError, http.client.HTTPException) as error:
+                status, answer = http.client.SERVICE_UNAVAILABLE, repr(error)
+            finally:
+                connection.close()
+            if status < http.client.BAD_REQUEST:
+                return json.loads(answer)
             self.check("server")
-            raise ServiceError(f"the Prefect server does not answer {method} {path}: {error!r}") from error
-        finally:
-            connection.close()
-        if response.status >= http.client.BAD_REQUEST:
-            text = answer.decode(errors="replace")
-            raise ServiceError(f"the Prefect server answers {method} {path} with {response.status}: {text}")
-        return json.loads(answer)
+            if status != http.client.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                raise ServiceError(f"the Prefect server answers {method} {path} with {status}: {answer}")
+            time.sleep(_POLL_SECONDS)
 
     def wait(self) -> None:
         """Wait until the server answers. ServiceError when it ends or takes too long."""
@@ -157,11 +167,17 @@ def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
     """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them."""
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
+    # seconds of migrations, which the first server of a Prefect version leaves beside `home`
+    empty = home.parent / f"empty-{version('prefect')}.db"
+    if empty.exists():
+        shutil.copy(empty, home / "prefect.db")
     port = free_port()
     prefect = LocalPrefect(root=root, home=home, environment=prefect_environment(home, port), port=port)
     try:
         prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         prefect.wait()
+        if not empty.exists():
+            _copy_database(home / "prefect.db", empty)
         prefect.request("POST", "work_pools/", {"name": "cmt", "type": "process"})  # the worker adds its template
         prefect.start("worker", "worker", "start", "--pool", "cmt", "--type", "process", "--name", "demo")
         prefect.call("deploy", "--no-prompt", "deploy", "--all")
@@ -197,6 +213,14 @@ def prefect_environment(home: Path, port: int) -> dict[str, str]:
         "COLUMNS": "160",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """Copy a SQLite database that may be in use; `target` is complete as soon as it is there."""
+    part = target.with_suffix(".part")
+    with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(part)) as writer:
+        reader.backup(writer)
+    part.replace(target)
 
 
 def _is_healthy(port: int) -> bool:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -22,15 +22,24 @@ KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_hig
 KEYS += ["adapt_seconds", "measure_seconds", "seconds"]
 
 
+@pytest.fixture(scope="module")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first demo leaves in `.prefect` for later ones: a migrated database with nothing in it."""
+    return tmp_path_factory.mktemp("databases")
+
+
 @pytest.fixture
-def folder(tiny_workspace: Path, mlflow_database: Path) -> Path:
-    """A clone: the tiny project, the flows and what Prefect reads."""
+def folder(tiny_workspace: Path, mlflow_database: Path, databases: Path) -> Iterator[Path]:
+    """A clone: the tiny project, the flows and what Prefect reads, and an empty database of an earlier demo."""
     shutil.copytree(ROOT / "flows", tiny_workspace / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, tiny_workspace)
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
     set_params(tiny_workspace, tracking={"enabled": True}, evaluation={"round_baselines": False})
-    return tiny_workspace
+    shutil.copytree(databases, tiny_workspace / ".prefect")
+    yield tiny_workspace
+    for database in (tiny_workspace / ".prefect").glob("empty-*.db"):
+        shutil.copy(database, databases)
 
 
 def set_params(folder: Path, **sections: object) -> None:
@@ -132,7 +141,6 @@ def test_an_interrupted_demo_leaves_nothing_running(
 
 
 def test_a_second_demo_in_the_same_folder_is_refused(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
-    (folder / ".prefect").mkdir()
     with FileLock(folder / ".prefect" / "demo.lock"):
         status, _, errors = finished(start())
     assert status == 1

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -45,6 +47,27 @@ def test_a_failed_command_is_reported_with_its_last_lines(prefect: LocalPrefect)
     with pytest.raises(ServiceError, match=r"prefect no-such-command failed:\n(.|\n)*no-such-command"):
         prefect.call("x", "no-such-command")
     assert prefect.running == {}
+
+
+def test_a_request_is_repeated_while_the_server_is_unavailable(prefect: LocalPrefect) -> None:
+    statuses = [503, 200, 404]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(statuses.pop(0))
+            self.end_headers()
+            self.wfile.write(b'{"id": 1}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        prefect.port = server.server_port
+        assert prefect.request("GET", "x") == {"id": 1}
+        with pytest.raises(ServiceError, match="GET x with 404"):
+            prefect.request("GET", "x")
+        server.shutdown()
 
 
 def test_stop_ends_the_children_of_a_process(prefect: LocalPrefect) -> None:
