@@ -1,10 +1,8 @@
 """`cmt ask` and `cmt chat`: questions answered by a running `cmt serve` of the project, or in this process."""
 
-import gc
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +34,7 @@ def ask(
     Uses a running `cmt serve` of the same project and parameters if there is one.
     """
     line, instant = parse_question(question), parse_as_of(as_of)
-    with ctx.obj.progress as progress, _collection_paused():
+    with ctx.obj.progress as progress:
         progress.stage("ask")
         asker = Asker(ctx.obj, use_server=not (no_server or compare))
         answer = asker.ask(line, instant, compare=compare)
@@ -54,7 +52,7 @@ def chat(
     Each question is answered by itself; there is no conversation.
     """
     instant = parse_as_of(as_of)
-    with ctx.obj.progress as progress, _collection_paused():
+    with ctx.obj.progress as progress:
         progress.stage("load")
         asker = Asker(ctx.obj, use_server=not no_server)
         asker.load()
@@ -86,18 +84,6 @@ class Asker:
                 return answer
             self._server = None
         return self._context.workspace.ask(question, as_of=as_of, closed_book=compare)
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Pause garbage collection, which takes a fifth of the time in which PyTorch and LanceDB are imported."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _find_server(context: CliContext) -> "ServerClient | None":

@@ -1,16 +1,12 @@
 """`cmt ask` and `cmt chat`, answered in this process."""
 
-import gc
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cmt.answering.answer import Answer
-from cmt.workspace import Workspace
-from tests.helpers.cli import MAYOR, read, run
+from tests.helpers.cli import MAYOR, read, run, run_process
 
 
 def test_an_answer_lists_its_documents(adapted_project: Path) -> None:
@@ -67,19 +63,11 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path, question: s
     assert read(adapted_project, "bank", "verify") == {"rows": 6, "digest": before, "problems": []}
 
 
-def test_garbage_collection_is_paused_for_a_question_only(
-    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enabled, answer = [], Workspace.ask
-
-    def ask(*arguments: Any, **options: Any) -> Answer:
-        enabled.append(gc.isenabled())
-        return answer(*arguments, **options)
-
-    monkeypatch.setattr(Workspace, "ask", ask)
-    run(adapted_project, "ask", MAYOR)
-    run(adapted_project, "chat", stdin=f"{MAYOR}\n")
-    assert (enabled, gc.isenabled()) == ([False, True], True)
+def test_a_cold_answer_imports_nothing_that_it_does_not_need(adapted_project: Path) -> None:
+    _, modules = run_process(adapted_project, "ask", MAYOR)
+    assert {"torch", "transformers", "lancedb"} <= modules
+    unneeded = {"peft", "mlflow", "prefect", "matplotlib", "fastapi", "lance_namespace_urllib3_client.api"}
+    assert not modules & unneeded
 
 
 def test_chat_answers_a_question_a_line(adapted_project: Path) -> None:

@@ -1,0 +1,24 @@
+"""Packages whose import takes long for what is used of them."""
+
+import sys
+from importlib.util import find_spec, module_from_spec
+from typing import Any
+
+
+def defer_init(name: str) -> None:
+    """Let modules of the package `name` be imported without its `__init__`, which runs when a name of it is first used.
+
+    Without effect if the package is missing or imported already.
+    """
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is None or spec.loader is None:
+        return
+    package, loader = module_from_spec(spec), spec.loader
+
+    def run_init(attribute: str) -> Any:
+        del package.__getattr__
+        loader.exec_module(package)
+        return getattr(package, attribute)
+
+    package.__getattr__ = run_init  # type: ignore[method-assign]
+    sys.modules[name] = package
