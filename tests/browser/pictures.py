@@ -24,7 +24,14 @@ DOCS = ROOT / "docs"
 QUESTION, AS_OF = "What does a single ticket on the Saltby ferry cost?", "2031-02-15"
 SECONDS = 120
 """Longest wait for a server or a page."""
-RUNS_ROW = "return [...document.querySelectorAll('a')].filter(a => a.textContent.includes(arguments[0])).length > 0"
+WINDOW = {"width": 1500, "height": 960, "deviceScaleFactor": 1, "mobile": False}
+HAS_LINK = "return [...document.querySelectorAll('a')].some(link => link.textContent.includes(arguments[0]))"
+OPEN_ROUNDS = """
+document.querySelector('[aria-label=Close]')?.click();
+const stream = [...document.querySelectorAll('a')].find(link => link.textContent.includes('data/stream'));
+stream.closest('[role=gridcell]').querySelector('button').click();
+"""
+"""Closes MLflow's assistant and opens the rounds below the stream's run."""
 
 
 def main() -> None:
@@ -45,9 +52,10 @@ def main() -> None:
             write_screenshot(browser, DOCS / name)
     # 3. MLflow and Prefect
     with mlflow_server() as url:
-        take_page(f"{url}/#/experiments/1/runs", "round-", DOCS / "mlflow.png")
+        address = f"{url}/#/experiments/1/runs?workflowType=machine_learning"
+        take_page(address, ["data/stream", "round-"], DOCS / "mlflow.png", script=OPEN_ROUNDS)
     with prefect_server() as url:
-        take_page(f"{url}/runs", "update", DOCS / "prefect.png")
+        take_page(f"{url}/runs", ["update"], DOCS / "prefect.png")
 
 
 def take_answer(url: str, size: str, scheme: str, path: Path) -> None:
@@ -67,11 +75,17 @@ def wait_for_answers(browser: Chrome, count: int) -> None:
     WebDriverWait(browser, SECONDS).until(lambda _: browser.execute_script(rows) == count)
 
 
-def take_page(url: str, link: str, path: Path) -> None:
-    """Write a screenshot of the page at `url` once it shows a link whose text contains `link`."""
+def take_page(url: str, links: list[str], path: Path, *, script: str = "") -> None:
+    """Write a screenshot of the page at `url` once it shows links with these texts; `script` runs after the first."""
     with started("desktop") as browser:
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", WINDOW)
         browser.get(url)
-        WebDriverWait(browser, SECONDS).until(lambda _: browser.execute_script(RUNS_ROW, link))
+        for link in links:
+            wait = WebDriverWait(browser, SECONDS)
+            wait.until(lambda _, link=link: browser.execute_script(HAS_LINK, link))
+            if link == links[0]:
+                browser.execute_script(script)
+        time.sleep(2)  # the page moves until then
         write_screenshot(browser, path)
 
 
