@@ -82,6 +82,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_finish() -> None:
     """Exempt what the imports left from garbage collection: a collection of it takes longer than most tests."""
+    import hypothesis  # noqa: F401 - at its import it asks for the referrers of objects, of which freezing hides some
+
     gc.collect()
     gc.freeze()
 
