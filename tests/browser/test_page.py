@@ -44,7 +44,7 @@ def open_page(browser: Chrome, url: str) -> None:
 
 
 def source_ids(browser: Chrome) -> set[str]:
-    return {line.split(" · ")[1].split()[0] for line in texts(browser, "#sources .quiet")}
+    return {line.split(" · ")[1].split(" supersedes ")[0] for line in texts(browser, "#sources .quiet")}
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
