@@ -19,7 +19,10 @@ SILENT = {f"cmt.{name}" for name in ("config", "errors", "resources", "workspace
 SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
 SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
-SILENT |= {f"cmt.common{name}" for name in ("", ".dates", ".digests", ".progress", ".provenance", ".storage", ".text")}
+SILENT |= {
+    f"cmt.common{name}"
+    for name in ("", ".dates", ".digests", ".imports", ".progress", ".provenance", ".storage", ".text")
+}
 
 # Python imports this at its start. A stage writes what it has imported when it ends.
 SITE = """
