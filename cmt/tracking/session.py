@@ -101,6 +101,8 @@ class MlflowSession:
     ) -> None:
         """Write metrics, parameters, tags and dataset inputs of a run in one batch each."""
         from mlflow.entities import Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         # a parameter of a run is immutable: what an earlier attempt wrote stays
         new_params = {name: value for name, value in (params or {}).items() if name not in run.data.params}
@@ -111,7 +113,10 @@ class MlflowSession:
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
         if datasets:
-            self.client.log_inputs(run.info.run_id, datasets)
+            try:
+                self.client.log_inputs(run.info.run_id, datasets)
+            except (MlflowException, SQLAlchemyError):  # another process may have added the same dataset meanwhile
+                self.client.log_inputs(run.info.run_id, datasets)
 
     def attach(self, run: "Run", files: Sequence[Path | None]) -> None:
         """Copy those of `files` that exist into the run's artifacts."""

@@ -1,10 +1,12 @@
 """The MLflow session on a real database: the experiment, its home, runs by key, and errors."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
@@ -61,6 +63,19 @@ def test_a_run_is_found_by_its_key(project: Path) -> None:
     again = session_of(project).run("b", tags={}, key="key")
     assert (again.info.run_id, again.info.run_name) == (first.info.run_id, "a")
     assert session_of(project).run("a", tags={}, key="other").info.run_id != first.info.run_id
+
+
+def test_runs_that_log_the_same_dataset_at_once_all_have_it(project: Path) -> None:
+    session = session_of(project)
+    runs = [session.run(f"run {number}", tags={}, key=str(number)) for number in range(6)]
+    dataset = DatasetInput(
+        Dataset("2031-01/0001", "a1b2", "local", "{}"), [InputTag("mlflow.data.context", "adaptation")]
+    )
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(lambda run: session.log(run, {"f1": 1.0}, step=1, datasets=[dataset]), runs))
+    for run in runs:
+        (logged,) = session.client.get_run(run.info.run_id).inputs.dataset_inputs
+        assert logged.dataset.name == "2031-01/0001"
 
 
 def test_failures_are_service_errors_without_credentials(tmp_path: Path) -> None:
