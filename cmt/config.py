@@ -17,6 +17,7 @@ from cmt.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
@@ -148,6 +149,11 @@ class TrainParams(Section):
     """Paragraphs in one step."""
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
+    unanswerable: Annotated[int, Field(ge=0)] = 0
+    """Questions without an answer drawn from each paragraph at each step (SQuAD 2.0 has them): ψ learns "nowhere"."""
+    windows: dict[Positive, Weight] = {}
+    """Window of a step → how often, relative to the others; the same weights serve all. Each is a multiple or a divisor
+    of `compressor.window`, which is the window of every step if none is named."""
     answered: Fraction = 0.25
     """Share of a step's questions that go through the LM, 0–1; all of them train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3

@@ -11,14 +11,17 @@ from itertools import groupby, islice
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cmt.config import AggregatorParams
 from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import padded_length
+from cmt.modeling.checkpoint import place_weights_at
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.lora import input_statistics, layers_with_lora, placeholder_statistics
 
 PAIRS_PER_BATCH = 16  # pairs of a question and a memory that are computed together
+RECOMPUTED_FROM = 96  # vectors of a memory above which training computes its activations twice instead of keeping them
 POSITION_GAP = 2  # positions between the question and the memory
 POINTER_DIM = 128  # dimension of the product of a window's state and a token's embeddings
 
@@ -30,6 +33,7 @@ class SpanReader(nn.Module):
     the question's states and one memory's windows. The question stands first and is read causally; windows attend to
     the question and to all windows of the same memory. The output state of a window scores the window as a whole, the
     places in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
+    `window` may be set to a multiple or a divisor of that of the weights (`MemoryModel.use_window`).
     """
 
     def __init__(
@@ -70,13 +74,17 @@ class SpanReader(nn.Module):
             pairs = torch.tensor(batch, device=windows.device)  # (N,)
             longest = min(count, padded_length(int(lengths[pairs[-1]])))
             tokens = longest * self.window
-            part = self._score_pairs(
+            inputs = (
                 question.states[pairs // memories],  # (N, T, D)
                 question.mask[pairs // memories],  # (N, T)
                 windows[pairs, :longest],  # (N, k', D)
                 mask[pairs, :longest],  # (N, k')
                 ids[pairs, :tokens],  # (N, n')
             )
+            if torch.is_grad_enabled() and longest > RECOMPUTED_FROM:
+                part = checkpoint(self._score_pairs, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                part = self._score_pairs(*inputs)
             parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))  # (N, n, 2)
         # 3. put them back in place
         scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)  # (B·S, n, 2)
@@ -128,7 +136,8 @@ class SpanReader(nn.Module):
         words = torch.unflatten(words, 1, (-1, self.window))  # (N, k, W, P)
         # 2. window + place + token
         pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))  # (N, k, P, 2)
-        places = torch.unflatten(self.place(read), -1, (self.window, 2))  # (N, k, W, 2)
+        place_weights = place_weights_at(self.place.weight, self.window)  # (2·W, D)
+        places = torch.unflatten(F.linear(read, place_weights), -1, (self.window, 2))  # (N, k, W, 2)
         scores: Tensor = self.out(read).unsqueeze(2) + places + words @ pointer / POINTER_DIM**0.5
         return scores.float()
 

@@ -58,15 +58,25 @@ class Checkpoint(NamedTuple):
     config: CompressorConfig
     weights: dict[str, Tensor]
 
-    def widened(self, window: int) -> "Checkpoint":
-        """This compressor with `window`, a multiple of the trained window: neighbouring places share their weights."""
-        trained, weights = self.config.compressor.window, self.weights
+    def at_window(self, window: int) -> "Checkpoint":
+        """This compressor with `window`, a multiple or a divisor of the trained window."""
+        weights = self.weights
         if (places := weights.get(PLACES)) is not None:
-            places = torch.unflatten(places, 0, (trained, 2))  # (W, 2, D)
-            places = places.repeat_interleave(window // trained, 0).flatten(0, 1)  # (2 · window, D)
-            weights = weights | {PLACES: places}
+            weights = weights | {PLACES: place_weights_at(places, window)}
         compressor = self.config.compressor.model_copy(update={"window": window})
         return self._replace(config=replace(self.config, compressor=compressor), weights=weights)
+
+
+def place_weights_at(weights: Tensor, window: int) -> Tensor:
+    """Weights (2·W, D) of the scores of the W places in a window, as those (2·`window`, D) of another window.
+
+    Neighbouring places of a wider window share the weights of one place; a place of a narrower window has the mean of
+    those that it stands for.
+    """
+    places = torch.unflatten(weights, 0, (-1, 2))  # (W, 2, D)
+    if window >= len(places):
+        return places.repeat_interleave(window // len(places), 0).flatten(0, 1)
+    return torch.unflatten(places, 0, (window, -1)).mean(1).flatten(0, 1)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -42,7 +42,7 @@ class Compressor(nn.Module):
     def __init__(self, lm: FrozenLM, params: CompressorParams, *, trainable: bool = True) -> None:
         """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
         super().__init__()
-        self.params = params
+        self.params, self.window = params, params.window
         width = lm.hidden_size
         layers = min(params.layers, lm.layers)
         if trainable:
@@ -64,7 +64,7 @@ class Compressor(nn.Module):
             pooled = masked_mean(vectors, vector_mask)  # (B, D)
         else:
             states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
-            vectors, vector_mask = window_means(states, text_mask, self.params.window)  # (B, k, D), (B, k)
+            vectors, vector_mask = window_means(states, text_mask, self.window)  # (B, k, D), (B, k)
             pooled = masked_mean(states, text_mask)
         key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, D)
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)

@@ -98,7 +98,15 @@ class MemoryModel(nn.Module):
     @property
     def window(self) -> int:
         """W: number of tokens for which one vector of a memory stands."""
-        return self.config.compressor.window
+        return self.compressor.window
+
+    def use_window(self, window: int) -> None:
+        """Let one vector stand for `window` tokens from now on, with the same weights (`place_weights_at`)."""
+        if window == self.window:
+            return
+        self.compressor.window, self._content = window, None
+        if isinstance(self.aggregator, SpanReader):
+            self.aggregator.window = window
 
     @property
     def temperature(self) -> Tensor:
@@ -233,7 +241,7 @@ class MemoryModel(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False) -> "MemoryModel":
-        """Load the compressor in `folder`; `window` may be a multiple of the window that it was trained with.
+        """Load the compressor in `folder`; `window` may be a multiple or a divisor of the trained one.
 
         With `merged` the adapters are merged into copies of the LM's layers: it answers faster, and cannot be trained
         or saved. Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the
@@ -247,12 +255,12 @@ class MemoryModel(nn.Module):
             )
         trained = checkpoint.config.compressor.window
         if window and window != trained and checkpoint.config.compressor.kind == "windows":
-            if window % trained:
+            if window % trained and trained % window:
                 raise ModelError(
-                    f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to {trained} "
-                    f"or to a multiple of it; {window} is not one"
+                    f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to "
+                    f"{trained}, to a multiple or to a divisor of it; {window} is none"
                 )
-            checkpoint = checkpoint.widened(window)
+            checkpoint = checkpoint.at_window(window)
         digest = digest_in_use(folder, window=window or trained)
         model = cls(lm, checkpoint.config, digest, trainable=not merged)
         model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)

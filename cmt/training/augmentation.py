@@ -54,6 +54,8 @@ def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -
     # 1. the answers of each document, and all answers of each kind
     answers_by_document, answers_by_kind = defaultdict(list), defaultdict(set)
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
+        if not row["answers"]:
+            continue
         answer = row["answers"][0]
         kind = _kind(row["question"], answer)
         answers_by_document[row["doc_id"]].append((answer, kind))

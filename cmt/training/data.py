@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from cmt.stream.ingest import Known, check, select
 from cmt.stream.readers.files import read_bytes
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_NO_ANSWER = ["[no answer]"]
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file>"
 
 
@@ -32,7 +33,9 @@ class TrainingData:
     documents: pa.Table
     """All documents (DOCUMENT_SCHEMA)."""
     questions: pa.Table
-    """Questions on them (QUESTION_SCHEMA)."""
+    """Questions on them that have an answer (QUESTION_SCHEMA)."""
+    unanswerable: pa.Table
+    """Questions that seem to be answered by their document and are not (QUESTION_SCHEMA, no `answers`)."""
     seen: pa.Table
     """Documents to train on."""
     held_out: pa.Table
@@ -46,7 +49,10 @@ def load_split(train: TrainParams) -> TrainingData:
     """
     documents, questions = load_training_data(installed_training_data(source=train.source, path=train.path))
     seen, held_out = hold_out(documents, articles=train.validation_articles)
-    return TrainingData(documents, questions, seen, held_out)
+    answerable = pc.greater(pc.list_value_length(questions["answers"]), 0)
+    return TrainingData(
+        documents, questions.filter(answerable), questions.filter(pc.invert(answerable)), seen, held_out
+    )
 
 
 def pull_training_data(*, source: str, path: Path) -> Path:
@@ -76,12 +82,22 @@ def installed_training_data(*, source: str, path: Path) -> Path:
 
 
 def load_training_data(file: Path) -> tuple[pa.Table, pa.Table]:
-    """Documents and questions of `file`, without duplicates. Raises StreamError if there is no question-answer pair."""
+    """Documents and questions of `file`, without duplicates. Raises StreamError if there is no question-answer pair.
+
+    A question that its document does not answer (SQuAD 2.0) has no `answers`.
+    """
     raw = readers.read(file, "squad")
-    accepted = select(*check(raw, now=datetime.now(UTC)), unread=raw.rejected, known=Known())
-    if not accepted.questions.num_rows:
+    # 1. the check of a stream asks for an answer
+    rows = [row._replace(values={**row.values, "answers": row.values["answers"] or _NO_ANSWER}) for row in raw.questions]
+    checked = check(replace(raw, questions=rows), now=datetime.now(UTC))
+    accepted = select(*checked, unread=raw.rejected, known=Known())
+    # 2. an answer is taken back where there was none
+    answers = [[] if row == _NO_ANSWER else row for row in accepted.questions["answers"].to_pylist()]
+    if not any(answers):
         raise StreamError(f"{file} has no question with an answer: nothing to train on, name another train.source")
-    return accepted.documents, accepted.questions
+    field = accepted.questions.schema.field("answers")
+    place = accepted.questions.schema.get_field_index("answers")
+    return accepted.documents, accepted.questions.set_column(place, field, pa.array(answers, field.type))
 
 
 def hold_out(documents: pa.Table, *, articles: int) -> tuple[pa.Table, pa.Table]:

@@ -42,6 +42,8 @@ class Paragraph:
     title: list[int]
     text: list[int]
     questions: list[ParagraphQuestion]
+    unanswerable: list[list[int]]
+    """Questions that seem to be answered by `text` and are not."""
     article: str
 
 
@@ -51,11 +53,11 @@ class TrainingQuestion:
 
     question: list[int]
     answer: list[int]
-    """With end-of-sequence."""
+    """With end-of-sequence; empty if the document does not answer the question."""
     document: int
     """Index of its document in the step."""
     gold_spans: GoldSpans
-    """Occurrences of the answer in that document."""
+    """Occurrences of the answer in that document; none if it does not answer the question."""
 
 
 class Step(TypedDict):
@@ -64,21 +66,24 @@ class Step(TypedDict):
     documents: list[list[int]]
     """Token ids of N documents, each with its title or without."""
     questions: list[TrainingQuestion]
-    """Q questions on them, in random order."""
+    """Q questions on them, in random order; those without an answer are last."""
     teacher_forcing: float
     """Probability that the gold span is the quote."""
     negatives_draw: float
     """Uniform draw in [0, 1), from which it is decided which questions have no negatives."""
+    window: int
+    """Tokens that one vector stands for."""
 
 
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
-    """Documents with at least one question whose answer is verbatim in the first `longest` tokens.
+    """Documents with at least one question that is unanswerable, or has its answer in the first `longest` tokens.
 
-    Questions whose answer is not, or has MAX_ANSWER_TOKENS tokens or more, are left out.
+    An answer has to be verbatim there. Questions whose answer is not, or has MAX_ANSWER_TOKENS tokens or more, are left
+    out.
     """
     pairs_by_document = defaultdict(list)
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
-        pairs_by_document[row["doc_id"]].append((row["question"], row["answers"][0]))
+        pairs_by_document[row["doc_id"]].append((row["question"], row["answers"][0] if row["answers"] else None))
     result = []
     for row in documents.select(["doc_id", "title", "text"]).to_pylist():
         if row["doc_id"] not in pairs_by_document:
@@ -86,8 +91,11 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
         # 1. the text, cut to `longest` tokens
         encoding = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=longest)
         # 2. its questions
-        usable = []
+        usable, unanswerable = [], []
         for question, answer in pairs_by_document[row["doc_id"]]:
+            if answer is None:
+                unanswerable.append(lm.tokenize(" " + question))
+                continue
             answer_ids = lm.tokenize(" " + answer)
             gold_spans = _occurrences(answer, row["text"], encoding)
             if gold_spans and len(answer_ids) < MAX_ANSWER_TOKENS:
@@ -95,8 +103,8 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
         # 3. its title, which names the article
         title = row["title"] or ""
         title_ids = lm.tokenize(title + "\n") if title else []
-        if usable:
-            result.append(Paragraph(title_ids, encoding.input_ids, usable, title or row["doc_id"]))
+        if usable or unanswerable:
+            result.append(Paragraph(title_ids, encoding.input_ids, usable, unanswerable, title or row["doc_id"]))
     return result
 
 
@@ -112,12 +120,12 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 class StepDataset(Dataset[Step]):
     """All steps of a training run; step n is the same in a resumed run.
 
-    Raises StreamError if `pool` is empty.
+    Raises StreamError if no paragraph of `pool` has a question with an answer.
     """
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
         self.pool, self.params = pool, params
-        if not pool:
+        if not any(paragraph.questions for paragraph in pool):
             raise StreamError(
                 "no question has its answer verbatim in its document: nothing to train on, name another train.source"
             )
@@ -151,7 +159,7 @@ class StepDataset(Dataset[Step]):
     def __getitem__(self, index: int) -> Step:
         rng = random.Random(f"{self.params.seed}/{index}")
         # 1. documents, some without their title, and questions on each
-        documents, questions = [], []
+        documents, questions, unanswerable = [], list[TrainingQuestion](), list[TrainingQuestion]()
         for row, member in enumerate(self.steps[index]):
             paragraph = self.pool[member]
             title = [] if rng.random() < TITLE_DROPOUT else paragraph.title
@@ -160,14 +168,21 @@ class StepDataset(Dataset[Step]):
             for question, answer, gold_spans in rng.sample(paragraph.questions, count):
                 shifted = [(len(title) + first, len(title) + last) for first, last in gold_spans]
                 questions.append(TrainingQuestion(question, answer, row, shifted))
+            count = min(self.params.train.unanswerable, len(paragraph.unanswerable))
+            sample = rng.sample(paragraph.unanswerable, count) if count else []
+            unanswerable += [TrainingQuestion(question, [], row, []) for question in sample]
         rng.shuffle(questions)
         # 2. teacher forcing, decreasing linearly over the run
         progress = index / max(1, len(self.steps))
         start = TEACHER_FORCING_RESUMED if self.params.train.start else TEACHER_FORCING_START
         teacher_forcing = start + (TEACHER_FORCING_END - start) * progress
+        # 3. the window
+        negatives_draw, windows = rng.random(), self.params.train.windows or {self.params.compressor.window: 1.0}
+        (window,) = rng.choices(list(windows), list(windows.values()))
         return Step(
             documents=documents,
-            questions=questions,
+            questions=questions + unanswerable,
             teacher_forcing=teacher_forcing,
-            negatives_draw=rng.random(),
+            negatives_draw=negatives_draw,
+            window=window,
         )

@@ -4,6 +4,7 @@ Every question trains the selection (self-matching) and ψ (span loss). A share 
 answered by the frozen LM. A step holds up to four paragraphs of an article, so that its negatives are hard.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from typing import TypedDict
@@ -53,9 +54,11 @@ class TrainingStep(nn.Module):
         questions: list[TrainingQuestion],
         teacher_forcing: float,
         negatives_draw: float,
+        window: int,
     ) -> StepLoss:
-        """The loss of one item of `StepDataset`: N documents and Q questions on them."""
+        """The loss of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer."""
         model, objective = self.model, self.params.objective
+        model.use_window(window)
         # 1. encode documents and questions with Θ
         memories = model.encode(documents)  # key (N, p), vectors (N, k, D)
         encoding = model.encode([question.question for question in questions], group=32)  # key (Q, p)
@@ -63,14 +66,19 @@ class TrainingStep(nn.Module):
 
         # 2. self-matching
         similarity = encoding.key @ memories.key.T  # (Q, N)
-        matching = in_batch_contrastive_loss(encoding.key, memories.key, gold, model.temperature, objective.spread)
-        logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold).float().mean()}
+        answerable = sum(bool(question.gold_spans) for question in questions)  # A; they come first
+        matching = in_batch_contrastive_loss(
+            encoding.key[:answerable], memories.key, gold[:answerable], model.temperature, objective.spread
+        )
+        logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean()}
         loss = objective.beta * matching
 
-        # 3. the first questions are answered by the LM, the last ones have no gold memory
-        count = max(1, round(self.params.train.answered * len(questions)))
-        first_without_gold = max(count, len(gold) - round(NO_ANSWER_RATE * len(gold)))
-        without_gold = torch.arange(len(gold), device=gold.device) >= first_without_gold  # (Q,)
+        # 3. the first questions are answered by the LM, the last answerable ones are not shown their document
+        count = max(1, round(self.params.train.answered * answerable))
+        first_without_gold = max(count, answerable - round(NO_ANSWER_RATE * answerable))
+        order = torch.arange(len(gold), device=gold.device)  # (Q,)
+        nowhere = order >= first_without_gold
+        without_gold = nowhere & (order < answerable)
         candidates = self._candidates(similarity.detach(), gold, negatives_draw, without_gold)  # (Q, S)
 
         # 4. ψ and π: the prompts of the answered questions
@@ -79,8 +87,10 @@ class TrainingStep(nn.Module):
             prompt = self._published_prompt(answered_encoding, answered, memories)
         elif isinstance(model.aggregator, SpanReader):
             scores = self._token_scores(encoding, memories, documents, candidates)  # (Q, S, n, 2)
-            span, begin_found = self._span_loss(scores, questions, without_gold)
+            span, begin_found, refused = self._span_loss(scores, questions, nowhere)
             logs |= {"span": span, "begin_found": begin_found}
+            if nowhere.any():
+                logs["refused"] = refused
             loss = loss + objective.gamma * span
             prompt = self._window_prompt(
                 answered_encoding, answered, documents, candidates, scores[:count], teacher_forcing
@@ -125,20 +135,25 @@ class TrainingStep(nn.Module):
         return scores
 
     def _span_loss(
-        self, scores: Tensor, questions: list[TrainingQuestion], without_gold: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Span loss, and the share of questions with a gold memory whose best first token begins an occurrence."""
+        self, scores: Tensor, questions: list[TrainingQuestion], nowhere: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Span loss, and the shares of questions that are handled rightly.
+
+        Those with a visible answer whose best first token begins an occurrence, and those of `nowhere` (Q,) for which
+        no token scores above 0, the score of "nowhere".
+        """
         # 1. gold tokens (Q, G, 2): those of the first candidate, or the class "nowhere"
-        most, nowhere = max(len(question.gold_spans) for question in questions), scores[0, ..., 0].numel()
+        most, nowhere_class = max(len(question.gold_spans) for question in questions), scores[0, ..., 0].numel()
         gold = torch.full((len(questions), most, 2), -1, device=scores.device)
         for row, question in enumerate(questions):
-            gold[row, : len(question.gold_spans)] = torch.tensor(question.gold_spans)
-        gold[without_gold] = -1
-        gold[without_gold, 0] = nowhere
-        # 2. loss and share
-        best_begin = scores[..., 0].flatten(1).argmax(1, keepdim=True)  # (Q, 1)
+            if question.gold_spans:
+                gold[row, : len(question.gold_spans)] = torch.tensor(question.gold_spans)
+        gold[nowhere] = -1
+        gold[nowhere, 0] = nowhere_class
+        # 2. loss and shares
+        best, best_begin = scores[..., 0].flatten(1).max(1, keepdim=True)  # (Q, 1)
         begin_found = (best_begin == gold[..., 0]).any(1)
-        return span_loss(scores, gold), begin_found[~without_gold].float().mean()
+        return span_loss(scores, gold), begin_found[~nowhere].float().mean(), (best[nowhere] < 0).float().mean()
 
     def _published_prompt(self, encoding: Encoding, questions: list[TrainingQuestion], memories: Encoding) -> Prompt:
         """The published ψ and π over all memories of the step (MAC, arXiv 2403.04317)."""
@@ -169,10 +184,9 @@ class TrainingStep(nn.Module):
                 gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
                 quotes[row] = TokenSpan(0, *gold_span)
                 decoding[row, 0, gold_span[0], 0] = 1e4
-        # 2. the windows
-        windows = [
-            choose_windows(part, self.model.window, selection.windows, selection.neighbours) for part in decoding
-        ]
+        # 2. the windows, as much text at every window size
+        neighbours = neighbours_at(selection.neighbours, self.params.compressor.window, self.model.window)
+        windows = [choose_windows(part, self.model.window, selection.windows, neighbours) for part in decoding]
         # 3. the prompt
         quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
         ends = self._prompt_ends(questions, quote_tokens)
@@ -218,6 +232,11 @@ class TrainingStep(nn.Module):
                 positions = _answer_positions(answers, [len(row) for row in rows], lm.device)
                 without_memory = lm.logits(lm.prompt(rows), positions)
         return memory_aware_loss(with_memory, without_memory, target, alpha)
+
+
+def neighbours_at(neighbours: int, window: int, other: int) -> int:
+    """Neighbours on either side with which a best window of `other` tokens shows about as many as one of `window`."""
+    return max(0, math.ceil(((2 * neighbours + 1) * window / other - 1) / 2 - 0.5))
 
 
 def _answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:

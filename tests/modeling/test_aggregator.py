@@ -71,6 +71,23 @@ def published() -> CrossAttention:
     return CrossAttention(WIDTH, PUBLISHED).eval()
 
 
+def test_activations_that_are_computed_twice_give_the_same_gradients(
+    reader: SpanReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = []
+    for name, parameter in reader.named_parameters():
+        parameter.requires_grad_("lora_" in name or "place" in name)
+    for limit in (96, 0):
+        monkeypatch.setattr("cmt.modeling.aggregator.RECOMPUTED_FROM", limit)
+        reader.zero_grad()
+        scores = reader(question(), *memories())
+        scores[scores.isfinite()].square().sum().backward()
+        gradients.append([p.grad.clone() for p in reader.parameters() if p.grad is not None])
+    assert gradients[0]
+    for kept, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, kept)
+
+
 def test_scores_follow_the_order_of_memories(reader: SpanReader) -> None:
     scores = reader(question(), *memories())
     torch.testing.assert_close(reader(question(), *reordered(memories(), ORDER)), scores[:, ORDER])

@@ -54,10 +54,19 @@ def test_the_configuration_is_that_of_the_parameters() -> None:
     assert (config.aggregator, config.alignment) == (params.aggregator, params.alignment)
 
 
+def test_a_narrower_window_has_the_means_of_the_weights_of_its_places() -> None:
+    checkpoint = make_checkpoint()
+    window = checkpoint.config.compressor.window
+    narrow = checkpoint.at_window(window // 2)
+    expected = checkpoint.weights[PLACES].view(window // 2, 2, 2, -1).mean(1).flatten()
+    torch.testing.assert_close(narrow.weights[PLACES].flatten(), expected)
+    assert torch.equal(narrow.at_window(1).weights[PLACES].flatten(), checkpoint.at_window(1).weights[PLACES].flatten())
+
+
 def test_a_wider_window_repeats_the_weights_of_its_places() -> None:
     checkpoint = make_checkpoint()
     window = checkpoint.config.compressor.window
-    wide = checkpoint.widened(2 * window)
+    wide = checkpoint.at_window(2 * window)
     assert wide.config.compressor.window == 2 * window
     expected = checkpoint.weights[PLACES].view(window, 2).repeat_interleave(2, 0).flatten()
     assert torch.equal(wide.weights[PLACES].flatten(), expected)

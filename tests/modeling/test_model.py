@@ -89,10 +89,22 @@ def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path:
     torch.testing.assert_close(memories[1].vectors[:full_windows], mean_of_three)
     assert len(answer_tokens(wide, QUESTIONS, [retrieved_memories(wide, TEXTS)] * 2)) == 2
     assert MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW).digest == wide.digest
-    with pytest.raises(
-        ModelError, match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW} or to a"
-    ):
+    with pytest.raises(ModelError, match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW}, to a"):
         MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW - 1)
+
+
+@pytest.mark.parametrize("window", [1, WINDOW // 2, 2 * WINDOW])
+def test_a_model_reads_at_other_windows_with_the_same_weights(tiny_lm: TinyLm, tmp_path: Path, window: int) -> None:
+    lm = tiny_lm("llama")
+    model = make_model(lm, make_config())
+    model.save(tmp_path, dtype=torch.float32)
+    loaded = MemoryModel.load(tmp_path, lm=lm, window=window)
+    model.use_window(window)
+    assert model.window == loaded.window == model.content.window == window
+    memories = [retrieved_memories(model, TEXTS)] * 2
+    for other, memory in zip(retrieved_memories(loaded, TEXTS), memories[0], strict=True):
+        torch.testing.assert_close(other.vectors, memory.vectors)
+    assert answer_tokens(loaded, QUESTIONS, memories) == answer_tokens(model, QUESTIONS, memories)
 
 
 def test_a_compressor_of_another_lm_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:

@@ -37,7 +37,10 @@ def squad(rows: list[dict[str, Any]]) -> bytes:
             "paragraphs": [
                 {
                     "context": row["context"],
-                    "qas": [{key: row[key] for key in ("id", "question")} | {"answers": [{"text": row["answers"][0]}]}],
+                    "qas": [
+                        {key: row[key] for key in ("id", "question")}
+                        | {"answers": [{"text": text} for text in row["answers"][:1]]}
+                    ],
                 }
             ],
         }
@@ -109,6 +112,17 @@ def test_a_file_without_answers_is_refused(tmp_path: Path) -> None:
     source.write_bytes(squad([ROWS[0] | {"answers": [""]}]))
     with pytest.raises(StreamError, match="no question with an answer"):
         pull_training_data(source=f"path:{source}", path=tmp_path / "train")
+
+
+def test_a_question_without_an_answer_is_kept_apart(tmp_path: Path) -> None:
+    source = tmp_path / "pairs.json"
+    source.write_bytes(squad([*ROWS, ROWS[0] | {"id": "none", "question": "Why?", "answers": []}]))
+    train = TrainParams(source=f"path:{source}", path=tmp_path / "train")
+    pull_training_data(source=train.source, path=train.path)
+    data = load_split(train)
+    assert data.questions.num_rows == 3
+    assert data.unanswerable.select(["question", "answers"]).to_pylist() == [{"question": "Why?", "answers": []}]
+    assert data.unanswerable.schema == data.questions.schema
 
 
 def test_the_error_names_a_file_that_cannot_be_written(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cmt.errors import StreamError
@@ -101,3 +102,35 @@ def test_teacher_forcing_decreases_over_the_run(tiny_lm: Any, tmp_path: Path) ->
     assert rates[-1] == pytest.approx(0.4)
     resumed = StepDataset(pool, training_params(tmp_path, train={"start": tmp_path}))
     assert resumed[0]["teacher_forcing"] == TEACHER_FORCING_RESUMED
+
+
+def with_unanswerable(lm: Any) -> Any:
+    """Questions on the fares, and two on the first that no text answers."""
+    asked = questions(FARES).to_pylist()
+    extra = [asked[0] | {"question_id": f"u{n}", "question": f"Why {n}?", "answers": []} for n in range(2)]
+    table = pa.Table.from_pylist(asked + extra, schema=questions(FARES).schema)
+    return paragraphs(documents(FARES), table, lm=lm, longest=256)
+
+
+def test_unanswerable_questions_are_asked_last(tiny_lm: Any, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+    pool = with_unanswerable(lm)
+    assert [len(paragraph.unanswerable) for paragraph in pool] == [2] + [0] * (len(FARES) - 1)
+    assert all(
+        question.answer for step in StepDataset(pool, training_params(tmp_path)) for question in step["questions"]
+    )
+    params = training_params(tmp_path, train={"unanswerable": 1})
+    steps = StepDataset(pool, params)
+    asked = [[bool(question.answer) for question in steps[n]["questions"]] for n in range(len(steps))]
+    assert all(row == sorted(row, reverse=True) for row in asked)
+    assert sum(not answered for row in asked for answered in row) == sum(0 in step for step in steps.steps) > 0
+
+
+def test_a_step_has_its_window(tiny_lm: Any, tmp_path: Path) -> None:
+    pool = paragraph_pool(tiny_lm("llama"), FARES)
+    params = training_params(tmp_path, train={"windows": {1: 1.0, 8: 3.0}, "questions": 400})
+    drawn = [step["window"] for step in StepDataset(pool, params)]
+    assert 0.6 < drawn.count(8) / len(drawn) < 0.9
+    assert set(drawn) == {1, 8}
+    plain = training_params(tmp_path)
+    assert {step["window"] for step in StepDataset(pool, plain)} == {plain.compressor.window}

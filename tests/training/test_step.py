@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from cmt.config import Params
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.training.dataset import StepDataset, TrainingQuestion
-from cmt.training.step import TrainingStep
+from cmt.training.step import TrainingStep, neighbours_at
 from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
 
 
@@ -70,3 +71,32 @@ def test_the_published_form_has_no_span_loss(tiny_lm: Any, tmp_path: Path) -> No
     lm, params = tiny_lm("llama"), training_params(tmp_path, **PUBLISHED)
     result = make_step(lm, params)(**StepDataset(paragraph_pool(lm, FARES), params)[0])
     assert result["logs"].keys() == {"matching", "recall_at_1", "answer"}
+
+
+@pytest.mark.parametrize("window", [1, 8])
+def test_a_step_trains_at_its_window(tiny_lm: Any, tmp_path: Path, window: int) -> None:
+    lm, params = tiny_lm("llama"), training_params(tmp_path)
+    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
+    result = step(**steps[0] | {"window": window})
+    assert step.model.window == window
+    result["loss"].backward()
+    gradients = [parameter.grad for name, parameter in step.model.named_parameters() if "place" in name]
+    assert gradients and all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_an_unanswerable_question_trains_psi_to_find_nothing(tiny_lm: Any, tmp_path: Path) -> None:
+    lm, params = tiny_lm("llama"), training_params(tmp_path)
+    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
+    plain = steps[0]
+    extra = TrainingQuestion(lm.tokenize(" Why?"), [], 0, [])
+    with_extra = step(**plain | {"questions": [*plain["questions"], extra]})["logs"]
+    without = step(**plain)["logs"]
+    torch.testing.assert_close(with_extra["matching"], without["matching"])
+    torch.testing.assert_close(with_extra["answer"], without["answer"])
+    assert with_extra["span"] != without["span"]
+    assert with_extra["refused"] in (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("window", "neighbours"), [(1, 9), (2, 4), (4, 2), (8, 1), (16, 0)])
+def test_about_as_much_text_is_shown_at_every_window(window: int, neighbours: int) -> None:
+    assert neighbours_at(2, 4, window) == neighbours
