@@ -88,7 +88,9 @@ def load_training_data(file: Path) -> tuple[pa.Table, pa.Table]:
     """
     raw = readers.read(file, "squad")
     # 1. the check of a stream asks for an answer
-    rows = [row._replace(values={**row.values, "answers": row.values["answers"] or _NO_ANSWER}) for row in raw.questions]
+    rows = [
+        row._replace(values={**row.values, "answers": row.values["answers"] or _NO_ANSWER}) for row in raw.questions
+    ]
     checked = check(replace(raw, questions=rows), now=datetime.now(UTC))
     accepted = select(*checked, unread=raw.rejected, known=Known())
     # 2. an answer is taken back where there was none
