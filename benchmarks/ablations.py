@@ -150,7 +150,7 @@ def _rows(
         params = load_params(params_file, {**changes, **loss})
         params = params.model_copy(update={"train": params.train.model_copy(update={"output": folder.resolve()})})
         with redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
-            train(lm=workspace.lm, documents=data.seen, questions=data.questions, params=params)
+            train(lm=workspace.lm, documents=data.seen, questions=data.all_questions, params=params)
         bank = TemporaryBank.of(folder, lm=workspace.lm, documents=data.held_out, params=params)
         return Variant(bank, sampled)
 

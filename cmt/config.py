@@ -280,6 +280,16 @@ class Params(Section):
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
         return self
 
+    @model_validator(mode="after")
+    def _windows_fit(self) -> "Params":
+        trained = self.compressor.window
+        for window in self.train.windows:
+            if window % trained and trained % window:
+                raise ValueError(
+                    f"train.windows: {window} is neither a multiple nor a divisor of compressor.window, {trained}"
+                )
+        return self
+
     def without_abstention(self) -> "Params":
         """A copy of these parameters with which every question is answered: no confidence is below the threshold."""
         return self.model_copy(update={"selection": self.selection.model_copy(update={"threshold": -1.0})})

@@ -74,8 +74,6 @@ class Workspace(Resources):
         `questions`: number of held-out questions to score. The folder also gets a model card. Raises ModelError or
         StreamError if LM or training data are missing.
         """
-        import pyarrow as pa
-
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
         from cmt.training.data import load_split
@@ -84,10 +82,11 @@ class Workspace(Resources):
 
         # 1. Load the data and hold out some articles.
         data = load_split(self.params.train)
-        # 2. Train, unanswerable questions included.
-        asked = pa.concat_tables([data.questions, data.unanswerable])
+        # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        folder = train(lm=self.lm, documents=data.seen, questions=asked, params=self.params, callbacks=callbacks)
+        folder = train(
+            lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params, callbacks=callbacks
+        )
         # 3. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,

@@ -97,6 +97,7 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     [
         ("aggregator: {kind: attention}", "goes with alignment.kind 'prefix'"),
         ("alignment: {kind: prefix}", "goes with alignment.kind 'prefix'"),
+        ("train: {windows: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
         ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
         ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
     ],

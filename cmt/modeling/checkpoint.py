@@ -92,9 +92,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set compressor.path"
         ) from None
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-        raise ModelError(
-            f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`"
-        ) from None
+        raise _damaged(folder, error) from None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
@@ -132,9 +130,11 @@ def digest_in_use(folder: Path, *, window: int) -> str:
     try:
         trained = CompressorConfig.from_dict(json.loads((folder / CONFIG).read_text())["design"]).compressor
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`"
-        ) from None
+        raise _damaged(folder, error) from None
     if trained.kind != "windows" or window == trained.window:
         return digest
     return hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`")

@@ -12,6 +12,8 @@ from cmt.config import Params
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
+DESCRIBED_ROUNDS = 20
+"""Rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream."""
 _BASELINES = ("closed", "rag")
 
 
@@ -66,11 +68,11 @@ def lineage(round_: Round) -> dict[str, str]:
 
 
 def describe(rounds: Sequence[Round]) -> dict[str, str]:
-    """The tags that MLflow's UI shows as source and description: the headline figures of `rounds`, newest last."""
+    """The tags that MLflow's UI shows as source and description: the headline figures of the newest `rounds`."""
     source = "cmt/online-update" if any(r.prefect_run for r in rounds) else "cmt update"
     kind = "JOB" if any(r.prefect_run for r in rounds) else "LOCAL"
     lines = ["| slice | documents | adapted in | F1 | 95 % | questions |", "|---|---|---|---|---|---|"]
-    for round_ in rounds:
+    for round_ in rounds[-DESCRIBED_ROUNDS:]:
         scores = round_.scores
         low, high = scores.get("f1_low"), scores.get("f1_high")
         interval = MISSING if low is None or high is None else f"{low:.1f} – {high:.1f}"

@@ -29,7 +29,7 @@ EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"
 
 # what answering imports: serving a version elsewhere needs neither Prefect nor DVC
 NEEDED = (
-    *("anyio", "filelock", "lancedb", "mlflow", "numpy", "peft", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
+    *("anyio", "filelock", "lancedb", "mlflow", "numpy", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
     *("rich", "safetensors", "torch", "transformers", "typer"),
 )
 # the line of a card that `training.model_card` writes

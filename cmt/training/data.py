@@ -41,6 +41,11 @@ class TrainingData:
     held_out: pa.Table
     """Documents of the held-out articles, to evaluate on."""
 
+    @property
+    def all_questions(self) -> pa.Table:
+        """The questions to train on, unanswerable ones last."""
+        return pa.concat_tables([self.questions, self.unanswerable])
+
 
 def load_split(train: TrainParams) -> TrainingData:
     """The installed training data, with `train.validation_articles` articles held out.

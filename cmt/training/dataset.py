@@ -76,10 +76,9 @@ class Step(TypedDict):
 
 
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
-    """Documents with at least one question that is unanswerable, or has its answer in the first `longest` tokens.
+    """Documents with at least one question whose answer is verbatim in the first `longest` tokens.
 
-    An answer has to be verbatim there. Questions whose answer is not, or has MAX_ANSWER_TOKENS tokens or more, are left
-    out.
+    Questions whose answer is elsewhere, or has MAX_ANSWER_TOKENS tokens or more, are left out.
     """
     pairs_by_document = defaultdict(list)
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
@@ -103,7 +102,7 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
         # 3. its title, which names the article
         title = row["title"] or ""
         title_ids = lm.tokenize(title + "\n") if title else []
-        if usable or unanswerable:
+        if usable:
             result.append(Paragraph(title_ids, encoding.input_ids, usable, unanswerable, title or row["doc_id"]))
     return result
 
@@ -120,12 +119,12 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 class StepDataset(Dataset[Step]):
     """All steps of a training run; step n is the same in a resumed run.
 
-    Raises StreamError if no paragraph of `pool` has a question with an answer.
+    Raises StreamError if `pool` is empty.
     """
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
         self.pool, self.params = pool, params
-        if not any(paragraph.questions for paragraph in pool):
+        if not pool:
             raise StreamError(
                 "no question has its answer verbatim in its document: nothing to train on, name another train.source"
             )
@@ -169,7 +168,7 @@ class StepDataset(Dataset[Step]):
                 shifted = [(len(title) + first, len(title) + last) for first, last in gold_spans]
                 questions.append(TrainingQuestion(question, answer, row, shifted))
             count = min(self.params.train.unanswerable, len(paragraph.unanswerable))
-            sample = rng.sample(paragraph.unanswerable, count) if count else []
+            sample = rng.sample(paragraph.unanswerable, count)
             unanswerable += [TrainingQuestion(question, [], row, []) for question in sample]
         rng.shuffle(questions)
         # 2. teacher forcing, decreasing linearly over the run

@@ -7,20 +7,9 @@ from typing import Any
 import lancedb
 import pytest
 
-from cmt.bank.ledger import Ledger, Round, flat_scores, nested_scores
+from cmt.bank.ledger import Ledger, flat_scores, nested_scores
 from cmt.errors import BankError
-
-ROUND = Round(
-    round_id="2031-01/0001",
-    number=1,
-    slice_id="2031-01/0001",
-    slice_digest="a" * 64,
-    compressor="c0ffee" * 10,
-    bank_params="int8-text",
-    params_digest="b" * 64,
-    state="started",
-    version_before=1,
-)
+from tests.helpers.rounds import ROUND
 
 
 @pytest.fixture

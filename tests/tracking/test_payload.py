@@ -3,19 +3,12 @@
 import json
 from dataclasses import replace
 
-from cmt.bank.ledger import Round
-from cmt.tracking.payload import describe, lineage, round_metrics, slice_dataset
+from cmt.tracking.payload import DESCRIBED_ROUNDS, describe, lineage, round_metrics, slice_dataset
+from tests.helpers.rounds import ROUND as BEGUN
 
-ROUND = Round(
-    round_id="2031-01/0001",
-    number=1,
-    slice_id="2031-01/0001",
-    slice_digest="s" * 64,
-    compressor="c" * 64,
-    bank_params="int8-text",
-    params_digest="p" * 64,
+ROUND = replace(
+    BEGUN,
     state="committed",
-    version_before=1,
     documents=40,
     rows=42,
     questions=60,
@@ -44,6 +37,14 @@ def test_the_description_has_the_headline_figures() -> None:
     assert lines[0] == "| slice | documents | adapted in | F1 | 95 % | questions |"
     assert lines[2] == "| 2031-01/0001 | 40 | 1.8 s | 62.1 | 50.0 – 70.0 | 60 |"
     assert lines[3] == "| 2031-02/0001 | 40 | 1.8 s | – | – | 0 |"
+
+
+def test_a_long_stream_is_described_by_its_newest_rounds() -> None:
+    history = [replace(ROUND, number=n, slice_id=f"{2000 + n}-01/0001") for n in range(1, 1001)]
+    note = describe(history)["mlflow.note.content"]
+    assert len(note) < 8000  # MLflow cuts longer tags
+    assert note.splitlines()[2].startswith(f"| {3001 - DESCRIBED_ROUNDS}-01/0001 ")
+    assert note.splitlines()[-1].startswith("| 3000-01/0001 ")
 
 
 def test_a_flow_run_is_named_as_the_source() -> None:

@@ -19,6 +19,7 @@ from cmt.bank.ledger import Round
 from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
 from cmt.tracking.runs import Tracker
+from tests.helpers.rounds import ROUND
 
 SCORES = {
     "em": 40.0,
@@ -34,16 +35,9 @@ SCORES = {
     "closed_f1_high": 4.0,
     "closed_recall": None,
 }
-FIRST = Round(
-    round_id="2031-01/0001",
-    number=1,
-    slice_id="2031-01/0001",
-    slice_digest="s" * 64,
-    compressor="c" * 64,
-    bank_params="int8-text",
-    params_digest="p" * 64,
+FIRST = replace(
+    ROUND,
     state="committed",
-    version_before=1,
     version_after=2,
     bank_digest="b" * 64,
     documents=40,

@@ -1,0 +1,16 @@
+"""A round as the ledger has it."""
+
+from cmt.bank.ledger import Round
+
+ROUND = Round(
+    round_id="2031-01/0001",
+    number=1,
+    slice_id="2031-01/0001",
+    slice_digest="s" * 64,
+    compressor="c" * 64,
+    bank_params="int8-text",
+    params_digest="p" * 64,
+    state="started",
+    version_before=1,
+)
+"""A round that has begun; tests `replace` what they are about."""
