@@ -195,6 +195,9 @@ class SelectionParams(Section):
     """Number of best windows that the LM reads."""
     neighbours: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
+    expanded: Annotated[int, Field(ge=0)] = 0
+    """Likeliest memories that are encoded again from their tokens, with a vector for each token, and then read instead
+    of all (REFRAG, arXiv 2509.01092); 0: none. For a compressor that was trained at window 1 too."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.5
     """Confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.5 refused 8 % of
     the answerable questions and 75 % of the unanswerable ones, 0.58 refused 10 % and 78 %."""

@@ -33,7 +33,7 @@ class SpanReader(nn.Module):
     the question's states and one memory's windows. The question stands first and is read causally; windows attend to
     the question and to all windows of the same memory. The output state of a window scores the window as a whole, the
     places in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
-    `window` may be set to a multiple or a divisor of that of the weights (`MemoryModel.use_window`).
+    It reads windows of any size that is a multiple or a divisor of the trained one.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class SpanReader(nn.Module):
     ) -> None:
         """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
         super().__init__()
-        self.window, self.dtype, self.embed = window, lm.model.dtype, lm.embed
+        self.dtype, self.embed = lm.model.dtype, lm.embed
         if trainable:
             self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
             statistics = input_statistics(lm, first)
@@ -64,6 +64,7 @@ class SpanReader(nn.Module):
         `windows` (B, S, k, D) with `mask` (B, S, k); `ids` (B, S, n) are their tokens, n = W·k, −1 on padding.
         """
         rows, memories, count, _ = windows.shape
+        window = ids.shape[2] // count  # W
         windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)  # B·S pairs first
         # 1. order the pairs by length; a pair of padding alone is left out
         lengths = mask.sum(1)  # (B·S,)
@@ -73,7 +74,7 @@ class SpanReader(nn.Module):
         for batch in self._equal_width_batches(order, lengths.tolist()):
             pairs = torch.tensor(batch, device=windows.device)  # (N,)
             longest = min(count, padded_length(int(lengths[pairs[-1]])))
-            tokens = longest * self.window
+            tokens = longest * window
             inputs = (
                 question.states[pairs // memories],  # (N, T, D)
                 question.mask[pairs // memories],  # (N, T)
@@ -112,7 +113,8 @@ class SpanReader(nn.Module):
         real = torch.cat([mask.new_ones(rows, 1), question_mask, mask], 1).bool()  # (N, 1 + T + k)
         # 2. positions: a window takes that of its middle token, counted from behind the question
         question_positions = torch.arange(before, device=question.device).expand(rows, -1)
-        middles = torch.arange(windows.shape[1], device=question.device) * self.window + self.window // 2
+        window = ids.shape[1] // windows.shape[1]  # W
+        middles = torch.arange(windows.shape[1], device=question.device) * window + window // 2
         window_positions = middles + question_mask.sum(1, keepdim=True) + 1 + POSITION_GAP
         positions = torch.cat([question_positions, window_positions], 1)  # (N, 1 + T + k)
         # 3. read
@@ -133,11 +135,12 @@ class SpanReader(nn.Module):
         embeds = F.rms_norm(embeds, embeds.shape[-1:]) * (ids >= 0).unsqueeze(-1)
         previous, following = F.pad(embeds, (0, 0, 1, 0))[:, :-1], F.pad(embeds, (0, 0, 0, 1))[:, 1:]
         words = self.word(torch.cat([previous, embeds, following], -1))  # (N, n, P)
-        words = torch.unflatten(words, 1, (-1, self.window))  # (N, k, W, P)
+        words = torch.unflatten(words, 1, (read.shape[1], -1))  # (N, k, W, P)
         # 2. window + place + token
         pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))  # (N, k, P, 2)
-        place_weights = place_weights_at(self.place.weight, self.window)  # (2·W, D)
-        places = torch.unflatten(F.linear(read, place_weights), -1, (self.window, 2))  # (N, k, W, 2)
+        window = words.shape[2]
+        place_weights = place_weights_at(self.place.weight, window)  # (2·W, D)
+        places = torch.unflatten(F.linear(read, place_weights), -1, (window, 2))  # (N, k, W, 2)
         scores: Tensor = self.out(read).unsqueeze(2) + places + words @ pointer / POINTER_DIM**0.5
         return scores.float()
 

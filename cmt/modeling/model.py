@@ -1,8 +1,9 @@
 """The trained model: Θ, ψ and π around one frozen LM."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from cmt.modeling.span_decoding import (
     TokenSpan,
     best_answer_span,
     choose_windows,
+    likeliest_memories,
+    neighbours_at,
     token_log_probabilities,
     whole_memory_spans,
     window_margin,
@@ -102,11 +105,8 @@ class MemoryModel(nn.Module):
 
     def use_window(self, window: int) -> None:
         """Let one vector stand for `window` tokens from now on, with the same weights (`place_weights_at`)."""
-        if window == self.window:
-            return
-        self.compressor.window, self._content = window, None
-        if isinstance(self.aggregator, SpanReader):
-            self.aggregator.window = window
+        if window != self.window:
+            self.compressor.window, self._content = window, None
 
     @property
     def temperature(self) -> Tensor:
@@ -151,12 +151,12 @@ class MemoryModel(nn.Module):
 
         `question` is the encoding of the questions, `asked` their token ids, `memories` those selected for each.
         """
-        vectors, mask, ids = self._stack_memories(memories)  # (B, S, k, D), (B, S, k), (B, S, n)
         texts = [[memory.tokens for memory in row] for row in memories]
         # 1. without token scores: the published ψ and π, or whole memories, the likeliest first
         tails = [self.prompts.question_tokens(tokens) for tokens in asked]
         if isinstance(self.alignment, PrefixAlignment):
             assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
+            vectors, mask, _ = self._stack_memories(memories, self.window)  # (B, S, k, D), (B, S, k)
             aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
             return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
         if self.aggregator is None:
@@ -165,20 +165,21 @@ class MemoryModel(nn.Module):
                 for row in memories
             ]
             return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
-        # 2. score the tokens
-        scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
-        self._discount_superseded(scores, memories)
-        # half of the prior at the beginning and half at the end, so that a span has it once
-        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
-        log_probability = token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
+        # 2. score the tokens, those of the likeliest memories once more at full resolution
+        if selection.expanded and self.window > 1:
+            window, neighbours = 1, neighbours_at(selection.neighbours, self.window, 1)
+            expanded, leads = self._expand(question, memories, selection.expanded)
+            log_probability = self._score_tokens(question, expanded, window)  # (B, S, n, 2)
+        else:
+            window, neighbours, leads = self.window, selection.neighbours, [float("inf")] * len(memories)
+            log_probability = self._score_tokens(question, memories, window)
         on_cpu = log_probability.cpu()
         # 3. choose the windows to read and the quote
-        windows, neighbours = selection.windows, selection.neighbours
-        spans = [choose_windows(row, self.window, windows, neighbours) for row in on_cpu]
+        spans = [choose_windows(row, window, selection.windows, neighbours) for row in on_cpu]
         quotes = [best_answer_span(row, text) if text else None for row, text in zip(on_cpu, texts, strict=True)]
         margins = [
-            min(window_margin(row, self.window, windows), quote.margin if quote else float("inf"))
-            for row, quote in zip(on_cpu, quotes, strict=True)
+            min(lead, window_margin(row, window, selection.windows), quote.margin if quote else float("inf"))
+            for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
         ]
         # 4. build the prompt
         tails = [
@@ -187,6 +188,53 @@ class MemoryModel(nn.Module):
         ]
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
+
+    def _expand(
+        self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
+    ) -> tuple[list[list[RetrievedMemory]], list[float]]:
+        """The `count` likeliest memories of each question with a vector for each token, the others without vectors.
+
+        Also the lead in log-probability of those memories over the others.
+        """
+        # 1. choose with the vectors that are there, where a question has more memories
+        contested = [row if len(row) > count else () for row in memories]
+        chosen, leads = [list(range(len(row))) for row in memories], [float("inf")] * len(memories)
+        if any(contested):
+            log_probability = self._score_tokens(question, contested, self.window).cpu()
+            for row, row_memories in enumerate(contested):
+                if row_memories:
+                    chosen[row], leads[row] = likeliest_memories(log_probability[row], count)
+        # 2. encode the tokens again
+        places = [(row, place) for row, row_chosen in enumerate(chosen) for place in row_chosen]
+        states = self._token_states([memories[row][place].tokens for row, place in places])
+        nothing = torch.zeros(0, self.lm.hidden_size)
+        vectors = dict(zip(places, states, strict=True))
+        expanded = [
+            [replace(memory, vectors=vectors.get((row, place), nothing)) for place, memory in enumerate(row_memories)]
+            for row, row_memories in enumerate(memories)
+        ]
+        return expanded, leads
+
+    def _token_states(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Θ's states (T, D) of each text; each is padded to a width that does not depend on the other texts."""
+        by_width = defaultdict(list)
+        for index, tokens in enumerate(texts):
+            by_width[padded_length(1 + len(tokens))].append(index)  # with BOS
+        states = {}
+        for indices in by_width.values():
+            encoding = self.encode([texts[index] for index in indices])
+            states |= {index: encoding.states[row, : len(texts[index])] for row, index in enumerate(indices)}
+        return [states[index] for index in range(len(texts))]
+
+    def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
+        """Log-probabilities (B, S, n, 2) of tokens to begin and to end the answer; a vector stands for `window`."""
+        assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
+        vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
+        scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
+        self._discount_superseded(scores, memories)
+        # half of the prior at the beginning and half at the end, so that a span has it once
+        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
+        return token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
 
     def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
@@ -200,13 +248,15 @@ class MemoryModel(nn.Module):
                     superseded = self.lm.token_texts(memory.superseded_tokens)
                     scores[row, place, :count] = discount_superseded(scores[row, place, :count], texts, superseded)
 
-    def _stack_memories(self, memories: Sequence[Sequence[RetrievedMemory]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, W·k), −1 on padding, of the memories."""
+    def _stack_memories(
+        self, memories: Sequence[Sequence[RetrievedMemory]], window: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, n), −1 on padding; n = k · `window`."""
         most = max((len(row) for row in memories), default=1) or 1
         longest = padded_length(max((len(memory.vectors) for row in memories for memory in row), default=1))
         vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
         mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
-        ids = torch.full((len(memories), most, longest * self.window), -1)
+        ids = torch.full((len(memories), most, longest * window), -1)
         for row, row_memories in enumerate(memories):
             for place, memory in enumerate(row_memories):
                 tokens = memory.tokens[: ids.shape[2]]  # learned memory tokens are fewer than windows

@@ -1,5 +1,6 @@
 """Decoding of ψ's token scores: the windows that the LM reads and the span that it is given as a quote."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,22 @@ def token_log_probabilities(scores: Tensor) -> Tensor:
     """Log-softmax of ψ's scores (B, S, n, 2) over all tokens of a question's memories and "nowhere", of score 0."""
     flat = F.pad(scores.flatten(1, 2), (0, 0, 0, 1))  # (B, S·n + 1, 2)
     return flat.log_softmax(1)[:, :-1].view_as(scores)
+
+
+def neighbours_at(neighbours: int, window: int, other: int) -> int:
+    """Neighbours on either side with which a best window of `other` tokens shows about as many as one of `window`."""
+    return max(0, math.ceil(((2 * neighbours + 1) * window / other - 1) / 2 - 0.5))
+
+
+def likeliest_memories(log_probability: Tensor, count: int) -> tuple[list[int], float]:
+    """The `count` memories with the most probability, and their lead in log-probability; inf if there are no others.
+
+    `log_probability` (S, n, 2) is −inf on padding.
+    """
+    mass = log_probability.flatten(1).logsumexp(1)  # (S,)
+    values, memories = mass.topk(min(count + 1, int(torch.isfinite(mass).sum())))
+    lead = float(values[count - 1] - values[count]) if len(values) > count else float("inf")
+    return memories[:count].tolist(), lead
 
 
 def whole_memory_spans(lengths: Sequence[int]) -> list[TokenSpan]:

@@ -2,8 +2,8 @@
 
 A window's vector is the sum of its W token embeddings, each centred, of unit length, and turned by a fixed random
 rotation of its place. Turning back and taking the nearest embedding recovers 96 % of the tokens at W = 8 and D = 576;
-subtracting what the other places hold and decoding again recovers all of them, also after rounding to int4. A bank
-without text answers through this channel.
+subtracting what the other places hold and searching again recovers all of them, at W = 16 too and after rounding to
+int4. A bank without text answers through this channel.
 """
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cmt.lm.model import FrozenLM
 
-CANDIDATES = 32  # L: nearest embeddings among which a token is searched again
-CANCELLATIONS = 2  # rounds; one suffices at W = 8
+CANDIDATES = 8  # L: nearest embeddings of a place among which its token is chosen
+SEARCHES = 2  # the second one hears each place without what the others hold
 ROTATION_SEED = 7410  # part of the format: a bank is read with the rotations it was written with
 
 
@@ -40,23 +40,26 @@ class TokenCodec:
     def read(self, vectors: Tensor, count: int) -> list[int]:
         """The first `count` token ids of vectors (k, D) of any length, by parallel interference cancellation."""
         vectors = vectors.to(self.rotations)
-        # 1. candidates: the embeddings nearest to what stands at each place
-        turned = self._turn_back(vectors)  # (k, W, D)
-        places = turned.shape[:2]
-        similarity = turned.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
-        candidates = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, places.numel() - count))  # (k·W, L)
-        units = torch.unflatten(self.units[candidates], 0, places)  # (k, W, L, D)
-        units.flatten(0, 1)[count:] = 0  # places behind the last token
-        # 2. choose the nearest, subtract what the other places hold, choose again
-        best = torch.zeros(places, dtype=torch.long, device=turned.device)  # (k, W)
-        for _ in range(CANCELLATIONS):
-            guess = torch.take_along_dim(units, best[..., None, None], 2).squeeze(2)  # (k, W, D)
-            total = torch.einsum("kwd,wde->ke", guess, self.rotations)  # (k, D)
+        heard = self._turn_back(vectors)  # (k, W, D)
+        for _ in range(SEARCHES):
+            # 1. candidates: the embeddings nearest to what is heard at each place
+            candidates = self._nearest(heard, count)  # (k, W, L)
+            units = self.units[candidates]  # (k, W, L, D)
+            units.flatten(0, 1)[count:] = 0  # places behind the last token
+            # 2. subtract what the other places hold, if the nearest are right, and choose among the candidates
+            total = torch.einsum("kwd,wde->ke", units[:, :, 0], self.rotations)  # (k, D)
             scale = (vectors * total).sum(1, keepdim=True) / (total * total).sum(1, keepdim=True)
-            residual = self._turn_back(vectors / scale - total) + guess  # (k, W, D)
-            best = torch.einsum("kwld,kwd->kwl", units, residual).argmax(-1)
-        ids: list[int] = candidates.gather(1, best.flatten()[:, None])[:count, 0].tolist()
+            heard = self._turn_back(vectors / scale - total) + units[:, :, 0]
+            best = torch.einsum("kwld,kwd->kwl", units, heard).argmax(-1, keepdim=True)  # (k, W, 1)
+        ids: list[int] = candidates.gather(2, best).flatten()[:count].tolist()
         return ids
+
+    def _nearest(self, heard: Tensor, count: int) -> Tensor:
+        """(k, W, L) ids of the embeddings nearest to `heard` (k, W, D), the nearest first; 0 from place `count` on."""
+        places = heard.shape[:2]
+        similarity = heard.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
+        ids = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, places.numel() - count))  # (k·W, L)
+        return torch.unflatten(ids, 0, places)
 
     def _turn_back(self, vectors: Tensor) -> Tensor:
         """Vectors (k, D), turned back by the rotation of each place: its embedding and the noise of the others."""

@@ -4,7 +4,6 @@ Every question trains the selection (self-matching) and ψ (span loss). A share 
 answered by the frozen LM. A step holds up to four paragraphs of an article, so that its negatives are hard.
 """
 
-import math
 import random
 from collections.abc import Sequence
 from typing import TypedDict
@@ -22,6 +21,7 @@ from cmt.modeling.span_decoding import (
     TokenSpan,
     best_answer_span,
     choose_windows,
+    neighbours_at,
     token_log_probabilities,
     whole_memory_spans,
 )
@@ -232,11 +232,6 @@ class TrainingStep(nn.Module):
                 positions = _answer_positions(answers, [len(row) for row in rows], lm.device)
                 without_memory = lm.logits(lm.prompt(rows), positions)
         return memory_aware_loss(with_memory, without_memory, target, alpha)
-
-
-def neighbours_at(neighbours: int, window: int, other: int) -> int:
-    """Neighbours on either side with which a best window of `other` tokens shows about as many as one of `window`."""
-    return max(0, math.ceil(((2 * neighbours + 1) * window / other - 1) / 2 - 0.5))
 
 
 def _answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from cmt.errors import ModelError
 from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, checkpoint_digest
 from cmt.modeling.model import MemoryModel, RetrievedMemory
+from cmt.modeling.span_decoding import neighbours_at
 from tests.helpers.lms import KINDS, TinyLm, build
 from tests.helpers.models import (
     EVERY_CONFIG,
@@ -105,6 +106,38 @@ def test_a_model_reads_at_other_windows_with_the_same_weights(tiny_lm: TinyLm, t
     for other, memory in zip(retrieved_memories(loaded, TEXTS), memories[0], strict=True):
         torch.testing.assert_close(other.vectors, memory.vectors)
     assert answer_tokens(loaded, QUESTIONS, memories) == answer_tokens(model, QUESTIONS, memories)
+
+
+def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    model, narrow = make_model(lm, make_config()), make_model(lm, make_config())
+    narrow.use_window(1)
+    every = SELECTION.model_copy(update={"expanded": len(TEXTS)})
+    tokens_shown = SELECTION.model_copy(update={"neighbours": neighbours_at(SELECTION.neighbours, WINDOW, 1)})
+    asked = [lm.tokenize(" " + question) for question in QUESTIONS]
+    with torch.no_grad():
+        question = model.encode(asked)
+        output = model.read(question, asked, [retrieved_memories(model, TEXTS)] * 2, every)
+        expected = narrow.read(question, asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown)
+    assert output.begins is not None
+    assert expected.begins is not None
+    length = min(output.begins.shape[2], expected.begins.shape[2])
+    torch.testing.assert_close(output.begins[..., :length], expected.begins[..., :length])
+    assert output.spans == expected.spans
+    torch.testing.assert_close(output.prompt.embeds, expected.prompt.embeds)
+
+
+def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    model = make_model(lm, make_config())
+    asked = [lm.tokenize(" " + question) for question in QUESTIONS]
+    memories = [retrieved_memories(model, TEXTS, priors=(-9.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
+    with torch.no_grad():
+        output = model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded": 2}))
+    assert output.begins is not None
+    assert (output.begins.sum(2) > 0).tolist() == [[False, True, True], [True, False, False]]
+    assert output.margins is not None
+    assert all(math.isfinite(margin) for margin in output.margins)
 
 
 def test_a_compressor_of_another_lm_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Decoding of token scores: quotes, windows, and their margins."""
 
-from math import inf
+from math import inf, log
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from cmt.modeling.span_decoding import (
     TokenSpan,
     best_answer_span,
     choose_windows,
+    likeliest_memories,
+    neighbours_at,
     span_log_probabilities,
     token_log_probabilities,
     whole_memory_spans,
@@ -131,3 +133,17 @@ def test_padding_is_no_rival() -> None:
     probability = log_probabilities([-1.0, -inf])
     assert best_answer_span(probability, [[5]]).margin == inf
     assert window_margin(probability, 1, 1) == inf
+
+
+@pytest.mark.parametrize(("window", "neighbours"), [(1, 9), (2, 4), (4, 2), (8, 1), (16, 0)])
+def test_about_as_much_text_is_shown_at_every_window(window: int, neighbours: int) -> None:
+    assert neighbours_at(2, 4, window) == neighbours
+
+
+def test_the_likeliest_memories_and_their_lead() -> None:
+    log_probability = log_probabilities([0.1, 0.1], [0.4, 0.0], [0.2, 0.05]).log()
+    log_probability[0, 1] = -inf  # padding
+    memories, lead = likeliest_memories(log_probability, 2)
+    assert memories == [1, 2]
+    assert lead == pytest.approx(log(0.25 / 0.1), rel=1e-5)
+    assert likeliest_memories(log_probability, 3) == ([1, 2, 0], inf)

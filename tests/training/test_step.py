@@ -10,7 +10,7 @@ from cmt.config import Params
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.training.dataset import StepDataset, TrainingQuestion
-from cmt.training.step import TrainingStep, neighbours_at
+from cmt.training.step import TrainingStep
 from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
 
 
@@ -95,8 +95,3 @@ def test_an_unanswerable_question_trains_psi_to_find_nothing(tiny_lm: Any, tmp_p
     torch.testing.assert_close(with_extra["answer"], without["answer"])
     assert with_extra["span"] != without["span"]
     assert with_extra["refused"] in (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("window", "neighbours"), [(1, 9), (2, 4), (4, 2), (8, 1), (16, 0)])
-def test_about_as_much_text_is_shown_at_every_window(window: int, neighbours: int) -> None:
-    assert neighbours_at(2, 4, window) == neighbours
