@@ -220,7 +220,7 @@ class MemoryModel(nn.Module):
         by_width = defaultdict(list)
         for index, tokens in enumerate(texts):
             by_width[padded_length(1 + len(tokens))].append(index)  # with BOS
-        states = {}
+        states: dict[int, Tensor] = {}
         for indices in by_width.values():
             encoding = self.encode([texts[index] for index in indices])
             states |= {index: encoding.states[row, : len(texts[index])] for row, index in enumerate(indices)}

@@ -24,6 +24,7 @@ from cmt.modeling.model import MemoryModel
 from cmt.training.augmentation import add_changed_values
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset, paragraphs
+from cmt.training.entity_swaps import entity_swaps
 from cmt.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def train(
             _enable_gradient_checkpointing(model.compressor.encoder)
         # 2. the steps
         augmented = add_changed_values(documents, questions, seed=params.seed)
+        if params.train.unanswerable:
+            questions = pa.concat_tables([questions, entity_swaps(documents, questions, seed=params.seed)])
         pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
         steps = StepDataset(pool, params)
         # 3. train, or resume

@@ -1,0 +1,65 @@
+"""Entity swaps: questions that become unanswerable because a name in them is exchanged for another one.
+
+"Who is the mayor of Port Ellery?" becomes "Who is the mayor of Antwerp?". A reader that goes by the relation alone
+answers both from the same sentence; trained on the second one too, ψ learns that the name has to match.
+"""
+
+import random
+import re
+from collections import defaultdict
+
+import pyarrow as pa
+
+DRAWS = 16  # names among which one is sought that the document does not have
+# capitalised words inside of a question, joined by small words at most; or a year
+_NAME = re.compile(
+    r"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){0,2}[A-Z][\w.-]*\w)*|\b1\d{3}\b|\b20\d\d\b"
+)
+_MONTHS = frozenset(
+    ("January", "February", "March", "April", "May", "June", "July")
+    + ("August", "September", "October", "November", "December")
+)
+
+
+def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
+    """One unanswerable variant (QUESTION_SCHEMA, no `answers`) of each question with a name that its document has.
+
+    The name is replaced by one of its kind from the questions on another article, no word of which is in the document.
+    A pure function of the tables and the seed.
+    """
+    texts = {
+        row["doc_id"]: (row["title"] or row["doc_id"], f"{row['title'] or ''} {row['text']}".lower())
+        for row in documents.select(["doc_id", "title", "text"]).to_pylist()
+    }
+    rows = [row for row in questions.to_pylist() if row["answers"] and row["doc_id"] in texts]
+    # 1. all names by kind, each with an article that it is from
+    names_by_kind: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        for name in _NAME.findall(row["question"]):
+            names_by_kind[_kind(name)].setdefault(name, texts[row["doc_id"]][0])
+    candidates = {kind: sorted(names.items()) for kind, names in names_by_kind.items()}
+    # 2. exchange a name of each question
+    swapped = []
+    for row in rows:
+        rng = random.Random(f"{seed} {row['question_id']}")
+        article, text = texts[row["doc_id"]]
+        names = [match for match in _NAME.finditer(row["question"]) if match[0].lower() in text]
+        if not names:
+            continue
+        name = rng.choice(names)
+        drawn = rng.choices(candidates[_kind(name[0])], k=DRAWS)
+        fitting = (
+            other for other, source in drawn if source != article and not any(w in text for w in other.lower().split())
+        )
+        if (other := next(fitting, None)) is None:
+            continue
+        question = row["question"][: name.start()] + other + row["question"][name.end() :]
+        swapped.append({**row, "question_id": f"{row['question_id']}~swap", "question": question, "answers": []})
+    return pa.Table.from_pylist(swapped, schema=questions.schema)
+
+
+def _kind(name: str) -> str:
+    """Names of one kind can be exchanged: years, months, and names with the same number of words."""
+    if name.isdigit():
+        return "year"
+    return "month" if name in _MONTHS else str(len(name.split()))
