@@ -150,8 +150,8 @@ class TrainParams(Section):
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
     unanswerable: Annotated[int, Field(ge=0)] = 0
-    """Questions without an answer drawn from each paragraph at each step, for which ψ learns "nowhere": those of the data
-    (SQuAD 2.0 has them), and questions with another name in them (`cmt.training.entity_swaps`)."""
+    """Questions without an answer drawn from each paragraph at each step, from which ψ learns "nowhere": those of the
+    data (SQuAD 2.0 has them), and questions with another name in them (`cmt.training.entity_swaps`)."""
     windows: dict[Positive, Weight] = {}
     """Window of a step → how often, relative to the others; the same weights serve all. Each is a multiple or a divisor
     of `compressor.window`, which is the window of every step if none is named."""
