@@ -202,6 +202,8 @@ class SelectionParams(Section):
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.5
     """Confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.5 refused 8 % of
     the answerable questions and 75 % of the unanswerable ones, 0.58 refused 10 % and 78 %."""
+    likely: Fraction = 0.75
+    """Confidence from which an answer is likely, 0–1; below it an answer is unsure."""
 
 
 class AnsweringParams(Section):

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
+
+Verdict = Literal["likely", "unsure", "not_in_memory"]
+"""How far an answer can be trusted, by its confidence: from `selection.likely` on it is likely, and below
+`selection.threshold` no answer is given."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,15 @@ class Answer:
 
     question: str
     text: str
-    known: bool
-    """False if the bank has no visible memory or the confidence is below `selection.threshold`; `text` is then
-    "not in memory"."""
+    verdict: Verdict
+    """`not_in_memory`, with the text "not in memory", also if the bank has no visible memory."""
     confidence: float
     """Probability that one of the memories holds the answer, 0–1; for the published ψ the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an answer, likely or not."""
+        return self.verdict != "not_in_memory"

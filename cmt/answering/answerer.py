@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer
 from cmt.answering.attribution import attribute_sources
-from cmt.answering.confidence import answer_confidence, threshold_margin
+from cmt.answering.confidence import answer_confidence, threshold_margin, verdict_of
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -231,13 +231,13 @@ class Answerer:
         return tokens
 
     def _draft(self, query: Query, retrieval: Retrieval, output: ReaderOutput, row: int) -> Answer:
-        """The answer of a row of the batch without its text: confidence, known, and sources."""
+        """The answer of a row of the batch without its text: confidence, verdict, and sources."""
         selection = retrieval.selections[row]
         begin_probability = None  # (S, n)
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         confidence = answer_confidence(query.text, selection, retrieval.texts[row], begin_probability)
-        known = bool(selection.rows) and confidence >= self.params.selection.threshold
+        verdict = verdict_of(confidence, self.params.selection) if selection.rows else "not_in_memory"
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -245,7 +245,8 @@ class Answerer:
             quote=output.answer_spans[row] if output.answer_spans else None,
             offsets=self.lm.offsets,
         )
-        return Answer(query.text, "" if known else NOT_IN_MEMORY, known, confidence, sources)
+        text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
+        return Answer(query.text, text, verdict, confidence, sources)
 
     def _generate(
         self, tokens: Sequence[Sequence[int]], output: ReaderOutput, say: Callable[[str], None] | None
@@ -286,12 +287,15 @@ class Answerer:
 
         If the answer is not known its text is not shown, so near-ties of reading and generation do not matter.
         """
-        known_margin = math.inf
+        verdict_margin = math.inf
         if draft.sources:
             scores_tokens = self.model.config.aggregator.kind == "windows"
             temperature = None if scores_tokens else float(self.model.temperature)
-            known_margin = threshold_margin(draft.confidence, self.params.selection.threshold, temperature=temperature)
-        stable = min(selection.margin, known_margin) >= TIE_MARGIN
+            verdict_margin = min(
+                threshold_margin(draft.confidence, threshold, temperature=temperature)
+                for threshold in (self.params.selection.threshold, self.params.selection.likely)
+            )
+        stable = min(selection.margin, verdict_margin) >= TIE_MARGIN
         if not draft.known:
             return draft, stable
         stable = stable and read_margin >= TIE_MARGIN and token_margin >= self.lm.tolerance

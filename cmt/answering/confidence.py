@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from cmt.answering.answer import Verdict
 from cmt.bank.lexical import coverage
+from cmt.config import SelectionParams
 from cmt.retrieval.selector import Selection
 
 # Weights of ψ's log-odds, the word coverage and the selection's lead, and a constant. Fitted on held-out articles,
@@ -28,6 +30,13 @@ def answer_confidence(
     best_coverage = max(coverage(question, text) for text in texts)
     features = log_odds(float(begin_probability.sum())), best_coverage, selection.lead, 1.0
     return 1 / (1 + math.exp(-float(np.dot(CONFIDENCE_WEIGHTS, features))))
+
+
+def verdict_of(confidence: float, selection: SelectionParams) -> Verdict:
+    """The verdict on an answer of this confidence."""
+    if confidence < selection.threshold:
+        return "not_in_memory"
+    return "likely" if confidence >= selection.likely else "unsure"
 
 
 def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:

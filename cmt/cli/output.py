@@ -62,12 +62,18 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     """
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
     rounded = {"confidence": round(answer.confidence, 4), "sources": sources}
-    return {"as_of": as_of, **asdict(answer), "answer": answer.text, **rounded}
+    return {"as_of": as_of, **asdict(answer), "answer": answer.text, "known": answer.known, **rounded}
+
+
+def worded(answer: "Answer") -> str:
+    """The text of an answer, marked if it is unsure."""
+    text = answer.text or "(an empty answer)"
+    return f"perhaps: {text}" if answer.verdict == "unsure" else text
 
 
 def write_answer(answer: "Answer") -> None:
     """Print the answer, a table of its sources, and the LM's answer without memory if there is one."""
-    write_line(answer.text or "(an empty answer)", style="bold")
+    write_line(worded(answer), style="bold")
     if answer.known:
         rows = [[s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources]
         write_table(["date", "title", "doc_id", "similarity"], rows, left=3)
@@ -77,7 +83,7 @@ def write_answer(answer: "Answer") -> None:
 
 def write_short_answer(answer: "Answer") -> None:
     """Print the answer and a line for each source."""
-    write_line(answer.text or "(an empty answer)", style="bold")
+    write_line(worded(answer), style="bold")
     if answer.known:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""

@@ -118,9 +118,10 @@ def _source_json(source: "Source") -> dict[str, Any]:
 
 
 def _write_answer(answer: "Answer", threshold: float) -> None:
-    output.write_line(answer.text or "(an empty answer)", style="bold")
-    verdict = "" if answer.known else f", below selection.threshold {threshold:g}"
-    output.write_line(f"confidence {answer.confidence:.2f}{verdict}", style="dim")
+    output.write_line(output.worded(answer), style="bold")
+    bound = "" if answer.known else f", below selection.threshold {threshold:g}"
+    verdict = answer.verdict.replace("_", " ")
+    output.write_line(f"{verdict}, confidence {answer.confidence:.2f}{bound}", style="dim")
     for source in answer.sources:
         _write_source(source)
 

@@ -35,7 +35,10 @@ class Memory(PythonModel):
         self._lock = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a question: answer, known, confidence, sources. Calls are serialised: the LM is not thread-safe."""
+        """One row a question: answer, verdict, known, confidence, sources.
+
+        Calls are serialised: the LM is not thread-safe.
+        """
         requests = [_validate(number, row) for number, row in enumerate(model_input.to_dict("records"))]
         questions, dates = [request.question for request in requests], [request.as_of for request in requests]
         with self._lock:
@@ -45,7 +48,7 @@ class Memory(PythonModel):
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
         records = [Answered.of(*pair).model_dump(mode="json") for pair in zip(answers, dates, strict=True)]
-        return pd.DataFrame(records, columns=["answer", "known", "confidence", "sources"])
+        return pd.DataFrame(records, columns=["answer", "verdict", "known", "confidence", "sources"])
 
 
 def _validate(number: int, row: dict[Any, Any]) -> Ask:

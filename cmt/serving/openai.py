@@ -147,7 +147,7 @@ def _header() -> dict[str, Any]:
 def _provenance(request: Completion, served: ServedAnswer) -> dict[str, Any]:
     """The fields that OpenAI's interface does not have."""
     answered = Answered.of(served.answer, request.as_of).model_dump(mode="json")
-    return {name: answered[name] for name in ("known", "confidence", "as_of", "sources")}
+    return {name: answered[name] for name in ("verdict", "known", "confidence", "as_of", "sources")}
 
 
 def _usage(served: ServedAnswer) -> dict[str, int]:

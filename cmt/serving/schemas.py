@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -92,11 +92,12 @@ class SourceOut(BaseModel):
 
 
 class Answered(BaseModel):
-    """An answer with its sources, best first; `answer` is "not in memory" when `known` is false."""
+    """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
 
     question: str
     as_of: datetime | None
     answer: str
+    verdict: Literal["likely", "unsure", "not_in_memory"]
     known: bool
     confidence: float
     sources: list[SourceOut]
@@ -108,6 +109,7 @@ class Answered(BaseModel):
             question=answer.question,
             as_of=as_of,
             answer=answer.text,
+            verdict=answer.verdict,
             known=answer.known,
             confidence=round(answer.confidence, 4),
             sources=[SourceOut.of(source) for source in answer.sources],

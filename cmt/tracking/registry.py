@@ -203,7 +203,8 @@ def _signature() -> "ModelSignature":
     texts += [Property(name, text, required=False) for name in ("title", "text", "supersedes")]
     numbers = [Property(name, real) for name in ("similarity", "weight")]
     source = Object([*texts, *numbers, Property("spans", Array(span)), Property("quote", span, required=False)])
-    answer = [ColSpec(text, "answer"), ColSpec(DataType.boolean, "known"), ColSpec(real, "confidence")]
+    answer = [ColSpec(text, name) for name in ("answer", "verdict")]
+    answer += [ColSpec(DataType.boolean, "known"), ColSpec(real, "confidence")]
     return ModelSignature(
         inputs=Schema([ColSpec(text, "question"), ColSpec(text, "as_of", required=False)]),
         outputs=Schema([*answer, ColSpec(Array(source), "sources")]),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import CONFIDENCE_WEIGHTS, answer_confidence, log_odds, threshold_margin
+from cmt.answering.confidence import CONFIDENCE_WEIGHTS, answer_confidence, log_odds, threshold_margin, verdict_of
+from cmt.config import SelectionParams
 from cmt.retrieval.selector import Selection
 from tests.helpers.untrained import NOW
 
@@ -30,6 +31,13 @@ def test_confidence_grows_with_each_feature() -> None:
     assert answer_confidence(QUESTION, Selection(ROWS, 1.0), TEXTS[:1], high) > base
     assert answer_confidence(QUESTION, Selection(ROWS, 1.0), TEXTS, low) > base
     assert answer_confidence(QUESTION, Selection(ROWS, 3.0), TEXTS[:1], low) > base
+
+
+@pytest.mark.parametrize(
+    ("confidence", "verdict"), [(0.29, "not_in_memory"), (0.3, "unsure"), (0.69, "unsure"), (0.7, "likely")]
+)
+def test_a_verdict_goes_by_two_thresholds(confidence: float, verdict: str) -> None:
+    assert verdict_of(confidence, SelectionParams(threshold=0.3, likely=0.7)) == verdict
 
 
 def test_without_token_scores_confidence_is_the_best_cosine() -> None:

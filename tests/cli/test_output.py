@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cmt.answering.answer import NOT_IN_MEMORY, Answer, Source
+from cmt.answering.answer import NOT_IN_MEMORY, Answer, Source, Verdict
 from cmt.bank.ledger import Round
 from cmt.cli.output import (
     answer_json,
@@ -60,32 +60,36 @@ def test_json_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(printed, parse_constant=pytest.fail) == expected
 
 
-def answer(*, known: bool) -> Answer:
+def answer(verdict: Verdict = "likely") -> Answer:
     source = Source("a[b]", None, AT, similarity=0.5, weight=0.9, text="secret")
-    return Answer("Who?", "Moss\n[red]" if known else NOT_IN_MEMORY, known, 0.98765, (source,), "the \x1bmayor")
+    text = NOT_IN_MEMORY if verdict == "not_in_memory" else "Moss\n[red]"
+    return Answer("Who?", text, verdict, 0.98765, (source,), "the \x1bmayor")
 
 
 def test_a_known_answer_names_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
-    write_answer(answer(known=True))
+    write_answer(answer())
     first, head, _, row, last = capsys.readouterr().out.splitlines()
     assert (first, last) == ("Moss [red]", "without memory: the mayor")
     assert (head.split(), row.split()) == (["date", "title", "doc_id", "similarity"], ["2031-02-15", "a[b]", "0.50"])
 
 
 def test_a_short_answer_has_a_line_for_each_source(capsys: pytest.CaptureFixture[str]) -> None:
-    write_short_answer(answer(known=True))
-    write_short_answer(answer(known=False))
-    assert capsys.readouterr().out == "Moss [red]\n  2031-02-15 (a[b])\nnot in memory\n"
+    write_short_answer(answer())
+    write_short_answer(answer("unsure"))
+    write_short_answer(answer("not_in_memory"))
+    cited = "  2031-02-15 (a[b])\n"
+    assert capsys.readouterr().out == f"Moss [red]\n{cited}perhaps: Moss [red]\n{cited}not in memory\n"
 
 
 def test_an_unknown_answer_names_none(capsys: pytest.CaptureFixture[str]) -> None:
-    write_answer(answer(known=False))
+    write_answer(answer("not_in_memory"))
     assert capsys.readouterr().out == "not in memory\nwithout memory: the mayor\n"
 
 
 def test_an_answer_as_json_has_no_source_texts() -> None:
-    record = answer_json(answer(known=True), AT)
+    record = answer_json(answer(), AT)
     assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
+    assert (record["verdict"], record["known"]) == ("likely", True)
     assert (record["answer"], record["confidence"]) == (record["text"], 0.9877)
     source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
     source |= {"spans": (), "quote": None, "supersedes": None}

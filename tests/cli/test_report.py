@@ -26,7 +26,7 @@ def marked_answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
         Source("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans, quote, "mayor-0"),
         Source("mute", None, moment, 0.2, 0.0, None),
     )
-    answer = Answer(MAYOR, "Moss", True, 0.8, sources)
+    answer = Answer(MAYOR, "Moss", "likely", 0.8, sources)
     monkeypatch.setattr(Workspace, "ask", lambda *_, **__: answer)
     return answer
 
@@ -46,7 +46,7 @@ def test_a_report_needs_a_bank(tiny_workspace: Path) -> None:
 
 def test_an_answer_is_explained_by_its_windows(adapted: Path, marked_answer: Answer) -> None:
     printed = run(adapted, "explain", MAYOR).stdout
-    assert printed.startswith("Moss\nconfidence 0.80\n")
+    assert printed.startswith("Moss\nlikely, confidence 0.80\n")
     assert "2031-01-06 · mayor-1 supersedes mayor-0 · similarity 0.61 · weight 0.90" in printed
     assert "2031-01-06 · mute · similarity 0.20" in printed
     assert ">>The<< mayor[2J of Port Ellery\n>>is [bold]**Moss**[/bold]<<, says the paper." in printed

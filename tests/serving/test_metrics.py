@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from cmt.answering.answer import Answer
+from cmt.answering.answer import Answer, Verdict
 from cmt.errors import BankError
 from cmt.serving.metrics import Metrics
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
@@ -17,8 +17,9 @@ def no_bank() -> int:
 
 def test_answers_are_timed_and_abstentions_counted() -> None:
     metrics = Metrics(rows=lambda: 6)
-    for known in (True, False, True):
-        metrics.answered(Answer("Who?", "Moss", known, 0.5, ()), seconds=1.5)
+    verdicts: list[Verdict] = ["likely", "not_in_memory", "unsure"]
+    for verdict in verdicts:
+        metrics.answered(Answer("Who?", "Moss", verdict, 0.5, ()), seconds=1.5)
     lines = metrics.exposition().decode().splitlines()
     assert 'cmt_answer_seconds_bucket{le="1.0"} 0.0' in lines
     assert 'cmt_answer_seconds_bucket{le="2.0"} 3.0' in lines

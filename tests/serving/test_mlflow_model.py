@@ -47,7 +47,7 @@ def loaded(project: Path) -> Memory:
 def test_a_question_has_one_row_with_the_answer_of_the_project(project: Path) -> None:
     direct = cmt.open(params=project / "params.yaml").ask(MAYOR)
     answered = loaded(project).predict(None, pd.DataFrame([{"question": MAYOR}]))
-    assert list(answered.columns) == ["answer", "known", "confidence", "sources"]
+    assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
     (row,) = answered.to_dict("records")
     assert (row["answer"], row["known"]) == (direct.text, True)
     assert [source["doc_id"] for source in row["sources"]] == [source.doc_id for source in direct.sources]

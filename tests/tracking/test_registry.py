@@ -66,7 +66,7 @@ def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> Non
     model = Model.load(folder)
     assert model.signature
     assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
-    assert model.signature.outputs.input_names() == ["answer", "known", "confidence", "sources"]
+    assert model.signature.outputs.input_names() == ["answer", "verdict", "known", "confidence", "sources"]
     source = model.signature.outputs.inputs[-1].type.dtype
     assert {of.name for of in source.properties} == SourceOut.model_fields.keys()
     example = model.load_input_example(str(folder))
@@ -189,7 +189,7 @@ def test_a_server_elsewhere_names_its_own_project(
     adapt(tiny_workspace)
     model, question = load_model(folder), "Who is the mayor of Port Ellery?"
     answered = model.predict(pd.DataFrame([{"question": question}]))
-    assert list(answered.columns) == ["answer", "known", "confidence", "sources"]
+    assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
     dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None]
     several = model.predict(pd.DataFrame({"question": [question] * 4, "as_of": pd.Series(dates, dtype=object)}))
     mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in several["sources"]]

@@ -99,8 +99,8 @@ async function* events(response) {
 function present(found, on) {
   $("text").textContent = found.answer || "(an empty answer)";
   $("answer").classList.toggle("unknown", !found.known);
-  const sure = `as of ${dateOf(on)} · confidence ${percent(found.confidence)}`;
-  $("grounds").textContent = found.known ? sure : `${sure}, too low to answer`;
+  const verdict = found.verdict.replaceAll("_", " ");
+  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}`;
   asked.answers.set(on, found.answer);
   drawHistory(on);
   drawMarks(found.sources);
