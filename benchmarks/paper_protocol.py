@@ -8,13 +8,11 @@ prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to th
 """
 
 import json
-import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+from protocol import Sample, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -37,60 +36,16 @@ from cmt.errors import StreamError
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
 from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 from cmt.lm.model import FrozenLM
-from cmt.stream import readers
-from cmt.stream.ingest import Known, check, select
 
 ROOT = Path(__file__).resolve().parent.parent
 RECALL_DEPTHS = (1, 3, 5, 20)
 TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
-MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
 LATER_DOCUMENTS = 1200  # documents that are added to them
 
 Ask = Callable[[Sequence[int], int], list[Prediction]]
 """Indices of questions and `max_new_tokens` → their answers."""
 Scores = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A seeded sample of documents and questions."""
-
-    documents: pa.Table
-    """The documents of the bank."""
-    all_questions: pa.Table
-    """All questions on them."""
-    questions: pa.Table
-    """The questions that the rows are asked."""
-    absent: pa.Table
-    """Questions on other documents."""
-
-    @classmethod
-    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Sample":
-        """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if it has none."""
-        # 1. read and validate
-        raw = readers.read(data, form)
-        accepted = select(*check(raw, now=datetime.max.replace(tzinfo=UTC)), unread=raw.rejected, known=Known())
-        if not (accepted.documents.num_rows and accepted.questions.num_rows):
-            first = accepted.rejected[0] if accepted.rejected else None
-            reason = f"; {first.file}, row {first.row}: {first.reason}" if first else ""
-            raise StreamError(f"{data} has no question on a valid document{reason}")
-        # 2. sample documents
-        rng = random.Random(seed)
-        all_documents = accepted.documents.sort_by("doc_id")
-        rows = sorted(rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows)))
-        sampled = all_documents.take(pa.array(rows))
-        # 3. sample questions on them and on other documents
-        sampled_ids = set(sampled["doc_id"].to_pylist())
-        table = accepted.questions.sort_by("question_id")
-        inside = [row for row, doc_id in enumerate(table["doc_id"].to_pylist()) if doc_id in sampled_ids]
-        outside = sorted(set(range(table.num_rows)) - set(inside))
-        return cls(
-            sampled,
-            table.take(pa.array(inside)),
-            table.take(pa.array(sorted(rng.sample(inside, min(questions or len(inside), len(inside)))))),
-            table.take(pa.array(sorted(rng.sample(outside, min(MAX_ABSENT_QUESTIONS, len(outside)))), pa.int64())),
-        )
 
 
 class Benchmark:
@@ -134,11 +89,8 @@ class Benchmark:
         """The memory, and the memory with the right document's memories given instead of selected."""
         with self.bank.answerer() as answerer:
             yield self._memory_scores("cmt", answerer)
-        memories: dict[str, list[dict[str, Any]]] = {}
-        for row in self.bank.rows.to_pylist():
-            memories.setdefault(row["doc_id"], []).append(row)
+        given = self.bank.memories_of(self.doc_ids)
         with self.bank.answerer([]) as answerer:
-            given = [memories[doc_id] for doc_id in self.doc_ids]
             replies = [answer.text for answer in _never_abstaining(answerer).answer_from(self.questions, given)]
         yield self._scores("cmt, right document given", replies, None)
 
@@ -163,15 +115,10 @@ class Benchmark:
         if not self._exists("rag_trained", self.rag_trained):
             return
         compressed = self._compressed(self.rag_trained, self.params)
-        weights = {"BM25": 100.0, "dense": 0.0, "hybrid": self.params.selection.full_text_weight}
         rows = []
-        for (name, weight), top_k in product(weights.items(), (1, 3)):
-            selection = self.params.selection.model_copy(
-                update={"top_k": top_k, "reach": math.inf, "full_text_weight": weight}
-            )
-            params = self.params.model_copy(update={"selection": selection})
+        for way, params in trained_rag_ways(self.params).items():
             with replace(compressed, params=params).answerer() as answerer:
-                rows.append(self._memory_scores(f"rag_trained, {name} top-{top_k}", answerer))
+                rows.append(self._memory_scores(f"rag_trained, {way}", answerer))
         best, *others = sorted(rows, key=lambda row: -row["f1"])
         yield best | {"row": "rag_trained", "way": best["row"].partition(", ")[2]}
         yield from others
@@ -412,6 +359,8 @@ def main(
     row_names, part_names = _names(rows, ALL, "--rows"), _names(parts, PARTS, "--parts")
     workspace = cmt.open(params=params)
     sample = Sample.draw(data, form, documents=documents, questions=questions, seed=seed)
+    if not sample.questions.num_rows:
+        raise StreamError(f"{data} has no question with an answer on the sampled documents: draw more, or name another")
     if "abstention" in part_names and not sample.absent.num_rows:
         raise typer.BadParameter(
             "every document would be in the bank, so none is absent: draw fewer", param_hint="--documents"

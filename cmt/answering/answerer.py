@@ -67,6 +67,11 @@ class Answerer:
     ) -> None:
         self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
 
+    @property
+    def confidence_is_probability(self) -> bool:
+        """Whether the confidence of an answer is a probability; for a ψ that scores no tokens it is a cosine."""
+        return self.model.config.aggregator.kind == "windows"
+
     def answer(
         self,
         questions: Sequence[str],
@@ -289,8 +294,7 @@ class Answerer:
         """
         verdict_margin = math.inf
         if draft.sources:
-            scores_tokens = self.model.config.aggregator.kind == "windows"
-            temperature = None if scores_tokens else float(self.model.temperature)
+            temperature = None if self.confidence_is_probability else float(self.model.temperature)
             verdict_margin = min(
                 threshold_margin(draft.confidence, threshold, temperature=temperature)
                 for threshold in (self.params.selection.threshold, self.params.selection.likely)

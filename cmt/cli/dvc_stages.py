@@ -128,7 +128,8 @@ def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
-    return {row["row"]: {name: row[name] for name in (*SCORES, "n") if row[name] is not None} for row in with_interval}
+    names = (*SCORES, "calibration_error", "n")
+    return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
 
 
 def pin(bank: "Bank", path: Path) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
+from cmt.evaluation.calibration import reliability
 from cmt.evaluation.cost import Cost, peak_memory
 from cmt.evaluation.metrics import (
     Abstention,
     Difference,
     Floats,
     abstention,
-    calibration_error,
     mark,
     paired_bootstrap,
     recall_at_k,
@@ -143,10 +143,10 @@ class Comparison:
         refused = np.array([not answer.known for answer in answers])
         answerable = np.arange(len(refused)) < len(run.answers)
         calibration = None
-        if self.answerer.model.config.aggregator.kind == "windows":  # of other kinds the confidence is a cosine
+        if self.answerer.confidence_is_probability:
             confidence = np.array([answer.confidence for answer in answers])
             right = np.array([*(self._recalled(run) or []), *(False for _ in absent_answers)])
-            calibration = calibration_error(confidence, right)
+            calibration = reliability(confidence, right).error
         return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
 
     def _with_difference(self, result: SystemResult, f1: Mapping[str, Floats]) -> SystemResult:

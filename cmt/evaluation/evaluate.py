@@ -15,6 +15,7 @@ from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
+from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.metrics import Scores, mark, recall_at_k, summarise
 from cmt.evaluation.sampling import sample_by_hash
 
@@ -78,14 +79,19 @@ class Evaluation:
     """`cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`."""
     records: pa.Table
     """RECORD_SCHEMA, in the order of the questions."""
+    calibration_error: float | None
+    """Expected calibration error of the memory's confidence, 0–1, over the answers that were given: a refused question
+    has no F1. None if all were refused, or if the confidence is a cosine."""
 
     def system(self, name: str) -> SystemScores | None:
         """The scores of the system `name`; None if it was not run."""
         return next((system for system in self.systems if system.system == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """`rows` has every system, `scores` the memory's scores alone."""
+        """`rows` has every system, the memory first and with `calibration_error`; `scores` has the memory's alone."""
         rows = [system.to_json() for system in self.systems]
+        error = self.calibration_error
+        rows[0]["calibration_error"] = None if error is None else round(error, 4)
         return {"scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")}, "rows": rows}
 
 
@@ -193,7 +199,11 @@ def evaluate(
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
     nulls = [None] * asked.num_rows
     records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
-    return Evaluation(systems, _take(records, sorted(range(len(order)), key=order.__getitem__)))
+    return Evaluation(
+        systems,
+        _take(records, sorted(range(len(order)), key=order.__getitem__)),
+        answer_reliability(records).error if answerer.confidence_is_probability else None,
+    )
 
 
 def _recalled(run: _Run, gold_documents: Sequence[str]) -> list[bool] | None:

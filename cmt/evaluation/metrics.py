@@ -1,4 +1,4 @@
-"""Metrics of answers, of retrieval, of abstention and of confidence.
+"""Metrics of answers, of retrieval and of abstention.
 
 Exact match and F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The prefix match is what
 the published CMT numbers call EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
@@ -21,11 +21,9 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 RESAMPLES = 1000
-BINS = 10
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _BLOCK = 2**22  # resampled positions at once: 32 MB for any number of questions
-_ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
 
 @dataclass(frozen=True)
@@ -130,22 +128,6 @@ def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
     return Abstention(
         precision=_share(right, refused), recall=_share(right, ~answerable), false_alarm=_share(refused, answerable)
     )
-
-
-def calibration_error(confidence: Floats, right: Flags, *, bins: int = BINS) -> float:
-    """Expected calibration error, 0–1: mean distance of `confidence` (n,) from the share of `right` (n,) in its bin.
-
-    The `bins` have equal width over 0–1, are closed above and are weighted by their questions; 0 without questions.
-    Source: Naeini et al. 2015 (AAAI 29) as in Guo et al. 2017 (arXiv 1706.04599, equation 3). Raises ConfigError if a
-    confidence is not in 0–1.
-    """
-    if not len(confidence):
-        return 0.0
-    if not (np.all(confidence >= -_ROUNDING) and np.all(confidence <= 1 + _ROUNDING)):
-        raise ConfigError("a confidence is not between 0 and 1: calibration is defined for probabilities only")
-    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(places, weights=confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:

@@ -1,11 +1,12 @@
 """A compressor over documents in a bank that is deleted afterwards, to measure it beside the project's bank."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,11 +42,19 @@ class TemporaryBank:
     params: Params
 
     @classmethod
-    def of(cls, folder: Path, *, lm: FrozenLM, documents: pa.Table, params: Params) -> "TemporaryBank":
+    def of(
+        cls,
+        folder: Path,
+        *,
+        lm: FrozenLM,
+        documents: pa.Table,
+        params: Params,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> "TemporaryBank":
         """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
 
         The project's compressor has the window of `compressor.window`, any other the one that it was trained with.
-        Raises ModelError if it cannot be loaded.
+        `on_progress` is that of `compress_documents`. Raises ModelError if the compressor cannot be loaded.
         """
         in_use = folder.resolve() == params.compressor.path.resolve()
         window = params.compressor.window if in_use else None
@@ -57,8 +66,16 @@ class TemporaryBank:
             keep_text=params.bank.keep_text,
             number_format=params.bank.codes,
             batch_tokens=params.compressor.batch_tokens,
+            on_progress=on_progress,
         )
         return cls(model, rows, params)
+
+    def memories_of(self, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+        """The memories of each of `doc_ids`, as `Answerer.answer_from` takes them."""
+        memories: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows.to_pylist():
+            memories.setdefault(row["doc_id"], []).append(row)
+        return [memories[doc_id] for doc_id in doc_ids]
 
     @contextmanager
     def answerer(self, doc_ids: Collection[str] | None = None, *, generate: Generate = generate) -> Iterator[Answerer]:

@@ -9,10 +9,11 @@ from markupsafe import Markup
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.common.text import format_optional
 from cmt.evaluation import curve
+from cmt.evaluation.calibration import Reliability
 from cmt.evaluation.curve import Curve
 from cmt.report.comparison import SystemSummary
 from cmt.report.history import Entry
-from cmt.report.svg import INK, SERIES, svg
+from cmt.report.svg import FAINT, INK, SERIES, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -126,6 +127,32 @@ def systems_chart(systems: Sequence[SystemSummary], basis: str) -> Chart | None:
     note = "The same frozen LM writes the answers of every system."
     note += few_questions(system.scores.n for system in systems)
     return _chart("systems", "Systems compared", note, draw, ["system", "F1", "95 % interval"], rows, basis)
+
+
+def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
+    """Mean F1 against mean confidence of the answers in each bin, with the diagonal; None without answers."""
+    if reliability.error is None:
+        return None
+    filled = [bin_ for bin_ in reliability.bins if bin_.count]
+    points = [(bin_.confidence or 0.0, 100 * (bin_.outcome or 0.0)) for bin_ in filled]
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.plot((0, 1), (0, 100), color=FAINT, linestyle="--", label="perfectly calibrated")
+        axes.plot(*zip(*points, strict=True), color=SERIES[0], marker="o", label="answers")
+        axes.set(xlabel="confidence", ylabel="F1 (0–100)", xlim=(0, 1.02), ylim=(0, 105))
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside upper left", ncols=2)
+
+    rows = [
+        [f"{bin_.low:.1f} – {bin_.high:.1f}", str(bin_.count), f"{confidence:.2f}", score(f1)]
+        for bin_, (confidence, f1) in zip(filled, points, strict=True)
+    ]
+    note = f"Expected calibration error {reliability.error:.3f} of {reliability.count} answers. "
+    note += "Refused questions are left out: they have no F1."
+    note += few_questions([reliability.count])
+    head = ["confidence", "answers", "mean confidence", "mean F1"]
+    return _chart("reliability", "F1 against confidence", note, draw, head, rows, basis)
 
 
 def curve_chart(measured: Curve, *, note: str, basis: str) -> Chart | None:

@@ -14,6 +14,7 @@ from cmt.common.provenance import git_commit
 from cmt.common.storage import write_bytes
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
+from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate, round_questions
 from cmt.report import charts
 from cmt.report.comparison import Baselines, SystemSummary, compare, measured_baselines
@@ -53,6 +54,8 @@ class Page:
     """Names of curves that are not measured."""
     systems: Sequence[SystemSummary]
     systems_chart: charts.Chart | None
+    reliability: charts.Chart | None
+    """F1 against confidence in that round; None if the confidence is a cosine."""
     baselines: Baselines
     baselines_basis: str
     failures: Sequence[Failure]
@@ -118,6 +121,7 @@ def gather(resources: "Resources", *, questions: int, progress: Progress) -> Pag
         unmeasured=unmeasured,
         systems=systems,
         systems_chart=charts.systems_chart(systems, basis),
+        reliability=_reliability_chart(resources, answered, basis) if scored else None,
         baselines=baselines,
         baselines_basis=_bank_basis(baselines.lineage) if baselines.lineage else "",
         failures=worst_answers(answered, resources.answerer) if scored else [],
@@ -212,6 +216,13 @@ def _curve_chart(measured: MeasuredCurve) -> charts.Chart | None:
     note = f"A seeded sample of {asked} questions."
     note += "" if measured.current else " Measured on an earlier state of the bank."
     return charts.curve_chart(measured.curve, note=note, basis=_bank_basis(measured.curve.lineage))
+
+
+def _reliability_chart(resources: "Resources", answered: pa.Table, basis: str) -> charts.Chart | None:
+    """The chart of `answered` (RECORD_SCHEMA); None without answers, or if the confidence is a cosine."""
+    if not resources.answerer.confidence_is_probability:
+        return None
+    return charts.reliability_chart(answer_reliability(answered), basis)
 
 
 def _bank_basis(lineage: Mapping[str, Any]) -> str:

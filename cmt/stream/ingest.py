@@ -7,10 +7,11 @@
 - A known doc_id with another text is a correction and becomes a new version, unless the store has a later one.
 - Of several versions in one source the latest is taken; of two with the same date the first.
 - A question needs its document in the source or in the store. A known question_id is a duplicate.
+- A question needs an answer, except for training and measuring (`select_with_unanswerable`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -22,6 +23,8 @@ from cmt.common.dates import iso
 from cmt.stream.readers import RawRows
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import Rejected, raw_text, validate_documents, validate_questions
+
+_NO_ANSWER = ["[no answer]"]
 
 
 class _Version(NamedTuple):
@@ -111,6 +114,24 @@ def select(documents: Checked, questions: Checked, *, unread: Sequence[Rejected]
         question_duplicates=question_duplicates,
         rejected=tuple(sorted(rejected, key=attrgetter("file", "row"))),
     )
+
+
+def select_with_unanswerable(raw: RawRows, *, now: datetime) -> Intake:
+    """The valid rows of `raw` without duplicates; rows dated after `now` are rejected.
+
+    A question with an empty list of answers, which its document does not answer (SQuAD 2.0), is kept without `answers`.
+    """
+    # 1. `check` demands an answer: give one to the questions that have none
+    rows = [
+        row._replace(values={**row.values, "answers": _NO_ANSWER}) if row.values.get("answers") == [] else row
+        for row in raw.questions
+    ]
+    intake = select(*check(replace(raw, questions=rows), now=now), unread=raw.rejected, known=Known())
+    # 2. take it back
+    answers = [[] if row == _NO_ANSWER else row for row in intake.questions["answers"].to_pylist()]
+    place = intake.questions.schema.get_field_index("answers")
+    field_ = intake.questions.schema.field(place)
+    return replace(intake, questions=intake.questions.set_column(place, field_, pa.array(answers, field_.type)))
 
 
 def _check(rows: Sequence[RawRow], validate: Callable[..., tuple[pa.Table, list[Rejected]]], now: datetime) -> Checked:

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,11 +18,10 @@ from cmt.common.storage import write_bytes
 from cmt.config import TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream import readers
-from cmt.stream.ingest import Known, check, select
+from cmt.stream.ingest import select_with_unanswerable
 from cmt.stream.readers.files import read_bytes
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_NO_ANSWER = ["[no answer]"]
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file>"
 
 
@@ -91,20 +90,10 @@ def load_training_data(file: Path) -> tuple[pa.Table, pa.Table]:
 
     A question that its document does not answer (SQuAD 2.0) has no `answers`.
     """
-    raw = readers.read(file, "squad")
-    # 1. the check of a stream asks for an answer
-    rows = [
-        row._replace(values={**row.values, "answers": row.values["answers"] or _NO_ANSWER}) for row in raw.questions
-    ]
-    checked = check(replace(raw, questions=rows), now=datetime.now(UTC))
-    accepted = select(*checked, unread=raw.rejected, known=Known())
-    # 2. an answer is taken back where there was none
-    answers = [[] if row == _NO_ANSWER else row for row in accepted.questions["answers"].to_pylist()]
-    if not any(answers):
+    accepted = select_with_unanswerable(readers.read(file, "squad"), now=datetime.now(UTC))
+    if not any(accepted.questions["answers"].to_pylist()):
         raise StreamError(f"{file} has no question with an answer: nothing to train on, name another train.source")
-    field = accepted.questions.schema.field("answers")
-    place = accepted.questions.schema.get_field_index("answers")
-    return accepted.documents, accepted.questions.set_column(place, field, pa.array(answers, field.type))
+    return accepted.documents, accepted.questions
 
 
 def hold_out(documents: pa.Table, *, articles: int) -> tuple[pa.Table, pa.Table]:

@@ -45,6 +45,7 @@ class Librarian:
     """In place of an Answerer: answers with the first word of the best article, and knows nothing of the ferry."""
 
     bank: Bank
+    confidence_is_probability: bool = True
 
     def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:
         answers = []
@@ -53,7 +54,7 @@ class Librarian:
             sources = tuple(SimpleNamespace(doc_id=row["doc_id"]) for row in found)
             words = found[0]["text"].split()
             known = "ferry" not in text
-            answers.append(SimpleNamespace(text=words[0], known=known, confidence=0.25 * len(words), sources=sources))
+            answers.append(SimpleNamespace(text=words[0], known=known, confidence=0.1 * len(words), sources=sources))
         if on_progress:
             on_progress(len(questions))
         return answers
@@ -112,7 +113,7 @@ def test_records_have_their_schema_and_the_order_of_the_questions(script, bank: 
     assert records["asked_at"].to_pylist() == QUESTIONS["asked_at"].to_pylist()
     assert records["sources"].to_pylist()[1][0] == "mayor-2"
     assert records["recalled"].to_pylist() == [True, True, True, False]
-    assert records["confidence"].to_pylist()[1] == 2.0
+    assert records["confidence"].to_pylist()[1] == 0.8
 
 
 def test_scores_do_not_depend_on_the_order_of_the_questions(script, bank: Bank) -> None:
@@ -142,9 +143,10 @@ def test_json_has_stable_keys_and_rounded_numbers(script, bank: Bank) -> None:
     keys = ["row", "em", "em_prefix", "f1", "ci", "recall", "n", "seconds"]
     assert list(found) == ["scores", "rows"]
     assert found["scores"] == {"em": 50.0, "em_prefix": 50.0, "f1": 50.0, "recall": 0.75}
-    assert [list(row) for row in found["rows"]] == [keys] * 3
+    assert [list(row) for row in found["rows"]] == [[*keys, "calibration_error"], keys, keys]
     assert found["rows"][0] | {"ci": None, "seconds": None} == {
-        "row": "cmt", "em": 50.0, "em_prefix": 50.0, "f1": 50.0, "ci": None, "recall": 0.75, "n": 4, "seconds": None
+        "row": "cmt", "em": 50.0, "em_prefix": 50.0, "f1": 50.0, "ci": None, "recall": 0.75, "n": 4, "seconds": None,
+        "calibration_error": 0.1,
     }  # fmt: skip
     assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
 

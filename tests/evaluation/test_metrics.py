@@ -10,7 +10,6 @@ from cmt.evaluation.metrics import (
     Marks,
     abstention,
     bootstrap_interval,
-    calibration_error,
     exact_match,
     f1,
     mark,
@@ -246,34 +245,6 @@ def test_a_share_of_no_questions_is_none() -> None:
     assert (open_.precision, open_.recall, open_.false_alarm) == (None, None, 0.0)
     shut = abstention(refused=all_, answerable=none)
     assert (shut.precision, shut.recall, shut.false_alarm) == (1.0, 1.0, None)
-
-
-def test_calibration_error_weights_bins_by_their_questions() -> None:
-    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
-    right = np.array([True, True, True, False, False, False])
-    assert calibration_error(confidence, right) == pytest.approx((4 * 0.2 + 2 * 0.15) / 6)
-    assert calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0.0
-    assert calibration_error(np.array([0.0, 1.0]), np.array([True, False])) == 1.0
-    assert calibration_error(np.array([]), np.array([], bool)) == 0.0
-
-
-def test_calibration_bins_are_closed_above() -> None:
-    # 0.5 belongs to 0.4–0.5: beside 0.41 the two errors cancel, beside 0.51 they would not
-    assert calibration_error(np.array([0.5, 0.41]), np.array([True, False])) == pytest.approx(0.045)
-    assert calibration_error(np.array([0.5, 0.51]), np.array([True, False])) == pytest.approx(0.505)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1), st.integers(1, 20))
-def test_calibration_error_is_between_overall_gap_and_one(pairs: list[tuple[float, bool]], bins: int) -> None:
-    confidence, right = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
-    found = calibration_error(confidence, right, bins=bins)
-    assert abs(confidence.mean() - right.mean()) - 1e-9 <= found <= 1 + 1e-9
-
-
-@pytest.mark.parametrize("value", [-0.5, 1.2, float("nan")])
-def test_calibration_of_values_that_are_no_probabilities_is_a_config_error(value: float) -> None:
-    with pytest.raises(ConfigError, match="not between 0 and 1"):
-        calibration_error(np.array([0.5, value]), np.array([True, True]))
 
 
 def test_paired_differences_are_significant_where_single_intervals_overlap() -> None:

@@ -37,6 +37,12 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
     assert not folder.exists()
 
 
+def test_the_memories_of_a_document_are_its_rows(adapted: cmt.Workspace) -> None:
+    temporary = compressed(adapted, adapted.params.compressor.path)
+    given = temporary.memories_of(["ferry", "mayor-1", "ferry"])
+    assert [[row["doc_id"] for row in memories] for memories in given] == [["ferry"], ["mayor-1"], ["ferry"]]
+
+
 def test_a_missing_compressor_is_told_from_one_for_another_lm(adapted: cmt.Workspace, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(adapted.params.compressor.path, tmp_path / "compressor"))
     assert missing_compressor(folder, adapted.lm) is None

@@ -45,6 +45,7 @@ class FirstWordAnswerer:
     params: Params = field(default_factory=Params)
     lm: object = None
     stubborn: bool = False
+    confidence_is_probability: bool = True
     first_answers: dict[str, str] = field(default_factory=dict)
 
     def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import cmt
+from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.curve import Curve, points_table
 from cmt.report import charts
 from cmt.report.comparison import compare
@@ -50,6 +51,17 @@ def test_a_system_keeps_its_colour_when_another_is_missing() -> None:
     assert chart is not None
     assert "var(--s1)" in chart.svg and "var(--s2)" in chart.svg
     assert "var(--s3)" not in chart.svg
+
+
+def test_the_reliability_chart_has_a_row_a_bin_with_answers() -> None:
+    answers = [record(f"q{i}", confidence=0.75, cmt_f1=1.0) for i in range(3)]
+    measured = answer_reliability(record_table(*answers, record("q3", confidence=0.95)))
+    chart = charts.reliability_chart(measured, "this")
+    assert chart is not None
+    assert "Expected calibration error 0.425 of 4 answers" in chart.note
+    assert chart.rows == [["0.7 – 0.8", "3", "0.75", "100.0"], ["0.9 – 1.0", "1", "0.95", "0.0"]]
+    assert "perfectly calibrated</text>" in chart.svg
+    assert charts.reliability_chart(answer_reliability(record_table()), "") is None
 
 
 @pytest.mark.parametrize(

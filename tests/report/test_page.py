@@ -114,6 +114,12 @@ def test_baselines_are_shown_with_their_costs(html: str, adapted: cmt.Workspace)
     assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
 
 
+def test_f1_is_drawn_against_confidence(adapted: cmt.Workspace) -> None:
+    chart = gather(adapted, questions=20, progress=NullProgress()).reliability
+    assert chart is not None
+    assert chart.name == "reliability"
+
+
 def test_charts_of_few_questions_carry_a_warning(html: str) -> None:
     text = ParsedPage(html).text
     assert re.search(

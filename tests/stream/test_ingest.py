@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cmt.errors import StreamError
+from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import Ingest, Row, make_document, make_question
+from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
 
 JANUARY, FEBRUARY = "2031-01-02T06:00:00Z", "2031-02-02T06:00:00Z"
 
@@ -220,3 +223,14 @@ def test_a_lone_surrogate_is_removed_from_slices_and_escaped_in_the_quarantine(
     ingest([make_document("a", text="sun\ud83c day"), make_document("b\ud83c")])
     assert texts(store) == [("a", "sun day")]
     assert "b\ud83c" in quarantined()[0]["raw"]
+
+
+def test_a_question_with_an_empty_list_of_answers_is_kept_only_where_it_is_asked_for(
+    ingest: Ingest, tmp_path: Path
+) -> None:
+    unanswerable, malformed = make_question("q2", answers=[]), make_question("q3", answers=None)
+    rows = [make_document(), make_question("q1"), unanswerable, malformed]
+    intake = select_with_unanswerable(read(write_lines(tmp_path / "rows.jsonl", rows), "jsonl"), now=NOW)
+    assert intake.questions["answers"].to_pylist() == [["noon", "at noon"], []]
+    assert [row.row for row in intake.rejected] == [4]
+    assert ingest(rows).questions == 1

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.readers import read
+from cmt.stream.readers import infer_format, read
 from tests.helpers.rows import make_document, make_question, write_lines
 
 
@@ -45,3 +45,20 @@ def test_the_digest_depends_on_the_content_alone(tmp_path: Path) -> None:
     first = read(write_lines(tmp_path / "a.jsonl", [make_document()]), "jsonl").digest
     assert read(write_lines(tmp_path / "b.jsonl", [make_document()]), "jsonl").digest == first
     assert read(write_lines(tmp_path / "b.jsonl", [make_document("bus")]), "jsonl").digest != first
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("dev-v1.1.json", "squad"), ("a.json.xz", "squad"), ("news.jsonl.gz", "jsonl"), ("rows.parquet", "parquet")],
+)
+def test_the_format_of_a_file_or_folder_is_inferred_from_the_suffix(tmp_path: Path, name: str, format: str) -> None:
+    assert infer_format(tmp_path / name) == format
+    (tmp_path / "README.md").touch()
+    (tmp_path / name).touch()
+    assert infer_format(tmp_path) == format
+
+
+def test_a_suffix_that_tells_no_format_asks_for_the_option(tmp_path: Path) -> None:
+    for path in (tmp_path / "rows.csv", tmp_path):
+        with pytest.raises(ConfigError, match="not clear from its name: name one with --format, jsonl, parquet"):
+            infer_format(path)

@@ -21,6 +21,8 @@ _FORMATS: dict[str, tuple[_Reader, tuple[str, ...]]] = {
     "streamingqa": (streamingqa.read, ("*.jsonl", "*.jsonl.gz", "*.csv")),
     "archivalqa": (archivalqa.read, ("*.csv",)),
 }
+_SUFFIXES = {".jsonl": "jsonl", ".parquet": "parquet", ".json": "squad"}
+"""Suffix of a file → the format that such files have most often."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,18 @@ def read(path: Path, format: str) -> RawRows:
         rejected=[row for row in rows if isinstance(row, Rejected)],
         digest=_digest(files),
     )
+
+
+def infer_format(path: Path) -> str:
+    """The format of a file by its suffix (before .gz or .xz), or of a folder by the first of its files that tells one.
+
+    Raises ConfigError if no name tells it, as that of a .csv file, which two formats use.
+    """
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        name = file.name.removesuffix(".gz").removesuffix(".xz")
+        if format := _SUFFIXES.get(Path(name).suffix):
+            return format
+    raise ConfigError(f"the format of {path} is not clear from its name: name one with --format, {', '.join(_FORMATS)}")
 
 
 def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:

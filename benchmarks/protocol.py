@@ -1,0 +1,96 @@
+"""What benchmarks on files share: a sample of documents and questions, and the ways of RAG with a trained prefix."""
+
+import math
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.config import Params
+from cmt.errors import StreamError
+from cmt.stream import readers
+from cmt.stream.ingest import select_with_unanswerable
+
+MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A seeded sample of documents and questions; of the questions only `unanswerable` ones have no answer."""
+
+    documents: pa.Table
+    """The documents of the bank."""
+    all_questions: pa.Table
+    """All questions on them."""
+    questions: pa.Table
+    """The questions that the rows are asked."""
+    absent: pa.Table
+    """Questions on other documents."""
+    unanswerable: pa.Table
+    """Questions on the documents that these do not answer, the same share of all such as `questions` are of theirs."""
+
+    @classmethod
+    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Sample":
+        """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if it has none.
+
+        A file whose questions have no answers at all gives at most `questions` unanswerable ones.
+        """
+        # 1. read and validate
+        accepted = select_with_unanswerable(readers.read(data, form), now=datetime.max.replace(tzinfo=UTC))
+        if not (accepted.documents.num_rows and accepted.questions.num_rows):
+            first = accepted.rejected[0] if accepted.rejected else None
+            reason = f"; {first.file}, row {first.row}: {first.reason}" if first else ""
+            raise StreamError(f"{data} has no question on a valid document{reason}")
+        # 2. sample documents
+        rng = random.Random(seed)
+        all_documents = accepted.documents.sort_by("doc_id")
+        rows = sorted(rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows)))
+        sampled = all_documents.take(pa.array(rows))
+        # 3. sample questions on them and on other documents
+        table = accepted.questions.sort_by("question_id")
+        is_answerable = pc.greater(pc.list_value_length(table["answers"]), 0)
+        answerable, unanswerable = table.filter(is_answerable), table.filter(pc.invert(is_answerable))
+        sampled_ids = set(sampled["doc_id"].to_pylist())
+        inside, outside = _split(answerable, sampled_ids)
+        asked = sorted(rng.sample(inside, min(questions or len(inside), len(inside))))
+        absent = sorted(rng.sample(outside, min(MAX_ABSENT_QUESTIONS, len(outside))))
+        # 4. sample as large a share of the unanswerable ones
+        without, _ = _split(unanswerable, sampled_ids)
+        limit = round(len(without) * len(asked) / len(inside)) if inside else questions or len(without)
+        refusable = sorted(rng.sample(without, min(limit, len(without))))
+        return cls(
+            sampled,
+            _take(answerable, inside),
+            _take(answerable, asked),
+            _take(answerable, absent),
+            _take(unanswerable, refusable),
+        )
+
+
+def trained_rag_ways(params: Params) -> dict[str, Params]:
+    """Name of a way → the parameters with which a bank selects whole texts by it: three searches, one or three texts.
+
+    They are for a compressor whose prefix was trained to answer from whole texts.
+    """
+    weights = {"BM25": 100.0, "dense": 0.0, "hybrid": params.selection.full_text_weight}
+    ways = {}
+    for (name, weight), top_k in product(weights.items(), (1, 3)):
+        update = {"top_k": top_k, "reach": math.inf, "full_text_weight": weight}
+        ways[f"{name} top-{top_k}"] = params.model_copy(
+            update={"selection": params.selection.model_copy(update=update)}
+        )
+    return ways
+
+
+def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]]:
+    """Positions of the questions on one of `doc_ids`, and of the others."""
+    inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
+    return inside, sorted(set(range(questions.num_rows)) - set(inside))
+
+
+def _take(table: pa.Table, rows: list[int]) -> pa.Table:
+    return table.take(pa.array(rows, pa.int64()))  # an empty list alone has no type that take() accepts

@@ -1,0 +1,66 @@
+"""Reliability of the confidence: bins worked out by hand, and bounds of the error."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmt.errors import ConfigError
+from cmt.evaluation.calibration import BINS, answer_reliability, reliability
+from tests.helpers.reports import record, record_table
+
+UNIT = st.floats(0, 1)
+
+
+def test_a_bin_has_the_means_of_its_answers() -> None:
+    found = reliability(np.array([0.92, 0.98, 0.12]), np.array([1.0, 0.5, 0.4]))
+    assert [bin_.count for bin_ in found.bins] == [0, 1, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert found.count == 3
+    last = found.bins[-1]
+    assert (last.low, last.high, last.confidence, last.outcome) == pytest.approx((0.9, 1.0, 0.95, 0.75))
+    assert (found.bins[0].confidence, found.bins[0].outcome) == (None, None)
+
+
+def test_the_error_weights_bins_by_their_answers() -> None:
+    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
+    right = np.array([True, True, True, False, False, False])
+    assert reliability(confidence, right).error == pytest.approx((4 * 0.2 + 2 * 0.15) / 6)
+    assert reliability(np.array([0.0, 1.0]), np.array([False, True])).error == 0.0
+    assert reliability(np.array([0.0, 1.0]), np.array([True, False])).error == 1.0
+
+
+def test_without_answers_there_is_no_error() -> None:
+    found = reliability(np.array([]), np.array([]))
+    assert (found.count, found.error, len(found.bins)) == (0, None, BINS)
+
+
+def test_bins_are_closed_above() -> None:
+    # 0.5 belongs to 0.4–0.5: beside 0.41 the two errors cancel, beside 0.51 they would not
+    assert reliability(np.array([0.5, 0.41]), np.array([True, False])).error == pytest.approx(0.045)
+    assert reliability(np.array([0.5, 0.51]), np.array([True, False])).error == pytest.approx(0.505)
+
+
+@given(st.lists(st.tuples(UNIT, UNIT), min_size=1))
+def test_the_error_is_between_the_overall_gap_and_one(pairs: list[tuple[float, float]]) -> None:
+    confidence, outcome = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+    found = reliability(confidence, outcome)
+    assert found.error is not None
+    assert abs(confidence.mean() - outcome.mean()) - 1e-9 <= found.error <= 1 + 1e-9
+    assert found.count == len(pairs)
+    for bin_ in found.bins:
+        assert bin_.confidence is None or bin_.low - 1e-9 <= bin_.confidence <= bin_.high + 1e-9
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.2, float("nan")])
+def test_values_that_are_no_probabilities_are_a_config_error(value: float) -> None:
+    with pytest.raises(ConfigError, match="not between 0 and 1"):
+        reliability(np.array([0.5, value]), np.array([True, True]))
+
+
+def test_refused_questions_are_left_out_of_the_answers_of_a_record() -> None:
+    given_answer = record("given", confidence=0.8, cmt_f1=0.6)
+    refused = record("refused", confidence=0.3, cmt="", cmt_f1=0.0)
+    found = answer_reliability(record_table(given_answer, refused))
+    assert found.count == 1
+    assert found.error == pytest.approx(0.2)
+    assert answer_reliability(record_table(refused)).error is None
