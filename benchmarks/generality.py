@@ -158,7 +158,10 @@ class TextBenchmark:
         measured = reliability(confidence, f1)
         return {
             "calibration_error": None if measured.error is None else round(measured.error, 4),
-            "bins": [asdict(bin_) for bin_ in measured.bins],
+            "bins": [
+                {name: None if value is None else round(value, 4) for name, value in asdict(bin_).items()}
+                for bin_ in measured.bins
+            ],
             "refused": {"unanswerable": _share(refused[count:]), "answerable": _share(refused[:count])},
         }
 
