@@ -133,6 +133,9 @@ class TrainParams(Section):
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = "hub:rajpurkar/squad"
     """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`."""
+    mix: dict[str, Weight] = {}
+    """Several sources in place of `source`, each of its form → its share of the paragraphs, relative to the others;
+    those of a small source come back sooner. Empty: `source` alone, every paragraph once an epoch."""
     path: Path = Path("data/train")
     """Folder of the fetched training data."""
     output: Path = Path("data/trained")
@@ -142,7 +145,7 @@ class TrainParams(Section):
     kept: Fraction = 0.5
     """Share of `start` in the final weights, 0–1: averaging before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20
-    """Articles held out for evaluation; the same for every seed."""
+    """Articles of each source held out for evaluation; the same for every seed."""
     questions: Positive = 25_650
     """Question-answer pairs to train on, repetitions included."""
     paragraphs: Positive = 16
@@ -160,13 +163,23 @@ class TrainParams(Section):
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
     """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters use half of it."""
     warmup_steps: Annotated[int, Field(ge=0)] = 40
-    """Steps of linear warm-up before the cosine decay."""
+    """Steps of linear warm-up."""
+    decay_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. With a constant
+    rate a run may be made longer until the fall begins: `questions` and `decay_steps` do not make it another run."""
     save_steps: Positive = 50
     """Steps between checkpoints."""
     bf16: bool = True
     """Compute matrix products in bfloat16; the master weights stay in float32."""
     gradient_checkpointing: bool = False
     """Recompute the activations of Θ in the backward pass, which saves memory and takes a second forward pass."""
+    compile: bool = False
+    """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """The sources to train on → their shares: those of `mix`, or `source` alone."""
+        return self.mix or {self.source: 1.0}
 
 
 class BankParams(Section):
@@ -364,11 +377,17 @@ def _absolute(params: Params, root: Path) -> Params:
             sections[name] = section.model_copy(update=paths)
     if "://" not in params.bank.uri:
         sections["bank"] = params.bank.model_copy(update={"uri": str(root / params.bank.uri)})
-    for name, key in (("lm", "source"), ("train", "source")):
-        scheme, _, rest = getattr(sections[name], key).partition(":")
-        if scheme == "path":
-            sections[name] = sections[name].model_copy(update={key: f"path:{root / rest}"})
+    lm, train = sections["lm"], sections["train"]
+    sections["lm"] = lm.model_copy(update={"source": _absolute_source(lm.source, root)})
+    mix = {_absolute_source(source, root): share for source, share in train.mix.items()}
+    sections["train"] = train.model_copy(update={"source": _absolute_source(train.source, root), "mix": mix})
     if params.tracking.uri.startswith("sqlite:///") and not params.tracking.uri.startswith("sqlite:////"):
         database = root / params.tracking.uri.removeprefix("sqlite:///")
         sections["tracking"] = params.tracking.model_copy(update={"uri": f"sqlite:///{database}"})
     return params.model_copy(update=sections)
+
+
+def _absolute_source(source: str, root: Path) -> str:
+    """`source`, with an absolute path if it is `path:<file>`."""
+    scheme, _, rest = source.partition(":")
+    return f"path:{root / rest}" if scheme == "path" else source

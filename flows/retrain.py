@@ -45,7 +45,8 @@ def register(params: str, folder: str, scores: Scores, limit: int) -> str | None
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
     """Train, evaluate, register, and promote if it is better; returns the version in the registry.
 
-    `limit`: questions of the held-out evaluation. The training data is `train.source`; run `cmt data pull` first.
+    `limit`: questions of the held-out evaluation. The training data is `train.source` or `train.mix`; run
+    `cmt data pull` first.
     """
     folder, scores = train(params, limit)
     return register(params, folder, scores, limit)

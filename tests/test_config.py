@@ -69,6 +69,7 @@ def test_no_shipped_value_points_outside_the_project() -> None:
         ("selection: {top_k: 0}", "selection.top_k: Input should be greater than or equal to 1"),
         ("selection: {top_k: eight}", "selection.top_k: Input should be a valid integer"),
         ("train: {learning_rate: 0}", "train.learning_rate: Input should be greater than 0"),
+        ("train: {mix: {'path:a.json': 0}}", "train.mix.path:a.json: Input should be greater than 0"),
         ("stream: {period: 0}", "stream.period"),
         ("stream: {period: year}", "stream.period"),
         ("- a", "holds a list: write sections"),
@@ -131,7 +132,8 @@ def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
 def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
         "lm: {source: 'path:lms/base', path: /models}\n"
-        "train: {source: 'path:train.json', start: data/old}\n"
+        "train: {source: 'path:train.json', start: data/old,"
+        " mix: {'path:a.json': 2, 'path:/b.json': 1, 'hub:c/d': 1}}\n"
         "tracking: {uri: 'sqlite:///runs.db'}\n"
     )
     (tmp_path / "params.yaml").write_text(text)
@@ -139,6 +141,7 @@ def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, m
     params = load_params("params.yaml")
     assert (params.lm.source, params.lm.path) == (f"path:{tmp_path}/lms/base", Path("/models"))
     assert (params.train.source, params.train.start) == (f"path:{tmp_path}/train.json", tmp_path / "data/old")
+    assert params.train.sources == params.train.mix == {f"path:{tmp_path}/a.json": 2, "path:/b.json": 1, "hub:c/d": 1}
     assert (params.bank.uri, params.stream.path) == (f"{tmp_path}/data/bank", tmp_path / "data/stream")
     assert params.tracking.uri == f"sqlite:///{tmp_path}/runs.db"
 

@@ -7,7 +7,7 @@ no answers that depend on earlier questions. A small file with the digest of the
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,37 +173,38 @@ def _answering_workspace(params: Path) -> Workspace:
 
 def _trained(params: Path) -> Path:
     """The folder of a compressor trained with these settings; continues an interrupted training, repeats no other."""
-    from cmt.training.data import installed_training_data, pull_training_data
+    from cmt.training.data import installed_sources, pull_sources
 
     # 1. the data
     replay_workspace = workspace(params)
     train_params = replay_workspace.params.train
     try:
-        data = installed_training_data(source=train_params.source, path=train_params.path)
+        files = installed_sources(train_params)
     except StreamError:
-        data = pull_training_data(source=train_params.source, path=train_params.path)
+        files = pull_sources(train_params)
     replay_workspace.pull()
     # 2. the training, in a folder named after its settings
-    folder = train_params.output / _training_digest(replay_workspace, data)[:12]
+    folder = train_params.output / _training_digest(replay_workspace, list(files.values()))[:12]
     if not (folder / "card.md").exists():  # written at the end of a training
         workspace(params, {"train.output": str(folder)}).train()
     return folder
 
 
-def _training_digest(replay_workspace: Workspace, data: Path) -> str:
+def _training_digest(replay_workspace: Workspace, files: Sequence[Path]) -> str:
     """Digest of everything that shapes a trained compressor."""
     from cmt.modeling.checkpoint import CompressorConfig
 
     params, lm = replay_workspace.params, replay_workspace.lm
     record = [
         CompressorConfig.of(params).to_dict(),
-        params.train.model_dump(exclude={"enabled", "source", "path", "output"}),
+        params.train.model_dump(exclude={"enabled", "source", "mix", "path", "output", "compile"}),
+        list(params.train.mix.values()),
         params.selection.model_dump(include={"windows", "neighbours"}),
         params.seed,
         str(lm.model.dtype),
         lm.digest,
     ]
-    return sha256_hex(json.dumps(record, sort_keys=True), sha256_file(data))
+    return sha256_hex(json.dumps(record, sort_keys=True), *map(sha256_file, files))
 
 
 def _pin_path(replay_workspace: Workspace) -> Path:

@@ -96,16 +96,17 @@ def model_pull(
 
 @data.command("pull", epilog="Example: cmt --set train.source=hub:rajpurkar/squad data pull")
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
-    """Fetch and check the training data that train.source names."""
-    from cmt.training.data import load_training_data, pull_training_data
+    """Fetch and check the training data that train.source or train.mix names."""
+    from cmt.training.data import load_training_data, pull_sources
 
-    train_params = ctx.obj.workspace.params.train
+    train_params, rows = ctx.obj.workspace.params.train, []
     with ctx.obj.progress as progress:
         progress.stage("pull")
-        file = pull_training_data(source=train_params.source, path=train_params.path)
-        documents, questions = map(len, load_training_data(file))
-    result = {"source": train_params.source, "path": file, "documents": documents, "questions": questions}
-    print_result(result, f"{documents:,} documents and {questions:,} questions are in {file}", as_json=as_json)
+        for source, file in pull_sources(train_params).items():
+            documents, questions = map(len, load_training_data(file, strict=not train_params.mix))
+            rows.append({"source": source, "path": file, "documents": documents, "questions": questions})
+    lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
+    print_result({"sources": rows} if train_params.mix else rows[0], "\n".join(lines), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt ingest news.jsonl --format jsonl --period month")

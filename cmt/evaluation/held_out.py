@@ -36,7 +36,7 @@ def held_out_scores(
 
 
 def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
-    """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of `train.source`.
+    """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of the training data.
 
     Returns its scores, flat, as they are stored, and `held_out_name`. Raises StreamError if the training data are not
     installed.
@@ -59,5 +59,5 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
 def held_out_name(params: Params, *, questions: int) -> str:
     """The name of a held-out evaluation: equal names stand for equal questions."""
     train = params.train
-    source = train.source.rpartition("/")[2]
+    source = "; ".join(source.rpartition("/")[2] for source in train.sources)
     return f"{questions} questions on {train.validation_articles} articles of {source}, seed {params.seed}"

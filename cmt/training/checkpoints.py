@@ -13,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from cmt.common.digests import sha256_hex
 from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
+from cmt.training.data import source_name
 from cmt.training.dataset import StepDataset
 
 log = logging.getLogger(__name__)
@@ -20,12 +21,14 @@ log = logging.getLogger(__name__)
 
 def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     """sha256 of everything that determines the trained weights; runs with equal identities may share checkpoints."""
-    train = steps.params.train.model_dump(
-        exclude={"enabled", "source", "path", "output", "start", "kept", "save_steps"}
-    )
+    ignored = {"enabled", "source", "mix", "path", "output", "start", "kept", "save_steps", "compile"}
+    if steps.params.train.decay_steps:  # up to the decay, a longer run has the same rates
+        ignored |= {"questions", "decay_steps"}
+    train = steps.params.train.model_dump(exclude=ignored)
+    mix = [[source_name(source), share] for source, share in steps.params.train.mix.items()]
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(paragraph) for paragraph in steps.pool]
-    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, pool]
+    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, mix, pool]
     return sha256_hex(json.dumps(identity, sort_keys=True))
 
 

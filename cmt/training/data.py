@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from cmt.stream.ingest import select_with_unanswerable
 from cmt.stream.readers.files import read_bytes
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_ALTERNATIVE = "download the file by other means and set train.source to path:<file>"
+_ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TrainingData:
     """Documents and questions, with some articles held out of training."""
 
     documents: pa.Table
-    """All documents (DOCUMENT_SCHEMA)."""
+    """All documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several (`train.mix`)."""
     questions: pa.Table
     """Questions on them that have an answer (QUESTION_SCHEMA)."""
     unanswerable: pa.Table
@@ -47,29 +48,68 @@ class TrainingData:
 
 
 def load_split(train: TrainParams) -> TrainingData:
-    """The installed training data, with `train.validation_articles` articles held out.
+    """The installed training data, with `train.validation_articles` articles of each source held out.
 
-    Raises StreamError if `cmt data pull` has not fetched the data.
+    An article that is held out of one source is held out of all. Raises StreamError if `cmt data pull` has not fetched
+    the data.
     """
-    documents, questions = load_training_data(installed_training_data(source=train.source, path=train.path))
-    seen, held_out = hold_out(documents, articles=train.validation_articles)
+    files = installed_sources(train)
+    if train.mix:
+        tables = {source_name(source): load_training_data(file, strict=False) for source, file in files.items()}
+        documents, questions = _combine(tables)
+        seen, held_out = _hold_out_of_each(documents, tables, articles=train.validation_articles)
+    else:
+        documents, questions = load_training_data(files[train.source])
+        seen, held_out = hold_out(documents, articles=train.validation_articles)
     answerable = pc.greater(pc.list_value_length(questions["answers"]), 0)
     return TrainingData(
         documents, questions.filter(answerable), questions.filter(pc.invert(answerable)), seen, held_out
     )
 
 
-def pull_training_data(*, source: str, path: Path) -> Path:
+def pull_sources(train: TrainParams) -> dict[str, Path]:
+    """Fetch all sources of `train` into `train.path`; returns source → file. Raises as `pull_training_data`.
+
+    A source of `train.mix` may consist of questions without an answer.
+    """
+    _check_names(train)
+    return {
+        source: pull_training_data(source=source, path=train.path, strict=not train.mix) for source in train.sources
+    }
+
+
+def installed_sources(train: TrainParams) -> dict[str, Path]:
+    """Source → the file that `pull_sources` wrote for it. Raises StreamError if one is not there."""
+    _check_names(train)
+    return {source: installed_training_data(source=source, path=train.path) for source in train.sources}
+
+
+def source_name(source: str) -> str:
+    """The name of a source and of its file in `train.path`, which does not depend on folders of this machine.
+
+    So DVC can restore it. Raises ConfigError for a malformed source.
+    """
+    scheme, _, location = source.partition(":")
+    if scheme == "path" and location:
+        return Path(location).name.partition(".json")[0]
+    if scheme == "hub" and _HUB.fullmatch(location):
+        return re.sub("[/@]", "--", location)
+    raise ConfigError(
+        f"train.source or train.mix: {source!r} is not of the form path:<file> or hub:<org>/<name>[@<revision>]"
+    )
+
+
+def pull_training_data(*, source: str, path: Path, strict: bool = True) -> Path:
     """Copy (`path:`) or download (`hub:`) the training data into the folder `path`; returns the file.
 
     Raises ConfigError for a malformed source, and StreamError if the data cannot be fetched or written, or holds no
-    question-answer pair.
+    question (if `strict`: no question-answer pair).
     """
     file = _installed_file(source, path)
     scheme, _, location = source.partition(":")
     with TemporaryDirectory() as folder:
         fetched = Path(location) if scheme == "path" else _download(location, Path(folder))
-        load_training_data(fetched)
+        load_training_data(fetched, strict=strict)
         try:
             write_bytes(file, read_bytes(fetched))
         except OSError as error:
@@ -85,14 +125,17 @@ def installed_training_data(*, source: str, path: Path) -> Path:
     return file
 
 
-def load_training_data(file: Path) -> tuple[pa.Table, pa.Table]:
-    """Documents and questions of `file`, without duplicates. Raises StreamError if there is no question-answer pair.
+def load_training_data(file: Path, *, strict: bool = True) -> tuple[pa.Table, pa.Table]:
+    """Documents and questions of `file`, without duplicates.
 
-    A question that its document does not answer (SQuAD 2.0) has no `answers`.
+    A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if there is no
+    question, or if `strict` no question-answer pair.
     """
     accepted = select_with_unanswerable(readers.read(file, "squad"), now=datetime.now(UTC))
-    if not any(accepted.questions["answers"].to_pylist()):
-        raise StreamError(f"{file} has no question with an answer: nothing to train on, name another train.source")
+    answers = accepted.questions["answers"].to_pylist()
+    if not any(answers) if strict else not answers:
+        kind = "question with an answer" if strict else "valid question"
+        raise StreamError(f"{file} has no {kind}: nothing to train on, name another train.source")
     return accepted.documents, accepted.questions
 
 
@@ -102,21 +145,72 @@ def hold_out(documents: pa.Table, *, articles: int) -> tuple[pa.Table, pa.Table]
     A document without a title counts as an article. The split is the same for every seed, so that a training which
     starts from the weights of another one is evaluated on articles that neither has seen.
     """
-    names = [row["title"] or row["doc_id"] for row in documents.select(["doc_id", "title"]).to_pylist()]
+    names = _article_names(documents)
     distinct = sorted(set(names))
     held_out = set(random.Random(0).sample(distinct, min(articles, len(distinct) // 2)))
-    mask = pa.array([name in held_out for name in names])
+    mask = pa.array([name in held_out for name in names], pa.bool_())
     return documents.filter(pc.invert(mask)), documents.filter(mask)
 
 
+def _hold_out_of_each(
+    documents: pa.Table, tables: Mapping[str, tuple[pa.Table, pa.Table]], *, articles: int
+) -> tuple[pa.Table, pa.Table]:
+    """Split the combined `documents` by `hold_out` of every source's own, whatever other sources are beside it."""
+    parts = [hold_out(source_documents, articles=articles)[1] for source_documents, _ in tables.values()]
+    # by doc_id, too: another source may have the same text under another title
+    held_out = {name for part in parts for name in (*_article_names(part), *part["doc_id"].to_pylist())}
+    names = zip(_article_names(documents), documents["doc_id"].to_pylist(), strict=True)
+    mask = pa.array([not held_out.isdisjoint(pair) for pair in names], pa.bool_())
+    return documents.filter(pc.invert(mask)), documents.filter(mask)
+
+
+def _article_names(documents: pa.Table) -> list[str]:
+    return [row["title"] or row["doc_id"] for row in documents.select(["doc_id", "title"]).to_pylist()]
+
+
+def _combine(tables: Mapping[str, tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
+    """Documents and questions of several sources (`source_name` → both), with `source_name` as documents' `source`.
+
+    Equal texts are one document, since the reader takes a doc_id from the text. It counts for the last source that has
+    it, so that a part of another source has a share of its own, and has the questions of all. Equal questions on a
+    document are asked once; question ids get the name of their source, as different sources count alike.
+    """
+    owner = {doc_id: name for name, (documents, _) in tables.items() for doc_id in documents["doc_id"].to_pylist()}
+    all_documents, all_questions, asked = [], [], set[tuple[str, str]]()
+    for name, (documents, questions) in tables.items():
+        # 1. the documents that count for this source
+        is_own = [owner[doc_id] == name for doc_id in documents["doc_id"].to_pylist()]
+        own = documents.filter(pa.array(is_own, pa.bool_()))
+        all_documents.append(_replace_column(own, "source", [name] * own.num_rows))
+        # 2. the questions that no source before it has
+        pairs = list(zip(questions["doc_id"].to_pylist(), questions["question"].to_pylist(), strict=True))
+        new = questions.filter(pa.array([pair not in asked for pair in pairs], pa.bool_()))
+        asked.update(pairs)
+        ids = [f"{name}/{question_id}" for question_id in new["question_id"].to_pylist()]
+        all_questions.append(_replace_column(new, "question_id", ids))
+    return pa.concat_tables(all_documents), pa.concat_tables(all_questions)
+
+
+def _replace_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
+    """`table` with `values` in its column `name`."""
+    place, field = table.schema.get_field_index(name), table.schema.field(name)
+    return table.set_column(place, field, pa.array(values, field.type))
+
+
+def _check_names(train: TrainParams) -> None:
+    """Raise ConfigError if two sources would be the same file in `train.path`."""
+    by_name: dict[str, str] = {}
+    for source in train.sources:
+        other = by_name.setdefault(source_name(source), source)
+        if other != source:
+            raise ConfigError(
+                f"train.mix: {other} and {source} would both be {source_name(source)}.json in {train.path}: "
+                "rename one of the files"
+            )
+
+
 def _installed_file(source: str, path: Path) -> Path:
-    """The file of a source in `path`. Its name does not depend on folders of this machine, so DVC can restore it."""
-    scheme, _, location = source.partition(":")
-    if scheme == "path" and location:
-        return path / f"{Path(location).name.partition('.json')[0]}.json"
-    if scheme == "hub" and _HUB.fullmatch(location):
-        return path / f"{re.sub('[/@]', '--', location)}.json"
-    raise ConfigError(f"train.source {source!r} is not of the form path:<file> or hub:<org>/<name>[@<revision>]")
+    return path / f"{source_name(source)}.json"
 
 
 def _download(name: str, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
 
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
+from cmt.training.data import source_name
 
 PARAGRAPHS_PER_ARTICLE = 4  # paragraphs of one article in a step, which are hard negatives of each other
 TEACHER_FORCING_START = 1.0  # probability that the gold span is the quote, at the first step
@@ -45,6 +46,8 @@ class Paragraph:
     unanswerable: list[list[int]]
     """Questions that seem to be answered by `text` and are not."""
     article: str
+    source: str
+    """The `source` of the document: with `train.mix`, the `source_name` of the source that it counts for."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Step(TypedDict):
 
 
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
-    """Documents with at least one question whose answer is verbatim in the first `longest` tokens.
+    """Documents with at least one question whose answer is verbatim in the first `longest` tokens, or without answer.
 
     Questions whose answer is elsewhere, or has MAX_ANSWER_TOKENS tokens or more, are left out.
     """
@@ -84,7 +87,7 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
         pairs_by_document[row["doc_id"]].append((row["question"], row["answers"][0] if row["answers"] else None))
     result = []
-    for row in documents.select(["doc_id", "title", "text"]).to_pylist():
+    for row in documents.select(["doc_id", "title", "text", "source"]).to_pylist():
         if row["doc_id"] not in pairs_by_document:
             continue
         # 1. the text, cut to `longest` tokens
@@ -102,8 +105,9 @@ def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longes
         # 3. its title, which names the article
         title = row["title"] or ""
         title_ids = lm.tokenize(title + "\n") if title else []
-        if usable:
-            result.append(Paragraph(title_ids, encoding.input_ids, usable, unanswerable, title or row["doc_id"]))
+        if usable or unanswerable:
+            article, source = title or row["doc_id"], row["source"] or ""
+            result.append(Paragraph(title_ids, encoding.input_ids, usable, unanswerable, article, source))
     return result
 
 
@@ -117,40 +121,80 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 
 
 class StepDataset(Dataset[Step]):
-    """All steps of a training run; step n is the same in a resumed run.
+    """All steps of a training run; step n is the same in a resumed run, and in a longer one up to its teacher forcing.
 
-    Raises StreamError if `pool` is empty.
+    Paragraphs without an answered question are drawn with `train.mix` and `train.unanswerable` only. Raises StreamError
+    if there is no answered question, none in some step, or no paragraph of some source.
     """
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
-        self.pool, self.params = pool, params
-        if not pool:
+        with_unanswerable = params.train.mix and params.train.unanswerable
+        self.pool = [paragraph for paragraph in pool if paragraph.questions or with_unanswerable]
+        self.params = params
+        if not any(paragraph.questions for paragraph in pool):
             raise StreamError(
                 "no question has its answer verbatim in its document: nothing to train on, name another train.source"
             )
         rng = random.Random(params.seed)
         self.steps: list[list[int]] = []  # indices into `pool`
-        questions = 0
+        questions, endless = 0, self._mixed(rng) if params.train.mix else self._epochs(rng)
         while questions < params.train.questions:
-            for step in self._epoch(rng):
-                self.steps.append(step)
-                questions += sum(min(params.train.questions_per_paragraph, len(pool[i].questions)) for i in step)
-                if questions >= params.train.questions:
-                    break
+            step = next(endless)
+            answered = sum(min(params.train.questions_per_paragraph, len(self.pool[i].questions)) for i in step)
+            if not answered:
+                raise StreamError(
+                    f"no question of step {len(self.steps) + 1} has an answer: give the sources with answers a larger "
+                    "share in train.mix, or a step more train.paragraphs"
+                )
+            self.steps.append(step)
+            questions += answered
 
-    def _epoch(self, rng: random.Random) -> list[list[int]]:
-        """Every paragraph once, in steps: groups of paragraphs of one article, shuffled."""
+    def _epochs(self, rng: random.Random) -> Iterator[list[int]]:
+        """Steps without end, of every paragraph once an epoch."""
+        size = self.params.train.paragraphs
+        while True:
+            order = [index for group in self._groups(range(len(self.pool)), rng) for index in group]
+            yield from (order[i : i + size] for i in range(0, len(order), size))
+
+    def _mixed(self, rng: random.Random) -> Iterator[list[int]]:
+        """Steps without end, of the sources of `train.mix` by their shares.
+
+        The next group is of the source that is furthest behind its share. Raises StreamError if one has no paragraph.
+        """
+        shares = {source_name(source): share for source, share in self.params.train.mix.items()}
+        members = {name: [i for i, paragraph in enumerate(self.pool) if paragraph.source == name] for name in shares}
+        if missing := [name for name in shares if not members[name]]:
+            raise StreamError(
+                f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document that is in several "
+                "sources counts for the last one: name those that are part of another behind it. Questions without an "
+                "answer need train.unanswerable"
+            )
+        groups = {name: self._endless_groups(members[name], rng) for name in shares}
+        drawn, order = dict.fromkeys(shares, 0), list[int]()
+        while True:
+            while len(order) < self.params.train.paragraphs:
+                behind = min(shares, key=lambda name: drawn[name] / shares[name])
+                group = next(groups[behind])
+                drawn[behind] += len(group)
+                order += group
+            yield order[: self.params.train.paragraphs]
+            order = order[self.params.train.paragraphs :]
+
+    def _endless_groups(self, members: Sequence[int], rng: random.Random) -> Iterator[list[int]]:
+        while True:
+            yield from self._groups(members, rng)
+
+    def _groups(self, indices: Iterable[int], rng: random.Random) -> list[list[int]]:
+        """These paragraphs once, in shuffled groups of at most PARAGRAPHS_PER_ARTICLE of one article."""
         articles = defaultdict(list)
-        for index, paragraph in enumerate(self.pool):
-            articles[paragraph.article].append(index)
+        for index in indices:
+            articles[self.pool[index].article].append(index)
         groups = []
         for members in articles.values():
             rng.shuffle(members)
             groups += [members[i : i + PARAGRAPHS_PER_ARTICLE] for i in range(0, len(members), PARAGRAPHS_PER_ARTICLE)]
         rng.shuffle(groups)
-        order = [index for group in groups for index in group]
-        size = self.params.train.paragraphs
-        return [order[i : i + size] for i in range(0, len(order), size)]
+        return groups
 
     def __len__(self) -> int:
         return len(self.steps)

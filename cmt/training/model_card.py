@@ -23,7 +23,9 @@ def write_card(
     history = [entry for entry in json.loads((folder / "log.json").read_text()) if "answer" in entry]
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
-    source, licence = describe_source(train.source)
+    source, licence = _describe_sources(train.sources)
+    held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
+    schedule = f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
     low, high = scores["ci"]
     (folder / "card.md").write_text(
         f"""# Compressor {digest[:12]}
@@ -31,9 +33,9 @@ def write_card(
 | | |
 |---|---|
 | base LM | `{params.lm.source}` |
-| trained on | {source}, {documents:,} paragraphs; {train.validation_articles} articles held out |
+| trained on | {source}, {documents:,} paragraphs; {held_out} |
 | question-answer pairs seen | about {train.questions:,}, {train.answered:.0%} of them through the LM |
-| steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, cosine |
+| steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, {schedule} |
 | objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.spread:g}, γ {objective.gamma:g} |
 | command | `cmt train` |
 
@@ -44,13 +46,23 @@ recall@{params.selection.top_k} {scores["recall"]:.3f}.
 ![training curve](curve.png)
 
 It belongs to the base LM above and is refused with any other.
-Licence: Apache-2.0; {licence} and not contained.
+Licence: Apache-2.0; {licence} contained.
 """
     )
 
 
+def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
+    """Names of the sources, with shares if there are several, and a clause on their licences, without its last word."""
+    names, licences = zip(*map(describe_source, sources), strict=True)
+    if len(names) == 1:
+        return names[0], f"{licences[0]} and not"
+    total = sum(sources.values())
+    shares = [f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)]
+    return ", ".join(shares), f"{', '.join(licences)}; no source is"
+
+
 def describe_source(source: str) -> tuple[str, str]:
-    """The name of a `train.source` in plain words, and a clause on its licence."""
+    """The name of a training source in plain words, and a clause on its licence."""
     scheme, _, location = source.partition(":")
     name = location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
     if name in SQUAD:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.config import Params
+from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, write_weights
 from cmt.modeling.lora import cast_lora_inputs
@@ -39,8 +40,11 @@ def train(
     compressor (`train.start`) ends as the mean of both (`train.kept`). Checkpoints are in the subfolder `checkpoints`;
     those of another run (other data, seed or parameters) are deleted with a warning.
 
-    Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded.
+    Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded, or if
+    `train.compile` is set and torch cannot compile here.
     """
+    if params.train.compile:
+        _check_compiler(lm.device)
     torch.manual_seed(params.seed)
     output = params.train.output
     with training_attention(lm):
@@ -56,6 +60,8 @@ def train(
             cast_lora_inputs(model)
         if params.train.gradient_checkpointing:
             _enable_gradient_checkpointing(model.compressor.encoder)
+        if params.train.compile:
+            _compile_layers(model)
         # 2. the steps
         augmented = add_changed_values(documents, questions, seed=params.seed)
         if params.train.unanswerable:
@@ -120,8 +126,12 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         return SequentialSampler(train_dataset or self.train_dataset)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run a step; a logged one also measures the share of the device's matmul rate that it reaches."""
-        if (self.state.global_step + 1) % self.args.logging_steps:
+        """Run a step; a logged one also measures the share of the device's matmul rate that it reaches.
+
+        Not if its layers are compiled: under a dispatch mode, which counts the operations, torch runs them uncompiled
+        and never compiles them again.
+        """
+        if self.model.params.train.compile or (self.state.global_step + 1) % self.args.logging_steps:
             return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
         started = time.perf_counter()
         with FlopCounterMode(display=False) as counter:
@@ -165,6 +175,27 @@ def _enable_gradient_checkpointing(encoder: Any) -> None:
     enable({"use_reentrant": False})
 
 
+def _check_compiler(device: torch.device) -> None:
+    """Compile a minimal function. Raises ModelError if that fails, which otherwise shows in the first step."""
+    try:
+        torch.compile(torch.neg)(torch.ones(2, device=device))
+    except Exception as error:  # of dynamo, of inductor, of the compiler
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"train.compile: torch cannot compile on this machine ({reason}): install a C++ compiler (g++, or the one "
+            "that the environment variable CXX names) and Python's headers, or set train.compile to false"
+        ) from error
+
+
+def _compile_layers(model: MemoryModel) -> None:
+    """Compile each layer of Θ and ψ in place, once for all widths; the names of their tensors stay."""
+    for part in (model.compressor, model.aggregator):
+        if part is not None:
+            layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
+            for layer in layers:
+                layer.compile(dynamic=True)
+
+
 def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
     """AdamW; the LoRA adapters have half the learning rate of the other tensors."""
     adapters = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
@@ -175,12 +206,15 @@ def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
 
 
 def _training_arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
+    warmup = min(params.train.warmup_steps, steps // 10)
+    decay = min(params.train.decay_steps, steps - warmup)
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=1,  # an item of the dataset is a whole step
-        lr_scheduler_type="cosine",
-        warmup_steps=min(params.train.warmup_steps, steps // 10),
+        lr_scheduler_type="warmup_stable_decay" if decay else "cosine",
+        lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "1-sqrt"} if decay else {},
+        warmup_steps=warmup,
         max_grad_norm=1.0,
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),

@@ -99,6 +99,9 @@ BAD_USAGE = [
     ["--set", "stream.clock=2031-12-31T23:59:59", "rounds"],
     ["--set", "lm.source=ftp:x", "model", "pull"],
     ["--set", "train.source=ftp:x", "data", "pull"],
+    ["--set", "train.mix={'ftp:x': 1}", "data", "pull"],
+    ["--set", "train.mix={path:x.json: 0}", "data", "pull"],
+    ["--set", "train.mix=path:x.json", "data", "pull"],
     ["--params", "nowhere.yaml", "rounds"],
     ["--params", ".", "rounds"],
 ]

@@ -179,6 +179,25 @@ def test_training_data_is_pulled_and_trained_on(training_project: Path) -> None:
     assert read(training_project, "--set", f"compressor.path={folder}", "update")["rounds"][0]["state"] == "committed"
 
 
+def test_a_mix_of_sources_is_pulled_and_trained_on(training_project: Path) -> None:
+    pairs = json.loads((training_project / "training_project.json").read_text())
+    for article in pairs["data"]:
+        article["paragraphs"][0]["context"] += " So it is."
+    (training_project / "more.json").write_text(json.dumps(pairs))
+    mix = (
+        "--set",
+        "train.mix={path:training_project.json: 3, path:more.json: 1}",
+        "--set",
+        "train.windows={4: 3, 8: 1}",
+    )
+    sources = read(training_project, *mix, "data", "pull")["sources"]
+    assert [(row["source"], row["documents"], row["questions"]) for row in sources] == [
+        (f"path:{training_project}/{name}.json", 4, 4) for name in ("training_project", "more")
+    ]
+    folder = Path(read(training_project, *mix, "train")["path"])
+    assert "training_project (75.0%), more (25.0%), 6 paragraphs" in (folder / "card.md").read_text()
+
+
 def test_a_missing_training_source_is_named(tiny_workspace: Path) -> None:
     result = run(tiny_workspace, "--set", "train.source=path:nowhere.json", "data", "pull", status=1)
     assert "nowhere.json not found" in result.stderr

@@ -1,5 +1,6 @@
 """Checkpoints: to which run they belong, and which are complete."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,17 @@ def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tin
         identity(alignment={"slots": 2}),
     ]
     assert len({identity(), *others}) == 5
+
+
+def test_the_identity_has_the_mix_but_no_folder_and_with_a_decay_no_length(tiny_lm: Any, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+    pool = [replace(paragraph, source="ab"[n % 2]) for n, paragraph in enumerate(paragraph_pool(lm, FARES))]
+
+    def identity(**train: Any) -> str:
+        params = training_params(tmp_path, train={"mix": {"path:a.json": 1.0, "path:b.json": 1.0}} | train)
+        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), StepDataset(pool, params))
+
+    assert identity(compile=True) == identity()
+    assert identity(mix={"path:/elsewhere/a.json": 1.0, "path:b.json": 1.0}) == identity()
+    assert identity(mix={"path:a.json": 1.0, "path:b.json": 2.0}) != identity()
+    assert identity(decay_steps=1) == identity(decay_steps=2, questions=40) != identity()

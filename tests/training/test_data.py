@@ -14,9 +14,11 @@ from cmt.config import TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.training.data import (
     hold_out,
+    installed_sources,
     installed_training_data,
     load_split,
     load_training_data,
+    pull_sources,
     pull_training_data,
 )
 from tests.helpers.hub import Hub, serve_hub
@@ -197,3 +199,86 @@ def test_whole_articles_are_held_out() -> None:
 def test_at_most_half_of_the_articles_are_held_out() -> None:
     seen, held_out = hold_out(titled_documents(["a", "b", "c"]), articles=20)
     assert (seen.num_rows, held_out.num_rows) == (2, 1)
+
+
+def mix_of(folder: Path, articles: int = 1, **files: list[dict[str, Any]]) -> TrainParams:
+    """A mix of equal shares, of a file in `folder` for each list of rows."""
+    for name, rows in files.items():
+        (folder / f"{name}.json").write_bytes(squad(rows))
+    mix = {f"path:{folder / name}.json": 1.0 for name in files}
+    return TrainParams(mix=mix, path=folder / "train", validation_articles=articles)
+
+
+def articles_of(letter: str) -> list[dict[str, Any]]:
+    """Four articles with a paragraph each, all question ids being those of every other letter."""
+    return [
+        {
+            "id": str(n),
+            "title": f"{letter}{n}",
+            "context": f"{letter} is {n}.",
+            "question": f"{letter}?",
+            "answers": [n],
+        }
+        for n in ("one", "two", "three", "four")
+    ]
+
+
+def test_a_mix_has_the_documents_and_questions_of_all_sources(tmp_path: Path) -> None:
+    train = mix_of(tmp_path, a=articles_of("A"), b=articles_of("B"))
+    with pytest.raises(StreamError, match="run `cmt data pull`"):
+        load_split(train)
+    files = pull_sources(train)
+    assert [file.name for file in files.values()] == ["a.json", "b.json"]
+    assert installed_sources(train) == files
+    data = load_split(train)
+    assert data.documents["source"].to_pylist() == ["a"] * 4 + ["b"] * 4
+    assert data.documents.schema == load_training_data(files[f"path:{tmp_path}/a.json"])[0].schema
+    ids = data.questions["question_id"].to_pylist()
+    assert ids == [f"{name}/{n}" for name in "ab" for n in ("one", "two", "three", "four")]
+    assert sorted(data.held_out["source"].to_pylist()) == ["a", "b"]
+    assert sorted(data.seen["doc_id"].to_pylist() + data.held_out["doc_id"].to_pylist()) == sorted(
+        data.documents["doc_id"].to_pylist()
+    )
+
+
+def test_a_document_of_two_sources_has_the_questions_of_both(tmp_path: Path) -> None:
+    first = articles_of("A")
+    second = [row | {"id": f"u{n}", "question": "Why?", "answers": []} for n, row in enumerate(first[:3])]
+    train = mix_of(tmp_path, whole=first, part=[*second, first[0] | {"id": "again"}])
+    pull_sources(train)
+    data = load_split(train)
+    assert sorted(data.documents["source"].to_pylist()) == ["part"] * 3 + ["whole"]  # it counts for the last
+    assert data.documents.num_rows == len(set(data.documents["doc_id"].to_pylist())) == 4
+    assert data.questions.num_rows == 4  # the same question is asked once
+    assert data.unanswerable["question_id"].to_pylist() == ["part/u0", "part/u1", "part/u2"]
+    assert set(data.unanswerable["doc_id"].to_pylist()) < set(data.questions["doc_id"].to_pylist())
+
+
+def test_an_article_that_one_source_holds_out_is_held_out_of_all(tmp_path: Path) -> None:
+    first = articles_of("A")
+    other_texts = [row | {"context": f"Other: {row['context']}"} for row in first]
+    same_texts = [row | {"title": f"Copy {n}"} for n, row in enumerate(first)]
+    train = mix_of(tmp_path, first=first, other=[*other_texts, *articles_of("B")], copy=same_texts)
+    pull_sources(train)
+    data = load_split(train)
+    alone = hold_out(load_training_data(tmp_path / "train/first.json")[0], articles=1)[1]
+    assert set(alone["doc_id"].to_pylist()) <= set(data.held_out["doc_id"].to_pylist())
+    seen_texts, [title] = data.seen["text"].to_pylist(), alone["title"].to_pylist()
+    assert title not in data.seen["title"].to_pylist()
+    assert not any(text in other for text in alone["text"].to_pylist() for other in seen_texts)
+
+
+def test_a_source_of_a_mix_may_have_no_answers(tmp_path: Path) -> None:
+    rows = [row | {"answers": []} for row in articles_of("B")]
+    train = mix_of(tmp_path, a=articles_of("A"), b=rows)
+    pull_sources(train)
+    assert load_split(train).unanswerable.num_rows == 4
+
+
+def test_two_sources_of_a_mix_have_two_names(tmp_path: Path) -> None:
+    train = TrainParams(mix={"path:a/pairs.json": 1.0, "path:b/pairs.json.xz": 1.0}, path=tmp_path)
+    for function in (pull_sources, installed_sources):
+        with pytest.raises(ConfigError, match=r"a/pairs\.json and path:b/pairs\.json\.xz would both be pairs\.json"):
+            function(train)
+    with pytest.raises(ConfigError, match=r"train\.mix: 'ftp:x' is not of the form path:<file>"):
+        pull_sources(TrainParams(mix={"ftp:x": 1.0}, path=tmp_path))

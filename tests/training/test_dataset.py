@@ -1,5 +1,6 @@
 """Paragraphs and steps: which answers are found in the text, and what each step samples."""
 
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cmt.errors import StreamError
-from cmt.training.dataset import TEACHER_FORCING_RESUMED, StepDataset, paragraphs
+from cmt.training.dataset import TEACHER_FORCING_RESUMED, Paragraph, StepDataset, paragraphs
 from tests.helpers.facts import documents, questions
 from tests.helpers.training import FARES, paragraph_pool, training_params
 
@@ -134,3 +135,53 @@ def test_a_step_has_its_window(tiny_lm: Any, tmp_path: Path) -> None:
     assert set(drawn) == {1, 8}
     plain = training_params(tmp_path)
     assert {step["window"] for step in StepDataset(pool, plain)} == {plain.compressor.window}
+
+
+def of_two_sources(lm: Any) -> list[Paragraph]:
+    """The fares: six of the source "big", and two of "small"."""
+    pool = paragraph_pool(lm, FARES)
+    return [replace(paragraph, source="big" if n < 6 else "small") for n, paragraph in enumerate(pool)]
+
+
+def mixed(folder: Path, **train: Any) -> Any:
+    return training_params(folder, train={"mix": {"path:big.json": 3.0, "path:x/small.json": 1.0}} | train)
+
+
+def test_sources_have_their_shares_however_small_they_are(tiny_lm: Any, tmp_path: Path) -> None:
+    pool = of_two_sources(tiny_lm("llama"))
+    steps = StepDataset(pool, mixed(tmp_path, questions=400))
+    drawn = [steps.pool[member].source for step in steps.steps for member in step]
+    assert len(steps) == 100 and all(len(step) == 4 for step in steps.steps)
+    assert drawn.count("big") / len(drawn) == pytest.approx(0.75, abs=0.02)
+    times = [sum(step.count(member) for step in steps.steps) for member in range(len(pool))]
+    assert max(times[:6]) - min(times[:6]) <= 1 and abs(times[6] - times[7]) <= 1
+    even = StepDataset(pool, mixed(tmp_path, questions=400, mix={"path:big.json": 1.0, "path:x/small.json": 1.0}))
+    assert sum(steps.pool[member].source == "small" for step in even.steps for member in step) == pytest.approx(
+        200, abs=4
+    )
+
+
+def test_a_longer_mixed_run_begins_with_the_same_steps(tiny_lm: Any, tmp_path: Path) -> None:
+    pool = of_two_sources(tiny_lm("llama"))
+    short, long = (StepDataset(pool, mixed(tmp_path, questions=count)) for count in (40, 80))
+    assert long.steps[:10] == short.steps and len(long) == 20
+
+
+def test_a_source_without_a_paragraph_is_named(tiny_lm: Any, tmp_path: Path) -> None:
+    params = mixed(tmp_path, mix={"path:big.json": 1.0, "path:nowhere.json": 1.0})
+    with pytest.raises(StreamError, match=r"train\.mix: no paragraph to train on counts for nowhere\. A document"):
+        StepDataset(of_two_sources(tiny_lm("llama")), params)
+
+
+def test_a_source_without_answers_is_drawn_for_its_unanswerable_questions(tiny_lm: Any, tmp_path: Path) -> None:
+    pool = of_two_sources(tiny_lm("llama"))
+    pool[6:] = [replace(paragraph, questions=[], unanswerable=[[5, 6]]) for paragraph in pool[6:]]
+    assert len(StepDataset(pool, training_params(tmp_path)).pool) == 6  # without a mix they are not drawn
+    with pytest.raises(StreamError, match="counts for small.*need train.unanswerable"):
+        StepDataset(pool, mixed(tmp_path))
+    steps = StepDataset(pool, mixed(tmp_path, unanswerable=1, questions=40))
+    asked = [bool(question.answer) for step in (steps[n] for n in range(len(steps))) for question in step["questions"]]
+    assert asked.count(True) >= 40 and asked.count(False) == pytest.approx(len(asked) / 4, abs=3)
+    mostly = mixed(tmp_path, unanswerable=1, mix={"path:big.json": 1.0, "path:x/small.json": 99.0})
+    with pytest.raises(StreamError, match=r"no question of step \d+ has an answer: give the sources with answers"):
+        StepDataset(pool, mostly)

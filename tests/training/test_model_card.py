@@ -37,6 +37,15 @@ def test_another_source_is_named_as_it_is(tmp_path: Path) -> None:
     assert describe_source("hub:org/pairs@v2") == ("org/pairs", "org/pairs has its own licence")
 
 
+def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None:
+    card = write(tmp_path, mix={"path:a/train-v1.1.json.xz": 3, "hub:org/pairs": 1}, decay_steps=9)
+    assert "| SQuAD 1.1 train (75.0%), org/pairs (25.0%), 18,048 paragraphs; 20 articles of each held out |" in card
+    assert "rate 0.001, constant, the last 9 steps down to 0 |" in card
+    assert card.endswith(
+        "Licence: Apache-2.0; SQuAD is CC BY-SA 4.0, org/pairs has its own licence; no source is contained.\n"
+    )
+
+
 def test_the_card_has_parameters_scores_and_note(tmp_path: Path) -> None:
     card = write(tmp_path, note="\nA baseline.\n", questions=14_000, answered=0.5)
     assert card.startswith("# Compressor abababababab\n")

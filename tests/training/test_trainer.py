@@ -1,5 +1,7 @@
 """Training as a whole: it learns, resumes after a kill, and leaves the LM as it was."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 from cmt.errors import ModelError, StreamError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.modeling.model import MemoryModel
-from cmt.training.trainer import train, training_attention
+from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
 from tests.helpers.training import FARES, PUBLISHED, checkpoint_weights, run_training, training_params, truncate
@@ -146,3 +148,57 @@ def test_the_attention_of_the_lm_is_reset_even_if_training_fails(tmp_path: Path)
         expected = "sdpa" if torch.cuda.is_available() else "eager"
         assert lm.model.config._attn_implementation == expected
     assert lm.model.config._attn_implementation == "sdpa"
+
+
+def test_a_constant_rate_falls_over_the_last_steps(tmp_path: Path) -> None:
+    train_section = {"questions": 160, "warmup_steps": 4, "decay_steps": 16, "save_steps": 1000}
+    run_training(tmp_path, train=train_section)
+    history = json.loads((tmp_path / "log.json").read_text())
+    rates = {entry["step"]: entry["learning_rate"] for entry in history if "learning_rate" in entry}
+    constant, end = [rates[step] for step in (5, 10, 15, 20)], [rates[step] for step in (30, 35, 40)]
+    assert constant == pytest.approx([constant[0]] * 4)
+    assert end == sorted(end, reverse=True) and 0 < end[-1] < 0.1 * constant[0]
+
+
+def test_a_training_with_a_decay_can_be_made_longer(tmp_path: Path) -> None:
+    train_section = {"decay_steps": 1, "save_steps": 2}
+    run_training(tmp_path / "short", train=train_section)
+    shutil.rmtree(tmp_path / "short/checkpoints/checkpoint-4")  # it is of the decay
+    assert len(run_training(tmp_path / "short", train=train_section | {"questions": 24}).losses) == 4
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch hides it, errors get through
+def test_compiled_layers_have_the_same_losses_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_module, calls = torch.nn.Module.compile, list[int]()
+
+    def backend(graph: Any, _: Any) -> Any:
+        """Runs a traced layer as it is: generating code for it takes a minute."""
+
+        def call(*tensors: Any) -> Any:
+            calls.append(1)
+            return graph.forward(*tensors)
+
+        return call
+
+    def compile_with_backend(module: Any, **options: Any) -> None:
+        compile_module(module, backend=backend, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_with_backend)
+    monkeypatch.setattr("cmt.training.trainer._check_compiler", lambda device: None)
+    eager = run_training(tmp_path / "eager", train={"questions": 24})
+    compiled = run_training(tmp_path / "compiled", train={"questions": 24, "compile": True})
+    assert compiled.losses == pytest.approx(eager.losses, rel=1e-4)
+    assert len(calls) >= 6 * 4  # six steps, the fifth of them logged; two layers of Θ and one of ψ, some called twice
+    names = [load_file(tmp_path / name / WEIGHTS).keys() for name in ("eager", "compiled")]
+    assert names[0] == names[1]
+
+
+def test_where_torch_cannot_compile_the_error_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(function: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(
+        ModelError, match=r"cannot compile on this machine \(No working C\+\+ compiler found\): install"
+    ):
+        _check_compiler(torch.device("cpu"))
