@@ -54,7 +54,8 @@ def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> 
     answers = mayors.answer(QUESTIONS, as_of=NOW)
     assert all(answer.known and answer.text != NOT_IN_MEMORY for answer in answers)
     assert all(0 < answer.confidence < 1 for answer in answers)
-    threshold = sorted(answer.confidence for answer in answers)[1]
+    lowest, second = sorted({answer.confidence for answer in answers})[:2]
+    threshold = (lowest + second) / 2
     strict = with_params(mayors, selection={"threshold": threshold}).answer(QUESTIONS, as_of=NOW)
     assert [answer.known for answer in strict] == [answer.confidence >= threshold for answer in answers]
     assert {answer.known for answer in strict} == {True, False}
@@ -79,7 +80,7 @@ def test_an_update_is_read_beside_the_document_that_it_supersedes_while_the_bank
     update = answerer.bank.documents({"vell"}).to_pylist()[0] | {"key": [1.0] * answerer.model.key_dim}
     assert update["supersedes"] == "moss"
 
-    def confidence_and_best_begin(row: dict[str, Any]) -> tuple[float, float]:
+    def weight_and_best_begin(row: dict[str, Any]) -> tuple[float, float]:
         (answer,) = answerer.answer_from(QUESTIONS[:1], [[row]])
         tokens = answerer.lm.tokenize(" " + QUESTIONS[0])
         with torch.no_grad():
@@ -88,13 +89,13 @@ def test_an_update_is_read_beside_the_document_that_it_supersedes_while_the_bank
             memory = retrieved_memory(answerer.model, row, answerer.bank.schema, before=superseded)
             output = answerer.model.read(encoding, [tokens], [[memory]], answerer.params.selection)
         assert output.begins is not None
-        return answer.confidence, float(output.begins.max())
+        return answer.sources[0].weight, float(output.begins.max())
 
-    beside, alone = confidence_and_best_begin(update), confidence_and_best_begin(update | {"supersedes": None})
+    beside, alone = weight_and_best_begin(update), weight_and_best_begin(update | {"supersedes": None})
     assert beside[0] == pytest.approx(alone[0], rel=1e-3)
     assert beside[1] != pytest.approx(alone[1], rel=1e-3)
     answerer.bank.forget("moss")
-    assert confidence_and_best_begin(update) == alone
+    assert weight_and_best_begin(update) == alone
 
 
 def test_answers_are_in_the_order_of_the_questions(mayors: Answerer) -> None:
