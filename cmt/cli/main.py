@@ -103,7 +103,7 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     with ctx.obj.progress as progress:
         progress.stage("pull")
         for source, file in pull_sources(train_params).items():
-            documents, questions = map(len, load_training_data(file, strict=not train_params.mix))
+            documents, questions = map(len, load_training_data(file, require_answers=not train_params.mix))
             rows.append({"source": source, "path": file, "documents": documents, "questions": questions})
     lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
     print_result({"sources": rows} if train_params.mix else rows[0], "\n".join(lines), as_json=as_json)

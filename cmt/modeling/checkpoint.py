@@ -27,26 +27,31 @@ class CompressorConfig:
     aggregator: AggregatorParams
     alignment: AlignmentParams
     objective: ObjectiveParams
+    windows: tuple[int, ...] = ()
+    """Windows that the weights were trained at, in ascending order; none: that of `compressor` alone."""
 
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
         """The sections of `params` that shape the weights."""
-        return cls(params.compressor, params.aggregator, params.alignment, params.objective)
+        windows = tuple(sorted(params.train.windows))
+        return cls(params.compressor, params.aggregator, params.alignment, params.objective, windows)
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON values for `config.json`, without `compressor.path`, the place of the folder."""
-        sections = {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
+        names = ("compressor", "aggregator", "alignment", "objective")
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in names}
         del sections["compressor"]["path"]
-        return sections
+        return sections | ({"windows": list(self.windows)} if self.windows else {})
 
     @classmethod
-    def from_dict(cls, sections: dict[str, dict[str, Any]]) -> "CompressorConfig":
+    def from_dict(cls, sections: dict[str, Any]) -> "CompressorConfig":
         """The inverse of `to_dict`."""
         return cls(
             CompressorParams(**sections["compressor"]),
             AggregatorParams(**sections["aggregator"]),
             AlignmentParams(**sections["alignment"]),
             ObjectiveParams(**sections["objective"]),
+            tuple(sections.get("windows", ())),
         )
 
 

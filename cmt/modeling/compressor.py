@@ -42,7 +42,7 @@ class Compressor(nn.Module):
     def __init__(self, lm: FrozenLM, params: CompressorParams, *, trainable: bool = True) -> None:
         """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
         super().__init__()
-        self.params, self.window = params, params.window
+        self.params = params
         width = lm.hidden_size
         layers = min(params.layers, lm.layers)
         if trainable:
@@ -57,14 +57,17 @@ class Compressor(nn.Module):
             mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
             self.memory_tokens = nn.Parameter(mean + 0.02 * torch.randn(params.memory_tokens, width))
 
-    def forward(self, embeds: Tensor, mask: Tensor) -> Encoding:
-        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T), which start with BOS and are padded on the right."""
+    def forward(self, embeds: Tensor, mask: Tensor, window: int | None = None) -> Encoding:
+        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T), which start with BOS and are padded on the right.
+
+        A vector stands for `window` tokens if that is given, else for W.
+        """
         if self.params.kind == "tokens":
             states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
             pooled = masked_mean(vectors, vector_mask)  # (B, D)
         else:
             states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
-            vectors, vector_mask = window_means(states, text_mask, self.window)  # (B, k, D), (B, k)
+            vectors, vector_mask = window_means(states, text_mask, window or self.params.window)  # (B, k, D), (B, k)
             pooled = masked_mean(states, text_mask)
         key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, D)
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)

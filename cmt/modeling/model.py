@@ -22,6 +22,7 @@ from cmt.modeling.lora import merge_lora
 from cmt.modeling.prompt_builder import PromptBuilder
 from cmt.modeling.span_decoding import (
     AnswerSpan,
+    QuoteLimits,
     TokenSpan,
     best_answer_span,
     choose_windows,
@@ -101,12 +102,7 @@ class MemoryModel(nn.Module):
     @property
     def window(self) -> int:
         """W: number of tokens for which one vector of a memory stands."""
-        return self.compressor.window
-
-    def use_window(self, window: int) -> None:
-        """Let one vector stand for `window` tokens from now on, with the same weights (`place_weights_at`)."""
-        if window != self.window:
-            self.compressor.window, self._content = window, None
+        return self.config.compressor.window
 
     @property
     def temperature(self) -> Tensor:
@@ -126,15 +122,18 @@ class MemoryModel(nn.Module):
             return torch.autocast(self.lm.device.type, torch.bfloat16)
         return nullcontext()
 
-    def encode(self, rows: Sequence[Sequence[int]], group: int = 8) -> Encoding:
-        """Θ over rows of token ids; the result is in their order. Batches of `group` rows have similar lengths."""
+    def encode(self, rows: Sequence[Sequence[int]], group: int = 8, window: int | None = None) -> Encoding:
+        """Θ over rows of token ids; the result is in their order. Batches of `group` rows have similar lengths.
+
+        A vector stands for `window` tokens if that is given, else for W.
+        """
         # 1. encode in the order of the lengths
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
         for start in range(0, len(order), group):
             batch = [[self.lm.bos, *rows[i]] for i in order[start : start + group]]
             ids, mask = pad(batch, left=False, device=self.lm.device)  # (N, 1 + T)
-            parts.append(self.compressor(self.lm.embed(ids), mask))
+            parts.append(self.compressor(self.lm.embed(ids), mask, window))
         # 2. restore the order of the input
         restored = torch.tensor(order, device=self.lm.device).argsort()
         fields = Encoding.__dataclass_fields__
@@ -166,7 +165,7 @@ class MemoryModel(nn.Module):
             ]
             return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
         # 2. score the tokens, those of the likeliest memories once more at full resolution
-        if selection.expanded and self.window > 1:
+        if selection.expanded and self.window > 1 and 1 in self.config.windows:
             window, neighbours = 1, neighbours_at(selection.neighbours, self.window, 1)
             expanded, leads = self._expand(question, memories, selection.expanded)
             log_probability = self._score_tokens(question, expanded, window)  # (B, S, n, 2)
@@ -176,7 +175,7 @@ class MemoryModel(nn.Module):
         on_cpu = log_probability.cpu()
         # 3. choose the windows to read and the quote
         spans = [choose_windows(row, window, selection.windows, neighbours) for row in on_cpu]
-        quotes = [best_answer_span(row, text) if text else None for row, text in zip(on_cpu, texts, strict=True)]
+        quotes = [self.quote(row, text) if text else None for row, text in zip(on_cpu, texts, strict=True)]
         margins = [
             min(lead, window_margin(row, window, selection.windows), quote.margin if quote else float("inf"))
             for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
@@ -188,6 +187,11 @@ class MemoryModel(nn.Module):
         ]
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
+
+    def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
+        """The likeliest answer of one question among its memories' tokens, `log_probability` (S, n, 2)."""
+        limits = [QuoteLimits.of(self.lm.token_texts(tokens)) for tokens in texts]
+        return best_answer_span(log_probability, texts, limits)
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int

@@ -1,8 +1,10 @@
 """Decoding of ψ's token scores: the windows that the LM reads and the span that it is given as a quote."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
+_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,37 @@ class AnswerSpan:
     """
 
 
+class QuoteLimits(NamedTuple):
+    """Where a quote of a memory of n tokens may begin and end: not inside a word, and on one line.
+
+    The first line of a document is its title (`cmt.retrieval.chunking`).
+    """
+
+    begins: list[bool]
+    """(n,) whether a quote may begin with a token."""
+    ends: list[bool]
+    """(n,) whether a quote may end with a token."""
+    lines: list[int]
+    """(n,) number of the line that a token is on."""
+
+    @classmethod
+    def of(cls, token_texts: Sequence[str]) -> "QuoteLimits":
+        """The limits in a text, given the texts of its tokens."""
+        # 1. the places inside a word; letters without case are of scripts that may have no blanks between words
+        words = _WORD.finditer("".join(token_texts))
+        limited = [word for word in words if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
+        inside = {place for word in limited for place in range(word.start() + 1, word.end())}
+        # 2. the tokens
+        limits, place, line = cls([], [], []), 0, 0
+        for text in token_texts:
+            line_break = "\n" in text
+            limits.begins.append(place not in inside and not line_break)
+            place += len(text)
+            limits.ends.append(place not in inside and not line_break)
+            limits.lines.append(line := line + line_break)
+        return limits
+
+
 def token_log_probabilities(scores: Tensor) -> Tensor:
     """Log-softmax of ψ's scores (B, S, n, 2) over all tokens of a question's memories and "nowhere", of score 0."""
     flat = F.pad(scores.flatten(1, 2), (0, 0, 0, 1))  # (B, S·n + 1, 2)
@@ -68,13 +102,18 @@ def whole_memory_spans(lengths: Sequence[int]) -> list[TokenSpan]:
     return [TokenSpan(memory, 0, length - 1) for memory, length in enumerate(lengths)]
 
 
-def best_answer_span(log_probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
+def best_answer_span(
+    log_probability: Tensor, texts: Sequence[Sequence[int]], limits: Sequence[QuoteLimits]
+) -> AnswerSpan:
     """The span of at most MAX_SPAN_TOKENS tokens of one memory with the highest log P_begin + log P_end.
 
-    `log_probability` (S, n, 2) is that of one question; `texts` are the token ids of its S memories.
+    `log_probability` (S, n, 2) is that of one question; `texts` are the token ids of its S memories, `limits` theirs.
     """
-    # 1. the best spans, and which of them have the tokens of the first
+    # 1. the best spans within the limits, and which of them have the tokens of the first
     scores = span_log_probabilities(log_probability)  # (m, S, n)
+    within = scores.masked_fill(~_within(limits, scores.shape).to(scores.device), float("-inf"))
+    if torch.isfinite(within).any():
+        scores = within
     values, places = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
     spans = []
     for place in places.tolist():
@@ -89,6 +128,21 @@ def best_answer_span(log_probability: Tensor, texts: Sequence[Sequence[int]]) ->
     rivals = values[~equal]
     margin = float(values[0] - rivals[0]) if len(rivals) else float("inf")
     return AnswerSpan(spans[0], tokens[0], float(probability), margin)
+
+
+def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:
+    """Whether each span of 1 … m tokens is within the limits of its memory, for a `shape` of (m, S, n)."""
+    begins, ends = torch.zeros(shape[1:], dtype=torch.bool), torch.zeros(shape[1:], dtype=torch.bool)  # (S, n)
+    lines = torch.zeros(shape[1:], dtype=torch.long)
+    for memory, limit in enumerate(limits):
+        count = min(len(limit.lines), shape[2])
+        begins[memory, :count] = torch.tensor(limit.begins[:count], dtype=torch.bool)
+        ends[memory, :count] = torch.tensor(limit.ends[:count], dtype=torch.bool)
+        lines[memory, :count] = torch.tensor(limit.lines[:count])
+    last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)
+    last = last.clamp(max=shape[2] - 1)
+    # a span beyond the last token is −inf already
+    return begins & ends[:, last].movedim(1, 0) & (lines == lines[:, last].movedim(1, 0))
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from cmt.answering.answer import Verdict
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 from cmt.common.text import plain
 
@@ -97,7 +98,7 @@ class Answered(BaseModel):
     question: str
     as_of: datetime | None
     answer: str
-    verdict: Literal["likely", "unsure", "not_in_memory"]
+    verdict: Verdict
     known: bool
     confidence: float
     sources: list[SourceOut]

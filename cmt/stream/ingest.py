@@ -11,8 +11,9 @@
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -23,8 +24,6 @@ from cmt.common.dates import iso
 from cmt.stream.readers import RawRows
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import Rejected, raw_text, validate_documents, validate_questions
-
-_NO_ANSWER = ["[no answer]"]
 
 
 class _Version(NamedTuple):
@@ -97,9 +96,13 @@ class Intake:
         return not any((self.documents.num_rows, self.questions.num_rows, self.duplicates, self.question_duplicates))
 
 
-def check(raw: RawRows, *, now: datetime) -> tuple[Checked, Checked]:
-    """Validate each row of `raw` by itself; return documents and questions. Rows dated after `now` are rejected."""
-    return _check(raw.documents, validate_documents, now), _check(raw.questions, validate_questions, now)
+def check(raw: RawRows, *, now: datetime, allow_unanswerable: bool = False) -> tuple[Checked, Checked]:
+    """Validate each row of `raw` by itself; return documents and questions. Rows dated after `now` are rejected.
+
+    With `allow_unanswerable` a question with an empty list of answers is valid.
+    """
+    validate_each_question = partial(validate_questions, allow_unanswerable=allow_unanswerable)
+    return _check(raw.documents, validate_documents, now), _check(raw.questions, validate_each_question, now)
 
 
 def select(documents: Checked, questions: Checked, *, unread: Sequence[Rejected], known: Known) -> Intake:
@@ -121,17 +124,7 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime) -> Intake:
 
     A question with an empty list of answers, which its document does not answer (SQuAD 2.0), is kept without `answers`.
     """
-    # 1. `check` demands an answer: give one to the questions that have none
-    rows = [
-        row._replace(values={**row.values, "answers": _NO_ANSWER}) if row.values.get("answers") == [] else row
-        for row in raw.questions
-    ]
-    intake = select(*check(replace(raw, questions=rows), now=now), unread=raw.rejected, known=Known())
-    # 2. take it back
-    answers = [[] if row == _NO_ANSWER else row for row in intake.questions["answers"].to_pylist()]
-    place = intake.questions.schema.get_field_index("answers")
-    field_ = intake.questions.schema.field(place)
-    return replace(intake, questions=intake.questions.set_column(place, field_, pa.array(answers, field_.type)))
+    return select(*check(raw, now=now, allow_unanswerable=True), unread=raw.rejected, known=Known())
 
 
 def _check(rows: Sequence[RawRow], validate: Callable[..., tuple[pa.Table, list[Rejected]]], now: datetime) -> Checked:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -90,13 +91,17 @@ def validate_documents(rows: Iterable[Row], *, file: str, now: datetime) -> tupl
     return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, validate=lambda values: _document(values, now))
 
 
-def validate_questions(rows: Iterable[Row], *, file: str, now: datetime) -> tuple[pa.Table, list[Rejected]]:
+def validate_questions(
+    rows: Iterable[Row], *, file: str, now: datetime, allow_unanswerable: bool = False
+) -> tuple[pa.Table, list[Rejected]]:
     """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in their order, and the rejected ones.
 
     A plain date as `asked_at` means the end of that day in UTC, so that the question sees what was published on that
-    day. An `asked_at` after `now` is rejected; a plain date is after `now` if its day begins after it.
+    day. An `asked_at` after `now` is rejected; a plain date is after `now` if its day begins after it. An empty list of
+    answers is rejected unless `allow_unanswerable`.
     """
-    return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=lambda values: _question(values, now))
+    validate = partial(_question, now=now, allow_unanswerable=allow_unanswerable)
+    return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=validate)
 
 
 def raw_text(values: object) -> str:
@@ -137,7 +142,7 @@ def _document(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
 
 
-def _question(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _question(values: Mapping[str, Any], now: datetime, allow_unanswerable: bool) -> dict[str, Any]:
     """A row of QUESTION_SCHEMA; ValueError with the reason if `values` are not valid."""
     question = _line(values, "question")
     if not question:
@@ -151,19 +156,19 @@ def _question(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
         "question_id": question_id,
         "doc_id": doc_id,
         "question": question,
-        "answers": _answers(values),
+        "answers": _answers(values, allow_empty=allow_unanswerable),
         "asked_at": asked_at,
     }
 
 
-def _answers(values: Mapping[str, Any]) -> list[str]:
+def _answers(values: Mapping[str, Any], *, allow_empty: bool) -> list[str]:
     raw = values.get("answers")
     if raw is None:
         raise ValueError("no answers")
     if not isinstance(raw, list) or not all(isinstance(answer, str) for answer in raw):
         raise ValueError(f"answers must be a list of strings, not {reprlib.repr(raw)}")
     answers = list(dict.fromkeys(filter(None, map(normalise, raw))))
-    if not answers:
+    if not answers and not (allow_empty and not raw):
         raise ValueError("answers is empty; give at least one")
     return answers
 

@@ -55,7 +55,9 @@ def load_split(train: TrainParams) -> TrainingData:
     """
     files = installed_sources(train)
     if train.mix:
-        tables = {source_name(source): load_training_data(file, strict=False) for source, file in files.items()}
+        tables = {
+            source_name(source): load_training_data(file, require_answers=False) for source, file in files.items()
+        }
         documents, questions = _combine(tables)
         seen, held_out = _hold_out_of_each(documents, tables, articles=train.validation_articles)
     else:
@@ -74,7 +76,8 @@ def pull_sources(train: TrainParams) -> dict[str, Path]:
     """
     _check_names(train)
     return {
-        source: pull_training_data(source=source, path=train.path, strict=not train.mix) for source in train.sources
+        source: pull_training_data(source=source, path=train.path, require_answers=not train.mix)
+        for source in train.sources
     }
 
 
@@ -99,17 +102,17 @@ def source_name(source: str) -> str:
     )
 
 
-def pull_training_data(*, source: str, path: Path, strict: bool = True) -> Path:
+def pull_training_data(*, source: str, path: Path, require_answers: bool = True) -> Path:
     """Copy (`path:`) or download (`hub:`) the training data into the folder `path`; returns the file.
 
     Raises ConfigError for a malformed source, and StreamError if the data cannot be fetched or written, or holds no
-    question (if `strict`: no question-answer pair).
+    question (if `require_answers`: no question-answer pair).
     """
     file = _installed_file(source, path)
     scheme, _, location = source.partition(":")
     with TemporaryDirectory() as folder:
         fetched = Path(location) if scheme == "path" else _download(location, Path(folder))
-        load_training_data(fetched, strict=strict)
+        load_training_data(fetched, require_answers=require_answers)
         try:
             write_bytes(file, read_bytes(fetched))
         except OSError as error:
@@ -125,16 +128,16 @@ def installed_training_data(*, source: str, path: Path) -> Path:
     return file
 
 
-def load_training_data(file: Path, *, strict: bool = True) -> tuple[pa.Table, pa.Table]:
+def load_training_data(file: Path, *, require_answers: bool = True) -> tuple[pa.Table, pa.Table]:
     """Documents and questions of `file`, without duplicates.
 
     A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if there is no
-    question, or if `strict` no question-answer pair.
+    question, or if `require_answers` no question-answer pair.
     """
     accepted = select_with_unanswerable(readers.read(file, "squad"), now=datetime.now(UTC))
     answers = accepted.questions["answers"].to_pylist()
-    if not any(answers) if strict else not answers:
-        kind = "question with an answer" if strict else "valid question"
+    if not any(answers) if require_answers else not answers:
+        kind = "question with an answer" if require_answers else "valid question"
         raise StreamError(f"{file} has no {kind}: nothing to train on, name another train.source")
     return accepted.documents, accepted.questions
 

@@ -4,6 +4,7 @@
 answers both from the same sentence; trained on the second one too, ψ learns that the name has to match.
 """
 
+import calendar
 import random
 import re
 from collections import defaultdict
@@ -15,10 +16,7 @@ DRAWS = 16  # names among which one is sought that the document does not have
 _NAME = re.compile(
     r"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){0,2}[A-Z][\w.-]*\w)*|\b1\d{3}\b|\b20\d\d\b"
 )
-_MONTHS = frozenset(
-    ("January", "February", "March", "April", "May", "June", "July")
-    + ("August", "September", "October", "November", "December")
-)
+_MONTHS = frozenset(calendar.month_name[1:])
 
 
 def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:

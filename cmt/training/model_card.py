@@ -46,19 +46,19 @@ recall@{params.selection.top_k} {scores["recall"]:.3f}.
 ![training curve](curve.png)
 
 It belongs to the base LM above and is refused with any other.
-Licence: Apache-2.0; {licence} contained.
+{licence}
 """
     )
 
 
 def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
-    """Names of the sources, with shares if there are several, and a clause on their licences, without its last word."""
+    """Names of the sources, with shares if there are several, and a sentence on licences."""
     names, licences = zip(*map(describe_source, sources), strict=True)
     if len(names) == 1:
-        return names[0], f"{licences[0]} and not"
+        return names[0], f"Licence: Apache-2.0; {licences[0]} and not contained."
     total = sum(sources.values())
     shares = [f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)]
-    return ", ".join(shares), f"{', '.join(licences)}; no source is"
+    return ", ".join(shares), f"Licence: Apache-2.0; {', '.join(licences)}; no source is contained."
 
 
 def describe_source(source: str) -> tuple[str, str]:

@@ -19,7 +19,6 @@ from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import (
     TokenSpan,
-    best_answer_span,
     choose_windows,
     neighbours_at,
     token_log_probabilities,
@@ -58,9 +57,8 @@ class TrainingStep(nn.Module):
     ) -> StepLoss:
         """The loss of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer."""
         model, objective = self.model, self.params.objective
-        model.use_window(window)
         # 1. encode documents and questions with Θ
-        memories = model.encode(documents)  # key (N, p), vectors (N, k, D)
+        memories = model.encode(documents, window=window)  # key (N, p), vectors (N, k, D)
         encoding = model.encode([question.question for question in questions], group=32)  # key (Q, p)
         gold = torch.tensor([question.document for question in questions], device=model.lm.device)  # (Q,)
 
@@ -86,14 +84,14 @@ class TrainingStep(nn.Module):
         if isinstance(model.alignment, PrefixAlignment):
             prompt = self._published_prompt(answered_encoding, answered, memories)
         elif isinstance(model.aggregator, SpanReader):
-            scores = self._token_scores(encoding, memories, documents, candidates)  # (Q, S, n, 2)
+            scores = self._token_scores(encoding, memories, documents, candidates, window)  # (Q, S, n, 2)
             span, begin_found, refused = self._span_loss(scores, questions, nowhere)
             logs |= {"span": span, "begin_found": begin_found}
             if nowhere.any():
                 logs["refused"] = refused
             loss = loss + objective.gamma * span
             prompt = self._window_prompt(
-                answered_encoding, answered, documents, candidates, scores[:count], teacher_forcing
+                answered_encoding, answered, documents, candidates, scores[:count], window, teacher_forcing
             )
         else:
             prompt = self._whole_text_prompt(answered_encoding, answered, documents, candidates)
@@ -120,12 +118,12 @@ class TrainingStep(nn.Module):
         )
 
     def _token_scores(
-        self, encoding: Encoding, memories: Encoding, documents: list[list[int]], candidates: Tensor
+        self, encoding: Encoding, memories: Encoding, documents: list[list[int]], candidates: Tensor, window: int
     ) -> Tensor:
         """ψ's scores (Q, S, n, 2) of the tokens of each question's candidates."""
         assert isinstance(self.model.aggregator, SpanReader)  # noqa: S101 - narrows the type
         rows, is_present = candidates.clamp(min=0), (candidates >= 0).unsqueeze(-1)  # (Q, S), (Q, S, 1)
-        width = memories.vectors.shape[1] * self.model.window
+        width = memories.vectors.shape[1] * window
         ids = torch.full((len(documents), width), -1, device=candidates.device)  # (N, n)
         for row, tokens in enumerate(documents):
             ids[row, : len(tokens)] = torch.tensor(tokens, device=candidates.device)
@@ -170,6 +168,7 @@ class TrainingStep(nn.Module):
         documents: list[list[int]],
         candidates: Tensor,
         scores: Tensor,
+        window: int,
         teacher_forcing: float,
     ) -> Prompt:
         """The best windows and the quote; the gold span is made the quote with probability `teacher_forcing`."""
@@ -178,15 +177,15 @@ class TrainingStep(nn.Module):
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
         # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then is the best
-        quotes = [best_answer_span(part, text).span for part, text in zip(decoding, texts, strict=True)]
+        quotes = [self.model.quote(part, text).span for part, text in zip(decoding, texts, strict=True)]
         for row, question in enumerate(questions):
             if rng.random() < teacher_forcing:
                 gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
                 quotes[row] = TokenSpan(0, *gold_span)
                 decoding[row, 0, gold_span[0], 0] = 1e4
         # 2. the windows, as much text at every window size
-        neighbours = neighbours_at(selection.neighbours, self.params.compressor.window, self.model.window)
-        windows = [choose_windows(part, self.model.window, selection.windows, neighbours) for part in decoding]
+        neighbours = neighbours_at(selection.neighbours, self.model.window, window)
+        windows = [choose_windows(part, window, selection.windows, neighbours) for part in decoding]
         # 3. the prompt
         quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
         ends = self._prompt_ends(questions, quote_tokens)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cmt.modeling.span_decoding import (
     MAX_SPAN_TOKENS,
+    AnswerSpan,
+    QuoteLimits,
     TokenSpan,
     best_answer_span,
     choose_windows,
@@ -24,6 +26,12 @@ def log_probabilities(*memories: list[float]) -> Tensor:
     """(S, n, 2), equal for beginning and end."""
     begins = torch.tensor(memories)
     return torch.stack([begins, begins], 2)
+
+
+def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
+    """The quote where every token is a word on the same line."""
+    free = [QuoteLimits([True] * len(text), [True] * len(text), [0] * len(text)) for text in texts]
+    return best_answer_span(probability, texts, free)
 
 
 def test_tokens_of_all_memories_and_nowhere_are_normalised_together() -> None:
@@ -50,25 +58,25 @@ def test_the_quote_is_the_likeliest_span_of_one_memory() -> None:
     probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
     probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # a beginning in one memory, an end in the other
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # an end before the beginning
-    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
+    assert quote_of(probability, texts).span == TokenSpan(1, 1, 2)
     probability[0, 8, 1] = 0.0
-    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 8)
+    assert quote_of(probability, texts).span == TokenSpan(0, 4, 8)
     probability[0, 8, 1], probability[0, 19, 1] = -9.0, 0.0
-    assert best_answer_span(probability, texts).span == TokenSpan(0, 4, 19)
+    assert quote_of(probability, texts).span == TokenSpan(0, 4, 19)
     probability[0, 4, 0], probability[0, 3, 0] = -9.0, 0.0  # more than MAX_SPAN_TOKENS tokens
     probability[0, 3, 1] = -9.0
-    assert best_answer_span(probability, texts).span == TokenSpan(1, 1, 2)
-    assert best_answer_span(torch.zeros(1, 1, 2), [[5]]).span == TokenSpan(0, 0, 0)
+    assert quote_of(probability, texts).span == TokenSpan(1, 1, 2)
+    assert quote_of(torch.zeros(1, 1, 2), [[5]]).span == TokenSpan(0, 0, 0)
 
 
 def test_the_margin_of_a_quote_is_its_lead_over_other_tokens() -> None:
     probability = log_probabilities([-1.0, -9.0, -9.0, -3.0], [-9.0, -1.5, -9.0, -9.0])
-    quote = best_answer_span(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
+    quote = quote_of(probability, [[5, 6, 7, 8], [9, 4, 9, 9]])
     assert quote.span.first == 0
     assert quote.margin == pytest.approx(1.0)
     # the same token elsewhere is no rival: the next one is the span of the first four tokens
-    assert best_answer_span(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
-    assert best_answer_span(log_probabilities([-1.0]), [[5]]).margin == inf
+    assert quote_of(probability, [[5, 6, 7, 8], [9, 5, 9, 9]]).margin == pytest.approx(2.0)
+    assert quote_of(log_probabilities([-1.0]), [[5]]).margin == inf
 
 
 def test_spans_with_equal_tokens_add_up_to_one_probability() -> None:
@@ -76,11 +84,43 @@ def test_spans_with_equal_tokens_add_up_to_one_probability() -> None:
     scores[0, 0, [1, 4], :] = 5.0
     probability = token_log_probabilities(scores)[0]
     equal, different = [[3, 7, 3, 3, 7, 3]], [[3, 7, 3, 3, 8, 3]]
-    single = best_answer_span(probability, different).probability
-    assert best_answer_span(probability, equal).probability == pytest.approx(2 * single, rel=1e-3)
+    single = quote_of(probability, different).probability
+    assert quote_of(probability, equal).probability == pytest.approx(2 * single, rel=1e-3)
     assert 0.3 < single < 0.5
     scores[0, 0] = -9.0
-    assert best_answer_span(token_log_probabilities(scores)[0], equal).probability < 0.01
+    assert quote_of(token_log_probabilities(scores)[0], equal).probability < 0.01
+
+
+@pytest.mark.parametrize(
+    ("tokens", "first", "last", "allowed"),
+    [
+        (["Toll", "\n", "From", " today"], 0, 2, False),  # across title and text
+        (["Toll", "\n", "From", " today"], 2, 3, True),
+        (["Toll", "\n", "From", " today"], 1, 2, False),  # a line break is part of no quote
+        ([" Pen", "zance", " port"], 0, 0, False),  # inside a word
+        ([" Pen", "zance", " port"], 1, 2, False),
+        ([" Pen", "zance", " port"], 0, 1, True),
+        ([" ", "1", ",", "5", "0", " km", "."], 1, 1, False),  # inside a number
+        ([" ", "1", ",", "5", "0", " km", "."], 3, 5, False),
+        ([" ", "1", ",", "5", "0", " km", "."], 1, 4, True),
+        ([" in", " ", "2", "0", ",", " and"], 1, 3, True),
+        ([" Falk", "'s", " book"], 0, 0, True),
+        (["東京", "都", "は"], 1, 1, True),  # no blanks between words
+    ],
+)
+def test_a_quote_ends_with_its_words_and_stays_on_a_line(
+    tokens: list[str], first: int, last: int, allowed: bool
+) -> None:
+    probability = torch.full((1, len(tokens), 2), -9.0)
+    probability[0, first, 0] = probability[0, last, 1] = -0.1
+    quote = best_answer_span(probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens)])
+    assert (quote.span == TokenSpan(0, first, last)) is allowed
+    inside = tokens[quote.span.first : quote.span.last + 1]
+    assert "\n" not in "".join(inside)
+
+
+def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
+    assert best_answer_span(torch.zeros(1, 1, 2), [[5]], [QuoteLimits.of(["\n"])]).span == TokenSpan(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +171,7 @@ def test_the_margin_of_windows_covers_the_order_of_memories() -> None:
 
 def test_padding_is_no_rival() -> None:
     probability = log_probabilities([-1.0, -inf])
-    assert best_answer_span(probability, [[5]]).margin == inf
+    assert quote_of(probability, [[5]]).margin == inf
     assert window_margin(probability, 1, 1) == inf
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cmt.modeling.span_decoding import best_answer_span, token_log_probabilities
+from cmt.modeling.span_decoding import QuoteLimits, best_answer_span, token_log_probabilities
 from cmt.modeling.supersession import MAX_DISCOUNT, discount_superseded
 
 UPDATE = [
@@ -43,7 +43,8 @@ def scores_favouring(*spans: tuple[int, int], by: float = 6.0) -> Tensor:
 
 def quote_text(scores: Tensor) -> str:
     """Text of the likeliest span."""
-    quote = best_answer_span(token_log_probabilities(scores[None, None])[0], [list(range(len(scores)))])
+    limits = [QuoteLimits.of(UPDATE)]
+    quote = best_answer_span(token_log_probabilities(scores[None, None])[0], [list(range(len(scores)))], limits)
     return "".join(UPDATE[token] for token in quote.tokens).strip()
 
 

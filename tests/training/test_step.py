@@ -78,7 +78,6 @@ def test_a_step_trains_at_its_window(tiny_lm: Any, tmp_path: Path, window: int) 
     lm, params = tiny_lm("llama"), training_params(tmp_path)
     step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
     result = step(**steps[0] | {"window": window})
-    assert step.model.window == window
     result["loss"].backward()
     gradients = [parameter.grad for name, parameter in step.model.named_parameters() if "place" in name]
     assert gradients and all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
