@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source
     from cmt.bank.ledger import Round
     from cmt.config import Params, load_params
-    from cmt.errors import BankError, CmtError, ConfigError, ModelError, RoundError, ServiceError, StreamError
+    from cmt.errors import (
+        BankError,
+        CmtError,
+        ConfigError,
+        DamageError,
+        ModelError,
+        RoundError,
+        ServiceError,
+        StreamError,
+    )
     from cmt.workspace import Workspace, open
 
 __version__ = "0.1.0"
@@ -33,6 +42,7 @@ _MODULES = {
     "BankError": "cmt.errors",
     "CmtError": "cmt.errors",
     "ConfigError": "cmt.errors",
+    "DamageError": "cmt.errors",
     "ModelError": "cmt.errors",
     "Params": "cmt.config",
     "Round": "cmt.bank.ledger",
@@ -50,6 +60,7 @@ __all__ = [
     "BankError",
     "CmtError",
     "ConfigError",
+    "DamageError",
     "ModelError",
     "Params",
     "Round",

@@ -5,6 +5,7 @@ CmtError
 ├── StreamError       a source file or slice cannot be read
 ├── ModelError        the base LM or a compressor is missing, damaged or does not match
 ├── BankError         the memory bank cannot be opened, read or written
+│   └── DamageError   stored data are not those that were written
 ├── RoundError        a round cannot start, or was refused by its gate
 └── ServiceError      MLflow or the Prefect server cannot be reached
 """
@@ -28,6 +29,10 @@ class ModelError(CmtError):
 
 class BankError(CmtError):
     """The memory bank cannot be opened, read or written."""
+
+
+class DamageError(BankError):
+    """Stored data are not those that were written; repeating the command does not help, its advice does."""
 
 
 class RoundError(CmtError):

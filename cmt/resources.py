@@ -5,9 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmt.bank.integrity import contradiction
 from cmt.bank.ledger import Ledger, Round
 from cmt.config import Params, state_folder
-from cmt.errors import BankError
+from cmt.errors import BankError, DamageError
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Resources:
         self.params, self.root = params, root
         self.state = state_folder(params, root)
         self._prompt_cache_path = self.state / "prompts.sqlite"
+        self._checked_version = 0  # version of the bank that was last compared with the ledger
 
     @cached_property
     def store(self) -> SliceStore:
@@ -73,7 +75,8 @@ class Resources:
         """The bank of the compressor in use; never creates one.
 
         Raises BankError if there is no bank, if the current bank belongs to another compressor (another process may
-        have promoted it), or if its rows do not match the section `bank` of params.yaml.
+        have promoted it), or if its rows do not match the section `bank` of params.yaml; DamageError if it lacks what
+        the ledger recorded.
         """
         answering, in_use = self.stored_bank.answering, self.model.digest[:12]
         if answering != in_use:
@@ -81,12 +84,39 @@ class Resources:
                 f"the bank is that of compressor {answering}, but {in_use} is in use: "
                 "run `cmt update --all` with it, or put the section compressor back, and start again"
             )
+        if self.bank.version != self._checked_version:
+            self.check_bank()
         return self.bank
+
+    def check_bank(self, *, at_rest: bool = False) -> None:
+        """Raise DamageError if version or rows of the bank are not those that the ledger recorded.
+
+        `at_rest`: no round is at work, so that more can be compared; see `cmt.bank.integrity.contradiction`.
+        """
+        rounds = self.rounds()  # before the bank: another process writes the bank first, then the ledger
+        version, rows = self.bank.version_and_rows()
+        at_rest = at_rest and bool(rounds) and not self.forgotten()
+        if problem := contradiction(rounds, version=version, rows=rows, at_rest=at_rest):
+            raise DamageError(f"bank {self.params.bank.uri} {problem}: run `cmt verify`, which says how to repair it")
+        if at_rest and not self.bank.has_checksums:  # once: its rows are about to get checksums
+            self._check_digest(rounds)
+        self._checked_version = version
+
+    def _check_digest(self, rounds: list[Round]) -> None:
+        """Raise DamageError unless the rows of the bank are those that the last committed one of `rounds` left."""
+        last = next((round_ for round_ in reversed(rounds) if round_.state == "committed"), None)
+        if last and last.bank_digest != self.bank.digest():
+            raise DamageError(
+                f"bank {self.params.bank.uri} has other rows than round {last.round_id} left: run `cmt verify`, which "
+                "says how to repair it"
+            )
 
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger beside the bank. Raises BankError if there is no bank."""
-        return Ledger(self.stored_bank.connection)
+        from cmt.bank.tables import connect
+
+        return Ledger(connect(self.params.bank.uri))
 
     @cached_property
     def answerer(self) -> "Answerer":
@@ -145,4 +175,6 @@ class Resources:
 
     def banks(self) -> "Iterator[Bank]":
         """The banks of all compressors. Raises BankError if there is none."""
-        return self.stored_bank.siblings()
+        from cmt.bank.bank import Bank
+
+        return Bank.open_all(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)

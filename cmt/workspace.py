@@ -111,6 +111,7 @@ class Workspace(Resources):
         with self.updating():
             pending = self.pending()
             if not (slice_id or pending):
+                recovery.promote(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
             round_ = runner.begin()
@@ -132,6 +133,14 @@ class Workspace(Resources):
         Call it inside `updating`.
         """
         return recovery.recover(self)
+
+    def promote(self) -> bool:
+        """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether that is new.
+
+        Rounds do it by themselves; it is for a change back to an earlier compressor, which leaves no slice pending.
+        """
+        with self.updating():
+            return recovery.promote(self)
 
     def rollback(self, round_id: str) -> Round:
         """Restore the bank to the version before a committed round; this round and all later ones are pending again.

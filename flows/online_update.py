@@ -97,6 +97,7 @@ def online_update(slice: str | None = None, source: str | None = None, params: s
             states.append(one_round(params, slice_id))
     if not states:
         log.info("nothing to do: every slice has a committed round")
+        workspace(params).promote()
     return states
 
 

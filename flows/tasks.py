@@ -8,7 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from cmt.errors import BankError, ServiceError
+from cmt.errors import BankError, DamageError, ServiceError
 from cmt.workspace import Workspace, open
 
 # the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
@@ -22,8 +22,9 @@ def workspace(params: str) -> Workspace:
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a retry can help: storage and services recover, a damaged slice or a refused round does not."""
-    return isinstance(state.result(raise_on_failure=False), OSError | BankError | ServiceError)
+    """Whether a retry can help: storage and services recover, damaged data or a refused round do not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError | BankError | ServiceError) and not isinstance(error, DamageError)
 
 
 # results lie in the bank and the state folder under content keys, so Prefect caches nothing

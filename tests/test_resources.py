@@ -101,7 +101,6 @@ def test_a_bank_of_an_older_schema_is_refused_with_advice(project: Path) -> None
     lancedb.connect(workspace.params.bank.uri).create_table(name, older, mode="overwrite")
     uses: list[Callable[[Workspace], object]] = [
         Workspace.update,
-        Workspace.rounds,
         lambda workspace: workspace.ask("Who?"),
         lambda workspace: workspace.forget("ferry"),
     ]

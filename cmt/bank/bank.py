@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import lancedb
 import numpy as np
@@ -22,9 +21,11 @@ from lancedb.index import FTS, IvfSq
 from lancedb.table import LanceTable
 
 from cmt.bank import search
+from cmt.bank.integrity import CHECKSUM, FIELD, content_schema, unmatched, with_checksums
 from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded_at, within
 from cmt.bank.schema import (
     VERSION_COLUMNS,
+    RowsDigest,
     check_schema,
     conform,
     digest,
@@ -34,11 +35,13 @@ from cmt.bank.schema import (
     row_problems,
     schema_value,
 )
-from cmt.bank.search import memory_id_in, read_rows
+from cmt.bank.search import memory_id_in, probe_key_index, probe_text_index, read_content, read_rows
 from cmt.bank.tables import (
     MEMORIES,
     WriteConflict,
+    connect,
     current_table,
+    memory_tables,
     open_or_create_table,
     open_table,
     set_current_table,
@@ -49,6 +52,7 @@ from cmt.errors import BankError, ConfigError
 FOREVER = timedelta(days=36_500)
 _MAX_ATTEMPTS = 20  # commits that are tried while other processes write
 _BATCH = 1024  # rows that are read at once for the digest
+_PROBES = 64  # texts, or keys, that an index is searched for to see whether it is sound
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,20 @@ class UpsertResult:
     """New rows."""
     updated: int
     """Rewritten rows: their text changed, or this upsert superseded their document."""
+
+
+class Audit(NamedTuple):
+    """What reading every row of a bank found."""
+
+    problems: list[str]
+    """One sentence each; empty if there are none."""
+    digest: str
+    """See `Bank.digest`."""
+    rows: int
+    unchecked: int
+    """Rows without a checksum, written by version 0.1.0."""
+    slices: list[str]
+    """slice_ids of the rows that do not match their checksums, sorted."""
 
 
 class _MergeResult(Protocol):
@@ -90,22 +108,28 @@ class Bank:
         The first bank at an address becomes the current one. From `exact_below` rows on, searches use a vector index.
         Raises BankError if there is no bank, if it was written with another schema, or if it cannot be read.
         """
-        missing = BankError(f"no bank at {uri}: run `cmt update` first")
-        if schema is None and "://" not in uri and not Path(uri).is_dir():
-            raise missing
         with translate_errors(f"bank {uri} cannot be opened"):
-            connection = lancedb.connect(uri)
+            connection = connect(uri) if schema is None else lancedb.connect(uri)
             name = current_table(connection) if schema is None else _table_name(schema)
             table = open_table(connection, name) if name else None
             if table is None and schema is not None:
-                table = open_or_create_table(connection, _table_name(schema), schema)
+                table = open_or_create_table(connection, _table_name(schema), schema.append(FIELD))
             if table is None:
-                raise missing
-            check_schema(table.schema, schema, f"bank {uri}")
+                raise BankError(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
+            check_schema(content_schema(table.schema), schema, f"bank {uri}")
             bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below)
-            if current_table(connection) is None:
+            if memory_tables(connection) == [table.name] and current_table(connection) is None:
                 bank.promote()
         return bank
+
+    @classmethod
+    def open_all(cls, *, uri: str, exact_below: int = 10_000) -> "Iterator[Bank]":
+        """The banks of all compressors at `uri`. Raises BankError if there is none or one cannot be opened."""
+        connection = connect(uri)
+        for name in memory_tables(connection):
+            with translate_errors(f"bank {uri} cannot be opened"):
+                schema = content_schema(connection.open_table(name).schema)
+            yield cls.open(uri=uri, schema=schema, exact_below=exact_below)
 
     @property
     def connection(self) -> DBConnection:
@@ -114,8 +138,8 @@ class Bank:
 
     @property
     def schema(self) -> pa.Schema:
-        """Schema of the rows; its metadata has schema_version, codes, dim and compressor."""
-        return self._table.schema
+        """Schema of the rows, without their checksums; its metadata has schema_version, codes, dim and compressor."""
+        return content_schema(self._table.schema)
 
     @property
     def name(self) -> str:
@@ -129,6 +153,17 @@ class Bank:
             return self._latest().version
 
     @property
+    def has_checksums(self) -> bool:
+        """Whether the rows have checksums; those of version 0.1.0 get them with the next upsert."""
+        return CHECKSUM in self._latest().schema.names
+
+    def version_and_rows(self) -> tuple[int, int]:
+        """Number of the newest version and its number of rows."""
+        with self._reading():
+            table = self._latest()
+            return table.version, table.count_rows()
+
+    @property
     def answering(self) -> str:
         """First 12 digits of the compressor whose bank is the current one; another process may have promoted it.
 
@@ -137,20 +172,13 @@ class Bank:
         with self._reading():
             name = current_table(self._connection)
         if name is None:
-            raise BankError(f"bank {self._uri} is gone: put it back, or run `cmt update --all`")
+            raise BankError(f"bank {self._uri} does not say which compressor answers: run `cmt update --all`")
         return name.removeprefix(MEMORIES)
 
     def promote(self) -> None:
         """Make this bank the current one, in one commit."""
         with self._writing():
             set_current_table(self._connection, self.name)
-
-    def siblings(self) -> "Iterator[Bank]":
-        """The banks of all compressors at this address, this one included."""
-        for name in self._connection.list_tables().tables:
-            if name.startswith(MEMORIES):
-                schema = self._connection.open_table(name).schema
-                yield Bank.open(uri=self._uri, schema=schema, exact_below=self._exact_below)
 
     # Writing
 
@@ -159,10 +187,12 @@ class Bank:
 
         superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. If
         a document has fewer chunks than before, the surplus ones are deleted. A document that is stored with a later
-        date is left alone, so the order of slices does not matter. An upsert that changes nothing makes no version.
-        Raises BankError if `rows` is invalid; the bank is then unchanged.
+        date is left alone, so the order of slices does not matter. An upsert that changes nothing makes no version,
+        except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is invalid, and DamageError
+        if a stored row that has to be written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
+        self._add_checksums()
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             wanted = not_older(rows, stored)
@@ -202,20 +232,20 @@ class Bank:
             )
 
     def optimize(self, *, keep: timedelta = FOREVER) -> None:
-        """Compact the files, update the indexes, and drop versions older than `keep`, which cannot be restored then.
+        """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
 
         From `exact_below` rows on this also builds the vector index. Raises ConfigError if `keep` is under 1 ms.
         """
         if keep < timedelta(milliseconds=1):
             raise ConfigError(f"keep is {keep}: keep at least a millisecond, or readers lose the version they read")
-        with self._writing():
-            table = self._latest()
-            if self._is_large(table) and not _indexed_rows(table, "key"):
-                # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and
-                # has the higher recall.
-                table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
-            table.optimize(cleanup_older_than=keep)
+        # 1. The indexes first, because the compaction reads them and would fail on a damaged one.
         self._index_text()
+        self._index_keys()
+        # 2. Compaction.
+        with self._writing():
+            self._latest().optimize(cleanup_older_than=keep)
+        if not self._text_is_indexed():
+            self._index_text()
 
     # Reading
 
@@ -258,19 +288,39 @@ class Bank:
     def digest(self) -> str:
         """SHA-256 of all rows, sorted by memory_id; see `cmt.bank.schema.digest`."""
         with self._reading():
-            return digest(self._sorted_batches())
+            return digest(batch.select(self.schema.names) for batch in self._sorted_batches())
 
-    def verify(self) -> list[str]:
-        """Problems of the stored rows, one sentence each; empty if there are none."""
+    def audit(self) -> Audit:
+        """Read every row, and a sample of the full-text index, and report what is wrong with them."""
+        problems: list[str] = []
+        slices: set[str] = set()
+        unchecked = 0
+        # 1. Each row by itself, and the digest of all.
+        state = RowsDigest()
         with self._reading():
-            problems = [text for batch in self._sorted_batches() for text in row_problems(batch, self.schema)]
+            for batch in self._sorted_batches():
+                content = batch.select(self.schema.names)
+                state.update(content)
+                wrong = unmatched(batch)
+                problems += [f"memory {name!r} does not match its checksum" for name in wrong["memory_id"].to_pylist()]
+                problems += row_problems(content, self.schema)
+                slices.update(wrong["slice_id"].to_pylist())
+                unchecked += batch[CHECKSUM].null_count if CHECKSUM in batch.column_names else len(batch)
+        # 2. The rows of a document, and of those that supersede each other.
         versions = self._versions()
         problems += id_problems(versions)
-        wrong = sorted(set(misdated(versions)["doc_id"].to_pylist()))
-        problems += [f"document {name!r} has another superseded_at than its successors' dates say" for name in wrong]
-        if not self._text_is_indexed():
-            problems.append("the full-text index misses rows: run `cmt bank optimize`")
-        return problems
+        misdated_ids = sorted(set(misdated(versions)["doc_id"].to_pylist()))
+        problems += [
+            f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
+        ]
+        # 3. The full-text index.
+        if problem := self._text_index_problem(versions["memory_id"].to_pylist()):
+            problems.append(problem)
+        return Audit(problems, state.hexdigest(), len(versions), unchecked, sorted(slices))
+
+    def verify(self) -> list[str]:
+        """The problems that `audit` finds."""
+        return self.audit().problems
 
     def stats(self) -> dict[str, int | float]:
         """Size of the bank: rows, documents, bytes, bytes_per_document, version, indexed, mean_pairwise_cosine.
@@ -336,9 +386,11 @@ class Bank:
             return None
         with self._writing():
             # 2. Fresh and redated rows, each with its date.
-            source = pa.concat_tables([fresh, read_rows(self._table, self.schema.names, redated_ids)])
+            source = pa.concat_tables([fresh, read_content(self._table, redated_ids)])
             place = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
             source = with_superseded_at(source, redated["superseded_at"].take(place))
+            if CHECKSUM in self._table.schema.names:
+                source = with_checksums(source)
             # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
             # that another process wrote meanwhile.
             differs = (
@@ -350,6 +402,54 @@ class Bank:
             if len(gone):
                 merge = merge.when_not_matched_by_source_delete(memory_id_in(set(gone["memory_id"].to_pylist())))
             return cast(_MergeResult, merge.execute(source))
+
+    def _add_checksums(self) -> None:
+        """Give a table of version 0.1.0 its checksums.
+
+        They make several commits. A kill between them is undone with the round whose upsert this is.
+        """
+        if self.has_checksums:
+            return
+        ids = sorted(self.rows(["memory_id"])["memory_id"].to_pylist())
+        with self._writing():
+            self._table.add_columns(FIELD)
+            for start in range(0, len(ids), _BATCH):
+                rows = with_checksums(read_content(self._table, set(ids[start : start + _BATCH])))
+                merge = self._table.merge_insert("memory_id").when_matched_update_all()
+                merge.execute(rows.select(["memory_id", CHECKSUM]))
+
+    def _text_index_problem(self, memory_ids: list[str]) -> str | None:
+        """What is wrong with the full-text index, judged by searches for the texts of some rows; None if nothing is."""
+        if not self._text_is_indexed():
+            return "the full-text index misses rows: run `cmt bank optimize`"
+        sample = self.rows(["memory_id", "text"], set(memory_ids[:: max(1, len(memory_ids) // _PROBES)]))
+        try:
+            probe_text_index(self._latest(), filter(None, sample["text"].to_pylist()))
+        except BankError as error:
+            return str(error)
+        return None
+
+    def _index_keys(self) -> None:
+        """Build the vector index from `exact_below` rows on, unless there is a sound one."""
+        with self._writing():
+            table = self._latest()
+            if self._is_large(table) and not self._keys_are_indexed():
+                # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and
+                # has the higher recall.
+                table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
+
+    def _keys_are_indexed(self) -> bool:
+        """Whether there is a vector index that answers searches for the keys of some rows."""
+        table = self._latest()
+        if not _indexed_rows(table, "key"):
+            return False
+        keys = key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"])
+        try:
+            for key in keys:
+                probe_key_index(table, key)
+        except BankError:
+            return False
+        return True
 
     def _text_is_indexed(self) -> bool:
         return any(i.columns == ["text"] and not i.num_unindexed_rows for i in self._latest().list_indices())
@@ -371,12 +471,12 @@ class Bank:
         return bool(table.count_rows() >= self._exact_below)
 
     def _sorted_batches(self) -> Iterator[pa.Table]:
-        """All rows sorted by memory_id, in tables of `_BATCH` rows."""
+        """All rows sorted by memory_id, in tables of `_BATCH` rows, with their checksums."""
         table = self._latest()
         places = table.search().select(["memory_id"]).with_row_id(True).limit(max(table.count_rows(), 1)).to_arrow()
         row_ids = places.sort_by("memory_id")["_rowid"].to_pylist()
         for start in range(0, len(row_ids), _BATCH):
-            batch = table.take_row_ids(row_ids[start : start + _BATCH]).select(self.schema.names).to_arrow()
+            batch = table.take_row_ids(row_ids[start : start + _BATCH]).select(table.schema.names).to_arrow()
             yield batch.sort_by("memory_id")
 
     @contextmanager

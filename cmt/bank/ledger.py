@@ -1,5 +1,6 @@
 """The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
+
+from cmt.errors import DamageError
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -86,7 +89,10 @@ class Round:
 
 
 class Ledger:
-    """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written."""
+    """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written.
+
+    The record of a round is JSON with a checksum over its other values.
+    """
 
     SCHEMAS = {
         "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
@@ -105,6 +111,11 @@ class Ledger:
                 for name, table in tables.items()
             }
 
+    @property
+    def connection(self) -> "DBConnection":
+        """The LanceDB connection that the tables of memories share."""
+        return self._connection
+
     @staticmethod
     def exists(uri: str) -> bool:
         """Whether there is a ledger at `uri`; creates nothing. Raises BankError if `uri` cannot be opened."""
@@ -118,15 +129,15 @@ class Ledger:
             return "rounds" in lancedb.connect(uri).list_tables().tables
 
     def rounds(self, compressor: str | None = None) -> list[Round]:
-        """All rounds, or those of one compressor, sorted by number."""
-        rounds = [Round(**json.loads(record)) for record in self._column("rounds", "record")]
+        """All rounds, or those of one compressor, sorted by number. Raises DamageError if a row is damaged."""
+        rounds = [self._parse(record) for record in self._column("rounds", "record")]
         selected = [round_ for round_ in rounds if compressor in (None, round_.compressor)]
         return sorted(selected, key=lambda round_: (round_.number, round_.round_id))
 
     def write(self, *rounds: Round) -> None:
         """Insert or replace the rows of `rounds`, in one commit. Rows are keyed by round and compressor."""
         keys = [f"{round_.round_id}@{round_.compressor[:12]}" for round_ in rounds]
-        self._upsert("rounds", {"round_id": keys, "record": [json.dumps(asdict(round_)) for round_ in rounds]})
+        self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
 
     def forgotten(self) -> list[str]:
         """The doc_ids that were forgotten and must not be banked again, sorted."""
@@ -135,6 +146,24 @@ class Ledger:
     def forget(self, doc_id: str) -> None:
         """Record that `doc_id` was forgotten."""
         self._upsert("forgotten", {"doc_id": [doc_id]})
+
+    def _parse(self, record: str) -> Round:
+        """The round of a row; rows of version 0.1.0 have no checksum."""
+        try:
+            values = json.loads(record)
+            checksum = values.pop("checksum", None)
+            round_ = Round(**values)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise self._damaged(f"a row cannot be read: {error}") from None
+        if checksum is not None and checksum != _checksum(values):
+            raise self._damaged(f"the row of round {round_.round_id} does not match its checksum")
+        return round_
+
+    def _damaged(self, reason: str) -> DamageError:
+        from cmt.bank.tables import how_to_refill
+
+        uri = self._connection.uri
+        return DamageError(f"the ledger in {uri} is damaged ({reason}): {how_to_refill(uri)}")
 
     def _column(self, name: str, column: str) -> list[str]:
         table: Any = self._tables[name]
@@ -156,6 +185,15 @@ class Ledger:
 
         with translate_errors(f"the ledger in {self._connection.uri} cannot be {action}", *advice):
             yield
+
+
+def _record(round_: Round) -> str:
+    values = json.loads(json.dumps(asdict(round_)))
+    return json.dumps(values | {"checksum": _checksum(values)})
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def flat_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

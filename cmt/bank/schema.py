@@ -206,20 +206,39 @@ def id_problems(rows: pa.Table) -> list[str]:
     return problems
 
 
-def digest(batches: Iterable[pa.Table]) -> str:
+class RowsDigest:
     """SHA-256 of rows sorted by memory_id, independent of how they are stored.
 
     Rows are hashed one after the other, their columns in schema order. A null is the byte 00. Any other value is the
     byte 01, its length as 8 bytes, and its content: text as UTF-8, binary unchanged, timestamps (microseconds since
     1970 UTC) and integers as 8 bytes, keys as float32. All numbers are little-endian.
     """
-    state = hashlib.sha256()
+
+    def __init__(self) -> None:
+        self._state = hashlib.sha256()
+
+    def update(self, rows: pa.Table) -> None:
+        """Add further rows."""
+        for content in row_contents(rows):
+            self._state.update(content)
+
+    def hexdigest(self) -> str:
+        """The digest of the rows so far."""
+        return self._state.hexdigest()
+
+
+def digest(batches: Iterable[pa.Table]) -> str:
+    """The RowsDigest of all rows of `batches`."""
+    state = RowsDigest()
     for rows in batches:
-        for values in zip(*(_encoded(column) for column in rows.columns), strict=True):
-            for value in values:
-                state.update(b"\0" if value is None else b"\1" + struct.pack("<q", len(value)))
-                state.update(value or b"")
+        state.update(rows)
     return state.hexdigest()
+
+
+def row_contents(rows: pa.Table) -> Iterator[bytes]:
+    """The content of each row as bytes, in the format of RowsDigest."""
+    for values in zip(*(_encoded(column) for column in rows.columns), strict=True):
+        yield b"".join(b"\0" if value is None else b"\1" + struct.pack("<q", len(value)) + value for value in values)
 
 
 def _encoded(column: pa.ChunkedArray) -> Iterator[bytes | None]:

@@ -1,9 +1,12 @@
 """Search in a table of memories: nearest keys by cosine and best texts by BM25, as of a date.
 
 A search has two steps: ids and scores first, then the selected rows, because a row holds kilobytes of memory and text.
+The rows are checked against their checksums; DamageError names the first that does not match.
 Filters are typed expressions; user text never becomes part of a query string.
 """
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 import numpy as np
@@ -12,7 +15,9 @@ from lancedb.expr import Expr, col, func, lit
 from lancedb.query import LanceQueryBuilder, MatchQuery
 from lancedb.table import LanceTable
 
+from cmt.bank.integrity import check_rows, content_schema
 from cmt.bank.schema import key_matrix
+from cmt.bank.tables import translate_errors
 from cmt.errors import BankError, ConfigError
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
@@ -30,23 +35,44 @@ def search(
     """
     # 1. ids and scores
     key, visible = _checked_key(key, table.schema), _visible(k, as_of)
-    hits = _best(_text_query(table, text, visible), "_score", max(k, _BM25_HITS)) if text else {}
-    nearest = _best(_key_query(table, key, visible, exact), "_distance", k)
+    with nullcontext() if exact else _reading_index(table, "vector"):
+        nearest = _best(_key_query(table, key, visible, exact), "_distance", k)
+    hits = _text_hits(table, text, visible, max(k, _BM25_HITS)) if text else {}
     # 2. the rows
-    rows = read_rows(table, [*_result_columns(table), "key"], {*nearest, *list(hits)[:k]})
-    rows = rows.append_column("similarity", pa.array(_cosine(rows["key"], key))).drop_columns(["key"])
+    rows = _read_checked(table, memory_id_in({*nearest, *list(hits)[:k]}))
+    similarity = pa.array(_cosine(rows["key"], key))
+    rows = rows.select(_result_columns(table)).append_column("similarity", similarity)
     return _ordered(_with_bm25(rows, hits), "similarity")
 
 
 def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
     """The `k` best rows for `text`; see `Bank.full_text`."""
-    hits = _best(_text_query(table, text, _visible(k, as_of)), "_score", k)
-    return _ordered(_with_bm25(read_rows(table, _result_columns(table), set(hits)), hits), "bm25")
+    hits = _text_hits(table, text, _visible(k, as_of), k)
+    rows = _read_checked(table, memory_id_in(set(hits))).select(_result_columns(table))
+    return _ordered(_with_bm25(rows, hits), "bm25")
 
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
     """All memories of the documents `doc_ids`; see `Bank.documents`."""
-    return _read(table, _result_columns(table), col("doc_id").isin(map(lit, sorted(doc_ids))))
+    return _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids)))).select(_result_columns(table))
+
+
+def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
+    """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
+    for text in texts:
+        _text_hits(table, text, _visible(1, None), 1)
+
+
+def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
+    """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
+    with _reading_index(table, "vector"):
+        _best(_key_query(table, key, _visible(1, None), exact=False), "_distance", 1)
+
+
+def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
+    """The rows with these ids, whole and checked, without their checksums, sorted by memory_id."""
+    rows = _read_checked(table, memory_id_in(memory_ids))
+    return rows.select(content_schema(table.schema).names)
 
 
 def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:
@@ -64,6 +90,13 @@ def _read(table: LanceTable, columns: list[str], condition: Expr | None) -> pa.T
     if condition is not None:
         query = query.where(condition)
     return query.to_arrow().sort_by("memory_id")
+
+
+def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
+    """The rows that meet `condition`, with all columns, sorted by memory_id. Raises DamageError."""
+    rows = _read(table, table.schema.names, condition)
+    check_rows(rows, table.uri)
+    return rows
 
 
 def _result_columns(table: LanceTable) -> list[str]:
@@ -107,6 +140,18 @@ def _text_query(table: LanceTable, text: str, visible: Expr) -> LanceQueryBuilde
     query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
     filtered: LanceQueryBuilder = query.select(["memory_id", "_score"]).where(visible)
     return filtered
+
+
+def _text_hits(table: LanceTable, text: str, visible: Expr, k: int) -> dict[str, float]:
+    """The best `k` memory_ids for the words of `text` with their BM25 scores, best first."""
+    with _reading_index(table, "full-text"):
+        return _best(_text_query(table, text, visible), "_score", k)
+
+
+def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
+    return translate_errors(
+        f"the {kind} index of {table.uri} cannot be read", "run `cmt bank optimize`, which repairs it"
+    )
 
 
 def _best(query: LanceQueryBuilder, score: str, k: int) -> dict[str, float]:

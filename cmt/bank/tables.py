@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
+import lancedb
 import pyarrow as pa
 from filelock import FileLock
 from lancedb.db import DBConnection
@@ -16,6 +17,8 @@ from cmt.errors import BankError, CmtError
 
 MEMORIES = "memories_"
 """Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
+_CURRENT = "current"
+_PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
 _POINTER = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False, metadata=PRIMARY_KEY),
@@ -29,20 +32,44 @@ class WriteConflict(BankError):
 
 
 @contextmanager
-def translate_errors(what: str, advice: str = "check that it is complete and readable") -> Iterator[None]:
+def translate_errors(what: str, advice: str = "run `cmt verify`, which says what is damaged") -> Iterator[None]:
     """Raise what LanceDB raises as BankError: `what` failed, the reason without LanceDB's source location, `advice`.
 
-    Raises WriteConflict if another process committed first.
+    So is a panic, which LanceDB raises on some damaged files. Raises WriteConflict if another process committed first.
     """
     try:
         yield
     except CmtError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
+    except BaseException as error:
+        if not isinstance(error, OSError | RuntimeError | ValueError) and type(error).__name__ not in _PANICS:
+            raise
         reason = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?", "", str(error)).strip()
         if re.search("commit conflict|concurrent (transaction|writers)", reason):
             raise WriteConflict(f"{what}: another process is writing to it; wait for it and repeat") from error
         raise BankError(f"{what}: {reason}; {advice}") from error
+
+
+def connect(uri: str) -> DBConnection:
+    """Connect to the tables at `uri`. Raises BankError if there are none."""
+    missing = BankError(f"no bank at {uri}: run `cmt update` first")
+    if "://" not in uri and not Path(uri).is_dir():
+        raise missing
+    with translate_errors(f"bank {uri} cannot be opened"):
+        connection = lancedb.connect(uri)
+        if not connection.list_tables().tables:
+            raise missing
+    return connection
+
+
+def how_to_refill(uri: str) -> str:
+    """The last resort after damage: a phrase for an error message."""
+    return f"restore {uri} from a backup, or remove it and run `cmt update --all`, which fills it again"
+
+
+def memory_tables(connection: DBConnection) -> list[str]:
+    """Names of the tables of memories, one a compressor, sorted."""
+    return sorted(name for name in connection.list_tables().tables if name.startswith(MEMORIES))
 
 
 def open_table(connection: DBConnection, name: str) -> LanceTable | None:
@@ -66,13 +93,19 @@ def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema)
 
 def set_current_table(connection: DBConnection, table: str) -> None:
     """Make `table` the current one, in one commit."""
-    pointer = open_or_create_table(connection, "current", _POINTER)
+    pointer = open_or_create_table(connection, _CURRENT, _POINTER)
     row = pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER)
     pointer.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(row)
 
 
+def drop_pointer(connection: DBConnection) -> None:
+    """Remove the pointer to the current table, which may be damaged."""
+    if _CURRENT in connection.list_tables().tables:
+        connection.drop_table(_CURRENT)
+
+
 def current_table(connection: DBConnection) -> str | None:
     """Name of the current table, None before one is set."""
-    pointer = open_table(connection, "current")
+    pointer = open_table(connection, _CURRENT)
     rows = [] if pointer is None else pointer.search().select(["table"]).limit(1).to_list()
     return str(rows[0]["table"]) if rows else None

@@ -1,18 +1,24 @@
 """Changes of a bank outside of rounds: the lock, recovery, rollback and forgetting.
 
-The ledger is written before the bank is restored, so an interrupted change can be completed by the next process.
+The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
+process.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, RoundError, ServiceError
 from cmt.resources import Resources
+
+if TYPE_CHECKING:
+    from lancedb.db import DBConnection
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +52,10 @@ def updating(resources: Resources) -> Iterator[None]:
 
 
 def recover(resources: Resources) -> str | None:
-    """Undo an interrupted round, or complete an interrupted rollback; call it inside `updating`.
+    """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside `updating`.
 
-    Every round and rollback starts with it. Returns a description of the interruption, None if there was none.
+    Every round and rollback starts with it. Returns a description of the interrupted round or rollback, None if there
+    was none.
     """
     message = None
     for round_ in reversed(resources.rounds()):
@@ -63,7 +70,42 @@ def recover(resources: Resources) -> str | None:
         restore(resources, round_.version_before)
         resources.ledger.write(recovered)
         log.warning(message)
+    promote(resources)
     return message
+
+
+def promote(resources: Resources) -> bool:
+    """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
+
+    A pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
+    is loaded. Returns whether the pointer moved; repeating it changes nothing.
+    """
+    from cmt.bank.tables import MEMORIES, drop_pointer, memory_tables, set_current_table, translate_errors
+
+    if not Ledger.exists(resources.params.bank.uri):
+        return False
+    # 1. The tables that may answer: those with a committed round.
+    ledger = resources.ledger
+    committed = [round_ for round_ in ledger.rounds() if round_.state == "committed"]
+    rounds_of = Counter(f"{MEMORIES}{round_.compressor[:12]}" for round_ in committed)
+    tables = [name for name in memory_tables(ledger.connection) if name in rounds_of]
+    # 2. Choose one.
+    in_use, answering = f"{MEMORIES}{resources.compressor_digest[:12]}", _answering(ledger.connection)
+    if in_use in tables and not resources.pending():
+        chosen = in_use
+    elif tables and answering is None:
+        chosen = max(tables, key=lambda name: (rounds_of[name], name == in_use))
+    else:
+        return False
+    # 3. Move the pointer.
+    if chosen == answering:
+        return False
+    with translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
+        if answering is None:
+            drop_pointer(ledger.connection)
+        set_current_table(ledger.connection, chosen)
+    log.info("the bank of compressor %s answers now", chosen.removeprefix(MEMORIES))
+    return True
 
 
 def restore(resources: Resources, version: int) -> None:
@@ -107,6 +149,16 @@ def forget(resources: Resources, doc_id: str) -> int:
         resources.ledger.forget(doc_id)
         # 3. Delete its rows.
         return sum(bank.forget(doc_id) for bank in banks)
+
+
+def _answering(connection: "DBConnection") -> str | None:
+    """Name of the table that answers; None if the pointer is missing, damaged, or names a table that is gone."""
+    from cmt.bank.tables import current_table, memory_tables, translate_errors
+
+    with suppress(BankError), translate_errors("the pointer cannot be read"):
+        name = current_table(connection)
+        return name if name in memory_tables(connection) else None
+    return None
 
 
 def _roll_back(resources: Resources, round_id: str) -> None:

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round, flat_scores
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
-from cmt.errors import CmtError
+from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
-from cmt.rounds.recovery import recover, restore
+from cmt.rounds.recovery import promote, recover, restore
+from cmt.rounds.staging import read_staged, write_staged
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class RoundRunner:
     def begin(self) -> Round:
         """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
 
-        The returned round then has `already` set, and no further step is needed.
+        The returned round then has `already` set, and no further step is needed. Raises StreamError if the slice does
+        not match its digest, and DamageError if the bank is not as the last round left it.
         """
         resources = self.resources
         # 1. Repair what an interrupted round or rollback left.
@@ -58,14 +59,17 @@ class RoundRunner:
         previous = others.pop(self.slice.slice_id, None)
         if previous and previous.state == "committed" and previous.identity == self._identity:
             return replace(previous, already=True)
-        # 3. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
+        # 3. Check what the round reads: the slice by its digest, the bank by version and number of rows.
+        resources.store.check(self.slice)
+        resources.check_bank(at_rest=True)
+        # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("seconds.json", "scores.json", "answers.parquet"):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder:
                 staged.unlink()
-        # 4. Open the round in the ledger.
+        # 5. Open the round in the ledger.
         started = Round(
             round_id=self.slice.slice_id,
             number=1 + sum(round_.state == "committed" for round_ in others.values()),
@@ -88,14 +92,14 @@ class RoundRunner:
     def compress(self) -> Path:
         """Compress the documents of the slice into a staged Parquet file; returns its path.
 
-        Staging keeps the write to the bank short. A staged file of an interrupted round is used again.
+        Staging keeps the write to the bank short. A staged file of an interrupted round is used again if it is sound.
         """
         from cmt.retrieval.indexer import compress_documents
 
         resources, bank = self.resources, self.resources.params.bank
         forgotten = resources.forgotten()
         staged = self._staged_file(forgotten)
-        if staged.exists():
+        if read_staged(staged) is not None:
             return staged
         documents = resources.store.documents(self.slice)
         is_forgotten = pc.is_in(documents["doc_id"], value_set=pa.array(forgotten, pa.string()))
@@ -112,12 +116,18 @@ class RoundRunner:
                 on_progress=speed,
             )
         self._note("tokens_per_second", speed.rate)
-        write_table(staged, rows)
+        write_staged(staged, rows)
         return staged
 
     def bank(self) -> int:
-        """Upsert the staged memories in one commit; returns the version of the bank after it."""
-        rows = pq.read_table(self.compress()).cast(self.resources.bank.schema)
+        """Upsert the staged memories in one commit; returns the version of the bank after it.
+
+        Raises RoundError if the staged file is damaged although it was just written.
+        """
+        staged = self.compress()
+        rows = read_staged(staged)
+        if rows is None:
+            raise RoundError(f"{staged} was written and reads back damaged: check the disk, then repeat")
         with self._timed("bank", rows.num_rows):
             return self.resources.bank.upsert(rows).version
 
@@ -174,11 +184,11 @@ class RoundRunner:
             decided = replace(decided, state="refused", reason=reason)
         else:
             decided = replace(decided, state="committed", version_after=resources.bank.version)
-            if resources.pending() == [self.slice.slice_id]:
-                resources.bank.promote()  # this round completes the stream, so the bank of a new compressor takes over
         # 3. Write the ledger. The round is committed from here on.
         decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
         resources.ledger.write(decided)
+        # 4. The bank of a new compressor takes over if this round completes the stream; after a kill, recover() does it.
+        promote(resources)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
         return decided

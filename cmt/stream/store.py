@@ -167,18 +167,23 @@ class SliceStore:
         """The questions of all slices in time order."""
         return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *map(self.questions, self.slices())])
 
+    def check(self, slice_: Slice) -> None:
+        """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match its digest."""
+        if rows_digest(self.documents(slice_), self.questions(slice_)) != slice_.digest:
+            stem = slice_.path.with_suffix("")
+            raise StreamError(
+                f"slice {slice_.slice_id} was altered, its rows do not match the digest in {slice_.path}; restore "
+                f"{stem}.* from a backup or DVC, or delete them and ingest again"
+            )
+
     def verify(self) -> list[str]:
         """Problems of the store: one line for each slice that lacks a file, is damaged or was altered."""
         problems = []
         for manifest in self._manifests():
             try:
-                slice_ = _read_manifest(manifest)
-                digest = rows_digest(self.documents(slice_), self.questions(slice_))
+                self.check(_read_manifest(manifest))
             except StreamError as error:
                 problems.append(str(error))
-                continue
-            if digest != slice_.digest:
-                problems.append(f"{slice_.slice_id}: the rows do not match its manifest; restore {manifest.parent}")
         return problems
 
     def _manifests(self) -> list[Path]:

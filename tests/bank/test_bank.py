@@ -76,10 +76,10 @@ def test_an_open_bank_sees_the_writes_of_others(bank: Bank, tmp_path: Path) -> N
     assert visible(reader, None) == {"a#0"}
 
 
-def test_siblings_are_the_banks_of_all_compressors(bank: Bank, tmp_path: Path) -> None:
+def test_open_all_opens_the_banks_of_all_compressors(bank: Bank, tmp_path: Path) -> None:
     other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
     Bank.open(uri=str(tmp_path / "bank"), schema=other)
-    assert {sibling.name for sibling in bank.siblings()} == {bank.name, "memories_beefbeefbeef"}
+    assert {each.name for each in Bank.open_all(uri=str(tmp_path / "bank"))} == {bank.name, "memories_beefbeefbeef"}
 
 
 def test_answering_is_the_compressor_of_the_current_bank(bank: Bank, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_upsert_inserts_new_rows_unchanged(bank: Bank) -> None:
     rows = table(document("a", chunks=2), document("b"))
     result = bank.upsert(rows)
     assert (result.inserted, result.updated, result.version) == (3, 0, bank.version)
-    assert bank.connection.open_table(bank.name).to_arrow().sort_by("memory_id").equals(rows)
+    assert bank.rows(bank.schema.names).equals(rows)
 
 
 def test_a_repeated_upsert_changes_neither_rows_nor_digest_nor_version(bank: Bank) -> None:

@@ -57,7 +57,7 @@ def test_the_current_table_is_the_one_set_last(tmp_path: Path) -> None:
 
 
 def test_an_error_of_lancedb_becomes_a_bank_error_without_its_source_location() -> None:
-    expected = "bank x cannot be read: no such file; check that it is complete and readable"
+    expected = "bank x cannot be read: no such file; run `cmt verify`, which says what is damaged"
     with pytest.raises(BankError) as caught, translate_errors("bank x cannot be read"):
         raise OSError("no such file, /home/runner/lance/io.rs:12:5")
     assert str(caught.value) == expected

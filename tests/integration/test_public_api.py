@@ -19,6 +19,7 @@ PUBLIC = [
     "BankError",
     "CmtError",
     "ConfigError",
+    "DamageError",
     "ModelError",
     "Params",
     "Round",

@@ -213,7 +213,14 @@ def test_altered_rows_are_reported(ingest: Ingest, store: SliceStore) -> None:
     path = slice_.path.with_name("0001.questions.parquet")
     table = store.questions(slice_)
     pq.write_table(table.slice(0, 0), path)
-    assert store.verify() == [f"2031-01/0001: the rows do not match its manifest; restore {path.parent}"]
+    [problem] = store.verify()
+    assert problem.startswith("slice 2031-01/0001 was altered, its rows do not match the digest in ")
+    with pytest.raises(StreamError, match=r"was altered.*or delete them and ingest again"):
+        store.check(slice_)
+    for file in path.parent.glob("0001.*"):
+        file.unlink()
+    ingest([make_document("a"), make_question("q1", "a")])
+    assert store.verify() == []
 
 
 def test_a_table_with_other_columns_is_refused(ingest: Ingest, store: SliceStore) -> None:
