@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
-from cmt.common.progress import OnProgress, Progress
+from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.config import load_params
 from cmt.errors import RoundError
 from cmt.resources import Resources
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
+    from cmt.rounds.verification import PartReport
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
@@ -141,6 +142,12 @@ class Workspace(Resources):
         """
         with self.updating():
             return recovery.promote(self)
+
+    def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
+        """Read LM, compressor, slices, ledger and banks whole, and report what is not as it was written."""
+        from cmt.rounds.verification import verify
+
+        return verify(self, progress=progress or NullProgress())
 
     def rollback(self, round_id: str) -> Round:
         """Restore the bank to the version before a committed round; this round and all later ones are pending again.

@@ -71,7 +71,9 @@ class Audit(NamedTuple):
     """What reading every row of a bank found."""
 
     problems: list[str]
-    """One sentence each; empty if there are none."""
+    """What is wrong with rows, one sentence each; empty if nothing is."""
+    index_problem: str | None
+    """What is wrong with the full-text index."""
     digest: str
     """See `Bank.digest`."""
     rows: int
@@ -125,11 +127,15 @@ class Bank:
     @classmethod
     def open_all(cls, *, uri: str, exact_below: int = 10_000) -> "Iterator[Bank]":
         """The banks of all compressors at `uri`. Raises BankError if there is none or one cannot be opened."""
-        connection = connect(uri)
-        for name in memory_tables(connection):
-            with translate_errors(f"bank {uri} cannot be opened"):
-                schema = content_schema(connection.open_table(name).schema)
-            yield cls.open(uri=uri, schema=schema, exact_below=exact_below)
+        for name in memory_tables(connect(uri)):
+            yield cls.open_table(uri=uri, name=name, exact_below=exact_below)
+
+    @classmethod
+    def open_table(cls, *, uri: str, name: str, exact_below: int = 10_000) -> "Bank":
+        """The bank in the table `name` at `uri`. Raises BankError if it cannot be opened."""
+        with translate_errors(f"table {name} of bank {uri} cannot be opened"):
+            schema = content_schema(lancedb.connect(uri).open_table(name).schema)
+        return cls.open(uri=uri, schema=schema, exact_below=exact_below)
 
     @property
     def connection(self) -> DBConnection:
@@ -314,13 +320,13 @@ class Bank:
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
         ]
         # 3. The full-text index.
-        if problem := self._text_index_problem(versions["memory_id"].to_pylist()):
-            problems.append(problem)
-        return Audit(problems, state.hexdigest(), len(versions), unchecked, sorted(slices))
+        index_problem = self._text_index_problem(versions["memory_id"].to_pylist())
+        return Audit(problems, index_problem, state.hexdigest(), len(versions), unchecked, sorted(slices))
 
     def verify(self) -> list[str]:
-        """The problems that `audit` finds."""
-        return self.audit().problems
+        """All problems that `audit` finds."""
+        audit = self.audit()
+        return [*audit.problems, *([audit.index_problem] if audit.index_problem else [])]
 
     def stats(self) -> dict[str, int | float]:
         """Size of the bank: rows, documents, bytes, bytes_per_document, version, indexed, mean_pairwise_cosine.

@@ -45,7 +45,7 @@ def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
     count, rest = divmod(len(blob), vector_bytes(codes, dim))
     if rest:
         raise BankError(
-            f"a memory of {len(blob)} bytes holds no whole number of {codes} vectors of {dim}: run `cmt bank verify`"
+            f"a memory of {len(blob)} bytes holds no whole number of {codes} vectors of {dim}: run `cmt verify`"
         )
     if codes == "fp16":
         return np.frombuffer(blob, "<f2").reshape(count, dim).astype(np.float32)

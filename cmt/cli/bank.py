@@ -7,26 +7,12 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.context import CommandApp, Json, print_result
-from cmt.errors import BankError, RoundError
+from cmt.errors import RoundError
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
 bank = CommandApp(help="The memory bank.")
-
-
-@bank.command(epilog="Example: cmt bank verify")
-def verify(ctx: typer.Context, as_json: Json = False) -> None:
-    """Check every stored row; exits with 1 if something is wrong."""
-    with ctx.obj.progress as progress:
-        progress.stage("verify")
-        stored = ctx.obj.workspace.stored_bank
-        problems, digest, rows = stored.verify(), stored.digest(), stored.count_rows()
-    lines = problems or [f"no problem in {rows:,} rows; digest {digest}"]
-    result = {"rows": rows, "digest": digest, "problems": problems}
-    print_result(result, lambda: output.write_lines(lines), as_json=as_json)
-    if problems:
-        raise BankError(f"the bank has {len(problems)} problem{'s' if len(problems) > 1 else ''}")
 
 
 @bank.command(epilog="Example: cmt bank stats --json")
@@ -47,7 +33,7 @@ def optimize(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compact the files and update the indexes, in the banks of all compressors."""
+    """Rebuild the indexes and compact the files, in the banks of all compressors."""
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.progress as progress, workspace.updating():
         progress.stage("optimize")

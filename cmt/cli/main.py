@@ -24,7 +24,7 @@ from cmt.cli.registry import registry
 from cmt.cli.report import chronicle, curves, explain, report
 from cmt.cli.serve import serve
 from cmt.cli.try_newspaper import try_newspaper
-from cmt.errors import RoundError, StreamError
+from cmt.errors import DamageError, RoundError, StreamError
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
@@ -233,6 +233,18 @@ def forget(ctx: typer.Context, doc_id: Annotated[str, typer.Argument(metavar="DO
         removed = ctx.obj.workspace.forget(doc_id)
     line = f"{doc_id} is forgotten: {removed} row{'s' if removed != 1 else ''} removed"
     print_result({"doc_id": doc_id, "rows": removed}, line, as_json=as_json)
+
+
+@app.command(epilog="Example: cmt verify --json")
+def verify(ctx: typer.Context, as_json: Json = False) -> None:
+    """Read language model, compressor, slices, ledger and banks whole; exits with 1 if something is damaged."""
+    with ctx.obj.progress as progress:
+        reports = ctx.obj.workspace.verify(progress=progress)
+    problems = sum(len(report.problems) for report in reports)
+    print_result({"parts": reports, "problems": problems}, lambda: output.write_verified(reports), as_json=as_json)
+    if problems:
+        parts = ", ".join(report.part for report in reports if report.problems)
+        raise DamageError(f"{problems:,} problem{'s' if problems > 1 else ''} in {parts}: see above")
 
 
 def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:

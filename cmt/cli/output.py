@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
+    from cmt.rounds.verification import PartReport
     from cmt.stream.store import IngestReport
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
+_LISTED_PROBLEMS = 20  # of one part of a project
 _ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
 _MEASURING = ("evaluate",)  # stages that measure the result
 
@@ -112,6 +114,21 @@ def write_rounds(rounds: "Sequence[Round]") -> None:
     for round_ in rounds:
         if round_.reason:
             write_line(f"{round_.round_id}: {round_.reason}")
+
+
+def write_verified(reports: "Sequence[PartReport]") -> None:
+    """Print a row for each part of a project, then the problems of each with what to do."""
+    rows = [
+        [report.part, report.content or "–", report.digest[:12] or "–", "damaged" if report.problems else "sound"]
+        for report in reports
+    ]
+    write_table(["part", "content", "digest", "state"], rows, left=4)
+    for report in reports:
+        write_lines(f"{report.part}: {problem}" for problem in report.problems[:_LISTED_PROBLEMS])
+        if (more := len(report.problems) - _LISTED_PROBLEMS) > 0:
+            write_line(f"{report.part}: {more:,} more, see --json")
+        if report.advice:
+            write_line(f"to repair it, {report.advice}", indent=2)
 
 
 def write_evaluation(evaluation: "Evaluation") -> None:

@@ -12,11 +12,12 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from cmt.common.digests import sha256_file
 from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import OnProgress, convert, quiet_transformers
@@ -34,6 +35,8 @@ class _Record(TypedDict):
     sha256: str
     digest: str
     files: dict[str, str]
+    digests: NotRequired[dict[str, str]]
+    """SHA-256 of each file; version 0.1.0 did not record them."""
 
 
 def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
@@ -67,11 +70,20 @@ def installed(*, source: str, path: Path) -> Path:
 
 
 def verify(*, source: str, path: Path) -> Path:
-    """Like `installed`, but reads every weight; also raises ModelError if one has changed."""
+    """Like `installed`, but reads every file; also raises ModelError if one has changed."""
     folder = installed(source=source, path=path)
-    if _tensors_digest(folder) != _record(folder)["digest"]:
-        raise ModelError(f"the weights in {folder} are not those that were pulled: remove it and run `cmt model pull`")
+    record = _record(folder)
+    digests = record.get("digests", {})
+    changed = [name for name, digest in digests.items() if sha256_file(folder / name) != digest]
+    if changed or (not digests and _tensors_digest(folder) != record["digest"]):
+        names = ", ".join(changed) or "weights"
+        raise ModelError(f"the {names} in {folder} are not those that were pulled: remove it and run `cmt model pull`")
     return folder
+
+
+def recorded_digest(folder: Path) -> str:
+    """Digest of the weights in their stored type, as recorded when `folder` was installed."""
+    return _record(folder)["digest"]
 
 
 def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
@@ -131,7 +143,13 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
     # 3. convert, and record what an undamaged folder looks like
     ready = _prepare(fetched, partial, on_progress)
     stamps = {file.name: _stamp(file) for file in sorted(ready.iterdir())}
-    record: _Record = {"source": source, "sha256": actual, "digest": _tensors_digest(ready), "files": stamps}
+    record: _Record = {
+        "source": source,
+        "sha256": actual,
+        "digest": _tensors_digest(ready),
+        "files": stamps,
+        "digests": {name: sha256_file(ready / name) for name in stamps},
+    }
     (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _sync(ready)
     # 4. move into place, instead of a damaged folder or one of another digest

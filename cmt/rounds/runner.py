@@ -187,7 +187,7 @@ class RoundRunner:
         # 3. Write the ledger. The round is committed from here on.
         decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
         resources.ledger.write(decided)
-        # 4. The bank of a new compressor takes over if this round completes the stream; after a kill, recover() does it.
+        # 4. If this round completes the stream, its bank answers from now on; after a kill, recover() sees to it.
         promote(resources)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()

@@ -1,6 +1,7 @@
 """The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,15 @@ It belongs to the base LM above and is refused with any other.
 {licence}
 """
     )
+
+
+def card_digest(folder: Path) -> str | None:
+    """The first 12 digits of the digest that `card.md` in `folder` states; None without such a card."""
+    try:
+        title = re.match(r"# Compressor ([0-9a-f]{12})$", (folder / "card.md").read_text(encoding="utf-8"), re.M)
+    except (OSError, ValueError):
+        return None
+    return title and title[1]
 
 
 def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:

@@ -82,5 +82,5 @@ def test_int4_refuses_vectors_of_odd_length() -> None:
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_a_truncated_memory_is_refused(number_format: str) -> None:
     blob = quantization.quantize(vectors(3, 8), number_format)
-    with pytest.raises(BankError, match=rf"of {len(blob) - 1} bytes .* run `cmt bank verify`"):
+    with pytest.raises(BankError, match=rf"of {len(blob) - 1} bytes .* run `cmt verify`"):
         quantization.dequantize(blob[:-1], number_format, 8)

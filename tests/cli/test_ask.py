@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.cli import MAYOR, read, run, run_process
+from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
 
 
 def test_an_answer_lists_its_documents(adapted_project: Path) -> None:
@@ -57,10 +57,10 @@ def test_titles_are_printed_as_they_are(adapted_project: Path) -> None:
     ['what\'s 100% of "it"?', "'; DROP TABLE memories; --", "[/] [bold]", "\x1b[31mred\u202e", "% _ \\ *", "?"],
 )
 def test_no_question_is_run_as_code_or_markup(adapted_project: Path, question: str) -> None:
-    before = read(adapted_project, "bank", "verify")["digest"]
+    before = bank_report(adapted_project)["digest"]
     assert len(read(adapted_project, "ask", question)["sources"]) > 0
     assert "\x1b" not in run(adapted_project, "ask", question).stdout
-    assert read(adapted_project, "bank", "verify") == {"rows": 6, "digest": before, "problems": []}
+    assert bank_report(adapted_project)["digest"] == before
 
 
 def test_a_cold_answer_imports_nothing_that_it_does_not_need(adapted_project: Path) -> None:

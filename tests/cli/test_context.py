@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cmt.cli.context import parse_as_of, parse_overrides
 from cmt.cli.main import app
 from cmt.cli.progress_bar import ProgressBar
-from tests.helpers.cli import MAYOR, read, run
+from tests.helpers.cli import MAYOR, bank_report, read, run
 
 
 def test_a_plain_date_is_the_end_of_that_day() -> None:
@@ -124,7 +124,7 @@ def test_a_wrong_params_file_is_named_in_the_error(tiny_workspace: Path, content
 def test_ctrl_c_in_a_round_tells_how_to_continue(
     adapted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = read(adapted, "bank", "verify")
+    before = bank_report(adapted)
     run(adapted, "rollback", "2031-02/0001")
     with monkeypatch.context() as patch:
         patch.setattr("cmt.evaluation.evaluate.round_questions", lambda **_: signal.raise_signal(signal.SIGINT))
@@ -137,7 +137,7 @@ def test_ctrl_c_in_a_round_tells_how_to_continue(
     with caplog.at_level(logging.WARNING):
         run(adapted, "update")
     assert "round 2031-02/0001 was interrupted: bank restored" in caplog.text
-    assert read(adapted, "bank", "verify") == before
+    assert bank_report(adapted) == before
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -176,10 +176,10 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def test_the_commands_are_complete() -> None:
     flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
-    flat += ["report", "curves", "chronicle", "baselines", "chat", "init", "try"]
+    flat += ["report", "curves", "chronicle", "baselines", "chat", "init", "try", "verify"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
-        *(("bank", name) for name in ("verify", "stats", "optimize")),
+        *(("bank", name) for name in ("stats", "optimize")),
         *(("registry", name) for name in ("add", "promote", "list")),
         ("model", "pull"),
         ("data", "pull"),

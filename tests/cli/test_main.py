@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers.cli import MAYOR, read, run, run_process
+from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
 
 
 def test_a_source_is_ingested_once(tiny_workspace: Path) -> None:
@@ -45,10 +45,10 @@ def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Pat
 
 
 def test_a_committed_round_is_not_repeated(adapted: Path) -> None:
-    before = read(adapted, "bank", "verify")["digest"]
+    before = bank_report(adapted)["digest"]
     (round_,) = read(adapted, "update", "--slice", "2031-01/0001")["rounds"]
     assert round_["already"]
-    assert read(adapted, "bank", "verify")["digest"] == before
+    assert bank_report(adapted)["digest"] == before
     assert "committed before" in run(adapted, "update", "--slice", "2031-01/0001").stdout
 
 
@@ -92,12 +92,12 @@ def test_scores_do_not_depend_on_the_size_of_batches(adapted: Path) -> None:
 
 
 def test_a_rollback_makes_later_rounds_wait_again(adapted: Path) -> None:
-    before = read(adapted, "bank", "verify")
+    before = bank_report(adapted)
     assert read(adapted, "rollback", "2031-02/0001")["state"] == "rolled_back"
     assert read(adapted, "bank", "stats")["rows"] == 3
     assert [r["state"] for r in read(adapted, "rounds")["rounds"]] == ["committed", "rolled_back"]
     assert [r["round_id"] for r in read(adapted, "update", "--all")["rounds"]] == ["2031-02/0001"]
-    assert read(adapted, "bank", "verify") == before
+    assert bank_report(adapted) == before
     assert "no committed round '2031-09/0001'" in run(adapted, "rollback", "2031-09/0001", status=1).stderr
 
 

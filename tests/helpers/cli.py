@@ -26,6 +26,12 @@ def read(folder: Path, *arguments: str, status: int = 0) -> Any:
     return json.loads(run(folder, *arguments, "--json", status=status).stdout)
 
 
+def bank_report(folder: Path) -> dict[str, Any]:
+    """What `cmt verify` reports on the only bank of a sound project."""
+    [report] = [part for part in read(folder, "verify")["parts"] if part["part"].startswith("bank ")]
+    return dict(report)
+
+
 _MAIN = """
 import sys
 from cmt.cli.main import main

@@ -1,0 +1,185 @@
+"""`cmt verify`: whether LM, compressor, slices, ledger and banks are what was written, by whole digests.
+
+Each part is read on its own, so that damage to one hides none of the others. Every problem ends with what to do.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from cmt.bank.bank import Bank
+from cmt.bank.integrity import contradiction
+from cmt.bank.ledger import Ledger, Round
+from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
+from cmt.common.digests import sha256_hex
+from cmt.common.progress import Progress
+from cmt.errors import BankError, CmtError
+from cmt.resources import Resources
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What reading one part of a project found."""
+
+    part: str
+    """"language model", "compressor", "slices", "ledger", or "bank" with the first 12 digits of its compressor."""
+    path: str
+    content: str
+    """How much it holds."""
+    digest: str
+    """SHA-256 of the content; empty if it could not be computed."""
+    problems: tuple[str, ...] = ()
+    """One line each; empty if the part is sound."""
+    advice: str = ""
+    """What repairs the problems that do not say it themselves."""
+
+
+def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
+    """Read every part of the project; what does not exist yet is left out."""
+    params = resources.params
+    parts: list[tuple[str, str, Callable[[], PartReport]]] = [
+        ("language model", str(params.lm.path), lambda: _language_model(resources)),
+        ("compressor", str(params.compressor.path), lambda: _compressor(resources)),
+        ("slices", str(params.stream.path), lambda: _slices(resources)),
+    ]
+    uri = params.bank.uri
+    if Ledger.exists(uri):
+        parts.append(("ledger", uri, lambda: _ledger(resources)))
+    for name in _table_names(uri):
+        parts.append((f"bank {name.removeprefix(MEMORIES)}", uri, partial(_bank, resources, name)))
+    progress.stage("verify", len(parts))
+    reports = []
+    for part, path, read in parts:
+        try:
+            reports.append(read())
+        except CmtError as error:
+            reports.append(PartReport(part, path, "", "", (str(error),)))
+        progress.advance(1)
+    return reports
+
+
+def _language_model(resources: Resources) -> PartReport:
+    from cmt.lm import weights
+
+    lm = resources.params.lm
+    folder = weights.verify(source=lm.source, path=lm.path)
+    return PartReport("language model", str(folder), lm.source, weights.recorded_digest(folder))
+
+
+def _compressor(resources: Resources) -> PartReport:
+    from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
+    from cmt.training.model_card import card_digest
+
+    folder = resources.params.compressor.path
+    weights, digest, card = load_checkpoint(folder).weights, checkpoint_digest(folder), card_digest(folder)
+    problems = []
+    if card and not digest.startswith(card):
+        problems.append(
+            f"the compressor in {folder} has the digest {digest[:12]}, its card.md says {card}: restore the folder from "
+            "a backup, git or DVC"
+        )
+    return PartReport("compressor", str(folder), f"{len(weights)} tensors", digest, tuple(problems))
+
+
+def _slices(resources: Resources) -> PartReport:
+    store = resources.store
+    if problems := store.verify():
+        return PartReport("slices", str(store.path), "", "", tuple(problems))
+    slices = store.slices()
+    known = {slice_.slice_id for slice_ in slices}
+    missing = [
+        f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
+        for round_ in _rounds(resources)
+        if round_.compressor == _in_use(resources) and round_.state == "committed" and round_.slice_id not in known
+    ]
+    content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
+    digest = sha256_hex(*(slice_.digest for slice_ in slices))
+    return PartReport("slices", str(store.path), content, digest, tuple(missing))
+
+
+def _ledger(resources: Resources) -> PartReport:
+    uri, ledger = resources.params.bank.uri, resources.ledger
+    rounds = ledger.rounds()
+    problems = []
+    if any(round_.state == "committed" for round_ in rounds):
+        with translate_errors(f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"):
+            if current_table(ledger.connection) not in memory_tables(ledger.connection):
+                problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
+    digest = sha256_hex(*(repr(round_) for round_ in rounds))
+    return PartReport("ledger", uri, f"{len(rounds):,} rounds", digest, tuple(problems))
+
+
+def _bank(resources: Resources, name: str) -> PartReport:
+    """The report on the table `name`."""
+    uri, compressor = resources.params.bank.uri, name.removeprefix(MEMORIES)
+    part = f"bank {compressor}"
+    rounds = [round_ for round_ in _rounds(resources) if round_.compressor.startswith(compressor)]
+    committed = [round_ for round_ in rounds if round_.state == "committed"]
+    # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
+    problems: list[str] = []
+    undo: list[Round] = []
+    at_rest = bool(rounds) and not _at_work(rounds) and not resources.forgotten()
+    try:
+        bank = Bank.open_table(uri=uri, name=name, exact_below=resources.params.bank.exact_below)
+        version, rows = bank.version_and_rows()
+    except BankError as error:
+        return PartReport(part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}")
+    if problem := contradiction(rounds, version=version, rows=rows, at_rest=at_rest):
+        problems.append(f"bank {uri} {problem}")
+        undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
+    # 2. Read every row.
+    try:
+        audit = bank.audit()
+    except BankError as error:
+        problems.append(str(error))
+        return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))
+    problems += audit.problems
+    if not problems and at_rest and committed and committed[-1].bank_digest != audit.digest:
+        problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
+    if problems and not undo:
+        undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
+    # 3. Report.
+    unchecked = f", {audit.unchecked:,} without a checksum until the next round" if audit.unchecked else ""
+    advice = _advice(resources, bank, undo) if problems else ""
+    problems += [audit.index_problem] if audit.index_problem else []
+    return PartReport(part, uri, f"{audit.rows:,} rows{unchecked}", audit.digest, tuple(problems), advice)
+
+
+def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
+    """How to make the first of the rounds `undo` and all later ones again, or else the whole bank."""
+    refill = how_to_refill(resources.params.bank.uri)
+    if not undo:
+        return refill
+    try:
+        bank.check_version(undo[0].version_before)
+    except BankError:
+        return refill  # no rollback reaches the version before it
+    compressor = undo[0].compressor
+    with_it = "" if compressor == _in_use(resources) else f" with compressor {compressor[:12]} in use"
+    return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
+
+
+def _at_work(rounds: Sequence[Round]) -> bool:
+    return any(round_.state in ("started", "rolling_back") for round_ in rounds)
+
+
+def _in_use(resources: Resources) -> str:
+    """Digest of the compressor in use; empty if it cannot be read, which has a report of its own."""
+    with suppress(CmtError):
+        return resources.compressor_digest
+    return ""
+
+
+def _rounds(resources: Resources) -> list[Round]:
+    """The rounds of all compressors; none if the ledger cannot be read, which has a report of its own."""
+    with suppress(CmtError):
+        return resources.ledger.rounds()
+    return []
+
+
+def _table_names(uri: str) -> list[str]:
+    """Names of the tables of memories, none if there is no bank."""
+    with suppress(BankError):
+        return memory_tables(connect(uri))
+    return []

@@ -1,0 +1,209 @@
+"""Checksums of rows: written with every change, checked whenever a row is read for an answer."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.bank.bank import Bank
+from cmt.bank.integrity import CHECKSUM, contradiction, unmatched, with_checksums
+from cmt.errors import BankError, DamageError
+from tests.helpers.banks import SCHEMA, day, document, key_of, stored, table
+from tests.helpers.damage import garble, newest_index, replace_bytes, without_checksums
+from tests.helpers.rounds import ROUND
+
+READS: list[Callable[[Bank], Any]] = [
+    lambda bank: bank.search(key=key_of("q"), text=None, k=5, as_of=None),
+    lambda bank: bank.search(key=key_of("q"), text="crowns", k=5, as_of=day(9)),
+    lambda bank: bank.full_text(text="crowns", k=5, as_of=None),
+    lambda bank: bank.documents({"ferry"}),
+]
+
+
+def ferry(bank: Bank) -> None:
+    """Store the ferry and another document."""
+    bank.upsert(table(document("ferry", text="six crowns"), document("raft", at=1)))
+
+
+CHANGES: dict[str, Any] = {
+    "memory_id": "a#1",
+    "doc_id": "b",
+    "slice_id": "2031-02/0001",
+    "published_at": day(1),
+    "superseded_at": day(20),
+    "supersedes": None,
+    "sha256": "v2",
+    "compressor": "f00d",
+    "title": "On b",
+    "key": key_of("b"),
+    "memory": bytes(12),
+    "n_vectors": 1,
+    "n_tokens": 8,
+    "text": None,
+}
+
+
+def test_a_checksum_covers_every_column() -> None:
+    assert list(CHANGES) == SCHEMA.names
+    [row] = document("a", supersedes="x", text="words")
+    rows = with_checksums(table([row]))
+    assert len(unmatched(rows)) == 0
+    for name, value in CHANGES.items():
+        changed = table([{**row, name: value}]).append_column(CHECKSUM, rows[CHECKSUM])
+        assert len(unmatched(changed)) == 1, name
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text": "ten crowns"},
+        {"memory": bytes(12)},
+        {"superseded_at": day(20)},
+        {"published_at": day(1)},
+        {"title": "x"},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_a_row_that_was_changed_behind_the_bank_is_not_returned(
+    bank: Bank, read: Callable[[Bank], Any], values: dict[str, Any]
+) -> None:
+    ferry(bank)
+    read(bank)
+    bank.connection.open_table(bank.name).update(where="doc_id = 'ferry'", values=values)
+    if "superseded_at" in values and read in (READS[0], READS[2]):
+        return  # hidden as of now
+    with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
+        read(bank)
+
+
+def test_a_byte_that_changed_on_the_disk_is_noticed(bank: Bank, tmp_path: Path) -> None:
+    ferry(bank)
+    assert replace_bytes(tmp_path / "bank" / f"{bank.name}.lance" / "data", b"six crowns", b"ten crowns") == 1
+    reopened = Bank.open(uri=str(tmp_path / "bank"))
+    for read in READS:
+        with pytest.raises(DamageError, match="memory 'ferry#0'"):
+            read(reopened)
+    audit = reopened.audit()
+    assert (audit.problems, audit.slices) == (["memory 'ferry#0' does not match its checksum"], ["2031-01/0001"])
+
+
+def test_a_row_that_occurs_twice_is_not_returned(bank: Bank) -> None:
+    ferry(bank)
+    twice = bank.connection.open_table(bank.name).to_arrow()
+    bank.connection.open_table(bank.name).add(twice)
+    with pytest.raises(DamageError, match="occurs twice"):
+        READS[0](bank)
+
+
+def test_a_damaged_row_is_not_written_again_with_a_new_checksum(bank: Bank) -> None:
+    ferry(bank)
+    bank.connection.open_table(bank.name).update(where="doc_id = 'ferry'", values={"text": "ten crowns"})
+    with pytest.raises(DamageError, match="memory 'ferry#0'"):
+        bank.upsert(table(document("ferry-2", at=3, supersedes="ferry")))
+
+
+def test_dates_of_supersession_are_covered_by_new_checksums(bank: Bank) -> None:
+    ferry(bank)
+    before = stored(bank)["ferry#0"][CHECKSUM]
+    bank.upsert(table(document("ferry-2", at=3, supersedes="ferry")))
+    assert stored(bank)["ferry#0"][CHECKSUM] != before
+    bank.forget("ferry-2")
+    assert stored(bank)["ferry#0"][CHECKSUM] == before
+    bank.optimize(keep=timedelta(milliseconds=1))
+    assert bank.verify() == []
+
+
+# Tables of version 0.1.0
+
+
+@pytest.fixture
+def old(bank: Bank, tmp_path: Path) -> Bank:
+    """A bank of three rows without checksums."""
+    bank.upsert(table(document("ferry", text="six crowns", chunks=2), document("raft", at=1)))
+    uri = str(tmp_path / "bank")
+    without_checksums(uri, bank.name)
+    return Bank.open(uri=uri, schema=SCHEMA)
+
+
+def test_a_table_without_checksums_is_read_unchecked(old: Bank) -> None:
+    assert (old.has_checksums, old.schema.names, old.audit().unchecked) == (False, SCHEMA.names, 3)
+    old.upsert(table())
+    digest = old.digest()
+    assert [len(read(old)) for read in READS] == [3, 3, 2, 2]
+    assert (old.verify(), old.digest()) == ([], digest)
+
+
+def test_the_next_upsert_adds_the_checksums_and_changes_no_row(old: Bank) -> None:
+    digest, before = old.digest(), old.version
+    old.upsert(table(document("crane", at=2)))
+    old.forget("crane")
+    assert (old.has_checksums, old.audit().unchecked, old.digest(), old.verify()) == (True, 0, digest, [])
+    old.connection.open_table(old.name).update(where="doc_id = 'raft'", values={"title": "x"})
+    with pytest.raises(DamageError, match="memory 'raft#0'"):
+        READS[0](old)
+    old.restore(before)
+    assert (old.has_checksums, old.digest()) == (False, digest)
+
+
+def test_forgetting_leaves_a_table_without_checksums_as_it_is(old: Bank) -> None:
+    old.forget("ferry")
+    assert (old.has_checksums, old.count_rows(), old.verify()) == (False, 1, [])
+
+
+# The full-text index
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, tmp_path: Path, place: int) -> None:
+    bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
+    before = READS[1](bank)
+    files = newest_index(tmp_path / "bank" / f"{bank.name}.lance")
+    garble([files[place]])
+    damaged = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    with pytest.raises(BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"):
+        READS[1](damaged)
+    assert any("run `cmt bank optimize`" in problem for problem in damaged.verify())
+    damaged.optimize()
+    assert READS[1](damaged).equals(before)
+    assert damaged.verify() == []
+
+
+def test_a_damaged_vector_index_is_named_and_optimize_repairs_it(tmp_path: Path) -> None:
+    uri = str(tmp_path / "bank")
+    bank = Bank.open(uri=uri, schema=SCHEMA, exact_below=50)
+    bank.upsert(table(*(document(f"d{n}") for n in range(60))))
+    bank.optimize()
+    before = READS[0](bank)
+    folder = tmp_path / "bank" / f"{bank.name}.lance" / "_indices"
+    garble([file for index in folder.iterdir() for file in index.iterdir() if file.name == "auxiliary.idx"])
+    damaged = Bank.open(uri=uri, schema=SCHEMA, exact_below=50)
+    with pytest.raises(BankError, match=r"the vector index of .* cannot be read: .*; run `cmt bank optimize`"):
+        READS[0](damaged)
+    damaged.optimize()
+    assert READS[0](damaged).equals(before)
+
+
+# The counts of the ledger
+
+
+LEFT = replace(ROUND, state="committed", version_after=7, rows=6)
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "at_rest", "problem"),
+    [
+        (7, 6, True, None),
+        (9, 5, False, None),
+        (9, 5, True, "has 5 rows, but round 2031-01/0001 left 6"),
+        (7, 5, False, "has 5 rows, but round 2031-01/0001 left 6"),
+        (4, 6, False, "is at version 4, but round 2031-01/0001 left version 7"),
+    ],
+)
+def test_a_bank_must_have_what_the_last_round_left(version: int, rows: int, at_rest: bool, problem: str | None) -> None:
+    earlier = replace(ROUND, state="committed", version_after=3, rows=3)
+    assert contradiction([earlier, LEFT], version=version, rows=rows, at_rest=at_rest) == problem
+    assert contradiction([replace(LEFT, state="rolled_back")], version=1, rows=0, at_rest=True) is None

@@ -1,0 +1,52 @@
+"""Damage to the files of a bank, as a failing disk or an incomplete copy does it."""
+
+import shutil
+from pathlib import Path
+
+import lancedb
+import pyarrow as pa
+
+from cmt.bank.integrity import CHECKSUM, content_schema
+
+
+def replace_bytes(folder: Path, old: bytes, new: bytes) -> int:
+    """Replace `old` by `new`, of equal length, in the Lance files below `folder`; returns how many files had it."""
+    assert len(old) == len(new)
+    changed = 0
+    for path in folder.rglob("*.lance"):
+        if path.is_file() and old in (content := path.read_bytes()):
+            path.write_bytes(content.replace(old, new))
+            changed += 1
+    return changed
+
+
+def garble(files: "list[Path]") -> None:
+    """Overwrite the first half of each file; its length stays."""
+    for file in files:
+        content = file.read_bytes()
+        half = len(content) // 2
+        file.write_bytes(bytes(byte ^ 0x5A for byte in content[:half]) + content[half:])
+
+
+def newest_index(table: Path) -> list[Path]:
+    """The files of the index of a Lance table that was written last."""
+    folder = max((table / "_indices").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return sorted(folder.iterdir())
+
+
+def lose_versions(table: Path, *, keep: int) -> None:
+    """Delete the manifests of a Lance table after version `keep`, and the hint that names the newest."""
+    for path in (table / "_versions").iterdir():
+        number = int(path.stem) if path.suffix == ".manifest" else None
+        if number is None or (2**64 - 1 - number if number > 2**32 else number) > keep:
+            path.unlink()
+
+
+def without_checksums(uri: str, name: str) -> None:
+    """Write the table `name` anew as version 0.1.0 had it: without the column of checksums."""
+    connection = lancedb.connect(uri)
+    rows: pa.Table = connection.open_table(name).to_arrow()
+    plain = rows.drop_columns([CHECKSUM])
+    schema = content_schema(rows.schema)
+    shutil.rmtree(Path(uri) / f"{name}.lance")
+    connection.create_table(name, plain.cast(schema), schema=schema)
