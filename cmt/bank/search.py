@@ -149,9 +149,8 @@ def _text_hits(table: LanceTable, text: str, visible: Expr, k: int) -> dict[str,
 
 
 def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
-    return translate_errors(
-        f"the {kind} index of {table.uri} cannot be read", "run `cmt bank optimize`, which repairs it"
-    )
+    advice = "run `cmt bank optimize`, which builds it again"
+    return translate_errors(f"the {kind} index of {table.uri} cannot be read", advice)
 
 
 def _best(query: LanceQueryBuilder, score: str, k: int) -> dict[str, float]:

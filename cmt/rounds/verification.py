@@ -76,8 +76,8 @@ def _compressor(resources: Resources) -> PartReport:
     problems = []
     if card and not digest.startswith(card):
         problems.append(
-            f"the compressor in {folder} has the digest {digest[:12]}, its card.md says {card}: restore the folder from "
-            "a backup, git or DVC"
+            f"the compressor in {folder} has the digest {digest[:12]}, its card.md says {card}: restore the folder "
+            "from a backup, git or DVC"
         )
     return PartReport("compressor", str(folder), f"{len(weights)} tensors", digest, tuple(problems))
 

@@ -1,0 +1,166 @@
+"""The pointer to the table that answers moves after the commit, and can be set again from the ledger."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import lancedb
+import pytest
+
+import cmt
+from cmt.bank.ledger import Ledger
+from cmt.rounds.runner import RoundRunner
+from cmt.workspace import Workspace
+from tests.helpers.cli import read, run
+from tests.helpers.projects import FEBRUARY, ingest_more, open_workspace, run_steps, save_other_compressor, states
+
+QUESTION = "What does the ferry to Saltby cost?"
+
+
+def answering(folder: Path) -> str:
+    """First 12 digits of the compressor whose table the pointer names."""
+    return open_workspace(folder).stored_bank.answering
+
+
+def kill(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def changed(adapted_workspace: Path) -> Path:
+    """The project after its two rounds, and a second compressor in `new` that has adapted to the first slice."""
+    old = open_workspace(adapted_workspace)
+    new = open_workspace(adapted_workspace, compressor__path=str(save_other_compressor(old, adapted_workspace / "new")))
+    new.update()
+    return adapted_workspace
+
+
+def with_new(folder: Path) -> Workspace:
+    """The workspace with the second compressor in use."""
+    return open_workspace(folder, compressor__path=str(folder / "new"))
+
+
+def run_new(folder: Path, *arguments: str, status: int = 0) -> str:
+    """Run `cmt` with the second compressor in use; returns what it prints."""
+    result = run(folder, "--set", f"compressor.path={folder / 'new'}", *arguments, status=status)
+    return result.stdout + result.stderr
+
+
+def kill_before_promotion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the last round of the second compressor; it is killed after its commit."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("cmt.rounds.runner.promote", kill)
+        run_steps(with_new(folder), FEBRUARY, last="decide")
+
+
+@pytest.mark.parametrize("first", ["ask", "update"])
+def test_a_kill_after_the_commit_leaves_the_old_table_until_the_next_update(
+    changed: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    old, new = open_workspace(changed), with_new(changed)
+    kill_before_promotion(changed, monkeypatch)
+    assert states(new)[FEBRUARY] == "committed"
+    assert answering(changed) == old.compressor_digest[:12]
+    assert open_workspace(changed).ask(QUESTION).sources
+    if first == "ask":
+        assert "run `cmt update --all` with it" in run_new(changed, "ask", QUESTION, status=1)
+    assert f"compressor {new.compressor_digest[:12]} answers now" in run_new(changed, "update", "--all")
+    assert answering(changed) == new.compressor_digest[:12]
+    assert "ferry" in run_new(changed, "ask", QUESTION)
+    assert (new.bank.count_rows(), new.bank.verify()) == (6, [])
+
+
+def test_a_kill_before_the_commit_leaves_the_old_table_answering(
+    changed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = open_workspace(changed), with_new(changed)
+    run_steps(new, FEBRUARY, last="evaluate")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Ledger, "write", kill)
+        RoundRunner(with_new(changed), FEBRUARY).decide()
+    assert states(new)[FEBRUARY] == "started"
+    assert answering(changed) == old.compressor_digest[:12]
+    assert open_workspace(changed).ask(QUESTION).sources
+    assert with_new(changed).update().state == "committed"
+    assert answering(changed) == new.compressor_digest[:12]
+
+
+def test_promotion_is_part_of_recovery_and_idempotent(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill_before_promotion(changed, monkeypatch)
+    workspace = with_new(changed)
+    assert workspace.recover() is None
+    assert answering(changed) == workspace.compressor_digest[:12]
+    assert not workspace.promote()
+
+
+def test_a_table_that_does_not_cover_the_stream_is_not_promoted(changed: Path) -> None:
+    old, new = open_workspace(changed), with_new(changed)
+    assert not new.promote()
+    assert answering(changed) == old.compressor_digest[:12]
+
+
+# Back to an earlier compressor
+
+
+def test_a_change_of_the_window_can_be_undone_with_update(adapted_workspace: Path) -> None:
+    before = read(adapted_workspace, "ask", QUESTION)
+    window = ("--set", f"compressor.window={2 * open_workspace(adapted_workspace).params.compressor.window}")
+    assert "run `cmt update --all` with it" in run(adapted_workspace, *window, "ask", QUESTION, status=1).stderr
+    run(adapted_workspace, *window, "update", "--all")
+    run(adapted_workspace, *window, "ask", QUESTION)
+    assert "run `cmt update --all` with it" in run(adapted_workspace, "ask", QUESTION, status=1).stderr
+    assert "every slice has its round; compressor" in run(adapted_workspace, "update", "--all").stdout
+    assert read(adapted_workspace, "ask", QUESTION) == before
+    assert "nothing to do" in run(adapted_workspace, "update", "--all").stdout
+
+
+def test_update_without_pending_slices_promotes_before_it_says_so(changed: Path) -> None:
+    with_new(changed).update()
+    with pytest.raises(cmt.RoundError, match="no slice is pending"):
+        open_workspace(changed).update()
+    assert answering(changed) == open_workspace(changed).compressor_digest[:12]
+
+
+# A lost pointer
+
+
+def remove(pointer: Path) -> None:
+    shutil.rmtree(pointer)
+
+
+def damage(pointer: Path) -> None:
+    for manifest in (pointer / "_versions").iterdir():
+        manifest.write_bytes(b"cut")
+
+
+def dangle(pointer: Path) -> None:
+    table = lancedb.connect(str(pointer.parent)).open_table("current")
+    table.update(values={"table": "memories_gone"})
+
+
+@pytest.mark.parametrize("lose", [remove, damage, dangle])
+def test_a_lost_pointer_is_set_again_as_advised(adapted_workspace: Path, lose: Callable[[Path], None]) -> None:
+    before = read(adapted_workspace, "ask", QUESTION)
+    lose(adapted_workspace / "data/bank/current.lance")
+    stderr = run(adapted_workspace, "ask", QUESTION, status=1).stderr
+    if "run `cmt verify`" in stderr:
+        stderr = run(adapted_workspace, "verify", status=1).stdout
+    assert "run `cmt update --all`" in stderr
+    run(adapted_workspace, "update", "--all")
+    assert read(adapted_workspace, "ask", QUESTION) == before
+    assert read(adapted_workspace, "verify")["problems"] == 0
+
+
+def test_a_lost_pointer_is_set_to_the_fullest_table_not_to_that_in_use(changed: Path) -> None:
+    old, new = open_workspace(changed), with_new(changed)
+    remove(changed / "data/bank/current.lance")
+    ingest_more(changed, month=3, doc_ids=["quiet"])
+    assert with_new(changed).update().state == "committed"
+    assert answering(changed) == old.compressor_digest[:12]
+    assert len(new.pending()) == 1
+
+
+def test_rounds_are_listed_and_documents_forgotten_without_a_pointer(adapted_workspace: Path) -> None:
+    remove(adapted_workspace / "data/bank/current.lance")
+    assert len(open_workspace(adapted_workspace).rounds()) == 2
+    assert open_workspace(adapted_workspace).forget("ferry") == 1

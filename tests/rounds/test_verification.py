@@ -1,0 +1,281 @@
+"""Damage is noticed by rounds, questions and `cmt verify`, and the advice of each message repairs it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import cmt
+from cmt.rounds.verification import PartReport
+from cmt.workspace import Workspace
+from tests.helpers.cli import MAYOR, read, run
+from tests.helpers.damage import garble, lose_versions, newest_index, replace_bytes, without_checksums
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace, run_steps
+
+FERRY = "What does the ferry to Saltby cost?"
+
+
+def bank_table(project: Path) -> Path:
+    """The folder of the table that answers."""
+    return project / "data/bank" / f"{open_workspace(project).stored_bank.name}.lance"
+
+
+def reports(project: Path) -> dict[str, PartReport]:
+    """What `verify` reports, by the first word of the part."""
+    return {report.part.split()[0]: report for report in open_workspace(project).verify()}
+
+
+def damaged(project: Path) -> list[str]:
+    """The parts that `verify` finds damaged."""
+    return [name for name, report in reports(project).items() if report.problems]
+
+
+def test_a_sound_project_has_no_problems(adapted_project: Path) -> None:
+    found = reports(adapted_project)
+    assert list(found) == ["language", "compressor", "slices", "ledger", "bank"]
+    assert [report.content for report in found.values()][1:] == [
+        found["compressor"].content,
+        "2 slices, 6 documents",
+        "2 rounds",
+        "6 rows",
+    ]
+    workspace = open_workspace(adapted_project)
+    assert found["bank"].digest == workspace.rounds()[-1].bank_digest
+    assert all(len(report.digest) == 64 and not report.problems for report in found.values())
+
+
+def test_a_project_without_rounds_has_no_bank_to_verify(project: Path) -> None:
+    assert list(reports(project)) == ["language", "compressor", "slices"]
+    assert damaged(project) == []
+
+
+def test_verify_prints_a_table_or_json(adapted_project: Path) -> None:
+    printed = run(adapted_project, "verify").stdout
+    assert [line.split()[0] for line in printed.splitlines() if line.endswith("sound")] == [
+        "language", "compressor", "slices", "ledger", "bank",
+    ]  # fmt: skip
+    assert read(adapted_project, "verify")["problems"] == 0
+
+
+# Rows
+
+
+def test_a_changed_text_is_not_answered_from_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
+    before = read(adapted_workspace, "ask", FERRY)
+    assert replace_bytes(bank_table(adapted_workspace) / "data", b"six crowns", b"ten crowns")
+    stderr = run(adapted_workspace, "ask", FERRY, status=1).stderr
+    assert "memory 'ferry#0' in" in stderr and "run `cmt verify`" in stderr
+    verified = run(adapted_workspace, "verify", status=1)
+    assert "memory 'ferry#0' does not match its checksum" in verified.stdout
+    assert f"run `cmt rollback {JANUARY}` and `cmt update --all`, or restore" in verified.stdout
+    assert "error: 1 problem in bank" in verified.stderr
+    run(adapted_workspace, "rollback", JANUARY)
+    run(adapted_workspace, "update", "--all")
+    assert read(adapted_workspace, "ask", FERRY) == before
+    assert damaged(adapted_workspace) == []
+
+
+def test_a_damaged_row_stops_the_round_that_asks_for_it(adapted_workspace: Path) -> None:
+    replace_bytes(bank_table(adapted_workspace) / "data", b"six crowns", b"ten crowns")
+    ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
+    with pytest.raises(cmt.DamageError, match="memory 'ferry#0'"):
+        open_workspace(adapted_workspace).update()
+
+
+def test_a_bank_whose_rows_were_exchanged_is_not_what_the_round_left(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.bank.forget("ferry")
+    [problem] = reports(adapted_workspace)["bank"].problems
+    assert problem.endswith(f"has 5 rows, but round {FEBRUARY} left 6")
+    ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
+    with pytest.raises(cmt.DamageError, match=f"has 5 rows, but round {FEBRUARY} left 6: run `cmt verify`"):
+        open_workspace(adapted_workspace).update()
+
+
+# Versions
+
+
+def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace: Path) -> None:
+    before = read(adapted_workspace, "ask", FERRY)
+    january, february = open_workspace(adapted_workspace).rounds()
+    assert january.version_after
+    lose_versions(bank_table(adapted_workspace), keep=january.version_after)
+    assert open_workspace(adapted_workspace).stored_bank.count_rows() == 3
+    lost = rf"is at version {january.version_after}, but round {FEBRUARY} left version {february.version_after}"
+    ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
+    uses: list[Callable[[Workspace], object]] = [
+        lambda workspace: workspace.ask(FERRY),
+        Workspace.evaluate,
+        Workspace.update,
+    ]
+    for use in uses:
+        with pytest.raises(cmt.DamageError, match=f"{lost}: run `cmt verify`"):
+            use(open_workspace(adapted_workspace))
+    assert f"run `cmt rollback {FEBRUARY}` and `cmt update --all`" in run(adapted_workspace, "verify", status=1).stdout
+    run(adapted_workspace, "rollback", FEBRUARY)
+    run(adapted_workspace, "update", "--all")
+    assert read(adapted_workspace, "ask", FERRY)["answer"] == before["answer"]
+    assert damaged(adapted_workspace) == []
+
+
+def test_a_table_that_cannot_be_opened_is_filled_again_as_advised(adapted_workspace: Path) -> None:
+    for manifest in (bank_table(adapted_workspace) / "_versions").iterdir():
+        manifest.write_bytes(b"cut")
+    printed = run(adapted_workspace, "verify", status=1).stdout
+    uri = open_workspace(adapted_workspace).params.bank.uri
+    assert "or remove it and run `cmt update --all`, which fills it again" in printed
+    shutil.rmtree(uri)
+    run(adapted_workspace, "update", "--all")
+    assert read(adapted_workspace, "ask", MAYOR)["known"] in (True, False)
+    assert damaged(adapted_workspace) == []
+
+
+# Indexes
+
+
+def test_a_damaged_index_is_named_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
+    before = read(adapted_workspace, "ask", FERRY)
+    garble(newest_index(bank_table(adapted_workspace)))
+    stderr = run(adapted_workspace, "ask", FERRY, status=1).stderr
+    assert "the full-text index of" in stderr and "run `cmt bank optimize`, which builds it again" in stderr
+    assert "run `cmt bank optimize`" in run(adapted_workspace, "verify", status=1).stdout
+    run(adapted_workspace, "bank", "optimize")
+    assert read(adapted_workspace, "ask", FERRY) == before
+    assert damaged(adapted_workspace) == []
+
+
+# Slices, ledger, compressor, LM
+
+
+def alter(path: Path) -> None:
+    """Write a table of a slice again with another text, as a valid Parquet file."""
+    rows = pq.read_table(path)
+    texts = [text.replace("blue", "grey") for text in rows["text"].to_pylist()]
+    place = rows.schema.get_field_index("text")
+    pq.write_table(rows.set_column(place, rows.schema.field(place), [texts]), path)
+
+
+def test_an_altered_slice_stops_its_round_before_it_begins(project: Path) -> None:
+    workspace = open_workspace(project)
+    workspace.update()
+    alter(workspace.store.slice(FEBRUARY).path.with_name("0001.documents.parquet"))
+    with pytest.raises(cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"):
+        open_workspace(project).update()
+    assert [round_.round_id for round_ in workspace.rounds()] == [JANUARY]
+    assert damaged(project) == ["slices"]
+    for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
+        file.unlink()
+    run(project, "ingest")
+    run(project, "update", "--all")
+    assert damaged(project) == []
+
+
+def test_a_missing_slice_of_a_committed_round_is_named(adapted_workspace: Path) -> None:
+    for file in open_workspace(adapted_workspace).store.slice(FEBRUARY).path.parent.glob("0001.*"):
+        file.unlink()
+    [problem] = reports(adapted_workspace)["slices"].problems
+    assert problem.startswith(f"slice {FEBRUARY} is missing, but its round is committed: restore ")
+
+
+def test_a_changed_record_of_a_round_is_noticed(adapted_workspace: Path) -> None:
+    table = lancedb.connect(open_workspace(adapted_workspace).params.bank.uri).open_table("rounds")
+    [first, second] = table.to_arrow().sort_by("round_id").to_pylist()
+    changed = first["record"].replace('"documents": 3', '"documents": 4')
+    assert changed != first["record"]
+    table.update(where=f"round_id = '{first['round_id']}'", values={"record": changed})
+    stderr = run(adapted_workspace, "rounds", status=1).stderr
+    assert f"the row of round {JANUARY} does not match its checksum" in stderr
+    assert "ledger" in damaged(adapted_workspace)
+    assert "or remove it and run `cmt update --all`" in stderr
+
+
+def test_a_changed_byte_of_the_lm_is_noticed_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace, lm__path=str(adapted_workspace / "lm"))
+    folder = workspace.pull()
+    file = folder / "tokenizer.json"
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content.replace(b'"he"', b'"hx"', 1))
+    [report] = [report for report in workspace.verify() if report.part == "language model"]
+    [problem] = report.problems
+    assert "tokenizer.json" in problem and "run `cmt model pull`" in problem
+    shutil.rmtree(folder)
+    workspace.pull()
+    assert not [report for report in workspace.verify() if report.problems]
+
+
+def test_a_compressor_that_is_not_that_of_its_card_is_noticed(adapted_workspace: Path) -> None:
+    folder = Path(shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy"))
+    digest = open_workspace(adapted_workspace).compressor_digest
+    (folder / "card.md").write_text(f"# Compressor {digest[:12]}\n")
+    workspace = open_workspace(adapted_workspace, compressor__path=str(folder))
+    assert not [report for report in workspace.verify() if report.problems]
+    weights = folder / "compressor.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    [report] = [report for report in workspace.verify() if report.problems]
+    assert report.part == "compressor" and f"its card.md says {digest[:12]}: restore the folder" in report.problems[0]
+
+
+# Staged memories
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def rewrite(path: Path) -> None:
+    rows = pq.read_table(path)
+    place, counts = rows.schema.get_field_index("n_tokens"), pa.array([1] * len(rows), pa.int32())
+    pq.write_table(rows.set_column(place, rows.schema.field(place), counts), path)
+
+
+@pytest.mark.parametrize(
+    "damage", [flip, rewrite, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"x" * 99)]
+)
+def test_damaged_staged_memories_are_compressed_again(
+    project: Path, undisturbed: list[str], damage: Callable[[Path], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    run_steps(open_workspace(project), JANUARY, last="compress")
+    [staged] = (project / "data/state/rounds").rglob("memories-*")
+    damage(staged)
+    assert open_workspace(project).update().bank_digest == undisturbed[0]
+    assert "its documents are compressed again" in caplog.text
+
+
+# Banks of version 0.1.0
+
+
+def test_a_bank_without_checksums_answers_and_gets_them_with_the_next_round(
+    project: Path, undisturbed: list[str]
+) -> None:
+    workspace = open_workspace(project)
+    first = workspace.update()
+    without_checksums(workspace.params.bank.uri, workspace.bank.name)
+    workspace.ledger.write(replace(first, version_after=1))  # the table was written anew
+    old = open_workspace(project)
+    assert old.ask(FERRY).sources
+    assert reports(project)["bank"].content == "3 rows, 3 without a checksum until the next round"
+    assert open_workspace(project).update().bank_digest == undisturbed[1]
+    assert (reports(project)["bank"].content, damaged(project)) == ("6 rows", [])
+
+
+def test_a_damaged_bank_without_checksums_gets_none(project: Path) -> None:
+    workspace = open_workspace(project)
+    first = workspace.update()
+    without_checksums(workspace.params.bank.uri, workspace.bank.name)
+    workspace.ledger.write(replace(first, version_after=1))
+    table = lancedb.connect(workspace.params.bank.uri).open_table(workspace.bank.name)
+    table.update(where="doc_id = 'ferry'", values={"text": "The ferry to Saltby costs ten crowns."})
+    with pytest.raises(cmt.DamageError, match=f"has other rows than round {JANUARY} left: run `cmt verify`"):
+        open_workspace(project).update()
+    assert damaged(project) == ["bank"]
