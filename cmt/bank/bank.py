@@ -21,7 +21,15 @@ from lancedb.index import FTS, IvfSq
 from lancedb.table import LanceTable
 
 from cmt.bank import search
-from cmt.bank.integrity import CHECKSUM, FIELD, content_schema, unmatched, with_checksums
+from cmt.bank.integrity import (
+    CHECKSUM,
+    FIELD,
+    altered_indexes,
+    content_schema,
+    seal_indexes,
+    unmatched,
+    with_checksums,
+)
 from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded_at, within
 from cmt.bank.schema import (
     VERSION_COLUMNS,
@@ -73,7 +81,7 @@ class Audit(NamedTuple):
     problems: list[str]
     """What is wrong with rows, one sentence each; empty if nothing is."""
     index_problem: str | None
-    """What is wrong with the full-text index."""
+    """What is wrong with an index."""
     digest: str
     """See `Bank.digest`."""
     rows: int
@@ -252,6 +260,7 @@ class Bank:
             self._latest().optimize(cleanup_older_than=keep)
         if not self._text_is_indexed():
             self._index_text()
+        self._seal_indexes()
 
     # Reading
 
@@ -319,8 +328,8 @@ class Bank:
         problems += [
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
         ]
-        # 3. The full-text index.
-        index_problem = self._text_index_problem(versions["memory_id"].to_pylist())
+        # 3. The indexes.
+        index_problem = self._index_problem(versions["memory_id"].to_pylist())
         return Audit(problems, index_problem, state.hexdigest(), len(versions), unchecked, sorted(slices))
 
     def verify(self) -> list[str]:
@@ -424,10 +433,12 @@ class Bank:
                 merge = self._table.merge_insert("memory_id").when_matched_update_all()
                 merge.execute(rows.select(["memory_id", CHECKSUM]))
 
-    def _text_index_problem(self, memory_ids: list[str]) -> str | None:
-        """What is wrong with the full-text index, judged by searches for the texts of some rows; None if nothing is."""
+    def _index_problem(self, memory_ids: list[str]) -> str | None:
+        """What is wrong with an index, by its digest and by searches for the texts of some rows; None if nothing is."""
         if not self._text_is_indexed():
             return "the full-text index misses rows: run `cmt bank optimize`"
+        if columns := self._altered_indexes():
+            return f"the index of {' and '.join(columns)} does not match its digest: run `cmt bank optimize`"
         sample = self.rows(["memory_id", "text"], set(memory_ids[:: max(1, len(memory_ids) // _PROBES)]))
         try:
             probe_text_index(self._latest(), filter(None, sample["text"].to_pylist()))
@@ -447,7 +458,7 @@ class Bank:
     def _keys_are_indexed(self) -> bool:
         """Whether there is a vector index that answers searches for the keys of some rows."""
         table = self._latest()
-        if not _indexed_rows(table, "key"):
+        if not _indexed_rows(table, "key") or "key" in self._altered_indexes():
             return False
         keys = key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"])
         try:
@@ -471,7 +482,16 @@ class Bank:
                 self._table.create_index("text", config=FTS(), replace=True)
             # Any other version is a write of another process, which this index may lack.
             if self.version == before + 1:
-                return
+                break
+        self._seal_indexes()
+
+    def _seal_indexes(self) -> None:
+        with self._writing():
+            seal_indexes(self._latest())
+
+    def _altered_indexes(self) -> list[str]:
+        with self._reading():
+            return altered_indexes(self._latest())
 
     def _is_large(self, table: LanceTable) -> bool:
         return bool(table.count_rows() >= self._exact_below)

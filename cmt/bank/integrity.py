@@ -1,20 +1,28 @@
-"""Whether stored rows are those that were written: a checksum in every row, and the counts of the ledger.
+"""Whether stored data are those that were written: checksums of rows, digests of indexes, the counts of the ledger.
 
 The checksum is a column that only the bank sees; `bank_schema` and the digest of a bank are without it. Tables of
 version 0.1.0 have no such column: their rows are read unchecked until the next upsert adds it.
+
+An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
+`Bank.audit` compares them; a search does not, for it would have to read all of them. On object storage there is none.
 """
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
+from lancedb.table import LanceTable
 
 from cmt.bank.ledger import Round
 from cmt.bank.schema import row_contents
+from cmt.common.digests import sha256_file, sha256_hex
+from cmt.common.storage import write_bytes
 from cmt.errors import DamageError
 
 CHECKSUM = "checksum"
 _SIZE = 16  # bytes of a checksum
+_SEAL = "cmt-digest"  # file in the folder of an index; Lance removes it with the others
 FIELD = pa.field(CHECKSUM, pa.binary())
 
 
@@ -66,6 +74,36 @@ def contradiction(rounds: Sequence[Round], *, version: int, rows: int, at_rest: 
     if rows != newest.rows and (at_rest or version == newest.version_after):
         return f"has {rows:,} rows, but round {newest.round_id} left {newest.rows:,}"
     return None
+
+
+def seal_indexes(table: LanceTable) -> None:
+    """Write the digest of each index beside its files, unless it is there. Raises OSError."""
+    for folder in _index_folders(table):
+        if not (folder / _SEAL).exists():
+            write_bytes(folder / _SEAL, _files_digest(folder).encode())
+
+
+def altered_indexes(table: LanceTable) -> list[str]:
+    """The columns whose index has other files than when it was sealed. Raises OSError."""
+    return [
+        column
+        for folder, column in _index_folders(table).items()
+        if (folder / _SEAL).exists() and (folder / _SEAL).read_text() != _files_digest(folder)
+    ]
+
+
+def _index_folders(table: LanceTable) -> dict[Path, str]:
+    """The folder of each index of a local table → its column."""
+    if "://" in table.uri:
+        return {}
+    folders = {Path(table.uri) / "_indices" / str(index.index_uuid): index.columns[0] for index in table.list_indices()}
+    return {folder: column for folder, column in folders.items() if folder.is_dir()}
+
+
+def _files_digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the files in `folder`."""
+    files = sorted(path for path in folder.iterdir() if path.name != _SEAL and not path.name.startswith("."))
+    return sha256_hex(*(f"{path.name} {sha256_file(path)}" for path in files))
 
 
 def _checksums(rows: pa.Table) -> list[bytes]:
