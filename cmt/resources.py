@@ -5,7 +5,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmt.bank.integrity import contradiction
 from cmt.bank.ledger import Ledger, Round
 from cmt.config import Params, state_folder
 from cmt.errors import BankError, DamageError
@@ -93,6 +92,8 @@ class Resources:
 
         `at_rest`: no round is at work, so that more can be compared; see `cmt.bank.integrity.contradiction`.
         """
+        from cmt.bank.integrity import contradiction
+
         rounds = self.rounds()  # before the bank: another process writes the bank first, then the ledger
         version, rows = self.bank.version_and_rows()
         at_rest = at_rest and bool(rounds) and not self.forgotten()

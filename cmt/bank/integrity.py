@@ -10,15 +10,18 @@ An index decides which rows are found, not what they say. When it is built, a fi
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from lancedb.table import LanceTable
 
 from cmt.bank.ledger import Round
 from cmt.bank.schema import row_contents
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import write_bytes
 from cmt.errors import DamageError
+
+if TYPE_CHECKING:
+    from lancedb.table import LanceTable
 
 CHECKSUM = "checksum"
 _SIZE = 16  # bytes of a checksum
@@ -76,14 +79,14 @@ def contradiction(rounds: Sequence[Round], *, version: int, rows: int, at_rest: 
     return None
 
 
-def seal_indexes(table: LanceTable) -> None:
+def seal_indexes(table: "LanceTable") -> None:
     """Write the digest of each index beside its files, unless it is there. Raises OSError."""
     for folder in _index_folders(table):
         if not (folder / _SEAL).exists():
             write_bytes(folder / _SEAL, _files_digest(folder).encode())
 
 
-def altered_indexes(table: LanceTable) -> list[str]:
+def altered_indexes(table: "LanceTable") -> list[str]:
     """The columns whose index has other files than when it was sealed. Raises OSError."""
     return [
         column
@@ -92,7 +95,7 @@ def altered_indexes(table: LanceTable) -> list[str]:
     ]
 
 
-def _index_folders(table: LanceTable) -> dict[Path, str]:
+def _index_folders(table: "LanceTable") -> dict[Path, str]:
     """The folder of each index of a local table → its column."""
     if "://" in table.uri:
         return {}

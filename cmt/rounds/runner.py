@@ -25,7 +25,6 @@ from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import promote, recover, restore
-from cmt.rounds.staging import read_staged, write_staged
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +94,7 @@ class RoundRunner:
         Staging keeps the write to the bank short. A staged file of an interrupted round is used again if it is sound.
         """
         from cmt.retrieval.indexer import compress_documents
+        from cmt.rounds.staging import read_staged, write_staged
 
         resources, bank = self.resources, self.resources.params.bank
         forgotten = resources.forgotten()
@@ -124,6 +124,8 @@ class RoundRunner:
 
         Raises RoundError if the staged file is damaged although it was just written.
         """
+        from cmt.rounds.staging import read_staged
+
         staged = self.compress()
         rows = read_staged(staged)
         if rows is None:
