@@ -77,9 +77,9 @@ def test_a_commit_conflict_is_told_from_other_errors(reason: str) -> None:
 @pytest.mark.parametrize(("name", "base"), [("RustPanic", Exception), ("PanicException", BaseException)])
 def test_a_panic_of_lancedb_becomes_a_bank_error_with_advice(name: str, base: type[BaseException]) -> None:
     panic = type(name, (base,), {})
-    with pytest.raises(BankError, match="bank x cannot be read: range end; run `cmt verify`"):
-        with translate_errors("bank x cannot be read"):
-            raise panic("range end")
+    expected = pytest.raises(BankError, match="bank x cannot be read: range end; run `cmt verify`")
+    with expected, translate_errors("bank x cannot be read"):
+        raise panic("range end")
 
 
 def test_errors_of_cmt_and_of_programs_are_not_translated() -> None:
