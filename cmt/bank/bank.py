@@ -24,9 +24,9 @@ from cmt.bank import search
 from cmt.bank.integrity import (
     CHECKSUM,
     FIELD,
-    altered_indexes,
     content_schema,
     seal_indexes,
+    sealed_indexes,
     unmatched,
     with_checksums,
 )
@@ -434,11 +434,14 @@ class Bank:
                 merge.execute(rows.select(["memory_id", CHECKSUM]))
 
     def _index_problem(self, memory_ids: list[str]) -> str | None:
-        """What is wrong with an index, by its digest and by searches for the texts of some rows; None if nothing is."""
+        """What is wrong with an index, by its digest, or without one by searches for some texts; None if nothing is."""
         if not self._text_is_indexed():
             return "the full-text index misses rows: run `cmt bank optimize`"
-        if columns := self._altered_indexes():
-            return f"the index of {' and '.join(columns)} does not match its digest: run `cmt bank optimize`"
+        sealed = self._sealed_indexes()
+        if altered := [column for column, intact in sealed.items() if not intact]:
+            return f"the index of {' and '.join(altered)} does not match its digest: run `cmt bank optimize`"
+        if "text" in sealed:
+            return None
         sample = self.rows(["memory_id", "text"], set(memory_ids[:: max(1, len(memory_ids) // _PROBES)]))
         try:
             probe_text_index(self._latest(), filter(None, sample["text"].to_pylist()))
@@ -458,7 +461,7 @@ class Bank:
     def _keys_are_indexed(self) -> bool:
         """Whether there is a vector index that answers searches for the keys of some rows."""
         table = self._latest()
-        if not _indexed_rows(table, "key") or "key" in self._altered_indexes():
+        if not _indexed_rows(table, "key") or not self._sealed_indexes().get("key", True):
             return False
         keys = key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"])
         try:
@@ -489,9 +492,9 @@ class Bank:
         with self._writing():
             seal_indexes(self._latest())
 
-    def _altered_indexes(self) -> list[str]:
+    def _sealed_indexes(self) -> dict[str, bool]:
         with self._reading():
-            return altered_indexes(self._latest())
+            return sealed_indexes(self._latest())
 
     def _is_large(self, table: LanceTable) -> bool:
         return bool(table.count_rows() >= self._exact_below)

@@ -86,13 +86,13 @@ def seal_indexes(table: "LanceTable") -> None:
             write_bytes(folder / _SEAL, _files_digest(folder).encode())
 
 
-def altered_indexes(table: "LanceTable") -> list[str]:
-    """The columns whose index has other files than when it was sealed. Raises OSError."""
-    return [
-        column
+def sealed_indexes(table: "LanceTable") -> dict[str, bool]:
+    """The columns with a sealed index → whether its files are those that were sealed. Raises OSError."""
+    return {
+        column: (folder / _SEAL).read_text() == _files_digest(folder)
         for folder, column in _index_folders(table).items()
-        if (folder / _SEAL).exists() and (folder / _SEAL).read_text() != _files_digest(folder)
-    ]
+        if (folder / _SEAL).exists()
+    }
 
 
 def _index_folders(table: "LanceTable") -> dict[Path, str]:

@@ -73,9 +73,9 @@ def verify(*, source: str, path: Path) -> Path:
     """Like `installed`, but reads every file; also raises ModelError if one has changed."""
     folder = installed(source=source, path=path)
     record = _record(folder)
-    digests = record.get("digests", {})
+    digests = record.get("digests", {})  # the files beside the weights, such as the tokenizer, are only in these
     changed = [name for name, digest in digests.items() if sha256_file(folder / name) != digest]
-    if changed or (not digests and _tensors_digest(folder) != record["digest"]):
+    if changed or _tensors_digest(folder) != record["digest"]:
         names = ", ".join(changed) or "weights"
         raise ModelError(f"the {names} in {folder} are not those that were pulled: remove it and run `cmt model pull`")
     return folder

@@ -78,8 +78,8 @@ def test_a_refused_round_fails_the_run_and_leaves_the_bank(
 def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, workspace: Workspace) -> None:
     online_update(slice=FIRST, params=str(project))
     before = workspace.stored_bank.digest()
-    questions = workspace.store.slice(SECOND).path.with_name("0001.questions.parquet")
-    questions.write_bytes(questions.read_bytes()[:100])  # not read before the evaluation
+    questions = workspace.store.slice(FIRST).path.with_name("0001.questions.parquet")
+    questions.write_bytes(questions.read_bytes()[:100])  # of an earlier slice: not read before the evaluation
     with pytest.raises(StreamError, match="damaged"):
         online_update(slice=SECOND, params=str(project))
     assert workspace.stored_bank.digest() == before
