@@ -31,7 +31,7 @@ _REPLAY_FOLDERS = {
     "bank.uri": "bank",
     "train.output": "training",
 }
-_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "card.md", "curve.png")
+_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png")
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:

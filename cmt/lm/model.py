@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from cmt.errors import ModelError
-from cmt.lm.integrity import RECORD, read_record
+from cmt.lm.integrity import RECORD, files_digest, read_record, recorded_files
 from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
@@ -29,12 +29,13 @@ class FrozenLM:
     """A decoder-only LM of transformers without gradients.
 
     D is its hidden size, V its vocabulary. `digest` identifies the weights as they were pulled; compressors name it.
+    `files_digest` also covers configuration and tokenizer; recorded answers are filed under it.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.digest = digest
+        self.digest, self.files_digest = digest, files_digest or digest
         config = model.config
         self.hidden_size: int = config.hidden_size
         self.layers: int = config.num_hidden_layers
@@ -53,12 +54,15 @@ class FrozenLM:
         try:
             model = load_model(folder, dtype=fast_dtype() if dtype == "auto" else getattr(torch, dtype))
             tokenizer = load_tokenizer(folder)
-            digest = read_record(folder).digest if (folder / RECORD).exists() else weights_digest(model)
+            record = read_record(folder) if (folder / RECORD).exists() else None
         except ModelError:
             raise
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
-        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, digest)
+        digest = record.digest if record else weights_digest(model)
+        files = recorded_files(record) if record else None
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), tokenizer, digest, files_digest(files) if files else "")
 
     @property
     def device(self) -> torch.device:

@@ -204,6 +204,16 @@ def test_the_identity_that_compressors_name_is_that_of_the_weights_alone(local_s
     assert lm.digest == lm.weights_digest() == json.loads((folder / "lm.json").read_text())["digest"]
 
 
+def test_another_configuration_is_another_digest_of_the_files(tmp_path: Path, path: Path) -> None:
+    original = write_folder(tmp_path / "original")
+    first = FrozenLM.load(pull(source=f"path:{original}", path=path))
+    config = original / "config.json"
+    config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 20000.0'))
+    second = FrozenLM.load(pull(source=f"path:{original}", path=path))
+    assert second.digest == first.digest
+    assert second.files_digest != first.files_digest
+
+
 @pytest.mark.parametrize("update", [pull, verify])
 def test_an_lm_of_an_earlier_version_works_and_gets_its_hashes(
     local_source: str, path: Path, update: Callable[..., Path]
