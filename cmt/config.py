@@ -71,6 +71,12 @@ class StreamParams(Section):
     """Folder of the slice store."""
     quarantine: Path = Path("data/quarantine")
     """Folder of the rejected rows."""
+    file_megabytes: Positive = 100
+    """Largest size of a source file in MB (10⁶ bytes), decompressed; reading one takes several times as much memory."""
+    file_rows: Positive = 1_000_000
+    """Largest number of rows of a source file."""
+    document_characters: Positive = 3_000_000
+    """Longest text of a row, in characters; a row with a longer one is quarantined."""
     clock: Annotated[str, BeforeValidator(_clock)] = "system"
     """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
     zone for a stream with a time of its own."""
@@ -283,6 +289,15 @@ class TrackingParams(Section):
     """MLflow experiment that holds the streams."""
 
 
+class ServingParams(Section):
+    """What `cmt serve` and `cmt ask` take."""
+
+    question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
+    requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
+    """Requests a minute that one client address may send to `cmt serve`, all at once or spread; 0: any number."""
+
+
 class Params(Section):
     """The whole `params.yaml`."""
 
@@ -302,6 +317,7 @@ class Params(Section):
     baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
     tracking: TrackingParams = TrackingParams()
+    serving: ServingParams = ServingParams()
 
     @model_validator(mode="after")
     def _kinds_fit(self) -> "Params":
