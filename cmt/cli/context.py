@@ -168,11 +168,15 @@ def parse_as_of(text: str | None) -> datetime | None:
         raise typer.BadParameter(str(error), param_hint="--as-of") from None
 
 
-def parse_question(text: str) -> str:
-    """The question on one line without control characters. Raises BadParameter when nothing is left."""
+def parse_question(text: str, *, longest: int) -> str:
+    """The question on one line without control characters. Raises BadParameter if it is empty or above `longest`."""
+    from cmt.answering.answer import check_question
+
     question = plain(text)
-    if not question:
-        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
+    try:
+        check_question(question, longest=longest)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
     return question
 
 

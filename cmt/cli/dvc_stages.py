@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.digests import sha256_file, sha256_hex
-from cmt.common.storage import write_json
+from cmt.common.storage import read_json, write_json
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
 from cmt.stream.limits import limited_by
 from cmt.workspace import Workspace, open
@@ -142,10 +142,10 @@ def check_pin(replay_workspace: Workspace) -> None:
     """RoundError unless the replayed bank is the pinned one; it is not after a checkout of another commit."""
     path = _pin_path(replay_workspace)
     try:
-        pinned = json.loads(path.read_text())
+        pinned = read_json(path, dict[str, Any])
         bank = replay_workspace.stored_bank
         equal = (bank.name, bank.digest()) == (pinned["table"], pinned["digest"])
-    except (OSError, CmtError):
+    except (OSError, ValueError, LookupError, CmtError):
         equal = False
     if not equal:
         uri = replay_workspace.params.bank.uri

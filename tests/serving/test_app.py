@@ -117,6 +117,7 @@ def other_compressor(compressor: Path, folder: Path) -> Path:
     shutil.copytree(compressor, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
+    (folder / "SHA256SUMS").unlink()
     return folder
 
 
