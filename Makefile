@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint check test test-docs docs browser pictures report kill repro clean
+.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ lint: install ## style, types and the allowed imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: install ## the installed packages fit each other and are those of constraints.txt; needs no network
+	$(BIN)/pip check
+	$(BIN)/python .ci/audit.py
 
 check: lint ## lint and the fast half of the tests
 	$(PYTEST) tests/answering tests/bank tests/common tests/lm tests/modeling tests/stream tests/test_config.py \

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import sha256_hex
+from cmt.common.secrets import has_secrets
 from cmt.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -23,7 +24,8 @@ Weight = Annotated[float, Field(gt=0.0)]
 class Section(BaseModel):
     """A section of `params.yaml`: immutable, without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # a value may be a password: errors name the key alone
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 def _clock(value: Any) -> Any:
@@ -31,6 +33,16 @@ def _clock(value: Any) -> Any:
     if value == "system" or not isinstance(value, str | date):
         return value
     return iso(parse_instant(value if isinstance(value, str) else value.isoformat()))
+
+
+def _without_secrets(address: str) -> str:
+    """Refuse credentials in an address that is shown, logged and recorded; object storage has them elsewhere."""
+    if has_secrets(address):
+        raise ValueError(
+            "the address holds credentials, which would be recorded with every round: leave them out and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile (AWS_PROFILE)"
+        )
+    return address
 
 
 class LmParams(Section):
@@ -59,6 +71,12 @@ class StreamParams(Section):
     """Folder of the slice store."""
     quarantine: Path = Path("data/quarantine")
     """Folder of the rejected rows."""
+    file_megabytes: Positive = 100
+    """Largest size of a source file in MB (10⁶ bytes), decompressed; reading one takes several times as much memory."""
+    file_rows: Positive = 1_000_000
+    """Largest number of rows of a source file."""
+    document_characters: Positive = 3_000_000
+    """Longest text of a row, in characters; a row with a longer one is quarantined."""
     clock: Annotated[str, BeforeValidator(_clock)] = "system"
     """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
     zone for a stream with a time of its own."""
@@ -185,8 +203,8 @@ class TrainParams(Section):
 class BankParams(Section):
     """The memory bank on LanceDB."""
 
-    uri: str = "data/bank"
-    """Folder or object-storage address of the bank and its ledger."""
+    uri: Annotated[str, AfterValidator(_without_secrets)] = "data/bank"
+    """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
     """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
     codes: Literal["fp16", "int8", "int4"] = "int8"
@@ -265,9 +283,19 @@ class TrackingParams(Section):
     enabled: bool = True
     """Record every round in MLflow."""
     uri: str = "sqlite:///mlflow.db"
-    """Tracking server or database; the environment variable MLFLOW_TRACKING_URI takes precedence."""
+    """Tracking server or database; the environment variable MLFLOW_TRACKING_URI takes precedence. A password in it is
+    shown and logged as `***`."""
     experiment: str = "cmt"
     """MLflow experiment that holds the streams."""
+
+
+class ServingParams(Section):
+    """What `cmt serve` and `cmt ask` take."""
+
+    question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
+    requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
+    """Requests a minute that one client address may send to `cmt serve`, all at once or spread; 0: any number."""
 
 
 class Params(Section):
@@ -289,6 +317,7 @@ class Params(Section):
     baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
     tracking: TrackingParams = TrackingParams()
+    serving: ServingParams = ServingParams()
 
     @model_validator(mode="after")
     def _kinds_fit(self) -> "Params":

@@ -10,9 +10,17 @@ CmtError
 └── ServiceError      MLflow or the Prefect server cannot be reached
 """
 
+from cmt.common.secrets import mask_secrets
+
 
 class CmtError(Exception):
-    """Base class of all errors that a user can act on; the CLI prints the message and exits with 1."""
+    """Base class of all errors that a user can act on; the CLI prints the message and exits with 1.
+
+    Credentials in the message are masked here, so that no terminal, log, trace or HTTP response can show them.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(mask_secrets(message))
 
 
 class ConfigError(CmtError):

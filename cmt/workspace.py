@@ -13,6 +13,7 @@ from cmt.errors import RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
+from cmt.stream.limits import limited_by
 from cmt.stream.store import IngestReport
 
 if TYPE_CHECKING:
@@ -59,15 +60,17 @@ class Workspace(Resources):
         """Validate a source file or folder and add its new documents and questions to the stream as slices.
 
         Arguments default to the section `stream` of params.yaml. Invalid rows go to the quarantine and are counted in
-        the report. Raises StreamError if the source or the store cannot be read or written.
+        the report. Raises StreamError if the source or the store cannot be read or written, or if a file is above the
+        limits of that section.
         """
         stream = self.params.stream
-        return self.store.ingest(
-            source=Path(source or stream.source),
-            format=format or stream.format,
-            period=period or stream.period,
-            now=stream.now(),
-        )
+        with limited_by(stream):
+            return self.store.ingest(
+                source=Path(source or stream.source),
+                format=format or stream.format,
+                period=period or stream.period,
+                now=stream.now(),
+            )
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
         """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.
@@ -82,7 +85,8 @@ class Workspace(Resources):
         from cmt.training.trainer import train
 
         # 1. Load the data and hold out some articles.
-        data = load_split(self.params.train)
+        with limited_by(self.params.stream):
+            data = load_split(self.params.train)
         # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(

@@ -4,7 +4,6 @@ One flow run adapts every month that is pending; a row is printed as soon as its
 asks closed-book and RAG the same sample of questions as the memory. What is there already is not run again.
 """
 
-import json
 import signal
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
-from cmt.common.storage import write_json
+from cmt.common.storage import read_json, write_json
 from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
@@ -149,9 +148,9 @@ class _Table:
 def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or never run."""
     try:
-        record = json.loads((workspace.state / EVALUATION_FILE).read_text())
+        record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
         same = record["bank_digest"] == workspace.stored_bank.digest() and record["limit"] == FINAL_QUESTIONS
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError):
         return None
     if not same:
         return None

@@ -7,9 +7,21 @@ from typing import Literal
 NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
+
 Verdict = Literal["likely", "unsure", "not_in_memory"]
 """How far an answer can be trusted, by its confidence: from `selection.likely` on it is likely, and below
 `selection.threshold` no answer is given."""
+
+
+def check_question(question: str, *, longest: int) -> None:
+    """Raise ValueError if `question` is empty or has more than `longest` characters."""
+    if not question:
+        raise ValueError("the question is empty: write one")
+    if len(question) > longest:
+        raise ValueError(
+            f"the question has {len(question):,} characters: shorten it to {longest:,}, "
+            "or raise serving.question_characters"
+        )
 
 
 @dataclass(frozen=True)

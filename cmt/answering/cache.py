@@ -81,13 +81,16 @@ def _checksum(key: str, answer: bytes) -> bytes:
 
 
 class PromptCache:
-    """A cache in front of `decoding.complete`: one file, keyed by sha256 of (LM digest, prompt, `max_new_tokens`)."""
+    """A cache in front of `decoding.complete`: one file.
+
+    The key is the SHA-256 of (digest of the LM's files, prompt, `max_new_tokens`).
+    """
 
     def __init__(self, path: Path, lm: "FrozenLM", complete: "Complete | None" = None) -> None:
         from cmt.lm import decoding
 
         self.path, self._answers = path, ChecksummedAnswers(path)
-        self._lm_digest, self._complete = lm.digest, complete or partial(decoding.complete, lm)
+        self._lm_digest, self._complete = lm.files_digest, complete or partial(decoding.complete, lm)
 
     def complete(
         self,
@@ -98,7 +101,7 @@ class PromptCache:
         shared: str = "",
         on_progress: OnProgress | None = None,
     ) -> list[str]:
-        """Same as `decoding.complete`, but generates only answers that no LM of this digest has given before."""
+        """Same as `decoding.complete`, but generates only answers that this LM has not given before."""
         # 1. look up the answers
         keys = [_key(self._lm_digest, shared + prompt, max_new_tokens) for prompt in prompts]
         answers = self._answers.read(set(keys))

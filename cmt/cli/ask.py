@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cmt.answering.answer import check_question
 from cmt.cli import output
 from cmt.cli.context import AsOf, CliContext, Json, parse_as_of, parse_question, print_result
 from cmt.common.text import plain
@@ -33,7 +34,8 @@ def ask(
 
     Uses a running `cmt serve` of the same project and parameters if there is one.
     """
-    line, instant = parse_question(question), parse_as_of(as_of)
+    line = parse_question(question, longest=ctx.obj.params.serving.question_characters)
+    instant = parse_as_of(as_of)
     with ctx.obj.progress as progress:
         progress.stage("ask")
         asker = Asker(ctx.obj, use_server=not (no_server or compare))
@@ -57,7 +59,13 @@ def chat(
         asker = Asker(ctx.obj, use_server=not no_server)
         asker.load()
     ctx.obj.progress.current = ""  # Ctrl-C at the prompt interrupts no stage
+    longest = ctx.obj.params.serving.question_characters
     for question in _questions():
+        try:
+            check_question(question, longest=longest)
+        except ValueError as error:
+            output.write_line(f"error: {error}", style="red", stderr=True)
+            continue
         answer = asker.ask(question, instant)
         if json_lines:
             output.write_json(output.answer_json(answer, instant), indent=None)

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
+from cmt.common.secrets import mask_secrets
 from cmt.common.text import plain
 from cmt.errors import CmtError, ConfigError
 
@@ -109,7 +110,8 @@ class RootGroup(CommandGroup):
         except OSError as error:
             if error.errno in (None, errno.EPIPE):
                 raise
-            _exit(f"error: {error.filename or 'input or output'}: {error.strerror}; check space and permissions", 1)
+            place = mask_secrets(str(error.filename or "input or output"))
+            _exit(f"error: {place}: {error.strerror}; check space and permissions", 1)
 
 
 class CommandApp(typer.Typer):
@@ -148,14 +150,13 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        shown = repr(mask_secrets(pair))
         try:
             values[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise typer.BadParameter(f"{pair!r}: the value is not valid YAML", param_hint="--set") from None
+            raise typer.BadParameter(f"{shown}: the value is not valid YAML", param_hint="--set") from None
         if not (equals and all(key.split("."))):
-            raise typer.BadParameter(
-                f"{pair!r}: write section.key=value, such as selection.top_k=4", param_hint="--set"
-            )
+            raise typer.BadParameter(f"{shown}: write section.key=value, such as selection.top_k=4", param_hint="--set")
     return values
 
 
@@ -167,11 +168,15 @@ def parse_as_of(text: str | None) -> datetime | None:
         raise typer.BadParameter(str(error), param_hint="--as-of") from None
 
 
-def parse_question(text: str) -> str:
-    """The question on one line without control characters. Raises BadParameter when nothing is left."""
+def parse_question(text: str, *, longest: int) -> str:
+    """The question on one line without control characters. Raises BadParameter if it is empty or above `longest`."""
+    from cmt.answering.answer import check_question
+
     question = plain(text)
-    if not question:
-        raise typer.BadParameter("the question is empty", param_hint="QUESTION")
+    try:
+        check_question(question, longest=longest)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
     return question
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.digests import sha256_file, sha256_hex
-from cmt.common.storage import write_json
+from cmt.common.storage import read_json, write_json
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
+from cmt.stream.limits import limited_by
 from cmt.workspace import Workspace, open
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _REPLAY_FOLDERS = {
     "bank.uri": "bank",
     "train.output": "training",
 }
-_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "card.md", "curve.png")
+_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png")
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
@@ -141,10 +142,10 @@ def check_pin(replay_workspace: Workspace) -> None:
     """RoundError unless the replayed bank is the pinned one; it is not after a checkout of another commit."""
     path = _pin_path(replay_workspace)
     try:
-        pinned = json.loads(path.read_text())
+        pinned = read_json(path, dict[str, Any])
         bank = replay_workspace.stored_bank
         equal = (bank.name, bank.digest()) == (pinned["table"], pinned["digest"])
-    except (OSError, CmtError):
+    except (OSError, ValueError, LookupError, CmtError):
         equal = False
     if not equal:
         uri = replay_workspace.params.bank.uri
@@ -181,7 +182,8 @@ def _trained(params: Path) -> Path:
     try:
         files = installed_sources(train_params)
     except StreamError:
-        files = pull_sources(train_params)
+        with limited_by(replay_workspace.params.stream):
+            files = pull_sources(train_params)
     replay_workspace.pull()
     # 2. the training, in a folder named after its settings
     folder = train_params.output / _training_digest(replay_workspace, list(files.values()))[:12]

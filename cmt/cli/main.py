@@ -97,10 +97,12 @@ def model_pull(
 @data.command("pull", epilog="Example: cmt --set train.source=hub:rajpurkar/squad data pull")
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     """Fetch and check the training data that train.source or train.mix names."""
+    from cmt.stream.limits import limited_by
     from cmt.training.data import load_training_data, pull_sources
 
-    train_params, rows = ctx.obj.workspace.params.train, []
-    with ctx.obj.progress as progress:
+    params, rows = ctx.obj.workspace.params, []
+    train_params = params.train
+    with ctx.obj.progress as progress, limited_by(params.stream):
         progress.stage("pull")
         for source, file in pull_sources(train_params).items():
             documents, questions = map(len, load_training_data(file, require_answers=not train_params.mix))

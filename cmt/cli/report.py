@@ -50,7 +50,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Answer from memory and show which windows of which documents the model read."""
-    line, instant = parse_question(question), parse_as_of(as_of)
+    line = parse_question(question, longest=ctx.obj.params.serving.question_characters)
+    instant = parse_as_of(as_of)
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.progress as progress:
         progress.stage("ask")

@@ -1,4 +1,8 @@
-"""Atomic writes: after a crash a file has its old content or its new content, never a part of either."""
+"""Files that cmt writes and reads again.
+
+Writes are atomic: after a crash a file has its old content or its new content, never a part of either. JSON is
+validated when it is read.
+"""
 
 import json
 import os
@@ -9,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -20,6 +25,19 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
     """Write `content` to `path` as indented JSON, atomically. Raises OSError, TypeError."""
     write_bytes(path, json.dumps(content, indent=indent).encode() + b"\n")
+
+
+def read_json(path: Path, expected: Any) -> Any:
+    """The JSON in `path`, validated as the type `expected`, such as `list[str]` or a dataclass.
+
+    Raises OSError, and ValueError with one line that says what is wrong if the file is truncated or of another type.
+    """
+    try:
+        return TypeAdapter(expected).validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 
 def write_table(path: Path, table: pa.Table) -> None:

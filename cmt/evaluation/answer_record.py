@@ -103,7 +103,7 @@ def _setting_digest(answerer: "Answerer", version: int) -> str:
         version,
         bank.digest(),
         answerer.model.digest,
-        lm.digest,
+        lm.files_digest,
         str(lm.model.dtype),
         str(lm.device),
         _code_digest(),

@@ -1,7 +1,6 @@
 """A measured curve: its points, its files and its plot."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import pyarrow as pa
 
-from cmt.common.storage import write_bytes, write_json, write_table
+from cmt.common.storage import read_json, write_bytes, write_json, write_table
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import mark, summarise
 
@@ -143,7 +142,7 @@ def write(curve: Curve, folder: Path) -> list[Path]:
 def read(file: Path) -> Curve:
     """The curve in a JSON file of `write`; raises StreamError if it is not one."""
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        raw = read_json(file, dict[str, Any])
         return Curve(raw["curve"], raw["title"], dict(raw["axes"]), points_table(raw["points"]), dict(raw["lineage"]))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise StreamError(f"{file} is not a curve ({error}): delete it, or run `cmt curves` again") from None

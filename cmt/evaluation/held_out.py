@@ -10,6 +10,7 @@ from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from cmt.stream.limits import limited_by
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -44,7 +45,9 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     from cmt.bank.ledger import flat_scores
     from cmt.training.data import load_split
 
-    params, data = resources.params, load_split(resources.params.train)
+    params = resources.params
+    with limited_by(params.stream):
+        data = load_split(params.train)
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,

@@ -1,6 +1,5 @@
 """A compressor over documents in a bank that is deleted afterwards, to measure it beside the project's bank."""
 
-import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
+from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.lm.decoding import Generate, generate
 from cmt.lm.model import FrozenLM
@@ -24,7 +24,7 @@ from cmt.retrieval.indexer import compress_documents
 def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
     """Why `folder` has no compressor for `lm`; None if it has one, which may still be damaged."""
     try:
-        trained_for = json.loads((folder / CONFIG).read_text())["lm_digest"]
+        trained_for = read_json(folder / CONFIG, dict[str, Any])["lm_digest"]
     except FileNotFoundError:
         return f"no compressor in {folder}"
     except (OSError, ValueError, LookupError, TypeError):

@@ -27,9 +27,16 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
     source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
     try:
         with _faster_gguf_reading(on_progress), quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(**source)
+            tokenizer = AutoTokenizer.from_pretrained(**source, local_files_only=True, trust_remote_code=False)
             dequantize = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16, quantization_config=dequantize)
+            model = AutoModelForCausalLM.from_pretrained(
+                **source,
+                dtype=torch.bfloat16,
+                quantization_config=dequantize,
+                local_files_only=True,
+                trust_remote_code=False,
+                attn_implementation="sdpa",
+            )
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError):

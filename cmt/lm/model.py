@@ -6,7 +6,6 @@ other way (docs/method.md#alignment).
 
 import copy
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import quiet_transformers
+from cmt.lm.integrity import RECORD, files_digest, read_record, recorded_files
+from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
 TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}
@@ -28,13 +28,14 @@ TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}
 class FrozenLM:
     """A decoder-only LM of transformers without gradients.
 
-    D is its hidden size, V its vocabulary. `digest` identifies the weights as they were pulled.
+    D is its hidden size, V its vocabulary. `digest` identifies the weights as they were pulled; compressors name it.
+    `files_digest` also covers configuration and tokenizer; recorded answers are filed under it.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.digest = digest
+        self.digest, self.files_digest = digest, files_digest or digest
         config = model.config
         self.hidden_size: int = config.hidden_size
         self.layers: int = config.num_hidden_layers
@@ -47,25 +48,21 @@ class FrozenLM:
     def load(cls, folder: Path, *, dtype: str = "auto") -> "FrozenLM":
         """Load the LM in `folder` (safetensors and tokenizer) to the GPU, or to the CPU if there is none.
 
-        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. Raises ModelError if the folder is missing or
-        damaged.
+        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. The files are not hashed here: `weights.installed`
+        does. Raises ModelError if the folder is missing or damaged, or holds more than an LM (`loading.check_folder`).
         """
         try:
-            with quiet_transformers():
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    dtype=fast_dtype() if dtype == "auto" else getattr(torch, dtype),
-                    local_files_only=True,
-                    use_safetensors=True,
-                    trust_remote_code=False,
-                    attn_implementation="sdpa",
-                )
-                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model = load_model(folder, dtype=fast_dtype() if dtype == "auto" else getattr(torch, dtype))
+            tokenizer = load_tokenizer(folder)
+            record = read_record(folder) if (folder / RECORD).exists() else None
+        except ModelError:
+            raise
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
-        record = Path(folder) / "lm.json"
-        digest = json.loads(record.read_text())["digest"] if record.exists() else weights_digest(model)
-        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer, digest)
+        digest = record.digest if record else weights_digest(model)
+        files = recorded_files(record) if record else None
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(model.to(device), tokenizer, digest, files_digest(files) if files else "")
 
     @property
     def device(self) -> torch.device:

@@ -1,42 +1,40 @@
 """The base LM on disk: pulled from its source once, checked, and installed for all later commands.
 
-`<path>/<name>-<hash of source>/` holds safetensors, configuration, tokenizer, and `lm.json`: the source, the SHA-256 of
-the fetched weights, the digest of the tensors, and file sizes, by which a truncated file is noticed. A pull works in
-`<path>/.partial-…` and moves the finished folder into place.
+`<path>/<name>-<hash of source>/` holds safetensors, configuration, tokenizer, and the record `lm.json`: the source, the
+SHA-256 of the fetched weights, the digest of the tensors, and the SHA-256 of every file (`cmt.lm.integrity`). A pull
+works in `<path>/.partial-…` and moves the finished folder into place.
+
+The digest of the tensors is the identity of the LM, which compressors name: it does not depend on how transformers
+writes a configuration. The hashes of the files say whether the folder still is what was pulled.
 """
 
 import contextlib
 import errno
-import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from cmt.common.digests import sha256_file
 from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import OnProgress, convert, quiet_transformers
+from cmt.lm.convert_gguf import OnProgress, convert
 from cmt.lm.download import FILES, digest_of, fetch, folder_name
-
-RECORD = "lm.json"
+from cmt.lm.integrity import (
+    RECORD,
+    Record,
+    changed_files,
+    is_untouched,
+    read_record,
+    record_files,
+    recorded_files,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
-
-
-class _Record(TypedDict):
-    """Content of `lm.json`."""
-
-    source: str
-    sha256: str
-    digest: str
-    files: dict[str, str]
-    digests: NotRequired[dict[str, str]]
-    """SHA-256 of each file; version 0.1.0 did not record them."""
 
 
 def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
@@ -49,19 +47,21 @@ def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnP
     folder = path / folder_name(source)
     partial = path / f".partial-{folder.name}"
     with _explain_disk_errors(path):
-        if _is_current(folder, source, sha256) and not partial.exists():
+        if _is_current(folder, source, sha256) and _has_hashes(folder) and not partial.exists():
             return folder
         with _pull_lock(path):
-            if not _is_current(folder, source, sha256):  # another process may have pulled it meanwhile
+            # another process may have pulled it meanwhile; an earlier version of cmt recorded no hashes
+            if not (_is_current(folder, source, sha256) and (_has_hashes(folder) or _add_hashes(folder))):
                 _install(source, sha256, folder, partial, on_progress)
             shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def installed(*, source: str, path: Path) -> Path:
-    """Folder of the installed base LM.
+    """Folder of the installed base LM, whose files are those that were pulled.
 
-    Raises ModelError if it was not pulled, or if a file has another size than it had then.
+    Files with the recorded sizes and times are not read. Raises ModelError, which names the file, if the LM was not
+    pulled, or if a file was changed, removed or added.
     """
     folder = path / folder_name(source)
     if problem := _problem(folder):
@@ -70,27 +70,29 @@ def installed(*, source: str, path: Path) -> Path:
 
 
 def verify(*, source: str, path: Path) -> Path:
-    """Like `installed`, but reads every file; also raises ModelError if one has changed."""
+    """Like `installed`, but reads every file and every weight; also raises ModelError if one has changed.
+
+    An LM that an earlier version of cmt pulled gets its hashes.
+    """
     folder = installed(source=source, path=path)
-    record = _record(folder)
-    digests = record.get("digests", {})  # the files beside the weights, such as the tokenizer, are only in these
-    changed = [name for name, digest in digests.items() if sha256_file(folder / name) != digest]
-    if changed or _tensors_digest(folder) != record["digest"]:
-        names = ", ".join(changed) or "weights"
-        raise ModelError(f"the {names} in {folder} are not those that were pulled: remove it and run `cmt model pull`")
+    # 1. every file
+    files = recorded_files(read_record(folder))
+    if files is not None and (changed := changed_files(files, record_files(folder))):
+        raise ModelError(f"{_damage(changed, folder)}: remove the folder and run `cmt model pull`")
+    # 2. every weight
+    with _explain_disk_errors(path):
+        if not _add_hashes(folder):
+            raise ModelError(
+                f"the weights in {folder} are not those that were pulled: remove it and run `cmt model pull`"
+            )
     return folder
-
-
-def recorded_digest(folder: Path) -> str:
-    """Digest of the weights in their stored type, as recorded when `folder` was installed."""
-    return _record(folder)["digest"]
 
 
 def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
     """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local GGUF file has not changed."""
     if _problem(folder):
         return False
-    recorded = _record(folder)["sha256"]
+    recorded = read_record(folder).sha256
     file = Path(source.removeprefix("path:"))
     if source.startswith("path:") and file.is_file() and digest_of(file) != recorded:
         return False
@@ -98,27 +100,64 @@ def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with an installed folder, judging by the file sizes; None if nothing is."""
+    """What is wrong with an installed folder; None if nothing is."""
+    # 1. the record
     if not folder.is_dir():
         return f"is not in {folder.parent}"
     try:
-        changed = [name for name, stamp in _record(folder)["files"].items() if _stamp(folder / name) != stamp]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"has no readable {RECORD} in {folder}"
-    return f"is damaged: {', '.join(changed)} in {folder} changed since it was pulled" if changed else None
+        record = read_record(folder)
+    except (OSError, ValueError) as error:
+        return f"has no readable {RECORD} in {folder} ({error})"
+    # 2. sizes and times, then hashes
+    try:
+        changed = _changed(folder, record)
+    except OSError as error:
+        return f"has an unreadable file ({error})"
+    return f"is damaged: {_damage(changed, folder)}" if changed else None
 
 
-def _record(folder: Path) -> _Record:
-    record: _Record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    return record
+def _changed(folder: Path, record: Record) -> list[str]:
+    """Names of the files in `folder` that are not as recorded. Files are hashed only if a size or time differs.
+
+    Sizes and times of files that a copy or a restored backup has touched are recorded again.
+    """
+    files = recorded_files(record)
+    if files is None:  # of an earlier version of cmt
+        return [name for name, size in record.files.items() if _size_and_time(folder / name) != size]
+    if is_untouched(folder, files):
+        return []
+    found = record_files(folder)
+    changed = changed_files(files, found)
+    if not changed:
+        with contextlib.suppress(OSError):  # in a folder that cannot be written, files are hashed every time
+            write_record(folder, replace(record, files=found))
+    return changed
 
 
-def _stamp(file: Path) -> str:
-    """Size of a file; of a linked one also its modification time, since other programs may write it."""
+def _damage(changed: list[str], folder: Path) -> str:
+    return f"{', '.join(changed)} in {folder} changed since it was pulled"
+
+
+def _size_and_time(file: Path) -> str:
+    """A file as earlier versions of cmt recorded it: its size, and the modification time of a linked one."""
     if not file.is_file():
         return "missing"
     status = file.stat()
     return f"{status.st_size} bytes" + (f", written {status.st_mtime_ns} ns" if file.is_symlink() else "")
+
+
+def _has_hashes(folder: Path) -> bool:
+    return recorded_files(read_record(folder)) is not None
+
+
+def _add_hashes(folder: Path) -> bool:
+    """Whether the weights are those that were pulled; if so, hashes that an earlier version left out are recorded."""
+    record = read_record(folder)
+    if _tensors_digest(folder) != record.digest:
+        return False
+    if recorded_files(record) is None:
+        write_record(folder, replace(record, files=record_files(folder)))
+    return True
 
 
 def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
@@ -142,16 +181,9 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
         )
     # 3. convert, and record what an undamaged folder looks like
     ready = _prepare(fetched, partial, on_progress)
-    stamps = {file.name: _stamp(file) for file in sorted(ready.iterdir())}
-    record: _Record = {
-        "source": source,
-        "sha256": actual,
-        "digest": _tensors_digest(ready),
-        "files": stamps,
-        "digests": {name: sha256_file(ready / name) for name in stamps},
-    }
-    (ready / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    _sync(ready)
+    digest = _tensors_digest(ready)
+    _sync(ready)  # before the record: it changes the files' times
+    write_record(ready, Record(source, actual, digest, record_files(ready)))
     # 4. move into place, instead of a damaged folder or one of another digest
     if folder.exists():
         shutil.rmtree(partial / "replaced", ignore_errors=True)
@@ -177,15 +209,14 @@ def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Pa
 
 def _tensors_digest(folder: Path) -> str:
     """Digest of the weights in their stored type. Raises ModelError if transformers cannot load them."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+    from cmt.lm.loading import load_model, load_tokenizer
     from cmt.lm.model import weights_digest
 
     try:
-        options = {"local_files_only": True, "trust_remote_code": False}
-        with quiet_transformers():
-            AutoTokenizer.from_pretrained(folder, **options)
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, **options)
+        model = load_model(folder, dtype="auto")
+        load_tokenizer(folder)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises many kinds for a damaged or foreign folder
         raise ModelError(f"{folder} is not a decoder-only LM that transformers can load: {error}") from error
     return weights_digest(model)

@@ -1,7 +1,6 @@
 """The folder of a compressor: its configuration and its trained weights."""
 
 import hashlib
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cmt.common.storage import write_bytes, write_json
+from cmt.common.digests import sha256_file
+from cmt.common.storage import read_json, write_bytes, write_json
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params
 from cmt.errors import ModelError
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
+SUMS = "SHA256SUMS"
+"""Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
 PLACES = "aggregator.place.weight"
 
 
@@ -85,12 +87,16 @@ def place_weights_at(weights: Tensor, window: int) -> Tensor:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read the compressor in `folder`. Raises ModelError if a file is missing or damaged."""
+    """Read the compressor in `folder`.
+
+    Raises ModelError if a file is missing, damaged, or not the one whose hash was written with it.
+    """
     try:
-        record = json.loads((folder / CONFIG).read_text())
-        return Checkpoint(
+        record = read_json(folder / CONFIG, dict[str, Any])
+        checkpoint = Checkpoint(
             record["lm_digest"], CompressorConfig.from_dict(record["design"]), load_file(folder / WEIGHTS)
         )
+        _check_sums(folder)
     except FileNotFoundError as error:
         missing = Path(error.filename or WEIGHTS).name
         raise ModelError(
@@ -98,13 +104,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         ) from None
     except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise _damaged(folder, error) from None
+    return checkpoint
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
     """Write `checkpoint` to `folder`, which is created if missing; returns its digest."""
     record = {"format": 1, "lm_digest": checkpoint.lm_digest, "design": checkpoint.config.to_dict()}
+    (folder / SUMS).unlink(missing_ok=True)  # written last: it never names other files than those beside it
     write_json(folder / CONFIG, record)
     write_weights(folder, checkpoint.weights)
+    write_bytes(
+        folder / SUMS, "".join(f"{sha256_file(folder / name)}  {name}\n" for name in (WEIGHTS, CONFIG)).encode()
+    )
     return checkpoint_digest(folder)
 
 
@@ -133,13 +144,24 @@ def digest_in_use(folder: Path, *, window: int) -> str:
     """
     digest = checkpoint_digest(folder)
     try:
-        trained = CompressorConfig.from_dict(json.loads((folder / CONFIG).read_text())["design"]).compressor
-    except (ValueError, KeyError, TypeError) as error:
+        trained = CompressorConfig.from_dict(read_json(folder / CONFIG, dict[str, Any])["design"]).compressor
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(folder, error) from None
     if trained.kind != "windows" or window == trained.window:
         return digest
     return hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
 
 
+def _check_sums(folder: Path) -> None:
+    """Raise ValueError if a file is not the one in SUMS. Nothing is checked if there is no such file."""
+    if not (folder / SUMS).exists():
+        return
+    recorded = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
+    sums = {name: sha256 for sha256, _, name in recorded}
+    if changed := [name for name in (CONFIG, WEIGHTS) if sums.get(name) != sha256_file(folder / name)]:
+        raise ValueError(f"{', '.join(changed)} changed since {SUMS} was written")
+
+
 def _damaged(folder: Path, error: Exception) -> ModelError:
-    return ModelError(f"the compressor in {folder} is damaged ({error}): restore the folder or run `cmt train`")
+    reason = " ".join(str(error).split())
+    return ModelError(f"the compressor in {folder} is damaged ({reason}): restore the folder or run `cmt train`")

@@ -1,6 +1,5 @@
 """The systems side by side: on the questions of one round, and with their costs as `cmt baselines` measures them."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from cmt.common.progress import Progress
-from cmt.common.storage import write_json
+from cmt.common.storage import read_json, write_json
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import answering_order
@@ -117,7 +116,7 @@ def _file(resources: "Resources") -> Path:
 def _stored(resources: "Resources", lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The stored rows; none if they were measured on another bank, compressor, LM or parameters."""
     try:
-        raw = json.loads(_file(resources).read_text(encoding="utf-8"))
+        raw = read_json(_file(resources), dict[str, Any])
         current = all(raw["lineage"].get(name) == lineage[name] for name in IDENTITY)
         return [dict(row) for row in raw["rows"]] if current else []
     except FileNotFoundError:

@@ -61,25 +61,19 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
 
 def _language_model(resources: Resources) -> PartReport:
     from cmt.lm import weights
+    from cmt.lm.integrity import read_record
 
     lm = resources.params.lm
     folder = weights.verify(source=lm.source, path=lm.path)
-    return PartReport("language model", str(folder), lm.source, weights.recorded_digest(folder))
+    return PartReport("language model", str(folder), lm.source, read_record(folder).digest)
 
 
 def _compressor(resources: Resources) -> PartReport:
     from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
-    from cmt.training.model_card import card_digest
 
     folder = resources.params.compressor.path
-    weights, digest, card = load_checkpoint(folder).weights, checkpoint_digest(folder), card_digest(folder)
-    problems = []
-    if card and not digest.startswith(card):
-        problems.append(
-            f"the compressor in {folder} has the digest {digest[:12]}, its card.md says {card}: restore the folder "
-            "from a backup, git or DVC"
-        )
-    return PartReport("compressor", str(folder), f"{len(weights)} tensors", digest, tuple(problems))
+    weights = load_checkpoint(folder).weights  # checked against SHA256SUMS
+    return PartReport("compressor", str(folder), f"{len(weights)} tensors", checkpoint_digest(folder))
 
 
 def _slices(resources: Resources) -> PartReport:

@@ -15,6 +15,7 @@ from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
 from cmt.serving.middleware import BodyLimit, RequestCounter, SecurityHeaders
+from cmt.serving.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
@@ -42,6 +43,8 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
         app.add_exception_handler(kind, handler)
     app.add_middleware(BodyLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    if per_minute := workspace.params.serving.requests_per_minute:
+        app.add_middleware(RateLimit, per_minute=per_minute)
     app.add_middleware(RequestCounter, metrics=batcher.metrics)
     app.add_middleware(SecurityHeaders)
     return app

@@ -17,6 +17,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from mlflow.pyfunc.model import PythonModel
 from pydantic import ValidationError
 
+from cmt.answering.answer import check_question
 from cmt.errors import CmtError
 from cmt.serving.schemas import Answered, Ask, explain
 from cmt.workspace import Workspace, open
@@ -39,7 +40,9 @@ class Memory(PythonModel):
 
         Calls are serialised: the LM is not thread-safe.
         """
-        requests = [_validate(number, row) for number, row in enumerate(model_input.to_dict("records"))]
+        longest = self._workspace.params.serving.question_characters
+        rows = model_input.to_dict("records")
+        requests = [_validate(number, row, longest=longest) for number, row in enumerate(rows)]
         questions, dates = [request.question for request in requests], [request.as_of for request in requests]
         with self._lock:
             try:
@@ -51,14 +54,18 @@ class Memory(PythonModel):
         return pd.DataFrame(records, columns=["answer", "verdict", "known", "confidence", "sources"])
 
 
-def _validate(number: int, row: dict[Any, Any]) -> Ask:
+def _validate(number: int, row: dict[Any, Any], *, longest: int) -> Ask:
     # pandas has a missing date as None, NaN or NaT
     fields = {name: value for name, value in row.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
     fields = {name: value.isoformat() if isinstance(value, date) else value for name, value in fields.items()}
     try:
-        return Ask.model_validate(fields)
+        request = Ask.model_validate(fields)
+        check_question(request.question, longest=longest)
     except ValidationError as error:
         raise MlflowException(f"row {number}: {explain(error.errors())[0]}", INVALID_PARAMETER_VALUE) from None
+    except ValueError as error:
+        raise MlflowException(f"row {number}: question: {error}", INVALID_PARAMETER_VALUE) from None
+    return request
 
 
 set_model(Memory())

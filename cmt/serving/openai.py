@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, model_validator
 from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
-from cmt.serving.routes import Batcher, ReadyBatcher
+from cmt.serving.routes import Batcher, ReadyBatcher, check_length
 from cmt.serving.schemas import Answered, AsOf, Problem, question_of
 
 MODEL = "cmt"
@@ -108,6 +108,7 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
+    check_length(batcher, question_of(request.question), field="messages")
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
     served = await batcher.answer(question_of(request.question), request.as_of)

@@ -6,9 +6,11 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from cmt.answering.answer import check_question
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
@@ -17,6 +19,7 @@ from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, 
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The question or a date is invalid."},
+    429: {"model": Problem, "description": "Too many requests; Retry-After says how many seconds to wait."},
     503: {"model": Problem, "description": "There is no bank to answer from yet."},
 }
 router = APIRouter(responses=ERROR_RESPONSES)
@@ -43,15 +46,32 @@ ReadyBatcher = Annotated[DynamicBatcher, Depends(_batcher_with_bank)]
 Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
+def check_length(batcher: DynamicBatcher, question: str, *, field: str) -> None:
+    """Raise RequestValidationError if the question of a request is longer than `serving.question_characters`."""
+    try:
+        check_question(question, longest=batcher.workspace.params.serving.question_characters)
+    except ValueError as error:
+        raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
+
+
+def _checked(request: Ask, batcher: Batcher) -> Ask:
+    """The request, with a question that is not too long. Checked before a stream starts, as the bank is."""
+    check_length(batcher, request.question, field="question")
+    return request
+
+
+Question = Annotated[Ask, Depends(_checked)]
+
+
 @router.post("/ask", tags=["answers"])
-async def ask(request: Ask, batcher: Batcher) -> Answered:
+async def ask(request: Question, batcher: Batcher) -> Answered:
     """Answer from memory, with the source documents and the windows of them that the LM read."""
     served = await batcher.answer(request.question, request.as_of)
     return Answered.of(served.answer, request.as_of)
 
 
 @router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
-async def ask_stream(request: Ask, batcher: ReadyBatcher) -> AsyncIterator[ServerSentEvent]:
+async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[ServerSentEvent]:
     """The same as server-sent events: `text` events with pieces of the answer, then one `answer` event, or `error`.
 
     Pieces are sent while the answer is generated. Whether it is "not in memory" is decided before the first piece.

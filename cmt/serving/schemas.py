@@ -6,23 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import Verdict
+from cmt.answering.answer import Verdict, check_question
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 from cmt.common.text import plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
 
-MAX_QUESTION_CHARACTERS = 2000  # the LM reads the first 256 tokens
-
 
 def question_of(text: str) -> str:
-    """`text` on one line without control characters. Raises ValueError if it is empty or too long."""
+    """`text` on one line without control characters. Raises ValueError if it is empty; its length is checked later."""
     question = plain(text)
-    if not question:
-        raise ValueError("the question is empty: write one")
-    if len(question) > MAX_QUESTION_CHARACTERS:
-        raise ValueError(f"the question has {len(question):,} characters: shorten it to {MAX_QUESTION_CHARACTERS:,}")
+    check_question(question, longest=len(question))
     return question
 
 

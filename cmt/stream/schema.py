@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cmt.common.dates import INSTANT_OR_DATE, iso, parse_end, parse_start, to_utc
 from cmt.common.digests import sha256_hex
+from cmt.stream.limits import check_length
 
 INSTANT = pa.timestamp("us", tz="UTC")
 DOCUMENT_SCHEMA = pa.schema(
@@ -167,6 +168,7 @@ def _answers(values: Mapping[str, Any], *, allow_empty: bool) -> list[str]:
         raise ValueError("no answers")
     if not isinstance(raw, list) or not all(isinstance(answer, str) for answer in raw):
         raise ValueError(f"answers must be a list of strings, not {reprlib.repr(raw)}")
+    check_length("answers", "".join(raw))
     answers = list(dict.fromkeys(filter(None, map(normalise, raw))))
     if not answers and not (allow_empty and not raw):
         raise ValueError("answers is empty; give at least one")
@@ -175,6 +177,8 @@ def _answers(values: Mapping[str, Any], *, allow_empty: bool) -> list[str]:
 
 def _string(values: Mapping[str, Any], key: str) -> str | None:
     value = values.get(key)
+    if isinstance(value, str):
+        check_length(key, value)
     if value is None or isinstance(value, str):
         return value
     raise ValueError(f"{key} must be a string, not {reprlib.repr(value)}")

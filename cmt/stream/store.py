@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 import pyarrow as pa
 
-from cmt.common.storage import write_json, write_table
+from cmt.common.storage import read_json, write_json, write_table
 from cmt.errors import StreamError
 from cmt.stream import readers
 from cmt.stream.ingest import Known, check, select
@@ -126,7 +126,7 @@ class SliceStore:
         """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
         path = self.path / FORGOTTEN
         try:
-            doc_ids: list[str] = json.loads(path.read_text(encoding="utf-8"))
+            doc_ids: list[str] = read_json(path, list[str])
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
+from cmt.common.secrets import mask_secrets
 from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
 
@@ -46,10 +47,11 @@ def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
 
 
 def flat_params(params: Params) -> dict[str, str]:
-    """The parameters that shape a round, by dotted key."""
-    sections = params.model_dump(mode="json", exclude={"train", "tracking", "stream"})
+    """The parameters that shape a round, by dotted key; credentials in an address are masked."""
+    sections = params.model_dump(mode="json", exclude={"train", "tracking", "stream", "serving"})
     flat = {"seed": str(sections.pop("seed"))}
-    return flat | {f"{name}.{key}": str(v) for name, section in sections.items() for key, v in section.items()}
+    values = {f"{name}.{key}": str(v) for name, section in sections.items() for key, v in section.items()}
+    return flat | {name: mask_secrets(value) for name, value in values.items()}
 
 
 def lineage(round_: Round) -> dict[str, str]:

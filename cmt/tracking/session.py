@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from cmt.common.digests import sha256_hex
+from cmt.common.secrets import mask_secrets
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
 
@@ -38,6 +39,10 @@ _ENVIRONMENT = {
 # makes MLflow's UI open the experiment on its runs instead of asking what kind it is
 _EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
+_INSTALL = (
+    "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt[postgres]'`; "
+    "a plain postgresql:// needs psycopg2)"
+)
 
 
 class MlflowSession:
@@ -71,7 +76,7 @@ class MlflowSession:
             name = f"{self._experiment} ({self.root.name} {sha256_hex(str(self.root))[:6]})"
             log.warning(
                 "experiment %r stores its artifacts in %s, outside this project: using experiment %r",
-                *(self._experiment, found.artifact_location, name),
+                *(self._experiment, mask_secrets(found.artifact_location), name),
             )
             found = self._find_or_create(name, location)
         if found.tags.keys().isdisjoint(_EXPERIMENT_KIND):
@@ -130,20 +135,20 @@ class MlflowSession:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn failures of MLflow, of its database or of the disk into a ServiceError without credentials."""
+        """Turn failures of MLflow, of its database or of the disk, and a missing driver, into a ServiceError."""
         try:
             yield
         except Exception as error:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
-            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
+            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError | ModuleNotFoundError):
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            message = f"MLflow at {self.uri} cannot be used ({reason[:300]})"
-            user, at, _ = urlsplit(self.uri).netloc.rpartition("@")
+            # masked before it is cut: a cut address may lack the `@` by which its password is found
+            reason = mask_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
+            remedy = "start or repair it" if not isinstance(error, ModuleNotFoundError) else _INSTALL
             raise ServiceError(
-                f"{message.replace(user + at, '') if user else message}: start or repair it, "
+                f"MLflow at {self.uri} cannot be used ({reason[:300]}): {remedy}, "
                 "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or tracking.enabled to false"
             ) from None
 

@@ -6,11 +6,13 @@ import shutil
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint
 
 from cmt.common.digests import sha256_hex
+from cmt.common.storage import read_json
 from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
 from cmt.training.data import source_name
@@ -35,7 +37,7 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
 def claim_folder(folder: Path, identity: str) -> None:
     """Create `folder` for the checkpoints of this run; checkpoints of another run are deleted with a warning."""
     record = folder / "run"
-    if record.exists() and record.read_text() != identity:
+    if record.exists() and record.read_bytes() != identity.encode():
         log.warning(
             "the checkpoints in %s belong to another run (its data or parameters differ): deleting them, starting anew",
             folder,
@@ -58,7 +60,7 @@ def last_checkpoint(folder: Path) -> str | None:
 def _is_complete(checkpoint: Path) -> bool:
     """Whether all files are there and whole. The Trainer writes its state last, but a full disk truncates any file."""
     try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
+        read_json(checkpoint / "trainer_state.json", dict[str, Any])
         with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
             pass
     except (OSError, ValueError, SafetensorError):

@@ -1,12 +1,12 @@
 """The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmt.common.storage import read_json
 from cmt.config import Params
+from cmt.errors import ModelError
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
@@ -21,7 +21,7 @@ def write_card(
     `documents` is the number of paragraphs trained on, `scores` the JSON of the system `cmt` on the held-out articles,
     and `note` an optional paragraph.
     """
-    history = [entry for entry in json.loads((folder / "log.json").read_text()) if "answer" in entry]
+    history = [entry for entry in _log(folder / "log.json") if "answer" in entry]
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
     source, licence = _describe_sources(train.sources)
@@ -52,13 +52,13 @@ It belongs to the base LM above and is refused with any other.
     )
 
 
-def card_digest(folder: Path) -> str | None:
-    """The first 12 digits of the digest that `card.md` in `folder` states; None without such a card."""
+def _log(path: Path) -> list[dict[str, Any]]:
+    """The logged steps of a training. Raises ModelError if the file is missing or damaged."""
     try:
-        title = re.match(r"# Compressor ([0-9a-f]{12})$", (folder / "card.md").read_text(encoding="utf-8"), re.M)
-    except (OSError, ValueError):
-        return None
-    return title and title[1]
+        steps: list[dict[str, Any]] = read_json(path, list[dict[str, Any]])
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not the log of a training ({error}): run `cmt train` again") from None
+    return steps
 
 
 def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:

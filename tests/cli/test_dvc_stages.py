@@ -95,7 +95,7 @@ def test_without_training_the_shipped_compressor_is_copied(tiny_workspace: Path)
     shipped = cmt.open(params=tiny_workspace / "params.yaml").params.compressor.path
     run(tiny_workspace, "train")
     copied = contents(tiny_workspace / "data/replay/compressor")
-    assert copied.keys() == {"config.json", "compressor.safetensors"}
+    assert copied.keys() == {"config.json", "compressor.safetensors", "SHA256SUMS"}
     assert copied.items() <= contents(shipped).items()
 
 
@@ -137,7 +137,7 @@ def test_rounds_run_with_a_trained_compressor(trainable: Path) -> None:
     shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
     run(trainable)
     trained = contents(trainable / "data/replay/compressor")
-    assert trained.keys() == {"config.json", "compressor.safetensors", "card.md", "curve.png"}
+    assert trained.keys() == {"config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png"}
     assert trained["compressor.safetensors"] != contents(shipped)["compressor.safetensors"]
     assert metrics(trainable, "replay")["committed"] == 2
 

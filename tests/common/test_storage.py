@@ -1,11 +1,13 @@
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cmt.common.storage import atomic_path, flush_to_disk, replace_file, write_bytes, write_json, write_table
+from cmt.common.storage import atomic_path, flush_to_disk, read_json, replace_file, write_bytes, write_json, write_table
 
 TABLE = pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
 
@@ -91,3 +93,48 @@ def test_a_missing_file_cannot_be_flushed(tmp_path: Path) -> None:
     flush_to_disk(tmp_path)
     with pytest.raises(FileNotFoundError):
         flush_to_disk(tmp_path / "missing")
+
+
+@dataclass(frozen=True)
+class Note:
+    """A record for these tests."""
+
+    name: str
+    sizes: dict[str, tuple[int, int]]
+
+
+def test_json_is_read_as_the_type_that_was_written(tmp_path: Path) -> None:
+    note = Note("lamp", {"a": (1, 2)})
+    write_json(tmp_path / "note.json", asdict(note))
+    assert read_json(tmp_path / "note.json", Note) == note
+    write_json(tmp_path / "names.json", ["a", "b"])
+    assert read_json(tmp_path / "names.json", list[str]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected", "reason"),
+    [
+        (b"5", list[str], "Input should be a valid array"),
+        (b'["a", 5]', list[str], "1: Input should be a valid string"),
+        (b'["a", "b"', list[str], "Invalid JSON: EOF while parsing"),
+        (b"", list[str], "Invalid JSON: EOF while parsing"),
+        (b"\xff\xfe", dict[str, Any], "Invalid JSON"),
+        (b"[" * 100_000, dict[str, Any], "Invalid JSON: recursion limit"),
+        (b"null", dict[str, Any], "Input should be an object"),
+        (b'{"name": "lamp"}', Note, "sizes: Field required"),
+        (b'{"name": "lamp", "sizes": {"a": [1]}}', Note, r"sizes\.a\.1: Field required"),
+        (b'{"name": 5, "sizes": {}}', Note, "name: Input should be a valid string"),
+    ],
+)
+def test_damaged_json_is_one_line_that_says_what_is_wrong(
+    tmp_path: Path, content: bytes, expected: Any, reason: str
+) -> None:
+    (tmp_path / "state.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{reason}") as caught:
+        read_json(tmp_path / "state.json", expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_json_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "state.json", list[str])

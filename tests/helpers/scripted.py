@@ -34,7 +34,7 @@ def other_lm() -> FrozenLM:
 class Script:
     """A replacement for a FrozenLM that records the prompts and answers each by a rule."""
 
-    digest = "script"
+    digest = files_digest = "script"
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         self.rule = rule

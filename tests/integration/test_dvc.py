@@ -21,7 +21,7 @@ SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {
     f"cmt.common{name}"
-    for name in ("", ".dates", ".digests", ".imports", ".progress", ".provenance", ".storage", ".text")
+    for name in ("", ".dates", ".digests", ".imports", ".progress", ".provenance", ".secrets", ".storage", ".text")
 }
 
 # Python imports this at its start. A stage writes what it has imported when it ends.

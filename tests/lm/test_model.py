@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cmt.errors import ModelError
+from cmt.lm.integrity import Record, write_record
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
 from cmt.lm.prompt import Prompt
 from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, with_bos
@@ -99,7 +100,7 @@ def test_a_folder_is_loaded_with_its_digest(tmp_path: Path) -> None:
     assert lm.model.dtype == torch.bfloat16
     assert lm.digest == lm.weights_digest() == weights_digest(lm.model)
     assert (lm.layers, lm.kv_heads, lm.head_size, lm.hidden_size) == (2, 1, 32, 64)
-    (tmp_path / "lm/lm.json").write_text('{"digest": "as it was pulled"}')
+    write_record(tmp_path / "lm", Record("path:lm", "", "as it was pulled", {}))
     assert FrozenLM.load(tmp_path / "lm", dtype="float32").digest == "as it was pulled"
 
 

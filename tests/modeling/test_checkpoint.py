@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from cmt.errors import ModelError
 from cmt.modeling.checkpoint import (
     CONFIG,
     PLACES,
+    SUMS,
     WEIGHTS,
     Checkpoint,
     CompressorConfig,
@@ -39,7 +41,7 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert loaded.weights.keys() == saved.weights.keys()
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
     assert checkpoint_digest(tmp_path / "new" / "folder") == digest
-    assert {file.name for file in (tmp_path / "new" / "folder").iterdir()} == {WEIGHTS, CONFIG}
+    assert {file.name for file in (tmp_path / "new" / "folder").iterdir()} == {WEIGHTS, CONFIG, SUMS}
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -108,7 +110,41 @@ def test_a_truncated_file_is_refused(tiny_lm: TinyLm, tmp_path: Path, name: str)
         MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
 
 
-@pytest.mark.parametrize("record", ["[]", "{}", '{"lm_digest": "a", "design": {}}', '{"lm_digest": 1, "design": 2}'])
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_a_changed_byte_is_noticed_at_load(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
+    make_model(tiny_lm("llama"), make_config()).save(tmp_path)
+    content = (tmp_path / name).read_bytes()
+    changed = content.replace(b'"beta": 0.3', b'"beta": 0.4') if name == CONFIG else content[:-1] + b"\x07"
+    assert len(changed) == len(content) and changed != content
+    (tmp_path / name).write_bytes(changed)
+    with pytest.raises(ModelError, match=rf"is damaged \({name} changed since SHA256SUMS was written\)"):
+        MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+    (tmp_path / name).write_bytes(content)
+    assert MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+
+
+def test_the_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make_checkpoint())
+    lines = [line.split("  ") for line in (tmp_path / SUMS).read_text().splitlines()]
+    assert lines == [[sha256((tmp_path / name).read_bytes()).hexdigest(), name] for name in (WEIGHTS, CONFIG)]
+
+
+@pytest.mark.parametrize("folder", ["compressor", "mac", "rag", "vectors"])
+def test_the_shipped_compressors_are_those_of_their_hashes(folder: str) -> None:
+    shipped = Path(__file__).parents[2] / "data" / folder
+    assert (shipped / SUMS).exists()
+    load_checkpoint(shipped)
+
+
+def test_a_compressor_of_an_earlier_version_has_no_hashes(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, make_checkpoint())
+    (tmp_path / SUMS).unlink()
+    assert load_checkpoint(tmp_path).lm_digest == "lm digest"
+
+
+@pytest.mark.parametrize(
+    "record", ["5", "[]", "{}", '{"lm_digest": "a", "design": {}}', '{"lm_digest": 1, "design": 2}']
+)
 def test_a_foreign_configuration_is_refused(tiny_lm: TinyLm, tmp_path: Path, record: str) -> None:
     make_model(tiny_lm("llama"), make_config()).save(tmp_path)
     (tmp_path / CONFIG).write_text(record)
@@ -131,6 +167,7 @@ def test_weights_of_another_configuration_are_refused(tiny_lm: TinyLm, tmp_path:
     record = json.loads((tmp_path / CONFIG).read_text())
     record["design"]["alignment"]["slots"] = 4
     (tmp_path / CONFIG).write_text(json.dumps(record))
+    (tmp_path / SUMS).unlink()
     with pytest.raises(ModelError, match=r"1 tensors differ, alignment\.slots first"):
         MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
 

@@ -117,6 +117,7 @@ def other_compressor(compressor: Path, folder: Path) -> Path:
     shutil.copytree(compressor, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
+    (folder / "SHA256SUMS").unlink()
     return folder
 
 
@@ -139,3 +140,13 @@ def test_health_reports_a_bank_whose_rows_do_not_match_the_parameters(project: P
         response = client.get("/health")
     assert response.status_code == 503
     assert "has codes int8, not int4" in error_message(response)
+
+
+def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
+    uri = "postgresql://ann:hunter2@127.0.0.1:9/mlflow"
+    app = create_app(cmt.open(params=project / "params.yaml", overrides={"tracking.uri": uri}))
+    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        pages = [client.get(path).text for path in ("/", "/docs", "/openapi.json", "/health", "/metrics", "/range")]
+        pages.append(client.post("/ask", json={"question": MAYOR}).text)
+    assert all(pages)
+    assert "hunter2" not in "".join(pages)

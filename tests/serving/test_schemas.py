@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cmt.answering.answer import Source, Span
-from cmt.serving.schemas import MAX_QUESTION_CHARACTERS, AsOf, Since, SourceOut, Until, explain, question_of
+from cmt.serving.schemas import AsOf, Since, SourceOut, Until, explain, question_of
 from tests.helpers.http import MAYOR, error_message
 
 INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
@@ -16,7 +16,7 @@ INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
     ({"question": ""}, "question: the question is empty: write one"),
     ({"question": " \n\x1b"}, "question: the question is empty: write one"),
     (
-        {"question": "x" * (MAX_QUESTION_CHARACTERS + 1)},
+        {"question": "x" * 2001},
         "question: the question has 2,001 characters: shorten it to 2,000",
     ),
     (

@@ -302,6 +302,7 @@ def test_forgotten_documents_are_listed_once_and_a_damaged_list_raises(store: Sl
     for doc_id in ("b", 'a\'s "100%"', "b"):
         store.forget(doc_id)
     assert store.forgotten() == ['a\'s "100%"', "b"]
-    (store.path / "forgotten.json").write_text('["a')
-    with pytest.raises(StreamError, match=r"forgotten\.json cannot be read .*restore it"):
-        store.forgotten()
+    for damaged in ('["a', "5", '["a", 5]'):
+        (store.path / "forgotten.json").write_text(damaged)
+        with pytest.raises(StreamError, match=r"forgotten\.json cannot be read .*restore it"):
+            store.forgotten()

@@ -95,6 +95,7 @@ def another(compressor: Path, folder: Path) -> Path:
     shutil.copytree(compressor, folder)
     with (folder / "config.json").open("a") as file:
         file.write("\n")
+    (folder / "SHA256SUMS").unlink(missing_ok=True)
     return folder
 
 

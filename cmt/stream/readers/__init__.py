@@ -40,7 +40,8 @@ class RawRows:
 def read(path: Path, format: str) -> RawRows:
     """Read the file or folder `path` in the given `format`.
 
-    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or there is no row.
+    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or is above a limit of
+    `cmt.stream.limits`, or if there is no row.
     """
     if format not in _FORMATS:
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_FORMATS)}")

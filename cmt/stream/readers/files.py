@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cmt.errors import StreamError
+from cmt.stream import limits
 from cmt.stream.schema import RAW_LENGTH, Rejected
 
 _UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 
 
@@ -27,18 +29,57 @@ class RawRow(NamedTuple):
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of `path`, decompressed if the name ends in .gz or .xz. Raises StreamError."""
+    """The content of `path`, decompressed if the name ends in .gz or .xz.
+
+    Raises StreamError, also if it is larger than `stream.file_megabytes`; no more than that is held in memory.
+    """
+    limit = limits.file_bytes()
     try:
-        data = path.read_bytes()
+        data = _READERS.get(path.suffix, _read_plain)(path, limit + 1)
+    except (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise StreamError(f"{path} is damaged or not a {path.suffix} file ({error}); fetch it again") from None
     except OSError as error:
         raise StreamError(f"cannot read {path}: {error.strerror or error}") from None
-    try:
-        data = {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)(data)
-    except (lzma.LZMAError, EOFError, zlib.error, OSError) as error:
-        raise StreamError(f"{path} is damaged or not a {path.suffix} file ({error}); fetch it again") from None
+    if len(data) > limit:
+        raise limits.too_large(path)
     if not data.strip():
         raise StreamError(f"{path} is empty; nothing was ingested")
     return data
+
+
+def _read_plain(path: Path, size: int) -> bytes:
+    """At most `size` bytes of the file."""
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def _read_gzip(path: Path, size: int) -> bytes:
+    """At most `size` decompressed bytes of the file, in all of its members."""
+    with gzip.open(path) as file:
+        return file.read(size)
+
+
+def _read_xz(path: Path, size: int) -> bytes:
+    """At most `size` decompressed bytes of the file, in all of its streams.
+
+    `lzma.open` would not limit the memory of the dictionary, whose size the file states.
+    """
+    packed, content = path.read_bytes(), io.BytesIO()
+    while packed and content.tell() < size:
+        stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+        try:
+            content.write(stream.decompress(packed, size - content.tell()))
+        except lzma.LZMAError:
+            if content.tell():
+                break  # what follows the last stream is no other one
+            raise
+        if not stream.eof and content.tell() < size:
+            raise EOFError("the file ends within its compressed data")
+        packed = stream.unused_data.lstrip(b"\0")  # streams may be padded
+    return content.getvalue()
+
+
+_READERS = {".gz": _read_gzip, ".xz": _read_xz}
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
@@ -46,6 +87,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejecte
     data = read_bytes(path)
     if data.startswith(_UTF16_32_MARKS):
         raise StreamError(f"{path} is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8")
+    limits.check_rows(path, data.count(b"\n"))
     rows = [_json_line(path.name, number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
     if all(isinstance(row, Rejected) and row.reason.startswith("not UTF-8") for row in rows):
         raise StreamError(f"{path} is not UTF-8 in any line; convert it with iconv, or unpack it first")
@@ -54,8 +96,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejecte
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`. Raises StreamError."""
+    data = read_bytes(path)
+    limits.check_brackets(path, data)
     try:
-        return json.loads(read_bytes(path).decode("utf-8-sig"))
+        return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise StreamError(f"{path} is not UTF-8 (byte {error.start}); convert it with iconv") from None
     except (ValueError, RecursionError) as error:
@@ -68,20 +112,24 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[int, dic
     Raises StreamError if the file cannot be read or its header lacks one of `columns`.
     """
     # bytes that are not UTF-8 become surrogates, so that only the rows with such bytes are rejected
-    text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+    data = io.BytesIO(read_bytes(path))
     csv.field_size_limit(_MAX_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline=""))
     header = next(reader, [])
     if missing := [column for column in columns if column not in header]:
         raise StreamError(f"{path} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}")
     start = reader.line_num + 1
-    for fields in reader:
+    for count, fields in enumerate(reader, 1):
+        limits.check_rows(path, count)
         number, start = start, reader.line_num + 1
         if fields:
             yield _csv_row(path.name, number, header, fields)
 
 
 def _json_line(file: str, number: int, line: bytes) -> tuple[int, dict[str, Any]] | Rejected:
+    if len(line) > limits.line_bytes():
+        reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
+        return Rejected(file, number, reason, line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH])
     try:
         values = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from cmt.common.dates import EXAMPLE, EXAMPLE_DATE
 from cmt.errors import StreamError
+from cmt.stream import limits
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import INSTANT, Rejected
 
@@ -34,7 +35,7 @@ _DESCRIPTIONS = {
     "strings": "a list of strings",
     "instant": f"a timestamp with a time zone, or a string such as {EXAMPLE} or {EXAMPLE_DATE}",
 }
-_BATCH_ROWS = 10_000
+_BATCH_ROWS = 1_000  # one value can repeat in all of them and take no room in the file
 
 
 class _Unreadable:
@@ -62,8 +63,12 @@ def _rows(path: Path, file: pq.ParquetFile) -> Iterator[RawRow]:
     expected = _QUESTION if kind == "question" else _DOCUMENT
     _check_columns(path, schema, kind, expected)
     names = [name for name in expected if name in schema.names]
-    number = 0
+    limits.check_rows(path, file.metadata.num_rows)
+    number = size = 0
     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+        size += batch.nbytes
+        if size > limits.file_bytes():
+            raise limits.too_large(path)
         columns = [_values(batch.column(name), expected[name][0]) for name in names]
         for values in zip(*columns, strict=True):
             number += 1

@@ -1,0 +1,27 @@
+"""Credentials in addresses: found, to be refused, or masked before a text is shown, logged or stored."""
+
+import re
+
+MASK = "***"
+
+# User and password before the host. A secret key of S3 may hold `/`, so behind `user:` everything up to the `@` counts,
+# except where that is a port and a path.
+_USER = re.compile(
+    r"(?P<kept>[a-z][a-z0-9+.-]*://)(?:[^\s/:@?#]*:(?!\d+(?:/|\s|$))[^\s@]*|[^\s/@?#]+)(?:@[^\s/@]*)*@", re.IGNORECASE
+)
+# `?X-Amz-Signature=…`, `&sig=…`, `password=…` of a connection string; not `memory_tokens=16`
+_NAMED = re.compile(
+    r"(?P<kept>\b[\w.%-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential|\bsig)=)"
+    r"[^\s&;,#'\"<>)\]}]+",
+    re.IGNORECASE,
+)
+
+
+def mask_secrets(text: str) -> str:
+    """`text` with `***` in place of the credentials in its addresses and connection strings."""
+    return _NAMED.sub(rf"\g<kept>{MASK}", _USER.sub(rf"\g<kept>{MASK}@", text))
+
+
+def has_secrets(address: str) -> bool:
+    """Whether `address` holds a user, a password, a key or a token."""
+    return mask_secrets(address) != address

@@ -1,0 +1,131 @@
+"""Loading of an LM's folder by transformers, which takes orders from the files: only harmless ones are let through.
+
+`auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json` another model to load;
+each of them works from a configuration file alone, whatever the caller asks for. So a configuration may only hold the
+fields of its architecture, and everything else is refused before transformers sees it.
+"""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from cmt.common.storage import read_json
+from cmt.errors import ModelError
+from cmt.lm.convert_gguf import quiet_transformers
+
+ATTENTION = "sdpa"
+"""The attention of every LM; fixed, because a configuration can name another one, even a kernel to be downloaded."""
+CONFIG, TOKENIZER_CONFIG, WEIGHTS_INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
+
+# notes of the programs that wrote a configuration, and fields of earlier versions of transformers
+_NOTES = """
+_model_name_or_path _name_or_path architectures dtype finetuning_task gradient_checkpointing is_llama_config
+max_window_layers model_type n_ctx output_past prefix rope_interleaved rope_scaling rope_theta sliding_window
+task_specific_params tokenizer_class torch_dtype transformers.js_config transformers_version unk_token_id unsloth_fixed
+unsloth_version use_cache use_mrope use_sliding_window
+"""
+# settings of generation, which once stood in the configuration; cmt decodes by itself
+_GENERATION = """
+bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample early_stopping
+encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty
+max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores
+remove_invalid_values repetition_penalty return_dict_in_generate sep_token_id suppress_tokens temperature top_k top_p
+typical_p
+"""
+_CODE = """
+attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
+trust_remote_code use_kernels
+"""
+_HARMLESS, _FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
+
+
+def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
+    """The model in `folder`, with its weights as `dtype` (a torch type, or "auto": as stored).
+
+    Raises ModelError as `check_folder`, and what transformers raises if a file is missing or damaged.
+    """
+    check_folder(folder)
+    with quiet_transformers():
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation=ATTENTION,
+        )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`, a folder that `load_model` has accepted. Raises what transformers raises."""
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ModelError if a file in `folder` asks for code, kernels or weights from elsewhere, or is no known LM.
+
+    Raises OSError if there is no configuration.
+    """
+    # 1. the configuration: a known architecture, with its own fields
+    config = _read(folder / CONFIG)
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind not in CONFIG_MAPPING:
+        raise _refused(folder / CONFIG, f"its model_type {kind!r} is no decoder-only LM of the installed transformers")
+    _check_keys(folder / CONFIG, config)
+    if unknown := sorted(config.keys() - _fields(kind) - _HARMLESS):
+        raise _refused(folder / CONFIG, f"{', '.join(unknown)} is no field of a {kind}")
+    # 2. the tokenizer: no code
+    if (folder / TOKENIZER_CONFIG).exists():
+        _check_keys(folder / TOKENIZER_CONFIG, _read(folder / TOKENIZER_CONFIG))
+    # 3. the weights: those of this folder
+    if (folder / "adapter_config.json").exists():
+        raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
+    if (folder / WEIGHTS_INDEX).exists():
+        shards = _read(folder / WEIGHTS_INDEX).get("weight_map")
+        if not isinstance(shards, dict) or any(Path(str(name)).name != name for name in shards.values()):
+            raise _refused(folder / WEIGHTS_INDEX, "it names files outside its folder")
+
+
+def _fields(kind: str) -> frozenset[str]:
+    """The fields that the configuration of an architecture has, also under their common names."""
+    config = CONFIG_MAPPING[kind]
+    return frozenset(
+        {*inspect.signature(config.__init__).parameters, *config().to_dict(), *config.attribute_map}
+        - {"self", "kwargs"}
+        - _FORBIDDEN
+    )
+
+
+def _check_keys(file: Path, content: dict[str, Any]) -> None:
+    """Refuse, at any depth, keys that name code or kernels, and private ones, by which an attribute can be set."""
+    for key in _keys(content):
+        if key in _FORBIDDEN or (key.startswith("_") and key not in _HARMLESS):
+            raise _refused(file, f"it holds {key!r}, by which a file can have code, kernels or other weights loaded")
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(item)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`. Raises OSError, and ModelError if it is damaged."""
+    try:
+        content: dict[str, Any] = read_json(file, dict[str, Any])
+    except ValueError as error:
+        raise ModelError(f"{file} is damaged ({error}): run `cmt model pull` again") from None
+    return content
+
+
+def _refused(file: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{file} is refused: {reason}. Use an LM without it, or a copy of the folder with the file corrected "
+        "(lm.source: path:<folder>)"
+    )

@@ -1,0 +1,96 @@
+"""The requests of one client address are limited; other addresses are not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import cmt
+from cmt.serving.app import create_app
+from cmt.serving.rate_limit import LARGEST_NUMBER, TokenBuckets, client_of
+from tests.helpers.http import MAYOR, chat_body, error_message
+from tests.helpers.servers import running
+
+
+@pytest.fixture(scope="module")
+def limited(project: Path) -> Iterator[httpx.Client]:
+    """A client of a server that takes three requests a minute, and questions of 60 characters."""
+    overrides = {"serving.requests_per_minute": 3, "serving.question_characters": 60}
+    with (
+        running(create_app(cmt.open(params=project / "params.yaml", overrides=overrides))) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+def from_address(address: str) -> dict[str, str]:
+    """Headers by which a proxy on this computer tells the address of its client."""
+    return {"X-Forwarded-For": address}
+
+
+def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
+    one, other = from_address("192.0.2.1"), from_address("192.0.2.2")
+    statuses = [limited.get("/range", headers=one).status_code for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    refused = limited.post("/ask", json={"question": MAYOR}, headers=one)
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 20
+    assert "more than 3 requests a minute" in error_message(refused)
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert "default-src" in refused.headers["content-security-policy"]
+    assert limited.get("/range", headers=other).status_code == 200
+    metrics = limited.get("/metrics", headers=other).text
+    assert 'cmt_requests_total{method="POST",route="",status="429"} 1.0' in metrics
+
+
+@pytest.mark.parametrize("path", ["/ask", "/ask/stream"])
+def test_an_overlong_question_is_refused(limited: httpx.Client, path: str) -> None:
+    response = limited.post(path, json={"question": "x" * 61}, headers=from_address(f"192.0.2.{len(path)}"))
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "question"
+    assert "the question has 61 characters: shorten it to 60" in error_message(response)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_overlong_message_is_refused(limited: httpx.Client, stream: bool) -> None:
+    body = chat_body("x" * 61, stream=stream)
+    response = limited.post("/v1/chat/completions", json=body, headers=from_address(f"192.0.2.1{stream:d}"))
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "messages"
+
+
+def test_zero_is_no_limit(project: Path) -> None:
+    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.requests_per_minute": 0}))
+    with running(app) as url, httpx.Client(base_url=url) as client:
+        assert {client.get("/range").status_code for _ in range(50)} == {200}
+
+
+def test_a_bucket_is_refilled_by_time() -> None:
+    now = [0.0]
+    buckets = TokenBuckets(60, clock=lambda: now[0])
+    assert [buckets.take("a") for _ in range(61)] == [0] * 60 + [1]
+    now[0] = 0.5
+    assert buckets.take("a") == 1
+    now[0] = 1.0
+    assert (buckets.take("a"), buckets.take("a")) == (0, 1)
+    now[0] = 1000.0  # it holds no more than a minute's worth
+    assert sum(buckets.take("a") == 0 for _ in range(100)) == 60
+
+
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
+    buckets = TokenBuckets(1, clock=lambda: 0.0)
+    assert buckets.take("first") == 0
+    for number in range(LARGEST_NUMBER):
+        buckets.take(str(number))
+    assert len(buckets._buckets) == LARGEST_NUMBER
+    assert buckets.take("first") == 0
+
+
+def test_addresses_of_one_ipv6_network_are_one_client() -> None:
+    first, second, third = (
+        client_of({"client": (address, 1)}) for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+    )
+    assert first == second != third
+    assert client_of({"client": ("192.0.2.1", 1)}) == "192.0.2.1"
+    assert client_of({"client": None}) == client_of({}) == ""

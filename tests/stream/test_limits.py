@@ -1,0 +1,153 @@
+"""Source files are bounded in size, rows and length of a text, and a small archive takes little memory."""
+
+import gzip
+import json
+import lzma
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmt.config import StreamParams
+from cmt.errors import StreamError
+from cmt.stream.ingest import check
+from cmt.stream.limits import limited_by
+from cmt.stream.readers import read
+from cmt.stream.store import SliceStore
+from tests.helpers.rows import NOW, make_document, make_question, write_csv, write_lines
+
+SMALL = StreamParams(file_megabytes=1, file_rows=100, document_characters=1000)
+ROOT = Path(__file__).parents[2]
+MILLION = 1_000_000
+
+BOMBS = {
+    "zeros.json.gz": lambda: gzip.compress(bytes(300 * MILLION), 9),
+    "zeros.jsonl.xz": lambda: lzma.compress(bytes(300 * MILLION), preset=0),
+    "members.jsonl.gz": lambda: gzip.compress(b" " * 100 * MILLION) * 10,
+    "streams.jsonl.xz": lambda: lzma.compress(b" " * 100 * MILLION, preset=0) * 10,
+    "objects.jsonl.gz": lambda: gzip.compress(b"{}\n" * (99 * MILLION // 3)),
+    "blanks.jsonl.gz": lambda: gzip.compress(b"\n" * (99 * MILLION)),
+    "lists.json.gz": lambda: gzip.compress(b"[" + b"[]," * (99 * MILLION // 3) + b"[]]"),
+    "line.jsonl.gz": lambda: gzip.compress(b'{"text": [' + b"[]," * (99 * MILLION // 3) + b"[]]}"),
+    "rows.csv.gz": lambda: gzip.compress(b"text,question,answers\n" + b"a,b,c\n" * (90 * MILLION // 6)),
+}
+
+READ = """
+import sys
+from pathlib import Path
+from cmt.errors import StreamError
+from cmt.stream.readers import read
+try:
+    print(read(Path(sys.argv[1]), sys.argv[2]).rejected[0].reason)
+except StreamError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_an_archive_of_a_megabyte_does_not_take_gigabytes(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(BOMBS[name]())
+    assert (tmp_path / name).stat().st_size < 1.3 * MILLION
+    format = "squad" if ".json." in name else "streamingqa" if ".csv" in name else "jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path / name), format],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2_000 * MILLION, 2_000 * MILLION)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(word in done.stdout for word in ("stream.file_", "stream.document_characters", "is empty"))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+def test_a_file_above_the_limit_is_refused_with_the_limit_and_what_to_do(tmp_path: Path, suffix: str) -> None:
+    rows = [json.dumps(make_document(str(number), text="a" * 900)) for number in range(90)]
+    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    path = tmp_path / f"rows.jsonl{suffix}"
+    with limited_by(SMALL):
+        path.write_bytes(packed("\n".join(rows).encode()))
+        assert len(read(path, "jsonl").documents) == 90
+        path.write_bytes(packed("\n".join(rows * 20).encode()))
+        with pytest.raises(
+            StreamError, match=r"more than 1 MB, decompressed: split it, or raise stream\.file_megabytes"
+        ):
+            read(path, "jsonl")
+    assert len(read(path, "jsonl").documents) == 1800
+
+
+def test_all_parts_of_an_archive_are_read(tmp_path: Path) -> None:
+    lines = [json.dumps(make_document(name)).encode() + b"\n" for name in ("a", "b")]
+    for suffix, pack in ((".gz", gzip.compress), (".xz", lzma.compress)):
+        path = tmp_path / f"rows.jsonl{suffix}"
+        path.write_bytes(b"".join(map(pack, lines)) + (bytes(8) if suffix == ".xz" else b""))
+        assert [row.values["doc_id"] for row in read(path, "jsonl").documents] == ["a", "b"]
+        path.write_bytes(pack(lines[0])[:-9])
+        with pytest.raises(StreamError, match="is damaged or not a"):
+            read(path, "jsonl")
+
+
+def test_an_archive_that_wants_gigabytes_for_its_dictionary_is_refused(tmp_path: Path) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}]
+    small = lzma.compress(json.dumps(make_document()).encode(), filters=filters)
+    (tmp_path / "rows.jsonl.xz").write_bytes(small)
+    with pytest.raises(StreamError, match="Memory usage limit"):
+        read(tmp_path / "rows.jsonl.xz", "jsonl")
+
+
+def test_a_file_with_too_many_rows_is_refused(tmp_path: Path) -> None:
+    documents: list[Any] = [make_document(str(number)) for number in range(101)]
+    squad = {"data": [{"title": "a", "paragraphs": [{"context": f"text {n}", "qas": []} for n in range(600)]}]}
+    (tmp_path / "squad.json").write_text(json.dumps(squad))
+    write_csv(tmp_path / "rows.csv", ["text", "question", "answers"], [["a", "b", "c"]] * 101)
+    pq.write_table(pa.Table.from_pylist(documents), tmp_path / "rows.parquet")
+    sources = {
+        "jsonl": write_lines(tmp_path / "rows.jsonl", documents),
+        "squad": tmp_path / "squad.json",
+        "streamingqa": tmp_path / "rows.csv",
+        "parquet": tmp_path / "rows.parquet",
+    }
+    for format, source in sources.items():
+        with (
+            limited_by(SMALL),
+            pytest.raises(StreamError, match=r"more than 100 rows: .* raise stream\.file_rows"),
+        ):
+            read(source, format)
+        assert read(source, format).documents
+
+
+def test_a_parquet_file_whose_values_repeat_is_refused(tmp_path: Path) -> None:
+    rows = [{"text": "a" * 900_000, "published_at": "2031-01-01", "doc_id": str(number)} for number in range(200)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", compression="zstd")
+    assert (tmp_path / "rows.parquet").stat().st_size < 100_000
+    with pytest.raises(StreamError, match=r"raise stream\.file_megabytes"):
+        read(tmp_path / "rows.parquet", "parquet")
+
+
+def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
+    rows: list[Any] = [make_document("a"), make_document("b", text="x" * 1001), make_document("c", text="y" * 1000)]
+    rows += [make_question("a", question="z" * 1001), make_question("a", answers=["w" * 600, "v" * 600])]
+    store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
+    with limited_by(SMALL):
+        source = write_lines(tmp_path / "rows.jsonl", rows)
+        report = store.ingest(source=source, format="jsonl", period="month", now=NOW)
+    assert report.accepted == 2
+    assert [(row.row, row.reason.partition(",")[0]) for row in report.rejected] == [
+        (2, "text has 1"),
+        (4, "question has 1"),
+        (5, "answers has 1"),
+    ]
+    assert "text has 1,001 characters, more than 1,000: split the document" in report.rejected[0].reason
+    assert report.quarantine is not None and len(report.quarantine.read_bytes()) < 10_000
+
+
+def test_the_limits_are_the_defaults_outside(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", [make_document("a", text="x" * 1001)])
+    with limited_by(SMALL):
+        assert check(read(source, "jsonl"), now=NOW)[0].rejected
+    assert not check(read(source, "jsonl"), now=NOW)[0].rejected
