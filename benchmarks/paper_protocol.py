@@ -95,13 +95,14 @@ class Benchmark:
         yield self._scores("cmt, right document given", replies, None)
 
     def memory(self) -> Iterator[Scores]:
-        """Banks without text in 4 bits, of the compressor that was trained for such banks and of the one in use."""
+        """Banks without text in 4 bits, with a vector for eight tokens, four and sixteen."""
+        if not self._exists("memory", self.vectors):
+            return
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
-        params = self.params.model_copy(update={"bank": bank})
-        if self._exists("memory", self.vectors):
-            yield self._textless_scores("memory", self._compressed(self.vectors, params))
-        compressed = self._compressed(params.compressor.path, params)
-        yield self._textless_scores("memory, compressor in use", compressed)
+        for window, label in ((8, "memory"), (4, "memory, n/4"), (16, "memory, n/16")):
+            compressor = self.params.compressor.model_copy(update={"path": self.vectors, "window": window})
+            params = self.params.model_copy(update={"bank": bank, "compressor": compressor})
+            yield self._textless_scores(label, self._compressed(self.vectors, params))
 
     def mac(self) -> Iterator[Scores]:
         """MAC (arXiv 2403.04317)."""
@@ -350,7 +351,7 @@ def main(
     rows: Annotated[str, typer.Option(help=f"Systems, of {ALL}; '' for none.")] = "all",
     parts: Annotated[str, typer.Option(help=f"Further measurements, of {PARTS}.")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
-    vectors: Annotated[Path, typer.Option(help="Compressor for banks without text.")] = ROOT / "data/vectors",
+    vectors: Annotated[Path, typer.Option(help="Compressor for banks without text.")] = ROOT / "data/compressor",
     rag_trained: Annotated[Path, typer.Option(help="Compressor with a trained prefix for RAG.")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -372,10 +373,23 @@ def main(
     for row in benchmark.rows(track(row_names, "rows", console=stderr)):
         measured.append(row)
         stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # printed at once, because a later row may fail
+    _normalise_by_teacher(measured)
     extra = {name: benchmark.parts[name]() for name in track(part_names, "parts", console=stderr)}
     # 3. print
     result = {"documents": sample.documents.num_rows, "seed": seed, "rows": measured} | extra
     print(json.dumps(result)) if as_json else _print_table(result)
+
+
+def _normalise_by_teacher(rows: Sequence[Scores]) -> None:
+    """Give each row without text the share of the teacher's gain that it keeps: (x − closed) ÷ (teacher − closed).
+
+    The teacher is the same compressor with the text kept (arXiv 2510.20797). Needs the rows `cmt` and `closed`.
+    """
+    f1 = {row["row"]: row["f1"] for row in rows}
+    if {"cmt", "closed"} <= f1.keys() and f1["cmt"] != f1["closed"]:
+        for row in rows:
+            if row["row"].startswith("memory"):
+                row["teacher_normalised"] = (row["f1"] - f1["closed"]) / (f1["cmt"] - f1["closed"])
 
 
 def _names(names: str, accepted: str, option: str) -> list[str]:
@@ -388,13 +402,14 @@ def _names(names: str, accepted: str, option: str) -> list[str]:
 
 def _print_table(result: Scores) -> None:
     title = f"{result['documents']} documents"
-    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", title=title)
+    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", "of teacher", title=title)
     for row in result["rows"]:
         scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
         low, high = row["ci"]
         recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
         first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
-        table.add_row(row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token)
+        normalised = f"{row['teacher_normalised']:.2f}" if "teacher_normalised" in row else ""
+        table.add_row(row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token, normalised)
     console = Console()
     console.print(table)
     for part in PARTS.split(","):

@@ -11,7 +11,7 @@ import pytest
 
 from cmt.config import load_params
 from tests.helpers.facts import FACTS
-from tests.helpers.scripts import run_main
+from tests.helpers.scripts import load_script, run_main
 
 ROOT = Path(__file__).parents[2]
 SAMPLED = 20
@@ -63,6 +63,16 @@ def test_recall_grows_with_depth_and_is_one_with_the_right_text(result: dict[str
     assert rows["closed"] is None
     for recall in filter(None, rows.values()):
         assert list(recall.values()) == sorted(recall.values())
+
+
+def test_rows_without_text_have_their_share_of_what_the_teacher_gains() -> None:
+    normalise = load_script("paper_protocol")._normalise_by_teacher
+    rows: list[dict[str, Any]] = [{"row": "cmt", "f1": 82.0}, {"row": "memory, n/4", "f1": 62.0}]
+    normalise(rows)
+    assert "teacher_normalised" not in rows[1]  # nothing to compare with
+    normalise([*rows, {"row": "closed", "f1": 2.0}])
+    assert rows[1]["teacher_normalised"] == pytest.approx(0.75)
+    assert "teacher_normalised" not in rows[0]
 
 
 @pytest.fixture
@@ -121,8 +131,9 @@ def test_a_sample_that_cannot_be_measured_is_refused_first(
 
 def test_a_bank_without_text_reports_its_tokens_per_vector(result: dict[str, Any]) -> None:
     ratios = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
-    assert ratios.keys() == {"memory", "memory, compressor in use"}
-    assert all(3 < tokens <= 4 for tokens in ratios.values())
+    assert ratios.keys() == {"memory", "memory, n/4", "memory, n/16"}
+    for name, window in (("memory", 8), ("memory, n/4", 4), ("memory, n/16", 16)):
+        assert window / 2 < ratios[name] <= window
 
 
 def test_the_parts_report_their_sample_sizes(result: dict[str, Any]) -> None:
