@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer
 from cmt.answering.attribution import attribute_sources
-from cmt.answering.confidence import answer_confidence, threshold_margin, verdict_of
+from cmt.answering.confidence import (
+    Evidence,
+    best_similarity,
+    confidence_of,
+    evidence,
+    threshold_margin,
+    verdict_of,
+)
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -241,17 +248,26 @@ class Answerer:
         begin_probability = None  # (S, n)
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
-        confidence = answer_confidence(query.text, selection, retrieval.texts[row], begin_probability)
+        quote = output.answer_spans[row] if output.answer_spans else None
+        if begin_probability is None or quote is None:
+            confidence = best_similarity(selection)
+        else:
+            found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
+            confidence = self._confidence(query, found)
         verdict = verdict_of(confidence, self.params.selection) if selection.rows else "not_in_memory"
         sources = attribute_sources(
             selection.rows,
             begin_probability,
             spans=output.spans[row] if output.spans else (),
-            quote=output.answer_spans[row] if output.answer_spans else None,
+            quote=quote,
             offsets=self.lm.offsets,
         )
         text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
         return Answer(query.text, text, verdict, confidence, sources)
+
+    def _confidence(self, query: Query, found: Evidence) -> float:
+        """Confidence in the answer to `query`; `benchmarks/fit_confidence.py` listens here."""
+        return confidence_of(found)
 
     def _generate(
         self, tokens: Sequence[Sequence[int]], output: ReaderOutput, say: Callable[[str], None] | None

@@ -1,35 +1,68 @@
-"""Confidence that the bank holds the answer (docs/method.md#confidence)."""
+"""Confidence that an answer is right (docs/method.md#confidence)."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from cmt.answering.answer import Verdict
-from cmt.bank.lexical import coverage
+from cmt.bank.lexical import coverage, names_covered
 from cmt.config import SelectionParams
+from cmt.modeling.span_decoding import AnswerSpan
 from cmt.retrieval.selector import Selection
 
-# Weights of ψ's log-odds, the word coverage and the selection's lead, and a constant. Fitted on held-out articles,
-# assuming that three questions in four are answerable.
-CONFIDENCE_WEIGHTS = (0.36, 3.3, 0.12, -3.95)
+
+class Evidence(NamedTuple):
+    """What the confidence in an answer goes by."""
+
+    reader: float
+    """Log-odds of ψ that one of the memories holds the answer."""
+    agreement: float
+    """Log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)."""
+    coverage: float
+    """Share of the question's words in the memory of the quote, 0–1."""
+    names: float
+    """Share of the question's names and numbers in it, 0–1; 1 for a question without any."""
+    lead: float
+    """Log-probability by which the selection's first memory is ahead."""
 
 
-def answer_confidence(
-    question: str, selection: Selection, texts: Sequence[str], begin_probability: Tensor | None
-) -> float:
-    """Probability that one of the selected memories holds the answer.
+# Fitted on held-out training articles by benchmarks/fit_confidence.py.
+WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
+CONSTANT = -1.824
 
-    σ(w₀ · log-odds of ψ + w₁ · coverage + w₂ · lead + w₃), with coverage the largest share of the question's words in
-    one of `texts` (the memories' texts) and `begin_probability` (S, n) that the answer begins with each token. Without
-    `begin_probability` (the published ψ scores no tokens) it is the best cosine; without any memory it is 0.
+
+def evidence(
+    question: str,
+    selection: Selection,
+    texts: Sequence[str],
+    begin_probability: Tensor,
+    quote: AnswerSpan,
+) -> Evidence:
+    """The evidence for the answer to `question` from the selected memories, whose texts are `texts`.
+
+    `begin_probability` (S, n) is that of each token to begin the answer.
     """
-    if begin_probability is None or not selection.rows:
-        return max((row["similarity"] for row in selection.rows), default=0.0)
-    best_coverage = max(coverage(question, text) for text in texts)
-    features = log_odds(float(begin_probability.sum())), best_coverage, selection.lead, 1.0
-    return 1 / (1 + math.exp(-float(np.dot(CONFIDENCE_WEIGHTS, features))))
+    text = texts[quote.span.memory]
+    return Evidence(
+        reader=log_odds(float(begin_probability.sum())),
+        agreement=log_odds(quote.agreement),
+        coverage=coverage(question, text),
+        names=names_covered(question, text),
+        lead=selection.lead,
+    )
+
+
+def confidence_of(found: Evidence) -> float:
+    """Expected F1 of an answer with this evidence, 0–1: σ(weights · evidence + constant)."""
+    return 1 / (1 + math.exp(-float(np.dot(WEIGHTS, found)) - CONSTANT))
+
+
+def best_similarity(selection: Selection) -> float:
+    """Confidence of the published ψ, which scores no tokens: the best cosine; 0 without any memory."""
+    return max((row["similarity"] for row in selection.rows), default=0.0)
 
 
 def verdict_of(confidence: float, selection: SelectionParams) -> Verdict:

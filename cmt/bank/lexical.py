@@ -34,6 +34,8 @@ PRESENT = 0.6  # weight above which a sketch counts as containing a word; one oc
 
 Sketches = NDArray[np.float32]  # (n, SIZE)
 
+_NAMES = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")  # capitalised words and numbers, but for the first word
+
 
 def coverage(question: str, text: str) -> float:
     """Share of the question's words that occur in `text`, weighted by word length; 0–1.
@@ -42,6 +44,16 @@ def coverage(question: str, text: str) -> float:
     """
     question_stems, text_stems = set(stems(question)), set(stems(text))
     return sum(map(len, question_stems & text_stems)) / (sum(map(len, question_stems)) or 1)
+
+
+def names_covered(question: str, text: str) -> float:
+    """Share of the question's names and numbers that occur in `text`, as stems; 1 for a question without any.
+
+    A name is a capitalised word that is not the first one.
+    """
+    words = [word.lower()[:STEM] for word in _NAMES.findall(question)]
+    found = {word[:STEM] for word in re.findall(r"\w+", text.lower())}
+    return sum(word in found for word in words) / len(words) if words else 1.0
 
 
 def stems(text: str) -> list[str]:

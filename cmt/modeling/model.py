@@ -175,7 +175,10 @@ class MemoryModel(nn.Module):
         on_cpu = log_probability.cpu()
         # 3. choose the windows to read and the quote
         spans = [choose_windows(row, window, selection.windows, neighbours) for row in on_cpu]
-        quotes = [self.quote(row, text) if text else None for row, text in zip(on_cpu, texts, strict=True)]
+        quotes = [
+            self.quote(row, text, tokens) if text else None
+            for row, text, tokens in zip(on_cpu, texts, asked, strict=True)
+        ]
         margins = [
             min(lead, window_margin(row, window, selection.windows), quote.margin if quote else float("inf"))
             for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
@@ -188,9 +191,13 @@ class MemoryModel(nn.Module):
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
 
-    def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]]) -> AnswerSpan:
-        """The likeliest answer of one question among its memories' tokens, `log_probability` (S, n, 2)."""
-        limits = [QuoteLimits.of(self.lm.token_texts(tokens)) for tokens in texts]
+    def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]) -> AnswerSpan:
+        """The likeliest answer to a question among its memories' tokens, `log_probability` (S, n, 2).
+
+        `texts` are the token ids of the memories, `question` those of the question.
+        """
+        asked = self.lm.decode(question)
+        limits = [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
         return best_answer_span(log_probability, texts, limits)
 
     def _expand(

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,13 @@ from torch import Tensor
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
+_NUMBER = r"(?:\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
+_UNITS = """
+    percent thousand million billion trillion euro dollar pound cent crown franc mark yen rupee peso km mile
+    kilomet meter metre feet foot inch acre hectare square kg kilo ton tonne lit gallon barrel degree volt watt
+    megawatt second minute hour day week month year decade
+""".split()  # noqa: SIM905 - fifty quoted words read worse
+_QUANTITY = re.compile(rf"{_NUMBER}(?P<unit>%|[ -](?:{'|'.join(_UNITS)})[a-z]*\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class AnswerSpan:
     tokens: Sequence[int]
     probability: float
     """Share of all spans with these tokens in the sum over all spans and "nowhere"."""
+    agreement: float
+    """Expected F1 of its tokens against those of a span drawn by its probability; 0 for "nowhere"."""
     margin: float
     """Lead in log-probability over the best span with other tokens; inf if there is none.
 
@@ -47,7 +57,8 @@ class AnswerSpan:
 class QuoteLimits(NamedTuple):
     """Where a quote of a memory of n tokens may begin and end: not inside a word, and on one line.
 
-    The first line of a document is its title (`cmt.retrieval.chunking`).
+    The first line of a document is its title (`cmt.retrieval.chunking`). A quote does not end between a number and its
+    unit either, unless the question names the unit.
     """
 
     begins: list[bool]
@@ -58,20 +69,24 @@ class QuoteLimits(NamedTuple):
     """(n,) number of the line that a token is on."""
 
     @classmethod
-    def of(cls, token_texts: Sequence[str]) -> "QuoteLimits":
-        """The limits in a text, given the texts of its tokens."""
+    def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":
+        """The limits in a text, given the texts of its tokens, for a quote that answers `question`."""
         # 1. the places inside a word; letters without case are of scripts that may have no blanks between words
-        words = _WORD.finditer("".join(token_texts))
-        limited = [word for word in words if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
+        whole = "".join(token_texts)
+        limited = [word for word in _WORD.finditer(whole) if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
         inside = {place for word in limited for place in range(word.start() + 1, word.end())}
-        # 2. the tokens
+        # 2. the places between a number and its unit
+        quantities = [found for found in _QUANTITY.finditer(whole) if found["unit"].strip(" -s") not in question]
+        before_unit = {place for found in quantities for place in range(found.start("unit"), found.end("unit"))}
+        # 3. the tokens
+        no_end = inside | before_unit
         limits, place, line = cls([], [], []), 0, 0
         for text in token_texts:
-            line_break = "\n" in text
-            limits.begins.append(place not in inside and not line_break)
+            blank = not text.strip()
+            limits.begins.append(place not in inside and not blank)
             place += len(text)
-            limits.ends.append(place not in inside and not line_break)
-            limits.lines.append(line := line + line_break)
+            limits.ends.append(place not in no_end and not blank)
+            limits.lines.append(line := line + ("\n" in text))
         return limits
 
 
@@ -123,11 +138,20 @@ def best_answer_span(
     equal = torch.tensor([candidate == tokens[0] for candidate in tokens], device=values.device)
     # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are normalised again
     nowhere = (1 - log_probability.exp().sum((0, 1))).clamp(min=0).prod()
-    probability = values.exp()[equal].sum() / (scores.exp().sum() + nowhere)
-    # 3. margin
+    total = scores.exp().sum() + nowhere
+    probability = values.exp()[equal].sum() / total
+    # 3. agreement of the best spans with the first, and its lead over those with other tokens
+    overlap = torch.tensor([_token_f1(tokens[0], candidate) for candidate in tokens], device=values.device)
+    agreement = (values.exp() * overlap).sum() / total
     rivals = values[~equal]
     margin = float(values[0] - rivals[0]) if len(rivals) else float("inf")
-    return AnswerSpan(spans[0], tokens[0], float(probability), margin)
+    return AnswerSpan(spans[0], tokens[0], float(probability), float(agreement), margin)
+
+
+def _token_f1(one: Sequence[int], other: Sequence[int]) -> float:
+    """F1 of two bags of tokens."""
+    common = (Counter(one) & Counter(other)).total()
+    return 2 * common / (len(one) + len(other))
 
 
 def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:

@@ -177,7 +177,10 @@ class TrainingStep(nn.Module):
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
         # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then is the best
-        quotes = [self.model.quote(part, text).span for part, text in zip(decoding, texts, strict=True)]
+        quotes = [
+            self.model.quote(part, text, question.question).span
+            for part, text, question in zip(decoding, texts, questions, strict=True)
+        ]
         for row, question in enumerate(questions):
             if rng.random() < teacher_forcing:
                 gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))

@@ -6,31 +6,49 @@ import pytest
 import torch
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import CONFIDENCE_WEIGHTS, answer_confidence, log_odds, threshold_margin, verdict_of
+from cmt.answering.confidence import (
+    CONSTANT,
+    WEIGHTS,
+    Evidence,
+    best_similarity,
+    confidence_of,
+    evidence,
+    log_odds,
+    threshold_margin,
+    verdict_of,
+)
 from cmt.config import SelectionParams
+from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 from cmt.retrieval.selector import Selection
 from tests.helpers.untrained import NOW
 
-QUESTION = "What does the ferry cost?"
+QUESTION = "What does the ferry to Saltby cost?"
 ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]
 TEXTS = ["Moss is the mayor.", "The ferry costs six crowns."]
 
 
-def test_confidence_is_logistic_in_log_odds_coverage_and_lead() -> None:
+def quote(memory: int) -> AnswerSpan:
+    return AnswerSpan(TokenSpan(memory, 0, 1), [1, 2], probability=0.3, agreement=0.5, margin=1.0)
+
+
+def test_the_evidence_is_that_of_the_quoted_memory() -> None:
     begin_probability = torch.tensor([[0.1, 0.2], [0.3, 0.2]])
-    confidence = answer_confidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability)
-    on_reader, on_coverage, on_lead, constant = CONFIDENCE_WEIGHTS
-    covered = 5 / 9  # of the letters of "ferry" and "cost"
-    logit = on_reader * math.log(0.8 / 0.2) + on_coverage * covered + on_lead * 2.0 + constant
-    assert confidence == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
+    found = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(1))
+    assert found.reader == pytest.approx(math.log(0.8 / 0.2), rel=1e-5)
+    assert found.agreement == pytest.approx(0.0)
+    assert found.coverage == pytest.approx(5 / 15)  # "ferry" of the letters of "ferry", "saltby" and "cost"
+    assert (found.names, found.lead) == (0.0, 2.0)
+    other = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(0))
+    assert (other.coverage, other.names) == (0.0, 0.0)
+    assert evidence("Who is it?", Selection(ROWS), TEXTS, begin_probability, quote(0)).names == 1.0
 
 
-def test_confidence_grows_with_each_feature() -> None:
-    low, high = torch.full((2, 2), 0.05), torch.full((2, 2), 0.2)
-    base = answer_confidence(QUESTION, Selection(ROWS, 1.0), TEXTS[:1], low)
-    assert answer_confidence(QUESTION, Selection(ROWS, 1.0), TEXTS[:1], high) > base
-    assert answer_confidence(QUESTION, Selection(ROWS, 1.0), TEXTS, low) > base
-    assert answer_confidence(QUESTION, Selection(ROWS, 3.0), TEXTS[:1], low) > base
+def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
+    base = Evidence(reader=1.0, agreement=0.0, coverage=0.5, names=0.5, lead=1.0)
+    low = confidence_of(base)
+    assert low == pytest.approx(1 / (1 + math.exp(-sum(map(math.prod, zip(WEIGHTS, base, strict=True))) - CONSTANT)))
+    for name in Evidence._fields:
+        assert low < confidence_of(base._replace(**{name: getattr(base, name) + 0.1})) < 1
 
 
 @pytest.mark.parametrize(
@@ -41,12 +59,8 @@ def test_a_verdict_goes_by_two_thresholds(confidence: float, verdict: str) -> No
 
 
 def test_without_token_scores_confidence_is_the_best_cosine() -> None:
-    assert answer_confidence(QUESTION, Selection(ROWS), TEXTS, None) == 0.7
-
-
-def test_without_memories_confidence_is_zero() -> None:
-    assert answer_confidence(QUESTION, Selection([]), [], None) == 0.0
-    assert answer_confidence(QUESTION, Selection([]), [], torch.zeros(0, 3)) == 0.0
+    assert best_similarity(Selection(ROWS)) == 0.7
+    assert best_similarity(Selection([])) == 0.0
 
 
 def test_log_odds_are_finite_at_zero_and_one() -> None:

@@ -112,12 +112,12 @@ def test_another_date_asks_again(answerer: CountingAnswerer, record: AnswerRecor
     assert record.answer(answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != unrecorded(answerer)
 
 
-@pytest.mark.parametrize("part", ["model", "lm"])
+@pytest.mark.parametrize(("part", "digest"), [("model", "digest"), ("lm", "files_digest")])
 def test_another_lm_or_compressor_asks_again(
-    answerer: CountingAnswerer, record: AnswerRecord, part: str, monkeypatch: pytest.MonkeyPatch
+    answerer: CountingAnswerer, record: AnswerRecord, part: str, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record.answer(answerer, QUESTIONS, as_of=DATES)
-    monkeypatch.setattr(getattr(answerer, part), "digest", "another")
+    monkeypatch.setattr(getattr(answerer, part), digest, "another")
     record.answer(answerer, QUESTIONS, as_of=DATES)
     assert answerer.count == 10
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.config import Params
+from cmt.config import load_params
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
@@ -14,7 +14,7 @@ from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from tests.helpers.facts import FACTS, documents
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ["compressor", "vectors", "mac", "rag"]
+SHIPPED = ["compressor", "mac", "rag"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -26,16 +26,24 @@ def test_the_model_card_names_the_digest_of_the_weights(name: str) -> None:
 
 @pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
 @pytest.mark.parametrize(
-    ("name", "keep_text", "codes", "tokens_per_vector", "f1"),
-    [("compressor", True, "int8", 4, 60), ("compressor", False, "int4", 4, 60), ("vectors", False, "int4", 8, 50)],
+    ("keep_text", "codes", "window", "f1"), [(True, "int8", 4, 70), (False, "int4", 8, 70), (False, "int4", 16, 65)]
 )
 def test_questions_about_unseen_documents_are_answered(
-    real_lm: FrozenLM, name: str, keep_text: bool, codes: str, tokens_per_vector: int, f1: float
+    real_lm: FrozenLM, keep_text: bool, codes: str, window: int, f1: float
 ) -> None:
-    params = Params.model_validate({"bank": {"keep_text": keep_text, "codes": codes}, "selection": {"threshold": -1.0}})
-    bank = TemporaryBank.of(ROOT / "data" / name, lm=real_lm, documents=documents(FACTS), params=params)
+    folder = ROOT / "data/compressor"
+    params = load_params(
+        ROOT / "params.yaml",
+        {
+            "bank.keep_text": keep_text,
+            "bank.codes": codes,
+            "compressor.window": window,
+            "selection.threshold": -1.0,
+        },
+    )
+    bank = TemporaryBank.of(folder, lm=real_lm, documents=documents(FACTS), params=params)
     vectors, tokens = bank.rows["n_vectors"].to_numpy(), bank.rows["n_tokens"].to_numpy()
-    assert (vectors == -(-tokens // tokens_per_vector)).all()
+    assert (vectors == -(-tokens // window)).all()
     assert (bank.rows["text"].null_count == 0) is keep_text
     with bank.answerer() as answerer:
         answers = answerer.answer([fact["question"] for fact in FACTS], as_of=[None] * len(FACTS))
@@ -46,7 +54,9 @@ def test_questions_about_unseen_documents_are_answered(
 def test_an_update_answers_instead_of_the_document_it_supersedes(real_lm: FrozenLM) -> None:
     stories = [json.loads(line) for line in (ROOT / "data/courier/documents.jsonl").read_text().splitlines()]
     rates = [story for story in stories if story["doc_id"] in {"reserve-rate-2031-01", "reserve-rate-2031-02"}]
-    bank = TemporaryBank.of(ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=Params())
+    bank = TemporaryBank.of(
+        ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=load_params(ROOT / "params.yaml")
+    )
     with bank.answerer() as answerer:
         question = "What is the base rate of the Corvale Reserve Bank?"
         before, now = answerer.answer([question] * 2, as_of=[datetime(2031, 1, 31, tzinfo=UTC), None])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from cmt.config import CompressorParams, ObjectiveParams
 from cmt.errors import ModelError
 from cmt.lm.model import weights_digest
-from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, checkpoint_digest
+from cmt.modeling.checkpoint import SUMS, WEIGHTS, CompressorConfig, checkpoint_digest
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.modeling.span_decoding import neighbours_at
 from tests.helpers.lms import KINDS, TinyLm, build
@@ -171,6 +171,7 @@ def test_a_missing_tensor_is_refused(tiny_lm: TinyLm, tmp_path: Path) -> None:
     weights = load_file(tmp_path / WEIGHTS)
     del weights["compressor.to_key.weight"]
     save_file(weights, tmp_path / WEIGHTS)
+    (tmp_path / SUMS).unlink()
     with pytest.raises(ModelError, match=r"1 tensors differ, compressor\.to_key\.weight first"):
         MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
 

@@ -91,36 +91,55 @@ def test_spans_with_equal_tokens_add_up_to_one_probability() -> None:
     assert quote_of(token_log_probabilities(scores)[0], equal).probability < 0.01
 
 
+def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
+    scores = torch.full((1, 1, 4, 2), -9.0)
+    scores[0, 0, 1, 0] = scores[0, 0, 1, 1] = 9.0
+    alone = quote_of(token_log_probabilities(scores)[0], [[5, 6, 7, 8]])
+    assert alone.agreement == pytest.approx(alone.probability, abs=0.01)
+    scores[0, 0, 2, 1] = 9.0  # half of the ends: a span of two tokens, one of them the quote's
+    both = quote_of(token_log_probabilities(scores)[0], [[5, 6, 7, 8]])
+    assert both.agreement == pytest.approx(0.5 * 1 + 0.5 * 2 / 3, abs=0.01)
+    nowhere = quote_of(token_log_probabilities(torch.full((1, 1, 4, 2), -9.0))[0], [[5, 6, 7, 8]])
+    assert nowhere.agreement < 0.01
+
+
 @pytest.mark.parametrize(
-    ("tokens", "first", "last", "allowed"),
+    ("tokens", "question", "first", "last", "allowed"),
     [
-        (["Toll", "\n", "From", " today"], 0, 2, False),  # across title and text
-        (["Toll", "\n", "From", " today"], 2, 3, True),
-        (["Toll", "\n", "From", " today"], 1, 2, False),  # a line break is part of no quote
-        ([" Pen", "zance", " port"], 0, 0, False),  # inside a word
-        ([" Pen", "zance", " port"], 1, 2, False),
-        ([" Pen", "zance", " port"], 0, 1, True),
-        ([" ", "1", ",", "5", "0", " km", "."], 1, 1, False),  # inside a number
-        ([" ", "1", ",", "5", "0", " km", "."], 3, 5, False),
-        ([" ", "1", ",", "5", "0", " km", "."], 1, 4, True),
-        ([" in", " ", "2", "0", ",", " and"], 1, 3, True),
-        ([" Falk", "'s", " book"], 0, 0, True),
-        (["東京", "都", "は"], 1, 1, True),  # no blanks between words
+        (["Toll", "\n", "From", " today"], "", 0, 2, False),  # across title and text
+        (["Toll", "\n", "From", " today"], "", 2, 3, True),
+        (["Toll", "\n", "From", " today"], "", 1, 2, False),  # a line break is part of no quote
+        ([" Pen", "zance", " port"], "", 0, 0, False),  # inside a word
+        ([" Pen", "zance", " port"], "", 1, 2, False),
+        ([" Pen", "zance", " port"], "", 0, 1, True),
+        ([" ", "1", ",", "5", "0", " km", "."], "How many km?", 1, 1, False),  # inside a number
+        ([" ", "1", ",", "5", "0", " km", "."], "How many km?", 3, 5, False),
+        ([" ", "1", ",", "5", "0", " km", "."], "How many km?", 1, 4, True),
+        ([" in", " ", "2", "0", ",", " and"], "", 2, 3, True),
+        ([" Falk", "'s", " book"], "", 0, 0, True),
+        ([" costs", " ", "3", "4", " euros", "."], "How much?", 2, 3, False),  # a number without its unit
+        ([" costs", " ", "3", "4", " euros", "."], "How much?", 2, 4, True),
+        ([" costs", " ", "3", "4", " euros", "."], "How many euros?", 2, 3, True),
+        ([" costs", " ", "3", "4", " euros", "."], "How much?", 1, 4, False),  # it begins with a blank
+        ([" two", " million", " people"], "How many people?", 0, 0, False),
+        ([" two", " million", " people"], "How many people?", 0, 1, True),
+        ([" grew", " ", "3", "%", "."], "By how much?", 2, 2, False),
+        (["東京", "都", "は"], "", 1, 1, True),  # no blanks between words
     ],
 )
 def test_a_quote_ends_with_its_words_and_stays_on_a_line(
-    tokens: list[str], first: int, last: int, allowed: bool
+    tokens: list[str], question: str, first: int, last: int, allowed: bool
 ) -> None:
     probability = torch.full((1, len(tokens), 2), -9.0)
     probability[0, first, 0] = probability[0, last, 1] = -0.1
-    quote = best_answer_span(probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens)])
+    quote = best_answer_span(probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens, question)])
     assert (quote.span == TokenSpan(0, first, last)) is allowed
     inside = tokens[quote.span.first : quote.span.last + 1]
     assert "\n" not in "".join(inside)
 
 
 def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
-    assert best_answer_span(torch.zeros(1, 1, 2), [[5]], [QuoteLimits.of(["\n"])]).span == TokenSpan(0, 0, 0)
+    assert best_answer_span(torch.zeros(1, 1, 2), [[5]], [QuoteLimits.of(["\n"], "")]).span == TokenSpan(0, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def scores_favouring(*spans: tuple[int, int], by: float = 6.0) -> Tensor:
 
 def quote_text(scores: Tensor) -> str:
     """Text of the likeliest span."""
-    limits = [QuoteLimits.of(UPDATE)]
+    limits = [QuoteLimits.of(UPDATE, "")]
     quote = best_answer_span(token_log_probabilities(scores[None, None])[0], [list(range(len(scores)))], limits)
     return "".join(UPDATE[token] for token in quote.tokens).strip()
 

@@ -1,0 +1,197 @@
+"""Fit the confidence to texts that no training saw: its weights, its calibration, and where the verdicts divide.
+
+    python benchmarks/fit_confidence.py --data held_out/squad.json --data held_out/tweetqa.json
+
+Documents of all files are in one bank, some of each file are left out. Asked are questions that a document answers,
+that none answers (SQuAD 2.0), that another name was put into (`cmt.training.entity_swaps`), and questions on the
+documents that were left out. The confidence is a logistic regression on the evidence for an answer, with F1 as the
+outcome and 0 for every question without an answer. It prints the weights for `cmt/answering/confidence.py`, the
+calibration error of each file by cross-validation, the threshold that refuses a tenth of the answerable questions and
+what that refuses of the others, and the confidence from which 85 % of the answers have an F1 of at least 0.5.
+"""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+import cmt
+from cmt.answering.answerer import Answerer, Query
+from cmt.answering.confidence import Evidence
+from cmt.cli.context import run_script
+from cmt.cli.output import console, write_json, write_table
+from cmt.cli.progress_bar import ProgressBar
+from cmt.evaluation.calibration import reliability
+from cmt.evaluation.metrics import Flags, Floats, f1
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.stream import readers
+from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.readers import infer_format
+from cmt.training.entity_swaps import entity_swaps
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
+UNANSWERED_WEIGHT = 0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
+FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
+GOOD_F1, LIKELY_SHARE = 0.5, 0.85  # a likely answer has an F1 of at least GOOD_F1 with this probability
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question, and what came of it."""
+
+    file: str
+    kind: str
+    """`answerable`, `unanswerable`, `swapped` or `absent`."""
+    doc_id: str
+    question: str
+    golds: list[str]
+
+
+class RecordingAnswerer(Answerer):
+    """An answerer that keeps the evidence for each answer."""
+
+    evidence: dict[str, Evidence]
+
+    def _confidence(self, query: Query, found: Evidence) -> float:
+        self.evidence[query.text] = found
+        return super()._confidence(query, found)
+
+
+def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:
+    """Documents for the bank, and at most `questions` cases of each kind on them and on those that are left out."""
+    # 1. documents
+    accepted = select_with_unanswerable(readers.read(file, infer_format(file)), now=datetime.max.replace(tzinfo=UTC))
+    rng, name = random.Random(seed), file.name.partition(".")[0]
+    doc_ids = sorted(accepted.documents["doc_id"].to_pylist())
+    rng.shuffle(doc_ids)
+    banked = set(doc_ids[: min(documents, round(len(doc_ids) * (1 - LEFT_OUT)))])
+    # 2. questions of each kind
+    pools = defaultdict(list)
+    for row in accepted.questions.sort_by("question_id").to_pylist():
+        answered = "answerable" if row["answers"] else "unanswerable"
+        if kind := answered if row["doc_id"] in banked else "absent" if row["answers"] else None:
+            pools[kind].append(row)
+    for row in entity_swaps(accepted.documents, accepted.questions, seed=seed).sort_by("question_id").to_pylist():
+        if row["doc_id"] in banked:
+            pools["swapped"].append(row)
+    cases = [
+        Case(name, kind, row["doc_id"], row["question"], row["answers"] if kind == "answerable" else [])
+        for kind, rows in sorted(pools.items())
+        for row in rng.sample(rows, min(questions, len(rows)))
+    ]
+    inside = pc.is_in(accepted.documents["doc_id"], value_set=pa.array(sorted(banked)))
+    return accepted.documents.filter(inside), cases
+
+
+def regression(evidence: Floats, outcome: Floats, weight: Floats) -> tuple[Floats, float]:
+    """Weights (e,) and constant of a logistic regression of `outcome` (n,) in 0–1 on `evidence` (n, e)."""
+    mean, spread = evidence.mean(0), evidence.std(0) + 1e-9
+    standard = (evidence - mean) / spread
+    both, labels = np.concatenate([standard, standard]), np.repeat([1, 0], len(standard))
+    shares = np.concatenate([weight * outcome, weight * (1 - outcome)])
+    fitted = LogisticRegression(max_iter=1000).fit(both, labels, shares)
+    weights: Floats = fitted.coef_[0] / spread
+    return weights, float(fitted.intercept_[0] - weights @ mean)
+
+
+def cross_validated(evidence: Floats, outcome: Floats, weight: Floats, groups: Sequence[str]) -> Floats:
+    """Confidence (n,) of each case by a regression on the cases of other documents."""
+    confidence = np.zeros(len(outcome))
+    for train, test in GroupKFold(FOLDS).split(evidence, groups=groups):
+        weights, constant = regression(evidence[train], outcome[train], weight[train])
+        confidence[test] = 1 / (1 + np.exp(-(evidence[test] @ weights + constant)))
+    return confidence
+
+
+def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iterator[tuple[str, float]]:
+    """Name and value of what the confidence achieves."""
+    kinds, files = np.array([case.kind for case in cases]), np.array([case.file for case in cases])
+    answerable: Flags = kinds == "answerable"
+    # 1. calibration on answerable questions
+    for file in ("all", *sorted(set(files))):
+        chosen = answerable & ((files == file) | (file == "all"))
+        if chosen.any():
+            yield f"calibration error, {file}", float(reliability(confidence[chosen], outcome[chosen]).error or 0)
+    # 2. the threshold
+    threshold = float(np.quantile(confidence[answerable], FALSE_ALARMS))
+    yield "threshold", threshold
+    for kind in sorted(set(kinds) - {"answerable"}):
+        yield f"refused, {kind}", float((confidence[kinds == kind] < threshold).mean())
+    # 3. likely answers
+    order = np.argsort(-confidence[answerable])
+    good = np.cumsum(outcome[answerable][order] >= GOOD_F1) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(good >= LIKELY_SHARE)
+    if len(enough):
+        yield "likely from", float(confidence[answerable][order][enough[-1]])
+        yield "likely, share of the answerable", float((enough[-1] + 1) / len(order))
+
+
+def main(
+    data: Annotated[list[Path], typer.Option(exists=True, help="A file of held-out text; several are allowed.")],
+    documents: Annotated[int, typer.Option(min=1, help="Documents of a file in the bank, at most.")] = 300,
+    questions: Annotated[int, typer.Option(min=1, help="Questions of a kind and file, at most.")] = 100,
+    seed: int = 0,
+    params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every case, instead of tables.")] = False,
+) -> None:
+    """Print weights, calibration and thresholds."""
+    workspace = cmt.open(params=params)
+    settings = workspace.params.without_abstention()
+    # 1. ask
+    tables, cases = [], list[Case]()
+    for file in data:
+        table, drawn = draw(file, documents=documents, questions=questions, seed=seed)
+        tables.append(table)
+        cases += drawn
+    bank = TemporaryBank.of(
+        settings.compressor.path, lm=workspace.lm, documents=pa.concat_tables(tables), params=settings
+    )
+    with bank.answerer() as plain, ProgressBar(console(stderr=True)) as progress:
+        answerer = RecordingAnswerer(model=plain.model, lm=plain.lm, bank=plain.bank, params=settings)
+        answerer.evidence = {}
+        progress.stage("ask", len(cases))
+        asked = [case.question for case in cases]
+        answers = answerer.answer(asked, as_of=[None] * len(cases), on_progress=progress.advance)
+    # 2. fit; a question for which nothing was found has no evidence
+    found = [place for place, case in enumerate(cases) if case.question in answerer.evidence]
+    cases, texts = [cases[place] for place in found], [answers[place].text for place in found]
+    evidence = np.array([answerer.evidence[case.question] for case in cases], dtype=np.float64)  # (n, e)
+    outcome = np.array([f1(text, case.golds) if case.golds else 0.0 for text, case in zip(texts, cases, strict=True)])
+    counts = {kind: sum(case.kind == kind for case in cases) for kind in {case.kind for case in cases}}
+    weight = np.array(
+        [
+            1.0 if case.kind == "answerable" else UNANSWERED_WEIGHT * counts["answerable"] / counts[case.kind]
+            for case in cases
+        ]
+    )
+    weights, constant = regression(evidence, outcome, weight)
+    confidence = cross_validated(evidence, outcome, weight, [case.doc_id for case in cases])
+    # 3. print
+    fit = dict(zip(Evidence._fields, weights.tolist(), strict=True)) | {"constant": constant}
+    achieved: dict[str, Any] = dict(measures(cases, confidence, outcome))
+    if as_json:
+        rows = [
+            {"file": case.file, "kind": case.kind, "question": case.question, "answer": text, "f1": float(score)}
+            | dict(zip(Evidence._fields, values, strict=True))
+            for case, text, score, values in zip(cases, texts, outcome, evidence.tolist(), strict=True)
+        ]
+        write_json({"weights": fit, "measures": achieved, "cases": rows})
+        return
+    write_table(["evidence", "weight"], [[name, f"{value:.3f}"] for name, value in fit.items()])
+    write_table(["measure", "value"], [[name, f"{value:.3f}"] for name, value in achieved.items()])
+
+
+if __name__ == "__main__":
+    run_script(main)
