@@ -4,19 +4,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from cmt.common.text import plain
+
 NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
-
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
 """How far an answer can be trusted, by its confidence: from `selection.likely` on it is likely, and below
 `selection.threshold` no answer is given."""
 
 
-def check_question(question: str, *, longest: int) -> None:
-    """Raise ValueError if `question` is empty or has more than `longest` characters."""
+def clean_question(text: str) -> str:
+    """`text` on one line without control characters. Raises ValueError if nothing is left."""
+    question = plain(text)
     if not question:
         raise ValueError("the question is empty: write one")
+    return question
+
+
+def check_length(question: str, *, longest: int) -> None:
+    """Raise ValueError if `question` has more than `longest` characters."""
     if len(question) > longest:
         raise ValueError(
             f"the question has {len(question):,} characters: shorten it to {longest:,}, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cmt.answering.answer import check_question
+from cmt.answering.answer import check_length
 from cmt.cli import output
 from cmt.cli.context import AsOf, CliContext, Json, parse_as_of, parse_question, print_result
 from cmt.common.text import plain
@@ -62,7 +62,7 @@ def chat(
     longest = ctx.obj.params.serving.question_characters
     for question in _questions():
         try:
-            check_question(question, longest=longest)
+            check_length(question, longest=longest)
         except ValueError as error:
             output.write_line(f"error: {error}", style="red", stderr=True)
             continue

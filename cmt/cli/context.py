@@ -15,7 +15,6 @@ from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
 from cmt.common.secrets import mask_secrets
-from cmt.common.text import plain
 from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
@@ -170,11 +169,11 @@ def parse_as_of(text: str | None) -> datetime | None:
 
 def parse_question(text: str, *, longest: int) -> str:
     """The question on one line without control characters. Raises BadParameter if it is empty or above `longest`."""
-    from cmt.answering.answer import check_question
+    from cmt.answering.answer import check_length, clean_question
 
-    question = plain(text)
     try:
-        check_question(question, longest=longest)
+        question = clean_question(text)
+        check_length(question, longest=longest)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="QUESTION") from None
     return question

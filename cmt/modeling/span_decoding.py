@@ -15,13 +15,13 @@ from torch import Tensor
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
-_NUMBER = r"(?:\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
+_NUMBER = r"(?:\d|\b(?i:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
 _UNITS = """
-    percent thousand million billion trillion euro dollar pound cent crown franc mark yen rupee peso km mile
-    kilomet meter metre feet foot inch acre hectare square kg kilo ton tonne lit gallon barrel degree volt watt
-    megawatt second minute hour day week month year decade
+    percent hundred thousand million billion trillion euro dollar pound cent crown franc yen rupee peso km mile
+    kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon barrel degree
+    volt watt megawatt second minute hour day week month year decade
 """.split()  # noqa: SIM905 - fifty quoted words read worse
-_QUANTITY = re.compile(rf"{_NUMBER}(?P<unit>%|[ -](?:{'|'.join(_UNITS)})[a-z]*\b)", re.IGNORECASE)
+_QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class QuoteLimits(NamedTuple):
         limited = [word for word in _WORD.finditer(whole) if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
         inside = {place for word in limited for place in range(word.start() + 1, word.end())}
         # 2. the places between a number and its unit
-        quantities = [found for found in _QUANTITY.finditer(whole) if found["unit"].strip(" -s") not in question]
-        before_unit = {place for found in quantities for place in range(found.start("unit"), found.end("unit"))}
+        asked = set(re.findall(r"\w+", question.lower()))
+        quantities = [found for found in _QUANTITY.finditer(whole) if not {found["unit"], f"{found['unit']}s"} & asked]
+        before_unit = {place for found in quantities for place in range(found.start() + 1, found.end())}
         # 3. the tokens
         no_end = inside | before_unit
         limits, place, line = cls([], [], []), 0, 0

@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from mlflow.pyfunc.model import PythonModel
 from pydantic import ValidationError
 
-from cmt.answering.answer import check_question
+from cmt.answering.answer import check_length
 from cmt.errors import CmtError
 from cmt.serving.schemas import Answered, Ask, explain
 from cmt.workspace import Workspace, open
@@ -60,7 +60,7 @@ def _validate(number: int, row: dict[Any, Any], *, longest: int) -> Ask:
     fields = {name: value.isoformat() if isinstance(value, date) else value for name, value in fields.items()}
     try:
         request = Ask.model_validate(fields)
-        check_question(request.question, longest=longest)
+        check_length(request.question, longest=longest)
     except ValidationError as error:
         raise MlflowException(f"row {number}: {explain(error.errors())[0]}", INVALID_PARAMETER_VALUE) from None
     except ValueError as error:

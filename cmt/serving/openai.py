@@ -16,11 +16,12 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel, Field, model_validator
 
+from cmt.answering.answer import clean_question
 from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
 from cmt.serving.routes import Batcher, ReadyBatcher, check_length
-from cmt.serving.schemas import Answered, AsOf, Problem, question_of
+from cmt.serving.schemas import Answered, AsOf, Problem
 
 MODEL = "cmt"
 
@@ -65,7 +66,7 @@ class Completion(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_question(self) -> "Completion":
-        question_of(self.question)
+        clean_question(self.question)
         return self
 
     @property
@@ -108,10 +109,10 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
-    check_length(batcher, question_of(request.question), field="messages")
+    check_length(batcher, clean_question(request.question), field="messages")
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
-    served = await batcher.answer(question_of(request.question), request.as_of)
+    served = await batcher.answer(clean_question(request.question), request.as_of)
     message = {"role": "assistant", "content": served.answer.text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     extra = {"usage": _usage(served), **_provenance(request, served)}
@@ -128,7 +129,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
 
     yield chunk({"role": "assistant", "content": ""})
     try:
-        async with aclosing(batcher.stream(question_of(request.question), request.as_of)) as parts:
+        async with aclosing(batcher.stream(clean_question(request.question), request.as_of)) as parts:
             async for part in parts:
                 if isinstance(part, str):
                     yield chunk({"content": part})

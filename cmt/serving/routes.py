@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from cmt.answering.answer import check_question
+from cmt.answering import answer as answers
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
@@ -49,7 +49,7 @@ Browser = Annotated[DocumentBrowser, Depends(_browser)]
 def check_length(batcher: DynamicBatcher, question: str, *, field: str) -> None:
     """Raise RequestValidationError if the question of a request is longer than `serving.question_characters`."""
     try:
-        check_question(question, longest=batcher.workspace.params.serving.question_characters)
+        answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
     except ValueError as error:
         raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
 

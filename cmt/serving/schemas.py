@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import Verdict, check_question
+from cmt.answering.answer import Verdict, clean_question
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
-from cmt.common.text import plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
-
-
-def question_of(text: str) -> str:
-    """`text` on one line without control characters. Raises ValueError if it is empty; its length is checked later."""
-    question = plain(text)
-    check_question(question, longest=len(question))
-    return question
 
 
 def _parsed_by(parse: Callable[[str], datetime]) -> BeforeValidator:
@@ -30,7 +22,7 @@ def _date_schema(meaning: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": meaning, "examples": [EXAMPLE_DATE]})
 
 
-Question = Annotated[str, AfterValidator(question_of), Field(examples=["Who is the mayor of Port Ellery?"])]
+Question = Annotated[str, AfterValidator(clean_question), Field(examples=["Who is the mayor of Port Ellery?"])]
 AsOf = Annotated[
     datetime | None,
     _parsed_by(parse_end),

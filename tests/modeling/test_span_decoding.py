@@ -124,6 +124,10 @@ def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
         ([" two", " million", " people"], "How many people?", 0, 0, False),
         ([" two", " million", " people"], "How many people?", 0, 1, True),
         ([" grew", " ", "3", "%", "."], "By how much?", 2, 2, False),
+        ([" In", " ", "2", "0", "1", "1", " Mark", " left"], "When?", 2, 5, True),  # a name is no unit
+        ([" two", " centers", " closed"], "How much?", 0, 0, True),  # nor a word that begins like one
+        ([" two", " tons", " of"], "What does Washington weigh?", 0, 0, False),
+        ([" two", " tons", " of"], "How many tons?", 0, 0, True),
         (["東京", "都", "は"], "", 1, 1, True),  # no blanks between words
     ],
 )

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from cmt.answering.answer import Source, Span
-from cmt.serving.schemas import AsOf, Since, SourceOut, Until, explain, question_of
+from cmt.answering.answer import Source, Span, clean_question
+from cmt.serving.schemas import AsOf, Since, SourceOut, Until, explain
 from tests.helpers.http import MAYOR, error_message
 
 INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
@@ -67,7 +67,7 @@ def test_a_date_time_is_converted_to_utc_and_none_stays_none(kind: Any) -> None:
 
 
 def test_a_question_is_one_line_without_control_characters() -> None:
-    assert question_of("  two\nlines\x1b ") == "two lines"
+    assert clean_question("  two\nlines\x1b ") == "two lines"
 
 
 def test_a_source_has_the_spans_that_were_read_and_the_quote() -> None:
