@@ -18,8 +18,8 @@ _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are 
 _NUMBER = r"(?:\d|\b(?i:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
 _UNITS = """
     percent hundred thousand million billion trillion euro dollar pound cent crown franc yen rupee peso km mile
-    kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon barrel degree
-    volt watt megawatt second minute hour day week month year decade
+    kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon
+    barrel degree volt watt megawatt second minute hour day week month year decade
 """.split()  # noqa: SIM905 - fifty quoted words read worse
 _QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
 
