@@ -81,6 +81,13 @@ class StreamParams(Section):
     """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
     zone for a stream with a time of its own."""
 
+    trust_source: bool = False
+    """Whether a file's own column `source` says who published a document, where `cmt ingest --source` does not."""
+    authority: dict[str, tuple[str, ...]] = {}
+    """Source → other sources whose documents it may supersede and correct, beside its own."""
+    near_duplicates: Annotated[int, Field(ge=0)] = 3
+    """Largest number of documents of one slice that are near-copies of one another; 0: any number."""
+
     def now(self) -> datetime:
         """The instant after which a date counts as future, in UTC."""
         return datetime.now(UTC) if self.clock == "system" else parse_instant(self.clock)
