@@ -30,7 +30,7 @@ from cmt.bank.integrity import (
     unmatched,
     with_checksums,
 )
-from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded_at, within
+from cmt.bank.merge import misdated, upsert, with_ids, with_superseded_at, within
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,
@@ -199,18 +199,21 @@ class Bank:
     def upsert(self, rows: pa.Table) -> UpsertResult:
         """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. If
-        a document has fewer chunks than before, the surplus ones are deleted. A document that is stored with a later
-        date is left alone, so the order of slices does not matter. An upsert that changes nothing makes no version,
-        except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is invalid, and DamageError
-        if a stored row that has to be written again is damaged; the bank is then unchanged.
+        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. A
+        document that is stored with another date keeps both versions, the earlier one for questions as of its time,
+        whichever is written first. With the same date the stored version is replaced. An upsert that changes nothing
+        makes no version, except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is
+        invalid, and DamageError if a stored row that has to be written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
         self._add_checksums()
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            wanted = not_older(rows, stored)
-            return changed(wanted, stored), surplus(wanted, stored)
+            changes = upsert(rows, stored)
+            with self._reading():
+                earlier = read_content(self._table, set(changes.renamed))
+            earlier = with_ids(earlier, [changes.renamed[name] for name in earlier["memory_id"].to_pylist()])
+            return pa.concat_tables([changes.rows, earlier]), changes.gone
 
         inserted, updated, _ = self._change(plan)
         return UpsertResult(version=self.version, inserted=inserted, updated=updated)
@@ -296,7 +299,7 @@ class Bank:
             return search.full_text(self._latest(), text=text, k=k, as_of=as_of)
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
-        """All rows of these documents, superseded ones included, sorted by memory_id; like `search`, without scores."""
+        """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
         with self._reading():
             return search.documents(self._latest(), doc_ids=doc_ids)
 
@@ -324,7 +327,12 @@ class Bank:
         # 2. The rows of a document, and of those that supersede each other.
         versions = self._versions()
         problems += id_problems(versions)
-        misdated_ids = sorted(set(misdated(versions)["doc_id"].to_pylist()))
+        # Version 0.1.0 let an older document supersede a younger one; the next upsert puts that right.
+        too_early = pc.fill_null(pc.less(versions["superseded_at"], versions["published_at"]), False)
+        of_old = versions.filter(too_early)["memory_id"]
+        wrong_dates = misdated(versions)
+        wrong_dates = wrong_dates.filter(pc.invert(within(wrong_dates["memory_id"], of_old)))
+        misdated_ids = sorted(set(wrong_dates["doc_id"].to_pylist()))
         problems += [
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
         ]
@@ -409,7 +417,8 @@ class Bank:
             # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
             # that another process wrote meanwhile.
             differs = (
-                "target.sha256 != source.sha256 OR target.superseded_at != source.superseded_at"
+                "target.sha256 != source.sha256 OR target.published_at != source.published_at"
+                " OR target.superseded_at != source.superseded_at"
                 " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
             )
             merge = self._table.merge_insert("memory_id").when_matched_update_all(where=differs)

@@ -277,7 +277,7 @@ def _refused(versions: Mapping[str, _Version], known: Known, authority: Authorit
     def documents(doc_id: str | None) -> Iterator[Statement]:
         """The document `doc_id`, and those that stand for it if it is a duplicate."""
         names = [doc_id]
-        if doc_id in versions and doc_id not in known.first:
+        if doc_id and doc_id in versions and doc_id not in known.first:
             sha256 = versions[doc_id].sha256
             names += [known.texts.get(sha256), first_with_text[sha256]]
         for name in filter(None, dict.fromkeys(names)):
