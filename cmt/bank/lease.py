@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lancedb
 import pyarrow as pa
@@ -34,6 +34,7 @@ SECONDS = 30.0
 RENEWAL_SECONDS = 5.0
 """Seconds between two renewals."""
 _POLL_SECONDS = 0.5
+_ATTEMPTS = 3  # of reading a lease before it counts as damaged
 _KEPT = timedelta(minutes=10)  # age of the versions that are dropped
 _TIDY_EVERY = 50  # versions of the table
 
@@ -199,7 +200,11 @@ class Lease:
             return _Row(**{name: rows[0][name] for name in _Row._fields}) if rows else None
 
     def _read_or_replace(self) -> _Row | None:
-        """The row; a lease that is damaged is made anew, and whoever held it finds that it is lost."""
+        """The row; a lease that stays unreadable is made anew, and whoever held it finds that it is lost."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(BankError):
+                return self._read()
+            time.sleep(_POLL_SECONDS)
         try:
             return self._read()
         except BankError as error:
@@ -216,7 +221,10 @@ class Lease:
             connection = lancedb.connect(self.uri)
             self._table = open_table(connection, LEASE)  # without the lock file, which a read-only bank has not
             if self._table is None:
-                self._table = open_or_create_table(connection, LEASE, _SCHEMA)
+                try:
+                    self._table = open_or_create_table(connection, LEASE, _SCHEMA)
+                except ValueError:  # on object storage another machine may have created it meanwhile
+                    self._table = cast(LanceTable, connection.open_table(LEASE))
         return self._table
 
 
