@@ -97,11 +97,12 @@ def test_the_lease_of_a_process_of_this_machine_that_ended_is_taken_at_once(
     assert caplog.text.count("left the bank's lease behind: taken over") == 2
 
 
-def test_a_damaged_lease_is_made_anew_and_its_holder_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"damaged", None], ids=["empty", "damaged", "missing"])
+def test_a_damaged_lease_is_made_anew_and_its_holder_refused(tmp_path: Path, content: bytes | None) -> None:
     before, after = on("before", str(tmp_path)), on("after", str(tmp_path))
     before.acquire(timeout=0)
     for manifest in (tmp_path / f"{LEASE}.lance/_versions").iterdir():
-        manifest.write_bytes(b"damaged")
+        manifest.unlink() if content is None else manifest.write_bytes(content)
     after.acquire(timeout=0)
     after.check()
     with pytest.raises(RoundError, match="after"):
