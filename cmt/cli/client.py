@@ -84,7 +84,7 @@ class ServerClient:
             health = client._request("GET", "/health", timeout=_HEALTH_SECONDS)
             own = project_digest(root), answering_digest(params)
             return client if (health["project"], health["params"]) == own else None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, HTTPException):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, HTTPException):
             return None
 
     def ask(self, question: str, as_of: datetime | None) -> Answer | None:
