@@ -303,7 +303,17 @@ class ServingParams(Section):
     question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
-    """Requests a minute that one client address may send to `cmt serve`, all at once or spread; 0: any number."""
+    """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, all at once or
+    spread; 0: any number."""
+    tokens: Path | None = None
+    """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
+    `cmt serve` listens on a loopback address only."""
+    ingest_megabytes: Positive = 10
+    """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
+    request_log: Path | None = None
+    """File of the request log, one JSON object a line. None: stderr."""
+    log_questions: bool = False
+    """Whether the request log has the text of each question."""
 
 
 class Params(Section):

@@ -105,18 +105,35 @@ class Bank:
     Methods raise BankError if the table cannot be read or written.
     """
 
-    def __init__(self, *, uri: str, connection: DBConnection, table: LanceTable, exact_below: int) -> None:
+    def __init__(
+        self,
+        *,
+        uri: str,
+        connection: DBConnection,
+        table: LanceTable,
+        exact_below: int,
+        check_lease: Callable[[], None] | None = None,
+    ) -> None:
         self._uri = uri
+        self._check_lease = check_lease
         self._connection = connection
         self._table = table
         self._exact_below = exact_below
 
     @classmethod
-    def open(cls, *, uri: str, schema: pa.Schema | None = None, exact_below: int = 10_000) -> "Bank":
+    def open(
+        cls,
+        *,
+        uri: str,
+        schema: pa.Schema | None = None,
+        exact_below: int = 10_000,
+        check_lease: Callable[[], None] | None = None,
+    ) -> "Bank":
         """Open the current bank at `uri`, or with `schema` the bank of that compressor, created if missing.
 
         The first bank at an address becomes the current one. From `exact_below` rows on, searches use a vector index.
-        Raises BankError if there is no bank, if it was written with another schema, or if it cannot be read.
+        `check_lease` is called before every write. Raises BankError if there is no bank, if it was written with another
+        schema, or if it cannot be read.
         """
         with translate_errors(f"bank {uri} cannot be opened"):
             connection = connect(uri) if schema is None else lancedb.connect(uri)
@@ -127,23 +144,27 @@ class Bank:
             if table is None:
                 raise BankError(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
             check_schema(content_schema(table.schema), schema, f"bank {uri}")
-            bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below)
+            bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below, check_lease=check_lease)
             if memory_tables(connection) == [table.name] and current_table(connection) is None:
                 bank.promote()
         return bank
 
     @classmethod
-    def open_all(cls, *, uri: str, exact_below: int = 10_000) -> "Iterator[Bank]":
+    def open_all(
+        cls, *, uri: str, exact_below: int = 10_000, check_lease: Callable[[], None] | None = None
+    ) -> "Iterator[Bank]":
         """The banks of all compressors at `uri`. Raises BankError if there is none or one cannot be opened."""
         for name in memory_tables(connect(uri)):
-            yield cls.open_table(uri=uri, name=name, exact_below=exact_below)
+            yield cls.open_table(uri=uri, name=name, exact_below=exact_below, check_lease=check_lease)
 
     @classmethod
-    def open_table(cls, *, uri: str, name: str, exact_below: int = 10_000) -> "Bank":
+    def open_table(
+        cls, *, uri: str, name: str, exact_below: int = 10_000, check_lease: Callable[[], None] | None = None
+    ) -> "Bank":
         """The bank in the table `name` at `uri`. Raises BankError if it cannot be opened."""
         with translate_errors(f"table {name} of bank {uri} cannot be opened"):
             schema = content_schema(lancedb.connect(uri).open_table(name).schema)
-        return cls.open(uri=uri, schema=schema, exact_below=exact_below)
+        return cls.open(uri=uri, schema=schema, exact_below=exact_below, check_lease=check_lease)
 
     @property
     def connection(self) -> DBConnection:
@@ -525,6 +546,8 @@ class Bank:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with translate_errors(f"bank {self._uri} cannot be written", "check free space and rights, then repeat"):
+            if self._check_lease:
+                self._check_lease()
             yield
 
 

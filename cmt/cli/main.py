@@ -23,6 +23,7 @@ from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import chronicle, curves, explain, report
 from cmt.cli.serve import serve
+from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
 from cmt.errors import DamageError, RoundError, StreamError
 
@@ -282,3 +283,4 @@ app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")
 app.add_typer(registry, name="registry")
+app.add_typer(token, name="token")
