@@ -1,4 +1,4 @@
-"""Changes of a bank outside of rounds: the lock, recovery, rollback and forgetting.
+"""Changes of a bank outside of rounds: the lock, recovery and rollback.
 
 The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
 process.
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
-from cmt.errors import BankError, RoundError, ServiceError
+from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
+from cmt.rounds import forgetting
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -29,6 +30,9 @@ LOCK_SECONDS = 600.0
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
     """Hold the lock that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+
+    A forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden and a warning says
+    why, because the command may be the one that repairs the bank.
 
     Raises RoundError if the other update still holds it then, or if the lock file cannot be written.
     """
@@ -46,6 +50,10 @@ def updating(resources: Resources) -> Iterator[None]:
     except OSError as error:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
+        try:
+            forgetting.finish(resources)
+        except CmtError as error:
+            log.warning("documents are still being forgotten, the next command tries again: %s", error)
         yield
     finally:
         lock.release()
@@ -111,9 +119,7 @@ def promote(resources: Resources) -> bool:
 def restore(resources: Resources, version: int) -> None:
     """Restore a version of the bank, then delete the documents that were forgotten since."""
     resources.bank.restore(version)
-    for doc_id in resources.forgotten():
-        if resources.bank.has(doc_id):
-            resources.bank.forget(doc_id)
+    resources.bank.remove(resources.forgotten())
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
@@ -128,27 +134,6 @@ def rollback(resources: Resources, round_id: str) -> Round:
             _roll_back(resources, round_id)
         _track_rollback(resources, round_id)
     return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
-
-
-def forget(resources: Resources, doc_id: str) -> int:
-    """Delete the memories of a document from all banks of the stream, for good; returns the number of deleted rows.
-
-    No later rollback, round or recompression brings it back. A document whose round is pending has no rows yet and
-    will get none. Raises BankError if neither a bank nor the stream has the document.
-    """
-    with updating(resources):
-        # 1. Find the banks that have it.
-        banks = [bank for bank in resources.banks() if bank.has(doc_id)]
-        if not banks and doc_id not in resources.store.all_documents()["doc_id"].to_pylist():
-            raise BankError(
-                f"document {doc_id!r} is neither in bank {resources.params.bank.uri} nor in "
-                f"{resources.params.stream.path}: nothing was forgotten"
-            )
-        # 2. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
-        resources.store.forget(doc_id)
-        resources.ledger.forget(doc_id)
-        # 3. Delete its rows.
-        return sum(bank.forget(doc_id) for bank in banks)
 
 
 def _answering(connection: "DBConnection") -> str | None:
