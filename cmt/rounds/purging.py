@@ -211,6 +211,7 @@ def _follow(resources: Resources, slice_id: str, before: str, after: str) -> Non
 
 def _delete(path: Path) -> int:
     """Delete a file; returns 1, or 0 if there is none."""
-    existed = path.exists()
-    path.unlink(missing_ok=True)
-    return int(existed)
+    if not path.exists():
+        return 0
+    path.unlink()
+    return 1

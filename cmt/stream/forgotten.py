@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from cmt.common.storage import read_json, write_bytes, write_json
 from cmt.errors import StreamError
@@ -47,7 +48,7 @@ class Similar:
 class _Sketches:
     """The content of the file SKETCHES."""
 
-    salt: str
+    salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$")]
     """Hexadecimal and random, so that the hashes of one store say nothing about the texts of another."""
     texts: dict[str, list[list[int]]]
     """doc_id of a forgotten document → the sketches of its versions."""
@@ -147,9 +148,10 @@ def leave_out(documents: Checked, questions: Checked, forgotten: Forgotten) -> t
         return documents, questions
     names = documents.table["doc_id"].to_pylist()
     reasons = list(map(forgotten.reason, names, documents.table["text"].to_pylist()))
-    refused = {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+    refused = {name for name, reason in zip(names, reasons, strict=True) if reason}
+    out = forgotten.doc_ids | refused
     asked = [
-        refused.get(name) or (f"document {name!r} was forgotten" if name in forgotten.doc_ids else None)
+        f"its document, {name!r}, was forgotten" if name in out else None
         for name in questions.table["doc_id"].to_pylist()
     ]
     return _rejecting(documents, reasons, forgotten), _rejecting(questions, asked, forgotten)
