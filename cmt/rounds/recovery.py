@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
-from cmt.rounds import forgetting
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -50,10 +49,7 @@ def updating(resources: Resources) -> Iterator[None]:
     except OSError as error:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
-        try:
-            forgetting.finish(resources)
-        except CmtError as error:
-            log.warning("documents are still being forgotten, the next command tries again: %s", error)
+        _finish_forgetting(resources)
         yield
     finally:
         lock.release()
@@ -134,6 +130,19 @@ def rollback(resources: Resources, round_id: str) -> Round:
             _roll_back(resources, round_id)
         _track_rollback(resources, round_id)
     return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
+
+
+def _finish_forgetting(resources: Resources) -> None:
+    """Finish a forgetting that was interrupted; if that fails, it is a warning."""
+    if not resources.forgetting_journal.exists():
+        return
+    from cmt.rounds import forgetting
+
+    try:
+        if report := forgetting.finish(resources):
+            log.warning("the forgetting of %d documents was interrupted: it is finished now", len(report.doc_ids))
+    except CmtError as error:
+        log.warning("documents are still being forgotten, the next command tries again: %s", error)
 
 
 def _answering(connection: "DBConnection") -> str | None:
