@@ -69,8 +69,8 @@ def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
 def with_all_words(table: LanceTable, text: str) -> list[str]:
     """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
     with _reading_index(table, "full-text"):
-        query = MatchQuery(text, "text", operator=FullTextOperator.AND)
-        found = table.search(query, query_type="fts")  # type: ignore[call-overload]
+        query = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
+        found = table.search(query, query_type="fts")
         return list(_best(found.select(["memory_id", "_score"]), "_score", max(table.count_rows(), 1)))
 
 

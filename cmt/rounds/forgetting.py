@@ -64,6 +64,8 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
     A document whose round is pending has no rows yet and will get none. Raises BankError if neither a bank nor the
     stream has one of the documents, and with `purge` StreamError if a slice is damaged; nothing was forgotten then.
     """
+    if not doc_ids:
+        return ForgetReport((), 0)
     # 1. Finish an earlier forgetting, whose journal this one would replace.
     finish(resources)
     # 2. Check that the documents exist.
@@ -89,6 +91,8 @@ def finish(resources: Resources) -> ForgetReport | None:
     journal = read_journal(resources)
     if journal is None:
         return None
+    if journal.purge:
+        _check_no_interruption(resources)
     with purging.writing(resources):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
         similar = resources.store.forget(_texts(resources, journal.doc_ids))
@@ -169,18 +173,21 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
 
 def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]]:
     """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
-    # 1. No round may need a version of the bank that the purge drops.
+    _check_no_interruption(resources)
+    slices = resources.store.holding(doc_ids)
+    for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
+        resources.store.check(slice_)
+    return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}
+
+
+def _check_no_interruption(resources: Resources) -> None:
+    """RoundError if a round needs a version of the bank that a purge drops."""
     for round_ in resources.ledger.rounds() if Ledger.exists(resources.params.bank.uri) else []:
         if round_.state in ("started", "rolling_back"):
             raise RoundError(
                 f"round {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
                 "run `cmt update` with that compressor before a purge"
             )
-    # 2. The slices that change; none may be damaged, because it would be sealed with the damage.
-    slices = resources.store.holding(doc_ids)
-    for slice_ in slices:
-        resources.store.check(slice_)
-    return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}
 
 
 def _write_journal(resources: Resources, journal: Journal) -> None:

@@ -10,7 +10,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,13 @@ def purge(
     # 1. The banks: their versions, files and indexes.
     for bank in banks:
         bank.rewrite()
-    # 2. Answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
-    tables = [*(state / "rounds").rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
+    # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
+    staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
+    tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
     answers = sum(_clean_table(path, traces) for path in tables)
     caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
     cached = sum(cache.remove(traces.in_answer) for cache in caches)
-    # 3. What is made again: staged memories, recorded answers of an earlier bank, the report, copies of the stream.
+    # 3. What is made again: recorded answers of an earlier bank, the report, copies of the stream.
     files = [*(state / "rounds").rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
     cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
@@ -95,7 +96,7 @@ def purge(
         "recorded answers": answers,
         "cached answers": cached,
         "quarantined rows": quarantined,
-        "files": deleted,
+        "files": staged + deleted,
         "objects of DVC's cache": cache_objects,
     }
     return {what: count for what, count in removed.items() if count}
@@ -153,12 +154,12 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
 def _clean_quarantine(path: Path, traces: Traces) -> int:
     """Remove the rejected rows that name a document or repeat its words; returns their number."""
-    lines = path.read_text("utf-8").splitlines(keepends=True)
+    lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
     kept = [line for line in lines if not traces.in_row(line)]
     if not kept:
         _delete(path)
     elif len(kept) < len(lines):
-        write_bytes(path, "".join(kept).encode())
+        write_bytes(path, "".join(kept).encode("utf-8", "surrogateescape"))
     return len(lines) - len(kept)
 
 
@@ -176,7 +177,8 @@ def _clean_copy(folder: Path, traces: Traces) -> int:
 def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
     """The slices in DVC's cache that have a document, or a question about one. `dvc repro` makes them again."""
     config = configparser.ConfigParser(strict=False, interpolation=None)
-    config.read([root / ".dvc/config", root / ".dvc/config.local"])
+    with suppress(configparser.Error):  # DVC itself cannot read it
+        config.read([root / ".dvc/config", root / ".dvc/config.local"])
     folder = root / ".dvc" / config.get("cache", "dir", fallback="cache")
     return [path for path in folder.rglob("*") if _is_parquet(path) and _names_a_document(path, traces)]
 

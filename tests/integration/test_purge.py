@@ -57,7 +57,7 @@ def project(tiny_project: Path, mlflow_database: Path, tmp_path: Path) -> Path:
     workspace.ingest()
     while workspace.pending():
         workspace.update()
-    workspace.evaluate()
+    workspace.evaluate(limit=6)
     return folder
 
 

@@ -14,7 +14,7 @@ import pytest
 import cmt
 from cmt.bank.bank import Bank
 from cmt.bank.ledger import Ledger
-from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
 
 WHO = "Who is the mayor of Port Ellery?"
@@ -200,6 +200,30 @@ def test_a_purge_waits_for_a_round_of_another_compressor(adapted_workspace: Path
     with pytest.raises(cmt.RoundError, match=r"of compressor cccccccccccc was interrupted"):
         workspace.forget_all(["ferry"], purge=True)
     assert (workspace.forgotten(), workspace.forget("ferry")) == ([], 1)
+
+
+def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(project: Path) -> None:
+    open_workspace(project).update()
+    run_steps(open_workspace(project), FEBRUARY, last="bank")
+    workspace = open_workspace(project)
+    assert list(workspace.state.rglob("memories-*"))
+    assert workspace.forget_all(["hitch"], purge=True).rows == 0
+    assert (list(workspace.state.rglob("memories-*")), workspace.rounds()[-1].state) == ([], "interrupted")
+    assert workspace.update().rows == 5
+
+
+def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
+    adapted_workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.rollback(FEBRUARY)
+    with stopping(1, full=False), pytest.raises(Killed):
+        workspace.forget_all(["ferry"], purge=True)
+    run_steps(open_workspace(adapted_workspace), FEBRUARY, last="bank")
+    assert workspace.update().state == "committed"
+    assert "documents are still being forgotten" in caplog.text
+    workspace.promote()
+    assert (problems(adapted_workspace), workspace.bank.has("ferry")) == ([], False)
 
 
 def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
