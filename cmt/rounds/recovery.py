@@ -140,7 +140,7 @@ def _finish_forgetting(resources: Resources) -> None:
 
     try:
         if report := forgetting.finish(resources):
-            log.warning("the forgetting of %d documents was interrupted: it is finished now", len(report.doc_ids))
+            log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))
     except CmtError as error:
         log.warning("documents are still being forgotten, the next command tries again: %s", error)
 

@@ -83,7 +83,7 @@ def _forgetting(resources: Resources) -> PartReport:
     journal, path = read_journal(resources), resources.forgetting_journal
     if journal is None:  # finished meanwhile
         return PartReport("forgetting", str(path), "", "")
-    documents = f"{len(journal.doc_ids):,} documents"
+    documents = f"{len(journal.doc_ids):,} document{'s' if len(journal.doc_ids) != 1 else ''}"
     problem = f"{'the purge' if journal.purge else 'forgetting'} of {documents} is not finished"
     advice = "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless one is at work"
     return PartReport("forgetting", str(path), documents, "", (problem,), advice)

@@ -88,8 +88,10 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
         with stopping(step, full=step % 2 == 0), pytest.raises((Killed, cmt.CmtError)):
             open_workspace(folder).forget_all(["mayor-2"], purge=True)
-        assert any("is not finished" in problem for problem in problems(folder)), step
         workspace = open_workspace(folder)
+        assert workspace.forgetting_journal.exists(), step
+        if step == len(changes) - 2:  # a slice is half written, and only this is said of it
+            assert problems(folder) == ["the purge of 1 document is not finished"]
         if "mayor-2" in workspace.forgotten() and workspace.stored_bank.has("mayor-2"):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
         assert workspace.promote() is False
