@@ -138,10 +138,9 @@ def _clean_table(path: Path, traces: Traces) -> int:
         return 0
 
     def is_kept(row: Mapping[str, Any]) -> bool:
-        # which document the RAG baseline had is not recorded
-        return traces.doc_ids.isdisjoint([row["doc_id"], *row.get("sources", [])]) and not traces.in_answer(
-            row.get("rag")
-        )
+        if not traces.doc_ids.isdisjoint([row["doc_id"], *row.get("sources", [])]):
+            return False
+        return not traces.in_answer(row.get("rag"))  # which document this baseline had is not recorded
 
     columns = rows.select([name for name in ("doc_id", "sources", "rag") if name in rows.column_names])
     kept = rows.filter(pa.array(map(is_kept, columns.to_pylist()), pa.bool_()))
