@@ -32,6 +32,8 @@ class Resources:
         self._prompt_cache_path = self.state / "prompts.sqlite"
         self.lease: Lease | None = None
         """The lease of the bank while `cmt.rounds.recovery.updating` holds it."""
+        self.forgetting_journal = self.state / "forgetting.json"
+        """Exists while documents are being forgotten, see `cmt.rounds.forgetting`."""
         self._checked_version = 0  # version of the bank that was last compared with the ledger
 
     @cached_property
@@ -84,7 +86,7 @@ class Resources:
 
         Raises BankError if there is no bank, if the current bank belongs to another compressor (another process may
         have promoted it), or if its rows do not match the section `bank` of params.yaml; DamageError if it lacks what
-        the ledger recorded.
+        the ledger recorded. Documents whose forgetting was announced are hidden in it.
         """
         answering, in_use = self.stored_bank.answering, self.model.digest[:12]
         if answering != in_use:
@@ -92,8 +94,11 @@ class Resources:
                 f"the bank is that of compressor {answering}, but {in_use} is in use: "
                 "run `cmt update --all` with it, or put the section compressor back, and start again"
             )
-        if self.bank.version != self._checked_version:
+        changed = self.bank.version != self._checked_version
+        if changed:
             self.check_bank()
+        if changed or self.forgetting_journal.exists():
+            self.bank.hidden = frozenset(self.bank.present(self.forgotten()))
         return self.bank
 
     def check_bank(self, *, at_rest: bool = False) -> None:
@@ -181,7 +186,8 @@ class Resources:
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""
-        return sorted({*self.store.forgotten(), *self.ledger.forgotten()})
+        shared = self.ledger.forgotten() if Ledger.exists(self.params.bank.uri) else []
+        return sorted({*self.store.forgotten(), *shared})
 
     def banks(self) -> "Iterator[Bank]":
         """The banks of all compressors. Raises BankError if there is none."""

@@ -1,5 +1,6 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
+    from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
@@ -171,7 +173,37 @@ class Workspace(Resources):
 
         Raises BankError if neither a bank nor the stream has the document.
         """
-        return recovery.forget(self, doc_id)
+        return self.forget_all([doc_id]).rows
+
+    def forget_all(self, doc_ids: Collection[str], *, purge: bool = False) -> "ForgetReport":
+        """Forget documents: no rollback, later round or ingest brings them, or nearly the same texts, back.
+
+        With `purge` their texts, questions and answers are also removed from everything that the project wrote, and all
+        earlier versions of the banks are dropped, so that no rollback reaches past it. If it is interrupted, the next
+        command that changes the bank finishes it. Raises BankError if neither a bank nor the stream has one of the
+        documents, and StreamError or RoundError if a slice is damaged or a file cannot be written.
+        """
+        from cmt.rounds import forgetting
+
+        with self.updating():
+            if purge:
+                recovery.recover(self)
+            return forgetting.forget(self, doc_ids, purge=purge)
+
+    def forgettable(
+        self, *, source: str | None = None, matching: str | None = None, purge: bool = False
+    ) -> "list[Candidate]":
+        """The documents of a source, and those in the bank that have every word of `matching`.
+
+        Those that were forgotten before are left out, unless it is to `purge` them. Raises BankError if `matching` is
+        given and there is no bank that keeps texts.
+        """
+        from cmt.rounds import forgetting
+
+        found = [] if source is None else forgetting.from_source(self, source)
+        found += [] if matching is None else forgetting.matching(self, matching)
+        left_out = set() if purge else set(self.forgotten())
+        return list({one.doc_id: one for one in found if one.doc_id not in left_out}.values())
 
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.

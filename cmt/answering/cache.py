@@ -51,6 +51,31 @@ class ChecksummedAnswers:
             lambda database: database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
         )
 
+    def remove(self, matches: Callable[[str], bool]) -> int:
+        """Remove the answers that `matches` is true of, from the bytes of the file too; returns their number.
+
+        Raises sqlite3.Error if the file cannot be written, for example because another process uses it.
+        """
+        if not self.path.exists():
+            return 0
+        try:
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as database:
+                database.execute("PRAGMA secure_delete = ON")
+                database.execute(_TABLE)
+                rows = database.execute("SELECT key, answer FROM answers").fetchall()
+                keys = [(key,) for key, answer in rows if matches(bytes(answer).decode(errors="replace"))]
+                database.execute("BEGIN")
+                database.executemany("DELETE FROM answers WHERE key = ?", keys)
+                database.execute("COMMIT")
+                database.execute("VACUUM")
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, TypeError) as error:
+            log.warning("answer cache %s is damaged (%s): deleting it", self.path, error)
+            self.discard()
+            return 0
+        return len(keys)
+
     def discard(self) -> None:
         """Delete the file and its journal."""
         try:

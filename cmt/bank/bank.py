@@ -6,7 +6,7 @@ always reads the newest version. Processes may write different documents concurr
 need to be serialised by the caller.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -119,6 +119,8 @@ class Bank:
         self._connection = connection
         self._table = table
         self._exact_below = exact_below
+        self.hidden: frozenset[str] = frozenset()
+        """doc_ids that searches leave out, because their forgetting was announced and is not finished."""
 
     @classmethod
     def open(
@@ -240,15 +242,39 @@ class Bank:
         return UpsertResult(version=self.version, inserted=inserted, updated=updated)
 
     def forget(self, doc_id: str) -> int:
-        """Delete a document and return how many rows it had; what it superseded becomes current again.
-
-        Earlier versions keep the document until `optimize` drops them. Raises BankError if it is not in the bank.
-        """
-        nothing = self.schema.empty_table()
-        *_, deleted = self._change(lambda stored: (nothing, stored.filter(pc.equal(stored["doc_id"], doc_id))))
+        """As `remove`, for one document; raises BankError if it is not in the bank."""
+        deleted = self.remove({doc_id})
         if not deleted:
             raise BankError(f"document {doc_id!r} is not in bank {self._uri}: nothing was forgotten")
         return deleted
+
+    def remove(self, doc_ids: Collection[str]) -> int:
+        """Delete documents in one commit; what they superseded becomes current again. Returns how many rows they had.
+
+        Earlier versions keep the documents, and files keep deleted rows, until `rewrite`.
+        """
+        nothing, names = self.schema.empty_table(), pa.array(sorted(doc_ids), pa.string())
+
+        def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
+            return nothing, stored.filter(pc.is_in(stored["doc_id"], value_set=names))
+
+        *_, deleted = self._change(plan)
+        return deleted
+
+    def rewrite(self) -> None:
+        """Write all rows and indexes to new files and delete every other file, with all earlier versions.
+
+        Takes as long as the bank is large. `optimize` alone leaves deleted rows in the files of their neighbours. No
+        other process may write meanwhile.
+        """
+        table = self._latest()
+        with self._writing():
+            rows = pa.RecordBatchReader.from_batches(
+                table.schema,
+                (batch for rows in self._sorted_batches() for batch in rows.cast(table.schema).to_batches()),
+            )
+            table.add(rows, mode="overwrite")
+        self._compact(timedelta(milliseconds=1), unfinished=True)
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version` as a new version. Raises BankError if `version` is not kept."""
@@ -266,7 +292,7 @@ class Bank:
         if version not in kept:
             raise BankError(
                 f"bank {self._uri} has no version {version}: it keeps {min(kept)} to {max(kept)}, "
-                "older ones were dropped by `cmt bank optimize --keep-days`"
+                "older ones were dropped by `cmt bank optimize --keep-days` or `cmt forget --purge`"
             )
 
     def optimize(self, *, keep: timedelta = FOREVER) -> None:
@@ -276,12 +302,16 @@ class Bank:
         """
         if keep < timedelta(milliseconds=1):
             raise ConfigError(f"keep is {keep}: keep at least a millisecond, or readers lose the version they read")
+        self._compact(keep)
+
+    def _compact(self, keep: timedelta, *, unfinished: bool = False) -> None:
+        """As `optimize`. `unfinished`: also delete the files of writes that never became a version."""
         # 1. The indexes first, because the compaction reads them and would fail on a damaged one.
         self._index_text()
         self._index_keys()
         # 2. Compaction.
         with self._writing():
-            self._latest().optimize(cleanup_older_than=keep)
+            self._latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
         if not self._text_is_indexed():
             self._index_text()
         self._seal_indexes()
@@ -296,6 +326,22 @@ class Bank:
     def has(self, doc_id: str) -> bool:
         """Whether the bank has a memory of the document."""
         return doc_id in self._versions()["doc_id"].to_pylist()
+
+    def present(self, doc_ids: Collection[str]) -> set[str]:
+        """Those of `doc_ids` that the bank has a memory of."""
+        with self._reading():
+            return search.present(self._latest(), doc_ids)
+
+    def with_all_words(self, text: str) -> list[str]:
+        """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.
+
+        Best first. A bank without texts has none.
+        """
+        with self._reading():
+            memory_ids = search.with_all_words(self._latest(), text)
+        rows = self.rows(["memory_id", "doc_id"], set(memory_ids))
+        doc_ids = dict(zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True))
+        return list(dict.fromkeys(doc_ids[memory_id] for memory_id in memory_ids))
 
     def rows(self, columns: Sequence[str], ids: set[str] | None = None) -> pa.Table:
         """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by memory_id."""
@@ -312,17 +358,18 @@ class Bank:
         """
         with self._reading():
             table = self._latest()
-            return search.search(table, key=key, text=text, k=k, as_of=as_of, exact=not self._is_large(table))
+            exact = not self._is_large(table)
+            return search.search(table, key=key, text=text, k=k, as_of=as_of, exact=exact, hidden=self.hidden)
 
     def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
         """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
         with self._reading():
-            return search.full_text(self._latest(), text=text, k=k, as_of=as_of)
+            return search.full_text(self._latest(), text=text, k=k, as_of=as_of, hidden=self.hidden)
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
         """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
         with self._reading():
-            return search.documents(self._latest(), doc_ids=doc_ids)
+            return search.documents(self._latest(), doc_ids=doc_ids - self.hidden)
 
     def digest(self) -> str:
         """SHA-256 of all rows, sorted by memory_id; see `cmt.bank.schema.digest`."""

@@ -143,9 +143,9 @@ class Ledger:
         """The doc_ids that were forgotten and must not be banked again, sorted."""
         return sorted(self._column("forgotten", "doc_id"))
 
-    def forget(self, doc_id: str) -> None:
-        """Record that `doc_id` was forgotten."""
-        self._upsert("forgotten", {"doc_id": [doc_id]})
+    def forget(self, *doc_ids: str) -> None:
+        """Record that `doc_ids` were forgotten, in one commit."""
+        self._upsert("forgotten", {"doc_id": list(doc_ids)})
 
     def _parse(self, record: str) -> Round:
         """The round of a row; rows of version 0.1.0 have no checksum."""

@@ -5,14 +5,14 @@ The rows are checked against their checksums; DamageError names the first that d
 Filters are typed expressions; user text never becomes part of a query string.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 from lancedb.expr import Expr, col, func, lit
-from lancedb.query import LanceQueryBuilder, MatchQuery
+from lancedb.query import FullTextOperator, LanceQueryBuilder, MatchQuery
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
@@ -26,15 +26,22 @@ _BM25_HITS = 1000
 
 
 def search(
-    table: LanceTable, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None, exact: bool
+    table: LanceTable,
+    *,
+    key: np.ndarray,
+    text: str | None,
+    k: int,
+    as_of: datetime | None,
+    exact: bool,
+    hidden: Collection[str] = (),
 ) -> pa.Table:
     """Union of the `k` rows nearest to `key` (p,) and the `k` best for `text`; see `Bank.search`.
 
-    `exact`: compare with every row instead of using the vector index. Raises BankError if `key` does not fit the table
-    and ConfigError if `k` or `as_of` is invalid.
+    `exact`: compare with every row instead of using the vector index. `hidden`: doc_ids that are left out. Raises
+    BankError if `key` does not fit the table and ConfigError if `k` or `as_of` is invalid.
     """
     # 1. ids and scores
-    key, visible = _checked_key(key, table.schema), _visible(k, as_of)
+    key, visible = _checked_key(key, table.schema), _visible(k, as_of, hidden)
     with nullcontext() if exact else _reading_index(table, "vector"):
         nearest = _best(_key_query(table, key, visible, exact), "_distance", k)
     hits = _text_hits(table, text, visible, max(k, _BM25_HITS)) if text else {}
@@ -45,9 +52,11 @@ def search(
     return _ordered(_with_bm25(rows, hits), "similarity")
 
 
-def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
-    """The `k` best rows for `text`; see `Bank.full_text`."""
-    hits = _text_hits(table, text, _visible(k, as_of), k)
+def full_text(
+    table: LanceTable, *, text: str, k: int, as_of: datetime | None, hidden: Collection[str] = ()
+) -> pa.Table:
+    """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
+    hits = _text_hits(table, text, _visible(k, as_of, hidden), k)
     rows = _read_checked(table, memory_id_in(set(hits))).select(_result_columns(table))
     return _ordered(_with_bm25(rows, hits), "bm25")
 
@@ -56,6 +65,22 @@ def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
     """All memories of the latest versions of the documents `doc_ids`; see `Bank.documents`."""
     rows = _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids))))
     return latest_versions(rows).select(_result_columns(table))
+
+
+def with_all_words(table: LanceTable, text: str) -> list[str]:
+    """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
+    with _reading_index(table, "full-text"):
+        query = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
+        found = table.search(query, query_type="fts")
+        return list(_best(found.select(["memory_id", "_score"]), "_score", max(table.count_rows(), 1)))
+
+
+def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
+    """Those of `doc_ids` that have a row."""
+    if not doc_ids:
+        return set()
+    rows = _read(table, ["memory_id", "doc_id"], col("doc_id").isin(map(lit, sorted(doc_ids))))
+    return set(rows["doc_id"].to_pylist())
 
 
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
@@ -113,13 +138,15 @@ def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:
     return key
 
 
-def _visible(k: int, as_of: datetime | None) -> Expr:
-    """The condition that a row is visible as of a date; also checks the arguments of a search."""
+def _visible(k: int, as_of: datetime | None, hidden: Collection[str] = ()) -> Expr:
+    """The condition that a row is visible as of a date and not `hidden`; also checks the arguments of a search."""
     if k < 1:
         raise ConfigError(f"k is {k}: search for at least one memory")
     superseded_at = col("superseded_at")
     # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
     current = func("concat", superseded_at.cast("string")) == lit("")
+    if hidden:
+        return _visible(k, as_of) & ~col("doc_id").isin(map(lit, sorted(hidden)))
     if as_of is None:
         return current
     if as_of.tzinfo is None:

@@ -34,7 +34,7 @@ _AFTER_INTERRUPT = {
     "update": "the next `cmt update` reports it, repairs the bank and continues",
     "train": "run the command again to continue from the last checkpoint",
     "rollback": "run the command again, or `cmt update`: either one finishes the rollback",
-    "forget": "run the command again: the document may still be in the bank",
+    "forget": "what was begun is finished by the next `cmt forget`, `cmt update` or `cmt rollback`; see `cmt verify`",
     "evaluate": "the answers so far are kept; run the command again to continue",
     "report": "the curves and baselines measured so far are kept; run the command again to continue",
     "registry": "a version that was registered stays; run the command again",

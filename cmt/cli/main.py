@@ -9,6 +9,7 @@ import contextlib
 import gc
 import io
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -200,7 +201,7 @@ def evaluate(
 ) -> None:
     """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best text in its prompt."""
     workspace: Workspace = ctx.obj.workspace
-    available = sum(slice_.n_questions for slice_ in workspace.store.slices())
+    available = workspace.store.all_questions().num_rows
     if not available:
         raise StreamError(f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first")
     systems = 3 if workspace.params.evaluation.baselines else 1
@@ -230,17 +231,43 @@ def rollback(
     print_result(round_, line, as_json=as_json)
 
 
-@app.command(epilog="Example: cmt forget pec-0005")
-def forget(ctx: typer.Context, doc_id: Annotated[str, typer.Argument(metavar="DOC_ID")], as_json: Json = False) -> None:
-    """Remove a document's memories; no rollback, later round or other bank of this stream brings them back.
+@app.command(epilog="Example: cmt forget --source 'The Courier' --purge")
+def forget(
+    ctx: typer.Context,
+    doc_ids: Annotated[list[str] | None, typer.Argument(metavar="[DOC_ID]...")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="All documents of the stream with this source.")
+    ] = None,
+    matching: Annotated[
+        str | None, typer.Option(metavar="QUERY", help="All documents of the bank that have every word of QUERY.")
+    ] = None,
+    purge: Annotated[
+        bool,
+        typer.Option("--purge", help="Also remove the texts from all that the project wrote, with older versions."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget what --source or --matching finds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove documents' memories; no rollback, later round or ingest brings them or nearly the same texts back.
 
-    Older versions of the bank keep them until `cmt bank optimize --keep-days 0`, and the slices keep the document.
+    --source and --matching print what they find; on a terminal they ask, elsewhere they need --yes.
     """
+    if not (doc_ids or source or matching):
+        raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
+    workspace: Workspace = ctx.obj.workspace
+    found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
+    if found and not as_json:
+        output.write_candidates(found)
+    if (source or matching) and not (found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))):
+        line = "nothing was forgotten" + (": run the command again with --yes" if found else ", no document matches")
+        print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
+        return
+    wanted = list(dict.fromkeys([*(doc_ids or []), *(candidate.doc_id for candidate in found)]))
     with ctx.obj.progress as progress:
-        progress.stage("forget")
-        removed = ctx.obj.workspace.forget(doc_id)
-    line = f"{doc_id} is forgotten: {removed} row{'s' if removed != 1 else ''} removed"
-    print_result({"doc_id": doc_id, "rows": removed}, line, as_json=as_json)
+        progress.stage("purge" if purge else "forget")
+        report = workspace.forget_all(wanted, purge=purge)
+    single = {"doc_id": wanted[0]} if len(wanted) == 1 else {}
+    print_result(single | asdict(report) | {"forgotten": True}, lambda: output.write_forgotten(report), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt verify --json")
@@ -261,6 +288,14 @@ def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
         raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
     pending = workspace.pending()
     return pending if every else pending[:1]
+
+
+def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
+    """Whether the person at the terminal agrees; False without one."""
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    what = "purge, with all earlier versions of the bank," if purge else "forget"
+    return typer.confirm(f"{what} {documents:,} documents?", err=True)
 
 
 def _check_committed(workspace: "Workspace", round_id: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
+    from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
     from cmt.stream.store import IngestReport
 
@@ -102,6 +103,25 @@ def write_ingested(report: "IngestReport") -> None:
         write_line(report.clock_notice())
     for row in report.rejected[:_LISTED_REJECTIONS]:
         write_line(f"{row.file}:{row.row}: {row.reason}", indent=2)
+
+
+def write_candidates(candidates: "Sequence[Candidate]") -> None:
+    """Print a row for each document that would be forgotten."""
+    rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or "–"] for one in candidates]
+    write_table(["date", "doc_id", "title", "source"], rows, left=4)
+
+
+def write_forgotten(report: "ForgetReport") -> None:
+    """Print what was forgotten, what is like it and stays, and after a purge what it removed and cannot reach."""
+    names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
+    verb, rows = "is" if len(report.doc_ids) == 1 else "are", f"{report.rows:,} row{'s' if report.rows != 1 else ''}"
+    write_line(f"{names} {verb} forgotten: {rows} removed")
+    for similar in report.similar:
+        write_line(f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}", indent=2)
+    if report.unreached:
+        write_table(["purged", ""], [[what, count] for what, count in report.purged.items()])
+        write_line("not reached:")
+        write_lines(report.unreached, indent=2)
 
 
 def write_rounds(rounds: "Sequence[Round]") -> None:

@@ -1,4 +1,4 @@
-"""Changes of a bank outside of rounds: the lock, recovery, rollback and forgetting.
+"""Changes of a bank outside of rounds: the lock, recovery and rollback.
 
 The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
 process.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
-from cmt.errors import BankError, RoundError, ServiceError
+from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ LOCK_SECONDS = 600.0
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
     """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+
+    A forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden and a warning says
+    why, because the command may be the one that repairs the bank.
 
     The lock is a file of this machine, the lease a row of the bank that other machines see. Raises RoundError if
     another update still holds one of them then, or if the lock file cannot be written, and BankError if the lease
@@ -51,6 +54,7 @@ def updating(resources: Resources) -> Iterator[None]:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
         with held(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
+            _finish_forgetting(resources)
             yield
     finally:
         resources.lease = None
@@ -118,9 +122,7 @@ def promote(resources: Resources) -> bool:
 def restore(resources: Resources, version: int) -> None:
     """Restore a version of the bank, then delete the documents that were forgotten since."""
     resources.bank.restore(version)
-    for doc_id in resources.forgotten():
-        if resources.bank.has(doc_id):
-            resources.bank.forget(doc_id)
+    resources.bank.remove(resources.forgotten())
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
@@ -137,25 +139,17 @@ def rollback(resources: Resources, round_id: str) -> Round:
     return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
 
 
-def forget(resources: Resources, doc_id: str) -> int:
-    """Delete the memories of a document from all banks of the stream, for good; returns the number of deleted rows.
+def _finish_forgetting(resources: Resources) -> None:
+    """Finish a forgetting that was interrupted; if that fails, it is a warning."""
+    if not resources.forgetting_journal.exists():
+        return
+    from cmt.rounds import forgetting
 
-    No later rollback, round or recompression brings it back. A document whose round is pending has no rows yet and
-    will get none. Raises BankError if neither a bank nor the stream has the document.
-    """
-    with updating(resources):
-        # 1. Find the banks that have it.
-        banks = [bank for bank in resources.banks() if bank.has(doc_id)]
-        if not banks and doc_id not in resources.store.all_documents()["doc_id"].to_pylist():
-            raise BankError(
-                f"document {doc_id!r} is neither in bank {resources.params.bank.uri} nor in "
-                f"{resources.params.stream.path}: nothing was forgotten"
-            )
-        # 2. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
-        resources.store.forget(doc_id)
-        resources.ledger.forget(doc_id)
-        # 3. Delete its rows.
-        return sum(bank.forget(doc_id) for bank in banks)
+    try:
+        if report := forgetting.finish(resources):
+            log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))
+    except CmtError as error:
+        log.warning("documents are still being forgotten, the next command tries again: %s", error)
 
 
 def _answering(connection: "DBConnection") -> str | None:

@@ -14,9 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from cmt.bank.ledger import Round, flat_scores
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
@@ -25,6 +22,7 @@ from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import promote, recover, restore
+from cmt.stream.store import without
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +100,10 @@ class RoundRunner:
         if read_staged(staged) is not None:
             return staged
         documents = resources.store.documents(self.slice)
-        is_forgotten = pc.is_in(documents["doc_id"], value_set=pa.array(forgotten, pa.string()))
-        documents = documents.filter(pc.invert(is_forgotten))
+        similar = resources.store.left_out(without(documents, forgotten))
+        for doc_id, reason in similar.items():
+            log.warning("document %r is left out: %s", doc_id, reason)
+        documents = without(documents, {*forgotten, *similar})
         with self._timed("compress", documents.num_rows):
             speed = _TokenSpeed(self.progress)
             rows = compress_documents(

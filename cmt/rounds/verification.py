@@ -14,8 +14,9 @@ from cmt.bank.ledger import Ledger, Round
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
-from cmt.errors import BankError, CmtError
+from cmt.errors import BankError, CmtError, RoundError
 from cmt.resources import Resources
+from cmt.rounds.forgetting import read_journal
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
         ("compressor", str(params.compressor.path), lambda: _compressor(resources)),
         ("slices", str(params.stream.path), lambda: _slices(resources)),
     ]
+    if resources.forgetting_journal.exists():
+        parts.append(("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources)))
     uri = params.bank.uri
     if Ledger.exists(uri):
         parts.append(("ledger", uri, lambda: _ledger(resources)))
@@ -76,9 +79,22 @@ def _compressor(resources: Resources) -> PartReport:
     return PartReport("compressor", str(folder), f"{len(weights)} tensors", checkpoint_digest(folder))
 
 
+def _forgetting(resources: Resources) -> PartReport:
+    journal, path = read_journal(resources), resources.forgetting_journal
+    if journal is None:  # finished meanwhile
+        return PartReport("forgetting", str(path), "", "")
+    documents = f"{len(journal.doc_ids):,} document{'s' if len(journal.doc_ids) != 1 else ''}"
+    problem = f"{'the purge' if journal.purge else 'forgetting'} of {documents} is not finished"
+    advice = "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless one is at work"
+    return PartReport("forgetting", str(path), documents, "", (problem,), advice)
+
+
 def _slices(resources: Resources) -> PartReport:
     store = resources.store
-    if problems := store.verify():
+    journal = None
+    with suppress(RoundError):  # a damaged journal has a report of its own
+        journal = read_journal(resources)
+    if problems := store.verify(skip=journal.slices if journal else ()):
         return PartReport("slices", str(store.path), "", "", tuple(problems))
     slices = store.slices()
     known = {slice_.slice_id for slice_ in slices}
@@ -137,6 +153,9 @@ def _bank(resources: Resources, name: str) -> PartReport:
     unchecked = f", {audit.unchecked:,} without a checksum until the next round" if audit.unchecked else ""
     advice = _advice(resources, bank, undo) if problems else ""
     problems += [audit.index_problem] if audit.index_problem else []
+    if left := bank.present(resources.forgotten()):
+        names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
+        problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")
     return PartReport(part, uri, f"{audit.rows:,} rows{unchecked}", audit.digest, tuple(problems), advice)
 
 

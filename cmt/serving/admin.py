@@ -59,18 +59,16 @@ class Admin:
 
     def forget(self, doc_ids: list[str]) -> Forgotten:
         """Forget documents. HTTPException (404) if one of them is unknown; then none is forgotten."""
-        if unknown := sorted(set(doc_ids) - self._documents()):
+        if unknown := sorted(set(doc_ids) - self._known(doc_ids)):
             names = ", ".join(map(repr, unknown[:10]))
             raise HTTPException(404, f"neither in a bank nor in the stream: {names}; nothing was forgotten")
-        return Forgotten(rows={doc_id: self.workspace.forget(doc_id) for doc_id in dict.fromkeys(doc_ids)})
+        report = self.workspace.forget_all(doc_ids)
+        return Forgotten(doc_ids=list(report.doc_ids), rows=report.rows)
 
-    def _documents(self) -> set[str]:
-        """The doc_ids of the stream and of all banks. Raises BankError if there is no bank."""
-        tables = [
-            self.workspace.store.all_documents(),
-            *(bank.rows(["memory_id", "doc_id"]) for bank in self.workspace.banks()),
-        ]
-        return {doc_id for table in tables for doc_id in table["doc_id"].to_pylist()}
+    def _known(self, doc_ids: list[str]) -> set[str]:
+        """The documents of the stream, and those of `doc_ids` that a bank has. Raises BankError if there is no bank."""
+        stream = set(self.workspace.store.all_documents()["doc_id"].to_pylist())
+        return stream.union(*(bank.present(doc_ids) for bank in self.workspace.banks()))
 
 
 def _admin(request: Request) -> Admin:

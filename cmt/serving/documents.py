@@ -23,7 +23,7 @@ class DocumentBrowser:
     def __init__(self, bank: Callable[[], Bank]) -> None:
         self._bank = bank
         self._lock = Lock()
-        self._cached_for: tuple[str, int] | None = None
+        self._cached_for: tuple[str, int, frozenset[str]] | None = None
         self._documents = pa.table({})
 
     def range(self) -> Range:
@@ -57,9 +57,11 @@ class DocumentBrowser:
     def _newest_first(self) -> pa.Table:
         with self._lock:
             bank = self._bank()
-            state = bank.name, bank.version
+            state = bank.name, bank.version, bank.hidden
             if state != self._cached_for:
-                self._documents, self._cached_for = _documents(bank.rows(_COLUMNS)), state
+                rows = bank.rows(_COLUMNS)
+                hidden = pc.is_in(rows["doc_id"], value_set=pa.array(sorted(bank.hidden), pa.string()))
+                self._documents, self._cached_for = _documents(rows.filter(pc.invert(hidden))), state
             return self._documents
 
 

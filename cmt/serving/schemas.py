@@ -213,9 +213,13 @@ class Forget(BaseModel):
 
 
 class Forgotten(BaseModel):
-    """doc_id → number of rows that were removed; 0 for a document that waits for its round, which it will not get."""
+    """The forgotten documents, and the number of rows that were removed from all banks.
 
-    rows: dict[str, int]
+    A document that waits for its round has none, and will get none.
+    """
+
+    doc_ids: list[str]
+    rows: int
 
 
 class Health(BaseModel):

@@ -8,7 +8,7 @@ document.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +17,14 @@ from pathlib import Path
 
 import filelock
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cmt.common.storage import read_json, write_json, write_table
+from cmt.common.storage import write_json, write_table
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream import readers
 from cmt.stream.authority import Authority, check_publisher, publishers
+from cmt.stream.forgotten import Forgotten, Similar, leave_out
 from cmt.stream.ingest import Known, check, select, without_floods
 from cmt.stream.limits import Limits
 from cmt.stream.periods import period_unit, split, unit_of
@@ -30,8 +32,6 @@ from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected
 from cmt.stream.storage import read_table, rows_digest, write_quarantine
 
 log = logging.getLogger(__name__)
-
-FORGOTTEN = "forgotten.json"
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,14 @@ class SliceStore:
         # 1. read and validate
         raw = readers.read(source, format, limits=limits)
         documents, questions = check(raw, now=now or params.now(), limits=limits)
-        # 2. who published it, and floods
+        # 2. who published it
         claimed = documents.table["source"].to_pylist()
         sources = publishers(claimed, given=given, path=source, trusted=params.trust_source)
         documents = documents.with_sources(sources)
-        documents = without_floods(documents, period=period, most=params.near_duplicates)
         with self._lock():
-            # 3. select what is new
+            # 3. leave out what was forgotten and floods, then select what is new
+            documents, questions = leave_out(documents, questions, Forgotten.read(self.path))
+            documents = without_floods(documents, period=period, most=params.near_duplicates)
             authority = Authority(params.authority)
             known = self._known(unit)
             intake = select(documents, questions, unread=raw.rejected, known=known, authority=authority)
@@ -160,19 +161,70 @@ class SliceStore:
 
     def forgotten(self) -> list[str]:
         """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
-        path = self.path / FORGOTTEN
-        try:
-            doc_ids: list[str] = read_json(path, list[str])
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            raise StreamError(f"{path} cannot be read ({error}): restore it from a backup or DVC") from None
-        return doc_ids
+        return sorted(Forgotten.read(self.path).doc_ids)
 
-    def forget(self, doc_id: str) -> None:
-        """Add `doc_id` to the forgotten documents. Its slice is immutable and keeps the text. Raises StreamError."""
+    def left_out(self, documents: pa.Table) -> dict[str, str]:
+        """doc_id → reason for those of `documents` (DOCUMENT_SCHEMA) that were forgotten or are nearly a forgotten one.
+
+        `ingest` lets none of them in; this is for slices that another project wrote. Raises StreamError.
+        """
+        forgotten = Forgotten.read(self.path)
+        if not forgotten.doc_ids:
+            return {}
+        pairs = zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True)
+        reasons = {doc_id: forgotten.reason(doc_id, text) for doc_id, text in pairs}
+        return {doc_id: reason for doc_id, reason in reasons.items() if reason}
+
+    def forget(self, texts: Mapping[str, Collection[str]]) -> list[Similar]:
+        """Add documents to the forgotten ones; returns those with nearly the same text, which stay in the stream.
+
+        `texts`: doc_id → texts that the slices do not have; empty if they have them. The slices are immutable and keep
+        the texts until `purge`. Raises StreamError.
+        """
         with self._lock():
-            write_json(self.path / FORGOTTEN, sorted({*self.forgotten(), doc_id}), indent=1)
+            documents = self.all_documents().select(["doc_id", "text"])
+            pairs = list(zip(*documents.to_pydict().values(), strict=True))
+            known = {doc_id: set(versions) for doc_id, versions in texts.items()}
+            for doc_id, text in pairs:
+                if doc_id in known:
+                    known[doc_id].add(text)
+            forgotten, similar = Forgotten.read(self.path).adding(known, pairs)
+            forgotten.write(self.path)
+        return similar
+
+    def purged_digest(self, slice_: Slice, doc_ids: Collection[str]) -> str:
+        """The digest of `slice_` without the documents `doc_ids` and the questions about them. Raises StreamError."""
+        return rows_digest(*self._without(slice_, doc_ids))
+
+    def purge(self, slice_id: str, doc_ids: Collection[str], *, digest: str) -> None:
+        """Write the files of a slice again, without the documents `doc_ids` and the questions about them.
+
+        `digest`: that of the slice afterwards. The manifest is written last. After a kill before it the slice does not
+        match its digest; repeating the call completes it. Raises StreamError, also if the rest was altered.
+        """
+        with self._lock():
+            slice_ = self.slice(slice_id)
+            documents, questions = self._without(slice_, doc_ids)
+            if rows_digest(documents, questions) != digest:
+                raise StreamError(
+                    f"slice {slice_id} was altered: restore {slice_.path.with_suffix('')}.* from a backup"
+                )
+            self._write_files(slice_.period, slice_.seq, documents, questions, has_publishers=slice_.has_publishers)
+
+    def holding(self, doc_ids: Collection[str]) -> list[Slice]:
+        """The slices with one of the documents `doc_ids` or a question about one. Raises StreamError."""
+        wanted = set(doc_ids)
+
+        def holds(slice_: Slice, table: str) -> bool:
+            return not wanted.isdisjoint(_read(slice_, table, columns=("doc_id",))["doc_id"].to_pylist())
+
+        return [slice_ for slice_ in self.slices() if holds(slice_, "documents") or holds(slice_, "questions")]
+
+    def remove_remains(self) -> None:
+        """Delete what writers that were killed left in the folders of the store. Raises StreamError."""
+        with self._lock():
+            for path in (*self.path.rglob(".*.tmp"), *self.quarantine.glob(".*.tmp")):
+                path.unlink()
 
     def slices(self) -> list[Slice]:
         """All slices, by period and within it by `seq`. Raises StreamError if a manifest is damaged."""
@@ -192,8 +244,11 @@ class SliceStore:
         return _read(slice_, "documents")
 
     def questions(self, slice_: Slice) -> pa.Table:
-        """The questions of `slice_` in QUESTION_SCHEMA, by `asked_at`. Raises StreamError if a file is damaged."""
-        return _read(slice_, "questions")
+        """The questions of `slice_` in QUESTION_SCHEMA, by `asked_at`, without those about forgotten documents.
+
+        Raises StreamError if a file is damaged.
+        """
+        return without(_read(slice_, "questions"), self.forgotten())
 
     def all_documents(self) -> pa.Table:
         """The documents of all slices in time order. A corrected document has one row a version, the valid one last."""
@@ -205,19 +260,24 @@ class SliceStore:
 
     def check(self, slice_: Slice) -> None:
         """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match its digest."""
-        if rows_digest(self.documents(slice_), self.questions(slice_)) != slice_.digest:
+        if self.purged_digest(slice_, ()) != slice_.digest:
             stem = slice_.path.with_suffix("")
             raise StreamError(
                 f"slice {slice_.slice_id} was altered, its rows do not match the digest in {slice_.path}; restore "
                 f"{stem}.* from a backup or DVC, or delete them and ingest again"
             )
 
-    def verify(self) -> list[str]:
-        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered."""
+    def verify(self, *, skip: Collection[str] = ()) -> list[str]:
+        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered.
+
+        `skip`: slice_ids that are being written again.
+        """
         problems = []
         for manifest in self._manifests():
             try:
-                self.check(_read_manifest(manifest))
+                slice_ = _read_manifest(manifest)
+                if slice_.slice_id not in skip:
+                    self.check(slice_)
             except StreamError as error:
                 problems.append(str(error))
         return problems
@@ -241,9 +301,14 @@ class SliceStore:
         return known
 
     def _write(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
-        """Add a slice to `period`; the manifest is written last."""
-        folder = self.path / period
-        seq = max((int(path.stem) for path in folder.glob("[0-9]*.json")), default=0) + 1
+        """Add a slice to `period`."""
+        seq = max((int(path.stem) for path in (self.path / period).glob("[0-9]*.json")), default=0) + 1
+        return self._write_files(period, seq, documents, questions, has_publishers=True)
+
+    def _write_files(
+        self, period: str, seq: int, documents: pa.Table, questions: pa.Table, *, has_publishers: bool
+    ) -> Slice:
+        """Write the files of a slice; the manifest is written last."""
         slice_ = Slice(
             slice_id=f"{period}/{seq:04d}",
             period=period,
@@ -251,14 +316,18 @@ class SliceStore:
             digest=rows_digest(documents, questions),
             n_documents=documents.num_rows,
             n_questions=questions.num_rows,
-            path=folder / f"{seq:04d}.json",
-            has_publishers=True,
+            path=self.path / period / f"{seq:04d}.json",
+            has_publishers=has_publishers,
         )
         write_table(_table_path(slice_, "documents"), documents)
         write_table(_table_path(slice_, "questions"), questions)
         manifest = {key: value for key, value in vars(slice_).items() if key != "path"}
         write_json(slice_.path, manifest)
         return slice_
+
+    def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
+        """Documents and questions of `slice_` but for `doc_ids` and the questions about them."""
+        return without(_read(slice_, "documents"), doc_ids), without(_read(slice_, "questions"), doc_ids)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -275,6 +344,11 @@ class SliceStore:
             ) from None
         except OSError as error:
             raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
+
+
+def without(rows: pa.Table, doc_ids: Collection[str]) -> pa.Table:
+    """The rows of `rows` whose doc_id is not one of `doc_ids`."""
+    return rows.filter(pc.invert(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string()))))
 
 
 def _table_path(slice_: Slice, table: str) -> Path:

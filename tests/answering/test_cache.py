@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cmt.answering.cache import PromptCache
+from cmt.answering.cache import ChecksummedAnswers, PromptCache
 from cmt.lm.decoding import complete
 from cmt.lm.model import FrozenLM
 
@@ -38,6 +38,17 @@ def test_each_prompt_is_generated_once(script, path: Path) -> None:
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})
     cache_of(path, script).complete([*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
     assert script.prompts[4:] == [HEAD + "\nQuestion: new?\nAnswer:"]
+
+
+def test_a_removed_answer_is_not_in_the_bytes_of_the_file(path: Path) -> None:
+    answers = ChecksummedAnswers(path)
+    assert answers.remove(bool) == 0
+    answers.write({f"key {number}": f"answer {number} " * 50 for number in range(50)})
+    assert answers.remove(lambda answer: answer.startswith("answer 7 ")) == 1
+    assert b"answer 7 " not in path.read_bytes()
+    assert answers.read(["key 7", "key 8"]) == {"key 8": "answer 8 " * 50}
+    path.write_bytes(b"no database" * 99)
+    assert (answers.remove(bool), path.exists()) == (0, False)
 
 
 def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: FrozenLM, path: Path) -> None:

@@ -36,6 +36,7 @@ from tests.helpers.banks import (
     table,
     visible,
 )
+from tests.helpers.traces import data_files
 
 # Opening
 
@@ -158,6 +159,39 @@ def test_forgetting_an_unknown_document_names_it(bank: Bank) -> None:
     bank.upsert(table(document("a")))
     with pytest.raises(BankError, match=r"document \"it's\" is not in bank .*: nothing was forgotten"):
         bank.forget("it's")
+
+
+def test_a_rewritten_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(bank: Bank, tmp_path: Path) -> None:
+    bank.upsert(table(*map(lettered, range(40))))
+    assert bank.remove({"d5", "d6", "nobody"}) == 2
+    rows, hits, files = bank.digest(), bm25(bank), data_files(tmp_path / "bank")
+    bank.optimize(keep=timedelta(milliseconds=1))
+    assert files & data_files(tmp_path / "bank")  # the file of the deleted rows: they are too few to write it again
+    bank.rewrite()
+    assert (bank.digest(), bm25(bank), bank.verify()) == (rows, hits, [])
+    assert files.isdisjoint(data_files(tmp_path / "bank"))
+    bank.remove({f"d{number}" for number in range(40)})
+    bank.rewrite()
+    assert (bank.count_rows(), bank.upsert(table(document("a"))).inserted) == (0, 1)
+
+
+def test_hidden_documents_are_in_no_search(bank: Bank) -> None:
+    bank.upsert(table(document("a", text="old words"), document("it's", at=3, text="old ways"), document("c")))
+    bank.hidden = frozenset({"it's", "gone"})
+    for as_of in (None, day(9)):
+        assert visible(bank, as_of) == {"a#0", "c#0"}
+        assert names(bank.full_text(text="old", k=9, as_of=as_of)) == ["a#0"]
+    assert names(bank.documents({"it's", "c"})) == ["c#0"]
+    assert bank.present({"it's", "gone"}) == {"it's"}
+
+
+def test_documents_with_all_words_include_superseded_ones(bank: Bank) -> None:
+    bank.upsert(
+        table(document("a", chunks=2, text="blue boats"), document("b", supersedes="a", text="a blue boat sank"))
+    )
+    bank.upsert(table(document("c", text="blue"), document("d", text=None)))
+    assert set(bank.with_all_words("BLUE boat")) == {"a", "b"}
+    assert bank.with_all_words("boat train") == bank.with_all_words("' OR 1=1; --") == bank.with_all_words("") == []
 
 
 # Reading

@@ -134,7 +134,7 @@ def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path, argumen
 
 def test_a_forgotten_document_does_not_come_back(adapted: Path) -> None:
     doc_id = "crane's 100%; --"
-    assert read(adapted, "forget", doc_id) == {"doc_id": doc_id, "rows": 1}
+    assert read(adapted, "forget", doc_id).items() >= {"doc_id": doc_id, "rows": 1, "forgotten": True}.items()
     assert "mayor-2 is forgotten: 1 row removed" in run(adapted, "forget", "mayor-2").stdout
     everything = read(adapted, "--set", "selection.reach=1000", "ask", MAYOR)["sources"]
     assert {source["doc_id"] for source in everything} == {"mayor-1", "ferry", "raft", "hitch"}
@@ -147,6 +147,35 @@ def test_a_forgotten_document_does_not_come_back(adapted: Path) -> None:
 def test_forgetting_an_unknown_document_changes_nothing(adapted_project: Path, doc_id: str) -> None:
     assert "nothing was forgotten" in run(adapted_project, "forget", doc_id, status=1).stderr
     assert read(adapted_project, "bank", "stats")["rows"] == 6
+
+
+def test_what_would_be_forgotten_is_shown_first(adapted: Path) -> None:
+    for arguments in (["--matching", "mayor Ellery"], ["--source", "documents.jsonl"]):
+        preview = run(adapted, "forget", *arguments)
+        assert "nothing was forgotten" in preview.stdout
+        assert read(adapted, "bank", "stats")["rows"] == 6
+    preview = read(adapted, "forget", "--matching", "MAYOR ellery")
+    assert ([row["doc_id"] for row in preview["documents"]], preview["forgotten"]) == (["mayor-1", "mayor-2"], False)
+    assert "mayor-1" in run(adapted, "forget", "--matching", "mayor ellery").stdout
+    assert read(adapted, "forget", "--matching", "mayor raft")["documents"] == []
+    done = run(adapted, "forget", "--matching", "mayor ellery", "--yes", "--purge").stdout
+    assert "2 documents are forgotten: 2 rows removed" in done
+    assert "not reached:" in done
+    assert read(adapted, "forget", "--matching", "mayor ellery") == {"documents": [], "forgotten": False}
+    assert "name a document" in run(adapted, "forget", status=2).stderr
+
+
+def test_all_documents_of_a_source_are_forgotten(tiny_workspace: Path) -> None:
+    for number, source in enumerate(["Courier", "Courier", "it's; --"]):
+        text = f"Number {number} of {source}."
+        row = {"doc_id": f"d{number}", "published_at": "2031-01-02", "text": text, "source": source}
+        (tiny_workspace / "one.jsonl").write_text(json.dumps(row))
+        run(tiny_workspace, "ingest", str(tiny_workspace / "one.jsonl"))
+    assert "d0" in run(tiny_workspace, "forget", "--source", "Courier").stdout
+    assert read(tiny_workspace, "forget", "--source", "it's; --", "--yes")["doc_ids"] == ["d2"]
+    assert read(tiny_workspace, "forget", "--source", "Courier", "--yes")["doc_ids"] == ["d0", "d1"]
+    assert read(tiny_workspace, "forget", "--source", "Courier", "--yes")["documents"] == []
+    assert len(read(tiny_workspace, "forget", "--source", "Courier", "--yes", "--purge")["doc_ids"]) == 2
 
 
 def test_the_lm_is_pulled_and_verified(tiny_workspace: Path) -> None:

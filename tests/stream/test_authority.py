@@ -119,7 +119,7 @@ def test_an_update_that_is_there_before_its_target_hides_none_of_another_source(
     reason = refusal(ingest, HONEST, publisher="Courier")
     assert "'ferry-2' of 'Mallory' would supersede it" in reason
     assert "`cmt forget ferry-2`" in reason
-    store.forget("ferry-2")
+    store.forget({"ferry-2": ()})
     assert ingest([HONEST], publisher="Courier", name="more.jsonl").accepted == 1
 
 

@@ -301,7 +301,7 @@ def test_the_lock_is_released_after_an_error(ingest: Ingest, store: SliceStore) 
 def test_forgotten_documents_are_listed_once_and_a_damaged_list_raises(store: SliceStore) -> None:
     assert store.forgotten() == []
     for doc_id in ("b", 'a\'s "100%"', "b"):
-        store.forget(doc_id)
+        store.forget({doc_id: []})
     assert store.forgotten() == ['a\'s "100%"', "b"]
     for damaged in ('["a', "5", '["a", 5]'):
         (store.path / "forgotten.json").write_text(damaged)

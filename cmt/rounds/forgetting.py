@@ -1,0 +1,195 @@
+"""Forgetting documents: announced, removed from all banks, and with `purge` from everything that the project wrote.
+
+A journal in the state folder is written first and removed last. Every step can be repeated, so after a kill or a full
+disk the next command that changes the bank finishes the work (`recovery.updating`); until then searches leave the
+announced documents out (`Resources.answering_bank`), and `cmt verify` reports it.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cmt.bank.bank import Bank
+from cmt.bank.ledger import Ledger
+from cmt.common.storage import flush_to_disk, read_json, write_json
+from cmt.errors import BankError, DamageError, RoundError
+from cmt.resources import Resources
+from cmt.rounds import purging
+from cmt.stream.forgotten import Similar
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A forgetting at work."""
+
+    doc_ids: list[str]
+    purge: bool
+    slices: dict[str, list[str]] = field(default_factory=dict)
+    """With `purge`: slice_id → digest of the slice before and after."""
+
+
+@dataclass(frozen=True)
+class ForgetReport:
+    """What was forgotten."""
+
+    doc_ids: tuple[str, ...]
+    rows: int
+    """Rows that were deleted, in the banks of all compressors."""
+    similar: tuple[Similar, ...] = ()
+    """Documents with nearly the same text that stay in the stream."""
+    purged: dict[str, int] = field(default_factory=dict)
+    """What a purge removed → how many; what there was none of is left out."""
+    unreached: tuple[str, ...] = ()
+    """Where a purged text may still be."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A document that would be forgotten."""
+
+    doc_id: str
+    published_at: datetime
+    title: str | None
+    source: str | None
+
+
+def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = False) -> ForgetReport:
+    """Forget documents for good; call it inside `recovery.updating`, and with `purge` after `recovery.recover`.
+
+    A document whose round is pending has no rows yet and will get none. Raises BankError if neither a bank nor the
+    stream has one of the documents, and with `purge` StreamError if a slice is damaged; nothing was forgotten then.
+    """
+    if not doc_ids:
+        return ForgetReport((), 0)
+    # 1. Finish an earlier forgetting, whose journal this one would replace.
+    finish(resources)
+    # 2. Check that the documents exist.
+    banks = _banks(resources)
+    known = {*resources.store.all_documents()["doc_id"].to_pylist(), *resources.forgotten()}
+    known |= {doc_id for bank in banks for doc_id in bank.present(doc_ids)}
+    if unknown := [doc_id for doc_id in doc_ids if doc_id not in known]:
+        raise BankError(
+            f"document {unknown[0]!r} is neither in bank {resources.params.bank.uri} nor in "
+            f"{resources.params.stream.path}: nothing was forgotten"
+        )
+    # 3. Announce it.
+    slices = _plan(resources, doc_ids) if purge else {}
+    _write_journal(resources, Journal(sorted(set(doc_ids)), purge, slices))
+    # 4. Do it.
+    report = finish(resources)
+    assert report is not None  # noqa: S101 - the journal was just written
+    return report
+
+
+def finish(resources: Resources) -> ForgetReport | None:
+    """Do what the journal says; None without one. Raises the CmtError of what cannot be read or written."""
+    journal = read_journal(resources)
+    if journal is None:
+        return None
+    if journal.purge:
+        _check_no_interruption(resources)
+    with purging.writing(resources):
+        # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
+        similar = resources.store.forget(_texts(resources, journal.doc_ids))
+        if Ledger.exists(resources.params.bank.uri):
+            resources.ledger.forget(*journal.doc_ids)
+        # 2. Delete the rows.
+        rows = sum(bank.remove(journal.doc_ids) for bank in _banks(resources))
+        # 3. Delete the texts; the slices last, because what is taken from them is recognised by them.
+        purged = {}
+        if journal.purge:
+            purged = purging.purge(resources, _banks(resources), journal.doc_ids, journal.slices)
+        # 4. Done.
+        resources.forgetting_journal.unlink()
+        flush_to_disk(resources.state)
+    log.info("%d documents are forgotten: %d rows removed", len(journal.doc_ids), rows)
+    unreached = tuple(purging.unreached(resources)) if journal.purge else ()
+    return ForgetReport(tuple(journal.doc_ids), rows, tuple(similar), purged, unreached)
+
+
+def read_journal(resources: Resources) -> Journal | None:
+    """The forgetting at work; None if there is none. Raises RoundError if the journal is damaged."""
+    path = resources.forgetting_journal
+    try:
+        journal: Journal = read_json(path, Journal)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RoundError(
+            f"{path} cannot be read ({error}): remove it, run `cmt verify`, and repeat the `cmt forget` that was "
+            "interrupted"
+        ) from None
+    return journal
+
+
+def from_source(resources: Resources, source: str) -> list[Candidate]:
+    """The documents of the stream whose source is `source`, by date."""
+    rows = resources.store.all_documents().select(["doc_id", "published_at", "title", "source"]).to_pylist()
+    return _candidates(row for row in rows if row["source"] == source)
+
+
+def matching(resources: Resources, query: str) -> list[Candidate]:
+    """The documents of the answering bank with every word of `query`, superseded ones included, best first.
+
+    Raises BankError if there is no bank or it keeps no texts.
+    """
+    if not resources.params.bank.keep_text:
+        raise BankError(
+            f"bank {resources.params.bank.uri} keeps no texts to match: name the documents, or use --source"
+        )
+    doc_ids = resources.stored_bank.with_all_words(query)
+    rows = resources.stored_bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
+    found = {candidate.doc_id: candidate for candidate in _candidates({**row, "source": None} for row in rows)}
+    return [found[doc_id] for doc_id in doc_ids]
+
+
+def _candidates(rows: Iterable[dict[str, Any]]) -> list[Candidate]:
+    """One for each doc_id, from its last row."""
+    return list({row["doc_id"]: Candidate(**row) for row in rows}.values())
+
+
+def _banks(resources: Resources) -> list[Bank]:
+    return list(resources.banks()) if Ledger.exists(resources.params.bank.uri) else []
+
+
+def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]:
+    """doc_id → its text in a bank if the stream does not have it."""
+    texts: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
+    missing = texts.keys() - set(resources.store.all_documents()["doc_id"].to_pylist())
+    for bank in _banks(resources) if missing else []:
+        with suppress(DamageError):  # without its text only the doc_id is recognised
+            pieces: dict[str, list[str]] = {}
+            for row in bank.documents(missing).to_pylist():
+                pieces.setdefault(row["doc_id"], []).append(row["text"] or "")
+            for doc_id, parts in pieces.items():
+                texts[doc_id].append(" ".join(parts))
+    return texts
+
+
+def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]]:
+    """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
+    _check_no_interruption(resources)
+    slices = resources.store.holding(doc_ids)
+    for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
+        resources.store.check(slice_)
+    return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}
+
+
+def _check_no_interruption(resources: Resources) -> None:
+    """RoundError if a round needs a version of the bank that a purge drops."""
+    for round_ in resources.ledger.rounds() if Ledger.exists(resources.params.bank.uri) else []:
+        if round_.state in ("started", "rolling_back"):
+            raise RoundError(
+                f"round {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                "run `cmt update` with that compressor before a purge"
+            )
+
+
+def _write_journal(resources: Resources, journal: Journal) -> None:
+    with purging.writing(resources):
+        write_json(resources.forgetting_journal, asdict(journal))

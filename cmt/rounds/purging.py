@@ -1,0 +1,219 @@
+"""Removing the texts of forgotten documents from everything that a project wrote.
+
+Banks and slices are written again. In tables of answers, caches and the quarantine, rows go that name the document or
+repeat its words. What is made again by a command is deleted. Every step can be repeated.
+"""
+
+import configparser
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cmt.answering.cache import ChecksummedAnswers
+from cmt.bank.bank import Bank
+from cmt.bank.ledger import Ledger
+from cmt.common.secrets import mask_secrets
+from cmt.common.storage import write_bytes, write_table
+from cmt.errors import RoundError
+from cmt.resources import Resources
+from cmt.stream.shingles import shingles, words
+
+_ANSWER_WORDS = 3  # words in a row by which an answer counts as taken from a document; of a shorter one all
+_TEXT_WORDS = 5  # words in a row by which a longer text counts as taken from a document
+_COPIES = ("data/replay", "data/try")
+"""Folders below the project in which `dvc repro` and `cmt try` have a stream and a bank of their own."""
+_COPIED = ("state", "bank", "quarantine", "stream", "slices")  # in such a folder; the slices last: they are looked into
+_PARQUET = b"PAR1"
+
+
+class Traces:
+    """Recognises what was taken from some documents, by their doc_ids and by runs of their words."""
+
+    def __init__(self, doc_ids: Collection[str], texts: Iterable[str]) -> None:
+        self.doc_ids = frozenset(doc_ids)
+        sizes, split = (*range(1, _ANSWER_WORDS + 1), _TEXT_WORDS), [words(text) for text in texts]
+        self._runs = {size: {run for text in split for run in shingles(text, size)} for size in sizes}
+
+    def in_answer(self, answer: str | None) -> bool:
+        """Whether a short text has words in a row that a document has, or is a word of it."""
+        own = words(answer or "")
+        size = min(_ANSWER_WORDS, len(own))
+        return bool(own) and not self._runs[size].isdisjoint(shingles(own, size))
+
+    def in_row(self, raw: str) -> bool:
+        """Whether a row of the quarantine names a document or repeats some of its words."""
+        unescaped = re.sub(r"\\+[nrt]?", " ", raw)
+        named = any(json.dumps(doc_id, ensure_ascii=False) in unescaped for doc_id in self.doc_ids)
+        return named or not self._runs[_TEXT_WORDS].isdisjoint(shingles(words(unescaped), _TEXT_WORDS))
+
+
+def purge(
+    resources: Resources, banks: Sequence[Bank], doc_ids: Collection[str], slices: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """Remove the documents `doc_ids` from everything below the project; `slices` as in the journal.
+
+    Returns what was removed → how many. No rollback reaches past it. Raises CmtError and OSError.
+    """
+    root, state = resources.root, resources.state
+    documents = resources.store.all_documents()
+    documents = documents.filter(pc.is_in(documents["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+    texts = (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist()))
+    traces = Traces(doc_ids, texts)
+    # 1. The banks: their versions, files and indexes.
+    for bank in banks:
+        bank.rewrite()
+    # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
+    staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
+    tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
+    answers = sum(_clean_table(path, traces) for path in tables)
+    caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
+    cached = sum(cache.remove(traces.in_answer) for cache in caches)
+    # 3. What is made again: recorded answers of an earlier bank, the report, copies of the stream.
+    files = [*(state / "rounds").rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
+    files += [path for path in state.glob("received-*/**/*") if path.is_file()]  # of a server that was killed
+    deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
+    cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
+    # 4. The quarantine.
+    quarantined = sum(_clean_quarantine(path, traces) for path in resources.params.stream.quarantine.glob("*.jsonl"))
+    # 5. The slices, and the rounds that name their digests.
+    for slice_id, (before, after) in slices.items():
+        resources.store.purge(slice_id, doc_ids, digest=after)
+        _follow(resources, slice_id, before, after)
+    resources.store.remove_remains()
+    removed = {
+        "documents": len(set(documents["doc_id"].to_pylist())),
+        "slices written again": len(slices),
+        "banks written again": len(banks),
+        "recorded answers": answers,
+        "cached answers": cached,
+        "quarantined rows": quarantined,
+        "files": staged + deleted,
+        "objects of DVC's cache": cache_objects,
+    }
+    return {what: count for what, count in removed.items() if count}
+
+
+def unreached(resources: Resources) -> Iterator[str]:
+    """Where a purged text may still be, one phrase each."""
+    yield f"source files, such as {resources.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
+    if resources.params.tracking.enabled:
+        uri = mask_secrets(resources.params.tracking.uri)
+        yield f"MLflow artifacts outside {resources.root / 'mlruns'}, such as those of a server (tracking.uri: {uri})"
+    if (resources.root / ".dvc").is_dir():
+        yield "remote storage of DVC, and a cache that is shared or configured outside the project"
+    yield "the history of git, backups, and other copies of the project or of its report"
+    yield "caches of browsers and the memory of running servers: restart `cmt serve`"
+
+
+@contextmanager
+def writing(resources: Resources) -> Iterator[None]:
+    """Raise what the disk or a database refuses as RoundError, which says that the forgetting goes on later."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        place = getattr(error, "filename", None) or resources.state
+        reason = getattr(error, "strerror", None) or error
+        raise RoundError(
+            f"{place} cannot be written ({reason}): check space and rights, then repeat; until then the documents are "
+            "left out of answers"
+        ) from error
+
+
+def _clean_table(path: Path, traces: Traces) -> int:
+    """Remove the rows of a table of answers that are about a document or answered from one; returns their number."""
+    try:
+        rows = pq.read_table(path)
+    except pa.ArrowException:  # nobody else can read it either
+        return _delete(path)
+    if "doc_id" not in rows.column_names:
+        return 0
+
+    def is_kept(row: Mapping[str, Any]) -> bool:
+        if not traces.doc_ids.isdisjoint([row["doc_id"], *row.get("sources", [])]):
+            return False
+        return not traces.in_answer(row.get("rag"))  # which document this baseline had is not recorded
+
+    columns = rows.select([name for name in ("doc_id", "sources", "rag") if name in rows.column_names])
+    kept = rows.filter(pa.array(map(is_kept, columns.to_pylist()), pa.bool_()))
+    if not kept.num_rows:
+        _delete(path)
+    elif kept.num_rows < rows.num_rows:
+        write_table(path, kept)
+    return int(rows.num_rows - kept.num_rows)
+
+
+def _clean_quarantine(path: Path, traces: Traces) -> int:
+    """Remove the rejected rows that name a document or repeat its words; returns their number."""
+    lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
+    kept = [line for line in lines if not traces.in_row(line)]
+    if not kept:
+        _delete(path)
+    elif len(kept) < len(lines):
+        write_bytes(path, "".join(kept).encode("utf-8", "surrogateescape"))
+    return len(lines) - len(kept)
+
+
+def _clean_copy(folder: Path, traces: Traces) -> int:
+    """Delete stream, bank and state in `folder` if its slices have a document; returns the number of deleted files."""
+    if not any(_names_a_document(path, traces) for path in folder.rglob("*.documents.parquet")):
+        return 0
+    parts = [folder / name for name in _COPIED if (folder / name).is_dir()]
+    count = sum(path.is_file() for part in parts for path in part.rglob("*"))
+    for part in parts:
+        shutil.rmtree(part)
+    return count
+
+
+def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
+    """The slices in DVC's cache that have a document, or a question about one. `dvc repro` makes them again."""
+    config = configparser.ConfigParser(strict=False, interpolation=None)
+    with suppress(configparser.Error):  # DVC itself cannot read it
+        config.read([root / ".dvc/config", root / ".dvc/config.local"])
+    folder = root / ".dvc" / config.get("cache", "dir", fallback="cache")
+    return [path for path in folder.rglob("*") if _is_parquet(path) and _names_a_document(path, traces)]
+
+
+def _is_parquet(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
+def _names_a_document(path: Path, traces: Traces) -> bool:
+    """Whether the column doc_id of a Parquet file has a document; True if the file cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            if "doc_id" not in file.schema_arrow.names:
+                return False
+            doc_ids = file.read(columns=["doc_id"])["doc_id"].to_pylist()
+    except (pa.ArrowException, OSError):
+        return True
+    return not traces.doc_ids.isdisjoint(doc_ids)
+
+
+def _follow(resources: Resources, slice_id: str, before: str, after: str) -> None:
+    """Let the rounds of all compressors name the new digest of a slice, so that it does not wait for a round again."""
+    if not Ledger.exists(resources.params.bank.uri):
+        return
+    rounds = [round_ for round_ in resources.ledger.rounds() if round_.slice_id == slice_id]
+    if stale := [replace(round_, slice_digest=after) for round_ in rounds if round_.slice_digest == before]:
+        resources.ledger.write(*stale)
+
+
+def _delete(path: Path) -> int:
+    """Delete a file; returns 1, or 0 if there is none."""
+    if not path.exists():
+        return 0
+    path.unlink()
+    return 1

@@ -1,0 +1,189 @@
+"""What was forgotten and must not come back: the doc_ids, and sketches by which nearly equal texts are recognised.
+
+Both lie beside the slices; neither has a word of a text. A document that was in the stream already when another one
+with nearly its text was forgotten is another document: it may stay.
+"""
+
+import json
+import re
+import secrets
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from cmt.common.storage import read_json, write_bytes, write_json
+from cmt.errors import StreamError
+from cmt.stream.ingest import Checked
+from cmt.stream.schema import Rejected
+from cmt.stream.shingles import Sketch, overlap, shingles, sketch, words
+
+DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"
+"""Files in the folder of the store."""
+SIMILAR = 0.8
+"""Overlap from which two texts are nearly equal. A text with one more full stop has 1, one of 100 words with two
+changed words 0.8; reports made from one template with other names and numbers have less."""
+
+_PROBES = 16  # shingles of a text that are looked up first, to pass over most of the stream quickly
+_DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row as the quarantine keeps it, which may be cut
+
+
+@dataclass(frozen=True, order=True)
+class Similar:
+    """A document with nearly the text of a forgotten one."""
+
+    doc_id: str
+    forgotten: str
+    """doc_id of the forgotten document."""
+    overlap: float
+    """Share of the shingles that both have, 0–1."""
+
+
+@dataclass(frozen=True)
+class _Sketches:
+    """The content of the file SKETCHES."""
+
+    salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$")]
+    """Hexadecimal and random, so that the hashes of one store say nothing about the texts of another."""
+    texts: dict[str, list[list[int]]]
+    """doc_id of a forgotten document → the sketches of its versions."""
+    spared: list[str]
+    """doc_ids of documents that were in the stream when one with nearly their text was forgotten."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """The forgotten documents of one store."""
+
+    doc_ids: frozenset[str] = frozenset()
+    salt: str = field(default_factory=lambda: secrets.token_hex(16))
+    texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
+    """doc_id → the sketches of its versions."""
+    spared: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, folder: Path) -> "Forgotten":
+        """Those of the store in `folder`; none if it has no such files. Raises StreamError if a file is damaged."""
+        doc_ids, stored = frozenset(_read(folder / DOC_IDS, list[str]) or ()), _read(folder / SKETCHES, _Sketches)
+        if stored is None:
+            return cls(doc_ids)
+        texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
+        return cls(doc_ids, stored.salt, texts, frozenset(stored.spared))
+
+    def write(self, folder: Path) -> None:
+        """Write both files, each atomically. Raises OSError."""
+        texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
+        stored = _Sketches(self.salt, texts, sorted(self.spared))
+        write_bytes(folder / SKETCHES, json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
+        write_json(folder / DOC_IDS, sorted(self.doc_ids), indent=1)
+
+    def adding(
+        self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]
+    ) -> "tuple[Forgotten, list[Similar]]":
+        """With the documents `texts` (doc_id → texts of its versions, none if unknown); also what `stream` has like it.
+
+        `stream` are pairs (doc_id, text) of all documents. Those that are like one of `texts` are spared.
+        """
+        # 1. The sketches of the forgotten texts.
+        sketches = {name: [self._sketch(text) for text in versions] for name, versions in texts.items() if versions}
+        added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches})
+        # 2. The documents of the stream that are like one of them. Most have no shingle of theirs.
+        new, similar = replace(self, texts=sketches), dict[str, Similar]()
+        probe = {shingle for versions in texts.values() for text in versions for shingle in shingles(words(text))}
+        for doc_id, text in stream:
+            own = sorted(shingles(words(text)))
+            if doc_id in added.doc_ids or probe.isdisjoint(own[:: max(1, len(own) // _PROBES)]):
+                continue
+            if nearest := new.nearest(doc_id, text):
+                similar[doc_id] = nearest
+        spared = (self.spared | similar.keys()) - added.doc_ids
+        return replace(added, spared=spared), sorted(similar.values())
+
+    def reason(self, doc_id: str, text: str) -> str | None:
+        """Why a document must not come in; None if it may."""
+        if doc_id in self.doc_ids:
+            return f"document {doc_id!r} was forgotten"
+        if doc_id in self.spared or not self.texts:
+            return None
+        if similar := self.nearest(doc_id, text):
+            return f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was forgotten"
+        return None
+
+    def nearest(self, doc_id: str, text: str) -> Similar | None:
+        """The forgotten document with the most similar text; None if none has an overlap of `SIMILAR`."""
+        own = self._sketch(text)
+        candidates = Counter(place for value in own for place in self._index.get(value, ()))
+        found = [
+            Similar(doc_id, self._versions[place][0], overlap(own, self._versions[place][1])) for place in candidates
+        ]
+        best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
+        return best if best and best.overlap >= SIMILAR else None
+
+    def _sketch(self, text: str) -> Sketch:
+        return sketch(text, salt=bytes.fromhex(self.salt))
+
+    @cached_property
+    def _versions(self) -> list[tuple[str, Sketch]]:
+        """Every sketch with its doc_id."""
+        return [(name, version) for name, versions in self.texts.items() for version in versions]
+
+    @cached_property
+    def _index(self) -> dict[int, list[int]]:
+        """Hash → places in `_versions` of the sketches that have it."""
+        index: dict[int, list[int]] = {}
+        for place, (_, values) in enumerate(self._versions):
+            for value in values:
+                index.setdefault(value, []).append(place)
+        return index
+
+
+def leave_out(documents: Checked, questions: Checked, forgotten: Forgotten) -> tuple[Checked, Checked]:
+    """The rows of a source without forgotten documents and questions about them, which are rejected without content."""
+    if not forgotten.doc_ids:
+        return documents, questions
+    names = documents.table["doc_id"].to_pylist()
+    reasons = list(map(forgotten.reason, names, documents.table["text"].to_pylist()))
+    refused = {name for name, reason in zip(names, reasons, strict=True) if reason}
+    out = forgotten.doc_ids | refused
+    asked = [
+        f"its document, {name!r}, was forgotten" if name in out else None
+        for name in questions.table["doc_id"].to_pylist()
+    ]
+    return _rejecting(documents, reasons, forgotten), _rejecting(questions, asked, forgotten)
+
+
+def _rejecting(checked: Checked, reasons: Sequence[str | None], forgotten: Forgotten) -> Checked:
+    """`checked` without the rows that have a reason; no rejected row keeps the content of a forgotten document."""
+    rejected = [
+        Rejected(row.file, row.row, row.reason) if _doc_id_in(row.raw) in forgotten.doc_ids else row
+        for row in checked.rejected
+    ]
+    rejected += [
+        Rejected(origin.file, origin.row, reason)
+        for origin, reason in zip(checked.origins, reasons, strict=True)
+        if reason is not None
+    ]
+    kept = [reason is None for reason in reasons]
+    origins = [origin for origin, keep in zip(checked.origins, kept, strict=True) if keep]
+    return Checked(checked.table.filter(pa.array(kept, pa.bool_())), origins, rejected)
+
+
+def _doc_id_in(raw: str) -> str | None:
+    """The doc_id in a row as the quarantine keeps it."""
+    found = _DOC_ID.search(raw)
+    return str(json.loads(found[1], strict=False)) if found else None
+
+
+def _read(path: Path, expected: Any) -> Any:
+    """The JSON in `path`; None if there is no such file. Raises StreamError if it is damaged."""
+    try:
+        return read_json(path, expected)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise StreamError(f"{path} cannot be read ({error}): restore it from a backup or DVC") from None

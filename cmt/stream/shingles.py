@@ -1,0 +1,51 @@
+"""Sketches of texts by which nearly equal texts are recognised although no text is kept.
+
+A sketch is the set of the smallest hashes of the text's word shingles (Broder, 1997). Two sketches estimate how many
+shingles their texts share. Shingles are of words in lower case, so punctuation, case and blanks make no difference.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+SHINGLE_WORDS = 5
+"""A changed word changes five shingles: texts of 100 words that differ in two words share four fifths of them."""
+SKETCH_HASHES = 128
+"""Hashes of a sketch at most. The standard error of the estimate is below 0.05; texts of up to 132 words have none."""
+
+_WORD = re.compile(r"\w+")
+_HASH_BYTES = 8
+
+Sketch = frozenset[int]
+
+
+def words(text: str) -> list[str]:
+    """The words of `text` in lower case."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
+    """All runs of `size` words; of a shorter text the whole text. Empty without words."""
+    size = min(size, len(words))
+    return {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)} if size else set()
+
+
+def sketch(text: str, *, salt: bytes) -> Sketch:
+    """The sketch of `text`; only sketches with the same `salt` can be compared. Empty for a text without words."""
+    hashes = (_hash(shingle, salt) for shingle in shingles(words(text)))
+    return frozenset(_smallest(hashes))
+
+
+def overlap(first: Sketch, second: Sketch) -> float:
+    """Estimated share of the shingles of two texts that both have (Jaccard), 0–1."""
+    union = _smallest(first | second)
+    return len(first & second & set(union)) / len(union) if union else 0.0
+
+
+def _smallest(hashes: Iterable[int]) -> list[int]:
+    return sorted(hashes)[:SKETCH_HASHES]
+
+
+def _hash(shingle: str, salt: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(shingle.encode(), digest_size=_HASH_BYTES, key=salt).digest(), "big")

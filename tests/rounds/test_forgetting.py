@@ -1,0 +1,237 @@
+"""Forgetting documents: what does not come back, what an interruption leaves, and what a purge removes."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cmt
+from cmt.bank.bank import Bank
+from cmt.bank.ledger import Ledger
+from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
+from tests.helpers.rows import make_document, write_lines
+
+WHO = "Who is the mayor of Port Ellery?"
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+@contextmanager
+def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
+    """Let the `step`-th change on the disk fail because it is full, or be the last one before a kill."""
+    changes: list[int] = []
+
+    def failing(change: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            changes.append(len(changes) + 1)
+            if full and changes[-1] == step:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+            result = change(*arguments, **options)
+            if changes[-1] == step:
+                raise Killed
+            return result
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in (
+            (os, "replace"),
+            (os, "unlink"),
+            (Bank, "_commit"),
+            (Bank, "_compact"),
+            (Ledger, "_upsert"),
+        ):
+            patch.setattr(owner, name, failing(getattr(owner, name)))
+        yield changes
+
+
+def problems(folder: Path) -> list[str]:
+    """What `cmt verify` finds."""
+    return [problem for part in open_workspace(folder).verify() for problem in part.problems]
+
+
+def sources(folder: Path) -> set[str]:
+    """The documents that the mayor's name is answered from."""
+    workspace = open_workspace(folder, selection__reach=1000, selection__threshold=-1)
+    return {source.doc_id for source in workspace.ask(WHO).sources}
+
+
+def content(folder: Path) -> tuple[Any, ...]:
+    """What a forgetting changes."""
+    workspace = open_workspace(folder)
+    slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.store.slices()]
+    return workspace.stored_bank.digest(), slices, workspace.forgotten(), workspace.pending(), problems(folder)
+
+
+# Interruptions
+
+
+def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
+    # 1. Undisturbed.
+    undisturbed = Path(shutil.copytree(adapted_workspace, tmp_path / "undisturbed"))
+    with stopping(0, full=False) as changes:
+        open_workspace(undisturbed).forget_all(["mayor-2"], purge=True)
+    expected = content(undisturbed)
+    assert (expected[2:], len(changes) >= 15) == ((["mayor-2"], [], []), True)
+    # 2. Stopped at each change but the last, in turn by a kill after it and by a full disk.
+    for step in changes[:-1]:
+        folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
+        with stopping(step, full=step % 2 == 0), pytest.raises((Killed, cmt.CmtError)):
+            open_workspace(folder).forget_all(["mayor-2"], purge=True)
+        workspace = open_workspace(folder)
+        assert workspace.forgetting_journal.exists(), step
+        if step == len(changes) - 2:  # a slice is half written, and only this is said of it
+            assert problems(folder) == ["the purge of 1 document is not finished"]
+        if "mayor-2" in workspace.forgotten() and workspace.stored_bank.has("mayor-2"):  # announced and not deleted yet
+            assert "mayor-2" not in sources(folder), step
+        assert workspace.promote() is False
+        assert content(folder) == expected, step
+        shutil.rmtree(folder)
+
+
+def test_a_damaged_journal_stops_no_other_command(adapted_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.forgetting_journal.write_text("5")
+    assert workspace.rollback(FEBRUARY).state == "rolled_back"
+    assert "still being forgotten" in caplog.text
+    [problem] = problems(adapted_workspace)
+    assert problem.startswith(f"{workspace.forgetting_journal} cannot be read")
+    with pytest.raises(cmt.RoundError, match=r"forgetting\.json cannot be read .*remove it"):
+        workspace.forget("ferry")
+
+
+def test_rows_of_a_forgotten_document_are_reported_and_hidden(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.store.forget({"mayor-2": []})  # what is left if the state folder is lost after a kill
+    [problem] = problems(adapted_workspace)
+    assert problem.endswith("run `cmt forget mayor-2`")
+    assert "mayor-2" not in sources(adapted_workspace)
+    assert open_workspace(adapted_workspace).forget("mayor-2") == 1
+    assert problems(adapted_workspace) == []
+
+
+# What does not come back, and what does
+
+
+def test_what_a_forgotten_document_superseded_is_answered_again(adapted_workspace: Path) -> None:
+    bank = open_workspace(adapted_workspace).stored_bank
+    assert set(bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()) == {"mayor-2"}
+    open_workspace(adapted_workspace).forget("mayor-2")
+    assert set(bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()) == {"mayor-1"}
+    assert sources(adapted_workspace) == {"mayor-1", "ferry", "raft", "crane's 100%; --", "hitch"}
+
+
+def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
+    adapted_workspace: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    copy = make_document("copy", text="The ferry to Saltby costs six crowns!", published_at="2031-03-02T07:00:00Z")
+    file = write_lines(tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")])
+    elsewhere = replace(workspace.store, path=tmp_path / "stream")
+    elsewhere.ingest(source=file, format="jsonl", period="month", now=workspace.params.stream.now())
+    workspace.forget("ferry")
+    shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
+    assert workspace.update().rows == 6
+    assert (workspace.bank.has("new"), workspace.bank.has("copy")) == (True, False)
+    assert "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
+
+
+def test_questions_about_a_forgotten_document_are_not_asked(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace, evaluation__baselines=False)
+    workspace.forget("ferry")
+    assert set(workspace.evaluate().records["doc_id"].to_pylist()) == {"mayor-1", "mayor-2", "hitch"}
+    workspace.rollback(FEBRUARY)
+    assert workspace.update().questions == 3
+
+
+def test_several_documents_are_forgotten_together_or_not_at_all(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    with pytest.raises(cmt.BankError, match="'nobody' is neither in bank"):
+        workspace.forget_all(["ferry", "nobody"])
+    assert (workspace.forgotten(), workspace.bank.count_rows()) == ([], 6)
+    version = workspace.bank.version
+    report = workspace.forget_all(["ferry", "raft", "ferry"])
+    assert (report.doc_ids, report.rows, report.purged, report.unreached) == (("ferry", "raft"), 2, {}, ())
+    assert workspace.bank.version <= version + 2  # one commit, and the index
+
+
+def test_a_document_can_be_forgotten_before_there_is_a_bank(project: Path) -> None:
+    assert open_workspace(project).forget_all(["ferry"], purge=True).rows == 0
+    workspace = open_workspace(project)
+    assert (workspace.update().rows, workspace.store.all_documents().num_rows) == (2, 5)
+
+
+# Purging
+
+
+def test_a_purge_leaves_no_slice_waiting_and_no_rollback_past_it(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    before = {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()}
+    assert workspace.forget_all(["ferry"], purge=True).purged["slices written again"] == 1
+    after = {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()}
+    assert [name for name in before if before[name] != after[name]] == [JANUARY]
+    assert (workspace.pending(), problems(adapted_workspace)) == ([], [])
+    with pytest.raises(cmt.BankError, match="older ones were dropped by .* or `cmt forget --purge`"):
+        workspace.rollback(FEBRUARY)
+    assert workspace.ingest().rejected[0].reason == "document 'ferry' was forgotten"
+    assert workspace.pending() == []
+
+
+def test_a_document_that_was_forgotten_before_can_be_purged(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.forget("ferry")
+    assert workspace.forget_all(["ferry"], purge=True).purged["documents"] == 1
+    assert workspace.forget_all(["ferry"], purge=True).purged == {"banks written again": 1}
+    assert "ferry" not in workspace.store.all_documents()["doc_id"].to_pylist()
+
+
+def test_a_purge_waits_for_a_round_of_another_compressor(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    started = replace(workspace.rounds()[-1], state="started", compressor="c" * 64)
+    workspace.ledger.write(started)
+    with pytest.raises(cmt.RoundError, match=r"of compressor cccccccccccc was interrupted"):
+        workspace.forget_all(["ferry"], purge=True)
+    assert (workspace.forgotten(), workspace.forget("ferry")) == ([], 1)
+
+
+def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(project: Path) -> None:
+    open_workspace(project).update()
+    run_steps(open_workspace(project), FEBRUARY, last="bank")
+    workspace = open_workspace(project)
+    assert list(workspace.state.rglob("memories-*"))
+    assert workspace.forget_all(["hitch"], purge=True).rows == 0
+    assert (list(workspace.state.rglob("memories-*")), workspace.rounds()[-1].state) == ([], "interrupted")
+    assert workspace.update().rows == 5
+
+
+def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
+    adapted_workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.rollback(FEBRUARY)
+    with stopping(1, full=False), pytest.raises(Killed):
+        workspace.forget_all(["ferry"], purge=True)
+    run_steps(open_workspace(adapted_workspace), FEBRUARY, last="bank")
+    assert workspace.update().state == "committed"
+    assert "documents are still being forgotten" in caplog.text
+    workspace.promote()
+    assert (problems(adapted_workspace), workspace.bank.has("ferry")) == ([], False)
+
+
+def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    manifest = workspace.store.slice(JANUARY).path
+    manifest.write_text(manifest.read_text().replace(workspace.store.slice(JANUARY).digest, "0" * 64))
+    with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
+        workspace.forget_all(["ferry"], purge=True)
+    assert (workspace.forgotten(), workspace.bank.has("ferry")) == ([], True)

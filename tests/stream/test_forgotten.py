@@ -1,0 +1,110 @@
+"""Forgotten documents: they and nearly equal texts stay out, other documents come in."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cmt.errors import StreamError
+from cmt.stream.store import SliceStore
+from tests.helpers.rows import Ingest, Row, make_document, make_question
+
+TEXT = "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the evening tide."
+EDITED = TEXT.replace("noon", "dawn").replace("tide", "wind")
+
+
+def doc_ids(store: SliceStore) -> list[str]:
+    return sorted(store.all_documents()["doc_id"].to_pylist())
+
+
+def test_neither_the_document_nor_nearly_its_text_comes_back(
+    store: SliceStore, ingest: Ingest, quarantined: Callable[[], list[Row]]
+) -> None:
+    ingest([make_document("raft"), make_document("ferry", text=TEXT), make_question("q1", "ferry")])
+    assert store.forget({"ferry": []}) == []
+    report = ingest(
+        [
+            make_document("ferry", text="Another text.", published_at="2031-03-02"),
+            make_document("copy", text=f"{TEXT}."),
+            make_question("q2", "ferry"),
+            make_question("q3", "copy"),
+            make_document("edited", text=EDITED),
+        ]
+    )
+    assert (report.accepted, doc_ids(store)) == (1, ["edited", "ferry", "raft"])
+    assert [row.reason for row in report.rejected] == [
+        "document 'ferry' was forgotten",
+        "100% of its text is that of document 'ferry', which was forgotten",
+        "its document, 'ferry', was forgotten",
+        "its document, 'copy', was forgotten",
+    ]
+    assert {row["raw"] for row in quarantined()} == {""}
+    assert (store.path / "forgotten-sketches.json").stat().st_size < 1000
+    assert "harbour" not in (store.path / "forgotten-sketches.json").read_text()
+
+
+def test_an_invalid_row_of_a_forgotten_document_is_quarantined_without_its_text(
+    store: SliceStore, ingest: Ingest, quarantined: Callable[[], list[Row]]
+) -> None:
+    ingest([make_document("ferry", text=TEXT)])
+    store.forget({"ferry": []})
+    ingest(
+        [make_document("ferry", text=TEXT, published_at="never"), make_document("raft", title=7), make_document("oar")]
+    )
+    assert ["harbour" in row["raw"] or "raft" in row["raw"] for row in quarantined()] == [False, True]
+
+
+def test_a_similar_document_that_was_there_before_is_reported_and_stays(store: SliceStore, ingest: Ingest) -> None:
+    long = " ".join(f"word{number}" for number in range(300))
+    rows = [make_document("a", text=long), make_document("b", text=f"{long} end"), make_document("c", text=TEXT)]
+    ingest(rows)
+    [similar] = store.forget({"a": []})
+    assert (similar.doc_id, similar.forgotten, similar.overlap > 0.95) == ("b", "a", True)
+    assert ingest(rows[1:]).duplicates == 2
+    assert ingest([make_document("b", text=f"{long} new end", published_at="2031-02-02")]).accepted == 1
+    assert store.left_out(store.all_documents()).keys() == {"a"}
+    assert store.forget({"b": []}) == []
+    assert store.left_out(store.all_documents()).keys() == {"a", "b"}
+
+
+def test_questions_about_forgotten_documents_do_not_count_and_the_slice_stays_sound(
+    store: SliceStore, ingest: Ingest
+) -> None:
+    ingest([make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")])
+    store.forget({"a": []})
+    assert store.all_questions()["question_id"].to_pylist() == ["q2"]
+    assert store.verify() == []
+
+
+def test_a_purged_slice_has_another_digest_and_the_other_rows(store: SliceStore, ingest: Ingest) -> None:
+    [before] = ingest(
+        [make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")]
+    ).slices
+    digest = store.purged_digest(before, ["a"])
+    for _ in range(2):  # repeating it changes nothing
+        store.purge(before.slice_id, ["a"], digest=digest)
+        [after] = store.slices()
+        assert (after.digest, after.n_documents, after.n_questions) == (digest, 1, 1)
+        assert (doc_ids(store), store.verify(), store.holding(["a"])) == (["b"], [], [])
+    with pytest.raises(StreamError, match="slice 2031-01/0001 was altered"):
+        store.purge(before.slice_id, ["b"], digest=digest)
+    assert digest != before.digest
+
+
+def test_a_list_of_version_0_1_0_is_honoured(store: SliceStore, ingest: Ingest) -> None:
+    ingest([make_document("raft"), make_document("ferry", text=TEXT)])
+    (store.path / "forgotten.json").write_text('[\n "ferry"\n]\n')
+    report = ingest([make_document("ferry", text="New.", published_at="2031-03-02"), make_document("oar")])
+    assert (report.accepted, report.rejected[0].reason) == (1, "document 'ferry' was forgotten")
+    store.forget({"raft": []})
+    assert store.forgotten() == ["ferry", "raft"]
+
+
+@pytest.mark.parametrize("damaged", ["5", "{", '{"salt": "xyz", "texts": {}, "spared": []}', '{"salt": "00"}'])
+def test_damaged_sketches_are_an_error(store: SliceStore, damaged: str) -> None:
+    store.forget({"a": []})
+    Path(store.path / "forgotten-sketches.json").write_text(damaged)
+    with pytest.raises(StreamError, match=r"forgotten-sketches\.json cannot be read .*restore it"):
+        store.forgotten()
+    assert json.loads((store.path / "forgotten.json").read_text()) == ["a"]

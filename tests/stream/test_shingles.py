@@ -1,0 +1,44 @@
+"""Sketches: what counts as nearly the same text."""
+
+import random
+
+import pytest
+
+from cmt.stream.shingles import overlap, sketch
+
+SALT = b"salt"
+VOCABULARY = [f"word{number}" for number in range(5000)]
+
+
+def text_of(n_words: int, seed: int) -> list[str]:
+    return random.Random(seed).choices(VOCABULARY, k=n_words)
+
+
+def similarity(first: str, second: str) -> float:
+    return overlap(sketch(first, salt=SALT), sketch(second, salt=SALT))
+
+
+@pytest.mark.parametrize(
+    "other", ["The ferry costs six crowns..", "the  FERRY costs,\nsix crowns", "The ferry – costs six crowns!"]
+)
+def test_punctuation_case_and_blanks_make_no_difference(other: str) -> None:
+    assert similarity("The ferry costs six crowns.", other) == 1.0
+
+
+def test_another_word_in_a_short_text_makes_another_text() -> None:
+    assert similarity("The ferry to Saltby costs six crowns.", "The ferry to Saltby costs nine crowns.") < 0.5
+    assert similarity("six", "seven") == similarity("", "") == 0.0
+
+
+@pytest.mark.parametrize("n_words", [60, 1000, 20_000])
+def test_the_estimate_is_near_the_share_of_common_shingles(n_words: int) -> None:
+    original = text_of(n_words, seed=1)
+    changed = original[: n_words * 9 // 10] + text_of(n_words // 10, seed=2)  # 0.9 / 1.1 of the shingles
+    assert similarity(" ".join(original), " ".join(changed)) == pytest.approx(9 / 11, abs=0.1)
+    assert similarity(" ".join(original), " ".join(text_of(n_words, seed=3))) < 0.05
+
+
+def test_a_sketch_is_small_and_depends_on_the_salt() -> None:
+    text = " ".join(text_of(20_000, seed=1))
+    assert len(sketch(text, salt=SALT)) == 128
+    assert sketch(text, salt=SALT).isdisjoint(sketch(text, salt=b"another"))
