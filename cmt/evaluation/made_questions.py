@@ -1,0 +1,57 @@
+"""Questions made from a text by a rule, for streams that come without questions.
+
+A name, a number or a date of a sentence gives way to a question word: "The ferry to Saltby costs 6 crowns." becomes
+"The ferry to Saltby costs how many crowns?", and what it replaced is the answer. It is the identity cloze of Lewis et
+al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980) with a question word in the gap.
+
+The rule takes only what has one answer at a time. Many people live in a town, so a name is asked for in definite
+statements alone ("Moss is the mayor of Port Ellery."), and the question has to keep a name that says what it is about.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+PER_TEXT = 4
+"""Questions made of one text at most."""
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
+_NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
+_NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
+_IS = r"(?:is|was|are|were|becomes|became)"
+_DEFINITE = rf"(?P<first>{_NAME}|^[A-Z]\w+)(?= {_IS} the )|(?<= is )(?P<last>{_NAME})(?=\W*$)"
+_SPANS = (
+    ("when", re.compile(_DATE)),
+    ("how many", re.compile(_NUMBER)),
+    ("who or what", re.compile(_DEFINITE)),
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_WORDS = range(4, 31)  # of a sentence; a shorter one says too little, a longer one too much
+
+
+class MadeQuestion(NamedTuple):
+    """A question and its answer."""
+
+    question: str
+    answer: str
+
+
+def made_questions(text: str) -> list[MadeQuestion]:
+    """The first PER_TEXT questions that the rule makes of the sentences of `text`."""
+    return list(islice(_made(text), PER_TEXT))
+
+
+def _made(text: str) -> Iterator[MadeQuestion]:
+    for sentence in _SENTENCE_END.split(text):
+        if len(sentence.split()) not in _WORDS or sentence.startswith(("A ", "An ")):  # one event of many
+            continue
+        dates = [span.span() for span in _SPANS[0][1].finditer(sentence)]
+        for word, pattern in _SPANS:
+            for span in pattern.finditer(sentence):
+                if word == "how many" and any(start <= span.start() < end for start, end in dates):
+                    continue
+                rest = sentence[: span.start()] + "{}" + sentence[span.end() :]
+                if re.search(_NAME, rest):
+                    question = rest.rstrip(" .!?").replace("{}", word) + "?"
+                    yield MadeQuestion(question[0].upper() + question[1:], span[0])
