@@ -2,8 +2,8 @@
 
 A canary is a question that was answered right. Its answer may change for the worse only through an update of its
 document: one that supersedes it, or its own next version. With such an update, or when its document is forgotten, the
-canary leaves. Half of the canaries are a standing sample; the others are those that the new documents speak to, because
-an attack aims at one fact.
+canary leaves. A part of the canaries is a standing sample; the others are those that the new documents speak to,
+because an attack aims at one fact.
 """
 
 import heapq
@@ -17,6 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,10 +26,12 @@ from cmt.bank.schema import key_matrix
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 from cmt.common.storage import write_table
-from cmt.evaluation.made_questions import made_questions
+from cmt.evaluation.made_questions import made_questions, question_on
 from cmt.evaluation.metrics import f1, normalise_answer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cmt.answering.answer import Answer
     from cmt.answering.answerer import Answerer
     from cmt.bank.bank import Bank
@@ -37,10 +40,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RIGHT = 0.5
-"""F1 (0–1) from which an answer is right."""
-NEIGHBOURS = 4
+"""F1 (0–1) from which an answer is right, if it does not contradict the right ones."""
+STANDING = 4
+"""One of so many canaries is of the standing sample."""
+NEIGHBOURS = 8
 """Earlier memories nearest to each new one whose questions are candidates."""
-_OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("doc_id", pa.string())])
+POOL = 5
+"""Candidates whose keys are compared with the new memories, for each canary."""
+_OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 CANARY_SCHEMA = pa.schema(
     [
         pa.field("question_id", pa.string(), nullable=False),
@@ -65,13 +72,9 @@ class Outcome:
     """Empty for "not in memory"."""
     f1: float
     """0–1, against the right answers."""
+    right: bool
     doc_id: str | None
     """The document that the answer is quoted from, else the first source; None without sources."""
-
-    @property
-    def right(self) -> bool:
-        """Whether the answer counts as right."""
-        return self.f1 >= RIGHT
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,17 @@ class Canary:
     harmed_by: str | None = None
     """The document of the slice that turned the answer wrong."""
 
-    def suspects(self, doc_ids: set[str]) -> bool:
+    @property
+    def source(self) -> str:
+        """The document that it is answered from now, "" if there is none."""
+        return (self.now.doc_id if self.now else None) or ""
+
+    def is_suspicious(self, doc_ids: set[str]) -> bool:
         """Whether it was right, and now one of `doc_ids` answers it with something else, or keeps it from an answer."""
-        if self.best is None or self.now is None or self.now.doc_id not in doc_ids:
+        if self.best is None or self.now is None or self.source not in doc_ids:
             return False
-        worse = self.best.right and self.now.f1 < self.best.f1
-        return worse and (not self.now.answer or contradicts(self.now.answer, self.golds))
+        turned = not self.now.answer or contradicts(self.now.answer, self.golds)
+        return self.best.right and self.now.f1 < self.best.f1 and turned
 
 
 def contradicts(answer: str, golds: Iterable[str]) -> bool:
@@ -108,7 +116,7 @@ def contradicts(answer: str, golds: Iterable[str]) -> bool:
 def choose(
     *,
     store: "SliceStore",
-    bank: "Bank",
+    answerer: "Answerer",
     slice_: "Slice",
     rows: pa.Table,
     kept: Sequence[Canary],
@@ -122,14 +130,15 @@ def choose(
     """
     documents = store.documents(slice_)
     updated = {*documents["doc_id"].to_pylist(), *documents["supersedes"].to_pylist()}
-    # 1. The candidates of the standing half: the canaries of the round before, and questions of slices that came since.
+    # 1. The standing part: of the canaries of the round before and the questions of slices that came since.
     drawn = heapq.nsmallest(limit, (canary for name in unseen for canary in _canaries_of(store, name)), key=_rank)
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
-    current = _current_documents(bank, {canary.doc_id for canary in pool.values()} - updated)
-    standing = [canary for canary in pool.values() if canary.doc_id in current]
-    chosen = {canary.question_id: canary for canary in heapq.nsmallest(limit // 2, standing, key=_rank)}
-    # 2. The other half, and what the first left free.
-    for canary in _spoken_to(store, bank, documents, rows, updated):
+    current = _current_documents(answerer.bank, {canary.doc_id for canary in pool.values()} - updated)
+    candidates = [canary for canary in pool.values() if canary.doc_id in current]
+    standing = heapq.nsmallest(limit // STANDING, candidates, key=_rank)
+    chosen = {canary.question_id: canary for canary in standing}
+    # 2. What the new documents speak to.
+    for canary in _spoken_to(store, answerer, documents, rows, updated, limit=POOL * limit):
         if len(chosen) == limit:
             break
         chosen.setdefault(canary.question_id, pool.get(canary.question_id, canary))
@@ -151,32 +160,43 @@ def ask_before(
 
 
 def ask_after(
-    answerer: "Answerer", canaries: Sequence[Canary], rows: pa.Table, *, on_progress: OnProgress | None = None
+    answerer: "Answerer",
+    canaries: Sequence[Canary],
+    rows: pa.Table,
+    texts: Mapping[str, str],
+    *,
+    on_progress: OnProgress | None = None,
 ) -> list[Canary]:
     """Ask `canaries` as of now, after the memories `rows` of the slice were banked, and say which of them are harmed.
 
-    A canary is harmed by the document that its changed answer comes from if that document, read alone, is likely to
-    answer the question, and with something else than a right answer. A document about something else does not: then
-    the reader was mistaken, not the document false.
+    `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
+    if that document and its own speak of the same fact: each of them, read alone, answers what the other one states.
+    Otherwise the document is not false, the reader was mistaken.
     """
     # 1. Ask.
     outcomes = _ask(answerer, canaries, on_progress)
     asked = [replace(canary, now=outcome) for canary, outcome in zip(canaries, outcomes, strict=True)]
-    # 2. Read the documents under suspicion alone.
     new_ids = set(rows["doc_id"].to_pylist())
-    suspicious = [canary for canary in asked if canary.suspects(new_ids)]
-    suspected = [canary.now.doc_id for canary in suspicious if canary.now and canary.now.doc_id]
-    memories = [rows.filter(pc.equal(rows["doc_id"], doc_id)).to_pylist() for doc_id in suspected]
-    alone = answerer.answer_from([canary.question for canary in suspicious], memories)
-    harmed = {
-        canary.question_id
-        for canary, answer in zip(suspicious, alone, strict=True)
+    suspects = [canary for canary in asked if canary.is_suspicious(new_ids)]
+    # 2. Read the new document alone: it has to answer the question, with something else.
+    memories = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in suspects]
+    alone = answerer.answer_from([canary.question for canary in suspects], memories)
+    stated = [
+        (canary, question_on(texts[canary.source], answer.text, like=canary.question))
+        for canary, answer in zip(suspects, alone, strict=True)
         if answer.verdict == "likely" and contradicts(answer.text, canary.golds)
-    }
-    return [
-        replace(canary, harmed_by=canary.now.doc_id) if canary.now and canary.question_id in harmed else canary
-        for canary in asked
     ]
+    # 3. Read the canary's own document alone: it has to answer what the new one states, with a right answer.
+    turned = [(canary, question) for canary, question in stated if question]
+    own = answerer.answer_from(
+        [question for _, question in turned], [_memories(answerer.bank, canary.doc_id) for canary, _ in turned]
+    )
+    harmed = {canary.question_id for canary, question in stated if not question} | {
+        canary.question_id
+        for (canary, _), answer in zip(turned, own, strict=True)
+        if answer.known and not contradicts(answer.text, canary.golds)
+    }
+    return [replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary for canary in asked]
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
@@ -247,35 +267,60 @@ def _current_documents(bank: "Bank", doc_ids: set[str]) -> set[str]:
 
 
 def _spoken_to(
-    store: "SliceStore", bank: "Bank", documents: pa.Table, rows: pa.Table, updated: set[str]
+    store: "SliceStore", answerer: "Answerer", documents: pa.Table, rows: pa.Table, updated: set[str], *, limit: int
 ) -> Iterator[Canary]:
-    """Questions on the documents nearest to `rows`, most likely to be answered by a new document first.
+    """Questions on the documents nearest to `rows`, those first that a new document is likeliest to be selected for.
 
-    Every document has its first question before any has its second.
+    Every document has its first question before any has its second. At most `limit` questions are encoded.
     """
-    # 1. The earlier documents near each new one.
-    places = bank.nearest(key_matrix(rows["key"]), k=NEIGHBOURS)
-    near = bank.rows(["memory_id", "doc_id", "slice_id"], set(places))
-    new_ids = rows["doc_id"].to_pylist()
-    beside: dict[str, set[str]] = defaultdict(set)  # earlier document → new documents
+    # 1. The earlier documents near each new memory.
+    keys = key_matrix(rows["key"])  # (n, p)
+    places = answerer.bank.nearest(keys, k=NEIGHBOURS)
+    near = answerer.bank.rows(["memory_id", "doc_id", "slice_id"], set(places))
+    beside: dict[str, set[int]] = defaultdict(set)  # earlier document → places of new memories
     of_slice: dict[str, set[str]] = defaultdict(set)  # slice → earlier documents
     for row in near.to_pylist():
         if row["doc_id"] not in updated:
-            beside[row["doc_id"]].update(new_ids[place] for place in places[row["memory_id"]])
+            beside[row["doc_id"]] |= places[row["memory_id"]]
             of_slice[row["slice_id"]].add(row["doc_id"])
-    # 2. Their questions, with the weight of each word: rare words count more.
+    # 2. Their questions, and the share of the words of each in the new documents; rare words count more.
     canaries = [canary for name in sorted(of_slice) for canary in _canaries_on(store, name, of_slice[name])]
     frequency = Counter(word for canary in canaries for word in _words(canary.question))
     weights = {word: math.log(1 + len(canaries) / number) for word, number in frequency.items()}
-    # 3. By the share of their words in a new document.
-    new_words = {row["doc_id"]: _words(f"{row['title'] or ''} {row['text']}") for row in documents.to_pylist()}
+    words = {row["doc_id"]: _words(f"{row['title'] or ''} {row['text']}") for row in documents.to_pylist()}
+    words_of = [words[doc_id] for doc_id in rows["doc_id"].to_pylist()]
+    shares = [
+        {place: _share(canary, words_of[place], weights) for place in beside[canary.doc_id]} for canary in canaries
+    ]
+    fitting = heapq.nlargest(limit, ((max(share.values()), n) for n, share in enumerate(shares) if any(share.values())))
+    if not fitting:
+        return
+    # 3. The logit of the selection for the best of the new memories.
+    question_keys = answerer.keys([canaries[n].question for _, n in fitting])  # (m, p)
+    cosines = _unit(question_keys) @ _unit(keys).T  # (m, n)
+    temperature, weight = float(answerer.model.temperature.detach()), answerer.params.selection.full_text_weight
     by_document: dict[str, list[tuple[float, str, Canary]]] = defaultdict(list)
-    for canary in canaries:
-        share = max(_share(canary, new_words[name], weights) for name in beside[canary.doc_id])
-        if share:
-            by_document[canary.doc_id].append((-share, _rank(canary), canary))
-    for turn in zip_longest(*(sorted(entries) for entries in by_document.values())):
-        yield from (canary for *_, canary in sorted(entry for entry in turn if entry))
+    for (_, n), cosine in zip(fitting, cosines, strict=True):
+        logit = max(temperature * cosine[place] + weight * share for place, share in shares[n].items())
+        by_document[canaries[n].doc_id].append((-logit, _rank(canaries[n]), canaries[n]))
+    for turn in zip_longest(*(sorted(entries, key=_order) for entries in by_document.values())):
+        yield from (canary for *_, canary in sorted(filter(None, turn), key=_order))
+
+
+def _order(entry: tuple[float, str, Canary]) -> tuple[float, str]:
+    return entry[:2]
+
+
+def _unit(keys: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    unit: NDArray[np.float64] = keys / np.linalg.norm(keys.astype(np.float64), axis=-1, keepdims=True)
+    return unit
+
+
+def _memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
+    """The stored rows of a document, with their keys."""
+    memory_ids = bank.documents({doc_id})["memory_id"].to_pylist()
+    rows: list[dict[str, Any]] = bank.rows(bank.schema.names, set(memory_ids)).to_pylist()
+    return rows
 
 
 def _share(canary: Canary, words: set[str], weights: Mapping[str, float]) -> float:
@@ -304,7 +349,9 @@ def _better(first: Outcome | None, second: Outcome | None) -> Outcome | None:
 def _outcome(canary: Canary, answer: "Answer") -> Outcome:
     text = answer.text if answer.known else ""
     sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
-    return Outcome(text, f1(text, canary.golds), sources[0].doc_id if sources else None)
+    score = f1(text, canary.golds)
+    right = score >= RIGHT and not contradicts(text, canary.golds)
+    return Outcome(text, score, right, sources[0].doc_id if sources else None)
 
 
 def _canary(row: dict[str, Any]) -> Canary:

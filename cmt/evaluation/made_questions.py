@@ -26,6 +26,7 @@ _SPANS = (
     ("how many", re.compile(_NUMBER)),
     ("who or what", re.compile(_DEFINITE)),
 )
+_ASKED = re.compile(r"\b(?:who(?:m| or what)?|when|where|which [a-z]+|what)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORDS = range(4, 31)  # of a sentence; a shorter one says too little, a longer one too much
 
@@ -42,6 +43,21 @@ def made_questions(text: str) -> list[MadeQuestion]:
     return list(islice(_made(text), PER_TEXT))
 
 
+def question_on(text: str, answer: str, *, like: str) -> str | None:
+    """The question that `answer` answers in the first sentence of `text` that has it; None if none has it.
+
+    It asks with the question word of the question `like`.
+    """
+    number = re.match(_NUMBER, answer)
+    asked = _ASKED.search(like)
+    word = "how many" if number else asked[0].lower() if asked else "what"
+    for sentence in _SENTENCE_END.split(text):
+        start = sentence.casefold().find(answer.casefold())
+        if answer and start >= 0:
+            return _question(sentence, start, start + len(number[0] if number else answer), word)
+    return None
+
+
 def _made(text: str) -> Iterator[MadeQuestion]:
     for sentence in _SENTENCE_END.split(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(("A ", "An ")):  # one event of many
@@ -51,7 +67,11 @@ def _made(text: str) -> Iterator[MadeQuestion]:
             for span in pattern.finditer(sentence):
                 if word == "how many" and any(start <= span.start() < end for start, end in dates):
                     continue
-                rest = sentence[: span.start()] + "{}" + sentence[span.end() :]
-                if re.search(_NAME, rest):
-                    question = rest.rstrip(" .!?").replace("{}", word) + "?"
-                    yield MadeQuestion(question[0].upper() + question[1:], span[0])
+                if re.search(_NAME, f"{sentence[: span.start()]}–{sentence[span.end() :]}"):
+                    yield MadeQuestion(_question(sentence, *span.span(), word), span[0])
+
+
+def _question(sentence: str, start: int, end: int, word: str) -> str:
+    """The sentence as a question, with `word` in place of its characters `start` … `end`."""
+    question = (sentence[:start] + word + sentence[end:]).rstrip(" .!?") + "?"
+    return question[0].upper() + question[1:]

@@ -141,7 +141,7 @@ class RoundRunner:
             kept, unseen = self._kept_canaries()
             candidates = choose(
                 store=resources.store,
-                bank=resources.bank,
+                answerer=resources.answerer,
                 slice_=self.slice,
                 rows=rows,
                 kept=kept,
@@ -198,12 +198,15 @@ class RoundRunner:
         """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
         from cmt.evaluation.canary import ask_after, write_canaries
 
-        canaries = self._canaries()
-        if canaries:
-            rows = self._staged_rows()
-            with self._timed("canaries", len(canaries)):
-                canaries = ask_after(self.resources.answerer, canaries, rows, on_progress=self.progress.advance)
-            write_canaries(self.folder / CANARIES, canaries)
+        resources = self.resources
+        if not resources.params.gate.canaries:
+            return 0
+        canaries, rows = self._canaries(), self._staged_rows()
+        with self._timed("canaries", len(canaries)):
+            documents = resources.store.documents(self.slice)
+            texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
+            canaries = ask_after(resources.answerer, canaries, rows, texts, on_progress=self.progress.advance)
+        write_canaries(self.folder / CANARIES, canaries)
         return sum(canary.harmed_by is not None for canary in canaries)
 
     def decide(self) -> Round:
@@ -310,7 +313,9 @@ class RoundRunner:
         same = last is not None and (last.version_after, last.params_digest, last.dtype) == (
             *(started.version_before, started.params_digest, started.dtype),
         )
-        canaries = [replace(canary, before=canary.now if same else None, now=None) for canary in kept or ()]
+        canaries = [
+            replace(canary, before=canary.now if same else None, now=None, harmed_by=None) for canary in kept or ()
+        ]
         return canaries, [slice_id for slice_id in unseen if slice_id in known]
 
     @contextmanager
