@@ -222,7 +222,7 @@ def read_canaries(path: Path) -> list[Canary] | None:
 
 
 def _rank(canary: Canary) -> str:
-    """Place of a canary in the standing half, lowest first: a hash, so that it depends on no other question."""
+    """Place of a canary in the standing part, lowest first: a hash, so that it depends on no other question."""
     return sha256_hex(canary.question_id, canary.question)
 
 
