@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cmt.bank.schema import key_matrix
+from cmt.bank.schema import key_matrix, memory_id
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 from cmt.common.storage import write_table
@@ -262,7 +262,7 @@ def _made(documents: pa.Table) -> Iterator[Canary]:
 
 def _current_documents(bank: "Bank", doc_ids: set[str]) -> set[str]:
     """Those of `doc_ids` that the bank has and that no document supersedes."""
-    rows = bank.rows(["memory_id", "doc_id", "superseded_at"], {f"{doc_id}#0" for doc_id in doc_ids})
+    rows = bank.rows(["memory_id", "doc_id", "superseded_at"], {memory_id(doc_id, 0) for doc_id in doc_ids})
     return set(rows.filter(pc.is_null(rows["superseded_at"]))["doc_id"].to_pylist())
 
 
@@ -317,10 +317,10 @@ def _unit(keys: "NDArray[np.float32]") -> "NDArray[np.float64]":
 
 
 def _memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
-    """The stored rows of a document, with their keys."""
-    memory_ids = bank.documents({doc_id})["memory_id"].to_pylist()
-    rows: list[dict[str, Any]] = bank.rows(bank.schema.names, set(memory_ids)).to_pylist()
-    return rows
+    """The current rows of a document, with their keys."""
+    rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
+    current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()
+    return current
 
 
 def _share(canary: Canary, words: set[str], weights: Mapping[str, float]) -> float:

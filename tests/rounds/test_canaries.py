@@ -27,7 +27,8 @@ def project(adapted_workspace: Path) -> Path:
 def ingest(folder: Path, document: dict[str, Any], *, month: int = 3) -> None:
     row = {"published_at": f"2031-{month:02}-10T07:00:00Z", **document}
     (folder / "more.jsonl").write_text(json.dumps(row) + "\n")
-    open_workspace(folder).ingest(source=folder / "more.jsonl")
+    workspace = open_workspace(folder, stream__authority={"file:more.jsonl": ["file:news"]})
+    workspace.ingest(source=folder / "more.jsonl")
 
 
 def update(folder: Path, slice_id: str, **overrides: Any) -> tuple[Round, Workspace, WordReader]:
