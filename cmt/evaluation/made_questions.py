@@ -4,8 +4,9 @@ A name, a number or a date of a sentence gives way to a question word: "The ferr
 "The ferry to Saltby costs how many crowns?", and what it replaced is the answer. It is the identity cloze of Lewis et
 al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980) with a question word in the gap.
 
-The rule takes only what has one answer at a time. Many people live in a town, so a name is asked for in definite
-statements alone ("Moss is the mayor of Port Ellery."), and the question has to keep a name that says what it is about.
+The rule takes what mostly has one answer at a time. Many people live in a town, but a person lives in one: a name is
+asked for where it is "the" something ("Moss is the mayor of Port Ellery."), or at the end of a statement in the present
+tense. The question has to keep a name that says what it is about.
 """
 
 import re
@@ -20,11 +21,13 @@ _DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{
 _NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
 _NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
 _IS = r"(?:is|was|are|were|becomes|became)"
-_DEFINITE = rf"(?P<first>{_NAME}|^[A-Z]\w+)(?= {_IS} the )|(?<= is )(?P<last>{_NAME})(?=\W*$)"
+_SUBJECT = rf"(?P<gap>{_NAME}|^[A-Z]\w+)(?= {_IS} the )"  # GAP is the mayor of Port Ellery.
+_OBJECT = rf"^(?:(?:In|At) )?(?:{_NAME}|The\b).*?\b[a-z]+s\b.*? (?P<gap>{_NAME})(?=\W*$)"  # Ines Vell lives in GAP.
 _SPANS = (
-    ("when", re.compile(_DATE)),
-    ("how many", re.compile(_NUMBER)),
-    ("who or what", re.compile(_DEFINITE)),
+    ("when", re.compile(f"(?P<gap>{_DATE})")),
+    ("how many", re.compile(f"(?P<gap>{_NUMBER})")),
+    ("who or what", re.compile(_SUBJECT)),
+    ("who or what", re.compile(_OBJECT)),
 )
 _ASKED = re.compile(r"\b(?:who(?:m| or what)?|when|where|which [a-z]+|what)\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -62,13 +65,14 @@ def _made(text: str) -> Iterator[MadeQuestion]:
     for sentence in _SENTENCE_END.split(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(("A ", "An ")):  # one event of many
             continue
-        dates = [span.span() for span in _SPANS[0][1].finditer(sentence)]
+        dates = [match.span() for match in re.finditer(_DATE, sentence)]
         for word, pattern in _SPANS:
-            for span in pattern.finditer(sentence):
-                if word == "how many" and any(start <= span.start() < end for start, end in dates):
+            for match in pattern.finditer(sentence):
+                start, end = match.span("gap")
+                if word == "how many" and any(first <= start < last for first, last in dates):
                     continue
-                if re.search(_NAME, f"{sentence[: span.start()]}–{sentence[span.end() :]}"):
-                    yield MadeQuestion(_question(sentence, *span.span(), word), span[0])
+                if re.search(_NAME, f"{sentence[:start]}–{sentence[end:]}"):
+                    yield MadeQuestion(_question(sentence, start, end, word), match["gap"])
 
 
 def _question(sentence: str, start: int, end: int, word: str) -> str:

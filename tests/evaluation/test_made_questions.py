@@ -12,9 +12,10 @@ from cmt.evaluation.made_questions import PER_TEXT, made_questions, question_on
         ("The school in Saltby opened in 1987.", [("The school in Saltby opened in when?", "1987")]),
         ("Moss is the mayor of Port Ellery.", [("Who or what is the mayor of Port Ellery?", "Moss")]),
         ("The mayor of Port Ellery is Ines Vell.", [("The mayor of Port Ellery is who or what?", "Ines Vell")]),
+        ("Ines Vell lives in Port Ellery.", [("Ines Vell lives in who or what?", "Port Ellery")]),
         ("The meeting took 90 minutes at least.", []),  # which meeting
         ("A choir of 40 sang for Port Ellery.", []),  # one of many
-        ("Moss lives in Port Ellery now.", []),  # as others do
+        ("Ines Vell greeted Moss in Port Ellery.", []),  # and others elsewhere
     ],
 )
 def test_what_has_one_answer_at_a_time_becomes_a_question(text: str, made: list[tuple[str, str]]) -> None:
