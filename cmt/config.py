@@ -279,10 +279,14 @@ class BaselinesParams(Section):
 class GateParams(Section):
     """When a round is rolled back instead of committed."""
 
+    canaries: Annotated[int, Field(ge=0, le=40)] = 40
+    """Questions of earlier slices that are asked as of now after each round, 0–40; see `cmt.evaluation.canary`."""
+    max_harmed: Annotated[int, Field(ge=0)] = 0
+    """Canaries that a round may turn wrong with documents that are no update of theirs."""
+    max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
+    """Largest accepted fall of the canaries' mean F1 against the best that each of them had, in points, 0–100."""
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    """Lowest F1 that is accepted, 0–100."""
-    max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 100.0
-    """Largest accepted fall of F1 against the round before, in points, 0–100."""
+    """Lowest F1 of the questions of a round that is accepted, 0–100; 0 accepts any."""
 
 
 class TrackingParams(Section):

@@ -131,8 +131,10 @@ class Workspace(Resources):
             if round_.already:
                 return round_
             runner.compress()
+            runner.choose_canaries()
             runner.bank()
             runner.evaluate()
+            runner.ask_canaries()
             runner.decide()
             return runner.track()
 

@@ -37,6 +37,8 @@ def round_report(round_: "Round") -> str:
         ["documents", str(round_.documents)],
         ["bank rows", str(round_.rows)],
         ["questions asked", _number(round_.questions)],
+        ["gate", round_.judgement or MISSING],
+        *([name, str(count)] for name, count in _canaries(round_)),
         ["adapt, seconds", _number(round_.adapt_seconds)],
         ["measure, seconds", _number(round_.measure_seconds)],
     ]
@@ -44,12 +46,23 @@ def round_report(round_: "Round") -> str:
     return "\n".join([*lines, score_table, "", table(["", ""], counts)])
 
 
+def _canaries(round_: "Round") -> list[tuple[str, int]]:
+    names = {"asked": "canaries asked", "wrong": "canaries no longer right", "harmed": "canaries harmed by this slice"}
+    return [(names[name], count) for name, count in round_.canaries.items()]
+
+
 def rounds_report(history: "Sequence[Round]") -> str:
     """All committed rounds, and their curve as an embedded picture."""
     from cmt.tracking.payload import draw_curve
 
     rows = [
-        [r.slice_id, str(r.documents), str(r.rows), *(_number(r.scores.get(name)) for name in ("em", "f1", "recall"))]
+        [
+            r.slice_id,
+            r.judgement or MISSING,
+            str(r.documents),
+            str(r.rows),
+            *(_number(r.scores.get(name)) for name in ("em", "f1", "recall")),
+        ]
         + [_number(r.adapt_seconds), _number(r.measure_seconds)]
         for r in history
         if r.state == "committed"
@@ -58,7 +71,7 @@ def rounds_report(history: "Sequence[Round]") -> str:
         curve = draw_curve(history, Path(folder) / "curve.png")
         encoded = base64.b64encode(curve.read_bytes()).decode() if curve else ""
     picture = ["", f"![F1 and recall after each round](data:image/png;base64,{encoded})"] if encoded else []
-    names = ["slice", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
+    names = ["slice", "gate", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
     return "\n".join([table(names, rows), *picture])
 
 

@@ -46,6 +46,12 @@ def compress(params: str, slice_id: str) -> str:
     return str(runner(params, slice_id).compress())
 
 
+@cmt_task(name="choose canaries")
+def choose_canaries(params: str, slice_id: str) -> int:
+    """Choose earlier questions and ask them before the bank changes; returns their number."""
+    return runner(params, slice_id).choose_canaries()
+
+
 @cmt_task(name="bank")
 def bank(params: str, slice_id: str) -> int:
     """Upsert the staged memories; returns the bank's version."""
@@ -56,6 +62,12 @@ def bank(params: str, slice_id: str) -> int:
 def evaluate(params: str, slice_id: str) -> dict[str, float | None]:
     """Ask a sample of the slice's questions and of earlier ones; returns the scores."""
     return runner(params, slice_id).evaluate()
+
+
+@cmt_task(name="ask canaries")
+def ask_canaries(params: str, slice_id: str) -> int:
+    """Ask the canaries after the bank has changed; returns how many of them the slice harms."""
+    return runner(params, slice_id).ask_canaries()
 
 
 @cmt_task(name="decide")
@@ -112,8 +124,10 @@ def one_round(params: str, slice_id: str) -> str:
         return "already"
     try:
         compress(params, slice_id)
+        choose_canaries(params, slice_id)
         bank(params, slice_id)
         evaluate(params, slice_id)
+        ask_canaries(params, slice_id)
         decide(params, slice_id)
     except Exception:
         with suppress(CmtError):  # the next start recovers

@@ -60,6 +60,7 @@ from cmt.errors import BankError, ConfigError
 FOREVER = timedelta(days=36_500)
 _MAX_ATTEMPTS = 20  # commits that are tried while other processes write
 _BATCH = 1024  # rows that are read at once for the digest
+_KEYS = 256  # keys that are searched at once
 _PROBES = 64  # texts, or keys, that an index is searched for to see whether it is sound
 
 
@@ -365,6 +366,17 @@ class Bank:
         """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
         with self._reading():
             return search.full_text(self._latest(), text=text, k=k, as_of=as_of, hidden=self.hidden)
+
+    def nearest(self, keys: np.ndarray, *, k: int) -> dict[str, set[int]]:
+        """memory_id → the places of those of `keys` (n, p) that have it among their `k` nearest current memories."""
+        found: dict[str, set[int]] = {}
+        with self._reading():
+            table = self._latest()
+            for start in range(0, len(keys), _KEYS):
+                block = keys[start : start + _KEYS]
+                for place, memory_id in search.nearest(table, keys=block, k=k, exact=not self._is_large(table)):
+                    found.setdefault(memory_id, set()).add(start + place)
+        return found
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
         """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""

@@ -24,6 +24,9 @@ State = Literal["started", "committed", "refused", "rolling_back", "rolled_back"
 """`started` and `rolling_back` are in progress; without a process that holds the lock they were interrupted."""
 
 
+Judgement = Literal["", "passed", "refused", "not judged"]
+"""What the gate said: `not judged` if there was nothing to judge the round by, "" if it was not asked (yet)."""
+
 ADAPT_STAGES = ("compress", "bank")
 
 
@@ -56,6 +59,9 @@ class Round:
     """Questions that the round asked; None: recorded by a version that did not count them."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """See `flat_scores`; `nested_scores` is the inverse."""
+    judgement: Judgement = ""
+    canaries: dict[str, int] = field(default_factory=dict)
+    """Counts of the canaries: `asked`, `wrong` (no longer right) and `harmed` (by documents of this slice)."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     tokens_per_second: float | None = None

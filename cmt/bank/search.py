@@ -83,6 +83,15 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
     return set(rows["doc_id"].to_pylist())
 
 
+def nearest(table: LanceTable, *, keys: np.ndarray, k: int, exact: bool) -> list[tuple[int, str]]:
+    """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
+    query = _key_query(table, keys, _visible(k, None), exact)
+    with nullcontext() if exact else _reading_index(table, "vector"):
+        hits = query.limit(k).to_arrow()
+    places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
+    return list(zip(places, hits["memory_id"].to_pylist(), strict=True))
+
+
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
     """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
     for text in texts:

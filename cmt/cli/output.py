@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmt.common.dates import iso
-from cmt.common.text import format_optional, plain
+from cmt.common.text import MISSING, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
@@ -31,7 +31,7 @@ _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
 _LISTED_PROBLEMS = 20  # of one part of a project
 _ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
-_MEASURING = ("evaluate",)  # stages that measure the result
+_MEASURING = ("evaluate", "canaries")  # stages that measure the result
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -126,13 +126,13 @@ def write_forgotten(report: "ForgetReport") -> None:
 
 def write_rounds(rounds: "Sequence[Round]") -> None:
     """Print a row for each round, with its compressor if there are several."""
-    names = ["round", "state", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall"]
+    names = ["round", "state", "gate", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall", "canaries"]
     names += ["adapt, s", "measure, s"]
     rows = [_round_row(round_) for round_ in rounds]
     if several := len({round_.compressor for round_ in rounds}) > 1:
         names = ["compressor", *names]
         rows = [[round_.compressor[:12], *row] for round_, row in zip(rounds, rows, strict=True)]
-    write_table(names, rows, left=3 if several else 2)
+    write_table(names, rows, left=4 if several else 3)
     for round_ in rounds:
         if round_.reason:
             write_line(f"{round_.round_id}: {round_.reason}")
@@ -192,7 +192,14 @@ def _round_row(round_: "Round") -> list[object]:
     scores = [_score(round_.scores.get(name)) for name in ("em", "f1", "closed_f1", "rag_f1")]
     seconds = [_seconds(round_, stages) for stages in (_ADAPTING, _MEASURING)]
     recall = _recall(round_.scores.get("recall"))
-    return [round_.round_id, state, round_.documents, round_.rows, *scores, recall, *seconds]
+    gate, canaries = round_.judgement or MISSING, _canaries(round_)
+    return [round_.round_id, state, gate, round_.documents, round_.rows, *scores, recall, canaries, *seconds]
+
+
+def _canaries(round_: "Round") -> str:
+    """The canaries that are right, of those that were asked."""
+    asked = round_.canaries.get("asked", 0)
+    return f"{asked - round_.canaries['wrong']} of {asked}" if asked else MISSING
 
 
 def _seconds(round_: "Round", stages: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ Values = Sequence[float | None]
 FEW_QUESTIONS = 30
 """Below this number of questions a chart carries a warning."""
 _MAX_LABELS = 5  # on the axis of rounds: more would overlap
-_STAGES = ("compress", "bank", "evaluate")
+_STAGES = ("compress", "bank", "evaluate", "canaries")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cmt.bank.ledger import Ledger
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import write_bytes, write_table
 from cmt.errors import RoundError
+from cmt.evaluation.canary import CANARIES, read_canaries, write_canaries
 from cmt.resources import Resources
 from cmt.stream.shingles import shingles, words
 
@@ -131,6 +132,8 @@ def writing(resources: Resources) -> Iterator[None]:
 
 def _clean_table(path: Path, traces: Traces) -> int:
     """Remove the rows of a table of answers that are about a document or answered from one; returns their number."""
+    if path.name == CANARIES:
+        return _clean_canaries(path, traces)
     try:
         rows = pq.read_table(path)
     except pa.ArrowException:  # nobody else can read it either
@@ -150,6 +153,17 @@ def _clean_table(path: Path, traces: Traces) -> int:
     elif kept.num_rows < rows.num_rows:
         write_table(path, kept)
     return int(rows.num_rows - kept.num_rows)
+
+
+def _clean_canaries(path: Path, traces: Traces) -> int:
+    """Remove the canaries that are about a document or were ever answered from one; returns their number."""
+    canaries = read_canaries(path)
+    if canaries is None:  # damaged: the next round chooses others
+        return _delete(path)
+    kept = [canary for canary in canaries if traces.doc_ids.isdisjoint(canary.doc_ids)]
+    if len(kept) < len(canaries):
+        write_canaries(path, kept)
+    return len(canaries) - len(kept)
 
 
 def _clean_quarantine(path: Path, traces: Traces) -> int:

@@ -1,18 +1,20 @@
 """A round: adapt the bank to one slice with one compressor, in one commit.
 
-The steps are begin → compress → bank → evaluate → decide → track. A kill at any point leaves a ledger row `started`;
-the next round restores the bank to the version before it (`cmt.rounds.recovery`). The bank is therefore always in the
-state before a round or after it.
+The steps are begin → compress → choose_canaries → bank → evaluate → ask_canaries → decide → track. A kill at any point
+leaves a ledger row `started`; the next round restores the bank to the version before it (`cmt.rounds.recovery`). The
+bank is therefore always in the state before a round or after it.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+import pyarrow as pa
 
 from cmt.bank.ledger import Round, flat_scores
 from cmt.common.digests import sha256_hex
@@ -20,6 +22,7 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
+from cmt.evaluation.canary import CANARIES, Canary, ask_after, ask_before, choose, read_canaries, write_canaries
 from cmt.resources import Resources
 from cmt.rounds.recovery import promote, recover, restore
 from cmt.stream.store import without
@@ -61,7 +64,7 @@ class RoundRunner:
         resources.check_bank(at_rest=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("seconds.json", "scores.json", "answers.parquet"):
+        for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder:
@@ -119,17 +122,37 @@ class RoundRunner:
         write_staged(staged, rows)
         return staged
 
+    def choose_canaries(self) -> int:
+        """Choose the canaries and ask those without a kept answer, before the bank changes; returns their number.
+
+        An answer is kept from the round before if the bank and what shapes answers are still those of that round.
+        """
+
+        resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
+        if not limit or path.exists():
+            return len(self._canaries())
+        rows = self._staged_rows()
+        with self._timed("choose", note="canaries"):
+            kept, unseen = self._kept_canaries()
+            candidates = choose(
+                store=resources.store,
+                answerer=resources.answerer,
+                slice_=self.slice,
+                rows=rows,
+                kept=kept,
+                unseen=unseen,
+                limit=limit,
+            )
+            canaries = ask_before(resources.answerer, candidates, on_progress=self.progress.advance)
+        write_canaries(path, canaries)
+        return len(canaries)
+
     def bank(self) -> int:
         """Upsert the staged memories in one commit; returns the version of the bank after it.
 
         Raises RoundError if the staged file is damaged although it was just written.
         """
-        from cmt.rounds.staging import read_staged
-
-        staged = self.compress()
-        rows = read_staged(staged)
-        if rows is None:
-            raise RoundError(f"{staged} was written and reads back damaged: check the disk, then repeat")
+        rows = self._staged_rows()
         with self._timed("bank", rows.num_rows):
             return self.resources.bank.upsert(rows).version
 
@@ -166,24 +189,44 @@ class RoundRunner:
         write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
 
+    def ask_canaries(self) -> int:
+        """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
+
+        resources = self.resources
+        if not resources.params.gate.canaries:
+            return 0
+        canaries, rows = self._canaries(), self._staged_rows()
+        with self._timed("canaries", len(canaries)):
+            documents = resources.store.documents(self.slice)
+            texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
+            canaries = ask_after(resources.answerer, canaries, rows, texts, on_progress=self.progress.advance)
+        write_canaries(self.folder / CANARIES, canaries)
+        return sum(canary.harmed_by is not None for canary in canaries)
+
     def decide(self) -> Round:
         """Apply the gate: commit the round, or restore the bank to the version before it (state `refused`)."""
+        from cmt.rounds.gate import judge
+
         resources = self.resources
         self.progress.stage("decide")
         # 1. Collect the results of the other steps.
         started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
-        notes = json.loads((self.folder / "seconds.json").read_text())
+        notes = self._notes()
+        canaries = self._canaries()
         decided = replace(
             started,
             **json.loads((self.folder / "scores.json").read_text()),
+            canaries=_counts(canaries),
             tokens_per_second=notes.pop("tokens_per_second", None),
             seconds=notes,
             finished_at=_now(),
         )
         # 2. Commit or roll back.
-        if reason := self._refusal(decided):
+        judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.scores.get("f1"))
+        decided = replace(decided, judgement=judgement, reason=reason)
+        if judgement == "refused":
             restore(resources, started.version_before)
-            decided = replace(decided, state="refused", reason=reason)
+            decided = replace(decided, state="refused")
         else:
             decided = replace(decided, state="committed", version_after=resources.bank.version)
         # 3. Write the ledger. The round is committed from here on.
@@ -204,9 +247,10 @@ class RoundRunner:
             round_ for round_ in history if round_.state == "committed" and not round_.mlflow_run and round_ != current
         ]
         for round_ in [*missed, current] if resources.params.tracking.enabled else []:
-            answers = _round_folder(resources, round_.slice_id) / "answers.parquet"
+            folder = _round_folder(resources, round_.slice_id)
+            kept = [folder / "answers.parquet", folder / CANARIES]
             try:
-                run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=[answers])
+                run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=kept)
             except CmtError as error:
                 log.warning("round %s is not in MLflow yet, the next round tries again: %s", round_.round_id, error)
                 break
@@ -222,35 +266,66 @@ class RoundRunner:
         parts = *self._identity, sha256_hex(*forgotten)
         return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
-    def _refusal(self, decided: Round) -> str:
-        """Why the gate refuses the round, "" if it does not."""
-        gate, f1 = self.resources.params.gate, decided.scores.get("f1")
-        if f1 is None:
-            return ""  # a slice without questions cannot be judged
-        if f1 < gate.min_f1:
-            return f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}"
-        earlier = [
-            round_
-            for round_ in self.resources.rounds()
-            if round_.state == "committed" and round_.number < decided.number
+    def _staged_rows(self) -> pa.Table:
+        """The memories of this slice, compressed if they are not staged."""
+        from cmt.rounds.staging import read_staged
+
+        staged = self.compress()
+        rows = read_staged(staged)
+        if rows is None:
+            raise RoundError(f"{staged} was written and reads back damaged: check the disk, then repeat")
+        return rows
+
+    def _canaries(self) -> list[Canary]:
+        """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
+
+        if not self.resources.params.gate.canaries:
+            return []
+        canaries = read_canaries(self.folder / CANARIES)
+        if canaries is None:
+            raise RoundError(f"{self.folder / CANARIES} was lost during the round: repeat it")
+        return canaries
+
+    def _kept_canaries(self) -> tuple[list[Canary], list[str]]:
+        """The canaries of the round before, and the ids of the slices that came since.
+
+        Those are all earlier slices if nothing is kept. The canaries have no outcome `before` if it has to be asked.
+        """
+
+        # 1. The round before, and what it kept.
+        rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == self.resources.bank_params]
+        started = next(round_ for round_ in rounds if round_.round_id == self.slice.slice_id)
+        committed = [round_ for round_ in rounds if round_.state == "committed"]
+        last = committed[-1] if committed else None
+        kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
+        # 2. The slices that no canary was drawn from.
+        known = {slice_.slice_id for slice_ in self.resources.store.slices()}
+        unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
+        # 3. Its answers are those of this bank if nothing that shapes them has changed.
+        same = last is not None and (last.version_after, last.params_digest, last.dtype) == (
+            *(started.version_before, started.params_digest, started.dtype),
+        )
+        canaries = [
+            replace(canary, before=canary.now if same else None, now=None, harmed_by=None) for canary in kept or ()
         ]
-        previous_f1 = earlier[-1].scores.get("f1") if earlier else None
-        if previous_f1 is not None and previous_f1 - f1 > gate.max_f1_drop:
-            return f"F1 fell from {previous_f1:.1f} to {f1:.1f}, more than gate.max_f1_drop {gate.max_f1_drop:g}"
-        return ""
+        return canaries, [slice_id for slice_id in unseen if slice_id in known]
 
     @contextmanager
-    def _timed(self, stage: str, total: int) -> Iterator[None]:
-        """Report a stage of `total` steps and note the seconds that it took."""
+    def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:
+        """Report a stage of `total` steps and add the seconds that it took to `note`, or else to the stage's own."""
         self.progress.stage(stage, total)
         began = time.perf_counter()
         yield
-        self._note(stage, round(time.perf_counter() - began, 2))
+        name = note or stage
+        self._note(name, round(self._notes().get(name, 0.0) + time.perf_counter() - began, 2))
 
     def _note(self, name: str, value: float) -> None:
+        write_json(self.folder / "seconds.json", self._notes() | {name: value})
+
+    def _notes(self) -> dict[str, float]:
         path = self.folder / "seconds.json"
-        notes = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, notes | {name: value})
+        notes: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+        return notes
 
 
 class _TokenSpeed:
@@ -270,6 +345,13 @@ class _TokenSpeed:
 
 def _round_folder(resources: Resources, slice_id: str) -> Path:
     return resources.state / "rounds" / slice_id.replace("/", "-")
+
+
+def _counts(canaries: Sequence[Canary]) -> dict[str, int]:
+    """The canaries of a round in numbers, see `Round.canaries`."""
+    wrong = sum(not (canary.now and canary.now.right) for canary in canaries)
+    harmed = sum(canary.harmed_by is not None for canary in canaries)
+    return {"asked": len(canaries), "wrong": wrong, "harmed": harmed}
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ _BASELINES = ("closed", "rag")
 
 
 def round_metrics(round_: Round) -> dict[str, float]:
-    """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/ and seconds/.
+    """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/, canaries/ and seconds/.
 
     seconds/adapt is compressing and banking, seconds/measure asking questions; the stages stand beside them.
     """
@@ -29,6 +29,7 @@ def round_metrics(round_: Round) -> dict[str, float]:
     metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
     if round_.questions is not None:
         metrics["counts/questions"] = round_.questions
+    metrics |= {f"canaries/{name}": count for name, count in round_.canaries.items()}
     if round_.tokens_per_second is not None:
         metrics["counts/tokens_per_second"] = round_.tokens_per_second
     return {name: float(value) for name, value in metrics.items()}
@@ -57,7 +58,7 @@ def flat_params(params: Params) -> dict[str, str]:
 def lineage(round_: Round) -> dict[str, str]:
     """Origin and outcome of a round, as tags."""
     origin = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "bank_params", "params_digest")
-    outcome = ("state", "reason", "version_before", "version_after", "bank_digest")
+    outcome = ("state", "judgement", "reason", "version_before", "version_after", "bank_digest")
     values = {name: getattr(round_, name) for name in origin + outcome}
     tags = {f"cmt.{name}": str(value) for name, value in values.items() if value not in (None, "")}
     tags["cmt.round"] = tags.pop("cmt.round_id")

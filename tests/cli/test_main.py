@@ -53,7 +53,7 @@ def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Pat
     assert (first["round_id"], first["state"], first["documents"], first["rows"]) == ("2031-01/0001", "committed", 3, 3)
     assert {"f1", "closed_f1", "rag_f1", "recall"} <= first["scores"].keys()
     result = run(tiny_workspace, "update", "--all")
-    assert re.search(r"2031-02/0001\s+committed\s+3\s+6", result.stdout)
+    assert re.search(r"2031-02/0001\s+committed\s+not judged\s+3\s+6", result.stdout)
     assert re.search(r"2031-02/0001 compress: 3 of 3, [\d,]+ tokens/s, [\d.]+ s", result.stderr)
     assert "2031-02/0001 bank: 3 of 3" in result.stderr
     assert read(tiny_workspace, "update", "--all") == {"rounds": []}
@@ -82,7 +82,7 @@ def test_rounds_are_listed_with_their_scores(adapted_project: Path) -> None:
         ("2031-02/0001", 2),
     ]
     printed = run(adapted_project, "rounds").stdout
-    assert re.match(r"round +state +documents +rows +EM +F1 .* recall +adapt, s +measure, s\n", printed)
+    assert re.match(r"round +state +gate +documents +rows +EM +F1 .* recall +canaries +adapt, s +measure, s\n", printed)
     assert re.search(r"\n2031-01/0001 +committed .* \d+\.\d +\d+\.\d\n", printed)
 
 

@@ -41,7 +41,8 @@ def test_the_round_and_the_curve_are_artifacts(project: Path, workspace: Workspa
     assert f"## Round 1 · {FIRST} · committed" in report
     assert "| bank rows | 3 |" in report
     assert "| closed-book |" in report
-    assert f"| {FIRST} | 3 | 3 |" in artifact("rounds")
+    assert "| gate | not judged |" in report
+    assert f"| {FIRST} | not judged | 3 | 3 |" in artifact("rounds")
     assert "](data:image/png;base64,iVBOR" in artifact("rounds")
 
 

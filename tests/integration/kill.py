@@ -21,6 +21,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,10 @@ ROOT = Path(__file__).parents[2]
 ARTICLES, QUESTIONS = 5, 2  # articles per month, questions per article
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["cmt.lm.model", "cmt.modeling.model"])  # not lancedb, which does not survive a fork
-WEIGHTS = {"start": 4, "open": 3, "compress": 4, "bank": 4, "evaluate": 4, "decide": 4}
+WEIGHTS = {"start": 4, "open": 3, "compress": 4, "choose": 4, "bank": 4, "evaluate": 4, "canaries": 4, "decide": 4}
 # The line on stderr that reports the end of a stage.
-DONE = re.compile(r"(?:\S+ )?(load|open|compress|bank|evaluate|decide): ")
-AFTER = {"load": "open", "open": "compress", "compress": "bank", "bank": "evaluate", "evaluate": "decide"}
+DONE = re.compile(r"(?:\S+ )?(load|open|compress|choose|bank|evaluate|canaries|decide): ")
+AFTER = dict(pairwise(("load", "open", "compress", "choose", "bank", "evaluate", "canaries", "decide")))
 
 
 @dataclass
@@ -193,7 +194,7 @@ def kill_in(update: Update, *, target: str, passed: int, delay: float, workspace
         if stage == target and (rounds >= passed or target == "start"):
             time.sleep(delay)
             hit = update.kill()
-            return "bank" if hit == "compress" and staged(workspace) else hit
+            return "choose" if hit == "compress" and staged(workspace) else hit
         rounds += stage == "decide"
     update.finish()
     return ""
@@ -220,7 +221,10 @@ def outcome(workspace: Workspace) -> dict[str, Any]:
         "digest": bank.digest(),
         "rows": bank.count_rows(),
         "problems": bank.verify(),
-        "rounds": [(r.round_id, r.number, r.state, r.documents, r.rows, r.bank_digest, r.scores) for r in rounds],
+        "rounds": [
+            (r.round_id, r.number, r.state, r.judgement, r.canaries, r.documents, r.rows, r.bank_digest, r.scores)
+            for r in rounds
+        ],
     }
 
 

@@ -1,0 +1,48 @@
+"""An answerer that reads one word: in place of a trained one, whose answers a tiny LM cannot give."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cmt.answering.answer import Answer, Source
+from cmt.answering.answerer import Answerer
+from cmt.common.progress import OnProgress
+from cmt.workspace import Workspace
+
+
+class WordReader(Answerer):
+    """Answers with the first word of the text that full-text search finds first."""
+
+    asked: list[str]
+    """The questions that were put to the bank, in order."""
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        *,
+        as_of: Sequence[datetime | None],
+        closed_book: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> list[Answer]:
+        self.asked += questions
+        pairs = zip(questions, as_of, strict=True)
+        return [_read(text, self.bank.full_text(text=text, k=4, as_of=date).to_pylist()) for text, date in pairs]
+
+    def answer_from(
+        self, questions: Sequence[str], memories: Sequence[Sequence[Any]], *, on_progress: OnProgress | None = None
+    ) -> list[Answer]:
+        return [_read(text, rows) for text, rows in zip(questions, memories, strict=True)]
+
+
+def read_words(workspace: Workspace) -> WordReader:
+    """Let `workspace` answer with a WordReader; returns it."""
+    reader = WordReader(model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params)
+    reader.asked = []
+    workspace.__dict__["answerer"] = reader
+    return reader
+
+
+def _read(question: str, rows: Sequence[Any]) -> Answer:
+    sources = tuple(Source(row["doc_id"], row["title"], row["published_at"], 0.0, 0.0, row["text"]) for row in rows)
+    text = rows[0]["text"].split()[0] if rows else ""
+    return Answer(question, text, "likely" if rows else "not_in_memory", 0.9, sources)

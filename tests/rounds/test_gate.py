@@ -1,0 +1,54 @@
+"""The gate: what is refused, what passes, and what is not judged."""
+
+from dataclasses import replace
+
+from cmt.config import GateParams
+from cmt.evaluation.canary import Canary, Outcome
+from cmt.rounds.gate import FEWEST, judge
+
+RIGHT, WRONG = Outcome("Moss", 1.0, True, "mayor"), Outcome("Grubb", 0.0, False, "handbill")
+SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), best=RIGHT, before=RIGHT, now=RIGHT)
+HARMED = replace(SOUND, now=WRONG, harmed_by="handbill")
+
+
+def test_a_harmed_canary_refuses_with_question_answers_document_and_advice() -> None:
+    decision = judge(GateParams(), canaries=[SOUND, HARMED], f1=None)
+    assert decision.judgement == "refused"
+    assert decision.reason == (
+        "1 of 2 canaries turned wrong through documents that do not update theirs: "
+        '"Who is the mayor?" was "Moss", is "Grubb" because of handbill. '
+        "Leave out what is false with `cmt forget handbill` and update again, "
+        "or accept the slice with `cmt --set gate.max_harmed=1 update`"
+    )
+
+
+def test_a_reason_names_three_and_is_one_line_of_plain_text() -> None:
+    hostile = replace(HARMED, now=replace(WRONG, answer="\x1b[31mred\nline " + 200 * "x"))
+    reason = judge(GateParams(), canaries=[hostile] * 5, f1=None).reason
+    assert "\n" not in reason and "\x1b" not in reason
+    assert reason.count("because of") == 3
+    assert "and 2 more, see canaries.parquet" in reason
+
+
+def test_as_many_may_be_harmed_as_are_accepted() -> None:
+    assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None).judgement == "passed"
+
+
+def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
+    faded = replace(SOUND, before=WRONG, now=WRONG)  # lost in an earlier round
+    canaries = [SOUND] * (FEWEST - 3) + [faded] * 3
+    decision = judge(GateParams(), canaries=canaries, f1=None)
+    expected = "F1 of the 10 canaries fell from 100.0 to 70.0, by more than gate.max_f1_drop 20"
+    assert decision == ("refused", expected)
+    assert judge(GateParams(max_f1_drop=30), canaries=canaries, f1=None).judgement == "passed"
+    assert judge(GateParams(), canaries=canaries[1:], f1=None).judgement == "passed"  # too few for a mean
+
+
+def test_the_f1_of_the_round_is_compared_if_there_is_a_lowest() -> None:
+    assert judge(GateParams(min_f1=50), canaries=[], f1=40.0).reason == "F1 40.0 is below gate.min_f1 50"
+    assert judge(GateParams(min_f1=50), canaries=[], f1=60.0).judgement == "passed"
+
+
+def test_a_round_with_nothing_to_judge_it_by_is_not_judged() -> None:
+    assert judge(GateParams(), canaries=[], f1=60.0).judgement == "not judged"
+    assert judge(GateParams(min_f1=50), canaries=[], f1=None).judgement == "not judged"
