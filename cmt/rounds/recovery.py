@@ -28,13 +28,17 @@ LOCK_SECONDS = 600.0
 
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
-    """Hold the lock that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+    """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.
 
-    A forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden and a warning says
-    why, because the command may be the one that repairs the bank.
+    The lock is a file of this machine, the lease a row of the bank that other machines see. A forgetting that was
+    interrupted is finished first; if it cannot be, its documents stay hidden and a warning says why, because the
+    command may be the one that repairs the bank.
 
-    Raises RoundError if the other update still holds it then, or if the lock file cannot be written.
+    Raises RoundError if another update still holds one of them then, or if the lock file cannot be written, and
+    BankError if the lease cannot.
     """
+    from cmt.bank.lease import held
+
     path = resources.state / "update.lock"
     lock = FileLock(path)
     try:
@@ -49,9 +53,11 @@ def updating(resources: Resources) -> Iterator[None]:
     except OSError as error:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
-        _finish_forgetting(resources)
-        yield
+        with held(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
+            _finish_forgetting(resources)
+            yield
     finally:
+        resources.lease = None
         lock.release()
 
 
@@ -105,6 +111,7 @@ def promote(resources: Resources) -> bool:
     if chosen == answering:
         return False
     with translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
+        resources.check_lease()
         if answering is None:
             drop_pointer(ledger.connection)
         set_current_table(ledger.connection, chosen)
