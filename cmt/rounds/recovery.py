@@ -30,12 +30,12 @@ LOCK_SECONDS = 600.0
 def updating(resources: Resources) -> Iterator[None]:
     """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.
 
-    A forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden and a warning says
-    why, because the command may be the one that repairs the bank.
+    The lock is a file of this machine, the lease a row of the bank that other machines see. A forgetting that was
+    interrupted is finished first; if it cannot be, its documents stay hidden and a warning says why, because the
+    command may be the one that repairs the bank.
 
-    The lock is a file of this machine, the lease a row of the bank that other machines see. Raises RoundError if
-    another update still holds one of them then, or if the lock file cannot be written, and BankError if the lease
-    cannot.
+    Raises RoundError if another update still holds one of them then, or if the lock file cannot be written, and
+    BankError if the lease cannot.
     """
     from cmt.bank.lease import held
 
