@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill repro clean
+.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ report: .venv/runtime ## report/index.html from the demo's bank; runs the demo f
 
 kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
 	$(BIN)/python tests/integration/kill.py
+
+soak: install ## every write, rename, fsync and unlink fails once; chaos beside a model; damage to every kind of file
+	$(BIN)/python -m tests.soak
 
 repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro
