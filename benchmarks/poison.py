@@ -7,8 +7,8 @@ Each world is a chronicle (`cmt.stream.synthetic`) of its own seed: BASE documen
 each, with the parameters of params.yaml. After each of the last slices one attack is made on a copy of the project: a
 document with another value for a fact whose question was answered right. It counts as stopped if it was refused, at
 ingest or by the gate, or if no older answer changed: that of its question and those of other questions stay right. All
-kinds of attacks (Kind) occur equally often. Writes metrics/poison.json and exits with 1 if less than 95 % of the attacks
-are stopped or more than 2 % of the honest slices held back.
+kinds of attacks (Kind) occur equally often. Writes metrics/poison.json and exits with 1 if less than 95 % of the
+attacks are stopped or more than 2 % of the honest slices held back.
 """
 
 import json

@@ -80,7 +80,7 @@ static long path_of(long number, const long *arguments, char *path, size_t size)
         length += (long)more;
     }
     path[length] = 0;
-    /* a relative name starts from the working folder, which is the one that is watched; pipes and sockets have no path */
+    /* a relative name starts from the project's folder, and counts; pipes and sockets have no path */
     int relative = named && path[0] != '/';
     return relative || (strncmp(path, folder, folder_length) == 0 && path[folder_length] == '/') ? length : 0;
 }

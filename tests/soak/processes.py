@@ -29,11 +29,16 @@ class Outcome:
     """The call that failed."""
 
 
-def run(folder: Path, *arguments: str, fault: str = "", place: int = 0, clock: int = 0) -> Outcome:
-    """Run `cmt` in the project `folder`, with a fault at one system call or a clock that is wrong by some seconds."""
+def run(
+    folder: Path, *arguments: str, fault: str = "", place: int = 0, below: Path | None = None, clock: int = 0
+) -> Outcome:
+    """Run `cmt` in the project `folder`, with a fault or with a clock that is wrong by some seconds.
+
+    The fault is at call `place` of those that change files below `below`, by default the project.
+    """
     prepare()  # before the server starts
     with tempfile.TemporaryDirectory(prefix="cmt-run-") as notes:
-        options = (Path(notes), folder, arguments, fault, place, clock)
+        options = (Path(notes), folder, arguments, fault, place, below or folder, clock)
         process = PROCESSES.Process(target=_command, args=options)
         process.start()
         process.join(SECONDS)
@@ -50,7 +55,9 @@ def run(folder: Path, *arguments: str, fault: str = "", place: int = 0, clock: i
     )
 
 
-def _command(notes: Path, folder: Path, arguments: tuple[str, ...], fault: str, place: int, clock: int) -> None:
+def _command(
+    notes: Path, folder: Path, arguments: tuple[str, ...], fault: str, place: int, below: Path, clock: int
+) -> None:
     """Run the command line in this process; its streams, its calls and its fault go to files in `notes`."""
     from cmt.cli.main import main
 
@@ -63,7 +70,7 @@ def _command(notes: Path, folder: Path, arguments: tuple[str, ...], fault: str, 
     if clock:
         move_clock(clock)
     if fault:
-        arm(folder, fault=fault, place=place, report=os.open(notes / "report", os.O_WRONLY | os.O_CREAT))
+        arm(below, fault=fault, place=place, report=os.open(notes / "report", os.O_WRONLY | os.O_CREAT))
     # 3. The command, which ends with SystemExit.
     try:
         main()
