@@ -81,6 +81,13 @@ class StreamParams(Section):
     """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
     zone for a stream with a time of its own."""
 
+    trust_source: bool = False
+    """Whether a file's own column `source` says who published a document, where `cmt ingest --source` does not."""
+    authority: dict[str, tuple[str, ...]] = {}
+    """Source → other sources whose documents it may supersede and correct, beside its own."""
+    near_duplicates: Annotated[int, Field(ge=0)] = 3
+    """Largest number of documents of one slice that are near-copies of one another; 0: any number."""
+
     def now(self) -> datetime:
         """The instant after which a date counts as future, in UTC."""
         return datetime.now(UTC) if self.clock == "system" else parse_instant(self.clock)
@@ -296,7 +303,17 @@ class ServingParams(Section):
     question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
-    """Requests a minute that one client address may send to `cmt serve`, all at once or spread; 0: any number."""
+    """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, all at once or
+    spread; 0: any number."""
+    tokens: Path | None = None
+    """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
+    `cmt serve` listens on a loopback address only."""
+    ingest_megabytes: Positive = 10
+    """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
+    request_log: Path | None = None
+    """File of the request log, one JSON object a line. None: stderr."""
+    log_questions: bool = False
+    """Whether the request log has the text of each question."""
 
 
 class Params(Section):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
     from cmt.answering.cache import PromptCache
     from cmt.bank.bank import Bank
+    from cmt.bank.lease import Lease
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
     from cmt.tracking.runs import Tracker
@@ -29,6 +30,8 @@ class Resources:
         self.params, self.root = params, root
         self.state = state_folder(params, root)
         self._prompt_cache_path = self.state / "prompts.sqlite"
+        self.lease: Lease | None = None
+        """The lease of the bank while `cmt.rounds.recovery.updating` holds it."""
         self._checked_version = 0  # version of the bank that was last compared with the ledger
 
     @cached_property
@@ -61,14 +64,20 @@ class Resources:
 
         bank = self.params.bank
         schema = memory_schema(self.model, keep_text=bank.keep_text, number_format=bank.codes)
-        return Bank.open(uri=bank.uri, schema=schema, exact_below=bank.exact_below)
+        return Bank.open(uri=bank.uri, schema=schema, exact_below=bank.exact_below, check_lease=self.check_lease)
 
     @cached_property
     def stored_bank(self) -> "Bank":
         """The current bank, opened without the compressor, so no LM is loaded. Raises BankError if there is none."""
         from cmt.bank.bank import Bank
 
-        return Bank.open(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
+        bank = self.params.bank
+        return Bank.open(uri=bank.uri, exact_below=bank.exact_below, check_lease=self.check_lease)
+
+    def check_lease(self) -> None:
+        """Raise RoundError if this process held the bank's lease and lost it; every write begins with it."""
+        if self.lease:
+            self.lease.check()
 
     def answering_bank(self) -> "Bank":
         """The bank of the compressor in use; never creates one.
@@ -117,7 +126,7 @@ class Resources:
         """The ledger beside the bank. Raises BankError if there is no bank."""
         from cmt.bank.tables import connect
 
-        return Ledger(connect(self.params.bank.uri))
+        return Ledger(connect(self.params.bank.uri), check_lease=self.check_lease)
 
     @cached_property
     def answerer(self) -> "Answerer":
@@ -178,4 +187,5 @@ class Resources:
         """The banks of all compressors. Raises BankError if there is none."""
         from cmt.bank.bank import Bank
 
-        return Bank.open_all(uri=self.params.bank.uri, exact_below=self.params.bank.exact_below)
+        bank = self.params.bank
+        return Bank.open_all(uri=bank.uri, exact_below=bank.exact_below, check_lease=self.check_lease)

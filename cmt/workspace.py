@@ -13,7 +13,7 @@ from cmt.errors import RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.limits import limited_by
+from cmt.stream.limits import Limits
 from cmt.stream.store import IngestReport
 
 if TYPE_CHECKING:
@@ -55,22 +55,29 @@ class Workspace(Resources):
         return pull(source=lm.source, sha256=lm.sha256, path=lm.path, on_progress=on_progress)
 
     def ingest(
-        self, *, source: Path | str | None = None, format: str | None = None, period: str | int | None = None
+        self,
+        *,
+        source: Path | str | None = None,
+        format: str | None = None,
+        period: str | int | None = None,
+        publisher: str | None = None,
     ) -> IngestReport:
         """Validate a source file or folder and add its new documents and questions to the stream as slices.
 
-        Arguments default to the section `stream` of params.yaml. Invalid rows go to the quarantine and are counted in
-        the report. Raises StreamError if the source or the store cannot be read or written, or if a file is above the
-        limits of that section.
+        Arguments default to the section `stream` of params.yaml. `publisher`: who published the documents, which
+        decides what they may supersede and correct (`stream.authority`); by default the file's column `source` with
+        `stream.trust_source`, else the name of the file or folder. Invalid and refused rows go to the quarantine and
+        are counted in the report. Raises ConfigError for a bad `publisher`; StreamError if the source or the store
+        cannot be read or written, or if a file is above the limits of that section.
         """
         stream = self.params.stream
-        with limited_by(stream):
-            return self.store.ingest(
-                source=Path(source or stream.source),
-                format=format or stream.format,
-                period=period or stream.period,
-                now=stream.now(),
-            )
+        return self.store.ingest(
+            source=Path(source or stream.source),
+            format=format or stream.format,
+            period=period or stream.period,
+            publisher=publisher,
+            params=stream,
+        )
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
         """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.
@@ -85,8 +92,7 @@ class Workspace(Resources):
         from cmt.training.trainer import train
 
         # 1. Load the data and hold out some articles.
-        with limited_by(self.params.stream):
-            data = load_split(self.params.train)
+        data = load_split(self.params.train, limits=Limits.of(self.params.stream))
         # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(

@@ -28,9 +28,10 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
 
 
 @cmt_task(name="ingest")
-def ingest(params: str, source: str) -> list[str]:
-    """Add `source` to the stream; returns the ids of the new slices."""
-    return [slice_.slice_id for slice_ in workspace(params).ingest(source=Path(source)).slices]
+def ingest(params: str, source: str, publisher: str | None) -> list[str]:
+    """Add the file or folder `source` of `publisher` to the stream; returns the ids of the new slices."""
+    report = workspace(params).ingest(source=Path(source), publisher=publisher)
+    return [slice_.slice_id for slice_ in report.slices]
 
 
 @cmt_task(name="begin")
@@ -84,13 +85,16 @@ def run_name() -> str:
 
 
 @flow(name="cmt", flow_run_name=run_name)
-def online_update(slice: str | None = None, source: str | None = None, params: str = "params.yaml") -> list[str]:
+def online_update(
+    slice: str | None = None, source: str | None = None, publisher: str | None = None, params: str = "params.yaml"
+) -> list[str]:
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
-    `source`: a file or folder in `stream.format` to ingest first. The flow run fails when the gate refuses a round.
+    `source`: a file or folder in `stream.format` to ingest first. `publisher`: who published it; see
+    `Workspace.ingest`. The flow run fails when the gate refuses a round.
     """
     if source is not None:
-        ingest(params, source)
+        ingest(params, source, publisher)
     states = []
     for slice_id in [slice] if slice else workspace(params).pending():
         with workspace(params).updating():

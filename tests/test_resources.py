@@ -7,6 +7,7 @@ import lancedb
 import pytest
 
 import cmt
+from cmt.bank.tables import LEASE
 from cmt.lm.model import FrozenLM
 from cmt.workspace import Workspace
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, save_other_compressor
@@ -89,7 +90,7 @@ def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) ->
     assert isinstance(workspace.lm, FrozenLM)
     with pytest.raises(cmt.ModelError, match=r"was trained for the LM .*cmt train"):
         workspace.update()
-    assert not (project / "data/bank").exists()
+    assert lancedb.connect(workspace.params.bank.uri).list_tables().tables == [LEASE]
 
 
 def test_a_bank_of_an_older_schema_is_refused_with_advice(project: Path) -> None:

@@ -30,7 +30,7 @@ from cmt.bank.integrity import (
     unmatched,
     with_checksums,
 )
-from cmt.bank.merge import changed, misdated, not_older, surplus, with_superseded_at, within
+from cmt.bank.merge import misdated, upsert, with_ids, with_superseded_at, within
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,
@@ -105,18 +105,35 @@ class Bank:
     Methods raise BankError if the table cannot be read or written.
     """
 
-    def __init__(self, *, uri: str, connection: DBConnection, table: LanceTable, exact_below: int) -> None:
+    def __init__(
+        self,
+        *,
+        uri: str,
+        connection: DBConnection,
+        table: LanceTable,
+        exact_below: int,
+        check_lease: Callable[[], None] | None = None,
+    ) -> None:
         self._uri = uri
+        self._check_lease = check_lease
         self._connection = connection
         self._table = table
         self._exact_below = exact_below
 
     @classmethod
-    def open(cls, *, uri: str, schema: pa.Schema | None = None, exact_below: int = 10_000) -> "Bank":
+    def open(
+        cls,
+        *,
+        uri: str,
+        schema: pa.Schema | None = None,
+        exact_below: int = 10_000,
+        check_lease: Callable[[], None] | None = None,
+    ) -> "Bank":
         """Open the current bank at `uri`, or with `schema` the bank of that compressor, created if missing.
 
         The first bank at an address becomes the current one. From `exact_below` rows on, searches use a vector index.
-        Raises BankError if there is no bank, if it was written with another schema, or if it cannot be read.
+        `check_lease` is called before every write. Raises BankError if there is no bank, if it was written with another
+        schema, or if it cannot be read.
         """
         with translate_errors(f"bank {uri} cannot be opened"):
             connection = connect(uri) if schema is None else lancedb.connect(uri)
@@ -127,23 +144,27 @@ class Bank:
             if table is None:
                 raise BankError(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
             check_schema(content_schema(table.schema), schema, f"bank {uri}")
-            bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below)
+            bank = cls(uri=uri, connection=connection, table=table, exact_below=exact_below, check_lease=check_lease)
             if memory_tables(connection) == [table.name] and current_table(connection) is None:
                 bank.promote()
         return bank
 
     @classmethod
-    def open_all(cls, *, uri: str, exact_below: int = 10_000) -> "Iterator[Bank]":
+    def open_all(
+        cls, *, uri: str, exact_below: int = 10_000, check_lease: Callable[[], None] | None = None
+    ) -> "Iterator[Bank]":
         """The banks of all compressors at `uri`. Raises BankError if there is none or one cannot be opened."""
         for name in memory_tables(connect(uri)):
-            yield cls.open_table(uri=uri, name=name, exact_below=exact_below)
+            yield cls.open_table(uri=uri, name=name, exact_below=exact_below, check_lease=check_lease)
 
     @classmethod
-    def open_table(cls, *, uri: str, name: str, exact_below: int = 10_000) -> "Bank":
+    def open_table(
+        cls, *, uri: str, name: str, exact_below: int = 10_000, check_lease: Callable[[], None] | None = None
+    ) -> "Bank":
         """The bank in the table `name` at `uri`. Raises BankError if it cannot be opened."""
         with translate_errors(f"table {name} of bank {uri} cannot be opened"):
             schema = content_schema(lancedb.connect(uri).open_table(name).schema)
-        return cls.open(uri=uri, schema=schema, exact_below=exact_below)
+        return cls.open(uri=uri, schema=schema, exact_below=exact_below, check_lease=check_lease)
 
     @property
     def connection(self) -> DBConnection:
@@ -199,18 +220,21 @@ class Bank:
     def upsert(self, rows: pa.Table) -> UpsertResult:
         """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. If
-        a document has fewer chunks than before, the surplus ones are deleted. A document that is stored with a later
-        date is left alone, so the order of slices does not matter. An upsert that changes nothing makes no version,
-        except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is invalid, and DamageError
-        if a stored row that has to be written again is damaged; the bank is then unchanged.
+        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. A
+        document that is stored with another date keeps both versions, the earlier one for questions as of its time,
+        whichever is written first. With the same date the stored version is replaced. An upsert that changes nothing
+        makes no version, except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is
+        invalid, and DamageError if a stored row that has to be written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
         self._add_checksums()
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            wanted = not_older(rows, stored)
-            return changed(wanted, stored), surplus(wanted, stored)
+            changes = upsert(rows, stored)
+            with self._reading():
+                earlier = read_content(self._table, set(changes.renamed))
+            earlier = with_ids(earlier, [changes.renamed[name] for name in earlier["memory_id"].to_pylist()])
+            return pa.concat_tables([changes.rows, earlier]), changes.gone
 
         inserted, updated, _ = self._change(plan)
         return UpsertResult(version=self.version, inserted=inserted, updated=updated)
@@ -296,7 +320,7 @@ class Bank:
             return search.full_text(self._latest(), text=text, k=k, as_of=as_of)
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
-        """All rows of these documents, superseded ones included, sorted by memory_id; like `search`, without scores."""
+        """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
         with self._reading():
             return search.documents(self._latest(), doc_ids=doc_ids)
 
@@ -324,7 +348,12 @@ class Bank:
         # 2. The rows of a document, and of those that supersede each other.
         versions = self._versions()
         problems += id_problems(versions)
-        misdated_ids = sorted(set(misdated(versions)["doc_id"].to_pylist()))
+        # Version 0.1.0 let an older document supersede a younger one; the next upsert puts that right.
+        too_early = pc.fill_null(pc.less(versions["superseded_at"], versions["published_at"]), False)
+        of_old = versions.filter(too_early)["memory_id"]
+        wrong_dates = misdated(versions)
+        wrong_dates = wrong_dates.filter(pc.invert(within(wrong_dates["memory_id"], of_old)))
+        misdated_ids = sorted(set(wrong_dates["doc_id"].to_pylist()))
         problems += [
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
         ]
@@ -409,7 +438,8 @@ class Bank:
             # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
             # that another process wrote meanwhile.
             differs = (
-                "target.sha256 != source.sha256 OR target.superseded_at != source.superseded_at"
+                "target.sha256 != source.sha256 OR target.published_at != source.published_at"
+                " OR target.superseded_at != source.superseded_at"
                 " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
             )
             merge = self._table.merge_insert("memory_id").when_matched_update_all(where=differs)
@@ -516,6 +546,8 @@ class Bank:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with translate_errors(f"bank {self._uri} cannot be written", "check free space and rights, then repeat"):
+            if self._check_lease:
+                self._check_lease()
             yield
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -91,7 +91,7 @@ class Round:
 class Ledger:
     """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written.
 
-    The record of a round is JSON with a checksum over its other values.
+    The record of a round is JSON with a checksum over its other values. `check_lease` is called before every write.
     """
 
     SCHEMAS = {
@@ -99,10 +99,10 @@ class Ledger:
         "forgotten": pa.schema([pa.field("doc_id", pa.string(), nullable=False)]),
     }
 
-    def __init__(self, connection: "DBConnection") -> None:
+    def __init__(self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None) -> None:
         from cmt.bank.tables import open_or_create_table, open_table
 
-        self._connection = connection
+        self._connection, self._check_lease = connection, check_lease
         with self._translate_errors("opened"):
             # Tables that exist are opened without the lock file, which a read-only bank could not create.
             tables = {name: open_table(connection, name) for name in self.SCHEMAS}
@@ -176,6 +176,8 @@ class Ledger:
     def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
         with self._translate_errors("written", "check free space and rights, then repeat"):
+            if self._check_lease:
+                self._check_lease()
             merge = self._tables[name].merge_insert(key).when_matched_update_all()
             merge.when_not_matched_insert_all().execute(rows)
 

@@ -1,17 +1,49 @@
-"""What an upsert changes: new and changed rows, surplus chunks, and dates of supersession. Arrow tables in and out."""
+"""What an upsert changes: new and changed rows, earlier versions, dates of supersession. Arrow tables in and out."""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.schema import TIMESTAMP
+from cmt.bank.schema import TIMESTAMP, chunk_number, memory_id
+
+_NEVER = np.iinfo(np.int64).max  # microseconds
+
+
+class Upsert(NamedTuple):
+    """What an upsert does to the stored rows."""
+
+    rows: pa.Table
+    """The rows to write: all that are not stored yet."""
+    renamed: dict[str, str]
+    """memory_id of a stored row → the one that it gets, because its version is not the latest any more."""
+    gone: pa.Table
+    """The stored rows whose memory_id nothing has any more."""
 
 
 def supersession_dates(rows: pa.Table) -> pa.ChunkedArray:
-    """For each row, the earliest `published_at` of the other documents that supersede its document, or null."""
-    updates = rows.filter(pc.not_equal(rows["supersedes"], rows["doc_id"]))
-    earliest = updates.group_by("supersedes").aggregate([("published_at", "min")])
-    place = pc.index_in(rows["doc_id"], value_set=earliest["supersedes"].combine_chunks())
-    return earliest["published_at_min"].take(place).cast(TIMESTAMP)
+    """For each row, the instant from which its text no longer holds, or null.
+
+    That is the date of the next version of its document, or of the first other document that supersedes it and is not
+    older than the row. A document supersedes what its latest version names, from the first version on that names it.
+    `rows` has VERSION_COLUMNS.
+    """
+    # 1. documents with several versions
+    versions = rows.group_by("doc_id").aggregate([("published_at", "min"), ("published_at", "max")])
+    several = versions.filter(pc.not_equal(versions["published_at_min"], versions["published_at_max"]))
+    of_several = rows.filter(within(rows["doc_id"], several["doc_id"]))
+    # 2. updates: the rows that supersede another document, except where a later version withdrew it
+    updates = rows.filter(pc.fill_null(pc.not_equal(rows["supersedes"], rows["doc_id"]), False))
+    updates = updates.filter(pc.invert(_withdrawn(updates, of_several, several)))
+    # 3. the earlier of the two dates
+    published_at = _microseconds(rows["published_at"])
+    dates = np.minimum(
+        _first_from(published_at, rows["doc_id"], updates["supersedes"], _microseconds(updates["published_at"])),
+        _first_from(published_at + 1, rows["doc_id"], of_several["doc_id"], _microseconds(of_several["published_at"])),
+    )
+    return pa.chunked_array([pa.array(dates, pa.int64(), mask=dates == _NEVER).cast(TIMESTAMP)])
 
 
 def misdated(rows: pa.Table) -> pa.Table:
@@ -33,27 +65,104 @@ def with_superseded_at(rows: pa.Table, dates: pa.ChunkedArray) -> pa.Table:
     return rows.set_column(place, rows.schema.field(place), dates)
 
 
-def not_older(rows: pa.Table, stored: pa.Table) -> pa.Table:
-    """`rows` without those of documents that `stored` has with a later date."""
-    latest = stored.group_by("doc_id").aggregate([("published_at", "max")])
-    place = pc.index_in(rows["doc_id"], value_set=latest["doc_id"].combine_chunks())
-    older = pc.greater(latest["published_at_max"].take(place), rows["published_at"])
-    return rows.filter(pc.invert(pc.fill_null(older, False)))
+def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
+    """What writing `rows`, which are whole versions of documents, does to the `stored` ones (VERSION_COLUMNS).
+
+    The latest version of a document has the plain memory_ids, an earlier one those with its date. A version with the
+    date of a stored one replaces it. Raises DamageError if a stored memory_id is not that of a chunk.
+    """
+    # 1. the latest version of each document in `rows`
+    known = stored.filter(within(stored["doc_id"], rows["doc_id"]))
+    names = ["doc_id", "published_at"]
+    latest = pa.concat_tables([rows.select(names), known.select(names)]).group_by("doc_id")
+    latest = latest.aggregate([("published_at", "max")])
+    latest_dates = dict(zip(latest["doc_id"].to_pylist(), latest["published_at_max"].to_pylist(), strict=True))
+
+    def placed(row: dict[str, Any]) -> str:
+        doc_id, published_at = row["doc_id"], row["published_at"]
+        version = None if published_at == latest_dates[doc_id] else published_at
+        return memory_id(doc_id, chunk_number(row["memory_id"], doc_id), version)
+
+    # 2. the memory_ids that follow from it
+    names = ["memory_id", *names]
+    restated = {(row["doc_id"], row["published_at"]) for row in rows.select(names[1:]).to_pylist()}
+    ids = [placed(row) for row in rows.select(names).to_pylist()]
+    renamed, vacated = {}, []
+    for row in known.select(names).to_pylist():
+        new = placed(row)
+        if (row["doc_id"], row["published_at"]) in restated:
+            vacated.append(row["memory_id"])
+        elif new != row["memory_id"]:
+            renamed[row["memory_id"]] = new
+            vacated.append(row["memory_id"])
+    # 3. rows that are there already, and those that no row takes the place of
+    gone = set(vacated) - set(ids) - set(renamed.values())
+    return Upsert(
+        rows=_changed(with_ids(rows, ids), stored),
+        renamed=renamed,
+        gone=known.filter(pc.is_in(known["memory_id"], value_set=pa.array(sorted(gone), pa.string()))),
+    )
 
 
-def changed(rows: pa.Table, stored: pa.Table) -> pa.Table:
-    """The rows that `stored` does not have with the same memory_id and sha256."""
-    place = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
-    same = pc.equal(stored["sha256"].take(place), rows["sha256"])
-    return rows.filter(pc.invert(pc.fill_null(same, False)))
-
-
-def surplus(rows: pa.Table, stored: pa.Table) -> pa.Table:
-    """The rows of `stored` whose document is in `rows` but no longer has this chunk."""
-    same_document = within(stored["doc_id"], rows["doc_id"])
-    return stored.filter(pc.and_not(same_document, within(stored["memory_id"], rows["memory_id"])))
+def with_ids(rows: pa.Table, ids: Sequence[str]) -> pa.Table:
+    """`rows` with `ids` as their memory_ids."""
+    place = rows.schema.get_field_index("memory_id")
+    return rows.set_column(place, rows.schema.field(place), pa.array(ids, pa.string()))
 
 
 def within(column: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
     """For each entry of `column`, whether it is one of `values`."""
     return pc.is_in(column, value_set=values.combine_chunks())
+
+
+def _changed(rows: pa.Table, stored: pa.Table) -> pa.Table:
+    """The rows that `stored` does not have with the same memory_id, date and sha256."""
+    place = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
+    same = pc.and_(
+        pc.equal(stored["sha256"].take(place), rows["sha256"]),
+        pc.equal(stored["published_at"].take(place), rows["published_at"]),
+    )
+    return rows.filter(pc.invert(pc.fill_null(same, False)))
+
+
+def _withdrawn(updates: pa.Table, of_several: pa.Table, several: pa.Table) -> pa.ChunkedArray:
+    """For each of `updates`, whether the latest version of its document supersedes another one, or none."""
+    latest_date = several["published_at_max"].take(
+        pc.index_in(of_several["doc_id"], value_set=several["doc_id"].combine_chunks())
+    )
+    latest = of_several.filter(pc.equal(of_several["published_at"], latest_date))
+    place = pc.index_in(updates["doc_id"], value_set=latest["doc_id"].combine_chunks())
+    named = pc.fill_null(pc.equal(latest["supersedes"].take(place), updates["supersedes"]), False)
+    return pc.and_(pc.is_valid(place), pc.invert(named))
+
+
+def _first_from(
+    begins: np.ndarray, doc_ids: pa.ChunkedArray, targets: pa.ChunkedArray, dates: np.ndarray
+) -> np.ndarray:
+    """For each row (n,), the first of the `dates` of its document that is not before `begins`, _NEVER if there is none.
+
+    `begins` (n,), `doc_ids` (n,): the rows; `targets` (m,), `dates` (m,): a document, and a date of it. Microseconds.
+    """
+    first = np.full(len(begins), _NEVER)
+    # 1. the rows of documents with dates, and all documents as numbers
+    documents = pc.unique(targets)
+    places = pc.index_in(doc_ids, value_set=documents)
+    rows = np.flatnonzero(pc.is_valid(places).to_numpy())
+    row_document = places.drop_null().to_numpy().astype(np.int64)
+    document = pc.index_in(targets, value_set=documents).to_numpy().astype(np.int64)
+    # 2. documents and dates as one number each that sorts by both: dates become their ranks
+    ranked = np.unique(np.concatenate([dates, begins[rows]]))
+    key = np.sort(document * len(ranked) + np.searchsorted(ranked, dates))
+    row_key = row_document * len(ranked) + np.searchsorted(ranked, begins[rows])
+    # 3. the next key that belongs to the row's document
+    place = np.searchsorted(key, row_key)
+    following = np.append(key, -1)[place]
+    same = following // max(len(ranked), 1) == row_document
+    first[rows[same]] = ranked[following[same] % len(ranked)]
+    return first
+
+
+def _microseconds(dates: pa.ChunkedArray) -> np.ndarray:
+    """Dates as microseconds since 1970."""
+    numbers: np.ndarray = dates.cast(pa.int64()).to_numpy()
+    return numbers

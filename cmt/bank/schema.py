@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from cmt.bank import lexical
 from cmt.bank.quantization import vector_bytes
-from cmt.errors import BankError
+from cmt.common.dates import iso
+from cmt.errors import BankError, DamageError
 
 SCHEMA_VERSION = "1"
 # Metadata of a table's key field. Without it, two writers of the same new row would both insert it.
@@ -28,7 +29,7 @@ class SearchRow(TypedDict):
     """A row that a search of the bank returns, as a dict (`Table.to_pylist`)."""
 
     memory_id: str
-    """`<doc_id>#<chunk>`, chunks counted from 0."""
+    """`<doc_id>#<chunk>`, chunks counted from 0; of an earlier version `<doc_id>#<chunk>@<published_at>`."""
     doc_id: str
     title: str | None
     published_at: datetime
@@ -70,6 +71,24 @@ class BankRow(TypedDict):
     n_tokens: int
     text: str | None
     words: NotRequired[bytes]
+
+
+def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
+    """The memory_id of a chunk of a document, of the `version` of that date, or of the latest one (None)."""
+    return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
+
+
+def chunk_number(memory_id: str, doc_id: str) -> int:
+    """The number of the chunk that has `memory_id`. Raises DamageError if it is not that of a chunk of `doc_id`."""
+    number, _, _ = memory_id.removeprefix(f"{doc_id}#").partition("@")
+    if not number.isdecimal():
+        raise DamageError(f"memory {memory_id!r} is not a chunk of document {doc_id!r}: run `cmt verify`")
+    return int(number)
+
+
+def latest_versions(rows: pa.Table) -> pa.Table:
+    """`rows` without those of earlier versions of a document."""
+    return rows.filter(pc.match_substring_regex(rows["memory_id"], "#[0-9]+$"))
 
 
 def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
@@ -193,14 +212,18 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
 
 
 def id_problems(rows: pa.Table) -> list[str]:
-    """Problems between rows: a duplicate memory_id, a document whose chunks are not numbered `#0` to `#n-1`."""
-    chunks: dict[str, Counter[str]] = defaultdict(Counter)
-    for memory_id, doc_id in zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True):
-        chunks[doc_id][memory_id] += 1
+    """Problems between rows: a duplicate memory_id, a version whose chunks are not numbered `#0` to `#n-1`."""
+    latest: dict[str, datetime] = {}
+    chunks: dict[tuple[str, datetime], Counter[str]] = defaultdict(Counter)
+    columns = (rows[name].to_pylist() for name in ("memory_id", "doc_id", "published_at"))
+    for name, doc_id, published_at in zip(*columns, strict=True):
+        chunks[doc_id, published_at][name] += 1
+        latest[doc_id] = max(published_at, latest.get(doc_id, published_at))
     problems = []
-    for doc_id, counts in chunks.items():
+    for (doc_id, published_at), counts in chunks.items():
+        version = None if published_at == latest[doc_id] else published_at
         problems += [f"memory {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
-        if counts.keys() != {f"{doc_id}#{chunk}" for chunk in range(len(counts))}:
+        if counts.keys() != {memory_id(doc_id, chunk, version) for chunk in range(len(counts))}:
             names = ", ".join(map(repr, sorted(counts)[:3])) + (" …" if len(counts) > 3 else "")
             problems.append(f"document {doc_id!r} has {names} instead of chunks numbered from #0 without a gap")
     return problems

@@ -16,7 +16,7 @@ from lancedb.query import LanceQueryBuilder, MatchQuery
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
-from cmt.bank.schema import key_matrix
+from cmt.bank.schema import key_matrix, latest_versions
 from cmt.bank.tables import translate_errors
 from cmt.errors import BankError, ConfigError
 
@@ -53,8 +53,9 @@ def full_text(table: LanceTable, *, text: str, k: int, as_of: datetime | None) -
 
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
-    """All memories of the documents `doc_ids`; see `Bank.documents`."""
-    return _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids)))).select(_result_columns(table))
+    """All memories of the latest versions of the documents `doc_ids`; see `Bank.documents`."""
+    rows = _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids))))
+    return latest_versions(rows).select(_result_columns(table))
 
 
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:

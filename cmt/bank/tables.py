@@ -17,6 +17,8 @@ from cmt.errors import BankError, CmtError
 
 MEMORIES = "memories_"
 """Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
+LEASE = "lease"
+"""Name of the table that says who may write; see `cmt.bank.lease`."""
 _CURRENT = "current"
 _PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
 _POINTER = pa.schema(
@@ -57,7 +59,7 @@ def connect(uri: str) -> DBConnection:
         raise missing
     with translate_errors(f"bank {uri} cannot be opened"):
         connection = lancedb.connect(uri)
-        if not connection.list_tables().tables:
+        if not set(connection.list_tables().tables) - {LEASE}:
             raise missing
     return connection
 

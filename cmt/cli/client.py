@@ -4,6 +4,9 @@
 same project and the same parameters, and if the compressor was not replaced after the start of the server. The bank
 needs no comparison: its address is one of these parameters, and a server answers every question from the newest
 version at that address.
+
+A server with tokens gets the one in the environment variable CMT_TOKEN, once it is known that the process that wrote
+`server.json` still runs: otherwise whoever took over its port would get it.
 """
 
 import json
@@ -22,6 +25,7 @@ from cmt.config import Params, state_folder
 from cmt.serving.identity import answering_digest, project_digest
 
 FILE = "server.json"
+TOKEN_VARIABLE = "CMT_TOKEN"  # noqa: S105 - the name of the variable
 _HOST = "127.0.0.1"
 _CHECKPOINT = ("config.json", "compressor.safetensors")
 _HEALTH_SECONDS = 2.0
@@ -55,8 +59,9 @@ def announced(state: Path, *, host: str, port: int, started_at: datetime) -> Ite
 class ServerClient:
     """A server on this computer that answers for one project."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, token: str = "") -> None:
         self._port = port
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     @classmethod
     def find(cls, root: Path, params: Params) -> "ServerClient | None":
@@ -72,11 +77,14 @@ class ServerClient:
             if changed > datetime.fromisoformat(record["started_at"]).timestamp():
                 return None
             # 3. project and parameters are the same
-            client = cls(url.port)
+            token = os.environ.get(TOKEN_VARIABLE, "")
+            if token:
+                os.kill(record["pid"], 0)  # OSError if it ended, or is another user's
+            client = cls(url.port, token=token)
             health = client._request("GET", "/health", timeout=_HEALTH_SECONDS)
             own = project_digest(root), answering_digest(params)
             return client if (health["project"], health["params"]) == own else None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, HTTPException):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, HTTPException):
             return None
 
     def ask(self, question: str, as_of: datetime | None) -> Answer | None:
@@ -92,7 +100,7 @@ class ServerClient:
         connection = HTTPConnection(_HOST, self._port, timeout=timeout)  # knows no proxies
         try:
             content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": "application/json"})
+            connection.request(method, path, content, self._headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise ValueError(f"status {response.status}")

@@ -15,7 +15,7 @@ from cmt.cli.progress_bar import ProgressBar
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import read_json, write_json
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
-from cmt.stream.limits import limited_by
+from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ def _trained(params: Path) -> Path:
     try:
         files = installed_sources(train_params)
     except StreamError:
-        with limited_by(replay_workspace.params.stream):
-            files = pull_sources(train_params)
+        files = pull_sources(train_params, limits=Limits.of(replay_workspace.params.stream))
     replay_workspace.pull()
     # 2. the training, in a folder named after its settings
     folder = train_params.output / _training_digest(replay_workspace, list(files.values()))[:12]

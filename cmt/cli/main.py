@@ -23,6 +23,7 @@ from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import chronicle, curves, explain, report
 from cmt.cli.serve import serve
+from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
 from cmt.errors import DamageError, RoundError, StreamError
 
@@ -97,15 +98,16 @@ def model_pull(
 @data.command("pull", epilog="Example: cmt --set train.source=hub:rajpurkar/squad data pull")
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     """Fetch and check the training data that train.source or train.mix names."""
-    from cmt.stream.limits import limited_by
+    from cmt.stream.limits import Limits
     from cmt.training.data import load_training_data, pull_sources
 
     params, rows = ctx.obj.workspace.params, []
-    train_params = params.train
-    with ctx.obj.progress as progress, limited_by(params.stream):
+    train_params, limits = params.train, Limits.of(params.stream)
+    with ctx.obj.progress as progress:
         progress.stage("pull")
-        for source, file in pull_sources(train_params).items():
-            documents, questions = map(len, load_training_data(file, require_answers=not train_params.mix))
+        for source, file in pull_sources(train_params, limits=limits).items():
+            tables = load_training_data(file, require_answers=not train_params.mix, limits=limits)
+            documents, questions = map(len, tables)
             rows.append({"source": source, "path": file, "documents": documents, "questions": questions})
     lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
     print_result({"sources": rows} if train_params.mix else rows[0], "\n".join(lines), as_json=as_json)
@@ -122,6 +124,10 @@ def ingest(
     period: Annotated[
         str | None, typer.Option(metavar="PERIOD", help="day, week, month, or a number of documents a slice.")
     ] = None,
+    publisher: Annotated[
+        str | None,
+        typer.Option("--source", metavar="NAME", help="Who published it. Default: the name of the file or folder."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Validate a file or folder row by row and add what is new as slices."""
@@ -132,7 +138,7 @@ def ingest(
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     with ctx.obj.progress as progress:
         progress.stage("ingest")
-        result = ctx.obj.workspace.ingest(source=path, format=format_, period=wanted)
+        result = ctx.obj.workspace.ingest(source=path, format=format_, period=wanted, publisher=publisher)
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
 
 
@@ -277,3 +283,4 @@ app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")
 app.add_typer(registry, name="registry")
+app.add_typer(token, name="token")

@@ -98,6 +98,8 @@ def write_ingested(report: "IngestReport") -> None:
         rows = [[s.slice_id, s.n_documents, s.n_questions] for s in report.slices]
         write_table(["slice", "documents", "questions"], rows)
     write_line(report.summary())
+    if report.clock:
+        write_line(report.clock_notice())
     for row in report.rejected[:_LISTED_REJECTIONS]:
         write_line(f"{row.file}:{row.row}: {row.reason}", indent=2)
 

@@ -1,5 +1,6 @@
 """`cmt serve`: answer questions over HTTP until Ctrl-C."""
 
+import ipaddress
 import signal
 import socket
 import sys
@@ -15,7 +16,6 @@ from cmt.cli.context import Json, print_result
 from cmt.cli.output import write_line
 from cmt.errors import ServiceError
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _GRACE_SECONDS = 5  # for answers in progress at Ctrl-C
 
 
@@ -30,8 +30,17 @@ def serve(
 
 
 def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool = False) -> None:
-    """Serve the context's workspace until Ctrl-C. Raises ServiceError if the address is not available."""
+    """Serve the context's workspace until Ctrl-C.
+
+    Raises ServiceError if the address is not available, or if it is not a loopback address and there are no tokens.
+    """
     workspace = ctx.obj.workspace
+    has_tokens = workspace.params.serving.tokens is not None
+    if not (has_tokens or _is_loopback(host)):
+        raise ServiceError(
+            f"without tokens everybody who reaches {host} could read every document: set serving.tokens to a file and "
+            "run `cmt token add NAME`, or leave out --host"
+        )
     with _listen(host, port) as listener:
         # 1. load the model while connections wait
         started_at = datetime.now(UTC)
@@ -42,10 +51,11 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
             from cmt.cli.client import announced
             from cmt.serving.app import LOOPBACK, create_app
 
-            app = create_app(workspace, hosts=LOOPBACK if host in _LOOPBACK else ["*"])
+            # a page of another site has no token
+            app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
         # 2. say where
-        if host not in _LOOPBACK:
-            warning = f"warning: everybody who reaches {host} can ask, and read every document"
+        if not _is_loopback(host):
+            warning = f"warning: tokens, questions and answers reach {host} unencrypted: put a proxy with TLS before it"
             write_line(warning, style="yellow", stderr=True)
         port = listener.getsockname()[1]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -59,6 +69,14 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
             suppress(KeyboardInterrupt),
         ):
             uvicorn.Server(config).run(sockets=[listener])
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether `host` is reached from this computer alone; names other than localhost are not resolved."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

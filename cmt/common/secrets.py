@@ -3,6 +3,7 @@
 import re
 
 MASK = "***"
+TOKEN_PREFIX = "cmt_"  # noqa: S105 - what the tokens of `cmt serve` begin with, so that they can be found
 
 # User and password before the host. A secret key of S3 may hold `/`, so behind `user:` everything up to the `@` counts,
 # except where that is a port and a path.
@@ -15,10 +16,13 @@ _NAMED = re.compile(
     r"[^\s&;,#'\"<>)\]}]+",
     re.IGNORECASE,
 )
+# `Authorization: Bearer …`, and a token of `cmt serve` anywhere: 43 characters stand for 256 bits
+_TOKEN = re.compile(rf"(?P<kept>\bBearer\s+)[\w.~+/=-]{{16,}}|\b{TOKEN_PREFIX}[\w-]{{43}}", re.IGNORECASE)
 
 
 def mask_secrets(text: str) -> str:
-    """`text` with `***` in place of the credentials in its addresses and connection strings."""
+    """`text` with `***` in place of the credentials in its addresses and connection strings, and of bearer tokens."""
+    text = _TOKEN.sub(lambda match: f"{match['kept'] or ''}{MASK}", text)
     return _NAMED.sub(rf"\g<kept>{MASK}", _USER.sub(rf"\g<kept>{MASK}@", text))
 
 

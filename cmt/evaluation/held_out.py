@@ -10,7 +10,7 @@ from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.stream.limits import limited_by
+from cmt.stream.limits import Limits
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -46,8 +46,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     from cmt.training.data import load_split
 
     params = resources.params
-    with limited_by(params.stream):
-        data = load_split(params.train)
+    data = load_split(params.train, limits=Limits.of(params.stream))
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,

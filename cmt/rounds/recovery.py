@@ -28,10 +28,14 @@ LOCK_SECONDS = 600.0
 
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
-    """Hold the lock that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+    """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.
 
-    Raises RoundError if the other update still holds it then, or if the lock file cannot be written.
+    The lock is a file of this machine, the lease a row of the bank that other machines see. Raises RoundError if
+    another update still holds one of them then, or if the lock file cannot be written, and BankError if the lease
+    cannot.
     """
+    from cmt.bank.lease import held
+
     path = resources.state / "update.lock"
     lock = FileLock(path)
     try:
@@ -46,8 +50,10 @@ def updating(resources: Resources) -> Iterator[None]:
     except OSError as error:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
-        yield
+        with held(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
+            yield
     finally:
+        resources.lease = None
         lock.release()
 
 
@@ -101,6 +107,7 @@ def promote(resources: Resources) -> bool:
     if chosen == answering:
         return False
     with translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
+        resources.check_lease()
         if answering is None:
             drop_pointer(ledger.connection)
         set_current_table(ledger.connection, chosen)

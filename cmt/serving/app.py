@@ -1,6 +1,7 @@
 """The ASGI application: routes, error handlers, middleware and the web page."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +11,16 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
-from cmt.serving import openai, routes
+from cmt.serving import admin, openai, routes
+from cmt.serving.auth import Authorization, Identification
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
 from cmt.serving.middleware import BodyLimit, RequestCounter, SecurityHeaders
 from cmt.serving.rate_limit import RateLimit
+from cmt.serving.request_log import RequestLog, log_handler
+from cmt.serving.tokens import TokenFile
+from cmt.stream.limits import MEGABYTE
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
@@ -28,25 +33,49 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     """The application over `workspace`, with LM and compressor loaded.
 
     `hosts`: allowed values of the Host header, `*` for any. This refuses pages of other sites that resolve their own
-    name to 127.0.0.1 (DNS rebinding). ModelError when LM or compressor is missing.
+    name to 127.0.0.1 (DNS rebinding). ModelError when LM or compressor is missing, ConfigError when the tokens
+    cannot be read.
     """
+    serving = workspace.params.serving
+    tokens = TokenFile(serving.tokens) if serving.tokens else None
+    if tokens:
+        tokens.tokens()
     batcher = DynamicBatcher(workspace)
     batcher.load()
-    app = FastAPI(title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
+    log = log_handler(serving.request_log)
+
+    @asynccontextmanager
+    async def closing_log(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        log.close()
+
+    # 1. Routes.
+    app = FastAPI(
+        title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=closing_log
+    )
     app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank)
     app.include_router(routes.router)
     app.include_router(openai.router)
+    if tokens:
+        app.state.admin = admin.Admin(workspace)
+        app.include_router(admin.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_api_route("/", lambda: FileResponse(WEB / "index.html"), include_in_schema=False)
     app.add_api_route("/docs", lambda: FileResponse(WEB / "docs.html"), include_in_schema=False)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(BodyLimit)
+    # 2. Middleware, the innermost first.
+    app.add_middleware(BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {})
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    if per_minute := workspace.params.serving.requests_per_minute:
-        app.add_middleware(RateLimit, per_minute=per_minute)
+    if tokens:
+        app.add_middleware(Authorization)
+    if serving.requests_per_minute:
+        app.add_middleware(RateLimit, per_minute=serving.requests_per_minute)
+    if tokens:
+        app.add_middleware(Identification, tokens=tokens)
     app.add_middleware(RequestCounter, metrics=batcher.metrics)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestLog, handler=log, questions=serving.log_questions)
     return app
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.bank import Bank
+from cmt.bank.schema import latest_versions
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
@@ -63,7 +64,8 @@ class DocumentBrowser:
 
 
 def _documents(rows: pa.Table) -> pa.Table:
-    """One row a document, newest first, with the number of its memories."""
+    """One row a document, newest first, with the number of its memories; of a corrected one the latest version."""
+    rows = latest_versions(rows)
     counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
     first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])
     memories = pa.table({"doc_id": counts["doc_id"], "memories": counts["memory_id_count"]})

@@ -10,6 +10,9 @@ from starlette.exceptions import HTTPException
 from cmt.errors import BankError, CmtError, ConfigError
 from cmt.serving.schemas import Fault, Problem, explain
 
+REQUEST_ID = "X-Request-ID"
+"""Header with the id of the request, as the request log has it."""
+
 
 def problem(
     status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None
@@ -31,12 +34,18 @@ async def _cmt_error(_: Request, error: Any) -> JSONResponse:
 
 
 async def _http_error(_: Request, error: Any) -> JSONResponse:
-    return problem(error.status_code, str(error.detail))
+    kind = "permission_error" if error.status_code == 403 else "invalid_request_error"
+    response = problem(error.status_code, str(error.detail), kind=kind)
+    response.headers.update(error.headers or {})
+    return response
 
 
-async def _unexpected(_: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     message = f"internal error ({type(error).__name__}): the server's log has the traceback"
-    return problem(500, message, kind="server_error")
+    response = problem(500, message, kind="server_error")
+    if request_id := getattr(request.state, "request_id", None):
+        response.headers[REQUEST_ID] = request_id  # this response passes no middleware
+    return response
 
 
 HANDLERS: dict[type[Exception], Any] = {

@@ -1,4 +1,7 @@
-"""ASGI middleware: body limit, security headers, request counts."""
+"""ASGI middleware: body limit, security headers, request counts; the state and the route of a request."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -8,7 +11,6 @@ from cmt.serving.errors import problem
 from cmt.serving.metrics import Metrics
 
 LARGEST_BODY = 1_000_000  # bytes
-TOO_LARGE = f"the request has more than {LARGEST_BODY:,} bytes: send the question alone"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -18,26 +20,42 @@ HEADERS = {
 }
 
 
-class BodyLimit:
-    """Refuses a body of more than LARGEST_BODY, with or without a Content-Length header."""
+def request_state(scope: Scope) -> dict[str, Any]:
+    """What middleware and routes note about a request; routes see it as `request.state`."""
+    state: dict[str, Any] = scope.setdefault("state", {})
+    return state
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+
+def route_of(scope: Scope) -> str:
+    """The template of the route that a request matched, "" if none."""
+    return getattr(scope.get("route"), "path", "")
+
+
+class BodyLimit:
+    """Refuses a body of more than LARGEST_BODY bytes, with or without a Content-Length header.
+
+    `larger`: path → its own limit in bytes.
+    """
+
+    def __init__(self, app: ASGIApp, *, larger: Mapping[str, int]) -> None:
+        self.app, self.larger = app, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        largest = self.larger.get(scope["path"], LARGEST_BODY)
+        too_large = f"the request has more than {largest:,} bytes: send less at once"
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and int(declared) > LARGEST_BODY:
-            return await problem(413, TOO_LARGE)(scope, receive, send)
+        if declared.isdecimal() and int(declared) > largest:
+            return await problem(413, too_large)(scope, receive, send)
         received = 0
 
         async def counted_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > LARGEST_BODY:
-                raise HTTPException(413, TOO_LARGE)
+            if received > largest:
+                raise HTTPException(413, too_large)
             return message
 
         await self.app(scope, counted_receive, send)
@@ -67,8 +85,7 @@ class RequestCounter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counted_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "")
-                self.metrics.requested(method=scope["method"], route=route, status=message["status"])
+                self.metrics.requested(method=scope["method"], route=route_of(scope), status=message["status"])
             await send(message)
 
         await self.app(scope, receive, counted_send if scope["type"] == "http" else send)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel, Field, model_validator
@@ -106,10 +106,11 @@ def model(name: str, batcher: Batcher) -> Model:
 
 
 @router.post("/chat/completions", response_model=None)
-async def complete(request: Completion, batcher: ReadyBatcher) -> Response:
+async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
     check_length(batcher, clean_question(request.question), field="messages")
+    http_request.state.question = clean_question(request.question)  # for the request log
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
     served = await batcher.answer(clean_question(request.question), request.as_of)

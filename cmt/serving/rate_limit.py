@@ -1,4 +1,4 @@
-"""Limit on the requests of one client: a token bucket for each address, answered with 429 when it is empty."""
+"""Limit on the requests of one client: a token bucket for each bearer token or address; 429 when it is empty."""
 
 import math
 from collections.abc import Callable
@@ -8,13 +8,14 @@ from time import monotonic
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cmt.serving.errors import problem
+from cmt.serving.middleware import request_state
 
 LARGEST_NUMBER = 10_000
-"""Addresses that are remembered; the one that was silent longest is forgotten first."""
+"""Clients that are remembered; the one that was silent longest is forgotten first."""
 
 
 class RateLimit:
-    """Refuses the requests of an address above `per_minute` with 429 and the seconds to wait in Retry-After."""
+    """Refuses the requests of a client above `per_minute` with 429 and the seconds to wait in Retry-After."""
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self.app, self.buckets = app, TokenBuckets(per_minute)
@@ -23,7 +24,7 @@ class RateLimit:
         wait = self.buckets.take(client_of(scope)) if scope["type"] == "http" else 0
         if wait:
             message = (
-                f"more than {self.buckets.per_minute:,} requests a minute from this address: try again in {wait} s, "
+                f"more than {self.buckets.per_minute:,} requests a minute from this client: try again in {wait} s, "
                 "or raise serving.requests_per_minute"
             )
             response = problem(429, message, kind="rate_limit_error")
@@ -52,7 +53,9 @@ class TokenBuckets:
 
 
 def client_of(scope: Scope) -> str:
-    """The address of the client; of IPv6 the network /64, all of whose addresses one client may have."""
+    """The name of the token, or else the address; of IPv6 the network /64, whose addresses one client may have."""
+    if token := request_state(scope).get("token"):
+        return f"token {token.name}"
     address: str = (scope.get("client") or ("", 0))[0]
     try:
         parsed = ip_address(address)

@@ -15,9 +15,10 @@ from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.identity import answering_digest, project_digest
-from cmt.serving.schemas import Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
+from cmt.serving.schemas import Alive, Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "The server has tokens, and this one is missing or not valid."},
     422: {"model": Problem, "description": "The question or a date is invalid."},
     429: {"model": Problem, "description": "Too many requests; Retry-After says how many seconds to wait."},
     503: {"model": Problem, "description": "There is no bank to answer from yet."},
@@ -54,9 +55,10 @@ def check_length(batcher: DynamicBatcher, question: str, *, field: str) -> None:
         raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
 
 
-def _checked(request: Ask, batcher: Batcher) -> Ask:
+def _checked(request: Ask, http_request: Request, batcher: Batcher) -> Ask:
     """The request, with a question that is not too long. Checked before a stream starts, as the bank is."""
     check_length(batcher, request.question, field="question")
+    http_request.state.question = request.question  # for the request log
     return request
 
 
@@ -117,6 +119,12 @@ def document(browser: Browser, doc_id: str) -> Document:
     if document is None:
         raise HTTPException(404, f"document {doc_id!r} is not in the bank")
     return document
+
+
+@router.get("/healthz", tags=["server"])
+def healthz() -> Alive:
+    """200 as long as the server runs; needs no token."""
+    return Alive(status="ok")
 
 
 @router.get("/health", tags=["server"])

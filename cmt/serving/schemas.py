@@ -11,6 +11,9 @@ from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
+    from cmt.stream.store import IngestReport
+
+_LISTED_ROWS = 100
 
 
 def _parsed_by(parse: Callable[[str], datetime]) -> BeforeValidator:
@@ -143,6 +146,76 @@ class Range(BaseModel):
     first: datetime | None
     last: datetime | None
     documents: int
+
+
+class Alive(BaseModel):
+    """The server runs."""
+
+    status: str
+
+
+class Ingest(BaseModel):
+    """Documents and questions with the keys of files of JSON lines."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: list[dict[str, Any]] = Field(
+        default=[], examples=[[{"doc_id": "mayor", "published_at": EXAMPLE_DATE, "text": "Moss is the mayor."}]]
+    )
+    questions: list[dict[str, Any]] = []
+
+
+class NewSlice(BaseModel):
+    """A slice that an ingest added; it waits for its round."""
+
+    slice_id: str
+    documents: int
+    questions: int
+
+
+class RejectedRow(BaseModel):
+    """A row that cannot be taken: `row` counts from 1 in `documents` or `questions`, or the lines of the body."""
+
+    file: str
+    row: int
+    reason: str
+
+
+class Ingested(BaseModel):
+    """What an ingest took; `rejected` has the first 100 rows of `rejected_total`."""
+
+    slices: list[NewSlice]
+    accepted: int
+    duplicates: int
+    questions: int
+    question_duplicates: int
+    rejected_total: int
+    rejected: list[RejectedRow]
+
+    @classmethod
+    def of(cls, report: "IngestReport") -> "Ingested":
+        """The response form of `report`."""
+        slices = [
+            NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions) for s in report.slices
+        ]
+        rejected = [RejectedRow(file=r.file, row=r.row, reason=r.reason) for r in report.rejected[:_LISTED_ROWS]]
+        names = ("accepted", "duplicates", "questions", "question_duplicates")
+        counts = {name: getattr(report, name) for name in names}
+        return cls(slices=slices, rejected_total=len(report.rejected), rejected=rejected, **counts)
+
+
+class Forget(BaseModel):
+    """The documents to forget."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
+
+
+class Forgotten(BaseModel):
+    """doc_id → number of rows that were removed; 0 for a document that waits for its round, which it will not get."""
+
+    rows: dict[str, int]
 
 
 class Health(BaseModel):

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -53,8 +53,16 @@ def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Ite
     return _split_by_calendar(documents, questions, period)
 
 
+def parts_of(documents: pa.Table, *, period: str | int) -> list[Any]:
+    """The part that `split` puts each of `documents` into: a label, or with a number of documents a number from 0."""
+    if isinstance(period, int):
+        part_of_row = {index: place // period for place, index in enumerate(_time_order(documents, "published_at"))}
+        return [part_of_row[index] for index in range(documents.num_rows)]
+    return [period_label(at, unit=period) for at in documents["published_at"].to_pylist()]
+
+
 def _split_by_calendar(documents: pa.Table, questions: pa.Table, unit: str) -> Iterator[Part]:
-    published = _group([period_label(at, unit=unit) for at in documents["published_at"].to_pylist()])
+    published = _group(parts_of(documents, period=unit))
     asked = _group([period_label(at, unit=unit) for at in questions["asked_at"].to_pylist()])
     for label in sorted(published.keys() | asked.keys()):
         yield label, _take(documents, published[label], "published_at"), _take(questions, asked[label], "asked_at")
@@ -62,8 +70,8 @@ def _split_by_calendar(documents: pa.Table, questions: pa.Table, unit: str) -> I
 
 def _split_by_number(documents: pa.Table, questions: pa.Table, size: int) -> Iterator[Part]:
     # 1. documents: `size` neighbours in time make a part
-    part_of_row = {index: place // size for place, index in enumerate(_time_order(documents, "published_at"))}
-    published = _group([part_of_row[index] for index in range(documents.num_rows)])
+    part_of_row = parts_of(documents, period=size)
+    published = _group(part_of_row)
     # 2. questions: with their document
     part_of_document = {doc_id: part_of_row[index] for index, doc_id in enumerate(documents["doc_id"].to_pylist())}
     asked = _group([part_of_document.get(doc_id, 0) for doc_id in questions["doc_id"].to_pylist()])

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cmt.common.dates import INSTANT_OR_DATE, iso, parse_end, parse_start, to_utc
 from cmt.common.digests import sha256_hex
-from cmt.stream.limits import check_length
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
 
 INSTANT = pa.timestamp("us", tz="UTC")
 DOCUMENT_SCHEMA = pa.schema(
@@ -84,16 +84,23 @@ def document_id(text: str) -> str:
     return text_sha256(text)[:16]
 
 
-def validate_documents(rows: Iterable[Row], *, file: str, now: datetime) -> tuple[pa.Table, list[Rejected]]:
+def validate_documents(
+    rows: Iterable[Row], *, file: str, now: datetime, limits: Limits = DEFAULT_LIMITS
+) -> tuple[pa.Table, list[Rejected]]:
     """Validate `rows` as documents; return the valid ones in DOCUMENT_SCHEMA, in their order, and the rejected ones.
 
     A plain date as `published_at` means the start of that day in UTC. A `published_at` after `now` is rejected.
     """
-    return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, validate=lambda values: _document(values, now))
+    return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, validate=partial(_document, now=now, limits=limits))
 
 
 def validate_questions(
-    rows: Iterable[Row], *, file: str, now: datetime, allow_unanswerable: bool = False
+    rows: Iterable[Row],
+    *,
+    file: str,
+    now: datetime,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_unanswerable: bool = False,
 ) -> tuple[pa.Table, list[Rejected]]:
     """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in their order, and the rejected ones.
 
@@ -101,7 +108,7 @@ def validate_questions(
     day. An `asked_at` after `now` is rejected; a plain date is after `now` if its day begins after it. An empty list of
     answers is rejected unless `allow_unanswerable`.
     """
-    validate = partial(_question, now=now, allow_unanswerable=allow_unanswerable)
+    validate = partial(_question, now=now, limits=limits, allow_unanswerable=allow_unanswerable)
     return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=validate)
 
 
@@ -126,73 +133,73 @@ def _validate(
     return pa.Table.from_pylist(accepted, schema=schema), rejected
 
 
-def _document(values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def _document(values: Mapping[str, Any], now: datetime, limits: Limits) -> dict[str, Any]:
     """A row of DOCUMENT_SCHEMA; ValueError with the reason if `values` are not valid."""
-    text = normalise(_string(values, "text") or "")
+    text = normalise(_string(values, "text", limits) or "")
     if not text:
         raise ValueError("text is empty" if "text" in values else "no text")
     sha256 = sha256_hex(text)
-    doc_id = _identifier(values, "doc_id") or sha256[:16]
-    supersedes = _identifier(values, "supersedes")
+    doc_id = _identifier(values, "doc_id", limits) or sha256[:16]
+    supersedes = _identifier(values, "supersedes", limits)
     if supersedes == doc_id:
         raise ValueError(
             f"supersedes is the document's own doc_id {doc_id!r}; name the earlier document, or leave it out"
         )
     published_at = _instant(values, "published_at", now, parse=parse_start)
-    lines = {key: _line(values, key) for key in ("title", "source", "url")}
+    lines = {key: _line(values, key, limits) for key in ("title", "source", "url")}
     return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
 
 
-def _question(values: Mapping[str, Any], now: datetime, allow_unanswerable: bool) -> dict[str, Any]:
+def _question(values: Mapping[str, Any], now: datetime, limits: Limits, allow_unanswerable: bool) -> dict[str, Any]:
     """A row of QUESTION_SCHEMA; ValueError with the reason if `values` are not valid."""
-    question = _line(values, "question")
+    question = _line(values, "question", limits)
     if not question:
         raise ValueError("question is empty")
-    doc_id = _identifier(values, "doc_id")
+    doc_id = _identifier(values, "doc_id", limits)
     if not doc_id:
         raise ValueError("no doc_id; a question names the document that answers it")
-    question_id = _identifier(values, "question_id") or sha256_hex(f"{doc_id}\n{question}")[:16]
+    question_id = _identifier(values, "question_id", limits) or sha256_hex(f"{doc_id}\n{question}")[:16]
     asked_at = _instant(values, "asked_at", now, parse=parse_end)
     return {
         "question_id": question_id,
         "doc_id": doc_id,
         "question": question,
-        "answers": _answers(values, allow_empty=allow_unanswerable),
+        "answers": _answers(values, limits, allow_empty=allow_unanswerable),
         "asked_at": asked_at,
     }
 
 
-def _answers(values: Mapping[str, Any], *, allow_empty: bool) -> list[str]:
+def _answers(values: Mapping[str, Any], limits: Limits, *, allow_empty: bool) -> list[str]:
     raw = values.get("answers")
     if raw is None:
         raise ValueError("no answers")
     if not isinstance(raw, list) or not all(isinstance(answer, str) for answer in raw):
         raise ValueError(f"answers must be a list of strings, not {reprlib.repr(raw)}")
-    check_length("answers", "".join(raw))
+    limits.check_length("answers", "".join(raw))
     answers = list(dict.fromkeys(filter(None, map(normalise, raw))))
     if not answers and not (allow_empty and not raw):
         raise ValueError("answers is empty; give at least one")
     return answers
 
 
-def _string(values: Mapping[str, Any], key: str) -> str | None:
+def _string(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
     value = values.get(key)
     if isinstance(value, str):
-        check_length(key, value)
+        limits.check_length(key, value)
     if value is None or isinstance(value, str):
         return value
     raise ValueError(f"{key} must be a string, not {reprlib.repr(value)}")
 
 
-def _line(values: Mapping[str, Any], key: str) -> str | None:
+def _line(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
     """The string on one line; None if it is missing or blank."""
-    value = _string(values, key)
+    value = _string(values, key, limits)
     return " ".join(normalise(value).split()) or None if value else None
 
 
-def _identifier(values: Mapping[str, Any], key: str) -> str | None:
+def _identifier(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
     """The string in NFC; None if it is missing or blank."""
-    value = _string(values, key)
+    value = _string(values, key, limits)
     if value and _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
     return unicodedata.normalize("NFC", value).strip() or None if value else None

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 
@@ -19,9 +19,12 @@ import filelock
 import pyarrow as pa
 
 from cmt.common.storage import read_json, write_json, write_table
+from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream import readers
-from cmt.stream.ingest import Known, check, select
+from cmt.stream.authority import Authority, check_publisher, publishers
+from cmt.stream.ingest import Known, check, select, without_floods
+from cmt.stream.limits import Limits
 from cmt.stream.periods import period_unit, split, unit_of
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected
 from cmt.stream.storage import read_table, rows_digest, write_quarantine
@@ -47,6 +50,8 @@ class Slice:
     n_questions: int
     path: Path
     """The manifest; the two tables are beside it."""
+    has_publishers: bool = False
+    """Whether the column `source` is the publisher (`cmt.stream.authority`), and not what the file said."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class IngestReport:
     rejected: tuple[Rejected, ...]
     quarantine: Path | None
     """The file with the rejected rows; None if no row was rejected."""
+    publisher: str | None
+    """The name that the ingest was given."""
+    clock: str | None
+    """The instant at which `stream.clock` is fixed; None if it is the computer's."""
 
     def summary(self) -> str:
         """The result in one line."""
@@ -74,6 +83,10 @@ class IngestReport:
         documents, questions = _count(self.duplicates, "document"), _count(self.question_duplicates, "question")
         rejected = f"; {_count(len(self.rejected), 'row')} rejected, see {self.quarantine}" if self.rejected else ""
         return f"{new if self.slices else 'nothing new'}; {documents} and {questions} already there{rejected}"
+
+    def clock_notice(self) -> str:
+        """What a fixed clock means, in one line."""
+        return f"the clock is fixed (stream.clock): what is dated after {self.clock} is rejected"
 
 
 @dataclass(frozen=True)
@@ -85,21 +98,40 @@ class SliceStore:
     lock_timeout: float = 10.0
     """Seconds to wait for another process that is writing to the store."""
 
-    def ingest(self, *, source: Path, format: str, period: str | int, now: datetime | None = None) -> IngestReport:
+    def ingest(
+        self,
+        *,
+        source: Path,
+        format: str,
+        period: str | int,
+        now: datetime | None = None,
+        publisher: str | None = None,
+        params: StreamParams | None = None,
+    ) -> IngestReport:
         """Validate every row of `source`, quarantine the rejected ones, and add what is new as slices.
 
-        Dates after `now` (default: the computer's clock) are rejected. Ingesting a source again adds nothing. Raises
-        ConfigError for an unknown format or period; StreamError if the source cannot be read, if every row is rejected,
-        if the store is damaged or cannot be written, or if another process is writing to it.
+        Dates after `now` (default: that of the clock of `params`) are rejected. `publisher`: who published the
+        documents, see `cmt.stream.authority`. `params`: limits, trust, authority and clock. Ingesting a source again
+        adds nothing. Raises ConfigError for an unknown format or period, or a bad `publisher`; StreamError if the
+        source cannot be read, if every row is rejected, if the store is damaged or cannot be written, or if another
+        process is writing to it.
         """
-        unit = period_unit(period)
+        unit, params, limits = period_unit(period), params or StreamParams(), Limits.of(params or StreamParams())
+        given = None if publisher is None else check_publisher(publisher)
         # 1. read and validate
-        raw = readers.read(source, format)
-        documents, questions = check(raw, now=now or datetime.now(UTC))
+        raw = readers.read(source, format, limits=limits)
+        documents, questions = check(raw, now=now or params.now(), limits=limits)
+        # 2. who published it, and floods
+        claimed = documents.table["source"].to_pylist()
+        sources = publishers(claimed, given=given, path=source, trusted=params.trust_source)
+        documents = documents.with_sources(sources)
+        documents = without_floods(documents, period=period, most=params.near_duplicates)
         with self._lock():
-            # 2. select what is new
-            intake = select(documents, questions, unread=raw.rejected, known=self._known(unit))
-            # 3. quarantine the rest, so that an ingest that fails shows why
+            # 3. select what is new
+            authority = Authority(params.authority)
+            known = self._known(unit)
+            intake = select(documents, questions, unread=raw.rejected, known=known, authority=authority)
+            # 4. quarantine the rest, so that an ingest that fails shows why
             name = f"{source.resolve().name[:100]}-{raw.digest[:16]}.jsonl"
             quarantine = write_quarantine(self.quarantine, name=name, rejected=intake.rejected)
             if intake.all_rejected:
@@ -108,7 +140,7 @@ class SliceStore:
                     f"{source}: none of its {_count(len(intake.rejected), 'row')} can be taken, see {quarantine}; "
                     f"the first: {first.file}:{first.row}: {first.reason}"
                 )
-            # 4. one new slice for each period
+            # 5. one new slice for each period
             slices = tuple(self._write(*part) for part in split(intake.documents, intake.questions, period=period))
         report = IngestReport(
             slices=slices,
@@ -118,8 +150,12 @@ class SliceStore:
             question_duplicates=intake.question_duplicates,
             rejected=intake.rejected,
             quarantine=quarantine,
+            publisher=given,
+            clock=None if params.clock == "system" else params.clock,
         )
         log.info("%s: %s", source, report.summary())
+        if report.clock:
+            log.info("%s", report.clock_notice())
         return report
 
     def forgotten(self) -> list[str]:
@@ -191,14 +227,16 @@ class SliceStore:
 
     def _known(self, unit: str) -> Known:
         """The index of all rows. Raises StreamError if the store is cut by another unit than `unit`."""
-        known = Known()
+        known = Known(forgotten=frozenset(self.forgotten()))
         for slice_ in self.slices():
             if unit_of(slice_.period) != unit:
                 raise StreamError(
                     f"{self.path} is cut by {unit_of(slice_.period)}, not by {unit}: "
                     "set stream.period back, or name another folder in stream.path"
                 )
-            known.add_documents(_read(slice_, "documents", columns=("doc_id", "published_at", "sha256")))
+            columns = ("doc_id", "published_at", "sha256", "source", "supersedes")
+            table = _read(slice_, "documents", columns=columns)
+            known.add_documents(table, has_publishers=slice_.has_publishers)
             known.add_questions(_read(slice_, "questions", columns=("question_id", "question")))
         return known
 
@@ -214,6 +252,7 @@ class SliceStore:
             n_documents=documents.num_rows,
             n_questions=questions.num_rows,
             path=folder / f"{seq:04d}.json",
+            has_publishers=True,
         )
         write_table(_table_path(slice_, "documents"), documents)
         write_table(_table_path(slice_, "questions"), questions)

@@ -87,7 +87,8 @@ class _Entity:
             "doc_id": f"c{self.seed}-{number:07d}",
             "published_at": iso(_published_at(number)),
             "title": attribute.title.format(name=self.name),
-            "source": f"chronicle/{kind}",
+            "source": "chronicle",
+            "kind": kind,
             "supersedes": statements[-1].row["doc_id"] if statements and kind in ("fact", "paraphrase") else None,
         }
         if kind == "duplicate":
@@ -159,8 +160,8 @@ def chronicle(*, documents: int, seed: int, mix: Mix | None = None) -> Iterator[
     """Yield the first `documents` of the stream and the questions asked meanwhile, by date, as rows of format `jsonl`.
 
     A question also has the dates from which (`valid_from`) and until which (`valid_to`, None: no change follows) its
-    answer is true. The `source` of a document names its kind: chronicle/fact, /paraphrase, /duplicate, /contradiction,
-    /noise. Raises ConfigError if `documents` is below 1.
+    answer is true. The `kind` of a document is fact, paraphrase, duplicate, contradiction or noise. Raises ConfigError
+    if `documents` is below 1.
     """
     if documents < 1:
         raise ConfigError(f"a chronicle of {documents} documents is empty: ask for 1 or more")

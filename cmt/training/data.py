@@ -20,6 +20,7 @@ from cmt.config import TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream import readers
 from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import read_bytes
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -47,7 +48,7 @@ class TrainingData:
         return pa.concat_tables([self.questions, self.unanswerable])
 
 
-def load_split(train: TrainParams) -> TrainingData:
+def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> TrainingData:
     """The installed training data, with `train.validation_articles` articles of each source held out.
 
     An article that is held out of one source is held out of all. Raises StreamError if `cmt data pull` has not fetched
@@ -56,12 +57,13 @@ def load_split(train: TrainParams) -> TrainingData:
     files = installed_sources(train)
     if train.mix:
         tables = {
-            source_name(source): load_training_data(file, require_answers=False) for source, file in files.items()
+            source_name(source): load_training_data(file, require_answers=False, limits=limits)
+            for source, file in files.items()
         }
         documents, questions = _combine(tables)
         seen, held_out = _hold_out_of_each(documents, tables, articles=train.validation_articles)
     else:
-        documents, questions = load_training_data(files[train.source])
+        documents, questions = load_training_data(files[train.source], limits=limits)
         seen, held_out = hold_out(documents, articles=train.validation_articles)
     answerable = pc.greater(pc.list_value_length(questions["answers"]), 0)
     return TrainingData(
@@ -69,14 +71,14 @@ def load_split(train: TrainParams) -> TrainingData:
     )
 
 
-def pull_sources(train: TrainParams) -> dict[str, Path]:
+def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Path]:
     """Fetch all sources of `train` into `train.path`; returns source → file. Raises as `pull_training_data`.
 
     A source of `train.mix` may consist of questions without an answer.
     """
     _check_names(train)
     return {
-        source: pull_training_data(source=source, path=train.path, require_answers=not train.mix)
+        source: pull_training_data(source=source, path=train.path, require_answers=not train.mix, limits=limits)
         for source in train.sources
     }
 
@@ -102,7 +104,9 @@ def source_name(source: str) -> str:
     )
 
 
-def pull_training_data(*, source: str, path: Path, require_answers: bool = True) -> Path:
+def pull_training_data(
+    *, source: str, path: Path, require_answers: bool = True, limits: Limits = DEFAULT_LIMITS
+) -> Path:
     """Copy (`path:`) or download (`hub:`) the training data into the folder `path`; returns the file.
 
     Raises ConfigError for a malformed source, and StreamError if the data cannot be fetched or written, or holds no
@@ -112,9 +116,9 @@ def pull_training_data(*, source: str, path: Path, require_answers: bool = True)
     scheme, _, location = source.partition(":")
     with TemporaryDirectory() as folder:
         fetched = Path(location) if scheme == "path" else _download(location, Path(folder))
-        load_training_data(fetched, require_answers=require_answers)
+        load_training_data(fetched, require_answers=require_answers, limits=limits)
         try:
-            write_bytes(file, read_bytes(fetched))
+            write_bytes(file, read_bytes(fetched, limits))
         except OSError as error:
             raise StreamError(f"cannot write {error.filename or file}: {error.strerror or error}") from error
     return file
@@ -128,13 +132,17 @@ def installed_training_data(*, source: str, path: Path) -> Path:
     return file
 
 
-def load_training_data(file: Path, *, require_answers: bool = True) -> tuple[pa.Table, pa.Table]:
+def load_training_data(
+    file: Path, *, require_answers: bool = True, limits: Limits = DEFAULT_LIMITS
+) -> tuple[pa.Table, pa.Table]:
     """Documents and questions of `file`, without duplicates.
 
     A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if there is no
     question, or if `require_answers` no question-answer pair.
     """
-    accepted = select_with_unanswerable(readers.read(file, "squad"), now=datetime.now(UTC))
+    accepted = select_with_unanswerable(
+        readers.read(file, "squad", limits=limits), now=datetime.now(UTC), limits=limits
+    )
     answers = accepted.questions["answers"].to_pylist()
     if not any(answers) if require_answers else not answers:
         kind = "question with an answer" if require_answers else "valid question"

@@ -1,4 +1,4 @@
-"""The algebra of supersession: dates, changed rows and surplus chunks, on tables and through a bank."""
+"""The algebra of supersession: dates, changed rows and versions, on tables and through a bank."""
 
 from pathlib import Path
 
@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 
 from cmt.bank.bank import Bank
-from cmt.bank.merge import changed, misdated, not_older, supersession_dates, surplus, with_superseded_at, within
+from cmt.bank.integrity import with_checksums
+from cmt.bank.merge import misdated, supersession_dates, upsert, with_superseded_at, within
 from cmt.bank.schema import TIMESTAMP
-from tests.helpers.banks import SCHEMA, day, document, names, superseded, table
+from cmt.errors import DamageError
+from tests.helpers.banks import SCHEMA, day, document, names, stored, superseded, table, visible
 
 
 def test_supersession_dates_are_the_earliest_of_the_updates_of_other_documents() -> None:
@@ -22,6 +24,17 @@ def test_supersession_dates_are_the_earliest_of_the_updates_of_other_documents()
     assert supersession_dates(rows).to_pylist() == [day(4), day(4), None, None, None, None]
 
 
+def test_nothing_supersedes_what_is_younger() -> None:
+    rows = table(
+        document("a", at=5),
+        document("older", at=4, supersedes="a"),
+        document("b", at=5),
+        document("same-day", at=5, supersedes="b"),
+        document("late", at=9, supersedes="a"),
+    )
+    assert supersession_dates(rows).to_pylist() == [day(9), None, day(5), None, None]
+
+
 def test_misdated_returns_the_rows_with_a_wrong_date_and_the_right_date() -> None:
     rows = table(document("a"), document("b", at=5, supersedes="a"), document("c"))
     assert {row["memory_id"]: row["superseded_at"] for row in misdated(rows).to_pylist()} == {"a#0": day(5)}
@@ -30,31 +43,95 @@ def test_misdated_returns_the_rows_with_a_wrong_date_and_the_right_date() -> Non
     assert misdated(with_superseded_at(rows, supersession_dates(rows))).num_rows == 0
 
 
-def test_not_older_drops_rows_of_documents_that_are_stored_with_a_later_date() -> None:
-    stored = table(document("a", at=5), document("b", at=5), document("c", at=5))
-    rows = table(document("a", at=4, chunks=2), document("b", at=5), document("c", at=6), document("new"))
-    assert names(not_older(rows, stored)) == ["b#0", "c#0", "new#0"]
-    assert names(not_older(rows, stored.slice(0, 0))) == names(rows)
-
-
-def test_changed_returns_rows_with_a_new_id_or_a_new_text() -> None:
-    stored = table(document("a", chunks=2), document("b"))
-    rows = table(document("a", chunks=3), document("b", sha="v2"))
-    assert names(changed(rows, stored)) == ["a#2", "b#0"]
-
-
-def test_surplus_returns_stored_chunks_that_a_document_no_longer_has() -> None:
-    stored = table(document("a", chunks=3), document("b", chunks=2))
-    assert names(surplus(table(document("a")), stored)) == ["a#1", "a#2"]
-    assert surplus(table(), stored).num_rows == 0
-
-
 def test_within_tells_for_each_entry_whether_it_is_one_of_the_values() -> None:
     column, values = pa.chunked_array([["a", "b"], ["c"]]), pa.chunked_array([["c"], ["a"]])
     assert within(column, values).to_pylist() == [True, False, True]
 
 
 # Through a bank
+
+
+VERSIONS = [
+    document("a", at=1, chunks=2, sha="v1", text="first"),
+    document("a", at=4, chunks=1, sha="v2", text="second"),
+    document("a", at=7, chunks=3, sha="v3", text="third"),
+]
+
+
+def test_every_version_answers_for_its_time_in_any_order_of_upserts(tmp_path: Path) -> None:
+    first, second, digests = "@2031-01-02T00:00:00Z", "@2031-01-05T00:00:00Z", set()
+    for order in [(0, 1, 2), (2, 1, 0), (1, 2, 0, 1)]:
+        bank = Bank.open(uri=str(tmp_path / str(order)), schema=SCHEMA)
+        for number in order:
+            bank.upsert(table(VERSIONS[number]))
+        digests.add(bank.digest())
+    assert visible(bank, day(3)) == {f"a#0{first}", f"a#1{first}"}
+    assert visible(bank, day(4)) == {f"a#0{second}"}
+    assert visible(bank, day(7)) == visible(bank, None) == {"a#0", "a#1", "a#2"}
+    texts = {name: row["text"] for name, row in stored(bank).items()}
+    assert (texts[f"a#1{first}"], texts[f"a#0{second}"], texts["a#0"]) == ("first", "second", "third")
+    assert names(bank.documents({"a"})) == ["a#0", "a#1", "a#2"]
+    assert bank.verify() == []
+    copy = Bank.open(uri=str(tmp_path / "copy"), schema=SCHEMA)
+    copy.upsert(bank.rows(bank.schema.names))
+    assert digests == {copy.digest()}
+
+
+def test_a_correction_is_one_commit_and_repeating_it_is_none(bank: Bank) -> None:
+    bank.upsert(table(VERSIONS[0]))
+    before = bank.version
+    result = bank.upsert(table(VERSIONS[1]))
+    assert (result.inserted, result.updated) == (2, 1)
+    written = bank.connection.open_table(bank.name)
+    written.checkout(before + 1)  # the next one is that of the index
+    assert (written.count_rows(), result.version) == (3, before + 2)
+    assert bank.upsert(table(VERSIONS[1])).version == result.version
+
+
+def test_forgetting_and_restoring_take_all_versions(bank: Bank) -> None:
+    bank.upsert(table(VERSIONS[0], document("b")))
+    before, digest = bank.version, bank.digest()
+    bank.upsert(table(VERSIONS[1]))
+    corrected = bank.version
+    assert bank.forget("a") == 3
+    assert set(stored(bank)) == {"b#0"}
+    bank.restore(corrected)
+    assert len(stored(bank)) == 4
+    bank.restore(before)
+    assert bank.digest() == digest
+
+
+def test_an_update_hides_the_versions_that_are_older_than_itself(bank: Bank) -> None:
+    bank.upsert(table(document("a", at=1), document("b", at=3, supersedes="a")))
+    bank.upsert(table(document("a", at=5, sha="v2")))
+    assert superseded(bank) == {"a#0@2031-01-02T00:00:00Z": day(3), "a#0": None, "b#0": None}
+
+
+def test_a_correction_of_an_update_keeps_the_date_of_its_first_version_unless_it_withdraws_it(bank: Bank) -> None:
+    bank.upsert(table(document("a"), document("b", at=3, supersedes="a")))
+    bank.upsert(table(document("b", at=5, sha="v2", supersedes="a")))
+    assert superseded(bank)["a#0"] == day(3)
+    bank.upsert(table(document("b", at=6, sha="v3")))
+    assert superseded(bank)["a#0"] is None
+    assert bank.verify() == []
+
+
+def test_a_bank_in_which_an_older_document_superseded_a_younger_one_is_sound_and_put_right(bank: Bank) -> None:
+    bank.upsert(table(document("a", at=5), document("older", at=2, supersedes="a")))
+    rows = with_checksums(table(document("a", at=5)).set_column(4, "superseded_at", pa.array([day(2)], TIMESTAMP)))
+    bank.connection.open_table(bank.name).merge_insert("memory_id").when_matched_update_all().execute(rows)
+    bank.optimize()
+    assert superseded(bank)["a#0"] == day(2)
+    assert bank.verify() == []
+    bank.upsert(table(document("new")))
+    assert superseded(bank)["a#0"] is None
+
+
+def test_a_chunk_with_the_id_of_another_document_is_damage(bank: Bank) -> None:
+    bank.upsert(table(document("a")))
+    damaged = bank.rows(bank.schema.names).set_column(0, "memory_id", pa.array(["b#0"]))
+    with pytest.raises(DamageError, match="memory 'b#0' is not a chunk of document 'a'"):
+        upsert(table(document("a", at=3)), damaged)
 
 
 @pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "b", "a"), ("b", "a", "c"), ("abc",)])

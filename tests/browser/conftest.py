@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome
 
+import cmt
+from cmt.serving.app import create_app
+from cmt.serving.tokens import TokenFile
 from tests.helpers.chromium import SIZES, missing, started
 from tests.helpers.projects import adapt
-from tests.helpers.servers import serving
+from tests.helpers.servers import running, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +37,16 @@ def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         file.write(json.dumps(hostile) + "\n")
     with serving(adapt(folder)) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def guarded(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address of a server with tokens, and a token."""
+    file = TokenFile(tmp_path_factory.mktemp("tokens") / "tokens.json")
+    secret = file.add("ann", scope="ask")
+    overrides = {"serving.tokens": str(file.path)}
+    with running(create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides))) as address:
+        yield address, secret
 
 
 @pytest.fixture(params=SIZES)

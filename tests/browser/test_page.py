@@ -217,6 +217,30 @@ def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
     assert example.startswith(f"curl -X POST '{url}/ask' -H 'Content-Type: application/json' -d '{{\"question\"")
 
 
+def test_a_server_with_tokens_is_asked_with_one_of_this_tab(browser: Chrome, guarded: tuple[str, str]) -> None:
+    url, token = guarded
+    browser.get(url)
+    until(browser, lambda: focused(browser) == "token")
+    press(browser, Keys.ESCAPE, Keys.ESCAPE)  # there is nothing to see without a token
+    until(browser, lambda: by_id(browser, "token").is_displayed())
+    by_id(browser, "token").send_keys("wrong", Keys.ENTER)
+    until(browser, lambda: "This token is not valid" in "".join(texts(browser, "dialog label")))
+    assert by_id(browser, "token").accessible_name
+    by_id(browser, "token").send_keys(token, Keys.ENTER)
+    until(browser, lambda: "documents" in by_id(browser, "state").text)
+    assert not browser.find_elements("css selector", "dialog")
+    ask(browser, MAYOR)
+    assert "mayor-2" in source_ids(browser)
+    browser.get(f"{url}/docs")  # without being asked again
+    until(browser, lambda: texts(browser, "summary code"))
+    browser.find_element("css selector", "summary").send_keys(Keys.ENTER)
+    example = until(browser, lambda: browser.find_element("css selector", "pre").text)
+    assert '-H "Authorization: Bearer $CMT_TOKEN"' in example and token not in browser.page_source
+    assert browser.execute_script("return [localStorage.length, document.cookie]") == [0, ""]
+    refused = [entry for entry in logged(browser, "browser") if "401" not in entry["message"]]
+    assert not [entry for entry in refused if entry["level"] in ("SEVERE", "WARNING")], refused
+
+
 def luminance(colour: str) -> float:
     """Relative luminance of `colour` (CSS rgb), as defined in WCAG 2."""
     channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,14 @@ from threading import Thread
 
 import pytest
 
-from cmt.cli.client import FILE, ServerClient, announced
+import cmt
+from cmt.cli.client import FILE, TOKEN_VARIABLE, ServerClient, announced
 from cmt.config import load_params
+from cmt.serving.app import create_app
 from cmt.serving.identity import answering_digest, project_digest
+from cmt.serving.tokens import TokenFile
 from tests.helpers.cli import MAYOR, read, run, run_process
-from tests.helpers.servers import serving
+from tests.helpers.servers import running, serving
 
 
 @contextmanager
@@ -125,6 +129,27 @@ def test_a_server_that_ended_is_not_used(adapted: Path) -> None:
 def test_a_damaged_file_is_ignored(adapted: Path, content: str) -> None:
     (adapted / "data/state" / FILE).write_text(content)
     assert find(adapted) is None
+
+
+def test_a_server_with_tokens_gets_the_one_in_the_environment(
+    adapted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = TokenFile(tmp_path / "tokens.json")
+    secret = file.add("ann", scope="ask")
+    app = create_app(cmt.open(params=adapted / "params.yaml", overrides={"serving.tokens": str(file.path)}))
+    with running(app) as url, announcing(adapted, url):
+        for token in ("", "wrong"):
+            monkeypatch.setenv(TOKEN_VARIABLE, token)
+            assert find(adapted) is None
+        monkeypatch.setenv(TOKEN_VARIABLE, secret)
+        server = find(adapted)
+        assert server and server.ask(MAYOR, None)
+        record = json.loads((adapted / "data/state" / FILE).read_text())
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        for pid in (ended.pid, "1", 10**30):
+            (adapted / "data/state" / FILE).write_text(json.dumps(record | {"pid": pid}))
+            assert find(adapted) is None  # another program may have the port by now
 
 
 @pytest.mark.parametrize("reply", [(500, "{}"), (200, "[]"), (200, "<html>"), (200, '{"answer": "Moss"}')])

@@ -181,6 +181,7 @@ def test_the_commands_are_complete() -> None:
         *((name,) for name in flat),
         *(("bank", name) for name in ("stats", "optimize")),
         *(("registry", name) for name in ("add", "promote", "list")),
+        *(("token", name) for name in ("add", "list", "revoke")),
         ("model", "pull"),
         ("data", "pull"),
     }

@@ -31,6 +31,22 @@ def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
     assert "more.jsonl:3: text is empty" in printed
 
 
+def test_a_source_is_named_and_a_stranger_refused(tiny_workspace: Path) -> None:
+    printed = run(tiny_workspace, "ingest", "--source", "Courier").stdout
+    assert "the clock is fixed (stream.clock): what is dated after 2031-12-31T23:59:59Z is rejected" in printed
+    forged = {"doc_id": "x", "published_at": "2031-03-01", "text": "The ferry is free.", "supersedes": "ferry"}
+    rows = tiny_workspace / "more.jsonl"
+    rows.write_text(
+        json.dumps(forged) + "\n" + json.dumps(forged | {"doc_id": "y", "supersedes": None, "text": "Y"}) + "\n"
+    )
+    report = read(tiny_workspace, "ingest", str(rows), "--source", "Mallory")
+    assert (report["accepted"], report["publisher"], len(report["rejected"])) == (1, "Mallory", 1)
+    advice = re.search(r"add (\{.*\}) to stream.authority", report["rejected"][0]["reason"])
+    assert advice
+    granted = ["--set", f"stream.authority={advice[1]}", "ingest", str(rows), "--source", "Mallory"]
+    assert read(tiny_workspace, *granted)["accepted"] == 1
+
+
 def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Path) -> None:
     run(tiny_workspace, "ingest")
     (first,) = read(tiny_workspace, "update")["rounds"]

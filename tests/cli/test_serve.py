@@ -53,7 +53,9 @@ def test_the_command_prints_its_address_and_ends_with_ctrl_c(process: subprocess
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert re.fullmatch(r"load: [\d.]+ s\n", stderr)
+    load, logged = stderr.splitlines()
+    assert re.fullmatch(r"load: [\d.]+ s", load)
+    assert (json.loads(logged)["route"], MAYOR in logged) == ("/ask", False)
 
 
 def test_a_port_that_is_taken_is_named(adapted_project: Path) -> None:

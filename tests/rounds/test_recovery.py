@@ -21,11 +21,14 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 import cmt
+from cmt.bank.lease import Lease
 from cmt.cli.main import app
+from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.projects import (
     FEBRUARY,
     JANUARY,
+    STEPS,
     ingest_more,
     open_workspace,
     run_steps,
@@ -337,3 +340,53 @@ def test_a_read_only_bank_answers_and_refuses_changes(readable_project: Path, fo
                 write()
     assert states(open_workspace(readable_project)) == {JANUARY: "committed"}
     assert open_workspace(readable_project).bank.has("ferry")
+
+
+# The lease
+
+
+def take_over(workspace: Workspace) -> Lease:
+    """Take the bank's lease as another machine does that waited for long enough."""
+    lease = Lease(workspace.params.bank.uri)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cmt.bank.lease.SECONDS", 0.0)
+        lease.acquire(timeout=0)
+    return lease
+
+
+@pytest.mark.parametrize("last", ["compress", "evaluate"])
+def test_a_round_whose_lease_was_lost_writes_nothing_more(project: Path, undisturbed: list[str], last: str) -> None:
+    # 1. A round loses its lease after the step `last`; its next step would write.
+    suspended = open_workspace(project)
+    with pytest.raises(cmt.RoundError, match=r"took over bank .*: nothing more is written"), suspended.updating():
+        run_steps(suspended, JANUARY, last=last)
+        lease = take_over(suspended)
+        version = suspended.bank.version
+        runner = RoundRunner(suspended, JANUARY)
+        runner.bank() if STEPS.index(last) < STEPS.index("bank") else runner.decide()
+    assert (states(open_workspace(project)), suspended.bank.version) == ({JANUARY: "started"}, version)
+    # 2. Whoever took over repairs the bank and runs the rounds.
+    lease.release()
+    workspace = open_workspace(project)
+    assert [workspace.update().bank_digest, workspace.update().bank_digest] == undisturbed
+
+
+def test_a_lost_lease_refuses_every_other_change(project: Path) -> None:
+    workspace = open_workspace(project)
+    workspace.update()
+    changes: list[Callable[[], object]] = [
+        lambda: workspace.bank.forget("ferry"),
+        lambda: workspace.bank.restore(1),
+        workspace.bank.optimize,
+        workspace.bank.promote,
+        lambda: workspace.ledger.forget("ferry"),
+        lambda: [bank.forget("ferry") for bank in workspace.banks()],
+        lambda: workspace.stored_bank.forget("ferry"),
+    ]
+    with workspace.updating():
+        take_over(workspace)
+        for change in changes:
+            with pytest.raises(cmt.RoundError, match="took over"):
+                change()
+    assert workspace.bank.has("ferry")
+    assert workspace.forgotten() == []

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,19 +72,20 @@ def test_an_unknown_slice_is_refused_with_the_known_ones(project: Path) -> None:
         open_workspace(project).update(slice_id="2031-09/0001")
 
 
-def test_slices_in_any_order_leave_the_latest_version_of_a_document(project: Path) -> None:
+def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(project: Path) -> None:
     later = {
         "doc_id": "ferry",
         "published_at": "2031-03-01T07:00:00Z",
         "text": "The ferry to Saltby costs five crowns.",
     }
     (project / "later.jsonl").write_text(json.dumps(later) + "\n")
-    workspace = open_workspace(project)
+    workspace = open_workspace(project, stream__authority={"file:later.jsonl": ["file:news"]})
     workspace.ingest(source=project / "later.jsonl")
     workspace.update(slice_id="2031-03/0001")
     workspace.update(), workspace.update()
-    rows = workspace.bank.full_text(text="ferry", k=5, as_of=None)
-    assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [("ferry", True)]
+    for as_of, corrected in ((None, True), (datetime(2031, 2, 28, tzinfo=UTC), False)):
+        rows = workspace.bank.full_text(text="ferry", k=5, as_of=as_of)
+        assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [("ferry", corrected)]
     assert workspace.bank.verify() == []
 
 

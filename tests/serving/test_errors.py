@@ -1,6 +1,7 @@
 """Error responses: their status, and the one shape of their bodies."""
 
 import json
+import logging
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from fastapi import FastAPI
 
 from cmt.errors import BankError, ConfigError, ModelError
 from cmt.serving.errors import HANDLERS
+from cmt.serving.request_log import RequestLog
 from tests.helpers.http import MAYOR, error_message
 from tests.helpers.servers import running
 
@@ -44,11 +46,13 @@ def test_an_unexpected_error_is_sent_without_its_message() -> None:
     response = response_to(RuntimeError("secret"))
     assert response.status_code == 500
     assert error_message(response) == "internal error (RuntimeError): the server's log has the traceback"
+    assert len(response.headers["x-request-id"]) == 32
 
 
 def response_to(error: Exception) -> httpx.Response:
-    """The response of a server with HANDLERS to a request that raises `error`."""
+    """The response of a server with HANDLERS and a request log to a request that raises `error`."""
     app = FastAPI()
+    app.add_middleware(RequestLog, handler=logging.NullHandler(), questions=False)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
 

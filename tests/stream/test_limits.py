@@ -16,12 +16,13 @@ import pytest
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream.ingest import check
-from cmt.stream.limits import limited_by
+from cmt.stream.limits import Limits
 from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, make_document, make_question, write_csv, write_lines
 
 SMALL = StreamParams(file_megabytes=1, file_rows=100, document_characters=1000)
+SMALL_LIMITS = Limits.of(SMALL)
 ROOT = Path(__file__).parents[2]
 MILLION = 1_000_000
 
@@ -70,14 +71,11 @@ def test_a_file_above_the_limit_is_refused_with_the_limit_and_what_to_do(tmp_pat
     rows = [json.dumps(make_document(str(number), text="a" * 900)) for number in range(90)]
     packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
     path = tmp_path / f"rows.jsonl{suffix}"
-    with limited_by(SMALL):
-        path.write_bytes(packed("\n".join(rows).encode()))
-        assert len(read(path, "jsonl").documents) == 90
-        path.write_bytes(packed("\n".join(rows * 20).encode()))
-        with pytest.raises(
-            StreamError, match=r"more than 1 MB, decompressed: split it, or raise stream\.file_megabytes"
-        ):
-            read(path, "jsonl")
+    path.write_bytes(packed("\n".join(rows).encode()))
+    assert len(read(path, "jsonl", limits=SMALL_LIMITS).documents) == 90
+    path.write_bytes(packed("\n".join(rows * 20).encode()))
+    with pytest.raises(StreamError, match=r"more than 1 MB, decompressed: split it, or raise stream\.file_megabytes"):
+        read(path, "jsonl", limits=SMALL_LIMITS)
     assert len(read(path, "jsonl").documents) == 1800
 
 
@@ -113,11 +111,8 @@ def test_a_file_with_too_many_rows_is_refused(tmp_path: Path) -> None:
         "parquet": tmp_path / "rows.parquet",
     }
     for format, source in sources.items():
-        with (
-            limited_by(SMALL),
-            pytest.raises(StreamError, match=r"more than 100 rows: .* raise stream\.file_rows"),
-        ):
-            read(source, format)
+        with pytest.raises(StreamError, match=r"more than 100 rows: .* raise stream\.file_rows"):
+            read(source, format, limits=SMALL_LIMITS)
         assert read(source, format).documents
 
 
@@ -133,9 +128,8 @@ def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
     rows: list[Any] = [make_document("a"), make_document("b", text="x" * 1001), make_document("c", text="y" * 1000)]
     rows += [make_question("a", question="z" * 1001), make_question("a", answers=["w" * 600, "v" * 600])]
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
-    with limited_by(SMALL):
-        source = write_lines(tmp_path / "rows.jsonl", rows)
-        report = store.ingest(source=source, format="jsonl", period="month", now=NOW)
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    report = store.ingest(source=source, format="jsonl", period="month", now=NOW, params=SMALL)
     assert report.accepted == 2
     assert [(row.row, row.reason.partition(",")[0]) for row in report.rejected] == [
         (2, "text has 1"),
@@ -146,8 +140,7 @@ def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
     assert report.quarantine is not None and len(report.quarantine.read_bytes()) < 10_000
 
 
-def test_the_limits_are_the_defaults_outside(tmp_path: Path) -> None:
+def test_the_limits_hold_for_the_call_that_they_were_given_to(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "rows.jsonl", [make_document("a", text="x" * 1001)])
-    with limited_by(SMALL):
-        assert check(read(source, "jsonl"), now=NOW)[0].rejected
+    assert check(read(source, "jsonl"), now=NOW, limits=SMALL_LIMITS)[0].rejected
     assert not check(read(source, "jsonl"), now=NOW)[0].rejected

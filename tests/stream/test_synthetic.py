@@ -20,7 +20,7 @@ QUESTIONS = [row for row in ROWS if "question" in row]
 
 
 def kind(row: Row) -> str:
-    return str(row["source"]).partition("/")[2]
+    return str(row["kind"])
 
 
 def instant(text: str) -> datetime:

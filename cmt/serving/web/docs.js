@@ -1,6 +1,6 @@
 // Shows openapi.json as a page: operations, parameters, request bodies and responses.
 
-import { $, make, request } from "./dom.js";
+import { $, hasToken, make, request } from "./dom.js";
 
 let schemas = {};
 
@@ -103,9 +103,10 @@ function curl(path, method, operation, body) {
   const query = (operation.parameters ?? []).filter((entry) => entry.in === "query" && entry.required);
   const values = new URLSearchParams(query.map((entry) => [entry.name, example(entry.schema)]));
   const url = `${location.origin}${path}${query.length ? `?${values}` : ""}`;
-  if (!body) return `curl ${quoted(url)}`;
+  const token = hasToken() ? ' -H "Authorization: Bearer $CMT_TOKEN"' : "";
+  if (!body) return `curl ${quoted(url)}${token}`;
   const sent = quoted(JSON.stringify(example(body)));
-  return `curl -X ${method.toUpperCase()} ${quoted(url)} -H 'Content-Type: application/json' -d ${sent}`;
+  return `curl -X ${method.toUpperCase()} ${quoted(url)}${token} -H 'Content-Type: application/json' -d ${sent}`;
 }
 
 begin();

@@ -13,14 +13,53 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+const TOKEN = "cmt-token"; // its name in sessionStorage, which ends with the tab
+let asking = null; // the promise of a token, while the page asks for one
+
+/** Whether this page sends a token. */
+export const hasToken = () => sessionStorage.getItem(TOKEN) !== null;
+
 /** The response to a request; an error response is thrown as an Error with the server's message. */
 export async function request(path, options = {}) {
-  const response = await fetch(path, options).catch((error) => {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = { ...options.headers, ...(token && { Authorization: `Bearer ${token}` }) };
+  const response = await fetch(path, { ...options, headers }).catch((error) => {
     throw error.name === "AbortError" ? error : new Error("The server does not answer: is `cmt serve` still running?");
   });
   if (response.ok) return response;
+  if (response.status === 401) {
+    // another request may have asked for a token meanwhile
+    if (sessionStorage.getItem(TOKEN) === token) await (asking ??= askForToken(token !== null));
+    return request(path, options);
+  }
   const said = await response.json().catch(() => null);
   throw new Error(said?.error?.message ?? `The server answered ${response.status}.`);
+}
+
+/** Ask for a token in a dialog, and keep it for this tab. */
+async function askForToken(wasRefused) {
+  const pattern = "\\s*[!-~]+\\s*"; // what a header can hold
+  const input = make("input", { id: "token", type: "password", required: true, autocomplete: "off", pattern });
+  const form = make(
+    "form",
+    { className: "row" },
+    make("label", { htmlFor: "token" }, wasRefused ? "This token is not valid. Token" : "Token"),
+    input,
+    make("button", { type: "submit" }, "Continue"),
+  );
+  const dialog = make("dialog", { "aria-label": "This server needs a token" }, form);
+  dialog.addEventListener("close", () => dialog.showModal()); // there is nothing to see without a token
+  document.body.append(dialog);
+  dialog.showModal();
+  await new Promise((resolve) => {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      resolve();
+    });
+  });
+  sessionStorage.setItem(TOKEN, input.value.trim());
+  dialog.remove();
+  asking = null;
 }
 
 const DAY = 86_400_000;

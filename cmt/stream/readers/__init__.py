@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cmt.common.digests import sha256_file
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers import archivalqa, jsonl, parquet, squad, streamingqa
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import Rejected
 
-_Reader = Callable[[Path], Iterator[RawRow | Rejected]]
+_Reader = Callable[[Path, Limits], Iterator[RawRow | Rejected]]
 
 # format → reader of one file, and the files that are read from a folder
 _FORMATS: dict[str, tuple[_Reader, tuple[str, ...]]] = {
@@ -37,17 +38,17 @@ class RawRows:
     """Hex SHA-256 of the digests of the files."""
 
 
-def read(path: Path, format: str) -> RawRows:
+def read(path: Path, format: str, *, limits: Limits = DEFAULT_LIMITS) -> RawRows:
     """Read the file or folder `path` in the given `format`.
 
-    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or is above a limit of
-    `cmt.stream.limits`, or if there is no row.
+    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or is above one of
+    `limits`, or if there is no row.
     """
     if format not in _FORMATS:
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_FORMATS)}")
     reader, patterns = _FORMATS[format]
     files = _files(path, patterns)
-    rows = [row for file in files for row in reader(file)]
+    rows = [row for file in files for row in reader(file, limits)]
     if not rows:
         raise StreamError(f"{path} has no rows; nothing was ingested")
     raw = [row for row in rows if isinstance(row, RawRow)]

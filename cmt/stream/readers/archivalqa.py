@@ -7,15 +7,16 @@ document is published at the start of that day in UTC. Its questions, which have
 from collections.abc import Iterator
 from pathlib import Path
 
+from cmt.stream.limits import Limits
 from cmt.stream.readers.files import RawRow, read_csv
 from cmt.stream.schema import Rejected
 
 COLUMNS = ("question", "answer", "para_id", "doc_id", "para_num", "ans_paragraph", "ans_text", "title", "date", "year")
 
 
-def read(path: Path) -> Iterator[RawRow | Rejected]:
+def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
     """Yield the rows of one file, numbered by line, with a document for each question. Raises StreamError."""
-    for row in read_csv(path, columns=COLUMNS):
+    for row in read_csv(path, limits, columns=COLUMNS):
         if isinstance(row, Rejected):
             yield row
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from cmt.errors import StreamError
-from cmt.stream import limits
+from cmt.stream.limits import Limits
 from cmt.stream.schema import RAW_LENGTH, Rejected
 
 _UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -28,12 +28,12 @@ class RawRow(NamedTuple):
     values: Mapping[str, Any]
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, limits: Limits) -> bytes:
     """The content of `path`, decompressed if the name ends in .gz or .xz.
 
     Raises StreamError, also if it is larger than `stream.file_megabytes`; no more than that is held in memory.
     """
-    limit = limits.file_bytes()
+    limit = limits.file_bytes
     try:
         data = _READERS.get(path.suffix, _read_plain)(path, limit + 1)
     except (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -82,21 +82,22 @@ def _read_xz(path: Path, size: int) -> bytes:
 _READERS = {".gz": _read_gzip, ".xz": _read_xz}
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
+def read_json_lines(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
     """Yield (line number, object) for each line of `path`; blank lines are skipped. Raises StreamError."""
-    data = read_bytes(path)
+    data = read_bytes(path, limits)
     if data.startswith(_UTF16_32_MARKS):
         raise StreamError(f"{path} is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8")
     limits.check_rows(path, data.count(b"\n"))
-    rows = [_json_line(path.name, number, line) for number, line in enumerate(data.split(b"\n"), 1) if line.strip()]
+    lines = enumerate(data.split(b"\n"), 1)
+    rows = [_json_line(path.name, number, line, limits) for number, line in lines if line.strip()]
     if all(isinstance(row, Rejected) and row.reason.startswith("not UTF-8") for row in rows):
         raise StreamError(f"{path} is not UTF-8 in any line; convert it with iconv, or unpack it first")
     yield from rows
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, limits: Limits) -> Any:
     """The JSON value in `path`. Raises StreamError."""
-    data = read_bytes(path)
+    data = read_bytes(path, limits)
     limits.check_brackets(path, data)
     try:
         return json.loads(data.decode("utf-8-sig"))
@@ -106,13 +107,15 @@ def read_json(path: Path) -> Any:
         raise StreamError(f"{path} is not valid JSON: {error}") from None
 
 
-def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]] | Rejected]:
+def read_csv(
+    path: Path, limits: Limits, *, columns: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, str]] | Rejected]:
     """Yield (line number, row) for each row of the CSV file `path`.
 
     Raises StreamError if the file cannot be read or its header lacks one of `columns`.
     """
     # bytes that are not UTF-8 become surrogates, so that only the rows with such bytes are rejected
-    data = io.BytesIO(read_bytes(path))
+    data = io.BytesIO(read_bytes(path, limits))
     csv.field_size_limit(_MAX_FIELD)
     reader = csv.reader(io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline=""))
     header = next(reader, [])
@@ -126,8 +129,8 @@ def read_csv(path: Path, *, columns: tuple[str, ...]) -> Iterator[tuple[int, dic
             yield _csv_row(path.name, number, header, fields)
 
 
-def _json_line(file: str, number: int, line: bytes) -> tuple[int, dict[str, Any]] | Rejected:
-    if len(line) > limits.line_bytes():
+def _json_line(file: str, number: int, line: bytes, limits: Limits) -> tuple[int, dict[str, Any]] | Rejected:
+    if len(line) > limits.line_bytes:
         reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
         return Rejected(file, number, reason, line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH])
     try:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from cmt.common.dates import EXAMPLE, EXAMPLE_DATE
 from cmt.errors import StreamError
-from cmt.stream import limits
+from cmt.stream.limits import Limits
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import INSTANT, Rejected
 
@@ -45,19 +45,19 @@ class _Unreadable:
         return "an unreadable value"
 
 
-def read(path: Path) -> Iterator[RawRow | Rejected]:
+def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
     """Yield the rows of one file, numbered from 1. Raises StreamError if a column is missing or has another type."""
     if path.is_file() and not path.stat().st_size:
         raise StreamError(f"{path} is empty; nothing was ingested")
     try:
         with pq.ParquetFile(path) as file:
-            yield from _rows(path, file)
+            yield from _rows(path, file, limits)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise StreamError(f"{path} is damaged or not a Parquet file ({reason}); write it again") from None
 
 
-def _rows(path: Path, file: pq.ParquetFile) -> Iterator[RawRow]:
+def _rows(path: Path, file: pq.ParquetFile, limits: Limits) -> Iterator[RawRow]:
     schema = file.schema_arrow
     kind: Literal["document", "question"] = "question" if "question" in schema.names else "document"
     expected = _QUESTION if kind == "question" else _DOCUMENT
@@ -67,7 +67,7 @@ def _rows(path: Path, file: pq.ParquetFile) -> Iterator[RawRow]:
     number = size = 0
     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
         size += batch.nbytes
-        if size > limits.file_bytes():
+        if size > limits.file_bytes:
             raise limits.too_large(path)
         columns = [_values(batch.column(name), expected[name][0]) for name in names]
         for values in zip(*columns, strict=True):

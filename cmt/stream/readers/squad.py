@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cmt.errors import StreamError
+from cmt.stream.limits import Limits
 from cmt.stream.readers.files import RawRow, read_json
 from cmt.stream.schema import Rejected, document_id, raw_text
 
 RELEASED_AT = datetime(2016, 6, 16, tzinfo=UTC)
 
 
-def read(path: Path) -> Iterator[RawRow | Rejected]:
+def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
     """Yield the rows of one file, documents numbered by paragraph, questions by qa, both from 1. Raises StreamError."""
-    content = read_json(path)
+    content = read_json(path, limits)
     articles = content.get("data") if isinstance(content, dict) else None
     if not isinstance(articles, list):
         raise StreamError(f'{path} is not in SQuAD\'s layout: expected {{"data": [{{"title", "paragraphs"}}]}}')

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cmt.stream.limits import Limits
 from cmt.stream.readers.files import RawRow, read_csv, read_json_lines
 from cmt.stream.schema import Rejected, document_id
 
@@ -17,13 +18,13 @@ from cmt.stream.schema import Rejected, document_id
 LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)
 
 
-def read(path: Path) -> Iterator[RawRow | Rejected]:
+def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
     """Yield the rows of one file, numbered by line. Raises StreamError."""
-    return _csv(path) if path.suffix == ".csv" else _official(path)
+    return _csv(path, limits) if path.suffix == ".csv" else _official(path, limits)
 
 
-def _official(path: Path) -> Iterator[RawRow | Rejected]:
-    for row in read_json_lines(path):
+def _official(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
+    for row in read_json_lines(path, limits):
         if isinstance(row, Rejected):
             yield row
         elif "question" in row[1]:
@@ -67,8 +68,8 @@ def _instant(value: Any) -> Any:
     return value
 
 
-def _csv(path: Path) -> Iterator[RawRow | Rejected]:
-    for row in read_csv(path, columns=("text", "question", "answers")):
+def _csv(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
+    for row in read_csv(path, limits, columns=("text", "question", "answers")):
         if isinstance(row, Rejected):
             yield row
             continue

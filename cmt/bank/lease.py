@@ -1,0 +1,249 @@
+"""The lease of a bank: a row in the bank itself, which lets one writer change it, on any number of machines.
+
+The row changes by conditional merges only, of which Lance commits one at a time: whoever finds the row as it was read
+before becomes its holder. The holder renews it from a thread. No clocks are compared: a lease has run out when the row
+did not change for SECONDS as the machine that waits measures them. Each holder has a higher number than the one before
+it. A holder that was suspended for too long finds another one in the row, and may not write any more.
+"""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import NamedTuple, cast
+
+import lancedb
+import pyarrow as pa
+from lancedb.table import LanceTable
+
+from cmt.bank.schema import PRIMARY_KEY
+from cmt.bank.tables import LEASE, WriteConflict, open_or_create_table, open_table, translate_errors
+from cmt.errors import BankError, RoundError
+
+log = logging.getLogger(__name__)
+
+SECONDS = 30.0
+"""How long a holder may be silent before another one takes over."""
+RENEWAL_SECONDS = 5.0
+"""Seconds between two renewals."""
+_POLL_SECONDS = 0.5
+_ATTEMPTS = 3  # of reading a lease before it counts as damaged
+_KEPT = timedelta(minutes=10)  # age of the versions that are dropped
+_TIDY_EVERY = 50  # versions of the table
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False, metadata=PRIMARY_KEY),
+        pa.field("number", pa.int64(), nullable=False),
+        pa.field("renewals", pa.int64(), nullable=False),
+        pa.field("holder", pa.string(), nullable=False),
+        pa.field("machine", pa.string(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("pid", pa.int64(), nullable=False),
+    ]
+)
+_in_this_process: set[str] = set()  # holders that did not release their lease yet
+
+
+class _Row(NamedTuple):
+    """The row of a lease."""
+
+    number: int
+    """The fencing number: each holder's is higher than those before."""
+    renewals: int
+    holder: str
+    """A random name, "" if nobody holds the lease."""
+    machine: str
+    """See `this_machine`."""
+    host: str
+    """Name of the machine, for messages."""
+    pid: int
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody holds the lease: it was released, or its holder was a process of this machine that ended."""
+        if not self.holder:
+            return True
+        if self.machine != this_machine():
+            return False
+        return self.holder not in _in_this_process if self.pid == os.getpid() else not _is_running(self.pid)
+
+
+@contextmanager
+def held(uri: str, *, timeout: float) -> "Iterator[Lease]":
+    """Hold the lease of the bank at `uri`; waits up to `timeout` seconds for another holder.
+
+    Raises RoundError if the other one still holds it then, and BankError if the lease cannot be written.
+    """
+    lease = Lease(uri)
+    _in_this_process.add(lease.holder)
+    ended = Event()
+    thread = Thread(target=lease.keep, args=(ended,), name="cmt-lease", daemon=True)
+    try:
+        lease.acquire(timeout=timeout)
+        thread.start()
+        yield lease
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()
+            lease.release()
+        _in_this_process.discard(lease.holder)
+
+
+class Lease:
+    """The lease of the bank at `uri`, for one holder; see `held`."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.holder = uri, uuid.uuid4().hex
+        self._own = _Row(0, 0, self.holder, this_machine(), socket.gethostname(), os.getpid())
+        self._last_number = 0  # of a lease that was damaged, at least
+        self._table: LanceTable | None = None
+        self._lock = Lock()  # the thread that renews, and the one that writes to the bank
+
+    def acquire(self, *, timeout: float) -> None:
+        """Become the holder. Raises RoundError after `timeout` seconds, and BankError."""
+        started = unchanged_since = time.monotonic()
+        last, warned = None, False
+        while True:
+            # 1. Who holds it? A row that does not change has no living holder.
+            row, now = self._read_or_replace(), time.monotonic()
+            if row != last:
+                last, unchanged_since = row, now
+            silent = now - unchanged_since >= SECONDS
+            # 2. Take it if nobody does. Whoever comes second finds another row, and waits.
+            if row is None or row.is_free or silent:
+                if self._take(row):
+                    if row is not None and row.holder:
+                        log.warning("%s (process %d) left the bank's lease behind: taken over", row.host, row.pid)
+                    return
+                continue
+            # 3. Wait.
+            if now - started >= timeout:
+                raise RoundError(
+                    f"{row.host} (process {row.pid}) still changes bank {self.uri}: wait for it, or end it, and repeat"
+                )
+            if not warned:
+                log.warning("%s is changing this bank: waiting for it (up to %d minutes)", row.host, timeout // 60)
+                warned = True
+            time.sleep(_POLL_SECONDS)
+
+    def check(self) -> None:
+        """Raise RoundError if another one holds the lease now: what this holder knows of the bank may be outdated."""
+        row = self._read()
+        if row is None or (row.holder, row.number) != (self.holder, self._own.number):
+            other = f"{row.host} (process {row.pid})" if row else "another process"
+            raise RoundError(
+                f"{other} took over bank {self.uri}, because this process was silent for {SECONDS:g} s: nothing more "
+                "is written; run the command again"
+            )
+
+    def keep(self, ended: Event) -> None:
+        """Renew the lease until `ended` is set. What fails is tried again; `check` notices a lease that was lost."""
+        while not ended.wait(RENEWAL_SECONDS):
+            with suppress(BankError):
+                self._renew(self._own._replace(renewals=self._own.renewals + 1))
+
+    def release(self) -> None:
+        """Let the next holder in at once. A lease that cannot be released runs out."""
+        try:
+            self._renew(self._own._replace(renewals=self._own.renewals + 1, holder=""))
+        except BankError as error:
+            log.warning("the lease runs out in %d seconds: %s", SECONDS, error)
+
+    def _renew(self, row: _Row) -> None:
+        """Replace the row of this holder by `row`; that of another one stays."""
+        self._write(row, only_if=f"target.number = {row.number}")
+        self._own = row
+
+    def _take(self, row: _Row | None) -> bool:
+        """Become the holder unless the row changed since `row` was read."""
+        own = self._own._replace(number=max(row.number if row else 0, self._last_number) + 1)
+        with suppress(WriteConflict):
+            if row:
+                self._write(own, only_if=f"target.number = {row.number} AND target.renewals = {row.renewals}")
+            else:
+                self._write(own, only_if="false", insert=True)
+        taken = self._read() == own  # an answer that was lost on its way would hide a commit
+        if taken:
+            self._own = own
+        return taken
+
+    def _write(self, row: _Row, *, only_if: str, insert: bool = False) -> None:
+        """Replace the stored row by `row` if it meets the condition; with `insert` also if there is none."""
+        rows = pa.Table.from_pylist([{"name": "bank", **row._asdict()}], schema=_SCHEMA)
+        with (
+            self._lock,
+            translate_errors(f"the lease of bank {self.uri} cannot be written", "check free space and rights"),
+        ):
+            table = self._opened()
+            merge = table.merge_insert("name").when_matched_update_all(where=only_if)
+            if insert:
+                merge = merge.when_not_matched_insert_all()
+            merge.execute(rows)
+            if table.version % _TIDY_EVERY == 0:
+                with suppress(BankError), translate_errors("old versions of the lease cannot be dropped"):
+                    table.optimize(cleanup_older_than=_KEPT)  # the lease is written, and the next one tries again
+
+    def _read(self) -> _Row | None:
+        """The row as it is now; None before the first holder."""
+        with self._lock, translate_errors(f"the lease of bank {self.uri} cannot be read"):
+            table = self._opened()
+            table.checkout_latest()  # type: ignore[no-untyped-call]
+            rows = table.search().select(list(_Row._fields)).limit(1).to_list()
+            return _Row(**{name: rows[0][name] for name in _Row._fields}) if rows else None
+
+    def _read_or_replace(self) -> _Row | None:
+        """The row; a lease that stays unreadable is made anew, and whoever held it finds that it is lost."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(BankError):
+                return self._read()
+            time.sleep(_POLL_SECONDS)
+        try:
+            return self._read()
+        except BankError as error:
+            log.warning("%s; it is made anew", error)
+        connection = lancedb.connect(self.uri)
+        with self._lock, translate_errors(f"the lease of bank {self.uri} cannot be written", "check space and rights"):
+            if LEASE in connection.list_tables().tables:
+                connection.drop_table(LEASE)
+            self._table, self._last_number = None, int(time.time())  # more leases than seconds there never were
+        return self._read()
+
+    def _opened(self) -> LanceTable:
+        if self._table is None:
+            connection = lancedb.connect(self.uri)
+            self._table = open_table(connection, LEASE)  # without the lock file, which a read-only bank has not
+            if self._table is None:
+                try:
+                    self._table = open_or_create_table(connection, LEASE, _SCHEMA)
+                except ValueError:  # on object storage another machine may have created it meanwhile
+                    self._table = cast(LanceTable, connection.open_table(LEASE))
+        return self._table
+
+
+@cache
+def this_machine() -> str:
+    """What tells this machine from others, since its start; a container is a machine of its own, as its pids are."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # no Linux
+        return f"{socket.gethostname()} {uuid.getnode():012x}"
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's, or no pid at all
+        return True
+    return True

@@ -1,0 +1,77 @@
+"""`cmt token …`: who may use `cmt serve`."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cmt.cli import output
+from cmt.cli.context import CommandApp, Json, print_result
+from cmt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cmt.serving.tokens import TokenFile
+
+token = CommandApp(help="The bearer tokens of `cmt serve`.")
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is; the request log has this name.")]
+
+
+class ScopeOption(StrEnum):
+    """The scopes of `cmt.serving.tokens`."""
+
+    ask = "ask"
+    admin = "admin"
+
+
+@token.command(epilog="Example: cmt token add newsroom --scope admin")
+def add(
+    ctx: typer.Context,
+    name: TokenName,
+    scope: Annotated[
+        ScopeOption,
+        typer.Option(help="ask: ask and read the bank; admin: also ingest and forget.", show_choices=False),
+    ] = ScopeOption.ask,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Who published the documents that it ingests. Default: NAME."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a token and print it. Nothing stores it: it cannot be shown again."""
+    secret = _file(ctx).add(name, scope=scope.value, source=source)
+    print_result(
+        {"name": name, "scope": scope.value, "source": source or name, "token": secret}, secret, as_json=as_json
+    )
+    output.write_line(f"keep it now, it is not shown again; it may {_MAY[scope]}", stderr=True)
+
+
+@token.command("list", epilog="Example: cmt token list --json")
+def list_(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the tokens by name, without the tokens themselves."""
+    tokens = [
+        {"name": entry.name, "scope": entry.scope, "source": entry.source, "created_at": entry.created_at}
+        for entry in _file(ctx).tokens()
+    ]
+    names = ["name", "scope", "source", "created_at"]
+    rows: list[list[object]] = [[entry[name] for name in names] for entry in tokens]
+    print_result({"tokens": tokens}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
+
+
+@token.command(epilog="Example: cmt token revoke newsroom")
+def revoke(ctx: typer.Context, name: TokenName, as_json: Json = False) -> None:
+    """Remove a token; a running server refuses its next request."""
+    _file(ctx).revoke(name)
+    print_result({"name": name}, f"the token of {name} is not valid any more", as_json=as_json)
+
+
+_MAY = {ScopeOption.ask: "ask questions and read every document", ScopeOption.admin: "ask, ingest and forget"}
+
+
+def _file(ctx: typer.Context) -> "TokenFile":
+    """The file that serving.tokens names. Raises ConfigError if it names none."""
+    from cmt.serving.tokens import TokenFile
+
+    path = ctx.obj.params.serving.tokens
+    if path is None:
+        raise ConfigError("serving.tokens names no file: set it in params.yaml, such as `tokens: data/tokens.json`")
+    return TokenFile(path)

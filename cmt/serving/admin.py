@@ -1,0 +1,141 @@
+"""Routes that change the memory: `/ingest` and `/forget`. They exist only on a server with tokens.
+
+Neither runs a round, which takes minutes: `cmt update` or a flow does.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from cmt.errors import StreamError
+from cmt.serving.auth import admin_token
+from cmt.serving.schemas import Forget, Forgotten, Ingest, Ingested, Problem
+from cmt.serving.tokens import Token
+from cmt.workspace import Workspace
+
+INGEST = "/ingest"
+_JSON_LINES = ("application/x-ndjson", "application/jsonl")
+_RECEIVED = "received-"  # folders of bodies that are being ingested, in the state folder
+_LEFTOVER_SECONDS = 3600.0
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Ingest.model_json_schema()},
+            _JSON_LINES[0]: {"schema": {"type": "string"}},
+        },
+    }
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "The token is missing or not valid."},
+    403: {"model": Problem, "description": "The token has another scope."},
+    422: {"model": Problem, "description": "Nothing in the request can be taken."},
+}
+
+
+class Admin:
+    """Changes of the memory over `workspace`: ingests one at a time, and so forgetting, which may wait for a round."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        # not the workspace that answers, whose tables are being read
+        self.workspace = Workspace(workspace.params, workspace.root)
+        self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
+        _remove_leftovers(self.workspace.state)
+
+    def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
+        """Add the rows of `files` (name → JSON lines) to the stream, as published by the token's source."""
+        with _received(self.workspace.state, files, token=token) as source:
+            return Ingested.of(self.workspace.ingest(source=source, format="jsonl", publisher=token.source))
+
+    def forget(self, doc_ids: list[str]) -> Forgotten:
+        """Forget documents. HTTPException (404) if one of them is unknown; then none is forgotten."""
+        if unknown := sorted(set(doc_ids) - self._documents()):
+            names = ", ".join(map(repr, unknown[:10]))
+            raise HTTPException(404, f"neither in a bank nor in the stream: {names}; nothing was forgotten")
+        return Forgotten(rows={doc_id: self.workspace.forget(doc_id) for doc_id in dict.fromkeys(doc_ids)})
+
+    def _documents(self) -> set[str]:
+        """The doc_ids of the stream and of all banks. Raises BankError if there is no bank."""
+        tables = [
+            self.workspace.store.all_documents(),
+            *(bank.rows(["memory_id", "doc_id"]) for bank in self.workspace.banks()),
+        ]
+        return {doc_id for table in tables for doc_id in table["doc_id"].to_pylist()}
+
+
+def _admin(request: Request) -> Admin:
+    admin: Admin = request.app.state.admin
+    return admin
+
+
+AdminToken = Annotated[Token, Depends(admin_token)]
+AdminOf = Annotated[Admin, Depends(_admin)]
+router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], responses=_RESPONSES)
+
+
+@router.post(INGEST, openapi_extra=_BODY)
+async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingested:
+    """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
+
+    Each is validated by itself; what cannot be taken is in `rejected`. The next round banks the new slices.
+    """
+    files = _files(request.headers.get("content-type", ""), await request.body())
+    return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)
+
+
+@router.post("/forget")
+async def forget(request: Forget, admin: AdminOf) -> Forgotten:
+    """Remove the memories of documents from all banks, for good. It waits for a round that is at work."""
+    return await to_thread.run_sync(admin.forget, request.doc_ids, limiter=admin.forgetting)
+
+
+def _files(content_type: str, body: bytes) -> dict[str, bytes]:
+    """The body of an ingest as files of JSON lines. HTTPException (415) or RequestValidationError if it is neither."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in _JSON_LINES:
+        return {"body.jsonl": body}
+    if kind != "application/json":
+        raise HTTPException(415, f"send application/json or {_JSON_LINES[0]}, not {kind or 'a body without a type'}")
+    try:
+        rows = Ingest.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+    parts = {"documents.jsonl": rows.documents, "questions.jsonl": rows.questions}
+    return {name: b"".join(json.dumps(row).encode() + b"\n" for row in part) for name, part in parts.items()}
+
+
+@contextmanager
+def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator[Path]:
+    """A folder with these files, or the only file, for as long as it is ingested.
+
+    What is wrong with it is raised as HTTPException (422), without the path of the folder.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=_RECEIVED, dir=state) as temporary:
+        folder = Path(temporary) / token.name  # the quarantine is named after it
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        try:
+            yield folder if len(files) > 1 else folder / next(iter(files))
+        except StreamError as error:
+            if temporary in str(error):  # the others are about the stream
+                raise HTTPException(422, str(error).replace(f"{temporary}/", "")) from None
+            raise
+
+
+def _remove_leftovers(state: Path) -> None:
+    """Remove what servers that were killed were ingesting; another one may be at work on what is younger."""
+    for folder in state.glob(f"{_RECEIVED}*"):
+        if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

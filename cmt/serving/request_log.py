@@ -1,0 +1,68 @@
+"""The request log: a JSON object a line on stderr or in a file, and an id for each request in X-Request-ID."""
+
+import json
+import logging
+import uuid
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from time import perf_counter
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cmt.common.dates import iso
+from cmt.serving.errors import REQUEST_ID
+from cmt.serving.middleware import request_state, route_of
+
+
+class RequestLog:
+    """Logs every request with its id, time, method, route, status, milliseconds, and the name of its token.
+
+    Neither addresses nor paths are logged, and questions only with `questions`. `handler`: see `log_handler`.
+    """
+
+    def __init__(self, app: ASGIApp, *, handler: logging.Handler, questions: bool) -> None:
+        self.app, self.questions = app, questions
+        self._logger = logging.Logger("cmt.requests")  # known to nobody else, so that no other log repeats it
+        self._logger.addHandler(handler)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        began, time, status = perf_counter(), datetime.now(UTC), 500
+        state = request_state(scope)
+        state["request_id"] = uuid.uuid4().hex
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = state["request_id"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            token = state.get("token")
+            entry = {
+                "time": iso(time),
+                "id": state["request_id"],
+                "method": scope["method"],
+                "route": route_of(scope),
+                "status": status,
+                "ms": round(1000 * (perf_counter() - began), 1),
+                "token": token.name if token else None,
+            }
+            if self.questions and "question" in state:
+                entry["question"] = state["question"]
+            self._logger.info("%s", json.dumps(entry))
+
+
+def log_handler(path: Path | None) -> logging.Handler:
+    """A handler that appends to the file `path`, which may be rotated; None: to stderr. Raises OSError."""
+    if path is None:
+        return logging.StreamHandler()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    return WatchedFileHandler(path)

@@ -1,0 +1,46 @@
+"""`cmt token`, and what the tokens mean for `cmt serve` and `cmt ask`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cmt.common.secrets import mask_secrets
+from cmt.errors import CmtError
+from cmt.serving.tokens import TokenFile
+from tests.helpers.cli import read, run
+
+
+def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
+    option = ("--set", "serving.tokens=tokens.json")
+    added = run(tiny_workspace, *option, "token", "add", "desk", "--scope", "admin", "--source", "The Desk")
+    file = TokenFile(tiny_workspace / "tokens.json")
+    token = file.find(added.stdout.strip())
+    assert token and (token.name, token.scope, token.source) == ("desk", "admin", "The Desk")
+    assert "it is not shown again" in added.stderr
+    secret = read(tiny_workspace, *option, "token", "add", "ann")["token"]
+    listed = run(tiny_workspace, *option, "token", "list").output
+    assert "The Desk" in listed and secret not in listed and token.sha256 not in listed
+    assert [entry["scope"] for entry in read(tiny_workspace, *option, "token", "list")["tokens"]] == ["ask", "admin"]
+    run(tiny_workspace, *option, "token", "revoke", "desk")
+    assert [entry.name for entry in file.tokens()] == ["ann"]
+    assert "no token 'desk'" in run(tiny_workspace, *option, "token", "revoke", "desk", status=2).stderr
+
+
+def test_without_a_file_the_message_says_which_parameter_names_it(tiny_workspace: Path) -> None:
+    assert "serving.tokens names no file" in run(tiny_workspace, "token", "add", "ann", status=2).stderr
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - refused
+def test_without_tokens_no_server_listens_beyond_loopback(tiny_workspace: Path, host: str) -> None:
+    refused = run(tiny_workspace, "serve", "--host", host, "--port", "0", status=1)
+    [line] = refused.stderr.splitlines()
+    assert f"everybody who reaches {host} could read every document: set serving.tokens" in line
+
+
+def test_tokens_are_masked_in_messages(tmp_path: Path) -> None:
+    secret = TokenFile(tmp_path / "tokens.json").add("ann", scope="ask")
+    for text in (f"token {secret} failed", f"Authorization: Bearer {secret}", json.dumps({"CMT_TOKEN": secret})):
+        assert secret not in str(CmtError(text)) and "***" in mask_secrets(text)
+    assert mask_secrets("Bearer 0123456789abcdef") == "Bearer ***"
+    assert mask_secrets("the bearer tokens of cmt_serve") == "the bearer tokens of cmt_serve"
