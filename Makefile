@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill repro clean
+.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,13 @@ report: .venv/runtime ## report/index.html from the demo's bank; runs the demo f
 
 kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
 	$(BIN)/python tests/integration/kill.py
+
+soak: install ## every write, rename, fsync and unlink fails once; chaos beside a model; damage to every kind of file
+	$(BIN)/python -m tests.soak
+
+poison: .venv/runtime ## seeded attacks and honest slices on the real language model: what is stopped, what is held back
+	$(BIN)/cmt model pull
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/poison.py
 
 repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro

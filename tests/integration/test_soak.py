@@ -1,0 +1,81 @@
+"""A slice of `make soak`: that it can find faults, and that it finds none in `cmt`."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.soak.chaos import chaos
+from tests.soak.damage import every_flip
+from tests.soak.findings import difference, kind_of_file
+from tests.soak.points import every_point
+from tests.soak.processes import run
+from tests.soak.project import MONTHS, build, content, problems
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("soak") / "project")
+
+
+def test_a_fault_hits_the_data_file_that_lance_writes(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    [memories] = (copy / "bank").glob("memories_*.lance")
+    outcome = run(copy, "update", "--all", fault="I/O error", place=1, below=memories / "data")
+    assert outcome.hit and outcome.hit.call == "write"
+    assert outcome.status == 1 and "Input/output error" in outcome.errors
+    assert content(copy) == content(project)
+
+
+def test_each_kind_of_fault_ends_the_command_as_it_should(project: Path, tmp_path: Path) -> None:
+    for fault, status, message in (
+        ("kill", -9, ""),
+        ("torn write", -9, ""),
+        ("full disk", 1, "No space left on device"),
+    ):
+        copy = shutil.copytree(project, tmp_path / fault.replace(" ", "-"))
+        outcome = run(copy, "ingest", "more", fault=fault, place=1, below=copy / "stream")
+        assert (outcome.status, bool(outcome.hit)) == (status, True)
+        assert message in outcome.errors
+
+
+def test_a_clock_can_be_moved(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    run(copy, "update", "--all", clock=40 * 24 * 3600)
+    assert run(copy, "rounds", "--json").output.count(MONTHS[2]) > 0
+    started = [line.split('"')[3] for line in run(copy, "rounds", "--json").output.splitlines() if "started_at" in line]
+    assert started[-1][:7] > started[0][:7]
+
+
+def test_what_is_gone_or_there_twice_is_told_apart(project: Path) -> None:
+    whole = content(project)
+    assert difference(replace(whole, rounds=whole.rounds[:1]), [whole]) == "lost"
+    assert difference(replace(whole, slices=whole.slices * 2), [whole]) == "doubled"
+    assert difference(replace(whole, answering="another"), [whole]) == "wrong"
+
+
+def test_lost_rows_and_damage_are_found(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "copy")
+    [memories] = (copy / "bank").glob("memories_*.lance")
+    newest = min((memories / "_versions").glob("*.manifest"))  # Lance numbers its manifests downwards
+    newest.unlink()
+    assert problems(copy)
+
+
+def test_kinds_of_files() -> None:
+    name = "bank/memories_0103f268a532.lance/_indices/a88849b8-5a01-4cc8-8df6-a9066217dfb0/part_0_docs.lance"
+    assert kind_of_file(Path(name)) == "bank/memories/_indices/*/part_0_docs.lance"
+    assert kind_of_file(Path("stream/2031-01/0001.documents.parquet")) == "stream/*/*.documents.parquet"
+
+
+@pytest.mark.timeout(600)
+def test_nothing_is_lost_doubled_silent_or_wrong(tmp_path: Path) -> None:
+    def ignore(done: int, total: int) -> None:
+        pass
+
+    findings = every_point(tmp_path, workers=1, every=150, on_point=ignore)
+    findings.merge(chaos(tmp_path, rounds=1, seed=7, workers=1, on_round=ignore))
+    findings.merge(every_flip(tmp_path, count=45, seed=7, workers=1, on_flip=ignore))
+    assert not findings.sentences
+    assert findings.checked["fault_points"] >= 6 and findings.checked["flips"] == 45

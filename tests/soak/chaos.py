@@ -1,0 +1,235 @@
+"""Writers, readers, forgets, rollbacks, kills, wrong clocks and damaged files beside a model of what must be true.
+
+Everything is drawn from one seed. Kills hit the n-th system call that changes the project, not a moment, so that a seed
+does the same again. After each round the bank must hold the rows of the model, and `cmt verify` must find nothing.
+"""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cmt.errors import CmtError
+from tests.soak.findings import Findings, Kind
+from tests.soak.processes import Outcome, run
+from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
+
+DAY = 24 * 3600
+START = datetime(2022, 1, 3, 7, tzinfo=UTC)
+"""Date of the first document; the project's clock is that of the computer."""
+ROUNDS_A_PROJECT = 50
+"""After so many rounds a new project begins."""
+
+
+@dataclass
+class Model:
+    """What the commands so far must have made of the project."""
+
+    slices: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
+    """Ids and documents, in the order of their ingests."""
+    committed: list[str] = field(default_factory=list)
+    """The slices with a round, in the order of the rounds."""
+    forgotten: set[str] = field(default_factory=set)
+
+    def documents(self) -> list[dict[str, Any]]:
+        """The documents that the bank has, superseded ones included."""
+        return [
+            row
+            for slice_id, rows in self.slices
+            for row in rows
+            if slice_id in self.committed and row["doc_id"] not in self.forgotten
+        ]
+
+    def current(self) -> list[tuple[str, str]]:
+        """doc_id and text of what a question may be answered from now, sorted."""
+        rows = self.documents()
+        replaced = {row["supersedes"] for row in rows}
+        return sorted((row["doc_id"], row["text"]) for row in rows if row["doc_id"] not in replaced)
+
+
+class Chaos:
+    """One project, its model, and the source of everything random."""
+
+    def __init__(self, folder: Path, source: random.Random) -> None:
+        self.source, self.model, self.findings = source, Model(), Findings()
+        self.folder = build(folder, documents=False)
+        self.day = 0
+        parameters = yaml.safe_load((self.folder / "params.yaml").read_text())
+        parameters["stream"] |= {"clock": "system", "period": "day"}
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+
+    def round(self, number: int) -> None:
+        """A few operations, then the comparison with the model."""
+        log: list[str] = []
+        operations = [
+            self.write,
+            *self.source.sample([self.forget, self.roll_back, self.optimize, self.damage], k=self.source.randrange(3)),
+        ]
+        for operation in operations:
+            log.append(operation())
+        if wrong := self._wrong():
+            self.findings.add(wrong[0], f"{wrong[1]} – round {number}: {'; '.join(log)}")
+        self.findings.checked["chaos_rounds"] += 1
+
+    def write(self) -> str:
+        """Ingest some documents, and adapt; sometimes killed, sometimes with a question meanwhile."""
+        rows = [self._document() for _ in range(self.source.randint(1, 4))]
+        self.day += 1
+        news = write_news(self.folder / "incoming", rows)
+        done = [self._command("ingest", str(news))]
+        slices = [slice_.slice_id for slice_ in opened(self.folder).store.slices()]
+        [new] = [slice_id for slice_id in slices if slice_id not in [known for known, _ in self.model.slices]]
+        self.model.slices.append((new, rows))
+        before = {name for name, _ in self.model.current()}
+        waiting = [slice_id for slice_id, _ in self.model.slices if slice_id not in self.model.committed]
+        with ThreadPoolExecutor(1) as reader:
+            asked = (
+                reader.submit(run, self.folder, "ask", "--json", f"Who has the {self.source.choice(THINGS)}?")
+                if before
+                else None
+            )
+            done.append(self._command("update", "--all"))
+        self.model.committed += sorted(waiting)
+        if asked:
+            self._check_answer(asked.result(), before | {name for name, _ in self.model.current()})
+        return " and ".join(done)
+
+    def forget(self) -> str:
+        """Forget a document that the bank has."""
+        names = sorted({row["doc_id"] for row in self.model.documents()})
+        if len(names) < 2:
+            return "nothing"
+        name = self.source.choice(names)
+        done = self._command("forget", name)
+        self.model.forgotten.add(name)
+        return done
+
+    def roll_back(self) -> str:
+        """Roll back one of the last rounds; its slices wait for the next update."""
+        if not self.model.committed:
+            return "nothing"
+        target = self.source.choice(self.model.committed[-3:])
+        outcome, done = self._attempt("rollback", target)
+        if outcome.status == 1 and "optimize --keep-days" in outcome.errors:
+            return f"{done} (its version was dropped)"
+        place = self.model.committed.index(target)
+        del self.model.committed[place:]
+        return self._completed(outcome, done, "rollback", target)
+
+    def optimize(self) -> str:
+        """Rebuild the indexes and drop old versions, at any hour."""
+        return self._command("bank", "optimize", "--keep-days", str(self.source.choice([0, 5, 20])))
+
+    def damage(self) -> str:
+        """Change a byte of the bank or of a slice; verify names it or it is harmless. Then it is restored."""
+        files = sorted(
+            path
+            for part in ("bank", "stream")
+            for path in (self.folder / part).rglob("*")
+            if path.is_file() and path.stat().st_size
+        )
+        path = self.source.choice(files)
+        original = path.read_bytes()
+        place = self.source.randrange(len(original))
+        path.write_bytes(original[:place] + bytes([original[place] ^ 0x55]) + original[place + 1 :])
+        try:
+            outcome = run(self.folder, "verify")
+            if outcome.status == 0 and (wrong := self._wrong()):
+                self.findings.add("silent", f"byte {place} of {path.relative_to(self.folder)} is not named: {wrong[1]}")
+        finally:
+            path.write_bytes(original)
+        return "damage"
+
+    def _document(self) -> dict[str, Any]:
+        """A new document, one in three about what an earlier one says."""
+        number = sum(len(rows) for _, rows in self.model.slices) + self.source.randrange(10**6)
+        thing, person = self.source.choice(THINGS), self.source.choice(PEOPLE)
+        earlier = [name for name, _ in self.model.current()]
+        supersedes = self.source.choice(earlier) if earlier and self.source.random() < 1 / 3 else None
+        date = START + timedelta(days=self.day, seconds=self.source.randrange(3600))
+        return {
+            "doc_id": f"{thing}-{number}",
+            "published_at": date.isoformat(),
+            "text": f"{person} has the {thing} of house {number}.",
+            "supersedes": supersedes,
+        }
+
+    def _command(self, *arguments: str) -> str:
+        """Run a command, perhaps killed or at a wrong hour; killed commands are repeated until they end."""
+        outcome, done = self._attempt(*arguments)
+        return self._completed(outcome, done, *arguments)
+
+    def _attempt(self, *arguments: str) -> tuple[Outcome, str]:
+        clock = self.source.choice([0, 0, -10 * DAY, 10 * DAY])
+        fault, place = ("kill", self.source.randint(1, 120)) if self.source.random() < 0.4 else ("", 0)
+        outcome = run(self.folder, *arguments, fault=fault, place=place, clock=clock)
+        killed = f", killed at call {place}" if outcome.hit else ""
+        return outcome, f"{' '.join(arguments)} (clock {clock // DAY:+d} days{killed})"
+
+    def _completed(self, outcome: Outcome, done: str, *arguments: str) -> str:
+        """Repeat a killed command; note one that failed."""
+        if outcome.hit:
+            outcome = run(self.folder, *arguments)
+            if outcome.status == 1 and "no committed round" in outcome.errors:
+                return done  # recovery has completed the rollback
+        if outcome.status != 0:
+            self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
+        return done
+
+    def _check_answer(self, outcome: Outcome, allowed: set[str]) -> None:
+        """An answer that was given during an update comes from documents of before or of after it."""
+        if outcome.status != 0:
+            return self.findings.add("wrong", f"a question during an update: {outcome.errors[-300:]}")
+        sources = {source["doc_id"] for source in json.loads(outcome.output)["sources"]}
+        if sources - allowed:
+            self.findings.add("wrong", f"a question during an update was answered from {sorted(sources - allowed)}")
+
+    def _wrong(self) -> tuple[Kind, str] | None:
+        """How the project differs from the model: kind and sentence."""
+        try:
+            bank = opened(self.folder).stored_bank
+            rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
+            found = sorted((row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None)
+            damaged = problems(self.folder)
+        except CmtError as error:
+            return "wrong", str(error)
+        expected = self.model.current()
+        names = [name for name, _ in found]
+        if len(set(names)) < len(names):
+            return "doubled", f"{sorted(name for name in names if names.count(name) > 1)} is there twice"
+        if missing := [row for row in expected if row not in found]:
+            return "lost", f"{missing} is gone"
+        if found != expected:
+            return "wrong", f"{[row for row in found if row not in expected]} should not be there"
+        return ("wrong", damaged[0]) if damaged else None
+
+
+def chaos(folder: Path, *, rounds: int, seed: int, workers: int, on_round: Callable[[int, int], None]) -> Findings:
+    """`rounds` rounds in projects of ROUNDS_A_PROJECT rounds; `on_round`: done and total."""
+    findings = Findings()
+    projects = [
+        (number, min(ROUNDS_A_PROJECT, rounds - start))
+        for number, start in enumerate(range(0, rounds, ROUNDS_A_PROJECT))
+    ]
+
+    def one_project(number: int, length: int) -> Findings:
+        project = Chaos(folder / f"chaos-{number}", random.Random(seed + number))
+        for place in range(length):
+            project.round(place)
+            findings.checked["chaos_rounds"] += 1
+            on_round(findings.checked["chaos_rounds"], rounds)
+        shutil.rmtree(project.folder)
+        return project.findings
+
+    with ThreadPoolExecutor(workers) as pool:
+        for found in pool.map(lambda project: one_project(*project), projects):
+            found.checked.clear()  # they were counted as they went
+            findings.merge(found)
+    return findings

@@ -1,0 +1,171 @@
+"""Seeded byte flips in every kind of file that `cmt` wrote: each is named by `cmt verify`, or harmless.
+
+Harmless means that the content is unchanged, and so are the answers to fixed questions.
+"""
+
+import json
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cmt.errors import CmtError
+from cmt.workspace import Workspace
+from tests.soak.findings import Findings, kind_of_file
+from tests.soak.processes import PROCESSES, run
+from tests.soak.project import PEOPLE, THINGS, Content, build, content, opened, write_lines
+
+QUESTIONS = [
+    *(f"Who has the {thing}?" for thing in THINGS),
+    *(f"Who has the {thing} of month 2?" for thing in THINGS),
+    *(f"What does {person} have?" for person in PEOPLE),
+    "What is new?",
+    "Whose is the mill of month 3?",
+]
+"""Twenty questions whose answers may not change."""
+BATCH = 50
+"""Flips that one process looks at."""
+NOT_OURS = ("params.yaml", "news", "more", "lm-source")
+"""What a project holds that `cmt` did not write."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A byte that is changed: `mask` is exclusive-ored to it."""
+
+    kind: str
+    path: str
+    offset: int
+    mask: int
+
+
+def project_with_every_file(folder: Path) -> Path:
+    """A project in which every kind of file occurs that commands write; returns its folder."""
+    build(folder)
+    write_lines(folder / "bad.jsonl", [{"doc_id": "no-date", "text": "A document without a date."}])
+    commands = [
+        ("ingest", "bad.jsonl"),
+        ("update",),
+        ("forget", "ferry-1"),
+        ("ingest", "more"),
+        ("update", "--all"),
+        ("--set", "evaluation.baselines=true", "evaluate"),
+    ]
+    for arguments in commands:
+        outcome = run(folder, *arguments)
+        if outcome.status != (1 if "bad.jsonl" in arguments else 0):
+            raise RuntimeError(f"cmt {' '.join(arguments)}: {outcome.errors}")
+    (folder / "bad.jsonl").unlink()
+    return folder
+
+
+def draw_flips(project: Path, *, count: int, seed: int) -> list[Flip]:
+    """`count` flips, as many in each kind of file, in an order that depends on the seed alone."""
+    source = random.Random(seed)
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(project.rglob("*")):
+        relative = path.relative_to(project)
+        if path.is_file() and path.stat().st_size and relative.parts[0] not in NOT_OURS and path.suffix != ".lock":
+            files[kind_of_file(relative)].append(relative)
+    kinds = sorted(files)
+    flips = []
+    for place in range(count):
+        kind = kinds[place % len(kinds)]
+        path = source.choice(files[kind])
+        size = (project / path).stat().st_size
+        flips.append(Flip(kind, str(path), source.randrange(size), source.randrange(1, 256)))
+    return flips
+
+
+def every_flip(folder: Path, *, count: int, seed: int, workers: int, on_flip: Callable[[int, int], None]) -> Findings:
+    """Flip `count` bytes, one at a time; `on_flip`: done and total."""
+    project = project_with_every_file(folder / "damaged")
+    flips = draw_flips(project, count=count, seed=seed)
+    batches = [flips[start : start + BATCH] for start in range(0, count, BATCH)]
+    findings, done = Findings(), 0
+    with ThreadPoolExecutor(workers) as pool:
+        for found in pool.map(lambda batch: _in_process(project, folder, batch), batches):
+            findings.merge(found)
+            done += found.flips.total()
+            on_flip(done, count)
+    findings.checked["flips"] = done
+    return findings
+
+
+def _in_process(project: Path, folder: Path, flips: list[Flip]) -> Findings:
+    """Look at `flips` in a process of its own, which damaged files may end."""
+    findings = Findings()
+    copy = shutil.copytree(project, folder / f"flips-{flips[0].offset}-{id(flips)}")
+    rest = flips
+    while rest:
+        notes = copy.with_suffix(".jsonl")
+        notes.write_text("")
+        process = PROCESSES.Process(target=_look, args=(copy, rest, notes))
+        process.start()
+        process.join()
+        lines = [json.loads(line) for line in notes.read_text().splitlines()]
+        for flip, line in zip(rest, lines, strict=False):
+            findings.flips[flip.kind, line["result"]] += 1
+            if line["result"] == "silent":
+                findings.add("silent", f"{flip} is not named, and {line['reason']}")
+        rest = rest[len(lines) :]
+        if process.exitcode:  # over the first of the rest
+            findings.flips[rest[0].kind, "ended the process"] += 1
+            findings.add("wrong", f"{rest[0]} ends the process with {process.exitcode}")
+            (copy / rest[0].path).write_bytes((project / rest[0].path).read_bytes())
+            rest = rest[1:]
+    shutil.rmtree(copy)
+    return findings
+
+
+def _look(project: Path, flips: list[Flip], notes: Path) -> None:
+    """Damage the project with each flip in turn, see whether it is named or harmless, and restore it."""
+    sound = opened(project)
+    parts = {"lm": sound.lm, "model": sound.model}
+    expected, answers = content(project), _answers(sound)
+    with notes.open("a") as file:
+        for flip in flips:
+            path = project / flip.path
+            original = path.read_bytes()
+            path.write_bytes(_flipped(original, flip))
+            try:
+                result, reason = _result(project, flip, parts, expected, answers)
+            finally:
+                path.write_bytes(original)
+            file.write(json.dumps({"result": result, "reason": reason}) + "\n")
+            file.flush()
+
+
+def _flipped(content_: bytes, flip: Flip) -> bytes:
+    return content_[: flip.offset] + bytes([content_[flip.offset] ^ flip.mask]) + content_[flip.offset + 1 :]
+
+
+def _result(
+    project: Path, flip: Flip, parts: dict[str, Any], expected: Content, answers: list[tuple[str, ...]]
+) -> tuple[str, str]:
+    """named, loud, harmless or silent, and for the last what is different."""
+    top = Path(flip.path).parts[0]
+    if any(top in f"{report.path} {problem}" for report in opened(project).verify() for problem in report.problems):
+        return "named", ""
+    workspace = opened(project)
+    if top not in ("lm", "compressor"):
+        workspace.__dict__ |= parts  # as loaded before; reading them again takes longer than the question
+    try:
+        if content(project) != expected:
+            return "silent", "the content differs"
+        if _answers(workspace) != answers:
+            return "silent", "answers differ"
+    except CmtError as error:
+        return "silent", f"it is an error for others: {error}"
+    return "harmless", ""
+
+
+def _answers(workspace: Workspace) -> list[tuple[str, ...]]:
+    """Answers, confidences and sources of the fixed questions."""
+    workspace.answering_bank()
+    answered = workspace.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
+    return [(a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered]

@@ -1,0 +1,177 @@
+"""Every system call of an operation fails once: each round, forget, rollback, promotion, optimization and ingest.
+
+After the fault the project must have the content of before or of after, the next command must say what was interrupted,
+`cmt verify` must find nothing, and the operation repeated must have its result. The idea is that of SQLite's tests of
+I/O errors (https://sqlite.org/testing.html).
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cmt.errors import CmtError
+from tests.soak.faults import FAULTS
+from tests.soak.findings import Findings, difference, kind_of_file
+from tests.soak.processes import Outcome, run
+from tests.soak.project import Content, build, content, opened, problems, with_other_compressor
+
+OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
+OPERATIONS: dict[str, tuple[str, ...]] = {
+    "round": ("update", "--all"),
+    "forget": ("forget", "ferry-1"),
+    "rollback": ("rollback", "2031-02/0001"),
+    "promote": ("update", "--all"),
+    "optimize": OPTIMIZE,
+    "ingest": ("ingest", "more"),
+}
+REPAIR = "cmt bank optimize"
+"""What `cmt verify` advises for an index that was not finished; the only repair that a fault may leave to a person."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A command, the project that it starts from, and the contents before and after it."""
+
+    name: str
+    arguments: tuple[str, ...]
+    template: Path
+    before: Content
+    after: Content
+    calls: int
+    """System calls that it makes below the project."""
+
+
+def operations(folder: Path) -> list[Operation]:
+    """Build the projects in `folder` and run each operation once without a fault."""
+    plain = build(folder / "plain")
+    promoted = with_other_compressor(plain, folder / "promoted")
+    measured = []
+    for name, arguments in OPERATIONS.items():
+        template = promoted if name == "promote" else plain
+        project = shutil.copytree(template, folder / name)
+        outcome = run(project, *arguments, fault="kill", place=0)
+        if outcome.status != 0:
+            raise RuntimeError(f"{name} fails without a fault: {outcome.errors}")
+        measured.append(Operation(name, arguments, template, content(template), content(project), outcome.calls))
+        shutil.rmtree(project)
+    return measured
+
+
+def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]) -> Findings:
+    """Let every call of every operation fail in every way; `every`: only each so many. `on_point`: done and total."""
+    findings = Findings()
+    points = [
+        (operation, fault, place)
+        for operation in operations(folder)
+        for fault in FAULTS
+        for place in range(1, operation.calls + 1)
+    ][::every]
+    with ThreadPoolExecutor(workers) as pool:
+        for done, found in enumerate(pool.map(lambda point: _one_point(folder, *point), points), 1):
+            findings.merge(found)
+            on_point(done, len(points))
+    return findings
+
+
+def _one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
+    """Run `operation` with one fault on a copy of its project, and check what is left."""
+    findings = Findings()
+    project = shutil.copytree(
+        operation.template, folder / f"{operation.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
+    )
+    try:
+        outcome = run(project, *operation.arguments, fault=fault, place=place)
+        if outcome.hit is None:  # another thread was faster this time, and the operation made fewer calls
+            return findings
+        path = Path(outcome.hit.path)
+        file = kind_of_file(path.relative_to(project.resolve()) if path.is_absolute() else path)
+        findings.checked["fault_points"] += 1
+        findings.faults[file, outcome.hit.call] += 1
+        where = f"{operation.name}, {fault} at call {place} ({outcome.hit.call} {file})"
+        _check(project, operation, fault, outcome, where, findings)
+    finally:
+        shutil.rmtree(project)
+    return findings
+
+
+def _check(project: Path, operation: Operation, fault: str, outcome: Outcome, where: str, findings: Findings) -> None:
+    # 1. The command ended as it should: killed, or with its result, or with an error of one line.
+    if outcome.status is None:
+        return findings.add("wrong", f"{where}: it did not end")
+    if "Traceback" in outcome.errors or "panicked" in outcome.errors:
+        findings.add("wrong", f"{where}: {_last_line(outcome.errors)}")
+    if outcome.status == 0 and _content(project) != operation.after:
+        findings.add("silent", f"{where}: it reported success, but its result is not there")
+    # 2. The next command completes or undoes it, and says so.
+    interrupted = _is_open(project)
+    with _log() as lines:
+        try:
+            workspace = opened(project)
+            with workspace.updating():
+                workspace.recover()
+        except CmtError as error:
+            return findings.add("wrong", f"{where}: the next command fails: {error}")
+    if interrupted and not lines:
+        findings.add("silent", f"{where}: the next command says nothing of the interruption")
+    # 3. The content is that of before or of after.
+    found = _content(project)
+    if isinstance(found, str):
+        return findings.add("wrong", f"{where}: {found}")
+    if found not in (operation.before, operation.after):
+        kind = difference(found, [operation.before, operation.after])
+        return findings.add(kind, f"{where}: neither the content of before nor of after")
+    # 4. Nothing is damaged, or what is says how to repair it.
+    left = problems(project)
+    if left and all(REPAIR in problem for problem in left):
+        run(project, *OPTIMIZE[:2])
+        left = problems(project)
+    if left:
+        findings.add("wrong", f"{where}: cmt verify finds: {left[0]}")
+    # 5. The operation can be repeated.
+    if found != operation.after or operation.name == "optimize":
+        repeated = run(project, *operation.arguments)
+        if repeated.status != 0 or _content(project) != operation.after:
+            findings.add("wrong", f"{where}: repeated: {_last_line(repeated.errors) or 'another content'}")
+
+
+def _content(project: Path) -> Content | str:
+    """The content, or the error that reading it raises."""
+    try:
+        return content(project)
+    except CmtError as error:
+        return str(error)
+
+
+def _is_open(project: Path) -> bool:
+    """Whether the ledger has a round or rollback without an end."""
+    try:
+        return any(round_.state in ("started", "rolling_back") for round_ in opened(project).ledger.rounds())
+    except CmtError:
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line and not re.match(r"(\S+ )?\w+: .*\d s$", line)]
+    return lines[-1] if lines else ""
+
+
+@contextmanager
+def _log() -> Iterator[list[str]]:
+    """The warnings of `cmt` that are logged meanwhile by this thread."""
+    import threading
+
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    thread = threading.get_ident()
+    handler.emit = lambda record: lines.append(record.getMessage()) if record.thread == thread else None  # type: ignore[method-assign]
+    logger = logging.getLogger("cmt")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

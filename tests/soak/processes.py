@@ -1,0 +1,79 @@
+"""Commands of `cmt` in processes of their own, forked from a server that has imported torch and has run nothing."""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.soak.faults import Hit, arm, counted, move_clock, prepare, read_hit
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.soak.preload"])
+SECONDS = 60
+"""A command that takes longer counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did."""
+
+    status: int | None
+    """Exit status, the negative number of a signal, or None if it had to be ended after SECONDS."""
+    output: str
+    errors: str
+    calls: int
+    """System calls that changed files of the project; 0 if it was killed."""
+    hit: Hit | None
+    """The call that failed."""
+
+
+def run(
+    folder: Path, *arguments: str, fault: str = "", place: int = 0, below: Path | None = None, clock: int = 0
+) -> Outcome:
+    """Run `cmt` in the project `folder`, with a fault or with a clock that is wrong by some seconds.
+
+    The fault is at call `place` of those that change files below `below`, by default the project.
+    """
+    prepare()  # before the server starts
+    with tempfile.TemporaryDirectory(prefix="cmt-run-") as notes:
+        options = (Path(notes), folder, arguments, fault, place, below or folder, clock)
+        process = PROCESSES.Process(target=_command, args=options)
+        process.start()
+        process.join(SECONDS)
+        if hanging := process.is_alive():
+            process.kill()
+            process.join()
+        texts = {path.name: path.read_bytes() for path in Path(notes).iterdir()}
+    return Outcome(
+        status=None if hanging else process.exitcode,
+        output=texts.get("stdout", b"").decode(errors="replace"),
+        errors=texts.get("stderr", b"").decode(errors="replace"),
+        calls=int(texts.get("calls", b"0") or 0),
+        hit=read_hit(texts.get("report", b"")),
+    )
+
+
+def _command(
+    notes: Path, folder: Path, arguments: tuple[str, ...], fault: str, place: int, below: Path, clock: int
+) -> None:
+    """Run the command line in this process; its streams, its calls and its fault go to files in `notes`."""
+    from cmt.cli.main import main
+
+    # 1. The streams of a terminal's process.
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(notes / name, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(folder)
+    sys.argv = ["cmt", *arguments]
+    # 2. The fault.
+    if clock:
+        move_clock(clock)
+    if fault:
+        arm(below, fault=fault, place=place, report=os.open(notes / "report", os.O_WRONLY | os.O_CREAT))
+    # 3. The command, which ends with SystemExit.
+    try:
+        main()
+    finally:
+        if fault:
+            (notes / "calls").write_text(str(counted()))

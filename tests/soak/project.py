@@ -1,0 +1,172 @@
+"""A project of kilobytes on its way through rounds, and what must be true of it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cmt
+from cmt.bank.bank import Bank
+from cmt.bank.tables import connect, current_table, memory_tables
+from cmt.config import load_params
+from cmt.lm.model import FrozenLM
+from cmt.lm.weights import pull
+from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.model import MemoryModel
+from cmt.workspace import Workspace
+from tests.helpers.projects import run_steps, save_other_compressor
+from tests.helpers.tiny import write_folder
+
+MONTHS = ("2031-01/0001", "2031-02/0001", "2031-03/0001")
+PEOPLE = ("Moss", "Vell", "Tarn", "Oake", "Pryce", "Quill")
+THINGS = ("mayor", "ferry", "crane", "mill", "bridge", "clock")
+"""Subjects of the documents; each month has one document about each."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a project holds, without what differs between two runs of the same commands."""
+
+    slices: tuple[tuple[str, str], ...]
+    """Ids and digests."""
+    forgotten: tuple[str, ...]
+    rounds: tuple[tuple[Any, ...], ...]
+    """Id, compressor, number, rows and digest of each committed round."""
+    banks: tuple[tuple[str, str], ...]
+    """Table and digest."""
+    answering: str | None
+
+
+def build(folder: Path, *, documents: bool = True) -> Path:
+    """Write a project after two of its three rounds, the memories of the third staged; returns its folder.
+
+    Without `documents` it is empty.
+    """
+    # 1. A tiny LM, an untrained compressor, the parameters.
+    folder.mkdir(parents=True)
+    sections = {
+        "lm": {"source": f"path:{write_folder(folder / 'lm-source')}", "path": "lm", "dtype": "float32"},
+        "compressor": {"path": "compressor", "layers": 1, "lora_rank": 2, "chunk_tokens": 64},
+        "aggregator": {"blocks": 1, "lora_rank": 2},
+        "alignment": {"slots": 2},
+        "stream": {"source": "news", "path": "stream", "quarantine": "quarantine", "clock": "2032-01-01T00:00:00Z"},
+        "bank": {"uri": "bank"},
+        "answering": {"max_new_tokens": 2},
+        "evaluation": {"questions": 2, "earlier_questions": 2, "baselines": False},
+        "tracking": {"enabled": False},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    params = load_params(folder / "params.yaml")
+    lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path), dtype="float32")
+    MemoryModel(lm, CompressorConfig.of(params)).save(params.compressor.path)
+    if not documents:
+        return folder
+    # 2. Three months of news.
+    write_news(folder / "news", [document(month, thing) for month in (1, 2, 3) for thing in THINGS])
+    write_news(folder / "more", [document(4, thing) for thing in THINGS])
+    workspace = cmt.open(params=folder / "params.yaml")
+    workspace.ingest()
+    for slice_id in MONTHS[:2]:
+        workspace.update(slice_id=slice_id)
+    # 3. The staged memories of the third, so that a round need not compress.
+    attempt = shutil.copytree(folder, folder.with_name(f"{folder.name}-attempt"))
+    run_steps(cmt.open(params=attempt / "params.yaml"), MONTHS[2], last="compress")
+    staged = Path("rounds") / MONTHS[2].replace("/", "-")
+    place = workspace.state.relative_to(folder)
+    shutil.copytree(
+        attempt / place / staged,
+        folder / place / staged,
+        ignore=lambda _, names: [name for name in names if not name.startswith("memories-")],
+    )
+    shutil.rmtree(attempt)
+    return folder
+
+
+def with_other_compressor(source: Path, folder: Path) -> Path:
+    """A copy of the project whose slices have rounds of two compressors; the other than the one in use answers."""
+    shutil.copytree(source, folder)
+    parameters = folder / "params.yaml"
+    workspace = cmt.open(params=parameters)
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    save_other_compressor(workspace, folder / "other")
+    other = cmt.open(params=parameters, overrides={"compressor.path": "other"})
+    for slice_id in other.pending():
+        other.update(slice_id=slice_id)
+    return folder
+
+
+def document(month: int, thing: str, *, text: str = "", version: int = 0) -> dict[str, Any]:
+    """The news of a month about a thing; from the second month on the mayor's supersedes that of the month before."""
+    person = PEOPLE[(month + THINGS.index(thing)) % len(PEOPLE)]
+    return {
+        "doc_id": f"{thing}-{month}",
+        "published_at": f"2031-{month:02}-{3 + THINGS.index(thing) + 7 * version:02}T07:00:00Z",
+        "text": text or f"{person} has the {thing} of month {month}.",
+        "supersedes": f"{thing}-{month - 1}" if thing == "mayor" and month > 1 else None,
+    }
+
+
+def write_news(folder: Path, documents: Sequence[dict[str, Any]]) -> Path:
+    """Write documents, and a question about each, as a source; returns its folder."""
+    questions = [
+        {
+            "question_id": f"q-{row['doc_id']}",
+            "doc_id": row["doc_id"],
+            "asked_at": row["published_at"].replace("T07", "T19"),
+            "question": f"Who has the {row['doc_id'].split('-')[0]}?",
+            "answers": [row["text"].split()[0]],
+        }
+        for row in documents
+    ]
+    folder.mkdir(exist_ok=True)
+    write_lines(folder / "documents.jsonl", documents)
+    write_lines(folder / "questions.jsonl", questions)
+    return folder
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write `rows` as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def opened(folder: Path) -> Workspace:
+    """The project as a new process opens it."""
+    return cmt.open(params=folder / "params.yaml")
+
+
+def content(folder: Path) -> Content:
+    """What the project holds."""
+    workspace = opened(folder)
+    store, uri = workspace.store, workspace.params.bank.uri
+    connection = connect(uri)
+    committed = [round_ for round_ in workspace.ledger.rounds() if round_.state == "committed"]
+    return Content(
+        slices=tuple((slice_.slice_id, slice_.digest) for slice_ in store.slices()),
+        forgotten=tuple(workspace.forgotten()),
+        rounds=tuple((r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed),
+        banks=tuple((name, Bank.open_table(uri=uri, name=name).digest()) for name in sorted(memory_tables(connection))),
+        answering=current_table(connection),
+    )
+
+
+def problems(folder: Path) -> list[str]:
+    """Everything that `cmt verify` finds."""
+    return [problem for part in opened(folder).verify() for problem in part.problems]
+
+
+def visible(folder: Path, *, as_of: datetime | None = None) -> list[str]:
+    """The doc_ids, one a row, that a question as of a date (None: now) may be answered from, sorted."""
+    rows = opened(folder).stored_bank.rows(["memory_id", "doc_id", "published_at", "superseded_at"])
+    date = as_of or datetime(2032, 1, 1, tzinfo=UTC)
+    return sorted(
+        row["doc_id"]
+        for row in rows.to_pylist()
+        if row["published_at"] <= date and (row["superseded_at"] is None or row["superseded_at"] > date)
+    )
