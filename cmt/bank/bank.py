@@ -25,6 +25,7 @@ from cmt.bank.integrity import (
     CHECKSUM,
     FIELD,
     content_schema,
+    seal_deletions,
     seal_indexes,
     sealed_indexes,
     unmatched,
@@ -315,7 +316,7 @@ class Bank:
             self._latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
         if not self._text_is_indexed():
             self._index_text()
-        self._seal_indexes()
+        self._seal()
 
     # Reading
 
@@ -575,11 +576,13 @@ class Bank:
             # Any other version is a write of another process, which this index may lack.
             if self.version == before + 1:
                 break
-        self._seal_indexes()
+        self._seal()
 
-    def _seal_indexes(self) -> None:
+    def _seal(self) -> None:
+        """Write the digests of files that Lance has written."""
         with self._writing():
             seal_indexes(self._latest())
+            seal_deletions(self._table)
 
     def _sealed_indexes(self) -> dict[str, bool]:
         with self._reading():

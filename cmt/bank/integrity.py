@@ -4,11 +4,14 @@ The checksum is a column that only the bank sees; `bank_schema` and the digest o
 version 0.1.0 have no such column: their rows are read unchecked until the next upsert adds it.
 
 An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
-`Bank.audit` compares them; a search does not, for it would have to read all of them. On object storage there is none.
+`Bank.audit` compares them; a search does not, for it would have to read all of them. Lance ends the process over some
+damaged files that list deleted rows, so `cmt verify` compares the digests of those before it opens the table. On object
+storage there are no digests of files.
 """
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,7 @@ import pyarrow as pa
 from cmt.bank.ledger import Round
 from cmt.bank.schema import row_contents
 from cmt.common.digests import sha256_file, sha256_hex
-from cmt.common.storage import write_bytes
+from cmt.common.storage import read_sealed, write_bytes, write_sealed
 from cmt.errors import DamageError
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 CHECKSUM = "checksum"
 _SIZE = 16  # bytes of a checksum
 _SEAL = "cmt-digest"  # file in the folder of an index; Lance removes it with the others
+_DELETIONS = "_deletions"  # folder of the files that list deleted rows
 FIELD = pa.field(CHECKSUM, pa.binary())
 
 
@@ -83,7 +87,8 @@ def seal_indexes(table: "LanceTable") -> None:
     """Write the digest of each index beside its files, unless it is there. Raises OSError."""
     for folder in _index_folders(table):
         if not (folder / _SEAL).exists():
-            write_bytes(folder / _SEAL, _files_digest(folder).encode())
+            with suppress(FileNotFoundError):  # another process has sealed it at the same time
+                write_bytes(folder / _SEAL, _files_digest(folder).encode())
 
 
 def sealed_indexes(table: "LanceTable") -> dict[str, bool]:
@@ -93,6 +98,37 @@ def sealed_indexes(table: "LanceTable") -> dict[str, bool]:
         for folder, column in _index_folders(table).items()
         if (folder / _SEAL).exists()
     }
+
+
+def seal_deletions(table: "LanceTable") -> None:
+    """Write the digests of the files that list deleted rows beside them, of those that are new. Raises OSError."""
+    folder = Path(table.uri) / _DELETIONS
+    if "://" in table.uri or not folder.is_dir():
+        return
+    sealed, files = _sealed_deletions(folder), _deletion_files(folder)
+    digests = {path.name: sealed.get(path.name) or sha256_file(path) for path in files}
+    if digests != sealed:
+        with suppress(FileNotFoundError):  # another process has sealed them at the same time
+            write_sealed(folder / _SEAL, digests)
+
+
+def altered_deletions(table: Path) -> list[str]:
+    """Names of the files that list deleted rows and do not match their digest, in the folder of a Lance table."""
+    folder = table / _DELETIONS
+    sealed = _sealed_deletions(folder) if folder.is_dir() else {}
+    return [path.name for path in _deletion_files(folder) if sealed.get(path.name) not in (None, sha256_file(path))]
+
+
+def _deletion_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in (".arrow", ".bin"))
+
+
+def _sealed_deletions(folder: Path) -> dict[str, str]:
+    """File → digest; none if nothing was sealed, or the seal itself is damaged."""
+    with suppress(OSError, ValueError):
+        sealed: dict[str, str] = read_sealed(folder / _SEAL, dict[str, str])
+        return sealed
+    return {}
 
 
 def _index_folders(table: "LanceTable") -> dict[Path, str]:

@@ -6,7 +6,7 @@ validated when it is read.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
+
+from cmt.common.digests import sha256_hex
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -38,6 +40,22 @@ def read_json(path: Path, expected: Any) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path` as JSON with a checksum over its values, atomically. Raises OSError, TypeError."""
+    write_json(path, {**content, "checksum": _checksum(content)})
+
+
+def read_sealed(path: Path, expected: Any) -> Any:
+    """What `write_sealed` wrote to `path`, as the type `expected`, such as a dataclass.
+
+    Raises OSError, and ValueError if the file is truncated, of another type, or does not match its checksum.
+    """
+    content = read_json(path, dict[str, Any])
+    if content.pop("checksum", None) != _checksum(content):
+        raise ValueError("it does not match its checksum")
+    return TypeAdapter(expected).validate_json(json.dumps(content), strict=True)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -76,3 +94,7 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return sha256_hex(json.dumps(content, sort_keys=True))

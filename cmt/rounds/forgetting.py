@@ -14,7 +14,7 @@ from typing import Any
 
 from cmt.bank.bank import Bank
 from cmt.bank.ledger import Ledger
-from cmt.common.storage import flush_to_disk, read_json, write_json
+from cmt.common.storage import flush_to_disk, read_sealed, write_sealed
 from cmt.errors import BankError, DamageError, RoundError
 from cmt.resources import Resources
 from cmt.rounds import purging
@@ -116,7 +116,7 @@ def read_journal(resources: Resources) -> Journal | None:
     """The forgetting at work; None if there is none. Raises RoundError if the journal is damaged."""
     path = resources.forgetting_journal
     try:
-        journal: Journal = read_json(path, Journal)
+        journal: Journal = read_sealed(path, Journal)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -192,4 +192,4 @@ def _check_no_interruption(resources: Resources) -> None:
 
 def _write_journal(resources: Resources, journal: Journal) -> None:
     with purging.writing(resources):
-        write_json(resources.forgetting_journal, asdict(journal))
+        write_sealed(resources.forgetting_journal, asdict(journal))

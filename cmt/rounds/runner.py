@@ -127,7 +127,6 @@ class RoundRunner:
 
         An answer is kept from the round before if the bank and what shapes answers are still those of that round.
         """
-
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
             return len(self._canaries())
@@ -191,7 +190,6 @@ class RoundRunner:
 
     def ask_canaries(self) -> int:
         """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
-
         resources = self.resources
         if not resources.params.gate.canaries:
             return 0
@@ -278,7 +276,6 @@ class RoundRunner:
 
     def _canaries(self) -> list[Canary]:
         """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
-
         if not self.resources.params.gate.canaries:
             return []
         canaries = read_canaries(self.folder / CANARIES)
@@ -291,7 +288,6 @@ class RoundRunner:
 
         Those are all earlier slices if nothing is kept. The canaries have no outcome `before` if it has to be asked.
         """
-
         # 1. The round before, and what it kept.
         rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == self.resources.bank_params]
         started = next(round_ for round_ in rounds if round_.round_id == self.slice.slice_id)

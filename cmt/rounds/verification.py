@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from cmt.bank.bank import Bank
-from cmt.bank.integrity import contradiction
+from cmt.bank.integrity import altered_deletions, contradiction
 from cmt.bank.ledger import Ledger, Round
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
@@ -130,6 +131,9 @@ def _bank(resources: Resources, name: str) -> PartReport:
     problems: list[str] = []
     undo: list[Round] = []
     at_rest = bool(rounds) and not _at_work(rounds) and not resources.forgotten()
+    if "://" not in uri and (altered := altered_deletions(Path(uri) / f"{name}.lance")):  # before Lance reads them
+        damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its digest"
+        return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
     try:
         bank = Bank.open_table(uri=uri, name=name, exact_below=resources.params.bank.exact_below)
         version, rows = bank.version_and_rows()

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from cmt.common.storage import read_json, write_bytes, write_json
+from cmt.common.storage import read_json, read_sealed, write_sealed
 from cmt.errors import StreamError
 from cmt.stream.ingest import Checked
 from cmt.stream.schema import Rejected
@@ -45,6 +46,13 @@ class Similar:
 
 
 @dataclass(frozen=True)
+class _DocIds:
+    """The content of the file DOC_IDS."""
+
+    doc_ids: list[str]
+
+
+@dataclass(frozen=True)
 class _Sketches:
     """The content of the file SKETCHES."""
 
@@ -69,7 +77,7 @@ class Forgotten:
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
         """Those of the store in `folder`; none if it has no such files. Raises StreamError if a file is damaged."""
-        doc_ids, stored = frozenset(_read(folder / DOC_IDS, list[str]) or ()), _read(folder / SKETCHES, _Sketches)
+        doc_ids, stored = frozenset(_read_doc_ids(folder / DOC_IDS)), _read(folder / SKETCHES, _Sketches)
         if stored is None:
             return cls(doc_ids)
         texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
@@ -79,8 +87,8 @@ class Forgotten:
         """Write both files, each atomically. Raises OSError."""
         texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
         stored = _Sketches(self.salt, texts, sorted(self.spared))
-        write_bytes(folder / SKETCHES, json.dumps(vars(stored), separators=(",", ":")).encode() + b"\n")
-        write_json(folder / DOC_IDS, sorted(self.doc_ids), indent=1)
+        write_sealed(folder / SKETCHES, vars(stored))
+        write_sealed(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
 
     def adding(
         self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]
@@ -179,10 +187,19 @@ def _doc_id_in(raw: str) -> str | None:
     return str(json.loads(found[1], strict=False)) if found else None
 
 
+def _read_doc_ids(path: Path) -> list[str]:
+    """The forgotten doc_ids in `path`; none if there is no such file. Raises StreamError if it is damaged."""
+    with suppress(OSError, ValueError):
+        doc_ids: list[str] = read_json(path, list[str])  # of version 0.1.0, without a checksum
+        return doc_ids
+    stored: _DocIds | None = _read(path, _DocIds)
+    return stored.doc_ids if stored else []
+
+
 def _read(path: Path, expected: Any) -> Any:
-    """The JSON in `path`; None if there is no such file. Raises StreamError if it is damaged."""
+    """The sealed JSON in `path`; None if there is no such file. Raises StreamError if it is damaged."""
     try:
-        return read_json(path, expected)
+        return read_sealed(path, expected)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -7,7 +7,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cmt.common.storage import atomic_path, flush_to_disk, read_json, replace_file, write_bytes, write_json, write_table
+from cmt.common.storage import (
+    atomic_path,
+    flush_to_disk,
+    read_json,
+    read_sealed,
+    replace_file,
+    write_bytes,
+    write_json,
+    write_sealed,
+    write_table,
+)
 
 TABLE = pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
 
@@ -138,3 +148,13 @@ def test_damaged_json_is_one_line_that_says_what_is_wrong(
 def test_missing_json_is_an_error_of_the_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "state.json", list[str])
+
+
+def test_sealed_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "content.json"
+    write_sealed(path, {"names": ["a", "b"], "count": 2})
+    assert read_sealed(path, dict[str, Any]) == {"names": ["a", "b"], "count": 2}
+    for altered in (path.read_text().replace('"b"', '"c"'), path.read_text().replace("checksum", "chucksum")):
+        path.write_text(altered)
+        with pytest.raises(ValueError, match="does not match its checksum"):
+            read_sealed(path, dict[str, Any])

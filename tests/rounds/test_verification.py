@@ -161,6 +161,18 @@ def alter(path: Path) -> None:
     pq.write_table(rows.set_column(place, rows.schema.field(place), [texts]), path)
 
 
+def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(adapted_workspace: Path) -> None:
+    open_workspace(adapted_workspace).forget("raft")
+    assert damaged(adapted_workspace) == []
+    file = next((bank_table(adapted_workspace) / "_deletions").glob("*.arrow"))
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(bytes(content))
+    report = reports(adapted_workspace)["bank"]
+    assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its digest" in report.problems[0]
+    assert "cmt update --all" in report.advice
+
+
 def test_an_altered_slice_stops_its_round_before_it_begins(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
