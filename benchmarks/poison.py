@@ -3,7 +3,7 @@
     python benchmarks/poison.py
     python benchmarks/poison.py --worlds 2 --seed 40
 
-Each world is a chronicle (`cmt.stream.synthetic`) of its own seed: BASE documents, then SLICES honest slices, one round
+Each world is a chronicle (`cmt.stream.synthetic`) of its own seed, without rumours: BASE documents, then SLICES honest slices, one round
 each, with the parameters of params.yaml. After each of the last slices one attack is made on a copy of the project: a
 document with another value for a fact whose question was answered right. It counts as stopped if it was refused, at
 ingest or by the gate, or if no older answer changed: that of its question and those of other questions stay right. All
@@ -37,7 +37,7 @@ from cmt.common.dates import iso
 from cmt.config import load_params
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import f1
-from cmt.stream.synthetic import chronicle
+from cmt.stream.synthetic import Mix, chronicle
 from cmt.stream.synthetic_vocabulary import KINDS
 from cmt.workspace import Workspace
 
@@ -135,7 +135,7 @@ def main(
 def _live(seed: int, kinds: Sequence[Kind]) -> World:
     """Run the honest rounds of a world, and its attacks on copies."""
     world, source = World(), random.Random(seed)
-    rows = list(chronicle(documents=BASE + SLICES * SLICE, seed=seed))
+    rows = list(chronicle(documents=BASE + SLICES * SLICE, seed=seed, mix=Mix(contradiction=0)))
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as name:
         project = _write_project(Path(name) / "world")
         parts = list(_slices(rows))

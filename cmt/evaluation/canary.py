@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CANARIES = "canaries.parquet"
-"""Name of the file in which a round keeps them."""
 RIGHT = 0.5
 """F1 (0–1) from which an answer is right, if it does not contradict the right ones."""
 STANDING = 4

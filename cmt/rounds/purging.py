@@ -25,7 +25,6 @@ from cmt.bank.ledger import Ledger
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import write_bytes, write_table
 from cmt.errors import RoundError
-from cmt.evaluation.canary import CANARIES, read_canaries, write_canaries
 from cmt.resources import Resources
 from cmt.stream.shingles import shingles, words
 
@@ -132,12 +131,14 @@ def writing(resources: Resources) -> Iterator[None]:
 
 def _clean_table(path: Path, traces: Traces) -> int:
     """Remove the rows of a table of answers that are about a document or answered from one; returns their number."""
-    if path.name == CANARIES:
-        return _clean_canaries(path, traces)
+    from cmt.evaluation.canary import CANARY_SCHEMA
+
     try:
         rows = pq.read_table(path)
     except pa.ArrowException:  # nobody else can read it either
         return _delete(path)
+    if rows.column_names == CANARY_SCHEMA.names:
+        return _clean_canaries(path, traces)
     if "doc_id" not in rows.column_names:
         return 0
 
@@ -157,6 +158,8 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
 def _clean_canaries(path: Path, traces: Traces) -> int:
     """Remove the canaries that are about a document or were ever answered from one; returns their number."""
+    from cmt.evaluation.canary import read_canaries, write_canaries
+
     canaries = read_canaries(path)
     if canaries is None:  # damaged: the next round chooses others
         return _delete(path)

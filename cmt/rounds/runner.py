@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -22,12 +23,17 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
-from cmt.evaluation.canary import CANARIES, Canary, ask_after, ask_before, choose, read_canaries, write_canaries
 from cmt.resources import Resources
 from cmt.rounds.recovery import promote, recover, restore
 from cmt.stream.store import without
 
+if TYPE_CHECKING:
+    from cmt.evaluation.canary import Canary
+
 log = logging.getLogger(__name__)
+
+CANARIES = "canaries.parquet"
+"""In the folder of a round: its canaries (CANARY_SCHEMA)."""
 
 
 class RoundRunner:
@@ -127,6 +133,8 @@ class RoundRunner:
 
         An answer is kept from the round before if the bank and what shapes answers are still those of that round.
         """
+        from cmt.evaluation.canary import ask_before, choose, write_canaries
+
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
             return len(self._canaries())
@@ -190,6 +198,8 @@ class RoundRunner:
 
     def ask_canaries(self) -> int:
         """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
+        from cmt.evaluation.canary import ask_after, write_canaries
+
         resources = self.resources
         if not resources.params.gate.canaries:
             return 0
@@ -274,8 +284,10 @@ class RoundRunner:
             raise RoundError(f"{staged} was written and reads back damaged: check the disk, then repeat")
         return rows
 
-    def _canaries(self) -> list[Canary]:
+    def _canaries(self) -> "list[Canary]":
         """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
+        from cmt.evaluation.canary import read_canaries
+
         if not self.resources.params.gate.canaries:
             return []
         canaries = read_canaries(self.folder / CANARIES)
@@ -283,11 +295,13 @@ class RoundRunner:
             raise RoundError(f"{self.folder / CANARIES} was lost during the round: repeat it")
         return canaries
 
-    def _kept_canaries(self) -> tuple[list[Canary], list[str]]:
+    def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
         """The canaries of the round before, and the ids of the slices that came since.
 
         Those are all earlier slices if nothing is kept. The canaries have no outcome `before` if it has to be asked.
         """
+        from cmt.evaluation.canary import read_canaries
+
         # 1. The round before, and what it kept.
         rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == self.resources.bank_params]
         started = next(round_ for round_ in rounds if round_.round_id == self.slice.slice_id)
@@ -343,7 +357,7 @@ def _round_folder(resources: Resources, slice_id: str) -> Path:
     return resources.state / "rounds" / slice_id.replace("/", "-")
 
 
-def _counts(canaries: Sequence[Canary]) -> dict[str, int]:
+def _counts(canaries: "Sequence[Canary]") -> dict[str, int]:
     """The canaries of a round in numbers, see `Round.canaries`."""
     wrong = sum(not (canary.now and canary.now.right) for canary in canaries)
     harmed = sum(canary.harmed_by is not None for canary in canaries)

@@ -49,9 +49,15 @@ class Model:
 
     def current(self) -> list[tuple[str, str]]:
         """doc_id and text of what a question may be answered from now, sorted."""
-        rows = self.documents()
-        replaced = {row["supersedes"] for row in rows}
-        return sorted((row["doc_id"], row["text"]) for row in rows if row["doc_id"] not in replaced)
+        latest: dict[str, dict[str, Any]] = {}
+        for row in sorted(self.documents(), key=lambda row: row["published_at"]):
+            latest[row["doc_id"]] = row
+        updated = {(row["supersedes"], row["published_at"]) for row in latest.values() if row["supersedes"]}
+
+        def is_replaced(row: dict[str, Any]) -> bool:
+            return any(name == row["doc_id"] and date >= row["published_at"] for name, date in updated)
+
+        return sorted((row["doc_id"], row["text"]) for row in latest.values() if not is_replaced(row))
 
 
 class Chaos:
@@ -81,6 +87,7 @@ class Chaos:
     def write(self) -> str:
         """Ingest some documents, and adapt; sometimes killed, sometimes with a question meanwhile."""
         rows = [self._document() for _ in range(self.source.randint(1, 4))]
+        rows = list({row["doc_id"]: row for row in rows}.values())  # of two corrections at once one is taken
         self.day += 1
         news = write_news(self.folder / "incoming", rows)
         done = [self._command("ingest", str(news))]
@@ -148,17 +155,17 @@ class Chaos:
         return "damage"
 
     def _document(self) -> dict[str, Any]:
-        """A new document, one in three about what an earlier one says."""
+        """A document: new, of which one in three supersedes an earlier one, or the correction of an earlier one."""
         number = sum(len(rows) for _, rows in self.model.slices) + self.source.randrange(10**6)
         thing, person = self.source.choice(THINGS), self.source.choice(PEOPLE)
         earlier = [name for name, _ in self.model.current()]
-        supersedes = self.source.choice(earlier) if earlier and self.source.random() < 1 / 3 else None
+        kind, other = self.source.random(), self.source.choice(earlier) if earlier else None
         date = START + timedelta(days=self.day, seconds=self.source.randrange(3600))
         return {
-            "doc_id": f"{thing}-{number}",
+            "doc_id": other if other and kind > 0.85 else f"{thing}-{number}",
             "published_at": date.isoformat(),
             "text": f"{person} has the {thing} of house {number}.",
-            "supersedes": supersedes,
+            "supersedes": other if kind < 1 / 3 else None,
         }
 
     def _command(self, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Every system call of an operation fails once: each round, forget, rollback, promotion, optimization and ingest.
+"""Every system call of an operation fails once: round, forget, purge, rollback, promotion, optimization and ingest.
 
 After the fault the project must have the content of before or of after, the next command must say what was interrupted,
 `cmt verify` must find nothing, and the operation repeated must have its result. The idea is that of SQLite's tests of
@@ -24,6 +24,7 @@ OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "round": ("update", "--all"),
     "forget": ("forget", "ferry-1"),
+    "purge": ("forget", "ferry-1", "--purge"),
     "rollback": ("rollback", "2031-02/0001"),
     "promote": ("update", "--all"),
     "optimize": OPTIMIZE,
