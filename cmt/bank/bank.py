@@ -120,6 +120,7 @@ class Bank:
         self._check_lease = check_lease
         self._connection = connection
         self._table = table
+        self._schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
         self._exact_below = exact_below
         self.hidden: frozenset[str] = frozenset()
         """doc_ids that searches leave out, because their forgetting was announced and is not finished."""
@@ -178,7 +179,7 @@ class Bank:
     @property
     def schema(self) -> pa.Schema:
         """Schema of the rows, without their checksums; its metadata has schema_version, codes, dim and compressor."""
-        return content_schema(self._table.schema)
+        return self._schema
 
     @property
     def name(self) -> str:

@@ -48,7 +48,7 @@ def search(
     # 2. the rows
     rows = _read_checked(table, memory_id_in({*nearest, *list(hits)[:k]}))
     similarity = pa.array(_cosine(rows["key"], key))
-    rows = rows.select(_result_columns(table)).append_column("similarity", similarity)
+    rows = rows.select(_result_columns(rows)).append_column("similarity", similarity)
     return _ordered(_with_bm25(rows, hits), "similarity")
 
 
@@ -57,14 +57,15 @@ def full_text(
 ) -> pa.Table:
     """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
     hits = _text_hits(table, text, _visible(k, as_of, hidden), k)
-    rows = _read_checked(table, memory_id_in(set(hits))).select(_result_columns(table))
+    rows = _read_checked(table, memory_id_in(set(hits)))
+    rows = rows.select(_result_columns(rows))
     return _ordered(_with_bm25(rows, hits), "bm25")
 
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
     """All memories of the latest versions of the documents `doc_ids`; see `Bank.documents`."""
     rows = _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids))))
-    return latest_versions(rows).select(_result_columns(table))
+    return latest_versions(rows).select(_result_columns(rows))
 
 
 def with_all_words(table: LanceTable, text: str) -> list[str]:
@@ -134,8 +135,8 @@ def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
     return rows
 
 
-def _result_columns(table: LanceTable) -> list[str]:
-    return [*_COLUMNS, *({"words"} & set(table.schema.names))]
+def _result_columns(rows: pa.Table) -> list[str]:
+    return [*_COLUMNS, *({"words"} & set(rows.column_names))]
 
 
 def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:

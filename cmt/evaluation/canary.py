@@ -3,7 +3,8 @@
 A canary is a question that was answered right. Its answer may change for the worse only through an update of its
 document: one that supersedes it, or its own next version. With such an update, or when its document is forgotten, the
 canary leaves. A part of the canaries is a standing sample; the others are those that the new documents speak to,
-because an attack aims at one fact.
+because an attack aims at one fact. One that turns wrong is asked once more without the documents of the slice: right
+then, it is the slice that turned it.
 """
 
 import heapq
@@ -12,6 +13,7 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -54,9 +56,9 @@ CANARY_SCHEMA = pa.schema(
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),
         pa.field("golds", pa.list_(pa.string()), nullable=False),  # the right answers
-        pa.field("best", _OUTCOME),  # the earlier outcome with the highest F1 (0–1)
-        pa.field("before", _OUTCOME),  # in the bank before the round; null until it is asked
-        pa.field("now", _OUTCOME),  # in the bank after it; null until it is asked
+        pa.field("best", _OUTCOME),  # the outcome with the highest F1 (0–1), of this round or an earlier one
+        pa.field("now", _OUTCOME),  # in the bank after the round; null until it is asked
+        pa.field("without", _OUTCOME),  # without the documents of the slice, if it turned wrong through one of them
         pa.field("harmed_by", pa.string()),  # the document of the slice that turned the answer wrong
     ]
 )
@@ -86,8 +88,8 @@ class Canary:
     question: str
     golds: tuple[str, ...]
     best: Outcome | None = None
-    before: Outcome | None = None
     now: Outcome | None = None
+    without: Outcome | None = None
     harmed_by: str | None = None
     """The document of the slice that turned the answer wrong."""
 
@@ -99,15 +101,15 @@ class Canary:
     @property
     def doc_ids(self) -> set[str]:
         """Its document, and those that it was answered from."""
-        outcomes = [outcome for outcome in (self.best, self.before, self.now) if outcome]
+        outcomes = [outcome for outcome in (self.best, self.now, self.without) if outcome]
         return {self.doc_id, *(outcome.doc_id for outcome in outcomes if outcome.doc_id)}
 
-    def is_suspicious(self, doc_ids: set[str]) -> bool:
-        """Whether it was right, and now one of `doc_ids` answers it with something else, or keeps it from an answer."""
-        if self.best is None or self.now is None or self.source not in doc_ids:
+    @property
+    def turned(self) -> bool:
+        """Whether it is right without the documents of the slice, and with them answered otherwise or not at all."""
+        if not (self.now and self.without and self.without.right) or self.now.right:
             return False
-        turned = not self.now.answer or contradicts(self.now.answer, self.golds)
-        return self.best.right and self.now.f1 < self.best.f1 and turned
+        return not self.now.answer or contradicts(self.now.answer, self.golds)
 
 
 def contradicts(answer: str, golds: Iterable[str]) -> bool:
@@ -151,21 +153,7 @@ def choose(
     return list(chosen.values())
 
 
-def ask_before(
-    answerer: "Answerer", chosen: Sequence[Canary], *, on_progress: OnProgress | None = None
-) -> list[Canary]:
-    """Ask those of `chosen` that have no outcome `before`, as of now; returns those that were ever answered right.
-
-    A question that was never answered right can tell nothing, and leaves.
-    """
-    missing = [canary for canary in chosen if canary.before is None]
-    outcomes = iter(_ask(answerer, missing, on_progress))
-    asked = [replace(canary, before=next(outcomes)) if canary.before is None else canary for canary in chosen]
-    best = [replace(canary, best=_better(canary.best, canary.before)) for canary in asked]
-    return [canary for canary in best if canary.best and canary.best.right]
-
-
-def ask_after(
+def ask(
     answerer: "Answerer",
     canaries: Sequence[Canary],
     rows: pa.Table,
@@ -177,13 +165,12 @@ def ask_after(
 
     `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
     if that document and its own speak of the same fact: each of them, read alone, answers what the other one states.
-    Otherwise the document is not false, the reader was mistaken.
+    Otherwise the document is not false, the reader was mistaken. A question that was never answered right can tell
+    nothing, and leaves.
     """
-    # 1. Ask.
-    outcomes = _ask(answerer, canaries, on_progress)
-    asked = [replace(canary, now=outcome) for canary, outcome in zip(canaries, outcomes, strict=True)]
-    new_ids = set(rows["doc_id"].to_pylist())
-    suspects = [canary for canary in asked if canary.is_suspicious(new_ids)]
+    # 1. Ask, and those that are answered wrong from a document of the slice once more without its documents.
+    asked = _asked(answerer, canaries, set(rows["doc_id"].to_pylist()), on_progress)
+    suspects = [canary for canary in asked if canary.turned]
     # 2. Read the new document alone: it has to answer the question, with something else.
     memories = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in suspects]
     alone = answerer.answer_from([canary.question for canary in suspects], memories)
@@ -202,7 +189,11 @@ def ask_after(
         for (canary, _), answer in zip(turned, own, strict=True)
         if answer.known and not contradicts(answer.text, canary.golds)
     }
-    return [replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary for canary in asked]
+    return [
+        replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary
+        for canary in asked
+        if canary.best and canary.best.right
+    ]
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
@@ -341,15 +332,45 @@ def _words(text: str) -> set[str]:
     return set(normalise_answer(text).split())
 
 
+def _asked(
+    answerer: "Answerer", canaries: Sequence[Canary], new_ids: set[str], on_progress: OnProgress | None
+) -> list[Canary]:
+    """`canaries` with their outcomes; `without` of those that a document of `new_ids` answers wrong."""
+    now = _ask(answerer, canaries, on_progress)
+    doubtful = [
+        canary for canary, outcome in zip(canaries, now, strict=True) if not outcome.right and outcome.doc_id in new_ids
+    ]
+    with _hidden(answerer.bank, new_ids):
+        outcomes = _ask(answerer, doubtful, None)
+    without = {canary.question_id: outcome for canary, outcome in zip(doubtful, outcomes, strict=True)}
+
+    def with_outcomes(canary: Canary, outcome: Outcome) -> Canary:
+        other = without.get(canary.question_id)
+        return replace(canary, best=_best(canary.best, outcome, other), now=outcome, without=other)
+
+    return [with_outcomes(canary, outcome) for canary, outcome in zip(canaries, now, strict=True)]
+
+
+@contextmanager
+def _hidden(bank: "Bank", doc_ids: set[str]) -> Iterator[None]:
+    """Leave `doc_ids` out of what the bank finds meanwhile."""
+    hidden = bank.hidden
+    bank.hidden = hidden | doc_ids
+    try:
+        yield
+    finally:
+        bank.hidden = hidden
+
+
 def _ask(answerer: "Answerer", canaries: Sequence[Canary], on_progress: OnProgress | None) -> list[Outcome]:
     questions = [canary.question for canary in canaries]
     answers = answerer.answer(questions, as_of=[None] * len(questions), on_progress=on_progress)
     return [_outcome(canary, answer) for canary, answer in zip(canaries, answers, strict=True)]
 
 
-def _better(first: Outcome | None, second: Outcome | None) -> Outcome | None:
-    """The outcome with the higher F1; of equal ones the first."""
-    return first if second is None or (first and first.f1 >= second.f1) else second
+def _best(*outcomes: Outcome | None) -> Outcome | None:
+    """The outcome with the highest F1, right ones first; of equal ones the first."""
+    return max(filter(None, outcomes), key=lambda outcome: (outcome.right, outcome.f1), default=None)
 
 
 def _outcome(canary: Canary, answer: "Answer") -> Outcome:
@@ -361,7 +382,7 @@ def _outcome(canary: Canary, answer: "Answer") -> Outcome:
 
 
 def _canary(row: dict[str, Any]) -> Canary:
-    outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "before", "now")}
+    outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "now", "without")}
     return Canary(**row | outcomes | {"golds": tuple(row["golds"])})
 
 

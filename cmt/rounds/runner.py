@@ -129,11 +129,8 @@ class RoundRunner:
         return staged
 
     def choose_canaries(self) -> int:
-        """Choose the canaries and ask those without a kept answer, before the bank changes; returns their number.
-
-        An answer is kept from the round before if the bank and what shapes answers are still those of that round.
-        """
-        from cmt.evaluation.canary import ask_before, choose, write_canaries
+        """Choose the canaries, before the bank changes; returns their number."""
+        from cmt.evaluation.canary import choose, write_canaries
 
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
@@ -141,7 +138,7 @@ class RoundRunner:
         rows = self._staged_rows()
         with self._timed("choose", note="canaries"):
             kept, unseen = self._kept_canaries()
-            candidates = choose(
+            canaries = choose(
                 store=resources.store,
                 answerer=resources.answerer,
                 slice_=self.slice,
@@ -150,7 +147,6 @@ class RoundRunner:
                 unseen=unseen,
                 limit=limit,
             )
-            canaries = ask_before(resources.answerer, candidates, on_progress=self.progress.advance)
         write_canaries(path, canaries)
         return len(canaries)
 
@@ -198,7 +194,7 @@ class RoundRunner:
 
     def ask_canaries(self) -> int:
         """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
-        from cmt.evaluation.canary import ask_after, write_canaries
+        from cmt.evaluation.canary import ask, write_canaries
 
         resources = self.resources
         if not resources.params.gate.canaries:
@@ -207,7 +203,7 @@ class RoundRunner:
         with self._timed("canaries", len(canaries)):
             documents = resources.store.documents(self.slice)
             texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
-            canaries = ask_after(resources.answerer, canaries, rows, texts, on_progress=self.progress.advance)
+            canaries = ask(resources.answerer, canaries, rows, texts, on_progress=self.progress.advance)
         write_canaries(self.folder / CANARIES, canaries)
         return sum(canary.harmed_by is not None for canary in canaries)
 
@@ -298,26 +294,19 @@ class RoundRunner:
     def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
         """The canaries of the round before, and the ids of the slices that came since.
 
-        Those are all earlier slices if nothing is kept. The canaries have no outcome `before` if it has to be asked.
+        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
         """
         from cmt.evaluation.canary import read_canaries
 
         # 1. The round before, and what it kept.
         rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == self.resources.bank_params]
-        started = next(round_ for round_ in rounds if round_.round_id == self.slice.slice_id)
         committed = [round_ for round_ in rounds if round_.state == "committed"]
         last = committed[-1] if committed else None
         kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
+        canaries = [replace(canary, now=None, without=None, harmed_by=None) for canary in kept or ()]
         # 2. The slices that no canary was drawn from.
         known = {slice_.slice_id for slice_ in self.resources.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
-        # 3. Its answers are those of this bank if nothing that shapes them has changed.
-        same = last is not None and (last.version_after, last.params_digest, last.dtype) == (
-            *(started.version_before, started.params_digest, started.dtype),
-        )
-        canaries = [
-            replace(canary, before=canary.now if same else None, now=None, harmed_by=None) for canary in kept or ()
-        ]
         return canaries, [slice_id for slice_id in unseen if slice_id in known]
 
     @contextmanager

@@ -80,15 +80,15 @@ def test_a_forgotten_document_takes_its_canary_out(project: Path) -> None:
     assert "mayor-2" not in [doc_id for _, doc_id, _ in read_canaries_of(project, APRIL)]
 
 
-def test_answers_are_kept_for_the_next_round(project: Path) -> None:
+def test_a_canary_that_stays_right_is_asked_once(project: Path) -> None:
     for month, slice_id in ((3, MARCH), (4, APRIL)):
         ingest(project, HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."}, month=month)
         reader = update(project, slice_id, evaluation__earlier_questions=0)[2]
-    assert reader.asked == [MAYOR]  # after April alone
+    assert reader.asked == [MAYOR]
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])
-def test_without_a_kept_answer_the_bank_is_asked_before_it_changes(project: Path, damage: str) -> None:
+def test_what_turns_wrong_is_asked_without_the_slice_whatever_was_kept(project: Path, damage: str) -> None:
     ingest(project, HONEST)
     update(project, MARCH)
     if damage == "file":

@@ -7,7 +7,7 @@ from cmt.evaluation.canary import Canary, Outcome
 from cmt.rounds.gate import FEWEST, judge
 
 RIGHT, WRONG = Outcome("Moss", 1.0, True, "mayor"), Outcome("Grubb", 0.0, False, "handbill")
-SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), best=RIGHT, before=RIGHT, now=RIGHT)
+SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), best=RIGHT, now=RIGHT)
 HARMED = replace(SOUND, now=WRONG, harmed_by="handbill")
 
 
@@ -35,7 +35,7 @@ def test_as_many_may_be_harmed_as_are_accepted() -> None:
 
 
 def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
-    faded = replace(SOUND, before=WRONG, now=WRONG)  # lost in an earlier round
+    faded = replace(SOUND, now=WRONG)  # lost in an earlier round
     canaries = [SOUND] * (FEWEST - 3) + [faded] * 3
     decision = judge(GateParams(), canaries=canaries, f1=None)
     expected = "F1 of the 10 canaries fell from 100.0 to 70.0, by more than gate.max_f1_drop 20"
