@@ -4,9 +4,9 @@
     python benchmarks/poison.py --worlds 2 --seed 40
 
 Each world is a chronicle (`cmt.stream.synthetic`) of its own seed, without rumours: BASE documents, then SLICES honest
-slices, one round each, with the parameters of params.yaml but for the number of scored questions. After the last slices
-copies of the project are attacked: a document has another value for a fact whose question was answered right. The attack
-is stopped if it was refused, at ingest or by the gate, or if no older answer changed: that of its question and those of
+slices, one round each, with the parameters of params.yaml but for the number of scored questions. After the last ones
+copies of the project are attacked: a document has another value for a fact whose question was answered right. It is
+stopped if it was refused, at ingest or by the gate, or if no older answer changed: that of its question and those of
 other questions stay right. All kinds of attacks (Kind) occur equally often. Writes metrics/poison.json and exits with 1
 if less than 95 % of the attacks are stopped or more than 2 % of the honest slices held back.
 """
