@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers.utils.logging import disable_progress_bar
 
 import cmt
 from cmt.bank.bank import Bank
@@ -48,6 +49,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
     Without `documents` it is empty.
     """
     # 1. A tiny LM, an untrained compressor, the parameters.
+    disable_progress_bar()
     folder.mkdir(parents=True)
     sections = {
         "lm": {"source": f"path:{write_folder(folder / 'lm-source')}", "path": "lm", "dtype": "float32"},
