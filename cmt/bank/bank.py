@@ -526,8 +526,11 @@ class Bank:
 
     def _index_problem(self, memory_ids: list[str]) -> str | None:
         """What is wrong with an index, by its digest, or without one by searches for some texts; None if nothing is."""
-        if not self._text_is_indexed():
-            return "the full-text index misses rows: run `cmt bank optimize`"
+        try:
+            if not self._text_is_indexed():
+                return "the full-text index misses rows: run `cmt bank optimize`"
+        except BankError as error:
+            return str(error)
         sealed = self._sealed_indexes()
         if altered := [column for column, intact in sealed.items() if not intact]:
             return f"the index of {' and '.join(altered)} does not match its digest: run `cmt bank optimize`"
@@ -563,7 +566,9 @@ class Bank:
         return True
 
     def _text_is_indexed(self) -> bool:
-        return any(i.columns == ["text"] and not i.num_unindexed_rows for i in self._latest().list_indices())
+        with translate_errors(f"the indexes of bank {self._uri} cannot be read", "run `cmt bank optimize`"):
+            indexes = self._latest().list_indices()
+        return any(index.columns == ["text"] and not index.num_unindexed_rows for index in indexes)
 
     def _index_text(self) -> None:
         """Rebuild the full-text index.

@@ -124,11 +124,16 @@ class Chaos:
             return "nothing"
         target = self.source.choice(self.model.committed[-3:])
         outcome, done = self._attempt("rollback", target)
-        if outcome.status == 1 and "optimize --keep-days" in outcome.errors:
+        killed = outcome.hit is not None
+        if killed:
+            outcome = run(self.folder, "rollback", target)
+        if outcome.status == 1 and "has no version" in outcome.errors:
             return f"{done} (its version was dropped)"
-        place = self.model.committed.index(target)
-        del self.model.committed[place:]
-        return self._completed(outcome, done, "rollback", target)
+        del self.model.committed[self.model.committed.index(target) :]
+        completed = killed and "no committed round" in outcome.errors  # by the recovery of the second
+        if outcome.status != 0 and not completed:
+            self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
+        return done
 
     def optimize(self) -> str:
         """Rebuild the indexes and drop old versions, at any hour."""
@@ -184,8 +189,6 @@ class Chaos:
         """Repeat a killed command; note one that failed."""
         if outcome.hit:
             outcome = run(self.folder, *arguments)
-            if outcome.status == 1 and "no committed round" in outcome.errors:
-                return done  # recovery has completed the rollback
         if outcome.status != 0:
             self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
         return done
