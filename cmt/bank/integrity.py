@@ -107,8 +107,8 @@ def seal_deletions(table: "LanceTable") -> None:
         return
     sealed, files = _sealed_deletions(folder), _deletion_files(folder)
     digests = {path.name: sealed.get(path.name) or sha256_file(path) for path in files}
-    if not digests:
-        (folder / _SEAL).unlink(missing_ok=True)
+    if not digests and (folder / _SEAL).exists():
+        (folder / _SEAL).unlink()
     elif digests != sealed:
         with suppress(FileNotFoundError):  # another process has sealed them at the same time
             write_sealed(folder / _SEAL, digests)
