@@ -31,11 +31,12 @@ def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
 
     def failing(change: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
-            changes.append(len(changes) + 1)
-            if full and changes[-1] == step:
+            number = len(changes) + 1
+            changes.append(number)
+            if full and number == step:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
             result = change(*arguments, **options)
-            if changes[-1] == step:
+            if number == step:
                 raise Killed
             return result
 
