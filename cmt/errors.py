@@ -5,7 +5,8 @@ CmtError
 ├── StreamError       a source file or slice cannot be read
 ├── ModelError        the base LM or a compressor is missing, damaged or does not match
 ├── BankError         the memory bank cannot be opened, read or written
-│   └── DamageError   stored data are not those that were written
+│   ├── DamageError   stored data are not those that were written
+│   └── UnknownDocumentError   neither a bank nor the stream has a document
 ├── RoundError        a round cannot start, or was refused by its gate
 └── ServiceError      MLflow or the Prefect server cannot be reached
 """
@@ -41,6 +42,10 @@ class BankError(CmtError):
 
 class DamageError(BankError):
     """Stored data are not those that were written; repeating the command does not help, its advice does."""
+
+
+class UnknownDocumentError(BankError):
+    """Neither a bank nor the stream has a document that is named."""
 
 
 class RoundError(CmtError):

@@ -48,7 +48,7 @@ def compress(params: str, slice_id: str) -> str:
 
 @cmt_task(name="choose canaries")
 def choose_canaries(params: str, slice_id: str) -> int:
-    """Choose earlier questions and ask them before the bank changes; returns their number."""
+    """Choose the earlier questions that are asked after the bank has changed; returns their number."""
     return runner(params, slice_id).choose_canaries()
 
 

@@ -123,7 +123,8 @@ class Bank:
         self._schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
         self._exact_below = exact_below
         self.hidden: frozenset[str] = frozenset()
-        """doc_ids that searches leave out, because their forgetting was announced and is not finished."""
+        """doc_ids that searches leave out: those whose forgetting was announced and is not finished, and for a
+        canary those of the round's slice."""
 
     @classmethod
     def open(

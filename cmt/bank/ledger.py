@@ -1,6 +1,5 @@
 """The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
+from cmt.common.digests import json_checksum
 from cmt.errors import DamageError
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Ledger:
             round_ = Round(**values)
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"a row cannot be read: {error}") from None
-        if checksum is not None and checksum != _checksum(values):
+        if checksum is not None and checksum != json_checksum(values):
             raise self._damaged(f"the row of round {round_.round_id} does not match its checksum")
         return round_
 
@@ -197,11 +197,7 @@ class Ledger:
 
 def _record(round_: Round) -> str:
     values = json.loads(json.dumps(asdict(round_)))
-    return json.dumps(values | {"checksum": _checksum(values)})
-
-
-def _checksum(values: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return json.dumps(values | {"checksum": json_checksum(values)})
 
 
 def flat_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

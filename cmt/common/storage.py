@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from cmt.common.digests import sha256_hex
+from cmt.common.digests import json_checksum
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -44,7 +44,7 @@ def read_json(path: Path, expected: Any) -> Any:
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as JSON with a checksum over its values, atomically. Raises OSError, TypeError."""
-    write_json(path, {**content, "checksum": _checksum(content)})
+    write_json(path, {**content, "checksum": json_checksum(content)})
 
 
 def read_sealed(path: Path, expected: Any) -> Any:
@@ -53,7 +53,7 @@ def read_sealed(path: Path, expected: Any) -> Any:
     Raises OSError, and ValueError if the file is truncated, of another type, or does not match its checksum.
     """
     content = read_json(path, dict[str, Any])
-    if content.pop("checksum", None) != _checksum(content):
+    if content.pop("checksum", None) != json_checksum(content):
         raise ValueError("it does not match its checksum")
     return TypeAdapter(expected).validate_json(json.dumps(content), strict=True)
 
@@ -94,7 +94,3 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return sha256_hex(json.dumps(content, sort_keys=True))

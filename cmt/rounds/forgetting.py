@@ -15,7 +15,7 @@ from typing import Any
 from cmt.bank.bank import Bank
 from cmt.bank.ledger import Ledger
 from cmt.common.storage import flush_to_disk, read_sealed, write_sealed
-from cmt.errors import BankError, DamageError, RoundError
+from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
 from cmt.stream.forgotten import Similar
@@ -61,8 +61,9 @@ class Candidate:
 def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = False) -> ForgetReport:
     """Forget documents for good; call it inside `recovery.updating`, and with `purge` after `recovery.recover`.
 
-    A document whose round is pending has no rows yet and will get none. Raises BankError if neither a bank nor the
-    stream has one of the documents, and with `purge` StreamError if a slice is damaged; nothing was forgotten then.
+    A document whose round is pending has no rows yet and will get none. Raises UnknownDocumentError if neither a bank
+    nor the stream has one of the documents, and with `purge` StreamError if a slice is damaged; nothing was forgotten
+    then.
     """
     if not doc_ids:
         return ForgetReport((), 0)
@@ -73,7 +74,7 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
     known = {*resources.store.all_documents()["doc_id"].to_pylist(), *resources.forgotten()}
     known |= {doc_id for bank in banks for doc_id in bank.present(doc_ids)}
     if unknown := [doc_id for doc_id in doc_ids if doc_id not in known]:
-        raise BankError(
+        raise UnknownDocumentError(
             f"document {unknown[0]!r} is neither in bank {resources.params.bank.uri} nor in "
             f"{resources.params.stream.path}: nothing was forgotten"
         )

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from cmt.errors import StreamError
+from cmt.errors import StreamError, UnknownDocumentError
 from cmt.serving.auth import admin_token
 from cmt.serving.schemas import Forget, Forgotten, Ingest, Ingested, Problem
 from cmt.serving.tokens import Token
@@ -59,16 +59,11 @@ class Admin:
 
     def forget(self, doc_ids: list[str]) -> Forgotten:
         """Forget documents. HTTPException (404) if one of them is unknown; then none is forgotten."""
-        if unknown := sorted(set(doc_ids) - self._known(doc_ids)):
-            names = ", ".join(map(repr, unknown[:10]))
-            raise HTTPException(404, f"neither in a bank nor in the stream: {names}; nothing was forgotten")
-        report = self.workspace.forget_all(doc_ids)
+        try:
+            report = self.workspace.forget_all(doc_ids)
+        except UnknownDocumentError as error:
+            raise HTTPException(404, str(error)) from None
         return Forgotten(doc_ids=list(report.doc_ids), rows=report.rows)
-
-    def _known(self, doc_ids: list[str]) -> set[str]:
-        """The documents of the stream, and those of `doc_ids` that a bank has. Raises BankError if there is no bank."""
-        stream = set(self.workspace.store.all_documents()["doc_id"].to_pylist())
-        return stream.union(*(bank.present(doc_ids) for bank in self.workspace.banks()))
 
 
 def _admin(request: Request) -> Admin:

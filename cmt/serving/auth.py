@@ -7,6 +7,7 @@ wrong tokens are limited as well.
 import logging
 
 from fastapi import HTTPException, Request
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -75,5 +76,5 @@ def admin_token(request: Request) -> Token:
 
 def _secret(scope: Scope) -> str:
     """The token that a request carries, "" without one."""
-    scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else ""
+    scheme, secret = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+    return secret if scheme.lower() == "bearer" else ""

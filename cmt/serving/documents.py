@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from cmt.bank.bank import Bank
 from cmt.bank.schema import latest_versions
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
+from cmt.stream.store import without
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
@@ -60,8 +61,7 @@ class DocumentBrowser:
             state = bank.name, bank.version, bank.hidden
             if state != self._cached_for:
                 rows = bank.rows(_COLUMNS)
-                hidden = pc.is_in(rows["doc_id"], value_set=pa.array(sorted(bank.hidden), pa.string()))
-                self._documents, self._cached_for = _documents(rows.filter(pc.invert(hidden))), state
+                self._documents, self._cached_for = _documents(without(rows, bank.hidden)), state
             return self._documents
 
 

@@ -21,14 +21,10 @@ from pydantic import Field
 from cmt.common.storage import read_json, read_sealed, write_sealed
 from cmt.errors import StreamError
 from cmt.stream.ingest import Checked
-from cmt.stream.schema import Rejected
-from cmt.stream.shingles import Sketch, overlap, shingles, sketch, words
+from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
 
 DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"
 """Files in the folder of the store."""
-SIMILAR = 0.8
-"""Overlap from which two texts are nearly equal. A text with one more full stop has 1, one of 100 words with two
-changed words 0.8; reports made from one template with other names and numbers have less."""
 
 _PROBES = 16  # shingles of a text that are looked up first, to pass over most of the stream quickly
 _DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row as the quarantine keeps it, which may be cut
@@ -73,6 +69,11 @@ class Forgotten:
     texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
     """doc_id → the sketches of its versions."""
     spared: frozenset[str] = frozenset()
+
+    @staticmethod
+    def read_doc_ids(folder: Path) -> list[str]:
+        """The forgotten doc_ids of the store in `folder`, sorted, without the sketches. Raises StreamError."""
+        return sorted(_read_doc_ids(folder / DOC_IDS))
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
@@ -123,14 +124,14 @@ class Forgotten:
         return None
 
     def nearest(self, doc_id: str, text: str) -> Similar | None:
-        """The forgotten document with the most similar text; None if none has an overlap of `SIMILAR`."""
+        """The forgotten document with the most similar text; None if none has an overlap of NEARLY_EQUAL."""
         own = self._sketch(text)
         candidates = Counter(place for value in own for place in self._index.get(value, ()))
         found = [
             Similar(doc_id, self._versions[place][0], overlap(own, self._versions[place][1])) for place in candidates
         ]
         best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
-        return best if best and best.overlap >= SIMILAR else None
+        return best if best and best.overlap >= NEARLY_EQUAL else None
 
     def _sketch(self, text: str) -> Sketch:
         return sketch(text, salt=bytes.fromhex(self.salt))
@@ -154,31 +155,26 @@ def leave_out(documents: Checked, questions: Checked, forgotten: Forgotten) -> t
     """The rows of a source without forgotten documents and questions about them, which are rejected without content."""
     if not forgotten.doc_ids:
         return documents, questions
-    names = documents.table["doc_id"].to_pylist()
-    reasons = list(map(forgotten.reason, names, documents.table["text"].to_pylist()))
-    refused = {name for name, reason in zip(names, reasons, strict=True) if reason}
-    out = forgotten.doc_ids | refused
-    asked = [
-        f"its document, {name!r}, was forgotten" if name in out else None
-        for name in questions.table["doc_id"].to_pylist()
-    ]
-    return _rejecting(documents, reasons, forgotten), _rejecting(questions, asked, forgotten)
+    columns = (documents.table[name].to_pylist() for name in ("doc_id", "text"))
+    reasons = {row: forgotten.reason(*document) for row, document in enumerate(zip(*columns, strict=True))}
+    refused = {row: reason for row, reason in reasons.items() if reason}
+    out = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
+    asked = {
+        row: f"its document, {name!r}, was forgotten"
+        for row, name in enumerate(questions.table["doc_id"].to_pylist())
+        if name in out
+    }
+    left_documents, left_questions = (
+        _without_content(rows, forgotten).without(reasons, with_content=False)
+        for rows, reasons in ((documents, refused), (questions, asked))
+    )
+    return left_documents, left_questions
 
 
-def _rejecting(checked: Checked, reasons: Sequence[str | None], forgotten: Forgotten) -> Checked:
-    """`checked` without the rows that have a reason; no rejected row keeps the content of a forgotten document."""
-    rejected = [
-        Rejected(row.file, row.row, row.reason) if _doc_id_in(row.raw) in forgotten.doc_ids else row
-        for row in checked.rejected
-    ]
-    rejected += [
-        Rejected(origin.file, origin.row, reason)
-        for origin, reason in zip(checked.origins, reasons, strict=True)
-        if reason is not None
-    ]
-    kept = [reason is None for reason in reasons]
-    origins = [origin for origin, keep in zip(checked.origins, kept, strict=True) if keep]
-    return Checked(checked.table.filter(pa.array(kept, pa.bool_())), origins, rejected)
+def _without_content(checked: Checked, forgotten: Forgotten) -> Checked:
+    """`checked`, of which no rejected row keeps the content of a forgotten document."""
+    rejected = [replace(row, raw="") if _doc_id_in(row.raw) in forgotten.doc_ids else row for row in checked.rejected]
+    return replace(checked, rejected=rejected)
 
 
 def _doc_id_in(raw: str) -> str | None:

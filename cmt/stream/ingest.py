@@ -13,7 +13,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -107,12 +107,14 @@ class Checked:
         """The same rows with `sources` in the column `source`."""
         return Checked(_replace_column(self.table, "source", sources), self.origins, self.rejected)
 
-    def without(self, reasons: Mapping[int, str]) -> "Checked":
-        """The rows of `table` but those in `reasons` (row → why), which are rejected."""
+    def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "Checked":
+        """The rows of `table` but those in `reasons` (row → why), which are rejected, with their content or without."""
         if not reasons:
             return self
         kept = [row for row in range(self.table.num_rows) if row not in reasons]
         rejected = [_reject(self.origins[row], reason) for row, reason in reasons.items()]
+        if not with_content:
+            rejected = [replace(row, raw="") for row in rejected]
         return Checked(_take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
 
 

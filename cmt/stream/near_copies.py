@@ -6,19 +6,16 @@ candidates (Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % a
 nothing is taken for a near-copy by chance.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
 import pyarrow as pa
 
-NEAR = 0.8
-"""Share of common runs of words from which two texts are near-copies."""
-_RUN = 5  # words
+from cmt.stream.shingles import NEARLY_EQUAL, shingles, words
+
 _BANDS, _BAND = 16, 8
 _BUCKET = 16  # documents that are compared for one band: the cost of a document does not depend on their number
 _SEED = 0
-_WORD = re.compile(r"\w+")
 
 
 def crowded(documents: pa.Table, *, groups: Sequence[Hashable], most: int) -> dict[int, int]:
@@ -66,7 +63,7 @@ def _crowded_rows(
         # 2. those that are near-copies and are not replaced by this row
         replaced = {doc_ids[row], supersedes[row]}
         others = [other for other in candidates if doc_ids[other] not in replaced]
-        near = [other for other in others if _share(runs, _runs(texts[other])) >= NEAR]
+        near = [other for other in others if _share(runs, _runs(texts[other])) >= NEARLY_EQUAL]
         if len(near) >= most:
             found[row] = near[0]
             continue
@@ -80,9 +77,8 @@ def _crowded_rows(
 
 
 def _runs(text: str) -> set[str]:
-    """All runs of _RUN words of `text`, without case and punctuation; of a shorter text, all its words."""
-    words = _WORD.findall(text.casefold()) or [text]
-    return {" ".join(words[start : start + _RUN]) for start in range(max(1, len(words) - _RUN + 1))}
+    """The shingles of `text`; the text itself if it has no words."""
+    return shingles(words(text)) or {text}
 
 
 def _bands(runs: set[str]) -> list[tuple[int, ...]]:

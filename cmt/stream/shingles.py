@@ -1,4 +1,4 @@
-"""Sketches of texts by which nearly equal texts are recognised although no text is kept.
+"""Runs of words by which nearly equal texts are recognised, and sketches of them for where no text is kept.
 
 A sketch is the set of the smallest hashes of the text's word shingles (Broder, 1997). Two sketches estimate how many
 shingles their texts share. Shingles are of words in lower case, so punctuation, case and blanks make no difference.
@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 SHINGLE_WORDS = 5
 """A changed word changes five shingles: texts of 100 words that differ in two words share four fifths of them."""
+NEARLY_EQUAL = 0.8
+"""Share of common shingles (Jaccard) from which two texts are nearly equal. A text with one more full stop has 1, one
+of 100 words with two changed words 0.8; reports made from one template with other names and numbers have less."""
 SKETCH_HASHES = 128
 """Hashes of a sketch at most. The standard error of the estimate is below 0.05; texts of up to 132 words have none."""
 

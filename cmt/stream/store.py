@@ -161,7 +161,7 @@ class SliceStore:
 
     def forgotten(self) -> list[str]:
         """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
-        return sorted(Forgotten.read(self.path).doc_ids)
+        return Forgotten.read_doc_ids(self.path)
 
     def left_out(self, documents: pa.Table) -> dict[str, str]:
         """doc_id → reason for those of `documents` (DOCUMENT_SCHEMA) that were forgotten or are nearly a forgotten one.
@@ -256,7 +256,8 @@ class SliceStore:
 
     def all_questions(self) -> pa.Table:
         """The questions of all slices in time order."""
-        return pa.concat_tables([QUESTION_SCHEMA.empty_table(), *map(self.questions, self.slices())])
+        tables = [_read(slice_, "questions") for slice_ in self.slices()]
+        return without(pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables]), self.forgotten())
 
     def check(self, slice_: Slice) -> None:
         """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match its digest."""
@@ -268,11 +269,16 @@ class SliceStore:
             )
 
     def verify(self, *, skip: Collection[str] = ()) -> list[str]:
-        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered.
+        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered, and one
+        for a damaged list of forgotten documents.
 
         `skip`: slice_ids that are being written again.
         """
         problems = []
+        try:
+            Forgotten.read(self.path)
+        except StreamError as error:
+            problems.append(str(error))
         for manifest in self._manifests():
             try:
                 slice_ = _read_manifest(manifest)

@@ -8,6 +8,7 @@ I/O errors (https://sqlite.org/testing.html).
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -149,9 +150,12 @@ def _content(project: Path) -> Content | str:
 
 
 def _is_open(project: Path) -> bool:
-    """Whether the ledger has a round or rollback without an end."""
+    """Whether there is a round, rollback or forgetting without an end."""
     try:
-        return any(round_.state in ("started", "rolling_back") for round_ in opened(project).ledger.rounds())
+        workspace = opened(project)
+        if workspace.forgetting_journal.exists():
+            return True
+        return any(round_.state in ("started", "rolling_back") for round_ in workspace.ledger.rounds())
     except CmtError:
         return False
 
@@ -164,8 +168,6 @@ def _last_line(text: str) -> str:
 @contextmanager
 def _log() -> Iterator[list[str]]:
     """The warnings of `cmt` that are logged meanwhile by this thread."""
-    import threading
-
     lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
     thread = threading.get_ident()

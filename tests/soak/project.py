@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +160,3 @@ def content(folder: Path) -> Content:
 def problems(folder: Path) -> list[str]:
     """Everything that `cmt verify` finds."""
     return [problem for part in opened(folder).verify() for problem in part.problems]
-
-
-def visible(folder: Path, *, as_of: datetime | None = None) -> list[str]:
-    """The doc_ids, one a row, that a question as of a date (None: now) may be answered from, sorted."""
-    rows = opened(folder).stored_bank.rows(["memory_id", "doc_id", "published_at", "superseded_at"])
-    date = as_of or datetime(2032, 1, 1, tzinfo=UTC)
-    return sorted(
-        row["doc_id"]
-        for row in rows.to_pylist()
-        if row["published_at"] <= date and (row["superseded_at"] is None or row["superseded_at"] > date)
-    )
