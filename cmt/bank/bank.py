@@ -6,10 +6,12 @@ always reads the newest version. Processes may write different documents concurr
 need to be serialised by the caller.
 """
 
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import lancedb
@@ -24,10 +26,11 @@ from cmt.bank import search
 from cmt.bank.integrity import (
     CHECKSUM,
     FIELD,
+    altered_indexes,
     content_schema,
     seal_deletions,
     seal_indexes,
-    sealed_indexes,
+    sealed_columns,
     unmatched,
     with_checksums,
 )
@@ -310,9 +313,14 @@ class Bank:
 
     def _compact(self, keep: timedelta, *, unfinished: bool = False) -> None:
         """As `optimize`. `unfinished`: also delete the files of writes that never became a version."""
-        # 1. The indexes first, because the compaction reads them and would fail on a damaged one.
+        # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All altered ones are
+        #    replaced before Lance lists any, for that may end the process.
+        if altered := self._altered_indexes():
+            self._index_keys(again=True)
         self._index_text()
         self._index_keys()
+        for folder in altered:
+            shutil.rmtree(folder, ignore_errors=True)
         # 2. Compaction.
         with self._writing():
             self._latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
@@ -527,16 +535,15 @@ class Bank:
 
     def _index_problem(self, memory_ids: list[str]) -> str | None:
         """What is wrong with an index, by its digest, or without one by searches for some texts; None if nothing is."""
+        if altered := self._altered_indexes():
+            return f"the index in {altered[0]} does not match its digest: run `cmt bank optimize`"
         try:
             if not self._text_is_indexed():
                 return "the full-text index misses rows: run `cmt bank optimize`"
+            if "text" in sealed_columns(self._latest()):
+                return None
         except BankError as error:
             return str(error)
-        sealed = self._sealed_indexes()
-        if altered := [column for column, intact in sealed.items() if not intact]:
-            return f"the index of {' and '.join(altered)} does not match its digest: run `cmt bank optimize`"
-        if "text" in sealed:
-            return None
         sample = self.rows(["memory_id", "text"], set(memory_ids[:: max(1, len(memory_ids) // _PROBES)]))
         try:
             probe_text_index(self._latest(), filter(None, sample["text"].to_pylist()))
@@ -544,11 +551,11 @@ class Bank:
             return str(error)
         return None
 
-    def _index_keys(self) -> None:
-        """Build the vector index from `exact_below` rows on, unless there is a sound one."""
+    def _index_keys(self, *, again: bool = False) -> None:
+        """Build the vector index from `exact_below` rows on, unless there is a sound one; `again`: even then."""
         with self._writing():
             table = self._latest()
-            if self._is_large(table) and not self._keys_are_indexed():
+            if self._is_large(table) and (again or not self._keys_are_indexed()):
                 # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and
                 # has the higher recall.
                 table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
@@ -556,7 +563,7 @@ class Bank:
     def _keys_are_indexed(self) -> bool:
         """Whether there is a vector index that answers searches for the keys of some rows."""
         table = self._latest()
-        if not _indexed_rows(table, "key") or not self._sealed_indexes().get("key", True):
+        if not _indexed_rows(table, "key"):
             return False
         keys = key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"])
         try:
@@ -591,9 +598,9 @@ class Bank:
             seal_indexes(self._latest())
             seal_deletions(self._table)
 
-    def _sealed_indexes(self) -> dict[str, bool]:
+    def _altered_indexes(self) -> list[Path]:
         with self._reading():
-            return sealed_indexes(self._latest())
+            return altered_indexes(self._latest())
 
     def _is_large(self, table: LanceTable) -> bool:
         return bool(table.count_rows() >= self._exact_below)

@@ -5,8 +5,8 @@ version 0.1.0 have no such column: their rows are read unchecked until the next 
 
 An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
 `Bank.audit` compares them; a search does not, for it would have to read all of them. Lance ends the process over some
-damaged files that list deleted rows, so `cmt verify` compares the digests of those before it opens the table. On object
-storage there are no digests of files.
+damaged indexes and files that list deleted rows, so `cmt verify` compares their digests before Lance reads them. On
+object storage there are no digests of files.
 """
 
 import hashlib
@@ -91,13 +91,17 @@ def seal_indexes(table: "LanceTable") -> None:
                 write_bytes(folder / _SEAL, _files_digest(folder).encode())
 
 
-def sealed_indexes(table: "LanceTable") -> dict[str, bool]:
-    """The columns with a sealed index → whether its files are those that were sealed. Raises OSError."""
-    return {
-        column: (folder / _SEAL).read_text() == _files_digest(folder)
-        for folder, column in _index_folders(table).items()
-        if (folder / _SEAL).exists()
-    }
+def sealed_columns(table: "LanceTable") -> set[str]:
+    """The columns whose index has a digest. Lance reads all indexes for it, so none may be altered."""
+    return {column for folder, column in _index_folders(table).items() if (folder / _SEAL).exists()}
+
+
+def altered_indexes(table: "LanceTable") -> list[Path]:
+    """Folders of the indexes that do not match their digest, those of earlier versions included. Raises OSError."""
+    if "://" in table.uri:
+        return []
+    seals = sorted(Path(table.uri).glob(f"_indices/*/{_SEAL}"))
+    return [seal.parent for seal in seals if seal.read_bytes() != _files_digest(seal.parent).encode()]
 
 
 def seal_deletions(table: "LanceTable") -> None:

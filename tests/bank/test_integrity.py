@@ -156,6 +156,8 @@ def test_forgetting_leaves_a_table_without_checksums_as_it_is(old: Bank) -> None
 
 # The full-text index
 
+ALTERED = "does not match its digest: run `cmt bank optimize`"
+
 
 @pytest.mark.parametrize("part", ["docs", "invert", "metadata", "tokens"])
 def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, tmp_path: Path, part: str) -> None:
@@ -166,7 +168,7 @@ def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, 
     damaged = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
     with pytest.raises(BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"):
         READS[1](damaged)
-    assert damaged.verify() == ["the index of text does not match its digest: run `cmt bank optimize`"]
+    assert [ALTERED in problem for problem in damaged.verify()] == [True]
     for seal in (tmp_path / "bank").rglob("cmt-digest"):  # as in a bank of version 0.1.0
         seal.unlink()
     [problem] = damaged.verify()
@@ -184,9 +186,39 @@ def test_a_bit_that_changed_in_an_index_is_found_by_its_digest(bank: Bank, tmp_p
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(bytes(content))
-    assert bank.verify() == ["the index of text does not match its digest: run `cmt bank optimize`"]
+    assert [ALTERED in problem for problem in bank.verify()] == [True]
     bank.optimize()
     assert bank.verify() == []
+
+
+def test_an_index_over_which_lance_ends_the_process_is_named_before_it_is_listed(bank: Bank, tmp_path: Path) -> None:
+    bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
+    [file] = [path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name == "metadata.lance"]
+    content = bytearray(file.read_bytes())
+    content[-13] ^= 192  # of the length of the schema
+    file.write_bytes(bytes(content))
+    assert [ALTERED in problem for problem in bank.verify()] == [True]
+    bank.optimize()
+    assert (bank.verify(), file.exists()) == ([], False)
+
+
+def test_the_damaged_index_of_an_earlier_version_is_removed_and_made_again_after_a_rollback(
+    bank: Bank, tmp_path: Path
+) -> None:
+    bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
+    before, answers = bank.version, READS[1](bank)
+    garble(newest_index(tmp_path / "bank" / f"{bank.name}.lance"))
+    bank.upsert(table(document("d20", text="six crowns 20")))
+    assert [ALTERED in problem for problem in bank.verify()] == [True]
+    bank.optimize()
+    assert bank.verify() == []
+    bank.restore(before)
+    rolled_back = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    with pytest.raises(BankError, match="run `cmt bank optimize`"):
+        READS[1](rolled_back)
+    rolled_back.optimize()
+    assert READS[1](rolled_back).equals(answers)
+    assert rolled_back.verify() == []
 
 
 def test_a_damaged_vector_index_is_named_and_optimize_repairs_it(tmp_path: Path) -> None:
