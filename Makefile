@@ -94,7 +94,7 @@ kill: install ## SIGKILL an update at random moments; every time it must end as 
 	$(BIN)/python tests/integration/kill.py
 
 soak: install ## every write, rename, fsync and unlink fails once; chaos beside a model; damage to every kind of file
-	$(BIN)/python -m tests.soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak
 
 poison: .venv/runtime ## seeded attacks and honest slices on the real language model: what is stopped, what is held back
 	$(BIN)/cmt model pull

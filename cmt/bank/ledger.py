@@ -97,12 +97,15 @@ class Round:
 class Ledger:
     """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written.
 
-    The record of a round is JSON with a checksum over its other values. `check_lease` is called before every write.
+    The record of a round is JSON with a checksum over its other values; a forgotten document has one over its doc_id,
+    unless an earlier version forgot it. `check_lease` is called before every write.
     """
 
     SCHEMAS = {
         "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
-        "forgotten": pa.schema([pa.field("doc_id", pa.string(), nullable=False)]),
+        "forgotten": pa.schema(
+            [pa.field("doc_id", pa.string(), nullable=False), pa.field("checksum", pa.string(), nullable=True)]
+        ),
     }
 
     def __init__(self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None) -> None:
@@ -136,7 +139,7 @@ class Ledger:
 
     def rounds(self, compressor: str | None = None) -> list[Round]:
         """All rounds, or those of one compressor, sorted by number. Raises DamageError if a row is damaged."""
-        rounds = [self._parse(record) for record in self._column("rounds", "record")]
+        rounds = [self._parse(record) for record in self._read("rounds")["record"].to_pylist()]
         selected = [round_ for round_ in rounds if compressor in (None, round_.compressor)]
         return sorted(selected, key=lambda round_: (round_.number, round_.round_id))
 
@@ -146,12 +149,20 @@ class Ledger:
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
 
     def forgotten(self) -> list[str]:
-        """The doc_ids that were forgotten and must not be banked again, sorted."""
-        return sorted(self._column("forgotten", "doc_id"))
+        """The doc_ids that were forgotten and must not be banked again, sorted. Raises DamageError."""
+        rows = self._read("forgotten").to_pylist()
+        for row in rows:
+            if row.get("checksum") not in (None, json_checksum({"doc_id": row["doc_id"]})):
+                raise self._damaged(f"the forgotten document {row['doc_id']!r} does not match its checksum")
+        return sorted(row["doc_id"] for row in rows)
 
     def forget(self, *doc_ids: str) -> None:
-        """Record that `doc_ids` were forgotten, in one commit."""
-        self._upsert("forgotten", {"doc_id": list(doc_ids)})
+        """Record that `doc_ids` were forgotten, in one commit; of a table without checksums in two."""
+        if "checksum" not in self._read("forgotten").column_names:
+            with self._writing():
+                self._tables["forgotten"].add_columns(self.SCHEMAS["forgotten"].field("checksum"))
+        checksums = [json_checksum({"doc_id": doc_id}) for doc_id in doc_ids]
+        self._upsert("forgotten", {"doc_id": list(doc_ids), "checksum": checksums})
 
     def _parse(self, record: str) -> Round:
         """The round of a row; rows of version 0.1.0 have no checksum."""
@@ -171,21 +182,25 @@ class Ledger:
         uri = self._connection.uri
         return DamageError(f"the ledger in {uri} is damaged ({reason}): {how_to_refill(uri)}")
 
-    def _column(self, name: str, column: str) -> list[str]:
+    def _read(self, name: str) -> pa.Table:
+        """All rows of a table."""
         table: Any = self._tables[name]
         with self._translate_errors("read"):
             table.checkout_latest()
-            rows = table.search().select([column]).limit(max(table.count_rows(), 1)).to_arrow()
-        values: list[str] = rows[column].to_pylist()
-        return values
+            return table.search().limit(max(table.count_rows(), 1)).to_arrow()
 
     def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
+        with self._writing():
+            merge = self._tables[name].merge_insert(key).when_matched_update_all()
+            merge.when_not_matched_insert_all().execute(rows)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         with self._translate_errors("written", "check free space and rights, then repeat"):
             if self._check_lease:
                 self._check_lease()
-            merge = self._tables[name].merge_insert(key).when_matched_update_all()
-            merge.when_not_matched_insert_all().execute(rows)
+            yield
 
     @contextmanager
     def _translate_errors(self, action: str, *advice: str) -> Iterator[None]:

@@ -17,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cmt.common.digests import json_checksum
 
+_BUFFER = 1 << 20  # bytes; without one, Parquet makes a system call for each header and page
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically and make its folder. Raises OSError."""
@@ -60,8 +62,8 @@ def read_sealed(path: Path, expected: Any) -> Any:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as Parquet with page checksums, atomically. Raises OSError, ArrowException."""
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    with atomic_path(path) as temporary, pa.output_stream(temporary, None, _BUFFER) as out:
+        pq.write_table(table, out, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager

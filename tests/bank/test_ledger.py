@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
+import pyarrow as pa
 import pytest
 
 from cmt.bank.ledger import Ledger, flat_scores, nested_scores
-from cmt.errors import BankError
+from cmt.errors import BankError, DamageError
 from tests.helpers.rounds import ROUND
 
 
@@ -57,6 +58,25 @@ def test_forgotten_documents_are_kept_once_and_sorted(ledger: Ledger) -> None:
     for doc_id in ("ferry", "it's", "ferry", "#"):
         ledger.forget(doc_id)
     assert ledger.forgotten() == ["#", "ferry", "it's"]
+
+
+def test_an_altered_forgotten_document_is_damage(ledger: Ledger) -> None:
+    ledger.forget("ferry", "raft")
+    ledger.connection.open_table("forgotten").update(where="doc_id = 'raft'", values={"doc_id": "craft"})
+    with pytest.raises(DamageError, match="the forgotten document 'craft' does not match its checksum"):
+        ledger.forgotten()
+
+
+def test_documents_that_were_forgotten_before_there_were_checksums_stay_forgotten(tmp_path: Path) -> None:
+    connection = lancedb.connect(str(tmp_path))
+    connection.create_table(
+        "forgotten", [{"doc_id": "ferry"}], schema=pa.schema([pa.field("doc_id", pa.string(), False)])
+    )
+    ledger = Ledger(connection)
+    assert ledger.forgotten() == ["ferry"]
+    ledger.forget("raft")
+    ledger.forget("ferry")
+    assert (ledger.forgotten(), Ledger(connection).forgotten()) == (["ferry", "raft"], ["ferry", "raft"])
 
 
 def test_exists_creates_nothing(tmp_path: Path) -> None:
