@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,13 +18,13 @@ import yaml
 
 from cmt.errors import CmtError
 from tests.soak.findings import Findings, Kind
-from tests.soak.processes import Outcome, run
+from tests.soak.processes import PROCESSES, Outcome, run
 from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
 
 DAY = 24 * 3600
 START = datetime(2022, 1, 3, 7, tzinfo=UTC)
 """Date of the first document; the project's clock is that of the computer."""
-ROUNDS_A_PROJECT = 50
+ROUNDS_A_PROJECT = 25
 """After so many rounds a new project begins."""
 
 
@@ -222,24 +222,20 @@ class Chaos:
 
 
 def chaos(folder: Path, *, rounds: int, seed: int, workers: int, on_round: Callable[[int, int], None]) -> Findings:
-    """`rounds` rounds in projects of ROUNDS_A_PROJECT rounds; `on_round`: done and total."""
+    """`rounds` rounds in projects of ROUNDS_A_PROJECT rounds; `on_round`, after each project: done and total."""
     findings = Findings()
-    projects = [
-        (number, min(ROUNDS_A_PROJECT, rounds - start))
-        for number, start in enumerate(range(0, rounds, ROUNDS_A_PROJECT))
-    ]
-
-    def one_project(number: int, length: int) -> Findings:
-        project = Chaos(folder / f"chaos-{number}", random.Random(seed + number))
-        for place in range(length):
-            project.round(place)
-            findings.checked["chaos_rounds"] += 1
-            on_round(findings.checked["chaos_rounds"], rounds)
-        shutil.rmtree(project.folder)
-        return project.findings
-
-    with ThreadPoolExecutor(workers) as pool:
-        for found in pool.map(lambda project: one_project(*project), projects):
-            found.checked.clear()  # they were counted as they went
+    lengths = [min(ROUNDS_A_PROJECT, rounds - start) for start in range(0, rounds, ROUNDS_A_PROJECT)]
+    folders = [folder / f"chaos-{number}" for number in range(len(lengths))]
+    with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
+        for found in pool.map(_one_project, folders, lengths, range(seed, seed + len(lengths))):
             findings.merge(found)
+            on_round(findings.checked["chaos_rounds"], rounds)
     return findings
+
+
+def _one_project(folder: Path, rounds: int, seed: int) -> Findings:
+    project = Chaos(folder, random.Random(seed))
+    for number in range(rounds):
+        project.round(number)
+    shutil.rmtree(folder)
+    return project.findings

@@ -10,15 +10,16 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cmt.errors import CmtError
 from tests.soak.faults import FAULTS
 from tests.soak.findings import Findings, difference, kind_of_file
-from tests.soak.processes import Outcome, run
+from tests.soak.processes import PROCESSES, Outcome, run
 from tests.soak.project import Content, build, content, opened, problems, with_other_compressor
 
 OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
@@ -75,8 +76,9 @@ def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callabl
         for fault in FAULTS
         for place in range(1, operation.calls + 1)
     ][::every]
-    with ThreadPoolExecutor(workers) as pool:
-        for done, found in enumerate(pool.map(lambda point: _one_point(folder, *point), points), 1):
+    # processes, for transformers cannot load two language models at once in the threads of one
+    with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
+        for done, found in enumerate(pool.map(partial(_one_point, folder), *zip(*points, strict=True)), 1):
             findings.merge(found)
             on_point(done, len(points))
     return findings
