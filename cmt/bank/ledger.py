@@ -184,16 +184,18 @@ class Ledger:
 
     def _read(self, name: str) -> pa.Table:
         """All rows of a table."""
-        table: Any = self._tables[name]
+        from cmt.bank.tables import read_all
+
         with self._translate_errors("read"):
-            table.checkout_latest()
-            return table.search().limit(max(table.count_rows(), 1)).to_arrow()
+            self._tables[name].checkout_latest()  # type: ignore[no-untyped-call]
+            return read_all(self._tables[name])
 
     def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
+        from cmt.bank.tables import merge_and_read
+
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
         with self._writing():
-            merge = self._tables[name].merge_insert(key).when_matched_update_all()
-            merge.when_not_matched_insert_all().execute(rows)
+            merge_and_read(self._tables[name], rows, key=key)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -96,8 +96,26 @@ def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema)
 def set_current_table(connection: DBConnection, table: str) -> None:
     """Make `table` the current one, in one commit."""
     pointer = open_or_create_table(connection, _CURRENT, _POINTER)
-    row = pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER)
-    pointer.merge_insert("name").when_matched_update_all().when_not_matched_insert_all().execute(row)
+    merge_and_read(pointer, pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER), key="name")
+
+
+def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
+    """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or undo the commit.
+
+    Lance 0.40 commits a file although its last bytes could not be written.
+    """
+    before = table.version
+    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    try:
+        read_all(table)
+    except BaseException:  # some damage makes Lance panic
+        table.restore(before)
+        raise
+
+
+def read_all(table: LanceTable) -> pa.Table:
+    """All rows of a small table."""
+    return table.search().limit(max(table.count_rows(), 1)).to_arrow()
 
 
 def drop_pointer(connection: DBConnection) -> None:

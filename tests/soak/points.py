@@ -153,8 +153,8 @@ def _content(project: Path) -> Content | str:
     """The content, or the error that reading it raises."""
     try:
         return content(project)
-    except CmtError as error:
-        return str(error)
+    except (CmtError, RuntimeError) as error:  # the latter of Lance
+        return f"{type(error).__name__}: {error}"
 
 
 def _is_open(project: Path) -> bool:
