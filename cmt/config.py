@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cmt.common.dates import iso, parse_instant
+from cmt.common.dates import iso, parse_end, parse_instant
 from cmt.common.digests import sha256_hex
 from cmt.common.secrets import has_secrets
 from cmt.errors import ConfigError
@@ -19,6 +19,10 @@ from cmt.errors import ConfigError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(gt=0.0)]
+
+
+BASE, STREAM = "hub:rajpurkar/squad", "stream"
+"""Values of `train.source`: the one by default, and the one for the documents of the stream."""
 
 
 class Section(BaseModel):
@@ -33,6 +37,13 @@ def _clock(value: Any) -> Any:
     if value == "system" or not isinstance(value, str | date):
         return value
     return iso(parse_instant(value if isinstance(value, str) else value.isoformat()))
+
+
+def _until(value: Any) -> Any:
+    """Normalise a date, which means the end of that day, or an instant to one spelling."""
+    if not isinstance(value, str | date):
+        return value
+    return iso(parse_end(value if isinstance(value, str) else value.isoformat()))
 
 
 def _without_secrets(address: str) -> str:
@@ -156,11 +167,19 @@ class TrainParams(Section):
 
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
-    source: str = "hub:rajpurkar/squad"
-    """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`."""
+    source: str = BASE
+    """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`; or `stream`, the
+    documents of the stream with the questions that came with them, and made ones where there are few."""
     mix: dict[str, Weight] = {}
     """Several sources in place of `source`, each of its form → its share of the paragraphs, relative to the others;
-    those of a small source come back sooner. Empty: `source` alone, every paragraph once an epoch."""
+    those of a small source come back sooner. Empty: `source` alone, every paragraph once an epoch. With `source:
+    stream` they are the base data, which is SQuAD if none is named."""
+    until: Annotated[str | None, BeforeValidator(_until)] = None
+    """With `source: stream`: the date, or the instant, up to which documents are published and questions asked; later
+    ones are left out. None: all of them."""
+    replay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    """With `source: stream`: share of the paragraphs that are of the base data, so that what was learned from them
+    stays."""
     path: Path = Path("data/train")
     """Folder of the fetched training data."""
     output: Path = Path("data/trained")
@@ -202,9 +221,26 @@ class TrainParams(Section):
     """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
 
     @property
-    def sources(self) -> dict[str, float]:
-        """The sources to train on → their shares: those of `mix`, or `source` alone."""
-        return self.mix or {self.source: 1.0}
+    def from_stream(self) -> bool:
+        """Whether to train on the stream."""
+        return self.source == STREAM
+
+    @property
+    def base(self) -> dict[str, float]:
+        """The question-answer data to fetch → their shares: those of `mix`, or `source` alone.
+
+        Articles of them are held out, also of a training on the stream.
+        """
+        return self.mix or {BASE if self.from_stream else self.source: 1.0}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The sources to train on → their shares of the paragraphs; none if there is only one."""
+        if not self.from_stream:
+            return self.mix
+        total = sum(self.base.values())
+        replayed = {source: self.replay * share / total for source, share in self.base.items()}
+        return {STREAM: 1 - self.replay, **replayed} if self.replay else {}
 
 
 class BankParams(Section):

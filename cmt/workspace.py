@@ -94,7 +94,9 @@ class Workspace(Resources):
         from cmt.training.trainer import train
 
         # 1. Load the data and hold out some articles.
-        data = load_split(self.params.train, limits=Limits.of(self.params.stream))
+        data = load_split(
+            self.params.train, store=self.store, seed=self.params.seed, limits=Limits.of(self.params.stream)
+        )
         # 2. Train.
         callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
         folder = train(
@@ -111,7 +113,14 @@ class Workspace(Resources):
         )
         scores = evaluation.systems[0]
         digest = checkpoint_digest(folder)
-        write_card(folder, params=self.params, digest=digest, documents=len(data.seen), scores=scores.to_json())
+        write_card(
+            folder,
+            params=self.params,
+            digest=digest,
+            documents=len(data.seen),
+            scores=scores.to_json(),
+            slices=data.slices,
+        )
         return folder, scores
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:

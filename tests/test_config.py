@@ -141,7 +141,7 @@ def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, m
     params = load_params("params.yaml")
     assert (params.lm.source, params.lm.path) == (f"path:{tmp_path}/lms/base", Path("/models"))
     assert (params.train.source, params.train.start) == (f"path:{tmp_path}/train.json", tmp_path / "data/old")
-    assert params.train.sources == params.train.mix == {f"path:{tmp_path}/a.json": 2, "path:/b.json": 1, "hub:c/d": 1}
+    assert params.train.base == params.train.mix == {f"path:{tmp_path}/a.json": 2, "path:/b.json": 1, "hub:c/d": 1}
     assert (params.bank.uri, params.stream.path) == (f"{tmp_path}/data/bank", tmp_path / "data/stream")
     assert params.tracking.uri == f"sqlite:///{tmp_path}/runs.db"
 

@@ -46,7 +46,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     from cmt.training.data import load_split
 
     params = resources.params
-    data = load_split(params.train, limits=Limits.of(params.stream))
+    data = load_split(params.train, store=resources.store, limits=Limits.of(params.stream))
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,
@@ -61,5 +61,5 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
 def held_out_name(params: Params, *, questions: int) -> str:
     """The name of a held-out evaluation: equal names stand for equal questions."""
     train = params.train
-    source = "; ".join(source.rpartition("/")[2] for source in train.sources)
+    source = "; ".join(source.rpartition("/")[2] for source in train.base)
     return f"{questions} questions on {train.validation_articles} articles of {source}, seed {params.seed}"

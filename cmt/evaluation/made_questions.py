@@ -1,4 +1,4 @@
-"""Questions made from a text by a rule, for streams that come without questions.
+"""Canaries' questions, made from a text by a rule, for streams that come without questions.
 
 A name, a number or a date of a sentence gives way to a question word: "The ferry to Saltby costs 6 crowns." becomes
 "The ferry to Saltby costs how many crowns?", and what it replaced is the answer. It is the identity cloze of Lewis et
@@ -14,23 +14,20 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from cmt.training.question_generation import DATE, NAME, NUMBER, SENTENCE_END
+
 PER_TEXT = 4
 """Questions made of one text at most."""
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-_DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
-_NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
-_NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
 _IS = r"(?:is|was|are|were|becomes|became)"
-_SUBJECT = rf"(?P<gap>{_NAME}|^[A-Z]\w+)(?= {_IS} the )"  # GAP is the mayor of Port Ellery.
-_OBJECT = rf"^(?:(?:In|At) )?(?:{_NAME}|The\b).*?\b[a-z]+s\b.*? (?P<gap>{_NAME})(?=\W*$)"  # Ines Vell lives in GAP.
+_SUBJECT = rf"(?P<gap>{NAME}|^[A-Z]\w+)(?= {_IS} the )"  # GAP is the mayor of Port Ellery.
+_OBJECT = rf"^(?:(?:In|At) )?(?:{NAME}|The\b).*?\b[a-z]+s\b.*? (?P<gap>{NAME})(?=\W*$)"  # Ines Vell lives in GAP.
 _SPANS = (
-    ("when", re.compile(f"(?P<gap>{_DATE})")),
-    ("how many", re.compile(f"(?P<gap>{_NUMBER})")),
+    ("when", re.compile(f"(?P<gap>{DATE})")),
+    ("how many", re.compile(f"(?P<gap>{NUMBER})")),
     ("who or what", re.compile(_SUBJECT)),
     ("who or what", re.compile(_OBJECT)),
 )
 _ASKED = re.compile(r"\b(?:who(?:m| or what)?|when|where|which [a-z]+|what)\b", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORDS = range(4, 31)  # of a sentence; a shorter one says too little, a longer one too much
 
 
@@ -51,10 +48,10 @@ def question_on(text: str, answer: str, *, like: str) -> str | None:
 
     It asks with the question word of the question `like`.
     """
-    number = re.match(_NUMBER, answer)
+    number = re.match(NUMBER, answer)
     asked = _ASKED.search(like)
     word = "how many" if number else asked[0].lower() if asked else "what"
-    for sentence in _SENTENCE_END.split(text):
+    for sentence in SENTENCE_END.split(text):
         start = sentence.casefold().find(answer.casefold())
         if answer and start >= 0:
             return _question(sentence, start, start + len(number[0] if number else answer), word)
@@ -62,16 +59,16 @@ def question_on(text: str, answer: str, *, like: str) -> str | None:
 
 
 def _made(text: str) -> Iterator[MadeQuestion]:
-    for sentence in _SENTENCE_END.split(text):
+    for sentence in SENTENCE_END.split(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(("A ", "An ")):  # one event of many
             continue
-        dates = [match.span() for match in re.finditer(_DATE, sentence)]
+        dates = [match.span() for match in re.finditer(DATE, sentence)]
         for word, pattern in _SPANS:
             for match in pattern.finditer(sentence):
                 start, end = match.span("gap")
                 if word == "how many" and any(first <= start < last for first, last in dates):
                     continue
-                if re.search(_NAME, f"{sentence[:start]}–{sentence[end:]}"):
+                if re.search(NAME, f"{sentence[:start]}–{sentence[end:]}"):
                     yield MadeQuestion(_question(sentence, start, end, word), match["gap"])
 
 

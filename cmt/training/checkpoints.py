@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     """sha256 of everything that determines the trained weights; runs with equal identities may share checkpoints."""
-    ignored = {"enabled", "source", "mix", "path", "output", "start", "kept", "save_steps", "compile"}
+    ignored = {"enabled", "source", "mix", "until", "replay", "path", "output", "start", "kept"}
+    ignored |= {"save_steps", "compile"}
     if steps.params.train.decay_steps:  # up to the decay, a longer run has the same rates
         ignored |= {"questions", "decay_steps"}
     train = steps.params.train.model_dump(exclude=ignored)
-    mix = [[source_name(source), share] for source, share in steps.params.train.mix.items()]
+    mix = [[source_name(source), share] for source, share in steps.params.train.shares.items()]
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(paragraph) for paragraph in steps.pool]
     identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, mix, pool]

@@ -1,4 +1,4 @@
-"""Training data: question-answer pairs in SQuAD's layout, fetched into a folder, some articles held out."""
+"""Training data: question-answer pairs in SQuAD's layout, fetched into a folder, some articles held out; the stream."""
 
 import json
 import random
@@ -15,13 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cmt.common.dates import parse_instant
 from cmt.common.storage import write_bytes
-from cmt.config import TrainParams
+from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream import readers
 from cmt.stream.ingest import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import read_bytes
+from cmt.stream.store import SliceStore
+from cmt.training.stream_pairs import StreamPairs, stream_pairs
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"
@@ -32,7 +35,7 @@ class TrainingData:
     """Documents and questions, with some articles held out of training."""
 
     documents: pa.Table
-    """All documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several (`train.mix`)."""
+    """All documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several (`train.shares`)."""
     questions: pa.Table
     """Questions on them that have an answer (QUESTION_SCHEMA)."""
     unanswerable: pa.Table
@@ -40,7 +43,9 @@ class TrainingData:
     seen: pa.Table
     """Documents to train on."""
     held_out: pa.Table
-    """Documents of the held-out articles, to evaluate on."""
+    """Documents of the held-out articles of the base data, to evaluate on."""
+    slices: tuple[str, ...] = ()
+    """slice_ids of the stream that `seen` is from."""
 
     @property
     def all_questions(self) -> pa.Table:
@@ -48,12 +53,26 @@ class TrainingData:
         return pa.concat_tables([self.questions, self.unanswerable])
 
 
-def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> TrainingData:
+def load_split(
+    train: TrainParams, *, store: SliceStore | None = None, seed: int = 0, limits: Limits = DEFAULT_LIMITS
+) -> TrainingData:
     """The installed training data, with `train.validation_articles` articles of each source held out.
 
-    An article that is held out of one source is held out of all. Raises StreamError if `cmt data pull` has not fetched
-    the data.
+    An article that is held out of one source is held out of all. With `source: stream` the stream in `store` is added
+    to the base data; `seed` is of the questions that are made. Raises StreamError if `cmt data pull` has not fetched
+    the data, or if the stream cannot be read or has no document.
     """
+    base = _load_base(train, limits)
+    if not train.from_stream:
+        return base
+    if store is None:
+        raise ConfigError(f"train.source: {STREAM} needs a project: name another train.source")
+    until = None if train.until is None else parse_instant(train.until)
+    pairs = stream_pairs(store, until=until, per_document=train.questions_per_paragraph, seed=seed)
+    return _with_stream(base, pairs, replay=train.replay > 0)
+
+
+def _load_base(train: TrainParams, limits: Limits) -> TrainingData:
     files = installed_sources(train)
     if train.mix:
         tables = {
@@ -63,7 +82,10 @@ def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> Traini
         documents, questions = _combine(tables)
         seen, held_out = _hold_out_of_each(documents, tables, articles=train.validation_articles)
     else:
-        documents, questions = load_training_data(files[train.source], limits=limits)
+        [(source, file)] = files.items()
+        documents, questions = load_training_data(file, limits=limits)
+        if train.shares:  # beside the stream
+            documents = _replace_column(documents, "source", [source_name(source)] * documents.num_rows)
         seen, held_out = hold_out(documents, articles=train.validation_articles)
     answerable = pc.greater(pc.list_value_length(questions["answers"]), 0)
     return TrainingData(
@@ -71,22 +93,44 @@ def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> Traini
     )
 
 
+def _with_stream(base: TrainingData, pairs: StreamPairs, *, replay: bool) -> TrainingData:
+    """The documents of the stream to train on, and with `replay` those of `base`.
+
+    A document that both have counts for the base data, which may hold it out.
+    """
+    # 1. the documents, by source
+    documents = _replace_column(pairs.documents, "source", [STREAM] * pairs.documents.num_rows)
+    known = set(base.documents["doc_id"].to_pylist())
+    is_new = [doc_id not in known for doc_id in documents["doc_id"].to_pylist()]
+    documents = documents.filter(pa.array(is_new, pa.bool_()))
+    # 2. the questions, of the stream and of the base data
+    answerable = pc.greater(pc.list_value_length(pairs.questions["answers"]), 0)
+    return TrainingData(
+        documents=pa.concat_tables([documents, base.documents]),
+        questions=pa.concat_tables([pairs.questions.filter(answerable), base.questions]),
+        unanswerable=pa.concat_tables([pairs.questions.filter(pc.invert(answerable)), base.unanswerable]),
+        seen=pa.concat_tables([documents, base.seen]) if replay else documents,
+        held_out=base.held_out,
+        slices=pairs.slices,
+    )
+
+
 def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Path]:
-    """Fetch all sources of `train` into `train.path`; returns source → file. Raises as `pull_training_data`.
+    """Fetch all sources of `train.base` into `train.path`; returns source → file. Raises as `pull_training_data`.
 
     A source of `train.mix` may consist of questions without an answer.
     """
     _check_names(train)
     return {
         source: pull_training_data(source=source, path=train.path, require_answers=not train.mix, limits=limits)
-        for source in train.sources
+        for source in train.base
     }
 
 
 def installed_sources(train: TrainParams) -> dict[str, Path]:
     """Source → the file that `pull_sources` wrote for it. Raises StreamError if one is not there."""
     _check_names(train)
-    return {source: installed_training_data(source=source, path=train.path) for source in train.sources}
+    return {source: installed_training_data(source=source, path=train.path) for source in train.base}
 
 
 def source_name(source: str) -> str:
@@ -94,13 +138,16 @@ def source_name(source: str) -> str:
 
     So DVC can restore it. Raises ConfigError for a malformed source.
     """
+    if source == STREAM:
+        return STREAM
     scheme, _, location = source.partition(":")
     if scheme == "path" and location:
         return Path(location).name.partition(".json")[0]
     if scheme == "hub" and _HUB.fullmatch(location):
         return re.sub("[/@]", "--", location)
     raise ConfigError(
-        f"train.source or train.mix: {source!r} is not of the form path:<file> or hub:<org>/<name>[@<revision>]"
+        f"train.source or train.mix: {source!r} is not of the form path:<file> or hub:<org>/<name>[@<revision>], "
+        f"nor {STREAM}"
     )
 
 
@@ -211,7 +258,7 @@ def _replace_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Tab
 def _check_names(train: TrainParams) -> None:
     """Raise ConfigError if two sources would be the same file in `train.path`."""
     by_name: dict[str, str] = {}
-    for source in train.sources:
+    for source in train.base:
         other = by_name.setdefault(source_name(source), source)
         if other != source:
             raise ConfigError(

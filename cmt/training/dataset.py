@@ -47,7 +47,7 @@ class Paragraph:
     """Questions that seem to be answered by `text` and are not."""
     article: str
     source: str
-    """The `source` of the document: with `train.mix`, the `source_name` of the source that it counts for."""
+    """The `source` of the document: with several, the `source_name` of the source that it counts for."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 class StepDataset(Dataset[Step]):
     """All steps of a training run; step n is the same in a resumed run, and in a longer one up to its teacher forcing.
 
-    Paragraphs without an answered question are drawn with `train.mix` and `train.unanswerable` only. Raises StreamError
-    if there is no answered question, none in some step, or no paragraph of some source.
+    Paragraphs without an answered question are drawn with several sources and `train.unanswerable` only. Raises
+    StreamError if there is no answered question, none in some step, or no paragraph of some source.
     """
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
-        with_unanswerable = params.train.mix and params.train.unanswerable
+        with_unanswerable = params.train.shares and params.train.unanswerable
         self.pool = [paragraph for paragraph in pool if paragraph.questions or with_unanswerable]
         self.params = params
         if not any(paragraph.questions for paragraph in pool):
@@ -137,7 +137,7 @@ class StepDataset(Dataset[Step]):
             )
         rng = random.Random(params.seed)
         self.steps: list[list[int]] = []  # indices into `pool`
-        questions, endless = 0, self._mixed(rng) if params.train.mix else self._epochs(rng)
+        questions, endless = 0, self._mixed(rng) if params.train.shares else self._epochs(rng)
         while questions < params.train.questions:
             step = next(endless)
             answered = sum(min(params.train.questions_per_paragraph, len(self.pool[i].questions)) for i in step)
@@ -157,11 +157,11 @@ class StepDataset(Dataset[Step]):
             yield from (order[i : i + size] for i in range(0, len(order), size))
 
     def _mixed(self, rng: random.Random) -> Iterator[list[int]]:
-        """Steps without end, of the sources of `train.mix` by their shares.
+        """Steps without end, of several sources by their shares.
 
         The next group is of the source that is furthest behind its share. Raises StreamError if one has no paragraph.
         """
-        shares = {source_name(source): share for source, share in self.params.train.mix.items()}
+        shares = {source_name(source): share for source, share in self.params.train.shares.items()}
         members = {name: [i for i, paragraph in enumerate(self.pool) if paragraph.source == name] for name in shares}
         if missing := [name for name in shares if not members[name]]:
             raise StreamError(

@@ -1,30 +1,42 @@
 """The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmt.common.storage import read_json
-from cmt.config import Params
+from cmt.config import STREAM, Params
 from cmt.errors import ModelError
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
 SMOOTHING_WINDOW = 9  # logged steps
+_SLICES = "slices of the stream"  # name of the row of the card
 
 
 def write_card(
-    folder: Path, *, params: Params, digest: str, documents: int, scores: Mapping[str, Any], note: str = ""
+    folder: Path,
+    *,
+    params: Params,
+    digest: str,
+    documents: int,
+    scores: Mapping[str, Any],
+    slices: Sequence[str] = (),
+    note: str = "",
 ) -> None:
     """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a training.
 
     `documents` is the number of paragraphs trained on, `scores` the JSON of the system `cmt` on the held-out articles,
-    and `note` an optional paragraph.
+    `slices` those of the stream that it was trained on, and `note` an optional paragraph. The card also names
+    the slices that `train.start` was trained on.
     """
     history = [entry for entry in _log(folder / "log.json") if "answer" in entry]
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
-    source, licence = _describe_sources(train.sources)
+    source, licence = _describe_sources(train.shares or {train.source: 1.0})
+    seen = sorted({*slices, *(seen_slices(train.start) if train.start else ())})
+    stream = f"| {_SLICES} | {', '.join(seen)} |\n" if seen else ""
     held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
     schedule = f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
     low, high = scores["ci"]
@@ -35,7 +47,7 @@ def write_card(
 |---|---|
 | base LM | `{params.lm.source}` |
 | trained on | {source}, {documents:,} paragraphs; {held_out} |
-| question-answer pairs seen | about {train.questions:,}, {train.answered:.0%} of them through the LM |
+{stream}| question-answer pairs seen | about {train.questions:,}, {train.answered:.0%} of them through the LM |
 | steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, {schedule} |
 | objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.spread:g}, γ {objective.gamma:g} |
 | command | `cmt train` |
@@ -50,6 +62,21 @@ It belongs to the base LM above and is refused with any other.
 {licence}
 """
     )
+
+
+def seen_slices(folder: Path) -> list[str]:
+    """The slices of the stream that the compressor in `folder` was trained on, as its card names them.
+
+    None without a card. Raises ModelError if it cannot be read.
+    """
+    try:
+        card = (folder / "card.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ModelError(f"{folder / 'card.md'} cannot be read ({error.strerror}): check its rights") from None
+    row = re.search(rf"^\| {_SLICES} \| (?P<slices>.+) \|$", card, re.MULTILINE)
+    return row["slices"].split(", ") if row else []
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
@@ -73,6 +100,8 @@ def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
 
 def describe_source(source: str) -> tuple[str, str]:
     """The name of a training source in plain words, and a clause on its licence."""
+    if source == STREAM:
+        return "documents of the stream", "the stream's documents are the project's own"
     scheme, _, location = source.partition(":")
     name = location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
     if name in SQUAD:

@@ -1,5 +1,6 @@
 """Tiny trainings: eight paragraphs on fares, a random LM, and a callback that records and may kill."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -107,3 +108,18 @@ def paragraph_pool(lm: FrozenLM, rows: list[dict[str, Any]], *, longest: int = 2
 def titled_documents(titles: list[str | None]) -> pa.Table:
     """A document for each title."""
     return documents([{"doc_id": f"d{n}", "title": title, "text": "Text."} for n, title in enumerate(titles)])
+
+
+def write_squad(file: Path, texts: dict[str, str]) -> Path:
+    """Write documents (title → text), each with a question that its first word answers, in SQuAD's layout."""
+    data = [
+        {
+            "title": title,
+            "paragraphs": [
+                {"context": text, "qas": [{"id": title, "question": "Who?", "answers": [{"text": text.split()[0]}]}]}
+            ],
+        }
+        for title, text in texts.items()
+    ]
+    file.write_text(json.dumps({"data": data}))
+    return file

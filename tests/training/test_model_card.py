@@ -1,22 +1,23 @@
 """The model card: what it says about data, parameters and scores, and its curve."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cmt.config import Params
-from cmt.training.model_card import CURVES, describe_source, write_card
+from cmt.training.model_card import CURVES, describe_source, seen_slices, write_card
 
 SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
 
 
-def write(folder: Path, *, note: str = "", **train: Any) -> str:
+def write(folder: Path, *, note: str = "", slices: Sequence[str] = (), **train: Any) -> str:
     history = [{"step": step} | dict.fromkeys(CURVES, 4.0 / step) for step in range(5, 50, 5)]
     (folder / "log.json").write_text(json.dumps([*history, {"step": 45, "train_runtime": 1.0}]))
     params = Params.model_validate({"seed": 3, "train": train})
-    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, note=note)
+    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, slices=slices, note=note)
     return (folder / "card.md").read_text()
 
 
@@ -53,6 +54,19 @@ def test_the_card_has_parameters_scores_and_note(tmp_path: Path) -> None:
     assert "| steps | 45, seed 3, AdamW, rate 0.001, cosine |" in card
     assert "500 questions: **EM 46.6, F1 63.3**\n(95 % 59.5 – 66.8), prefix EM 53.0,\nrecall@8 0.968." in card
     assert "\nA baseline.\n" in card
+
+
+def test_the_card_names_every_slice_that_was_seen_also_before_its_start(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    assert seen_slices(first) == []
+    card = write(first, source="stream", slices=["2031-02/0001", "2031-01/0001"])
+    assert "| slices of the stream | 2031-01/0001, 2031-02/0001 |\n" in card
+    assert "| trained on | documents of the stream (50.0%), SQuAD 1.1 train (50.0%), 18,048 paragraphs;" in card
+    write(second, start=first, slices=["2031-03/0001"])
+    assert seen_slices(second) == ["2031-01/0001", "2031-02/0001", "2031-03/0001"]
+    assert "slices of the stream" not in write(first)
 
 
 def test_the_curve_is_a_picture(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Training pairs from the stream: its documents up to a date, with the questions that came with them or were made."""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.errors import StreamError
+from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
+from cmt.stream.store import without
+from cmt.training.question_generation import generate_questions
+
+if TYPE_CHECKING:
+    from cmt.stream.store import SliceStore
+
+
+@dataclass(frozen=True)
+class StreamPairs:
+    """Documents of the stream, questions on them, and where both are from."""
+
+    documents: pa.Table
+    """One row a document (DOCUMENT_SCHEMA), the latest version."""
+    questions: pa.Table
+    """QUESTION_SCHEMA; those that came with the stream first."""
+    slices: tuple[str, ...]
+    """slice_ids with a document or a question among these."""
+
+
+def stream_pairs(store: "SliceStore", *, until: datetime | None, per_document: int, seed: int) -> StreamPairs:
+    """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
+
+    A document with fewer than `per_document` questions gets others, made from its text, up to that number. Raises
+    StreamError if a slice is damaged, or if there is no document.
+    """
+    forgotten, documents, questions, slices = store.forgotten(), [], [], []
+    # 1. what the slices hold up to the date
+    for slice_ in store.slices():
+        published = _up_to(without(store.documents(slice_), forgotten), "published_at", until)
+        asked = _up_to(store.questions(slice_), "asked_at", until)
+        if len(published) or len(asked):
+            slices.append(slice_.slice_id)
+        documents.append(published)
+        questions.append(asked)
+    all_documents = pa.concat_tables([DOCUMENT_SCHEMA.empty_table(), *documents])
+    if not len(all_documents):
+        when = f" up to {until.isoformat()}" if until else ""
+        raise StreamError(f"{store.path} has no document{when} to train on: ingest some, or set train.until later")
+    # 2. of each document its latest version, and the questions on it
+    latest = {doc_id: row for row, doc_id in enumerate(all_documents["doc_id"].to_pylist())}
+    kept = all_documents.take(pa.array(sorted(latest.values()), pa.int64()))
+    own = pa.concat_tables([QUESTION_SCHEMA.empty_table(), *questions])
+    own = own.filter(pc.is_in(own["doc_id"], value_set=kept["doc_id"].combine_chunks()))
+    # 3. more questions where there are few
+    asked_on = Counter(own["doc_id"].to_pylist())
+    few = kept.filter(pa.array([asked_on[doc_id] < per_document for doc_id in kept["doc_id"].to_pylist()], pa.bool_()))
+    missing = {doc_id: per_document - asked_on[doc_id] for doc_id in few["doc_id"].to_pylist()}
+    made = generate_questions(few, per_document=per_document, seed=seed)
+    numbers = Counter[str]()
+    wanted = []
+    for doc_id in made["doc_id"].to_pylist():
+        numbers[doc_id] += 1
+        wanted.append(numbers[doc_id] <= missing[doc_id])
+    return StreamPairs(kept, pa.concat_tables([own, made.filter(pa.array(wanted, pa.bool_()))]), tuple(slices))
+
+
+def _up_to(rows: pa.Table, column: str, until: datetime | None) -> pa.Table:
+    """The rows whose `column` is not after `until`."""
+    return rows if until is None else rows.filter(pc.less_equal(rows[column], pa.scalar(until, INSTANT)))

@@ -1,0 +1,144 @@
+"""Training on the stream: what is taken from it, up to which date, and beside which base data."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cmt.config import Params, TrainParams
+from cmt.errors import ConfigError, StreamError
+from cmt.stream.store import SliceStore
+from cmt.training.data import TrainingData, load_split, pull_sources
+from cmt.training.stream_pairs import StreamPairs, stream_pairs
+from tests.helpers.rows import NOW, make_document, make_question, write_lines
+from tests.helpers.training import write_squad
+
+TOWNS = "Ines Vell opened the school in Saltby in 1987. The harbour of Port Ellery has 40 berths for the fishing boats."
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SliceStore:
+    """Two months: a ferry with a question in January, a school and a correction of the ferry in February."""
+    store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
+    months = [
+        [make_document(), make_question("q1"), make_question("q2", asked_at="2031-02-20T06:00:00Z")],
+        [
+            make_document(text="The ferry sails at dawn.", published_at="2031-02-03T06:00:00Z"),
+            make_document("school", text=TOWNS, published_at="2031-02-05T06:00:00Z"),
+            make_question("q3", "school", answers=["1987"], asked_at="2031-02-06T06:00:00Z"),
+        ],
+    ]
+    for number, rows in enumerate(months):
+        file = write_lines(tmp_path / f"{number}.jsonl", rows)
+        store.ingest(source=file, format="jsonl", period="month", now=NOW, publisher="Courier")
+    return store
+
+
+def pairs(store: SliceStore, until: str | None = None, *, per_document: int = 1) -> StreamPairs:
+    date = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
+    return stream_pairs(store, until=date, per_document=per_document, seed=0)
+
+
+def asked(found: StreamPairs) -> list[str]:
+    return [name if not name.startswith("made-") else "made" for name in found.questions["question_id"].to_pylist()]
+
+
+def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(store: SliceStore) -> None:
+    found = pairs(store)
+    assert found.documents["doc_id"].to_pylist() == ["ferry", "school"]
+    assert found.documents["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
+    assert asked(found) == ["q1", "q2", "q3"]
+    assert found.slices == tuple(slice_.slice_id for slice_ in store.slices())
+
+
+def test_nothing_after_the_date_is_taken(store: SliceStore) -> None:
+    found = pairs(store, "2031-01-31")
+    assert found.documents["text"].to_pylist() == ["The ferry sails at noon."]
+    assert asked(found) == ["q1"]  # q2 is asked in February
+    assert found.slices == (store.slices()[0].slice_id,)
+    between = pairs(store, "2031-02-04")  # in the middle of a slice
+    assert between.documents["text"].to_pylist() == ["The ferry sails at dawn."]
+    assert max(found.documents["published_at"].to_pylist()) <= datetime(2031, 1, 31, tzinfo=UTC)
+    with pytest.raises(StreamError, match=r"no document up to 2030-12-31.* to train on"):
+        pairs(store, "2030-12-31")
+
+
+def test_a_document_with_few_questions_gets_made_ones(store: SliceStore) -> None:
+    found = pairs(store, per_document=4)
+    assert asked(found) == ["q1", "q2", "q3", "made", "made", "made"]
+    made = found.questions.slice(3)
+    assert set(made["doc_id"].to_pylist()) == {"school"}
+    assert all(answers[0] in TOWNS for answers in made["answers"].to_pylist())
+
+
+def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
+    store.forget({"school": [TOWNS]})
+    found = pairs(store, per_document=4)
+    assert found.documents["doc_id"].to_pylist() == ["ferry"]
+    assert asked(found) == ["q1", "q2"]
+    store.forget({"ferry": []})
+    with pytest.raises(StreamError, match="no document to train on"):
+        pairs(store)
+
+
+# Beside base data
+
+
+def split(store: SliceStore, folder: Path, **changes: object) -> TrainingData:
+    base = write_squad(folder / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
+    values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": folder / "train", "validation_articles": 2}
+    train = TrainParams.model_validate(values | changes)
+    pull_sources(train)
+    return load_split(train, store=store)
+
+
+def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(store: SliceStore, tmp_path: Path) -> None:
+    data = split(store, tmp_path)
+    assert data.seen["source"].to_pylist() == ["stream"] * 2 + ["base"] * 4
+    assert data.held_out["source"].to_pylist() == ["base"] * 2
+    assert data.slices == tuple(slice_.slice_id for slice_ in store.slices())
+    assert {"q1", "q3"} < set(data.questions["question_id"].to_pylist())
+
+
+def test_without_replay_the_stream_is_trained_on_alone(store: SliceStore, tmp_path: Path) -> None:
+    data = split(store, tmp_path, replay=0.0, until="2031-01-31")
+    assert data.seen["doc_id"].to_pylist() == ["ferry"]
+    assert data.held_out.num_rows == 2
+
+
+def test_a_document_that_base_data_hold_out_is_not_trained_on(store: SliceStore, tmp_path: Path) -> None:
+    held_out = split(store, tmp_path).held_out.to_pylist()[0]
+    copy = make_document(held_out["doc_id"], text=held_out["text"], title="Copy")
+    file = write_lines(tmp_path / "copy.jsonl", [copy])
+    store.ingest(source=file, format="jsonl", period="month", now=NOW)
+    assert held_out["doc_id"] not in split(store, tmp_path).seen["doc_id"].to_pylist()
+
+
+def test_a_training_on_the_stream_needs_a_project(tmp_path: Path, store: SliceStore) -> None:
+    split(store, tmp_path)
+    train = TrainParams(source="stream", mix={f"path:{tmp_path}/base.json": 1.0}, path=tmp_path / "train")
+    with pytest.raises(ConfigError, match="needs a project"):
+        load_split(train)
+
+
+@pytest.mark.parametrize(
+    ("train", "shares"),
+    [
+        ({"source": "stream"}, {"stream": 0.5, "hub:rajpurkar/squad": 0.5}),
+        ({"source": "stream", "replay": 0.0}, {}),
+        (
+            {"source": "stream", "replay": 0.4, "mix": {"path:a": 3, "path:b": 1}},
+            {"stream": 0.6, "path:a": 0.3, "path:b": 0.1},
+        ),
+        ({"mix": {"path:a": 3}}, {"path:a": 3}),
+        ({}, {}),
+    ],
+)
+def test_the_shares_of_the_sources(train: dict[str, object], shares: dict[str, float]) -> None:
+    assert Params.model_validate({"train": train}).train.shares == pytest.approx(shares)
+
+
+def test_a_date_is_the_end_of_its_day() -> None:
+    assert TrainParams.model_validate({"until": "2031-03-31"}).until == "2031-03-31T23:59:59.999999Z"
+    with pytest.raises(ValueError, match="write"):
+        TrainParams.model_validate({"until": "March"})
