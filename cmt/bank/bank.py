@@ -280,7 +280,9 @@ class Bank:
                 table.schema,
                 (batch for rows in self._sorted_batches() for batch in rows.cast(table.schema).to_batches()),
             )
+            before = table.version
             table.add(rows, mode="overwrite")
+        self._read_or_undo(before)
         self._compact(timedelta(milliseconds=1), unfinished=True)
 
     def restore(self, version: int) -> None:
@@ -321,7 +323,11 @@ class Bank:
         self._index_keys()
         for folder in altered:
             shutil.rmtree(folder, ignore_errors=True)
-        # 2. Compaction.
+        # 2. Compaction, and when its result can be read, the clean-up.
+        before = self.version
+        with self._writing():
+            self._latest().optimize(cleanup_older_than=FOREVER)
+        self._read_or_undo(before)
         with self._writing():
             self._latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
         if not self._text_is_indexed():
@@ -473,11 +479,13 @@ class Bank:
         numbers of rows inserted, updated and deleted.
         """
         inserted = updated = deleted = 0
+        stored = self._versions()
         for _ in range(_MAX_ATTEMPTS):
-            stored = self._versions()
+            before = self.version
             try:
                 merged = self._commit(stored, *plan(stored))
             except WriteConflict:
+                stored = self._versions()
                 continue
             if merged is None:
                 if inserted or updated or deleted or not self._text_is_indexed():
@@ -486,7 +494,22 @@ class Bank:
             inserted += merged.num_inserted_rows
             updated += merged.num_updated_rows
             deleted += merged.num_deleted_rows
+            stored = self._read_or_undo(before)
         raise WriteConflict(f"bank {self._uri} is being rewritten by other processes: wait for them and repeat")
+
+    def _read_or_undo(self, before: int) -> pa.Table:
+        """VERSION_COLUMNS of all rows after a write. If they cannot be read, go back to version `before`: BankError.
+
+        Lance 0.40 commits a file although its last bytes could not be written. Those of a data file say where its
+        columns are, so that none can be read; the lists of deleted rows are read with any column.
+        """
+        try:
+            return self._versions()
+        except BankError:
+            if self._latest().version > before:
+                with self._writing():
+                    self._table.restore(before)
+            raise
 
     def _commit(self, stored: pa.Table, fresh: pa.Table, gone: pa.Table) -> _MergeResult | None:
         """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do."""

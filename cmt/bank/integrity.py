@@ -5,8 +5,8 @@ version 0.1.0 have no such column: their rows are read unchecked until the next 
 
 An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
 `Bank.audit` compares them; a search does not, for it would have to read all of them. Lance ends the process over some
-damaged indexes and files that list deleted rows, so `cmt verify` compares their digests before Lance reads them. On
-object storage there are no digests of files.
+damaged files, so digests of indexes and of lists of deleted rows are compared by `cmt verify` before Lance reads them,
+and those of the files of ledger and pointer whenever they are opened. On object storage there are no digests of files.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHECKSUM = "checksum"
 _SIZE = 16  # bytes of a checksum
 _SEAL = "cmt-digest"  # file in the folder of an index; Lance removes it with the others
-_DELETIONS = "_deletions"  # folder of the files that list deleted rows
+_DELETIONS, _DATA = "_deletions", "data"  # folders of the files that list deleted rows, and of those that hold rows
 FIELD = pa.field(CHECKSUM, pa.binary())
 
 
@@ -106,10 +106,29 @@ def altered_indexes(table: "LanceTable") -> list[Path]:
 
 def seal_deletions(table: "LanceTable") -> None:
     """Write the digests of the files that list deleted rows beside them, of those that are new. Raises OSError."""
-    folder = Path(table.uri) / _DELETIONS
+    _seal_files(table, _DELETIONS)
+
+
+def seal_data(table: "LanceTable") -> None:
+    """As `seal_deletions`, of the files that hold the rows; for small tables, whose rows have no digest in a file."""
+    _seal_files(table, _DATA)
+
+
+def altered_deletions(table: Path) -> list[str]:
+    """Names of the files that list deleted rows and do not match their digest, in the folder of a Lance table."""
+    return _altered_files(table / _DELETIONS)
+
+
+def altered_data(table: Path) -> list[str]:
+    """Names of the files that hold rows and do not match their digest, in the folder of a Lance table."""
+    return _altered_files(table / _DATA)
+
+
+def _seal_files(table: "LanceTable", name: str) -> None:
+    folder = Path(table.uri) / name
     if "://" in table.uri or not folder.is_dir():
         return
-    sealed, files = _sealed_deletions(folder), _deletion_files(folder)
+    sealed, files = _sealed_files(folder), _files(folder)
     digests = {path.name: sealed.get(path.name) or sha256_file(path) for path in files}
     if not digests and (folder / _SEAL).exists():
         (folder / _SEAL).unlink()
@@ -118,18 +137,16 @@ def seal_deletions(table: "LanceTable") -> None:
             write_sealed(folder / _SEAL, digests)
 
 
-def altered_deletions(table: Path) -> list[str]:
-    """Names of the files that list deleted rows and do not match their digest, in the folder of a Lance table."""
-    folder = table / _DELETIONS
-    sealed = _sealed_deletions(folder) if folder.is_dir() else {}
-    return [path.name for path in _deletion_files(folder) if sealed.get(path.name) not in (None, sha256_file(path))]
+def _altered_files(folder: Path) -> list[str]:
+    sealed = _sealed_files(folder) if folder.is_dir() else {}
+    return [path.name for path in _files(folder) if sealed.get(path.name) not in (None, sha256_file(path))]
 
 
-def _deletion_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in (".arrow", ".bin"))
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in (".arrow", ".bin", ".lance"))
 
 
-def _sealed_deletions(folder: Path) -> dict[str, str]:
+def _sealed_files(folder: Path) -> dict[str, str]:
     """File → digest; none if nothing was sealed, or the seal itself is damaged."""
     with suppress(OSError, ValueError):
         sealed: dict[str, str] = read_sealed(folder / _SEAL, dict[str, str])

@@ -97,6 +97,8 @@ class Round:
 class Ledger:
     """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written.
 
+    Opening it raises DamageError if one of their files was altered.
+
     The record of a round is JSON with a checksum over its other values; a forgotten document has one over its doc_id,
     unless an earlier version forgot it. `check_lease` is called before every write.
     """
@@ -109,9 +111,12 @@ class Ledger:
     }
 
     def __init__(self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None) -> None:
-        from cmt.bank.tables import open_or_create_table, open_table
+        from cmt.bank.tables import altered_file, open_or_create_table, open_table
 
         self._connection, self._check_lease = connection, check_lease
+        for name in self.SCHEMAS:  # before Lance reads them, which may end the process over damage
+            if altered := altered_file(connection, name):
+                raise self._damaged(f"{altered} does not match its digest")
         with self._translate_errors("opened"):
             # Tables that exist are opened without the lock file, which a read-only bank could not create.
             tables = {name: open_table(connection, name) for name in self.SCHEMAS}

@@ -12,8 +12,9 @@ from filelock import FileLock
 from lancedb.db import DBConnection
 from lancedb.table import LanceTable
 
+from cmt.bank.integrity import altered_data, seal_data
 from cmt.bank.schema import PRIMARY_KEY
-from cmt.errors import BankError, CmtError
+from cmt.errors import BankError, CmtError, DamageError
 
 MEMORIES = "memories_"
 """Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
@@ -111,6 +112,14 @@ def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
     except BaseException:  # some damage makes Lance panic
         table.restore(before)
         raise
+    seal_data(table)
+
+
+def altered_file(connection: DBConnection, name: str) -> str | None:
+    """A file of the small table `name` that does not match its digest; None if there is none."""
+    if "://" in connection.uri:
+        return None
+    return next(iter(altered_data(Path(connection.uri) / f"{name}.lance")), None)
 
 
 def read_all(table: LanceTable) -> pa.Table:
@@ -125,7 +134,12 @@ def drop_pointer(connection: DBConnection) -> None:
 
 
 def current_table(connection: DBConnection) -> str | None:
-    """Name of the current table, None before one is set."""
+    """Name of the current table, None before one is set. Raises DamageError if the pointer was altered."""
+    if altered := altered_file(connection, _CURRENT):
+        raise DamageError(
+            f"the pointer in {connection.uri} is damaged ({altered} does not match its digest): run "
+            "`cmt update --all`, which sets it again"
+        )
     pointer = open_table(connection, _CURRENT)
     rows = [] if pointer is None else pointer.search().select(["table"]).limit(1).to_list()
     return str(rows[0]["table"]) if rows else None

@@ -134,3 +134,17 @@ def test_nested_scores_is_the_inverse_of_flat_scores(names: list[str]) -> None:
 
 def test_nested_scores_keeps_unknown_names_under_the_memory() -> None:
     assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {"cmt": {"f1": 1.0, "accuracy": 2.0}}
+
+
+@pytest.mark.parametrize("name", ["rounds", "forgotten"])
+def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path: Path, name: str) -> None:
+    ledger.write(ROUND)
+    ledger.forget("ferry")
+    [file] = (tmp_path / f"{name}.lance" / "data").glob("*.lance")
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 248
+    file.write_bytes(bytes(content))
+    with pytest.raises(DamageError, match=rf"{file.name} does not match its digest.*restore .* from a backup"):
+        Ledger(ledger.connection)
+    file.write_bytes(bytes(content[:-40] + bytes([content[-40] ^ 248]) + content[-39:]))
+    assert Ledger(ledger.connection).rounds() == [ROUND]

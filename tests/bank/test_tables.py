@@ -2,21 +2,24 @@
 
 from pathlib import Path
 from threading import Thread
+from typing import Any, cast
 
 import lancedb
 import pyarrow as pa
 import pytest
+from lancedb.table import LanceTable
 
 from cmt.bank.bank import Bank
 from cmt.bank.tables import (
     WriteConflict,
     current_table,
+    merge_and_read,
     open_or_create_table,
     open_table,
     set_current_table,
     translate_errors,
 )
-from cmt.errors import BankError, ConfigError
+from cmt.errors import BankError, ConfigError, DamageError
 
 SCHEMA = pa.schema([pa.field("name", pa.string())])
 
@@ -54,6 +57,45 @@ def test_the_current_table_is_the_one_set_last(tmp_path: Path) -> None:
     for name in ("memories_a", "memories_b"):
         set_current_table(connection, name)
         assert current_table(lancedb.connect(str(tmp_path))) == name
+
+
+def test_an_altered_pointer_is_named_before_lance_reads_it(tmp_path: Path) -> None:
+    connection = lancedb.connect(str(tmp_path))
+    set_current_table(connection, "memories_a")
+    [file] = (tmp_path / "current.lance/data").glob("*.lance")
+    file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+    with pytest.raises(DamageError, match=r"the pointer in .* does not match its digest.*run `cmt update --all`"):
+        current_table(connection)
+
+
+def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
+    connection = lancedb.connect(str(tmp_path))
+    set_current_table(connection, "memories_a")
+
+    class Cut:
+        """A table whose next file loses its last bytes, as on a failing disk."""
+
+        def __init__(self, table: LanceTable) -> None:
+            self._table = table
+
+        def merge_insert(self, key: str) -> "Cut":
+            self._merge = self._table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+            return self
+
+        def __getattr__(self, name: str) -> Any:
+            return (lambda: self) if name.startswith("when_") else getattr(self._table, name)
+
+        def execute(self, rows: pa.Table) -> None:
+            known = set(tmp_path.rglob("data/*.lance"))
+            self._merge.execute(rows)
+            [file] = set(tmp_path.rglob("data/*.lance")) - known
+            file.write_bytes(file.read_bytes()[:128])
+
+    pointer = connection.open_table("current")
+    row = pa.table({"name": ["bank"], "table": ["memories_b"]}, schema=pointer.schema)
+    with pytest.raises(RuntimeError, match="range|buffer"):
+        merge_and_read(cast(LanceTable, Cut(pointer)), row, key="name")
+    assert current_table(connection) == "memories_a"
 
 
 def test_an_error_of_lancedb_becomes_a_bank_error_without_its_source_location() -> None:
