@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         RoundError,
         ServiceError,
         StreamError,
+        UnknownDocumentError,
     )
     from cmt.workspace import Workspace, open
 
@@ -50,6 +51,7 @@ _MODULES = {
     "ServiceError": "cmt.errors",
     "Source": "cmt.answering.answer",
     "StreamError": "cmt.errors",
+    "UnknownDocumentError": "cmt.errors",
     "Workspace": "cmt.workspace",
     "load_params": "cmt.config",
     "open": "cmt.workspace",
@@ -68,6 +70,7 @@ __all__ = [
     "ServiceError",
     "Source",
     "StreamError",
+    "UnknownDocumentError",
     "Workspace",
     "__version__",
     "load_params",
