@@ -27,6 +27,7 @@ PUBLIC = [
     "ServiceError",
     "Source",
     "StreamError",
+    "UnknownDocumentError",
     "Workspace",
     "__version__",
     "load_params",
