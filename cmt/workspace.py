@@ -89,12 +89,12 @@ class Workspace(Resources):
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
-        from cmt.training.data import load_split
+        from cmt.training.data import load_with_stream
         from cmt.training.model_card import write_card
         from cmt.training.trainer import train
 
         # 1. Load the data and hold out some articles.
-        data = load_split(
+        data = load_with_stream(
             self.params.train, store=self.store, seed=self.params.seed, limits=Limits.of(self.params.stream)
         )
         # 2. Train.

@@ -25,10 +25,11 @@ from lancedb.table import LanceTable
 from cmt.bank import search
 from cmt.bank.integrity import (
     CHECKSUM,
+    DELETIONS,
     FIELD,
     altered_indexes,
     content_schema,
-    seal_deletions,
+    seal_files,
     seal_indexes,
     sealed_columns,
     unmatched,
@@ -619,7 +620,7 @@ class Bank:
         """Write the digests of files that Lance has written."""
         with self._writing():
             seal_indexes(self._latest())
-            seal_deletions(self._table)
+            seal_files(self._table, DELETIONS)
 
     def _altered_indexes(self) -> list[Path]:
         with self._reading():

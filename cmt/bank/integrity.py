@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 CHECKSUM = "checksum"
 _SIZE = 16  # bytes of a checksum
 _SEAL = "cmt-digest"  # file in the folder of an index; Lance removes it with the others
-_DELETIONS, _DATA = "_deletions", "data"  # folders of the files that list deleted rows, and of those that hold rows
+DELETIONS, DATA = "_deletions", "data"
+"""Folders of a Lance table: of the files that list deleted rows, and of those that hold the rows."""
 FIELD = pa.field(CHECKSUM, pa.binary())
 
 
@@ -104,27 +105,11 @@ def altered_indexes(table: "LanceTable") -> list[Path]:
     return [seal.parent for seal in seals if seal.read_bytes() != _files_digest(seal.parent).encode()]
 
 
-def seal_deletions(table: "LanceTable") -> None:
-    """Write the digests of the files that list deleted rows beside them, of those that are new. Raises OSError."""
-    _seal_files(table, _DELETIONS)
+def seal_files(table: "LanceTable", name: str) -> None:
+    """Write the digests of the files in a folder of `table`, DELETIONS or DATA, beside them. Raises OSError.
 
-
-def seal_data(table: "LanceTable") -> None:
-    """As `seal_deletions`, of the files that hold the rows; for small tables, whose rows have no digest in a file."""
-    _seal_files(table, _DATA)
-
-
-def altered_deletions(table: Path) -> list[str]:
-    """Names of the files that list deleted rows and do not match their digest, in the folder of a Lance table."""
-    return _altered_files(table / _DELETIONS)
-
-
-def altered_data(table: Path) -> list[str]:
-    """Names of the files that hold rows and do not match their digest, in the folder of a Lance table."""
-    return _altered_files(table / _DATA)
-
-
-def _seal_files(table: "LanceTable", name: str) -> None:
+    Only those of new files are computed.
+    """
     folder = Path(table.uri) / name
     if "://" in table.uri or not folder.is_dir():
         return
@@ -137,8 +122,15 @@ def _seal_files(table: "LanceTable", name: str) -> None:
             write_sealed(folder / _SEAL, digests)
 
 
-def _altered_files(folder: Path) -> list[str]:
-    sealed = _sealed_files(folder) if folder.is_dir() else {}
+def altered_files(uri: str, table: str, name: str) -> list[str]:
+    """Names of the files in a folder, DELETIONS or DATA, of a table at `uri` that do not match their digest.
+
+    Does not open the table. On object storage there are none.
+    """
+    folder = Path(uri) / f"{table}.lance" / name
+    if "://" in uri or not folder.is_dir():
+        return []
+    sealed = _sealed_files(folder)
     return [path.name for path in _files(folder) if sealed.get(path.name) not in (None, sha256_file(path))]
 
 

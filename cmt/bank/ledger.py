@@ -111,12 +111,13 @@ class Ledger:
     }
 
     def __init__(self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None) -> None:
-        from cmt.bank.tables import altered_file, open_or_create_table, open_table
+        from cmt.bank.integrity import DATA, altered_files
+        from cmt.bank.tables import open_or_create_table, open_table
 
         self._connection, self._check_lease = connection, check_lease
         for name in self.SCHEMAS:  # before Lance reads them, which may end the process over damage
-            if altered := altered_file(connection, name):
-                raise self._damaged(f"{altered} does not match its digest")
+            if altered := altered_files(connection.uri, name, DATA):
+                raise self._damaged(f"{altered[0]} does not match its digest")
         with self._translate_errors("opened"):
             # Tables that exist are opened without the lock file, which a read-only bank could not create.
             tables = {name: open_table(connection, name) for name in self.SCHEMAS}

@@ -12,7 +12,7 @@ from filelock import FileLock
 from lancedb.db import DBConnection
 from lancedb.table import LanceTable
 
-from cmt.bank.integrity import altered_data, seal_data
+from cmt.bank.integrity import DATA, altered_files, seal_files
 from cmt.bank.schema import PRIMARY_KEY
 from cmt.errors import BankError, CmtError, DamageError
 
@@ -112,14 +112,7 @@ def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
     except BaseException:  # some damage makes Lance panic
         table.restore(before)
         raise
-    seal_data(table)
-
-
-def altered_file(connection: DBConnection, name: str) -> str | None:
-    """A file of the small table `name` that does not match its digest; None if there is none."""
-    if "://" in connection.uri:
-        return None
-    return next(iter(altered_data(Path(connection.uri) / f"{name}.lance")), None)
+    seal_files(table, DATA)
 
 
 def read_all(table: LanceTable) -> pa.Table:
@@ -135,9 +128,9 @@ def drop_pointer(connection: DBConnection) -> None:
 
 def current_table(connection: DBConnection) -> str | None:
     """Name of the current table, None before one is set. Raises DamageError if the pointer was altered."""
-    if altered := altered_file(connection, _CURRENT):
+    if altered := altered_files(connection.uri, _CURRENT, DATA):
         raise DamageError(
-            f"the pointer in {connection.uri} is damaged ({altered} does not match its digest): run "
+            f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its digest): run "
             "`cmt update --all`, which sets it again"
         )
     pointer = open_table(connection, _CURRENT)

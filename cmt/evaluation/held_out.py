@@ -46,7 +46,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     from cmt.training.data import load_split
 
     params = resources.params
-    data = load_split(params.train, store=resources.store, limits=Limits.of(params.stream))
+    data = load_split(params.train, limits=Limits.of(params.stream))
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,

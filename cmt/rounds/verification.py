@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cmt.bank.bank import Bank
-from cmt.bank.integrity import altered_deletions, contradiction
+from cmt.bank.integrity import DELETIONS, altered_files, contradiction
 from cmt.bank.ledger import Ledger, Round
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
@@ -131,7 +130,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
     problems: list[str] = []
     undo: list[Round] = []
     at_rest = bool(rounds) and not _at_work(rounds) and not resources.forgotten()
-    if "://" not in uri and (altered := altered_deletions(Path(uri) / f"{name}.lance")):  # before Lance reads them
+    if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its digest"
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
     try:

@@ -23,7 +23,7 @@ from cmt.stream import readers
 from cmt.stream.ingest import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import read_bytes
-from cmt.stream.store import SliceStore
+from cmt.stream.store import SliceStore, without
 from cmt.training.stream_pairs import StreamPairs, stream_pairs
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -53,26 +53,28 @@ class TrainingData:
         return pa.concat_tables([self.questions, self.unanswerable])
 
 
-def load_split(
-    train: TrainParams, *, store: SliceStore | None = None, seed: int = 0, limits: Limits = DEFAULT_LIMITS
+def load_with_stream(
+    train: TrainParams, *, store: SliceStore, seed: int, limits: Limits = DEFAULT_LIMITS
 ) -> TrainingData:
-    """The installed training data, with `train.validation_articles` articles of each source held out.
+    """What `load_split` returns; with `source: stream` the documents of `store` are trained on, with their questions.
 
-    An article that is held out of one source is held out of all. With `source: stream` the stream in `store` is added
-    to the base data; `seed` is of the questions that are made. Raises StreamError if `cmt data pull` has not fetched
-    the data, or if the stream cannot be read or has no document.
+    `seed` is of the questions that are made. Raises StreamError as `load_split`, and if the stream cannot be read or
+    has no document.
     """
-    base = _load_base(train, limits)
+    base = load_split(train, limits=limits)
     if not train.from_stream:
         return base
-    if store is None:
-        raise ConfigError(f"train.source: {STREAM} needs a project: name another train.source")
     until = None if train.until is None else parse_instant(train.until)
     pairs = stream_pairs(store, until=until, per_document=train.questions_per_paragraph, seed=seed)
     return _with_stream(base, pairs, replay=train.replay > 0)
 
 
-def _load_base(train: TrainParams, limits: Limits) -> TrainingData:
+def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> TrainingData:
+    """The installed data of `train.base`, with `train.validation_articles` articles of each source held out.
+
+    An article that is held out of one source is held out of all. Raises StreamError if `cmt data pull` has not fetched
+    the data.
+    """
     files = installed_sources(train)
     if train.mix:
         tables = {
@@ -100,9 +102,7 @@ def _with_stream(base: TrainingData, pairs: StreamPairs, *, replay: bool) -> Tra
     """
     # 1. the documents, by source
     documents = _replace_column(pairs.documents, "source", [STREAM] * pairs.documents.num_rows)
-    known = set(base.documents["doc_id"].to_pylist())
-    is_new = [doc_id not in known for doc_id in documents["doc_id"].to_pylist()]
-    documents = documents.filter(pa.array(is_new, pa.bool_()))
+    documents = without(documents, base.documents["doc_id"].to_pylist())
     # 2. the questions, of the stream and of the base data
     answerable = pc.greater(pc.list_value_length(pairs.questions["answers"]), 0)
     return TrainingData(

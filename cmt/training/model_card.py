@@ -101,7 +101,7 @@ def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
 def describe_source(source: str) -> tuple[str, str]:
     """The name of a training source in plain words, and a clause on its licence."""
     if source == STREAM:
-        return "documents of the stream", "the stream's documents are the project's own"
+        return "documents of the stream", "the stream's documents have their own licences"
     scheme, _, location = source.partition(":")
     name = location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
     if name in SQUAD:

@@ -2,21 +2,21 @@
 
 A name, a number, a date or a noun phrase of a sentence is the answer. Its clause without it, behind a question word, is
 the question: "Ines Vell opened the school in 1987." becomes "When Ines Vell opened the school?". Half of the questions
-are noisy, some words left out and others moved a little, so that ψ does not learn to look for equal runs of words. Both
-are the noisy clozes of Lewis et al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980).
+are noisy, some words left out and others moved a little, so that ψ does not learn to look for equal runs of words.
+Both are those of Lewis et al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980).
 """
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from cmt.stream.schema import QUESTION_SCHEMA
 
-MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-DATE = rf"\b(?:\d{{1,2}} )?{MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
+_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
 NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
 NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
@@ -46,8 +46,8 @@ class _Span(NamedTuple):
     end: int
 
 
-def generate_questions(documents: pa.Table, *, per_document: int, seed: int) -> pa.Table:
-    """At most `per_document` questions (QUESTION_SCHEMA) on each of `documents` (DOCUMENT_SCHEMA), in their order.
+def generate_questions(documents: pa.Table, *, numbers: Mapping[str, int], seed: int) -> pa.Table:
+    """Questions (QUESTION_SCHEMA) on `documents` (DOCUMENT_SCHEMA), at most `numbers` (doc_id → how many) on each.
 
     A question is asked when its document is published, and has one answer, which is verbatim in the text. A pure
     function of the arguments; the questions on a document do not depend on the others.
@@ -55,12 +55,12 @@ def generate_questions(documents: pa.Table, *, per_document: int, seed: int) -> 
     rows: list[dict[str, Any]] = []
     for document in documents.select(["doc_id", "text", "published_at"]).to_pylist():
         rng = random.Random(f"{seed} {document['doc_id']} {document['published_at']}")
-        rows += _questions(document, per_document, rng)
+        rows += _questions(document, numbers[document["doc_id"]], rng)
     return pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
 
 
 def _questions(document: dict[str, Any], count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    # 1. spans, each answer once; the last of a weighted shuffle (Efraimidis and Spirakis 2006)
+    # 1. spans, each answer once, in a weighted shuffle (Efraimidis and Spirakis 2006)
     spans = {span.sentence[span.start : span.end]: span for span in _spans(document["text"])}.values()
     drawn = sorted(spans, key=lambda span: rng.random() ** (1 / _SHARES[span.kind]), reverse=True)
     # 2. questions

@@ -55,15 +55,9 @@ def stream_pairs(store: "SliceStore", *, until: datetime | None, per_document: i
     own = own.filter(pc.is_in(own["doc_id"], value_set=kept["doc_id"].combine_chunks()))
     # 3. more questions where there are few
     asked_on = Counter(own["doc_id"].to_pylist())
-    few = kept.filter(pa.array([asked_on[doc_id] < per_document for doc_id in kept["doc_id"].to_pylist()], pa.bool_()))
-    missing = {doc_id: per_document - asked_on[doc_id] for doc_id in few["doc_id"].to_pylist()}
-    made = generate_questions(few, per_document=per_document, seed=seed)
-    numbers = Counter[str]()
-    wanted = []
-    for doc_id in made["doc_id"].to_pylist():
-        numbers[doc_id] += 1
-        wanted.append(numbers[doc_id] <= missing[doc_id])
-    return StreamPairs(kept, pa.concat_tables([own, made.filter(pa.array(wanted, pa.bool_()))]), tuple(slices))
+    missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
+    made = generate_questions(kept, numbers=missing, seed=seed)
+    return StreamPairs(kept, pa.concat_tables([own, made]), tuple(slices))
 
 
 def _up_to(rows: pa.Table, column: str, until: datetime | None) -> pa.Table:

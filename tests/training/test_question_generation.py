@@ -20,7 +20,7 @@ def documents_of(texts: dict[str, str]) -> pa.Table:
 
 
 def made(text: str, *, per_document: int = 20, seed: int = 0) -> list[tuple[str, str]]:
-    rows = generate_questions(documents_of({"a": text}), per_document=per_document, seed=seed).to_pylist()
+    rows = generate_questions(documents_of({"a": text}), numbers={"a": per_document}, seed=seed).to_pylist()
     return [(row["question"], row["answers"][0]) for row in rows]
 
 
@@ -48,13 +48,15 @@ def test_a_question_is_its_clause_without_the_answer_and_half_of_them_have_noise
 
 
 def test_a_document_has_the_same_questions_beside_others_and_none_twice() -> None:
-    alone = generate_questions(documents_of({"b": TEXT}), per_document=5, seed=1)
-    beside = generate_questions(documents_of({"a": "It rained.", "b": TEXT, "c": TEXT}), per_document=5, seed=1)
+    alone = generate_questions(documents_of({"b": TEXT}), numbers={"b": 5}, seed=1)
+    beside = generate_questions(
+        documents_of({"a": "It rained.", "b": TEXT, "c": TEXT}), numbers={"a": 5, "b": 5, "c": 5}, seed=1
+    )
     assert alone.schema == QUESTION_SCHEMA
     assert beside["doc_id"].to_pylist() == ["b"] * 5 + ["c"] * 5
     assert beside.slice(0, 5).equals(alone)
     assert len(set(alone["question_id"].to_pylist())) == 5
-    assert generate_questions(documents_of({}), per_document=5, seed=1).num_rows == 0
+    assert generate_questions(documents_of({}), numbers={"a": 5}, seed=1).num_rows == 0
 
 
 @given(st.text(alphabet=st.sampled_from("aAbB1 .,;:()$%\n\"'’-"), max_size=200))
@@ -66,6 +68,6 @@ def test_every_answer_is_verbatim_and_every_question_has_words(text: str) -> Non
 
 def test_the_date_of_a_question_is_that_of_its_document() -> None:
     rows = documents_of({"a": TEXT})
-    asked = generate_questions(rows, per_document=2, seed=0)["asked_at"]
+    asked = generate_questions(rows, numbers={"a": 2}, seed=0)["asked_at"]
     assert asked.to_pylist() == rows["published_at"].to_pylist() * 2
     assert isinstance(asked.type, pa.TimestampType)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cmt.config import Params, TrainParams
-from cmt.errors import ConfigError, StreamError
+from cmt.errors import StreamError
 from cmt.stream.store import SliceStore
-from cmt.training.data import TrainingData, load_split, pull_sources
+from cmt.training.data import TrainingData, load_with_stream, pull_sources
 from cmt.training.stream_pairs import StreamPairs, stream_pairs
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import write_squad
@@ -89,7 +89,7 @@ def split(store: SliceStore, folder: Path, **changes: object) -> TrainingData:
     values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": folder / "train", "validation_articles": 2}
     train = TrainParams.model_validate(values | changes)
     pull_sources(train)
-    return load_split(train, store=store)
+    return load_with_stream(train, store=store, seed=0)
 
 
 def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(store: SliceStore, tmp_path: Path) -> None:
@@ -112,13 +112,6 @@ def test_a_document_that_base_data_hold_out_is_not_trained_on(store: SliceStore,
     file = write_lines(tmp_path / "copy.jsonl", [copy])
     store.ingest(source=file, format="jsonl", period="month", now=NOW)
     assert held_out["doc_id"] not in split(store, tmp_path).seen["doc_id"].to_pylist()
-
-
-def test_a_training_on_the_stream_needs_a_project(tmp_path: Path, store: SliceStore) -> None:
-    split(store, tmp_path)
-    train = TrainParams(source="stream", mix={f"path:{tmp_path}/base.json": 1.0}, path=tmp_path / "train")
-    with pytest.raises(ConfigError, match="needs a project"):
-        load_split(train)
 
 
 @pytest.mark.parametrize(
