@@ -130,8 +130,13 @@ def altered_files(uri: str, table: str, name: str) -> list[str]:
     folder = Path(uri) / f"{table}.lance" / name
     if "://" in uri or not folder.is_dir():
         return []
+    altered = []
     sealed = _sealed_files(folder)
-    return [path.name for path in _files(folder) if sealed.get(path.name) not in (None, sha256_file(path))]
+    for path in _files(folder):
+        with suppress(FileNotFoundError):  # another process has dropped old versions
+            if sealed.get(path.name) not in (None, sha256_file(path)):
+                altered.append(path.name)
+    return altered
 
 
 def _files(folder: Path) -> list[Path]:

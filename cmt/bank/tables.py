@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,8 @@ MEMORIES = "memories_"
 LEASE = "lease"
 """Name of the table that says who may write; see `cmt.bank.lease`."""
 _CURRENT = "current"
+_COMPACT_EVERY = 32  # versions of a small table
+_KEPT = timedelta(hours=1)  # age of the versions of a small table that are dropped; no reader takes so long
 _PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
 _POINTER = pa.schema(
     [
@@ -103,16 +106,27 @@ def set_current_table(connection: DBConnection, table: str) -> None:
 def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
     """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or undo the commit.
 
-    Lance 0.40 commits a file although its last bytes could not be written.
+    Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file; of _COMPACT_EVERY
+    versions one is compacted.
     """
+    with _read_or_undo(table):
+        table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    if table.version % _COMPACT_EVERY == 0:  # what cannot be compacted now is compacted after later writes
+        with suppress(BankError), translate_errors(f"table {table.name} cannot be compacted"), _read_or_undo(table):
+            table.optimize(cleanup_older_than=_KEPT)
+    seal_files(table, DATA)
+
+
+@contextmanager
+def _read_or_undo(table: LanceTable) -> Iterator[None]:
+    """Read the table after a write; if that fails, go back to the version before it and raise."""
     before = table.version
-    table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+    yield
     try:
         read_all(table)
     except BaseException:  # some damage makes Lance panic
         table.restore(before)
         raise
-    seal_files(table, DATA)
 
 
 def read_all(table: LanceTable) -> pa.Table:

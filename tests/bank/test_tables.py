@@ -1,5 +1,6 @@
 """LanceDB tables: created once, one of them current, and errors translated."""
 
+from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
@@ -9,7 +10,9 @@ import pyarrow as pa
 import pytest
 from lancedb.table import LanceTable
 
+from cmt.bank import tables
 from cmt.bank.bank import Bank
+from cmt.bank.integrity import altered_files
 from cmt.bank.tables import (
     WriteConflict,
     current_table,
@@ -96,6 +99,32 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="range|buffer"):
         merge_and_read(cast(LanceTable, Cut(pointer)), row, key="name")
     assert current_table(connection) == "memories_a"
+
+
+def test_the_files_of_a_small_table_do_not_grow_with_its_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_KEPT", timedelta(milliseconds=1))
+    connection = lancedb.connect(tmp_path)
+    set_current_table(connection, "memories_0")
+    table = cast(LanceTable, connection.open_table("current"))
+    for number in range(1, 70):
+        row = pa.table({"name": [f"n{number}"], "table": [f"memories_{number}"]}, schema=table.schema)
+        merge_and_read(table, row, key="name")
+        assert altered_files(str(tmp_path), "current", "data") == []
+    assert table.count_rows() == 70
+    assert len(list(tmp_path.rglob("data/*.lance"))) <= 32
+
+
+def test_a_small_table_that_cannot_be_compacted_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def optimize(table: LanceTable, **_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(LanceTable, "optimize", optimize)
+    connection = lancedb.connect(tmp_path)
+    for number in range(40):
+        set_current_table(connection, f"memories_{number}")
+    assert current_table(connection) == "memories_39"
 
 
 def test_an_error_of_lancedb_becomes_a_bank_error_without_its_source_location() -> None:
