@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,9 @@ NEIGHBOURS = 8
 """Earlier memories nearest to each new one whose questions are candidates."""
 POOL = 5
 """Candidates whose keys are compared with the new memories, for each canary."""
+MARGIN = 0.05
+"""Confidence (0–1) that a document may have less than another one in the same question and still be as sure; chosen on
+pairs of statements about the same attribute and about others (docs/reliability.md)."""
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 CANARY_SCHEMA = pa.schema(
     [
@@ -164,36 +167,78 @@ def ask(
     """Ask `canaries` as of now, after the memories `rows` of the slice were banked, and say which of them are harmed.
 
     `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
-    if that document and its own speak of the same fact: each of them, read alone, answers what the other one states.
-    Otherwise the document is not false, the reader was mistaken. A question that was never answered right can tell
-    nothing, and leaves.
+    if that document and its own speak of the same fact (`_contradicted`). Otherwise the document is not false, the
+    reader was mistaken. A question that was never answered right can tell nothing, and leaves.
     """
-    # 1. Ask, and those that are answered wrong from a document of the slice once more without its documents.
     asked = _asked(answerer, canaries, set(rows["doc_id"].to_pylist()), on_progress)
-    suspects = [canary for canary in asked if canary.turned]
-    # 2. Read the new document alone: it has to answer the question, with something else.
-    memories = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in suspects]
-    alone = answerer.answer_from([canary.question for canary in suspects], memories)
-    stated = [
-        (canary, question_on(texts[canary.source], answer.text, like=canary.question))
-        for canary, answer in zip(suspects, alone, strict=True)
-        if answer.verdict == "likely" and contradicts(answer.text, canary.golds)
-    ]
-    # 3. Read the canary's own document alone: it has to answer what the new one states, with a right answer.
-    turned = [(canary, question) for canary, question in stated if question]
-    own = answerer.answer_from(
-        [question for _, question in turned], [_memories(answerer.bank, canary.doc_id) for canary, _ in turned]
-    )
-    harmed = {canary.question_id for canary, question in stated if not question} | {
-        canary.question_id
-        for (canary, _), answer in zip(turned, own, strict=True)
-        if answer.known and not contradicts(answer.text, canary.golds)
-    }
+    harmed = _contradicted(answerer, [canary for canary in asked if canary.turned], rows, texts)
     return [
         replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary
         for canary in asked
         if canary.best and canary.best.right
     ]
+
+
+def _contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
+    """question_ids of the canaries whose new document, of `rows`, states another value of the fact of their own one.
+
+    The two speak of the same fact if each, read alone, answers what the other states, and the new one the canary as
+    surely as the canary's own does, less MARGIN.
+    """
+    # 1. The new document answers the question, with something else, and as surely as the canary's own.
+    own = [_memories(answerer.bank, canary.doc_id) for canary in turned]
+    new = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in turned]
+    questions = [canary.question for canary in turned]
+    pairs = [
+        _Pair(canary, before, after, answer.text)
+        for canary, before, after, known, answer in zip(
+            turned, own, new, answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True
+        )
+        if answer.verdict == "likely" and answer.confidence >= known.confidence - MARGIN
+        if contradicts(answer.text, canary.golds)
+    ]
+    # 2. The canary's document answers what the new one states, with a right answer.
+    stated = [question_on(texts[pair.canary.source], pair.answer, like=pair.canary.question) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.golds for pair in pairs])
+    # 3. The new one answers what the canary's document states, with its answer.
+    stated = [_stated(pair) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
+    return {pair.canary.question_id for pair in pairs}
+
+
+class _Pair(NamedTuple):
+    """A canary that a new document answers otherwise."""
+
+    canary: Canary
+    own: list[dict[str, Any]]
+    """Memories of its document."""
+    new: list[dict[str, Any]]
+    """Memories of the new document."""
+    answer: str
+    """Of the new document, read alone."""
+
+
+def _agreeing(
+    answerer: "Answerer",
+    pairs: Sequence[_Pair],
+    questions: Sequence[str | None],
+    memories: Sequence[list[dict[str, Any]]],
+    golds: Sequence[tuple[str, ...]],
+) -> list[_Pair]:
+    """Those of `pairs` whose question their memories answer, likely, with one of their golds, or that have none."""
+    answers = answerer.answer_from([question or "" for question in questions], memories)
+    return [
+        pair
+        for pair, question, answer, right in zip(pairs, questions, answers, golds, strict=True)
+        if question is None or answer.verdict == "likely" and not contradicts(answer.text, right)
+    ]
+
+
+def _stated(pair: _Pair) -> str | None:
+    """The question that the canary's document answers with the canary's answer; None if it kept no such text."""
+    text = "\n".join(memory["text"] or "" for memory in pair.own)
+    found = (question_on(text, gold, like=pair.canary.question) for gold in pair.canary.golds)
+    return next(filter(None, found), None)
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
