@@ -325,6 +325,21 @@ class GateParams(Section):
     """Lowest F1 of the questions of a round that is accepted, 0–100; 0 accepts any."""
 
 
+class PromotionParams(Section):
+    """When a challenger becomes the champion, and how its bank is filled; see docs/operations.md."""
+
+    max_loss: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
+    """Largest loss of F1 that is accepted, in points, 0–100; the 95 % interval has to exclude a larger one."""
+    min_saving: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share, 0–1, by which a challenger that is only as good has to be smaller or faster."""
+    questions: Positive = 500
+    """Questions of the slice that decides, and questions on the held-out articles of the base data, at most."""
+    documents: Positive = 2_000
+    """Documents that the questions are answered from, at most: the newest up to the slice that decides."""
+    workload: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Share of the time, above 0 and at most 1, that a recompression works; it rests after every slice."""
+
+
 class TrackingParams(Section):
     """Where rounds are recorded: MLflow."""
 
@@ -374,6 +389,7 @@ class Params(Section):
     evaluation: EvaluationParams = EvaluationParams()
     baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
+    promotion: PromotionParams = PromotionParams()
     tracking: TrackingParams = TrackingParams()
     serving: ServingParams = ServingParams()
 

@@ -1,13 +1,17 @@
 """The resources of a project: stream, LM, compressor, bank, ledger and tracker, each opened on first use."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.config import Params, state_folder
-from cmt.errors import BankError, DamageError
+from cmt.errors import BankError, DamageError, ModelError
+from cmt.modeling.champion import champion_folder, read_champion
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
@@ -20,14 +24,55 @@ if TYPE_CHECKING:
     from cmt.tracking.runs import Tracker
 
 
+log = logging.getLogger(__name__)
+
+
+def with_champion(params: Params, root: Path) -> Params:
+    """`params` with the compressor that answers, if one was promoted; `root` is the folder of params.yaml.
+
+    It is the champion or the compressor before it, the one that the bank's pointer names; the champion if that is
+    neither. What is damaged or missing is left out with a warning, and `cmt verify` reports it.
+    """
+    state = state_folder(params, root)
+    try:
+        named = read_champion(state)
+    except ModelError as error:
+        log.warning("%s", error)
+        return params
+    if named is None:
+        return params
+    both = [one for one in (named.champion, named.previous) if one]
+    candidates = [one for one in both if champion_folder(state, one.digest).exists()]
+    if named.champion not in candidates:
+        log.warning("the champion is missing in %s: restore it", champion_folder(state, named.champion.digest))
+    if not candidates:
+        return params
+    answering = _answering(params.bank.uri)
+    chosen = next((one for one in candidates if one.bank == answering), candidates[0])
+    compressor = params.compressor.model_copy(update={"path": champion_folder(state, chosen.digest)})
+    return params.model_copy(update={"compressor": compressor})
+
+
+def _answering(uri: str) -> str | None:
+    """First 12 digits of the compressor whose bank at `uri` answers; None if there is none or it cannot be read."""
+    from cmt.bank.tables import MEMORIES, connect, current_table, translate_errors
+
+    with suppress(BankError), translate_errors("the pointer cannot be read"):
+        return (current_table(connect(uri)) or "").removeprefix(MEMORIES)
+    return None
+
+
 class Resources:
     """The resources of one project folder, as rounds, evaluation and reports use them.
 
-    `root`: folder of params.yaml. Each property raises the CmtError of the package that it opens.
+    `root`: folder of params.yaml. With `follow` the compressor is that of `with_champion`, also after it has changed;
+    otherwise it is that of `params`. `declared` has the parameters as they were given. Each property raises the
+    CmtError of the package that it opens.
     """
 
-    def __init__(self, params: Params, root: Path) -> None:
-        self.params, self.root = params, root
+    def __init__(self, params: Params, root: Path, *, follow: bool = False) -> None:
+        self.declared, self._follow, self._following = params, follow, RLock()
+        self.params, self.root = with_champion(params, root) if follow else params, root
         self.state = state_folder(params, root)
         self._prompt_cache_path = self.state / "prompts.sqlite"
         self.lease: Lease | None = None
@@ -84,11 +129,13 @@ class Resources:
     def answering_bank(self) -> "Bank":
         """The bank of the compressor in use; never creates one.
 
-        Raises BankError if there is no bank, if the current bank belongs to another compressor (another process may
-        have promoted it), or if its rows do not match the section `bank` of params.yaml; DamageError if it lacks what
-        the ledger recorded. Documents whose forgetting was announced are hidden in it.
+        Raises BankError if there is no bank, if the current bank belongs to another compressor that was not promoted,
+        or if its rows do not match the section `bank` of params.yaml; DamageError if it lacks what the ledger recorded.
+        Documents whose forgetting was announced are hidden in it.
         """
         answering, in_use = self.stored_bank.answering, self.model.digest[:12]
+        if answering != in_use and self.follow():
+            answering, in_use = self.stored_bank.answering, self.model.digest[:12]
         if answering != in_use:
             raise BankError(
                 f"the bank is that of compressor {answering}, but {in_use} is in use: "
@@ -100,6 +147,26 @@ class Resources:
         if changed or self.forgetting_journal.exists():
             self.bank.hidden = frozenset(self.bank.present(self.forgotten()))
         return self.bank
+
+    def answering(self) -> "Answerer":
+        """The answerer over `answering_bank`, which raises as that does.
+
+        A thread that answers takes it once for each batch, so that no answer is from two compressors.
+        """
+        with self._following:
+            self.answering_bank()
+            return self.answerer
+
+    def follow(self) -> bool:
+        """Use the compressor that answers now, if another one was promoted; returns whether that is another one."""
+        with self._following:
+            params = with_champion(self.declared, self.root) if self._follow else self.params
+            if params.compressor.path == self.params.compressor.path:
+                return False
+            self.params, self._checked_version = params, 0
+            for name in ("model", "bank", "stored_bank", "answerer", "compressor_digest"):
+                self.__dict__.pop(name, None)
+            return True
 
     def check_bank(self, *, at_rest: bool = False) -> None:
         """Raise DamageError if version or rows of the bank are not those that the ledger recorded.
@@ -173,7 +240,11 @@ class Resources:
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, sorted by number; empty before the first."""
-        return self.ledger.rounds(self.compressor_digest) if Ledger.exists(self.params.bank.uri) else []
+        return [round_ for round_ in self.all_rounds() if round_.compressor == self.compressor_digest]
+
+    def all_rounds(self) -> list[Round]:
+        """The rounds of all compressors, sorted by number; empty before the first."""
+        return self.ledger.rounds() if Ledger.exists(self.params.bank.uri) else []
 
     def pending(self) -> list[str]:
         """The slice_ids without a committed round of this compressor and these bank parameters, oldest first."""
@@ -188,6 +259,16 @@ class Resources:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""
         shared = self.ledger.forgotten() if Ledger.exists(self.params.bank.uri) else []
         return sorted({*self.store.forgotten(), *shared})
+
+    def bank_of(self, compressor: str) -> "Bank":
+        """The bank of the compressor with the digest `compressor`. Raises BankError if there is none."""
+        from cmt.bank.bank import Bank
+        from cmt.bank.tables import MEMORIES
+
+        if compressor == self.compressor_digest:
+            return self.bank
+        bank, name = self.params.bank, f"{MEMORIES}{compressor[:12]}"
+        return Bank.open_table(uri=bank.uri, name=name, exact_below=bank.exact_below, check_lease=self.check_lease)
 
     def banks(self) -> "Iterator[Bank]":
         """The banks of all compressors. Raises BankError if there is none."""

@@ -31,9 +31,11 @@ def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None
     """Open the workspace of a project.
 
     `params`: path of params.yaml; relative paths in it start from its folder. `overrides`: values by dotted key
-    (`{"selection.top_k": 4}`). Raises ConfigError if the file or a value is invalid.
+    (`{"selection.top_k": 4}`). If a compressor was promoted, the one that answers is used in place of
+    `compressor.path`, unless that is overridden. Raises ConfigError if the file or a value is invalid.
     """
-    return Workspace(load_params(params, overrides), Path(params).resolve().parent)
+    follow = "compressor.path" not in (overrides or {})
+    return Workspace(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
 
 
 class Workspace(Resources):
@@ -222,8 +224,7 @@ class Workspace(Resources):
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
         compressor in use, and ConfigError if `as_of` has no time zone.
         """
-        self.answering_bank()
-        return self.answerer.answer([question], as_of=[as_of], closed_book=closed_book)[0]
+        return self.answering().answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
     def evaluate(
         self, *, limit: int | None = None, batch_size: int | None = None, on_progress: OnProgress | None = None

@@ -12,6 +12,7 @@ from cmt.common.text import MISSING
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
+    from cmt.rounds.promotion import Promotion
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
@@ -88,6 +89,23 @@ def evaluation_report(evaluation: "Evaluation") -> str:
 def scores_report(scores: Mapping[str, float | None]) -> str:
     """Names and values."""
     return table(["", ""], [[name, _number(value)] for name, value in scores.items()])
+
+
+def promotion_report(promotion: "Promotion") -> str:
+    """The decision, and the figures of both compressors if they were compared."""
+    lines = [f"**Version {promotion.version} is {'' if promotion.promoted else 'not '}promoted**: {promotion.reason}"]
+    if figures := promotion.figures:
+        rows = [
+            [name, *(_number(value) for value in values)]
+            for name, *values in (
+                ("F1 on the slice", figures.challenger.f1, figures.champion.f1),
+                ("F1 on held-out base articles", figures.challenger.base_f1, figures.champion.base_f1),
+                ("first token, s", figures.challenger.first_token_seconds, figures.champion.first_token_seconds),
+                ("bytes a document", figures.challenger.bytes_per_document, figures.champion.bytes_per_document),
+            )
+        ]
+        lines += ["", table(["", "challenger", "in use"], rows)]
+    return "\n".join(lines)
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

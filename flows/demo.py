@@ -110,6 +110,7 @@ def demo() -> None:
 
 def _register(workspace: Workspace) -> None:
     """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
+    from cmt.rounds.promotion import promote_version
     from cmt.tracking.registry import Registry, card_scores
 
     folder = workspace.params.compressor.path
@@ -119,7 +120,7 @@ def _register(workspace: Workspace) -> None:
         version = registry.add(
             folder, project=ROOT / "params.yaml", params=workspace.params, scores=scores, held_out=held_out
         )
-        registry.promote(version)
+        promote_version(workspace, version)
     except CmtError as error:
         console(stderr=True).print(
             f"warning: the compressor is not registered: {error}", style="yellow", soft_wrap=True

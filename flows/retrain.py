@@ -7,7 +7,8 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from flows.artifacts import scores_report
+from cmt.errors import ConfigError
+from flows.artifacts import promotion_report, scores_report
 from flows.tasks import cmt_task, workspace
 
 Scores = dict[str, float | None]
@@ -26,7 +27,7 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
 
 @cmt_task(name="register")
 def register(params: str, folder: str, scores: Scores, limit: int) -> str | None:
-    """Register the compressor in MLflow and promote it if it is better; its version, None when tracking is off."""
+    """Register the compressor in MLflow as the challenger; its version, None when tracking is off."""
     from cmt.evaluation.held_out import held_out_name
     from cmt.tracking.registry import Registry
 
@@ -37,16 +38,31 @@ def register(params: str, folder: str, scores: Scores, limit: int) -> str | None
     held_out = held_out_name(opened.params, questions=limit)
     version = registry.add(Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out)
     opened.tracker.finish_training(params=opened.params, scores=scores)
-    print(registry.promote(version).reason)
     return version
+
+
+@cmt_task(name="promote")
+def promote(params: str, version: str) -> bool:
+    """Compare the version with the compressor in use on the newest slice; returns whether it is the champion now."""
+    from cmt.rounds.promotion import Promotion, promote_version
+
+    try:
+        promotion = promote_version(workspace(params), version)
+    except ConfigError as error:  # there is nothing to compare on; the version stays the challenger
+        promotion = Promotion(version, False, str(error))
+    create_markdown_artifact(promotion_report(promotion), key="promotion", description=f"Version {version}")
+    return promotion.promoted
 
 
 @flow(name="cmt", flow_run_name="retrain")
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
-    """Train, evaluate, register, and promote if it is better; returns the version in the registry.
+    """Train, evaluate, register, and promote if it is better on the stream; returns the version in the registry.
 
     `limit`: questions of the held-out evaluation. The training data is `train.source` or `train.mix`; run
     `cmt data pull` first.
     """
     folder, scores = train(params, limit)
-    return register(params, folder, scores, limit)
+    version = register(params, folder, scores, limit)
+    if version is not None:
+        promote(params, version)
+    return version

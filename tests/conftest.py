@@ -159,12 +159,14 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def registered(adapted_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose bank is filled and whose compressor is registered and champion; nobody may change it."""
-    from tests.helpers.registry import add, registry
+    from cmt.rounds.promotion import promote_version
+    from tests.helpers.projects import open_workspace
+    from tests.helpers.registry import add
 
     folder = Path(shutil.copytree(adapted_project, tmp_path_factory.mktemp("registered") / "project"))
     shutil.copy(mlflow_database, folder / "mlflow.db")
     assert add(folder, load_params(folder / "params.yaml").compressor.path, f1=40.0) == "1"
-    assert registry(folder).promote().promoted
+    assert promote_version(open_workspace(folder)).promoted
     return folder
 
 

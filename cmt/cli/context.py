@@ -38,6 +38,7 @@ _AFTER_INTERRUPT = {
     "evaluate": "the answers so far are kept; run the command again to continue",
     "report": "the curves and baselines measured so far are kept; run the command again to continue",
     "registry": "a version that was registered stays; run the command again",
+    "recompress": "the slices that were compressed stay; run the command again to continue",
     "bank": "no memory was changed; run the command again",
 }
 """Command → the state that an interruption leaves, where it is not "nothing was changed"."""
@@ -67,7 +68,7 @@ class CliContext:
         """The project. Raises ConfigError."""
         from cmt.workspace import Workspace
 
-        return Workspace(self.params, self.root)
+        return Workspace(self.params, self.root, follow="compressor.path" not in self.overrides)
 
     @cached_property
     def progress(self) -> ProgressBar:

@@ -56,7 +56,7 @@ def train(params: Path, progress: ProgressBar) -> None:
     replay_workspace = workspace(params)
     progress.stage("train")
     enabled = replay_workspace.params.train.enabled
-    source = _trained(params) if enabled else open(params=params).params.compressor.path
+    source = _trained(params) if enabled else open(params=params).declared.compressor.path
     target = replay_workspace.params.compressor.path
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

@@ -282,6 +282,23 @@ def verify(ctx: typer.Context, as_json: Json = False) -> None:
         raise DamageError(f"{problems:,} problem{'s' if problems > 1 else ''} in {parts}: see above")
 
 
+@app.command(epilog="Example: cmt recompress")
+def recompress(ctx: typer.Context, as_json: Json = False) -> None:
+    """Fill the bank of the champion slice by slice, check its answers, and let it answer."""
+    from cmt.rounds.recompression import recompress
+
+    with ctx.obj.progress as progress:
+        progress.stage("load")
+
+        def on_slice(slice_id: str, left: int) -> None:
+            progress.title = f"{slice_id} ({left:,} left)"
+
+        result = recompress(ctx.obj.workspace, progress=progress, on_slice=on_slice)
+    line = f"{result.slices:,} slices, {result.documents:,} documents in {result.seconds:,.1f} s; compressor "
+    line += f"{result.compressor[:12]} {'answers now' if result.moved else 'answered before'}"
+    print_result(result, line, as_json=as_json)
+
+
 def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
     """The oldest slice that waits, or all of them. Raises StreamError if there is no slice at all."""
     if not workspace.store.slices():

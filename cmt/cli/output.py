@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.forgetting import Candidate, ForgetReport
+    from cmt.rounds.promotion import Promotion
     from cmt.rounds.verification import PartReport
     from cmt.stream.store import IngestReport
 
@@ -32,6 +33,15 @@ _LISTED_REJECTIONS = 5
 _LISTED_PROBLEMS = 20  # of one part of a project
 _ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
 _MEASURING = ("evaluate", "canaries")  # stages that measure the result
+
+
+_MEASURED = {
+    "F1 on the slice": ("f1", ".1f"),
+    "F1 on held-out base articles": ("base_f1", ".1f"),
+    "first token, s": ("first_token_seconds", ".3f"),
+    "bytes a document": ("bytes_per_document", ",.0f"),
+}
+"""Row of the table of a promotion → the value of a compressor, and its format."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -91,6 +101,17 @@ def write_short_answer(answer: "Answer") -> None:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""
             write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=2, style="dim")
+
+
+def write_promotion(promotion: "Promotion", line: str) -> None:
+    """The figures of both compressors, if they were compared, and the decision."""
+    if figures := promotion.figures:
+        rows = [
+            [name, *(format(getattr(measured, key), form) for measured in (figures.challenger, figures.champion))]
+            for name, (key, form) in _MEASURED.items()
+        ]
+        write_table(["", "challenger", "in use"], rows, left=1)
+    console().print(line, soft_wrap=True)
 
 
 def write_ingested(report: "IngestReport") -> None:

@@ -51,20 +51,45 @@ def add(
 def promote(
     ctx: typer.Context,
     version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
+    slice_: Annotated[
+        str | None, typer.Option("--slice", metavar="SLICE", help="The slice that decides. Default: the newest.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a version the champion if its held-out F1 is higher than the champion's."""
-    promotion = _registry(ctx).promote(version)
+    """Compare a version with the compressor in use, and make it the champion if it is better on the stream."""
+    from cmt.rounds.promotion import promote_version
+
+    with ctx.obj.progress as progress:
+        progress.stage("load")
+        promotion = promote_version(ctx.obj.workspace, version, slice_id=slice_, progress=progress)
     state = "is now the champion" if promotion.promoted else "does not become the champion"
-    print_result(promotion, f"version {promotion.version} {state}: {promotion.reason}", as_json=as_json)
+    line = f"version {promotion.version} {state}: {promotion.reason}"
+    if promotion.promoted and promotion.figures:
+        line += "; `cmt recompress` fills its bank, until then the one before it answers"
+    print_result(promotion, lambda: output.write_promotion(promotion, line), as_json=as_json)
+
+
+@registry.command(epilog="Example: cmt registry rollback")
+def rollback(ctx: typer.Context, as_json: Json = False) -> None:
+    """Go back to the compressor before the champion, and adapt the slices that came since."""
+    from cmt.rounds.promotion import roll_back_promotion
+    from cmt.rounds.recompression import recompress
+
+    with ctx.obj.progress as progress:
+        progress.stage("load")
+        roll_back_promotion(ctx.obj.workspace)
+        result = recompress(ctx.obj.workspace, progress=progress, sleep=lambda _: None)
+    line = f"compressor {result.compressor[:12]} is the champion again and answers"
+    line += f"; slices adapted that came since: {result.slices}"
+    print_result(result, line, as_json=as_json)
 
 
 @registry.command("list", epilog="Example: cmt registry list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the versions with their scores, the newest first."""
     versions = _registry(ctx).versions()
-    rows = [[v.version, "champion" if v.champion else "", v.digest[:12], v.held_out, v.f1] for v in versions]
-    names = ["version", "alias", "compressor", "measured on", "F1"]
+    rows = [[v.version, ", ".join(v.aliases), v.digest[:12], v.held_out, v.f1] for v in versions]
+    names = ["version", "aliases", "compressor", "measured on", "F1"]
     print_result({"versions": versions}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
 
 

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
+from cmt.modeling.champion import champion_folder, read_champion
 from cmt.resources import Resources
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def updating(resources: Resources) -> Iterator[None]:
 
     The lock is a file of this machine, the lease a row of the bank that other machines see. A forgetting that was
     interrupted is finished first; if it cannot be, its documents stay hidden and a warning says why, because the
-    command may be the one that repairs the bank.
+    command may be the one that repairs the bank. The compressor is the one that answers by then (`Resources.follow`).
 
     Raises RoundError if another update still holds one of them then, or if the lock file cannot be written, and
     BankError if the lease cannot.
@@ -55,6 +56,7 @@ def updating(resources: Resources) -> Iterator[None]:
     try:
         with held(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
             _finish_forgetting(resources)
+            resources.follow()
             yield
     finally:
         resources.lease = None
@@ -64,11 +66,11 @@ def updating(resources: Resources) -> Iterator[None]:
 def recover(resources: Resources) -> str | None:
     """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside `updating`.
 
-    Every round and rollback starts with it. Returns a description of the interrupted round or rollback, None if there
-    was none.
+    Every round and rollback starts with it. Those of all compressors are looked at. Returns a description of the
+    interrupted round or rollback, None if there was none.
     """
     message = None
-    for round_ in reversed(resources.rounds()):
+    for round_ in reversed(resources.all_rounds()):
         if round_.state == "started":
             message = f"round {round_.round_id} was interrupted: bank restored to version {round_.version_before}"
             recovered = replace(round_, state="interrupted", reason="interrupted before its decision")
@@ -77,17 +79,18 @@ def recover(resources: Resources) -> str | None:
             recovered = replace(round_, state="rolled_back")
         else:
             continue
-        restore(resources, round_.version_before)
+        restore(resources, round_)
         resources.ledger.write(recovered)
         log.warning(message)
     promote(resources)
     return message
 
 
-def promote(resources: Resources) -> bool:
+def promote(resources: Resources, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
 
-    A pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
+    The champion waits for the check of its answers, after which `checked` is given (`cmt.rounds.recompression`). A
+    pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
     is loaded. Returns whether the pointer moved; repeating it changes nothing.
     """
     from cmt.bank.tables import MEMORIES, drop_pointer, memory_tables, set_current_table, translate_errors
@@ -101,7 +104,11 @@ def promote(resources: Resources) -> bool:
     tables = [name for name in memory_tables(ledger.connection) if name in rounds_of]
     # 2. Choose one.
     in_use, answering = f"{MEMORIES}{resources.compressor_digest[:12]}", _answering(ledger.connection)
-    if in_use in tables and not resources.pending():
+    if (
+        in_use in tables
+        and not resources.pending()
+        and (checked or not _waits(resources, (answering or "").removeprefix(MEMORIES)))
+    ):
         chosen = in_use
     elif tables and answering is None:
         chosen = max(tables, key=lambda name: (rounds_of[name], name == in_use))
@@ -119,19 +126,30 @@ def promote(resources: Resources) -> bool:
     return True
 
 
-def restore(resources: Resources, version: int) -> None:
-    """Restore a version of the bank, then delete the documents that were forgotten since."""
-    resources.bank.restore(version)
-    resources.bank.remove(resources.forgotten())
+def restore(resources: Resources, round_: Round) -> None:
+    """Restore the bank to the version before `round_`, then delete the documents that were forgotten since."""
+    bank = resources.bank_of(round_.compressor)
+    bank.restore(round_.version_before)
+    bank.remove(resources.forgotten())
+
+
+def _waits(resources: Resources, answering: str) -> bool:
+    """Whether the compressor in use is the champion, and the one before it, whose bank is `answering`, answers."""
+    named = read_champion(resources.state)
+    if named is None or named.previous is None:
+        return False
+    champion = champion_folder(resources.state, named.champion.digest)
+    return resources.params.compressor.path == champion and answering == named.previous.bank
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
     """Restore the bank to the version before a committed round; this round and all later ones are pending again.
 
-    Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
+    So are the banks of other compressors that have the round. Raises RoundError if there is no committed round
+    `round_id`, and BankError if the version was dropped.
     """
     with updating(resources):
-        interrupted = {round_.round_id for round_ in resources.rounds() if round_.state == "rolling_back"}
+        interrupted = {round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"}
         recover(resources)
         if round_id not in interrupted:  # otherwise recover() has just completed this rollback
             _roll_back(resources, round_id)
@@ -164,21 +182,26 @@ def _answering(connection: "DBConnection") -> str | None:
 
 def _roll_back(resources: Resources, round_id: str) -> None:
     # 1. Check that it can be done before the ledger announces it.
-    committed = [round_ for round_ in resources.rounds() if round_.state == "committed"]
-    target = next((round_ for round_ in committed if round_.round_id == round_id), None)
-    if target is None:
-        names = ", ".join(round_.round_id for round_ in committed) or "none"
+    committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
+    targets = {round_.compressor: round_ for round_ in committed if round_.round_id == round_id}
+    if resources.compressor_digest not in targets:
+        names = ", ".join(round_.round_id for round_ in resources.rounds() if round_.state == "committed") or "none"
         raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-    resources.bank.check_version(target.version_before)
+    for target in targets.values():
+        resources.bank_of(target.compressor).check_version(target.version_before)
     # 2. Announce it in one commit. After a kill, recover() continues from here.
     reason = _reason(round_id)
     later = [
-        replace(round_, state="rolled_back", reason=reason) for round_ in committed if round_.number > target.number
+        replace(round_, state="rolled_back", reason=reason)
+        for round_ in committed
+        if round_.compressor in targets and round_.number > targets[round_.compressor].number
     ]
-    resources.ledger.write(replace(target, state="rolling_back", reason=reason), *later)
-    # 3. Restore the bank.
-    restore(resources, target.version_before)
-    resources.ledger.write(replace(target, state="rolled_back", reason=reason))
+    announced = [replace(target, state="rolling_back", reason=reason) for target in targets.values()]
+    resources.ledger.write(*announced, *later)
+    # 3. Restore the banks.
+    for target in announced:
+        restore(resources, target)
+        resources.ledger.write(replace(target, state="rolled_back"))
 
 
 def _track_rollback(resources: Resources, round_id: str) -> None:

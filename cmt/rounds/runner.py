@@ -229,7 +229,7 @@ class RoundRunner:
         judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.scores.get("f1"))
         decided = replace(decided, judgement=judgement, reason=reason)
         if judgement == "refused":
-            restore(resources, started.version_before)
+            restore(resources, started)
             decided = replace(decided, state="refused")
         else:
             decided = replace(decided, state="committed", version_after=resources.bank.version)

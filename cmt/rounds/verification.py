@@ -14,7 +14,9 @@ from cmt.bank.ledger import Ledger, Round
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
-from cmt.errors import BankError, CmtError, RoundError
+from cmt.errors import BankError, CmtError, ModelError, RoundError
+from cmt.modeling.champion import FILE as CHAMPION_FILE
+from cmt.modeling.champion import champion_folder, read_champion
 from cmt.resources import Resources
 from cmt.rounds.forgetting import read_journal
 
@@ -24,7 +26,8 @@ class PartReport:
     """What reading one part of a project found."""
 
     part: str
-    """"language model", "compressor", "slices", "ledger", or "bank" with the first 12 digits of its compressor."""
+    """"language model", "compressor", "champion", "slices", "forgetting", "ledger", or "bank" with the first 12 digits
+    of its compressor."""
     path: str
     content: str
     """How much it holds."""
@@ -44,6 +47,9 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
         ("compressor", str(params.compressor.path), lambda: _compressor(resources)),
         ("slices", str(params.stream.path), lambda: _slices(resources)),
     ]
+    champion = resources.state / CHAMPION_FILE
+    if champion.exists():
+        parts.append(("champion", str(champion), lambda: _champion(resources)))
     if resources.forgetting_journal.exists():
         parts.append(("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources)))
     uri = params.bank.uri
@@ -77,6 +83,29 @@ def _compressor(resources: Resources) -> PartReport:
     folder = resources.params.compressor.path
     weights = load_checkpoint(folder).weights  # checked against SHA256SUMS
     return PartReport("compressor", str(folder), f"{len(weights)} tensors", checkpoint_digest(folder))
+
+
+def _champion(resources: Resources) -> PartReport:
+    """The file that names the champion, and the compressors that it names."""
+    from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
+
+    path = resources.state / CHAMPION_FILE
+    named = read_champion(resources.state)
+    if named is None:  # removed meanwhile
+        return PartReport("champion", str(path), "", "")
+    problems = []
+    for one in (named.champion, named.previous):
+        if one:
+            folder = champion_folder(resources.state, one.digest)
+            try:
+                load_checkpoint(folder)
+                found = checkpoint_digest(folder)
+            except ModelError as error:
+                problems.append(str(error))
+            else:
+                problems += [] if found == one.digest else [f"{folder} holds another compressor, {found[:12]}"]
+    advice = f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
+    return PartReport("champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice)
 
 
 def _forgetting(resources: Resources) -> PartReport:

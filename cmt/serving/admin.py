@@ -48,7 +48,7 @@ class Admin:
 
     def __init__(self, workspace: Workspace) -> None:
         # not the workspace that answers, whose tables are being read
-        self.workspace = Workspace(workspace.params, workspace.root)
+        self.workspace = Workspace(workspace.declared, workspace.root, follow=True)
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
         _remove_leftovers(self.workspace.state)
 

@@ -122,21 +122,20 @@ class DynamicBatcher:
 
     def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread; pieces are handed to the event loop."""
-        self.bank()
         (request,) = batch
+        answerer = self.workspace.answering()
 
         def send(piece: str) -> None:
             if request.on_text:
                 from_thread.run_sync(request.on_text, piece)
 
-        answer = self.workspace.answerer.stream(request.question, as_of=request.as_of, say=send)
+        answer = answerer.stream(request.question, as_of=request.as_of, say=send)
         return [self._count_tokens(answer)]
 
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread."""
-        self.bank()
         questions, dates = [request.question for request in batch], [request.as_of for request in batch]
-        answers = self.workspace.answerer.answer(questions, as_of=dates)
+        answers = self.workspace.answering().answer(questions, as_of=dates)
         return [self._count_tokens(answer) for answer in answers]
 
     def _count_tokens(self, answer: "Answer") -> ServedAnswer:

@@ -136,7 +136,7 @@ def health(batcher: Batcher) -> Health:
     rows = bank.count_rows()
     identity = {
         "project": project_digest(batcher.workspace.root),
-        "params": answering_digest(batcher.workspace.params),
+        "params": answering_digest(batcher.workspace.declared),
     }
     return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows, **identity)
 

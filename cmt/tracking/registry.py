@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
-NAME, CHAMPION = "cmt", "champion"
+NAME = "cmt"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+"""Aliases of versions: the one that was promoted last, the one that was added last, the one before the champion."""
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
 # what answering imports: serving a version elsewhere needs neither Prefect nor DVC
@@ -49,16 +51,12 @@ class Version:
     """On held-out articles, 0–100; None when it was registered without scores."""
     held_out: str
     """The questions it was measured on; F1 on different questions are not compared."""
-    champion: bool
+    aliases: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True)
-class Promotion:
-    """The outcome of an attempt to promote a version."""
-
-    version: str
-    promoted: bool
-    reason: str
+    @property
+    def champion(self) -> bool:
+        """Whether it is the champion."""
+        return CHAMPION in self.aliases
 
 
 class Registry:
@@ -81,7 +79,10 @@ class Registry:
         existing = next((known.version for known in self.versions() if known.digest == digest), None)
         with self.session.explained():
             if existing is None:
-                return self._create(folder, project=project, params=params, place=f"model-{digest[:12]}", tags=tags)
+                place = f"model-{digest[:12]}"
+                existing = self._create(folder, project=project, params=params, place=place, tags=tags)
+                self.session.client.set_registered_model_alias(NAME, CHALLENGER, existing)
+                return existing
             for name, value in tags.items():
                 self.session.client.set_model_version_tag(NAME, existing, name, value)
         return existing
@@ -90,25 +91,44 @@ class Registry:
         """All versions, the newest first."""
         with self.session.explained():
             found = self.session.client.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
-            champion = self._champion() if found else None
-        return [_version(model_version, champion) for model_version in found]
+            aliases = self._aliases() if found else {}
+        return [_version(model_version, aliases) for model_version in found]
 
-    def promote(self, version: str | None = None) -> Promotion:
-        """Make a version (default: the newest) the champion if it beats the present one.
-
-        It does when there is no champion, or when its F1 on the same held-out questions is higher. ConfigError on an
-        unknown version.
-        """
+    def version(self, name: str | None = None) -> Version:
+        """The version `name`, by default the newest. Raises ConfigError if there is none."""
         versions = self.versions()
-        challenger = next((known for known in versions if version in (None, known.version)), None)
-        if challenger is None:
+        found = next((known for known in versions if name in (None, known.version)), None)
+        if found is None:
             names = ", ".join(known.version for known in versions) or "none: `cmt registry add` one first"
-            raise ConfigError(f"no version {version or ''} of {NAME} is registered; there are: {names}")
-        promoted, reason = beats(challenger, next((known for known in versions if known.champion), None))
-        if promoted:
-            with self.session.explained():
-                self.session.client.set_registered_model_alias(NAME, CHAMPION, challenger.version)
-        return Promotion(challenger.version, promoted, reason)
+            raise ConfigError(f"no version {name or ''} of {NAME} is registered; there are: {names}")
+        return found
+
+    def download(self, version: Version, folder: Path) -> Path:
+        """Copy the compressor of a version to a folder below `folder`; returns it. Raises ServiceError."""
+        from mlflow import artifacts
+
+        with self.session.explained():
+            source = self.session.client.get_model_version(NAME, version.version).source
+            uri = f"{source}/artifacts/compressor"
+            return Path(artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.session.uri))
+
+    def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
+        """Give a version the alias `champion`, the one that had it `previous`, and the version `tags`."""
+        client, aliases = self.session.client, self._aliases()
+        self.set_tags(version, tags)
+        with self.session.explained():
+            before = aliases.get(CHAMPION)
+            if before not in (None, version.version):
+                client.set_registered_model_alias(NAME, PREVIOUS, before)
+            client.set_registered_model_alias(NAME, CHAMPION, version.version)
+            if aliases.get(CHALLENGER) == version.version:
+                client.delete_registered_model_alias(NAME, CHALLENGER)
+
+    def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
+        """Give a version `tags`."""
+        with self.session.explained():
+            for name, value in tags.items():
+                self.session.client.set_model_version_tag(NAME, version.version, name, value)
 
     def _create(self, folder: Path, *, project: Path, params: Params, place: str, tags: Mapping[str, str]) -> str:
         """Store the model as an artifact of its training's run, and register it."""
@@ -122,9 +142,11 @@ class Registry:
         self.session.end(run, "FINISHED")  # the run of a shipped compressor starts here
         return str(created.version)
 
-    def _champion(self) -> str | None:
-        version = self.session.client.get_registered_model(NAME).aliases.get(CHAMPION)
-        return None if version is None else str(version)
+    def _aliases(self) -> dict[str, str]:
+        """Alias → version."""
+        with self.session.explained():
+            found = self.session.client.get_registered_model(NAME).aliases
+        return {str(alias): str(version) for alias, version in found.items()}
 
     def _create_registered_model(self) -> None:
         from mlflow.exceptions import MlflowException
@@ -134,21 +156,6 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-
-
-def beats(challenger: Version, champion: Version | None) -> tuple[bool, str]:
-    """Whether `challenger` replaces `champion`, and why."""
-    if challenger.f1 is None:
-        return False, f"version {challenger.version} has no held-out F1"
-    if champion is None:
-        return True, f"F1 {challenger.f1:.1f}, and there was no champion"
-    if challenger.version == champion.version:
-        return False, f"version {champion.version} is the champion already"
-    scores = f"F1 {challenger.f1:.1f} against {champion.f1 or 0.0:.1f} of version {champion.version}"
-    if challenger.held_out != champion.held_out:
-        sets = f"{challenger.held_out} against {champion.held_out}"
-        return False, f"{scores}, but on {sets}: measure both on the same questions with `cmt registry add`"
-    return challenger.f1 > (champion.f1 or 0.0), scores
 
 
 def card_scores(folder: Path) -> tuple[dict[str, float | None], str]:
@@ -211,7 +218,7 @@ def _signature() -> "ModelSignature":
     )
 
 
-def _version(found: "ModelVersion", champion: str | None) -> Version:
+def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
     tags: dict[str, Any] = found.tags
     f1 = tags.get("f1")
     return Version(
@@ -219,5 +226,5 @@ def _version(found: "ModelVersion", champion: str | None) -> Version:
         digest=tags.get("cmt.digest", ""),
         f1=float(f1) if f1 is not None else None,
         held_out=tags.get("cmt.held_out", ""),
-        champion=str(found.version) == champion,
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(found.version))),
     )

@@ -18,7 +18,7 @@ def tracked(tiny_workspace: Path, mlflow_database: Path) -> Path:
 
 def test_an_empty_registry_has_no_rows(tracked: Path) -> None:
     assert read(tracked, "registry", "list") == {"versions": []}
-    assert re.match(r"version +alias +compressor +measured on +F1\n", run(tracked, "registry", "list").stdout)
+    assert re.match(r"version +aliases +compressor +measured on +F1\n", run(tracked, "registry", "list").stdout)
 
 
 def test_there_is_nothing_to_promote_in_an_empty_registry(tracked: Path) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 import tomllib
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,13 @@ from typer.testing import CliRunner
 
 import cmt
 from cmt.cli.main import app
+from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
+from cmt.rounds.promotion import promote_version
 from cmt.serving.schemas import SourceOut
-from cmt.tracking.registry import CHAMPION, NAME, NEEDED, Version, beats, card_scores
-from tests.helpers.projects import adapt
+from cmt.tracking.promotion import Decision
+from cmt.tracking.registry import CHAMPION, NAME, NEEDED, card_scores
+from tests.helpers.projects import JANUARY, adapt, open_workspace, save_other_compressor
 from tests.helpers.registry import HELD_OUT, add, registry
 
 ROOT = Path(__file__).parents[2]
@@ -40,15 +42,15 @@ def client(folder: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
 
 
-def version(number: str = "1", **values: Any) -> Version:
-    first = Version(version=number, digest="d" * 64, f1=40.0, held_out=HELD_OUT, champion=False)
-    return replace(first, **values)
-
-
 def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
     found = client(registered).get_model_version_by_alias(NAME, CHAMPION)
     compressor = cmt.open(params=registered / "params.yaml").params.compressor.path
-    assert found.tags == {"cmt.digest": checkpoint_digest(compressor), "cmt.held_out": HELD_OUT, "f1": "40"}
+    assert found.tags == {
+        "cmt.digest": checkpoint_digest(compressor),
+        "cmt.held_out": HELD_OUT,
+        "cmt.decision": "promoted: it is the compressor in use",
+        "f1": "40",
+    }
     folder = Path(download_artifacts(found.source))
     assert checkpoint_digest(folder / "artifacts/compressor") == checkpoint_digest(compressor)
     assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
@@ -99,65 +101,77 @@ def another(compressor: Path, folder: Path) -> Path:
     return folder
 
 
-def test_the_champion_changes_only_for_a_better_one(project: Path, tmp_path: Path) -> None:
-    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
-    assert add(project, another(compressor, tmp_path / "b"), f1=39.0) == "2"
-    worse = registry(project).promote()
-    assert (worse.version, worse.promoted) == ("2", False)
-    assert worse.reason == "F1 39.0 against 40.0 of version 1"
-    assert client(project).get_model_version_by_alias(NAME, CHAMPION).version == 1
-    better = add(project, another(another(compressor, tmp_path / "c"), tmp_path / "d"), f1=41.0)
-    assert registry(project).promote(better).promoted
-    assert [(found.version, found.champion) for found in registry(project).versions()] == [
-        ("3", True), ("2", False), ("1", False),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("challenger", "champion", "promoted", "reason"),
-    [
-        (version(), None, True, "there was no champion"),
-        (version(f1=None), None, False, "version 1 has no held-out F1"),
-        (version("2", f1=40.1), version(), True, "F1 40.1 against 40.0 of version 1"),
-        (version("2", f1=40.0), version(), False, "F1 40.0 against 40.0 of version 1"),
-        (version("2", f1=39.9), version(), False, "F1 39.9 against 40.0 of version 1"),
-        (version("2", f1=0.1), version(f1=None), True, "F1 0.1 against 0.0"),
-        (version("2", f1=90.0, held_out="other"), version(), False, "measure both on the same questions"),
-        (version("2", f1=None), version(), False, "version 2 has no held-out F1"),
-        (version(), version(), False, "version 1 is the champion already"),
-    ],
-)
-def test_the_rule_of_promotion(challenger: Version, champion: Version | None, promoted: bool, reason: str) -> None:
-    assert beats(challenger, champion)[0] is promoted
-    assert reason in beats(challenger, champion)[1]
-
-
 def test_what_is_not_registered_cannot_be_promoted(tiny_workspace: Path, mlflow_database: Path, project: Path) -> None:
     with pytest.raises(cmt.ConfigError, match="no version 7 of cmt is registered; there are: 1"):
-        registry(project).promote("7")
+        promote_version(open_workspace(project), "7")
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
     with pytest.raises(cmt.ConfigError, match="there are: none: `cmt registry add` one first"):
-        registry(tiny_workspace).promote()
+        promote_version(open_workspace(tiny_workspace))
 
 
-def test_the_commands_measure_register_and_promote(project: Path, tmp_path: Path) -> None:
+def test_a_version_that_is_promoted_moves_the_aliases(project: Path, tmp_path: Path) -> None:
+    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
+    assert add(project, another(compressor, tmp_path / "b"), f1=41.0) == "2"
+    aliases = registry(project)
+    assert {found.version: found.aliases for found in aliases.versions()} == {"2": ("challenger",), "1": ("champion",)}
+    aliases.set_champion(aliases.version("2"), tags={"cmt.decision": "promoted: a test"})
+    assert {found.version: found.aliases for found in aliases.versions()} == {"2": ("champion",), "1": ("previous",)}
+    assert client(project).get_model_version(NAME, "2").tags["cmt.decision"] == "promoted: a test"
+    folder = aliases.download(aliases.version("2"), tmp_path / "download")
+    assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "b")
+
+
+def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_path: Path) -> None:
     lessons(project)
-    compressor = another(cmt.open(params=project / "params.yaml").params.compressor.path, tmp_path / "b")
+    workspace = open_workspace(project)
+    compressor = save_other_compressor(workspace, tmp_path / "b")
     added = run(project, "add", str(compressor), "--questions", "3")
     assert added["version"] == "2"
     assert added["held_out"] == "3 questions on 1 articles of lessons.json, seed 0"
     assert 0 <= added["scores"]["f1"] <= 100
-    promoted = run(project, "promote", "2")
-    assert (promoted["promoted"], "measure both on the same questions" in promoted["reason"]) == (False, True)
+    # random weights answer nothing: the challenger is as good, and neither smaller nor faster by so much
+    limits = "promotion={max_loss: 100, min_saving: 0.99}"
+    refused = run(project, "promote", "2", "--slice", JANUARY, set_=limits)
+    assert (refused["promoted"], refused["figures"]["slice_id"]) == (False, JANUARY)
+    assert "as good, but not 99% smaller or faster" in refused["reason"]
+    tags = client(project).get_model_version(NAME, "2").tags
+    assert tags["cmt.decision"] == f"refused: {refused['reason']}"
+    assert float(tags["cmt.challenger.bytes_per_document"]) > 0
     listed = run(project, "list")["versions"]
-    assert [(found["version"], found["champion"]) for found in listed] == [("2", False), ("1", True)]
+    assert [(found["version"], found["aliases"]) for found in listed] == [("2", ["challenger"]), ("1", ["champion"])]
     shown = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "registry", "list"]).stdout
     assert re.search(r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown)
+    assert read_champion(workspace.state) is None
 
 
-def run(folder: Path, *arguments: str) -> Any:
-    """What `cmt registry … --json` prints."""
-    command = ["--params", str(folder / "params.yaml"), "registry", *arguments, "--json"]
+def test_a_promotion_names_the_champion_and_keeps_both_compressors(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons(project)
+    workspace = open_workspace(project)
+    in_use = workspace.params.compressor.path
+    assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None) == "2"
+    monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
+    assert promote_version(workspace, slice_id=JANUARY).promoted
+    named = read_champion(workspace.state)
+    assert named
+    assert named.previous
+    assert (named.champion.digest, named.champion.version) == (checkpoint_digest(tmp_path / "b"), "2")
+    assert (named.champion.scored_slice, named.previous.digest) == (JANUARY, checkpoint_digest(in_use))
+    for one in (named.champion, named.previous):
+        assert checkpoint_digest(champion_folder(workspace.state, one.digest)) == one.digest
+    assert {found.version: found.aliases for found in registry(project).versions()} == {
+        "2": ("champion",), "1": ("previous",),
+    }  # fmt: skip
+    again = promote_version(open_workspace(project))
+    assert (again.promoted, again.reason) == (False, "version 2 is the champion already")
+    # the bank of the champion is not filled yet
+    assert open_workspace(project).params.compressor.path == champion_folder(workspace.state, named.previous.digest)
+
+
+def run(folder: Path, *arguments: str, set_: str = "seed=0") -> Any:
+    """What `cmt --set … registry … --json` prints."""
+    command = ["--params", str(folder / "params.yaml"), "--set", set_, "registry", *arguments, "--json"]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

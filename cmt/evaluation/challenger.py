@@ -1,0 +1,163 @@
+"""A challenger beside the compressor in use: the same questions, the same documents, each with a bank of its own.
+
+Two sets of questions decide (`cmt.tracking.promotion`): those of a slice that came after everything that either of the
+two was trained on, which is the prequential protocol (Dawid 1984, Statistical theory: the prequential approach), and
+those on the held-out articles of the base data, which show what was unlearned.
+"""
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from cmt.answering.answerer import Answerer
+from cmt.common.progress import NullProgress, Progress
+from cmt.config import Params
+from cmt.errors import ConfigError
+from cmt.evaluation.evaluate import evaluate
+from cmt.evaluation.held_out import held_out_scores
+from cmt.evaluation.metrics import Floats, paired_bootstrap
+from cmt.evaluation.sampling import sample_by_hash
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.stream.limits import Limits
+from cmt.stream.schema import DOCUMENT_SCHEMA
+from cmt.stream.store import without
+from cmt.tracking.promotion import Figures, Interval, Measured
+from cmt.training.data import load_split
+from cmt.training.model_card import seen_slices
+
+if TYPE_CHECKING:
+    from cmt.resources import Resources
+    from cmt.stream.store import SliceStore
+
+TIMED = 20
+"""Questions whose first token is timed, one at a time."""
+
+
+def compare_with_challenger(
+    resources: "Resources", challenger: Path, *, slice_id: str | None = None, progress: Progress | None = None
+) -> Figures:
+    """Measure the compressor in the folder `challenger` beside the one in use.
+
+    `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most `promotion.questions` of its
+    questions from the newest `promotion.documents` documents up to it, and as many on the held-out articles of the base
+    data. Raises ConfigError if there is no such slice, StreamError if the base data are not installed, and ModelError
+    if a compressor cannot be loaded.
+    """
+    progress = progress or NullProgress()
+    params, folders = resources.params, (challenger, resources.params.compressor.path)
+    # 1. The questions and documents.
+    chosen = deciding_slice(resources.store, folders, wanted=slice_id)
+    questions = questions_of(resources, chosen)
+    documents = _documents_up_to(resources.store, chosen, limit=params.promotion.documents)
+    base = load_split(params.train, limits=Limits.of(params.stream))
+    # 2. Both compressors.
+    measured, f1_of_slice, f1_of_base = [], [], []
+    for folder in folders:
+        progress.stage("compress", documents.num_rows)
+        bank = TemporaryBank.of(
+            folder, lm=resources.lm, documents=documents, params=params, on_progress=lambda n, _: progress.advance(n)
+        )
+        progress.stage("evaluate", len(questions))
+        with bank.answerer() as answerer:
+            own = _f1(answerer, questions, params, progress)
+            seconds = _first_token_seconds(answerer, questions)
+        progress.stage("held-out")
+        evaluation = held_out_scores(
+            folder=folder,
+            lm=resources.lm,
+            documents=base.held_out,
+            questions=base.questions,
+            params=params,
+            limit=params.promotion.questions,
+        )
+        f1_of_slice.append(own)
+        f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
+        measured.append(Measured(float(own.mean()), float(f1_of_base[-1].mean()), seconds, _bytes(bank, documents)))
+    # 3. The differences, with their intervals.
+    return Figures(
+        slice_id=chosen,
+        questions=len(questions),
+        base_questions=len(f1_of_base[0]),
+        challenger=measured[0],
+        champion=measured[1],
+        gain=Interval(*paired_bootstrap(*f1_of_slice, seed=params.seed)),
+        base_gain=Interval(*paired_bootstrap(*f1_of_base, seed=params.seed)),
+    )
+
+
+def deciding_slice(store: "SliceStore", folders: "tuple[Path, ...]", *, wanted: str | None = None) -> str:
+    """The newest slice with questions after all that the compressors in `folders` were trained on, or `wanted`.
+
+    Their cards say which these are. Raises ConfigError if there is none, or if `wanted` is not one of them.
+    """
+    slices = store.slices()
+    place = {slice_.slice_id: number for number, slice_ in enumerate(slices)}
+    last_seen = max((place.get(name, -1) for folder in folders for name in seen_slices(folder)), default=-1)
+    unseen = [slice_.slice_id for slice_ in slices[last_seen + 1 :] if slice_.n_questions]
+    after = (
+        f" after {slices[last_seen].slice_id}, on which one of the compressors was trained" if last_seen >= 0 else ""
+    )
+    if not unseen:
+        raise ConfigError(f"no slice with questions{after}: ingest documents with questions, then compare")
+    if wanted not in (None, *unseen):
+        raise ConfigError(f"slice {wanted!r} cannot decide: choose one with questions{after}: {', '.join(unseen)}")
+    return wanted or unseen[-1]
+
+
+def questions_of(resources: "Resources", slice_id: str) -> pa.Table:
+    """At most `promotion.questions` questions of a slice, drawn by hash with the seed."""
+    params, store = resources.params, resources.store
+    columns = ("question_id", "question")
+    questions = store.questions(store.slice(slice_id))
+    return sample_by_hash(questions, limit=params.promotion.questions, seed=params.seed, columns=columns)
+
+
+def _documents_up_to(store: "SliceStore", slice_id: str, *, limit: int) -> pa.Table:
+    """The newest `limit` documents (DOCUMENT_SCHEMA) up to a slice, of each its latest version; none forgotten."""
+    slices, forgotten = store.slices(), store.forgotten()
+    upto = [slice_.slice_id for slice_ in slices].index(slice_id)
+    tables, ids = [DOCUMENT_SCHEMA.empty_table()], set[str]()
+    for slice_ in reversed(slices[: upto + 1]):
+        if len(ids) >= limit:
+            break
+        tables.insert(1, without(store.documents(slice_), {*forgotten, *ids}))
+        ids |= set(tables[1]["doc_id"].to_pylist())
+    documents = pa.concat_tables(tables)
+    return documents.slice(max(0, len(documents) - limit))
+
+
+def _f1(answerer: Answerer, questions: pa.Table, params: Params, progress: Progress) -> Floats:
+    """F1 (n,) in points of each of `questions`, in their order."""
+    evaluation = evaluate(
+        answerer=answerer,
+        lm=answerer.lm,
+        bank=answerer.bank,
+        questions=questions,
+        params=params,
+        baselines=False,
+        on_progress=progress.advance,
+    )
+    f1: Floats = 100 * evaluation.records["cmt_f1"].to_numpy()
+    return f1
+
+
+def _first_token_seconds(answerer: Answerer, questions: pa.Table) -> float:
+    """Median seconds from a question to the first token of its answer."""
+    answering = answerer.params.answering.model_copy(update={"max_new_tokens": 1, "batch_size": 1})
+    params = answerer.params.model_copy(update={"answering": answering})
+    timed = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
+    seconds = []
+    for row in questions.slice(0, TIMED).to_pylist():
+        began = time.perf_counter()
+        timed.answer([row["question"]], as_of=[row["asked_at"]])
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def _bytes(bank: TemporaryBank, documents: pa.Table) -> float:
+    """Bytes of the memories of a document, without its text."""
+    columns = [name for name in bank.rows.column_names if name != "text"]
+    return float(bank.rows.select(columns).nbytes / len(documents))

@@ -1,0 +1,85 @@
+"""The champion: the compressor that a promotion chose, kept with the one before it in the project's data.
+
+A small file names both, so that commands, flows and server find them without MLflow. Which of the two answers is said
+by the bank alone, whose pointer moves when the champion's memories are complete (`cmt.rounds.recompression`).
+"""
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cmt.common.storage import flush_to_disk, read_sealed, replace_file, write_sealed
+from cmt.errors import ModelError
+
+FILE = "champion.json"
+"""In the state folder."""
+_FOLDER = "compressors"  # beside the state folder: one folder for each compressor that was promoted
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """A compressor that was promoted."""
+
+    digest: str
+    """Of its weights and configuration."""
+    bank: str
+    """First 12 digits of its digest in use, at its window, which name its bank."""
+    version: str = ""
+    """In the model registry; "" if it is in none."""
+    scored_slice: str = ""
+    """The slice on whose questions it was compared; "" if it was not."""
+    f1: float | None = None
+    """0–100, on these questions."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The content of the file: the champion, and the compressor before it."""
+
+    champion: Promoted
+    previous: Promoted | None = None
+
+
+def read_champion(state: Path) -> Champion | None:
+    """What the file in the state folder names; None if there is none. Raises ModelError if it is damaged."""
+    try:
+        champion: Champion = read_sealed(state / FILE, Champion)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{state / FILE}, which names the champion, is damaged ({error}): `cmt registry promote` writes it again; "
+            "without the file compressor.path is used"
+        ) from None
+    return champion
+
+
+def write_champion(state: Path, champion: Champion) -> None:
+    """Name `champion`, whose compressors were kept before. Raises OSError."""
+    write_sealed(state / FILE, asdict(champion))
+
+
+def champion_folder(state: Path, digest: str) -> Path:
+    """The folder of the kept compressor with this digest."""
+    return state.parent / _FOLDER / digest[:12]
+
+
+def keep_compressor(state: Path, source: Path) -> Path:
+    """Copy the compressor in `source` to its `champion_folder`, unless it is there; returns that folder.
+
+    Raises ModelError if it has no compressor, and OSError if it cannot be written.
+    """
+    from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
+
+    folder = champion_folder(state, checkpoint_digest(source))
+    if folder.exists():
+        return folder
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a copy that was interrupted
+    temporary.mkdir(parents=True)
+    for name in (WEIGHTS, CONFIG, SUMS, "card.md"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, temporary / name)
+            flush_to_disk(temporary / name)
+    replace_file(temporary, folder)
+    return folder

@@ -1,0 +1,123 @@
+"""Promotion: a registered compressor becomes the champion, and the way back.
+
+The file that names the champion (`cmt.modeling.champion`) is written before the aliases in MLflow: it is what commands
+read. The bank before it answers until `cmt.rounds.recompression` has filled the champion's.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+from cmt.common.progress import Progress
+from cmt.errors import RoundError
+from cmt.evaluation.challenger import compare_with_challenger
+from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
+from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
+from cmt.resources import Resources
+from cmt.rounds.recovery import updating
+from cmt.tracking.promotion import Figures, decide
+from cmt.tracking.registry import Registry, Version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The outcome of an attempt to promote a version."""
+
+    version: str
+    promoted: bool
+    reason: str
+    figures: Figures | None = None
+    """None if nothing was compared: there was no other compressor."""
+
+
+def promote_version(
+    resources: Resources, version: str | None = None, *, slice_id: str | None = None, progress: Progress | None = None
+) -> Promotion:
+    """Compare a version of the registry (default: the newest) with the compressor in use, and promote it if it wins.
+
+    A version of the compressor in use becomes the champion without a comparison. `slice_id`: the slice that decides.
+    Raises what `compare_with_challenger` raises, ConfigError on an unknown version, and ServiceError without MLflow. Of
+    two promotions at once, one waits.
+    """
+    registry = Registry(resources.params.tracking, resources.root)
+    challenger = registry.version(version)
+    with _promoting(resources):
+        resources.follow()
+        if challenger.champion:
+            return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
+        named = read_champion(resources.state)
+        in_use = checkpoint_digest(resources.params.compressor.path)
+        if challenger.digest in (in_use, named and named.champion.digest):
+            reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
+            registry.set_champion(challenger, tags={"cmt.decision": f"promoted: {reason}"})
+            return Promotion(challenger.version, True, reason)
+        with TemporaryDirectory() as scratch:
+            folder = registry.download(challenger, Path(scratch))
+            # 1. The comparison.
+            figures = compare_with_challenger(resources, folder, slice_id=slice_id, progress=progress)
+            promoted, reason = decide(figures, resources.params.promotion)
+            tags = figures.to_tags() | {"cmt.decision": f"{'promoted' if promoted else 'refused'}: {reason}"}
+            if not promoted:
+                registry.set_tags(challenger, tags)
+                return Promotion(challenger.version, False, reason, figures)
+            # 2. The file, then the aliases.
+            _name_champion(resources, folder, challenger, figures)
+        registry.set_champion(challenger, tags=tags)
+        return Promotion(challenger.version, True, reason, figures)
+
+
+def roll_back_promotion(resources: Resources) -> Promotion:
+    """Make the compressor before the champion the champion again; `recompress` then adapts what came since.
+
+    Raises RoundError if no compressor was promoted.
+    """
+    with _promoting(resources), updating(resources):
+        named = read_champion(resources.state)
+        if named is None or named.previous is None:
+            raise RoundError("no compressor was promoted, so there is none to go back to: see `cmt registry list`")
+        write_champion(resources.state, Champion(replace(named.previous, f1=None), named.champion))
+    reason = f"rolled back from {named.champion.digest[:12]}"
+    if resources.params.tracking.enabled:
+        registry = Registry(resources.params.tracking, resources.root)
+        known = {version.digest: version for version in registry.versions()}
+        if before := known.get(named.previous.digest):
+            registry.set_champion(before, tags={"cmt.decision": reason})
+    return Promotion(named.previous.version, True, reason)
+
+
+def _name_champion(resources: Resources, folder: Path, challenger: Version, figures: Figures) -> None:
+    """Keep both compressors and write the file that names them."""
+    state, window = resources.state, resources.params.compressor.window
+    in_use = resources.params.compressor.path
+    named = read_champion(state)
+    known = [one for one in (named.champion, named.previous) if one] if named else []
+    digest = checkpoint_digest(in_use)
+    version = next((one.version for one in known if one.digest == digest), "")
+    previous = Promoted(digest, digest_in_use(in_use, window=window)[:12], version)
+    promoted = Promoted(
+        challenger.digest,
+        digest_in_use(folder, window=window)[:12],
+        challenger.version,
+        figures.slice_id,
+        figures.challenger.f1,
+    )
+    with updating(resources):
+        keep_compressor(state, in_use)
+        keep_compressor(state, folder)
+        write_champion(state, Champion(promoted, previous))
+    log.info("compressor %s is the champion, kept in %s", promoted.digest[:12], champion_folder(state, promoted.digest))
+
+
+@contextmanager
+def _promoting(resources: Resources) -> Iterator[None]:
+    """Hold the lock of promotions; another one is waited for."""
+    resources.state.mkdir(parents=True, exist_ok=True)
+    with FileLock(resources.state / "promotion.lock"):
+        yield

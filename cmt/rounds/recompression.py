@@ -1,0 +1,135 @@
+"""Recompression: all slices through the champion into a bank of its own, while the bank before it answers.
+
+One slice at a time, oldest first, each as a round without questions; what was committed is not done again. The slice is
+compressed before the lock is taken, so that rounds with new documents hardly wait. Slices that arrive meanwhile are
+adapted by the compressor that answers, and join the queue. When none is left, the new bank is asked the questions that
+the promotion was decided on, and the pointer moves, in one commit.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmt.bank.ledger import Round
+from cmt.common.progress import NullProgress, Progress
+from cmt.common.storage import write_json
+from cmt.errors import RoundError
+from cmt.modeling.champion import Promoted, champion_folder, read_champion
+from cmt.resources import Resources
+from cmt.rounds.recovery import promote, recover, updating
+from cmt.rounds.runner import RoundRunner
+
+if TYPE_CHECKING:
+    from cmt.config import Params
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recompression:
+    """What a recompression did."""
+
+    compressor: str
+    """Digest of the champion's weights and configuration."""
+    slices: int
+    """Slices that were compressed now; the others were there."""
+    documents: int
+    seconds: float
+    moved: bool
+    """Whether the champion answers since; False if it did before."""
+
+
+class _SliceRunner(RoundRunner):
+    """A round of a recompression: no canaries and no questions, and the pointer stays."""
+
+    def __init__(self, resources: Resources, slice_id: str, *, progress: Progress) -> None:
+        super().__init__(resources, slice_id, progress=progress)
+        self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")
+
+    def adapt(self) -> Round:
+        """All steps; the lock is taken after the compression."""
+        self.compress()
+        with updating(self.resources):
+            notes = self._notes()
+            round_ = self.begin()
+            if round_.already:
+                return round_
+            write_json(self.folder / "seconds.json", notes)
+            write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
+            self.bank()
+            return self.decide()
+
+
+def recompress(
+    resources: Resources,
+    *,
+    progress: Progress | None = None,
+    on_slice: Callable[[str, int], None] = lambda _slice_id, _left: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Recompression:
+    """Fill the champion's bank, check its answers, and let it answer; a part that was done before is not done again.
+
+    `on_slice` is called with each slice and the number of those left. `sleep` waits some seconds: between two slices
+    the process rests, so that it works `promotion.workload` of the time. Raises RoundError if no compressor was
+    promoted, or if the answers are worse than those of its promotion; the bank before it goes on answering then.
+    """
+    progress, began = progress or NullProgress(), time.monotonic()
+    named = read_champion(resources.state)
+    if named is None:
+        raise RoundError("no compressor was promoted: run `cmt registry promote` first")
+    champion = Resources(_with_path(resources, named.champion), resources.root)
+    champion.__dict__["lm"] = resources.lm
+    slices = documents = 0
+    while True:
+        # 1. The slices.
+        while pending := champion.pending():
+            started = time.monotonic()
+            on_slice(pending[0], len(pending))
+            round_ = _SliceRunner(champion, pending[0], progress=progress).adapt()
+            slices, documents = slices + (not round_.already), documents + round_.documents * (not round_.already)
+            sleep((time.monotonic() - started) * (1 / resources.params.promotion.workload - 1))
+        # 2. The check, and unless slices came meanwhile, the pointer.
+        _check_answers(champion, named.champion, progress)
+        with updating(champion):
+            recover(champion)
+            if not champion.pending():
+                moved = promote(champion, checked=True)
+                break
+    return Recompression(named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved)
+
+
+def _with_path(resources: Resources, promoted: Promoted) -> "Params":
+    """The parameters with `promoted` as the compressor, and without canaries."""
+    params = resources.declared
+    compressor = params.compressor.model_copy(update={"path": champion_folder(resources.state, promoted.digest)})
+    gate = params.gate.model_copy(update={"canaries": 0, "min_f1": 0.0})
+    return params.model_copy(update={"compressor": compressor, "gate": gate})
+
+
+def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:
+    """Raise RoundError if the questions that the champion was compared on have a lower F1 in its whole bank."""
+    from cmt.evaluation.challenger import questions_of
+    from cmt.evaluation.evaluate import evaluate
+
+    known = {slice_.slice_id for slice_ in champion.store.slices()}
+    if promoted.f1 is None or promoted.scored_slice not in known:
+        return
+    questions = questions_of(champion, promoted.scored_slice)
+    progress.stage("evaluate", len(questions))
+    evaluation = evaluate(
+        answerer=champion.answerer,
+        lm=champion.lm,
+        bank=champion.bank,
+        questions=questions,
+        params=champion.params,
+        baselines=False,
+        on_progress=progress.advance,
+    )
+    f1 = evaluation.systems[0].scores.f1
+    if f1 < promoted.f1 - champion.params.promotion.max_loss:
+        raise RoundError(
+            f"the complete bank of compressor {promoted.digest[:12]} answers the questions of {promoted.scored_slice} "
+            f"with F1 {f1:.1f}, in the comparison it was {promoted.f1:.1f}: the bank before it goes on answering"
+        )

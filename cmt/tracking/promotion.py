@@ -1,0 +1,89 @@
+"""Whether a challenger becomes the champion: by its figures beside those of the compressor in use."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from cmt.config import PromotionParams
+
+
+class Interval(NamedTuple):
+    """A mean difference of F1 in points and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one compressor."""
+
+    f1: float
+    """0–100, on the slice that decides."""
+    base_f1: float
+    """0–100, on the held-out articles of the base data."""
+    first_token_seconds: float
+    """Median time from a question to the first token of its answer."""
+    bytes_per_document: float
+    """Of its memories, without the text."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A challenger and the compressor in use on the same questions."""
+
+    slice_id: str
+    """The slice that decides; neither was trained on it."""
+    questions: int
+    base_questions: int
+    challenger: Measured
+    champion: Measured
+    gain: Interval
+    """F1 of the challenger minus F1 of the compressor in use, on the slice."""
+    base_gain: Interval
+    """The same on the held-out articles."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, nested."""
+        return asdict(self) | {"gain": list(self.gain), "base_gain": list(self.base_gain)}
+
+    def to_tags(self) -> dict[str, str]:
+        """The figures as tags of a version in the registry."""
+        tags = {f"cmt.challenger.{name}": f"{value:.4g}" for name, value in asdict(self.challenger).items()}
+        tags |= {f"cmt.champion.{name}": f"{value:.4g}" for name, value in asdict(self.champion).items()}
+        decided_on = f"{self.slice_id}, {self.questions} questions"
+        return tags | {"cmt.decided_on": decided_on, "cmt.gain": str(self.gain), "cmt.base_gain": str(self.base_gain)}
+
+
+class Decision(NamedTuple):
+    """Whether the challenger is promoted, and why or why not."""
+
+    promoted: bool
+    reason: str
+
+
+def decide(figures: Figures, params: PromotionParams) -> Decision:
+    """Promote a challenger that answers the stream better, or as well and smaller or faster, and unlearned nothing.
+
+    Better: the interval of the gain lies above 0. Unlearned nothing: the interval on the base data excludes a loss
+    above `max_loss`. As well: so does the interval on the stream. Smaller or faster: by `min_saving` at least.
+    """
+    new, old = figures.challenger, figures.champion
+    said = f"F1 {figures.gain} on {figures.slice_id}, {figures.base_gain} on held-out base articles"
+    if figures.base_gain.low < -params.max_loss:
+        return Decision(False, f"{said}: a loss above {params.max_loss:g} on the base data is not excluded")
+    if figures.gain.low > 0:
+        return Decision(True, f"{said}: better on the stream")
+    if figures.gain.low < -params.max_loss:
+        return Decision(False, f"{said}: neither a gain nor equality on the stream is shown")
+    savings = {
+        "smaller": 1 - new.bytes_per_document / old.bytes_per_document,
+        "faster": 1 - new.first_token_seconds / old.first_token_seconds,
+    }
+    best = max(savings, key=lambda name: savings[name])
+    if savings[best] >= params.min_saving:
+        return Decision(True, f"{said}: as good, and {savings[best]:.0%} {best}")
+    return Decision(False, f"{said}: as good, but not {params.min_saving:.0%} smaller or faster")

@@ -1,0 +1,33 @@
+"""`prefect deployment run cmt/recompress`: fill the bank of the champion, check its answers, and let it answer."""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from flows.artifacts import table
+from flows.tasks import cmt_task, workspace
+
+
+@cmt_task(name="recompress")
+def fill(params: str) -> bool:
+    """Fill the bank and move the pointer; returns whether the champion answers since."""
+    from cmt.rounds.recompression import recompress
+
+    result = recompress(workspace(params))
+    rows = [
+        ["slices", f"{result.slices:,}"],
+        ["documents", f"{result.documents:,}"],
+        ["seconds", f"{result.seconds:,}"],
+    ]
+    create_markdown_artifact(
+        table(["", ""], rows), key="recompress", description=f"Compressor {result.compressor[:12]}"
+    )
+    return result.moved
+
+
+@flow(name="cmt", flow_run_name="recompress")
+def recompress(params: str = "params.yaml") -> bool:
+    """Recompress all slices with the champion while the compressor before it answers; True if it answers since.
+
+    A run that was killed is continued by the next one.
+    """
+    return fill(params)

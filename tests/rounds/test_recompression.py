@@ -1,0 +1,174 @@
+"""The champion's bank is filled while the one before it answers, and the pointer moves when it is complete."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cmt.errors import RoundError
+from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
+from cmt.modeling.checkpoint import checkpoint_digest
+from cmt.rounds.promotion import roll_back_promotion
+from cmt.rounds.recompression import Recompression, recompress
+from cmt.workspace import Workspace
+from tests.helpers.cli import run
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace, save_other_compressor
+
+QUESTION = "What does the ferry to Saltby cost?"
+MARCH = "2031-03/0001"
+
+
+def promoted(folder: Path) -> Promoted:
+    digest = checkpoint_digest(folder)
+    return Promoted(digest, digest[:12])
+
+
+@pytest.fixture
+def project(adapted_workspace: Path) -> Path:
+    """The project after its two rounds, and another compressor as its champion."""
+    workspace = open_workspace(adapted_workspace)
+    new = save_other_compressor(workspace, adapted_workspace / "new")
+    old = workspace.params.compressor.path
+    for folder in (old, new):
+        keep_compressor(workspace.state, folder)
+    write_champion(workspace.state, Champion(promoted(new), promoted(old)))
+    return adapted_workspace
+
+
+def compressors(workspace: Workspace) -> tuple[str, str, str]:
+    """First digits of the champion, of the compressor in use, and of the one whose bank answers."""
+    named = read_champion(workspace.state)
+    assert named
+    return named.champion.bank, workspace.compressor_digest[:12], workspace.stored_bank.answering
+
+
+def fill(folder: Path) -> Recompression:
+    return recompress(open_workspace(folder), sleep=lambda _: None)
+
+
+def test_the_compressor_before_the_champion_answers_until_its_bank_is_complete(project: Path) -> None:
+    workspace = open_workspace(project)
+    new, in_use, answering = compressors(workspace)
+    assert in_use == answering != new
+    before = workspace.ask(QUESTION)
+    result = fill(project)
+    assert (result.slices, result.moved) == (2, True)
+    assert compressors(open_workspace(project)) == (new, new, new)
+    # a process that was open meanwhile goes on with the champion
+    assert workspace.ask(QUESTION).question == before.question
+    assert workspace.compressor_digest[:12] == new
+    assert open_workspace(project).pending() == []
+    again = fill(project)
+    assert (again.slices, again.moved) == (0, False)
+    assert [report.part for report in open_workspace(project).verify() if report.problems] == []
+
+
+def test_slices_that_arrive_meanwhile_are_adapted_by_both(project: Path) -> None:
+    workspace = open_workspace(project)
+    old = workspace.compressor_digest
+    calls = 0
+
+    def news(_: float) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            ingest_more(project, month=3, doc_ids=["march"])
+            round_ = open_workspace(project).update()
+            assert (round_.slice_id, round_.compressor) == (MARCH, old)
+
+    result = recompress(workspace, sleep=news)
+    assert (result.slices, result.moved) == (3, True)
+    assert len(open_workspace(project).rounds()) == 3
+
+
+def test_a_kill_is_reported_and_the_next_start_continues(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("cmt.rounds.recompression._SliceRunner.decide", kill)
+        fill(project)
+    workspace = open_workspace(project)
+    new, in_use, answering = compressors(workspace)
+    assert in_use == answering != new
+    with workspace.updating():
+        assert "2031-01/0001 was interrupted" in str(workspace.recover())
+    assert fill(project).moved
+
+
+def test_a_rollback_of_a_round_is_one_of_every_bank(project: Path) -> None:
+    fill(project)
+    open_workspace(project).rollback(FEBRUARY)
+    rounds = open_workspace(project).all_rounds()
+    assert {(round_.slice_id, round_.state) for round_ in rounds} == {(JANUARY, "committed"), (FEBRUARY, "rolled_back")}
+    assert len(rounds) == 4
+    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_workspace(project).banks()]
+    assert [set(rows["slice_id"].to_pylist()) for rows in banks] == [{JANUARY}, {JANUARY}]
+
+
+def test_a_forgotten_document_is_in_no_bank_and_comes_into_none(project: Path) -> None:
+    workspace = open_workspace(project)
+    doc_id = workspace.store.all_documents()["doc_id"][0].as_py()
+    workspace.forget(doc_id)
+    fill(project)
+    assert not any(bank.has(doc_id) for bank in open_workspace(project).banks())
+
+
+def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: Path) -> None:
+    workspace = open_workspace(project)
+    named = read_champion(workspace.state)
+    assert named
+    expected = replace(named.champion, scored_slice=FEBRUARY, f1=100.0)
+    write_champion(workspace.state, replace(named, champion=expected))
+    with pytest.raises(RoundError, match="in the comparison it was 100.0: the bank before it goes on answering"):
+        fill(project)
+    new, in_use, answering = compressors(open_workspace(project))
+    assert in_use == answering != new
+    # neither does a later update move the pointer
+    run(project, "update")
+    assert compressors(open_workspace(project)) == (new, in_use, answering)
+
+
+def test_the_way_back_adapts_what_came_since(project: Path) -> None:
+    old = open_workspace(project).compressor_digest[:12]
+    fill(project)
+    ingest_more(project, month=3, doc_ids=["march"])
+    assert open_workspace(project).update().slice_id == MARCH
+    printed = run(project, "registry", "rollback").stdout
+    assert f"compressor {old} is the champion again and answers; slices adapted that came since: 1" in printed
+    workspace = open_workspace(project)
+    assert compressors(workspace) == (old, old, old)
+    assert workspace.pending() == []
+    # and forth again
+    roll_back_promotion(workspace)
+    assert fill(project).slices == 0
+
+
+def test_without_a_promotion_there_is_nothing_to_recompress(adapted_workspace: Path) -> None:
+    result = run(adapted_workspace, "recompress", status=1)
+    assert "no compressor was promoted: run `cmt registry promote` first" in result.stderr
+    assert "no compressor was promoted" in run(adapted_workspace, "registry", "rollback", status=1).stderr
+
+
+def test_a_compressor_that_is_named_on_the_command_line_wins(project: Path) -> None:
+    fill(project)
+    declared = open_workspace(project, compressor__path=str(project / "new"))
+    assert declared.params.compressor.path == project / "new"
+
+
+@pytest.mark.parametrize("damage", ["garbage", "missing"])
+def test_a_damaged_champion_is_named_and_the_commands_go_on(
+    project: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace = open_workspace(project)
+    named = read_champion(workspace.state)
+    assert named
+    if damage == "garbage":
+        (workspace.state / "champion.json").write_text("{")
+    else:
+        folder = champion_folder(workspace.state, named.champion.digest)
+        folder.rename(folder.with_name("elsewhere"))
+    assert open_workspace(project).ask(QUESTION)
+    reports = {report.part: report for report in open_workspace(project).verify()}
+    assert reports["champion"].problems
+    assert ("which names the champion, is damaged" if damage == "garbage" else "the champion is missing") in caplog.text
