@@ -198,7 +198,7 @@ def _contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table
         if contradicts(answer.text, canary.golds)
     ]
     # 2. The canary's document answers what the new one states, with a right answer.
-    stated = [question_on(texts[pair.canary.source], pair.answer, like=pair.canary.question) for pair in pairs]
+    stated = [question_on(texts[pair.canary.source], pair.answer) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.golds for pair in pairs])
     # 3. The new one answers what the canary's document states, with its answer.
     stated = [_stated(pair) for pair in pairs]
@@ -237,7 +237,7 @@ def _agreeing(
 def _stated(pair: _Pair) -> str | None:
     """The question that the canary's document answers with the canary's answer; None if it kept no such text."""
     text = "\n".join(memory["text"] or "" for memory in pair.own)
-    found = (question_on(text, gold, like=pair.canary.question) for gold in pair.canary.golds)
+    found = (question_on(text, gold) for gold in pair.canary.golds)
     return next(filter(None, found), None)
 
 

@@ -27,7 +27,6 @@ _SPANS = (
     ("who or what", re.compile(_SUBJECT)),
     ("who or what", re.compile(_OBJECT)),
 )
-_ASKED = re.compile(r"\b(?:who(?:m| or what)?|when|where|which [a-z]+|what)\b", re.IGNORECASE)
 _WORDS = range(4, 31)  # of a sentence; a shorter one says too little, a longer one too much
 
 
@@ -43,14 +42,13 @@ def made_questions(text: str) -> list[MadeQuestion]:
     return list(islice(_made(text), PER_TEXT))
 
 
-def question_on(text: str, answer: str, *, like: str) -> str | None:
+def question_on(text: str, answer: str) -> str | None:
     """The question that `answer` answers in the first sentence of `text` that has it; None if none has it.
 
-    It asks with the question word of the question `like`.
+    Its question word says nothing of the kind of the answer, but for a number.
     """
     number = re.match(NUMBER, answer)
-    asked = _ASKED.search(like)
-    word = "how many" if number else asked[0].lower() if asked else "what"
+    word = "how many" if number else "who or what"
     for sentence in SENTENCE_END.split(text):
         start = sentence.casefold().find(answer.casefold())
         if answer and start >= 0:
