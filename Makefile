@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison repro clean
+.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison year repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ soak: install ## every write, rename, fsync and unlink fails once; chaos beside 
 poison: .venv/runtime ## seeded attacks and honest slices on the real language model: what is stopped, what is held back
 	$(BIN)/cmt model pull
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/poison.py
+
+year: .venv/runtime ## eight months through a pipeline that retrains, compares, promotes and recompresses
+	$(BIN)/python -m flows.year $(if $(BASE),--base $(BASE))
 
 repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro

@@ -325,6 +325,15 @@ class GateParams(Section):
     """Lowest F1 of the questions of a round that is accepted, 0–100; 0 accepts any."""
 
 
+class DriftParams(Section):
+    """When the questions of a new slice are said to be answered worse than before; see `cmt.evaluation.drift`."""
+
+    reference: Positive = 3
+    """Rounds with questions before the newest one that it is compared with."""
+    alarm: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """Share of the rounds, 0–1, in which a stream that does not change may raise an alarm."""
+
+
 class PromotionParams(Section):
     """When a challenger becomes the champion, and how its bank is filled; see docs/operations.md."""
 
@@ -389,6 +398,7 @@ class Params(Section):
     evaluation: EvaluationParams = EvaluationParams()
     baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
+    drift: DriftParams = DriftParams()
     promotion: PromotionParams = PromotionParams()
     tracking: TrackingParams = TrackingParams()
     serving: ServingParams = ServingParams()

@@ -41,7 +41,7 @@ def with_champion(params: Params, root: Path) -> Params:
         return params
     if named is None:
         return params
-    both = [one for one in (named.champion, named.previous) if one]
+    both = named.champion, named.previous
     candidates = [one for one in both if champion_folder(state, one.digest).exists()]
     if named.champion not in candidates:
         log.warning("the champion is missing in %s: restore it", champion_folder(state, named.champion.digest))

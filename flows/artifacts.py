@@ -11,6 +11,7 @@ from cmt.common.text import MISSING
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
+    from cmt.evaluation.drift import Drift
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.promotion import Promotion
 
@@ -89,6 +90,17 @@ def evaluation_report(evaluation: "Evaluation") -> str:
 def scores_report(scores: Mapping[str, float | None]) -> str:
     """Names and values."""
     return table(["", ""], [[name, _number(value)] for name, value in scores.items()])
+
+
+def drift_report(drift: "Drift") -> str:
+    """The figures of the newest slice beside those before it."""
+    rows = [
+        [name, *(_number(value) for value in (change.newest, change.reference, *change.difference))]
+        for name, change in drift.changes.items()
+    ]
+    said = "**drift**" if drift.drifted else "no drift"
+    lines = [f"{drift.slice_id} beside {', '.join(drift.reference)}: {said}", ""]
+    return "\n".join([*lines, table(["", "newest", "before", "difference", "from", "to"], rows)])
 
 
 def promotion_report(promotion: "Promotion") -> str:

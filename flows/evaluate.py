@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cmt.common.storage import write_json
 from flows.artifacts import EVALUATION_FILE, evaluation_report
-from flows.tasks import cmt_task, workspace
+from flows.tasks import PARAMS, cmt_task, workspace
 
 
 @cmt_task(name="evaluate")
@@ -24,6 +24,6 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
 
 
 @flow(name="cmt", flow_run_name="evaluate")
-def evaluate(limit: Annotated[int, Field(ge=1)] | None = None, params: str = "params.yaml") -> dict[str, Any]:
+def evaluate(limit: Annotated[int, Field(ge=1)] | None = None, params: str = PARAMS) -> dict[str, Any]:
     """Scores on all questions of the stream, or on a seeded sample of `limit`, each as of its own date."""
     return ask_questions(params, limit)

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,41 @@ class LocalPrefect:
         # the key: a repeated request creates no second flow run
         body = {"parameters": parameters, "job_variables": job, "idempotency_key": uuid4().hex}
         run = self.request("POST", f"deployments/{identifier}/create_flow_run", body)
+        self._follow(deployment, run, lines_before=lines_before, on_poll=on_poll)
+
+    def schedule(self, deployment: str) -> None:
+        """Give `deployment` a schedule whose first run is now, and the next one years away."""
+        identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
+        schedule = {"interval": 10 * 365 * 86_400, "anchor_date": datetime.now(UTC).isoformat()}
+        self.request("POST", f"deployments/{identifier}/schedules", [{"active": True, "schedule": schedule}])
+
+    def await_run(
+        self, deployment: str, *, seconds: float, on_poll: Callable[[], None] | None = None
+    ) -> dict[str, Any] | None:
+        """Watch the newest run of `deployment`, which a schedule or a trigger starts; None if none starts in `seconds`.
+
+        Raises as `run`.
+        """
+        deadline = time.monotonic() + seconds
+        body = {
+            "deployments": {"name": {"any_": [deployment.partition("/")[2]]}},
+            "flow_runs": {"state": {"name": {"not_any_": ["Scheduled"]}}},
+            "sort": "START_TIME_DESC",
+            "limit": 1,
+        }
+        while not (found := self.request("POST", "flow_runs/filter", body)):
+            if time.monotonic() > deadline:
+                return None
+            self.check("server", "worker")
+            if on_poll:
+                on_poll()
+            time.sleep(_POLL_SECONDS)
+        return self._follow(deployment, found[0], lines_before=len(self._log("worker")), on_poll=on_poll)
+
+    def _follow(
+        self, deployment: str, run: dict[str, Any], *, lines_before: int, on_poll: Callable[[], None] | None
+    ) -> dict[str, Any]:
+        """Watch a flow run to its end; returns it."""
         with spinner() as show:
             while run["state_type"] not in _FINAL_STATES:
                 self.check("server", "worker")
@@ -110,8 +146,9 @@ class LocalPrefect:
             problems = problems or [f"{run['state_name']}: {run['state']['message']}"]
             lines = [f"the flow run of {deployment} did not complete", *problems]
             raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"]))
+        return run
 
-    def request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
+    def request(self, method: str, path: str, body: object = None) -> Any:
         """The JSON that the server's API answers; repeated while it is unavailable, as its SQLite is at times.
 
         ServiceError when the server refuses, ends, or stays unavailable.
@@ -163,8 +200,11 @@ class LocalPrefect:
 
 
 @contextmanager
-def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
-    """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them."""
+def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iterator[LocalPrefect]:
+    """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them.
+
+    `params`: the params.yaml of their project, by default that of `root`.
+    """
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
     # seconds of migrations, which the first server of a Prefect version leaves beside `home`
@@ -172,7 +212,8 @@ def local_prefect(*, root: Path, home: Path) -> Iterator[LocalPrefect]:
     if empty.exists():
         shutil.copy(empty, home / "prefect.db")
     port = free_port()
-    prefect = LocalPrefect(root=root, home=home, environment=prefect_environment(home, port), port=port)
+    environment = prefect_environment(home, port) | ({"CMT_PARAMS": str(params)} if params else {})
+    prefect = LocalPrefect(root=root, home=home, environment=environment, port=port)
     try:
         prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
         prefect.wait()

@@ -9,9 +9,11 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from cmt.errors import CmtError, RoundError
-from flows.artifacts import artifact_key, round_report, rounds_report
-from flows.tasks import cmt_task, workspace
+from cmt.errors import CmtError, RoundError, ServiceError
+from flows.artifacts import artifact_key, drift_report, round_report, rounds_report
+from flows.events import emit_drift, emit_round
+from flows.promotion import decide_on_challenger
+from flows.tasks import PARAMS, cmt_task, workspace
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
@@ -89,6 +91,22 @@ def report(params: str, slice_id: str) -> None:
     round_ = next(r for r in rounds if r.slice_id == slice_id)
     create_markdown_artifact(round_report(round_), key=artifact_key(f"round-{slice_id}"), description=slice_id)
     create_markdown_artifact(rounds_report(rounds), key="rounds", description="All rounds and their curve")
+    emit_round(round_)
+
+
+@cmt_task(name="find drift")
+def find_drift(params: str) -> bool:
+    """Compare the newest round with those before it; returns whether its questions are answered worse."""
+    from cmt.evaluation import drift
+
+    found = drift.find_drift(workspace(params))
+    if found is None:
+        return False
+    create_markdown_artifact(drift_report(found), key="drift", description=found.slice_id)
+    if found.drifted:
+        log.warning("drift: %s", found)
+        emit_drift(found)
+    return found.drifted
 
 
 def run_name() -> str:
@@ -98,7 +116,7 @@ def run_name() -> str:
 
 @flow(name="cmt", flow_run_name=run_name)
 def online_update(
-    slice: str | None = None, source: str | None = None, publisher: str | None = None, params: str = "params.yaml"
+    slice: str | None = None, source: str | None = None, publisher: str | None = None, params: str = PARAMS
 ) -> list[str]:
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
@@ -114,6 +132,9 @@ def online_update(
     if not states:
         log.info("nothing to do: every slice has a committed round")
         workspace(params).promote()
+    else:
+        with suppress(ServiceError):  # the next round decides
+            decide_on_challenger(params)
     return states
 
 
@@ -135,6 +156,8 @@ def one_round(params: str, slice_id: str) -> str:
         raise
     done = track(params, slice_id)
     report(params, slice_id)
+    if done.state == "committed":
+        find_drift(params)
     if done.state == "refused":
         raise RoundError(f"round {slice_id} was refused and the bank restored: {done.reason}")
     return done.state

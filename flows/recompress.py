@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.artifacts import table
-from flows.tasks import cmt_task, workspace
+from flows.tasks import PARAMS, cmt_task, workspace
 
 
 @cmt_task(name="recompress")
@@ -25,7 +25,7 @@ def fill(params: str) -> bool:
 
 
 @flow(name="cmt", flow_run_name="recompress")
-def recompress(params: str = "params.yaml") -> bool:
+def recompress(params: str = PARAMS) -> bool:
     """Recompress all slices with the champion while the compressor before it answers; True if it answers since.
 
     A run that was killed is continued by the next one.

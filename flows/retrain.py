@@ -7,11 +7,20 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from cmt.errors import ConfigError
-from flows.artifacts import promotion_report, scores_report
-from flows.tasks import cmt_task, workspace
+from cmt.workspace import Workspace, open
+from flows.artifacts import scores_report
+from flows.promotion import decide_on_challenger
+from flows.tasks import PARAMS, cmt_task, workspace
 
 Scores = dict[str, float | None]
+
+
+def training_workspace(params: str) -> Workspace:
+    """The project; a training on the stream starts from the compressor in use, unless `train.start` names another."""
+    opened = workspace(params)
+    if not opened.params.train.from_stream or opened.params.train.start:
+        return opened
+    return open(params=params, overrides={"train.start": str(opened.params.compressor.path)})
 
 
 @cmt_task(name="train and evaluate")
@@ -19,50 +28,38 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
     """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
     from cmt.bank.ledger import flat_scores
 
-    folder, scored = workspace(params).train(questions=limit)
+    folder, scored = training_workspace(params).train(questions=limit)
     scores = flat_scores([scored.to_json()])
     create_markdown_artifact(scores_report(scores), key="held-out", description=f"The compressor in {folder}")
     return str(folder), scores
 
 
 @cmt_task(name="register")
-def register(params: str, folder: str, scores: Scores, limit: int) -> str | None:
+def register(params: str, folder: str, scores: Scores, limit: int, started_by: str) -> str | None:
     """Register the compressor in MLflow as the challenger; its version, None when tracking is off."""
     from cmt.evaluation.held_out import held_out_name
     from cmt.tracking.registry import Registry
 
-    opened = workspace(params)
+    opened = training_workspace(params)
     if not opened.params.tracking.enabled:
         return None
     registry = Registry(opened.params.tracking, opened.root)
     held_out = held_out_name(opened.params, questions=limit)
     version = registry.add(Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out)
-    opened.tracker.finish_training(params=opened.params, scores=scores)
+    opened.tracker.finish_training(params=opened.params, scores=scores, started_by=started_by)
     return version
 
 
-@cmt_task(name="promote")
-def promote(params: str, version: str) -> bool:
-    """Compare the version with the compressor in use on the newest slice; returns whether it is the champion now."""
-    from cmt.rounds.promotion import Promotion, promote_version
-
-    try:
-        promotion = promote_version(workspace(params), version)
-    except ConfigError as error:  # there is nothing to compare on; the version stays the challenger
-        promotion = Promotion(version, False, str(error))
-    create_markdown_artifact(promotion_report(promotion), key="promotion", description=f"Version {version}")
-    return promotion.promoted
-
-
 @flow(name="cmt", flow_run_name="retrain")
-def retrain(limit: Annotated[int, Field(ge=1)] = 500, params: str = "params.yaml") -> str | None:
+def retrain(limit: Annotated[int, Field(ge=1)] = 500, started_by: str = "", params: str = PARAMS) -> str | None:
     """Train, evaluate, register, and promote if it is better on the stream; returns the version in the registry.
 
-    `limit`: questions of the held-out evaluation. The training data is `train.source` or `train.mix`; run
-    `cmt data pull` first.
+    `limit`: questions of the held-out evaluation. `started_by`: the event that started it, which the run in MLflow
+    names. The training data is that of the section `train`; run `cmt data pull` first. If no slice came after those
+    that it was trained on, the next round of `cmt/online-update` decides.
     """
     folder, scores = train(params, limit)
-    version = register(params, folder, scores, limit)
+    version = register(params, folder, scores, limit, started_by)
     if version is not None:
-        promote(params, version)
+        decide_on_challenger(params)
     return version

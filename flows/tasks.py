@@ -1,6 +1,7 @@
 """The task decorator and the workspace that all flows share. Tasks pass names and numbers, never tensors."""
 
 import logging
+import os
 from functools import lru_cache, partial
 from typing import Any
 
@@ -10,6 +11,9 @@ from prefect.tasks import exponential_backoff
 
 from cmt.errors import BankError, DamageError, ServiceError
 from cmt.workspace import Workspace, open
+
+PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")
+"""The project of a flow run that names none."""
 
 # the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
 logging.getLogger("cmt").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Plots of scores as PNG: F1 after each round, and F1 of each system in one evaluation. Equal input, equal bytes."""
+"""Plots of scores as PNG: F1 after each round, by slice, and of each system in an evaluation. Equal input, equal bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -56,6 +56,20 @@ def round_curve(*, rounds: Sequence[tuple[str, Mapping[str, Any]]], path: Path) 
     )
     for axes in (f1_axes, recall_axes):
         axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def month_curve(*, months: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw F1 by slice with and without retraining to the PNG `path`; `months` are those of metrics/year.json."""
+    figure = _new_figure(8, 4)
+    axes = figure.subplots()
+    places, style = range(len(months)), SYSTEM_STYLES["cmt"]
+    axes.plot(places, [m["f1_shipped"] for m in months], label="without", color="0.5", marker="s", linestyle="--")
+    axes.plot(places, [m["f1"] for m in months], label="with retraining", color=style.colour, marker=style.marker)
+    axes.set(ylabel="F1 (0–100)", title="Questions of each slice", ylim=(0, None))
+    axes.set_xticks(places, [month["slice"] for month in months], rotation=30, ha="right")
+    axes.grid(alpha=0.3)
+    axes.legend()
     _save(figure, path)
 
 

@@ -58,7 +58,12 @@ def compare_with_challenger(
     for folder in folders:
         progress.stage("compress", documents.num_rows)
         bank = TemporaryBank.of(
-            folder, lm=resources.lm, documents=documents, params=params, on_progress=lambda n, _: progress.advance(n)
+            folder,
+            lm=resources.lm,
+            documents=documents,
+            params=params,
+            as_in_use=True,
+            on_progress=lambda n, _: progress.advance(n),
         )
         progress.stage("evaluate", len(questions))
         with bank.answerer() as answerer:
@@ -72,6 +77,7 @@ def compare_with_challenger(
             questions=base.questions,
             params=params,
             limit=params.promotion.questions,
+            as_in_use=True,
         )
         f1_of_slice.append(own)
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())

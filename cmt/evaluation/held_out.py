@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 
 def held_out_scores(
-    *, folder: Path, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, limit: int
+    *,
+    folder: Path,
+    lm: FrozenLM,
+    documents: pa.Table,
+    questions: pa.Table,
+    params: Params,
+    limit: int,
+    as_in_use: bool = False,
 ) -> Evaluation:
     """Evaluate the compressor in `folder` on a seeded sample of at most `limit` questions about `documents`.
 
     Its bank holds all `documents` (DOCUMENT_SCHEMA). It never abstains, so that compressors are compared by their
-    answers and not by their confidence.
+    answers and not by their confidence. `as_in_use`: see `TemporaryBank.of`.
     """
     params = params.without_abstention()
-    with TemporaryBank.of(folder, lm=lm, documents=documents, params=params).answerer() as answerer:
+    bank = TemporaryBank.of(folder, lm=lm, documents=documents, params=params, as_in_use=as_in_use)
+    with bank.answerer() as answerer:
         return evaluate(
             answerer=answerer,
             lm=lm,

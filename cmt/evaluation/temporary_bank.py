@@ -49,15 +49,17 @@ class TemporaryBank:
         lm: FrozenLM,
         documents: pa.Table,
         params: Params,
+        as_in_use: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> "TemporaryBank":
         """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
 
-        The project's compressor has the window of `compressor.window`, any other the one that it was trained with.
-        `on_progress` is that of `compress_documents`. Raises ModelError if the compressor cannot be loaded.
+        The project's compressor, and any other one `as_in_use`, has the window of `compressor.window`, else the one
+        that it was trained with. `on_progress` is that of `compress_documents`. Raises ModelError if the compressor
+        cannot be loaded.
         """
-        in_use = folder.resolve() == params.compressor.path.resolve()
-        window = params.compressor.window if in_use else None
+        as_in_use = as_in_use or folder.resolve() == params.compressor.path.resolve()
+        window = params.compressor.window if as_in_use else None
         model = MemoryModel.load(folder, lm=lm, window=window, merged=True)
         rows = compress_documents(
             model,

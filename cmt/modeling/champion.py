@@ -37,7 +37,9 @@ class Champion:
     """The content of the file: the champion, and the compressor before it."""
 
     champion: Promoted
-    previous: Promoted | None = None
+    previous: Promoted
+    going_back: bool = False
+    """Whether it was the compressor before `previous`, and a rollback made it the champion again."""
 
 
 def read_champion(state: Path) -> Champion | None:

@@ -1,6 +1,5 @@
 """The rounds of the report: what the ledger says of each, and its scores on new and on earlier questions."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -8,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round, nested_scores
+from cmt.evaluation.round_records import is_own, read_records
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
     from cmt.stream.store import Slice
-
-log = logging.getLogger(__name__)
 
 LATEST = 200
 """Maximum number of rounds shown, so that the page stays small for any length of the stream."""
@@ -69,18 +66,6 @@ def entries(resources: "Resources") -> tuple[list[Entry], int]:
     return shown, len(rounds) - len(shown)
 
 
-def records(resources: "Resources", round_: Round) -> pa.Table | None:
-    """The stored answers of a round's evaluation (RECORD_SCHEMA); None if there are none or they cannot be read."""
-    path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
-    if round_.state not in ("committed", "refused") or not path.is_file():
-        return None
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        log.warning("the records of round %s cannot be read and are ignored: %s", round_.round_id, error)
-        return None
-
-
 def systems_in(records: pa.Table) -> list[str]:
     """Names of the systems that answered in `records` (RECORD_SCHEMA), the memory first."""
     scored = [name for name in records.schema.names if name.endswith("_f1")]
@@ -92,11 +77,10 @@ def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Ent
         return Entry(round_, None, None)
     documents = resources.store.documents(slice_)
     superseding = documents.num_rows - documents["supersedes"].null_count
-    answered = records(resources, round_)
+    answered = read_records(resources, round_)
     if answered is None:
         return Entry(round_, slice_.n_questions, superseding)
-    own_ids = resources.store.questions(slice_)["question_id"].combine_chunks()
-    own = pc.is_in(answered["question_id"], value_set=own_ids)
+    own = is_own(resources, round_, answered)
     return Entry(
         round_,
         slice_.n_questions,

@@ -16,11 +16,12 @@ from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate, round_questions
+from cmt.evaluation.round_records import read_records
 from cmt.report import charts
 from cmt.report.comparison import Baselines, SystemSummary, compare, measured_baselines
 from cmt.report.curves import MeasuredCurve, measured_curves
 from cmt.report.failures import Failure, worst_answers
-from cmt.report.history import Entry, entries, records
+from cmt.report.history import Entry, entries
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -156,7 +157,7 @@ def _is_scored(entry: Entry) -> bool:
 
 def _records(resources: "Resources", round_: Round, progress: Progress) -> pa.Table:
     """The stored answers of a round; if there are none, its questions are asked of the bank in its present state."""
-    stored = records(resources, round_)
+    stored = read_records(resources, round_)
     if stored is not None:
         return stored
     params, store = resources.params, resources.store

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from cmt.common.progress import Progress
+from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.evaluation.challenger import compare_with_challenger
 from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
@@ -21,9 +22,12 @@ from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
 from cmt.resources import Resources
 from cmt.rounds.recovery import updating
 from cmt.tracking.promotion import Figures, decide
-from cmt.tracking.registry import Registry, Version
+from cmt.tracking.registry import DECISION, Registry, Version
 
 log = logging.getLogger(__name__)
+
+DECISION_FILE = "decision.json"
+"""In the state folder: the last decision on a challenger, with its figures."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,18 @@ def promote_version(
         in_use = checkpoint_digest(resources.params.compressor.path)
         if challenger.digest in (in_use, named and named.champion.digest):
             reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
-            registry.set_champion(challenger, tags={"cmt.decision": f"promoted: {reason}"})
+            registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)
         with TemporaryDirectory() as scratch:
             folder = registry.download(challenger, Path(scratch))
             # 1. The comparison.
             figures = compare_with_challenger(resources, folder, slice_id=slice_id, progress=progress)
             promoted, reason = decide(figures, resources.params.promotion)
-            tags = figures.to_tags() | {"cmt.decision": f"{'promoted' if promoted else 'refused'}: {reason}"}
+            tags = figures.to_tags() | {DECISION: f"{'promoted' if promoted else 'refused'}: {reason}"}
+            record = {"version": challenger.version, "promoted": promoted, "reason": reason}
+            write_json(resources.state / DECISION_FILE, record | {"figures": figures.to_json()})
             if not promoted:
-                registry.set_tags(challenger, tags)
+                registry.refuse(challenger, tags=tags)
                 return Promotion(challenger.version, False, reason, figures)
             # 2. The file, then the aliases.
             _name_champion(resources, folder, challenger, figures)
@@ -76,20 +82,22 @@ def promote_version(
 def roll_back_promotion(resources: Resources) -> Promotion:
     """Make the compressor before the champion the champion again; `recompress` then adapts what came since.
 
-    Raises RoundError if no compressor was promoted.
+    One that was interrupted before that is continued. Raises RoundError if no compressor was promoted.
     """
     with _promoting(resources), updating(resources):
         named = read_champion(resources.state)
-        if named is None or named.previous is None:
+        if named is None:
             raise RoundError("no compressor was promoted, so there is none to go back to: see `cmt registry list`")
-        write_champion(resources.state, Champion(replace(named.previous, f1=None), named.champion))
-    reason = f"rolled back from {named.champion.digest[:12]}"
+        if not (named.going_back and resources.stored_bank.answering == named.previous.bank):  # else it was interrupted
+            named = Champion(replace(named.previous, f1=None), named.champion, going_back=True)
+            write_champion(resources.state, named)
+    reason = f"rolled back from {named.previous.digest[:12]}"
     if resources.params.tracking.enabled:
         registry = Registry(resources.params.tracking, resources.root)
         known = {version.digest: version for version in registry.versions()}
-        if before := known.get(named.previous.digest):
-            registry.set_champion(before, tags={"cmt.decision": reason})
-    return Promotion(named.previous.version, True, reason)
+        if version := known.get(named.champion.digest):
+            registry.set_champion(version, tags={DECISION: reason})
+    return Promotion(named.champion.version, True, reason)
 
 
 def _name_champion(resources: Resources, folder: Path, challenger: Version, figures: Figures) -> None:
@@ -97,7 +105,7 @@ def _name_champion(resources: Resources, folder: Path, challenger: Version, figu
     state, window = resources.state, resources.params.compressor.window
     in_use = resources.params.compressor.path
     named = read_champion(state)
-    known = [one for one in (named.champion, named.previous) if one] if named else []
+    known = [named.champion, named.previous] if named else []
     digest = checkpoint_digest(in_use)
     version = next((one.version for one in known if one.digest == digest), "")
     previous = Promoted(digest, digest_in_use(in_use, window=window)[:12], version)

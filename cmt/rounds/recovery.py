@@ -136,7 +136,7 @@ def restore(resources: Resources, round_: Round) -> None:
 def _waits(resources: Resources, answering: str) -> bool:
     """Whether the compressor in use is the champion, and the one before it, whose bank is `answering`, answers."""
     named = read_champion(resources.state)
-    if named is None or named.previous is None:
+    if named is None:
         return False
     champion = champion_folder(resources.state, named.champion.digest)
     return resources.params.compressor.path == champion and answering == named.previous.bank

@@ -17,19 +17,26 @@ from anyio import from_thread, to_thread
 
 from cmt.bank.bank import Bank
 from cmt.serving.metrics import Metrics
+from cmt.serving.schemas import Answered
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
+    from cmt.answering.answerer import Answerer
     from cmt.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """An answer, and how many tokens question and answer have."""
+    """An answer, how many tokens question and answer have, and the compressor whose bank answered."""
 
     answer: "Answer"
     question_tokens: int
     answer_tokens: int
+    compressor: str
+
+    def response(self, as_of: datetime | None) -> Answered:
+        """The body of the response."""
+        return Answered.of(self.answer, as_of, compressor=self.compressor)
 
 
 @dataclass(eq=False)
@@ -130,20 +137,20 @@ class DynamicBatcher:
                 from_thread.run_sync(request.on_text, piece)
 
         answer = answerer.stream(request.question, as_of=request.as_of, say=send)
-        return [self._count_tokens(answer)]
+        return [self._served(answer, answerer)]
 
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread."""
         questions, dates = [request.question for request in batch], [request.as_of for request in batch]
-        answers = self.workspace.answering().answer(questions, as_of=dates)
-        return [self._count_tokens(answer) for answer in answers]
+        answerer = self.workspace.answering()
+        return [self._served(answer, answerer) for answer in answerer.answer(questions, as_of=dates)]
 
-    def _count_tokens(self, answer: "Answer") -> ServedAnswer:
+    def _served(self, answer: "Answer", answerer: "Answerer") -> ServedAnswer:
         # in the thread that uses the LM: its tokenizer is not thread-safe
         question_tokens, answer_tokens = (
             len(self.workspace.lm.tokenize(text)) for text in (answer.question, answer.text)
         )
-        return ServedAnswer(answer, question_tokens, answer_tokens)
+        return ServedAnswer(answer, question_tokens, answer_tokens, answerer.model.digest)
 
     def _stream_ended(self, task: "asyncio.Task[ServedAnswer]") -> None:
         self._streams.discard(task)

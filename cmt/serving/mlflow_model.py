@@ -46,11 +46,15 @@ class Memory(PythonModel):
         questions, dates = [request.question for request in requests], [request.as_of for request in requests]
         with self._lock:
             try:
-                self._workspace.answering_bank()
-                answers = self._workspace.answerer.answer(questions, as_of=dates)
+                answerer = self._workspace.answering()
+                answers = answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error
-        records = [Answered.of(*pair).model_dump(mode="json") for pair in zip(answers, dates, strict=True)]
+        compressor = answerer.model.digest
+        records = [
+            Answered.of(answer, as_of, compressor=compressor).model_dump(mode="json")
+            for answer, as_of in zip(answers, dates, strict=True)
+        ]
         return pd.DataFrame(records, columns=["answer", "verdict", "known", "confidence", "sources"])
 
 

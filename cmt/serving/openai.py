@@ -21,7 +21,7 @@ from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
 from cmt.serving.routes import Batcher, ReadyBatcher, check_length
-from cmt.serving.schemas import Answered, AsOf, Problem
+from cmt.serving.schemas import AsOf, Problem
 
 MODEL = "cmt"
 
@@ -149,8 +149,8 @@ def _header() -> dict[str, Any]:
 
 def _provenance(request: Completion, served: ServedAnswer) -> dict[str, Any]:
     """The fields that OpenAI's interface does not have."""
-    answered = Answered.of(served.answer, request.as_of).model_dump(mode="json")
-    return {name: answered[name] for name in ("verdict", "known", "confidence", "as_of", "sources")}
+    answered = served.response(request.as_of).model_dump(mode="json")
+    return {name: answered[name] for name in ("verdict", "known", "confidence", "as_of", "sources", "compressor")}
 
 
 def _usage(served: ServedAnswer) -> dict[str, int]:

@@ -69,7 +69,7 @@ Question = Annotated[Ask, Depends(_checked)]
 async def ask(request: Question, batcher: Batcher) -> Answered:
     """Answer from memory, with the source documents and the windows of them that the LM read."""
     served = await batcher.answer(request.question, request.as_of)
-    return Answered.of(served.answer, request.as_of)
+    return served.response(request.as_of)
 
 
 @router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
@@ -84,7 +84,7 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
                 if isinstance(part, str):
                     yield _event("text", part)
                 else:
-                    yield _event("answer", Answered.of(part.answer, request.as_of).model_dump(mode="json"))
+                    yield _event("answer", part.response(request.as_of).model_dump(mode="json"))
     except CmtError as error:
         yield _event("error", {"message": str(error)})
 

@@ -92,10 +92,12 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     sources: list[SourceOut]
+    compressor: str
+    """First 12 digits of the compressor whose bank answered."""
 
     @classmethod
-    def of(cls, answer: "Answer", as_of: datetime | None) -> "Answered":
-        """The response form of `answer`."""
+    def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
+        """The response form of `answer`, which the bank of `compressor` gave."""
         return cls(
             question=answer.question,
             as_of=as_of,
@@ -104,6 +106,7 @@ class Answered(BaseModel):
             known=answer.known,
             confidence=round(answer.confidence, 4),
             sources=[SourceOut.of(source) for source in answer.sources],
+            compressor=compressor[:12],
         )
 
 

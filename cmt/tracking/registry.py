@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NAME = "cmt"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 """Aliases of versions: the one that was promoted last, the one that was added last, the one before the champion."""
+DECISION = "cmt.decision"
+"""Tag of a version: what was decided on it."""
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
 # what answering imports: serving a version elsewhere needs neither Prefect nor DVC
@@ -52,6 +54,8 @@ class Version:
     held_out: str
     """The questions it was measured on; F1 on different questions are not compared."""
     aliases: tuple[str, ...] = ()
+    decision: str = ""
+    """What was decided on it, and why; "" before that."""
 
     @property
     def champion(self) -> bool:
@@ -76,16 +80,18 @@ class Registry:
         digest = checkpoint_digest(folder)
         tags = {"cmt.digest": digest, "cmt.held_out": held_out}
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
-        existing = next((known.version for known in self.versions() if known.digest == digest), None)
+        known = next((version for version in self.versions() if version.digest == digest), None)
         with self.session.explained():
-            if existing is None:
+            if known is None:
                 place = f"model-{digest[:12]}"
-                existing = self._create(folder, project=project, params=params, place=place, tags=tags)
-                self.session.client.set_registered_model_alias(NAME, CHALLENGER, existing)
-                return existing
-            for name, value in tags.items():
-                self.session.client.set_model_version_tag(NAME, existing, name, value)
-        return existing
+                number = self._create(folder, project=project, params=params, place=place, tags=tags)
+            else:
+                number = known.version
+                for name, value in tags.items():
+                    self.session.client.set_model_version_tag(NAME, number, name, value)
+            if known is None or not (known.aliases or known.decision):
+                self.session.client.set_registered_model_alias(NAME, CHALLENGER, number)
+        return number
 
     def versions(self) -> list[Version]:
         """All versions, the newest first."""
@@ -115,7 +121,7 @@ class Registry:
     def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version the alias `champion`, the one that had it `previous`, and the version `tags`."""
         client, aliases = self.session.client, self._aliases()
-        self.set_tags(version, tags)
+        self._set_tags(version, tags)
         with self.session.explained():
             before = aliases.get(CHAMPION)
             if before not in (None, version.version):
@@ -124,8 +130,14 @@ class Registry:
             if aliases.get(CHALLENGER) == version.version:
                 client.delete_registered_model_alias(NAME, CHALLENGER)
 
-    def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
-        """Give a version `tags`."""
+    def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
+        """Give a version `tags`; it is no longer the challenger."""
+        self._set_tags(version, tags)
+        with self.session.explained():
+            if CHALLENGER in version.aliases:
+                self.session.client.delete_registered_model_alias(NAME, CHALLENGER)
+
+    def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         with self.session.explained():
             for name, value in tags.items():
                 self.session.client.set_model_version_tag(NAME, version.version, name, value)
@@ -226,5 +238,6 @@ def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
         digest=tags.get("cmt.digest", ""),
         f1=float(f1) if f1 is not None else None,
         held_out=tags.get("cmt.held_out", ""),
+        decision=tags.get(DECISION, ""),
         aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(found.version))),
     )

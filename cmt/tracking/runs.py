@@ -117,12 +117,17 @@ class Tracker:
 
         return Curves()
 
-    def finish_training(self, *, params: Params, scores: Mapping[str, float | None]) -> None:
-        """End the run of the training of `params` with its held-out `scores`. ServiceError as for `log_round`."""
+    def finish_training(self, *, params: Params, scores: Mapping[str, float | None], started_by: str = "") -> None:
+        """End the run of the training of `params` with its held-out `scores`. ServiceError as for `log_round`.
+
+        `started_by`: the event that started the training, a tag of the run.
+        """
         with self.session.explained():
             run = training_run(self.session, params)
             metrics = {f"heldout/{name}": value for name, value in scores.items() if value is not None}
             self.session.log(run, metrics, step=0)
+            if started_by:
+                self.session.client.set_tag(run.info.run_id, "cmt.started_by", started_by)
             self.session.end(run, "FINISHED")
 
 

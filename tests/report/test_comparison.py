@@ -6,10 +6,11 @@ import cmt
 from cmt.common.progress import NullProgress
 from cmt.evaluation.comparison import Comparison
 from cmt.evaluation.finetuning import TOKEN_WEIGHTS
+from cmt.evaluation.round_records import read_records
 from cmt.evaluation.systems import SYSTEMS
 from cmt.evaluation.testbed import ComparisonData
 from cmt.report.comparison import compare, keep, measured_baselines
-from cmt.report.history import entries, records
+from cmt.report.history import entries
 from tests.helpers.reports import record, record_table
 
 QUICK = [name for name in SYSTEMS if name not in {*TOKEN_WEIGHTS, "mac"}]  # MAC is not trained in the tiny project
@@ -42,7 +43,7 @@ def test_intervals_do_not_depend_on_the_order_of_the_records() -> None:
 
 def test_scores_and_intervals_are_those_of_the_round(adapted: cmt.Workspace) -> None:
     entry = entries(adapted)[0][-1]
-    answered = records(adapted, entry.round)
+    answered = read_records(adapted, entry.round)
     assert answered is not None
     for system in compare(answered, scores=entry.scores, seed=adapted.params.seed):
         scores = entry.scores[system.name]

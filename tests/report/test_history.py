@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import cmt
-from cmt.report.history import Entry, entries, records, systems_in
+from cmt.evaluation.round_records import read_records
+from cmt.report.history import Entry, entries, systems_in
 from tests.helpers.reports import record, record_table
 
 
@@ -27,15 +28,15 @@ def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> No
 
 def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, caplog) -> None:
     round_ = adapted.ledger.rounds()[-1]
-    stored = records(adapted, round_)
+    stored = read_records(adapted, round_)
     assert stored is not None and systems_in(stored) == ["cmt", "closed", "rag"]
-    assert records(adapted, replace(round_, state="started")) is None
+    assert read_records(adapted, replace(round_, state="started")) is None
     path = adapted.state / "rounds/2031-02-0001/answers.parquet"
     path.write_bytes(b"PAR1 rubbish")
-    assert records(adapted, round_) is None
+    assert read_records(adapted, round_) is None
     assert "cannot be read" in caplog.text
     path.unlink()
-    assert records(adapted, round_) is None
+    assert read_records(adapted, round_) is None
 
 
 def test_only_systems_that_answered_are_in_records() -> None:

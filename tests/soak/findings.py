@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -41,7 +42,7 @@ class Findings:
         self.flips += other.flips
 
 
-def difference(found: Content, allowed: list[Content]) -> Kind:
+def difference(found: Content, allowed: Sequence[Content]) -> Kind:
     """How `found` differs from every allowed content: a part that all have is gone, a part is there twice, or other."""
     for parts in ("slices", "rounds", "banks"):
         names = [entry[0] for entry in getattr(found, parts)]

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,14 @@ class Operation:
     after: Content
     calls: int
     """System calls that it makes below the project."""
+    steps: bool = False
+    """Whether it is two commits: the rounds, and the pointer to the bank that answers."""
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        """What the project may have after a fault."""
+        between = replace(self.after, answering=self.before.answering)
+        return (self.before, self.after, between) if self.steps else (self.before, self.after)
 
 
 def operations(folder: Path) -> list[Operation]:
@@ -58,13 +66,19 @@ def operations(folder: Path) -> list[Operation]:
     measured = []
     for name, arguments in OPERATIONS.items():
         template = promoted if name == "promote" else plain
-        project = shutil.copytree(template, folder / name)
-        outcome = run(project, *arguments, fault="kill", place=0)
-        if outcome.status != 0:
-            raise RuntimeError(f"{name} fails without a fault: {outcome.errors}")
-        measured.append(Operation(name, arguments, template, content(template), content(project), outcome.calls))
-        shutil.rmtree(project)
+        measured.append(measure(name, arguments, template, folder))
     return measured
+
+
+def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False) -> Operation:
+    """Run an operation once without a fault on a copy of `template`."""
+    project = shutil.copytree(template, folder / name)
+    outcome = run(project, *arguments, fault="kill", place=0)
+    if outcome.status != 0:
+        raise RuntimeError(f"{name} fails without a fault: {outcome.errors}")
+    after = content(project)
+    shutil.rmtree(project)
+    return Operation(name, arguments, template, content(template), after, outcome.calls, steps)
 
 
 def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]) -> Findings:
@@ -78,13 +92,13 @@ def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callabl
     ][::every]
     # processes, for transformers cannot load two language models at once in the threads of one
     with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
-        for done, found in enumerate(pool.map(partial(_one_point, folder), *zip(*points, strict=True)), 1):
+        for done, found in enumerate(pool.map(partial(one_point, folder), *zip(*points, strict=True)), 1):
             findings.merge(found)
             on_point(done, len(points))
     return findings
 
 
-def _one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
+def one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
     """Run `operation` with one fault on a copy of its project, and check what is left."""
     findings = Findings()
     project = shutil.copytree(
@@ -132,8 +146,8 @@ def _check(
     found = _content(project)
     if isinstance(found, str):
         return findings.add("wrong", f"{where}: {found}")
-    if found not in (operation.before, operation.after):
-        kind = difference(found, [operation.before, operation.after])
+    if found not in operation.contents:
+        kind = difference(found, operation.contents)
         return findings.add(kind, f"{where}: neither the content of before nor of after")
     # 4. Nothing is damaged, or what is says how to repair it.
     left = problems(project)

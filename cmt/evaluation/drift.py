@@ -1,0 +1,138 @@
+"""Drift: whether the questions of the newest slice are answered worse than those of the slices before it.
+
+Each of three figures is compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
+An introduction to the bootstrap). It drifted if the interval lies wholly on the bad side of 0. The intervals are those
+of `drift.alarm` divided by the number of figures (Bonferroni), so that a stream that does not change raises an alarm in
+at most that share of the rounds; benchmarks/drift.py measures it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.bank.ledger import Round
+from cmt.config import DriftParams
+from cmt.evaluation.metrics import RESAMPLES, Difference, Floats
+from cmt.evaluation.round_records import is_own, read_records
+
+if TYPE_CHECKING:
+    from cmt.resources import Resources
+
+FIGURES = {"f1": -1, "recall": -1, "unknown": 1}
+"""What is compared → the sign of a change for the worse: F1, the share of questions whose document is found, and the
+share that is answered "not in memory"."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure, in the newest slice and before, in per cent."""
+
+    newest: float
+    reference: float
+    difference: Difference
+    """Newest minus reference, with its interval."""
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What the newest round shows beside the rounds before it."""
+
+    slice_id: str
+    reference: tuple[str, ...]
+    """The slices that it is compared with."""
+    questions: int
+    reference_questions: int
+    changes: Mapping[str, Change]
+    """By the names of FIGURES."""
+
+    @property
+    def drifted(self) -> bool:
+        """Whether one of the figures changed for the worse."""
+        return any(change.drifted for change in self.changes.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """All values, nested."""
+        changes = {
+            name: asdict(change) | {"difference": [round(value, 2) for value in change.difference]}
+            for name, change in self.changes.items()
+        }
+        return asdict(self) | {"changes": changes, "drifted": self.drifted}
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {change.newest:.1f} against {change.reference:.1f}, "
+            f"{change.difference.mean:+.1f} ({change.difference.low:+.1f} to {change.difference.high:+.1f})"
+            + (": drift" if change.drifted else "")
+            for name, change in self.changes.items()
+        ]
+        return f"{self.slice_id} beside {', '.join(self.reference)}: {'; '.join(parts)}"
+
+
+def find_drift(resources: "Resources") -> Drift | None:
+    """Compare the newest committed round of the compressor in use with the `drift.reference` rounds before it.
+
+    Only the questions of each slice itself count. None if there are not as many rounds with questions.
+    """
+    params = resources.params.drift
+    scored = [round_ for round_ in resources.rounds() if round_.state == "committed" and round_.questions]
+    rounds = scored[-params.reference - 1 :]
+    if len(rounds) <= params.reference:
+        return None
+    records = [own for own in (_own_records(resources, round_) for round_ in rounds) if own is not None and len(own)]
+    if len(records) < len(rounds):
+        return None
+    *before, newest = map(figures_of, records)
+    reference = {name: np.concatenate([figures[name] for figures in before]) for name in FIGURES}
+    return Drift(
+        slice_id=rounds[-1].slice_id,
+        reference=tuple(round_.slice_id for round_ in rounds[:-1]),
+        questions=len(newest["f1"]),
+        reference_questions=len(reference["f1"]),
+        changes=compare(newest, reference, params, seed=resources.params.seed),
+    )
+
+
+def compare(
+    newest: Mapping[str, Floats], reference: Mapping[str, Floats], params: DriftParams, *, seed: int
+) -> dict[str, Change]:
+    """The changes of all FIGURES, each given for n questions (n,) in per cent."""
+    changes = {}
+    for name, worse in FIGURES.items():
+        difference = _bootstrap(newest[name], reference[name], alarm=params.alarm / len(FIGURES), seed=seed)
+        drifted = difference.high < 0 if worse < 0 else difference.low > 0
+        changes[name] = Change(float(newest[name].mean()), float(reference[name].mean()), difference, drifted)
+    return changes
+
+
+def figures_of(records: pa.Table) -> dict[str, Floats]:
+    """The FIGURES of each question of `records` (RECORD_SCHEMA): (n,) in per cent."""
+    return {
+        "f1": 100 * records["cmt_f1"].to_numpy(),
+        "recall": 100 * records["recalled"].to_numpy().astype(np.float64),
+        "unknown": 100 * pc.equal(records["cmt"], "").to_numpy().astype(np.float64),
+    }
+
+
+def _own_records(resources: "Resources", round_: Round) -> pa.Table | None:
+    """The records of the questions of the round's own slice; None if they are not kept."""
+    records = read_records(resources, round_)
+    return None if records is None else records.filter(is_own(resources, round_, records))
+
+
+def _bootstrap(newest: Floats, reference: Floats, *, alarm: float, seed: int) -> Difference:
+    """Mean of `newest` (n,) minus mean of `reference` (m,), and the interval that a change leaves in `alarm` of cases.
+
+    `alarm` is the chance that the interval lies on the bad side of 0 without a change, so it is one-sided.
+    """
+    random = np.random.default_rng(seed)
+    means = [
+        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+        for values in (newest, reference)
+    ]
+    low, high = np.percentile(means[0] - means[1], [100 * alarm, 100 * (1 - alarm)])
+    return Difference(float(newest.mean() - reference.mean()), float(low), float(high))

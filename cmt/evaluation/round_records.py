@@ -1,0 +1,33 @@
+"""The stored answers of a round's evaluation."""
+
+import logging
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cmt.bank.ledger import Round
+
+if TYPE_CHECKING:
+    from cmt.resources import Resources
+
+log = logging.getLogger(__name__)
+
+
+def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
+    """The answers of a round (RECORD_SCHEMA); None if it was asked nothing, or if they cannot be read."""
+    path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
+    if round_.state not in ("committed", "refused") or not round_.questions or not path.is_file():
+        return None
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        log.warning("the records of round %s cannot be read and are ignored: %s", round_.round_id, error)
+        return None
+
+
+def is_own(resources: "Resources", round_: Round, records: pa.Table) -> pa.ChunkedArray:
+    """Whether each of `records` is of a question of the round's own slice, not of an earlier one (n,)."""
+    own = resources.store.questions(resources.store.slice(round_.slice_id))["question_id"]
+    return pc.is_in(records["question_id"], value_set=own.combine_chunks())

@@ -1,0 +1,50 @@
+"""Events of the pipeline in Prefect's feed, with their figures: triggers start other deployments from them."""
+
+from typing import TYPE_CHECKING, Any
+
+from prefect.events import emit_event
+
+if TYPE_CHECKING:
+    from cmt.bank.ledger import Round
+    from cmt.evaluation.drift import Drift
+    from cmt.rounds.promotion import Promotion
+
+COMMITTED, REFUSED = "cmt.round.committed", "cmt.round.refused"
+DRIFT, PROMOTED = "cmt.drift.detected", "cmt.compressor.promoted"
+
+
+def emit_round(round_: "Round") -> None:
+    """A round was committed or refused."""
+    figures = {
+        "slice": round_.slice_id,
+        "number": round_.number,
+        "documents": round_.documents,
+        "rows": round_.rows,
+        "judgement": round_.judgement,
+        "reason": round_.reason,
+        "questions": round_.questions,
+        "canaries": round_.canaries,
+        "compressor": round_.compressor,
+        "bank_version": round_.version_after,
+        "mlflow_run": round_.mlflow_run,
+        **{name: round_.scores.get(name) for name in ("em", "f1", "recall")},
+    }
+    event = COMMITTED if round_.state == "committed" else REFUSED
+    _emit(event, f"cmt.slice.{round_.slice_id}", round_.slice_id, figures)
+
+
+def emit_drift(drift: "Drift") -> None:
+    """The questions of the newest slice are answered worse than before."""
+    _emit(DRIFT, f"cmt.slice.{drift.slice_id}", str(drift), drift.to_json())
+
+
+def emit_promotion(promotion: "Promotion") -> None:
+    """A compressor was promoted."""
+    figures = promotion.figures.to_json() if promotion.figures else {}
+    payload = {"version": promotion.version, "reason": promotion.reason, **figures}
+    _emit(PROMOTED, f"cmt.compressor.{promotion.version}", f"version {promotion.version}", payload)
+
+
+def _emit(event: str, resource: str, name: str, payload: dict[str, Any]) -> None:
+    labels = {"prefect.resource.id": resource, "prefect.resource.name": name}
+    emit_event(event=event, resource=labels, payload=payload)

@@ -1,0 +1,41 @@
+"""The decision on a challenger, which `cmt/retrain` and `cmt/online-update` take as soon as a new slice is there."""
+
+import logging
+
+from prefect.artifacts import create_markdown_artifact
+
+from cmt.errors import ConfigError
+from flows.artifacts import promotion_report
+from flows.events import emit_promotion
+from flows.tasks import cmt_task, workspace
+
+log = logging.getLogger("cmt.flows")
+
+
+@cmt_task(name="decide on the challenger")
+def decide_on_challenger(params: str) -> bool:
+    """Compare the challenger with the compressor in use; returns whether it is the champion since.
+
+    False as well if there is no challenger, or no slice with questions after those that it was trained on.
+    """
+    from cmt.rounds.promotion import promote_version
+    from cmt.tracking.registry import CHALLENGER, Registry
+
+    opened = workspace(params)
+    if not opened.params.tracking.enabled:
+        return False
+    versions = Registry(opened.params.tracking, opened.root).versions()
+    challenger = next((version for version in versions if CHALLENGER in version.aliases), None)
+    if challenger is None:
+        return False
+    try:
+        promotion = promote_version(opened, challenger.version)
+    except ConfigError as error:
+        log.info("version %s waits for its decision: %s", challenger.version, error)
+        return False
+    description = f"Version {challenger.version}"
+    create_markdown_artifact(promotion_report(promotion), key="promotion", description=description)
+    log.info("version %s: %s", challenger.version, promotion.reason)
+    if promotion.promoted:
+        emit_promotion(promotion)
+    return promotion.promoted

@@ -1,0 +1,237 @@
+"""`make year`: the bundled newspaper month by month through a pipeline that adapts itself.
+
+Months 1 to 3 are adapted with the shipped compressor. A schedule starts `cmt/retrain` on them; the round of month 4
+decides on the challenger; a promotion starts `cmt/recompress`, while `cmt serve` answers. Months 5 to 8 are adapted
+with what answers then. At the end the questions of all months are asked of both compressors. Everything runs on a
+Prefect server and worker of its own and in `data/year`; its compressor is never shipped.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from threading import Event, Thread
+from typing import Annotated, Any
+
+import httpx
+import numpy as np
+import typer
+import yaml
+
+from cmt.cli.context import run_script
+from cmt.cli.output import console, write_table
+from cmt.common.plots import month_curve
+from cmt.common.storage import read_json, write_json
+from cmt.config import load_params
+from cmt.errors import ServiceError
+from cmt.evaluation.evaluate import evaluate
+from cmt.evaluation.metrics import Floats, paired_bootstrap
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.modeling.champion import read_champion
+from cmt.rounds.promotion import DECISION_FILE
+from cmt.training.data import pull_sources
+from cmt.workspace import Workspace, open
+from flows.local_prefect import LocalPrefect, free_port, local_prefect
+
+ROOT = Path(__file__).parents[1]
+YEAR, HOME = ROOT / "data/year", ROOT / ".prefect/year"
+UPDATE, RETRAIN, RECOMPRESS = "cmt/online-update", "cmt/retrain", "cmt/recompress"
+LEARNED = 3
+"""Months that are trained on; the next one decides."""
+PAIRS = 2_000
+"""Question-answer pairs of the training, half of them of the base data."""
+START_SECONDS = 120.0
+"""Longest time until a schedule or trigger starts a run, and until the server answers."""
+
+
+def main(
+    base: Annotated[
+        str, typer.Option(help="The base data: replayed in the training, and its held-out articles in the decision.")
+    ] = "hub:rajpurkar/squad",
+) -> None:
+    """Run the year, print its table, and write metrics/year.json and plots/year.png."""
+    started = time.monotonic()
+    project = write_project(base)
+    months = sorted((YEAR / "news").iterdir())
+    with local_prefect(root=ROOT, home=HOME, params=project) as prefect:
+        # 1. The first months, the training, and the month that decides.
+        for month in months[:LEARNED]:
+            prefect.run(UPDATE, source=str(month))
+        prefect.schedule(RETRAIN)
+        if prefect.await_run(RETRAIN, seconds=START_SECONDS) is None:
+            raise ServiceError(f"the schedule of {RETRAIN} started no run: see {HOME}")
+        prefect.run(UPDATE, source=str(months[LEARNED]))
+        # 2. The recompression that the promotion starts.
+        recompressed = _recompress(prefect, project)
+        # 3. The later months.
+        for month in months[LEARNED + 1 :]:
+            prefect.run(UPDATE, source=str(month))
+    # 4. Both compressors on all months.
+    workspace = open(params=project)
+    f1, shipped = _f1_by_month(workspace)
+    record = _record(workspace, f1, shipped, recompressed) | {"seconds": round(time.monotonic() - started, 1)}
+    write_json(ROOT / "metrics/year.json", record)
+    _show(record)
+
+
+def write_project(base: str) -> Path:
+    """Write the project in `data/year`, and the months of the newspaper as sources; returns its params.yaml."""
+    shutil.rmtree(YEAR, ignore_errors=True)
+    params = load_params(ROOT / "params.yaml").model_dump(mode="json")
+    source = Path(params["stream"]["source"])
+    params["stream"] |= {"source": "news", "path": "stream", "quarantine": "quarantine"}
+    params["bank"] |= {"uri": "data/bank"}
+    params["train"] |= {"source": "stream", "mix": {base: 1.0}, "path": "train", "output": "trained"}
+    params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable": 1}
+    params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
+    YEAR.mkdir(parents=True)
+    project = YEAR / "params.yaml"
+    project.write_text(yaml.safe_dump(params))
+    for name, date in (("documents", "published_at"), ("questions", "asked_at")):
+        for line in (source / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+            month = YEAR / "news" / json.loads(line)[date][:7]
+            month.mkdir(parents=True, exist_ok=True)
+            with (month / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+    workspace = open(params=project)
+    workspace.pull()
+    pull_sources(workspace.params.train)
+    return project
+
+
+def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
+    """Wait for the recompression while questions are answered; zeros if the challenger was refused."""
+    counts: dict[str, Any] = {"documents": 0, "seconds": 0.0, "answered_meanwhile": 0, "wrong_version": 0}
+    workspace = open(params=project)
+    if read_champion(workspace.state) is None:
+        return counts
+    began = time.monotonic()
+    with _asking(workspace) as compressors:
+        if prefect.await_run(RECOMPRESS, seconds=START_SECONDS) is None:
+            raise ServiceError(f"the promotion started no run of {RECOMPRESS}: see {HOME}")
+        counts["seconds"] = round(time.monotonic() - began, 1)
+        counts["answered_meanwhile"] = len(compressors)
+        time.sleep(5)  # some more answers, from the new bank
+    known = workspace.stored_bank.answering
+    first_new = compressors.index(known) if known in compressors else len(compressors)
+    counts["wrong_version"] = sum(name != known for name in compressors[first_new:])
+    counts["documents"] = sum(slice_.n_documents for slice_ in workspace.store.slices())
+    return counts
+
+
+@contextmanager
+def _asking(workspace: Workspace) -> Iterator[list[str]]:
+    """Ask a server one question after the other meanwhile; yields the compressors that the answers name."""
+    port, stop, compressors = free_port(), Event(), list[str]()
+    command = [sys.executable, "-m", "cmt", "--params", str(workspace.root / "params.yaml"), "serve"]
+    with (HOME / "serve.log").open("wb") as log:
+        server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603
+    questions = workspace.store.all_questions()["question"].to_pylist()
+
+    def ask() -> None:
+        for question in cycle(questions):
+            if stop.is_set():
+                return
+            try:
+                reply = httpx.post(f"http://127.0.0.1:{port}/ask", json={"question": question}, timeout=60)
+                compressors.append(reply.raise_for_status().json()["compressor"])
+            except httpx.TransportError:  # it is starting
+                time.sleep(0.5)
+
+    thread = Thread(target=ask)
+    thread.start()
+    try:
+        yield compressors
+    finally:
+        stop.set()
+        thread.join()
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+def _f1_by_month(workspace: Workspace) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """F1 (n,) in points of the questions of each slice: of the compressor that answers, and of the shipped one."""
+    shipped = _ask_all(workspace, workspace.declared.compressor.path)
+    in_use = workspace.params.compressor.path
+    if in_use == workspace.declared.compressor.path:
+        return shipped, shipped
+    return _ask_all(workspace, in_use), shipped
+
+
+def _ask_all(workspace: Workspace, folder: Path) -> dict[str, Floats]:
+    store, params = workspace.store, workspace.params
+    documents = store.all_documents()
+    bank = TemporaryBank.of(folder, lm=workspace.lm, documents=documents, params=params, as_in_use=True)
+    f1: dict[str, Floats] = {}
+    with bank.answerer() as answerer:
+        for slice_ in store.slices():
+            evaluation = evaluate(
+                answerer=answerer,
+                lm=workspace.lm,
+                bank=answerer.bank,
+                questions=store.questions(slice_),
+                params=params,
+                baselines=False,
+            )
+            f1[slice_.slice_id] = 100 * evaluation.records["cmt_f1"].to_numpy()
+    return f1
+
+
+def _record(
+    workspace: Workspace, f1: dict[str, Floats], shipped: dict[str, Floats], recompressed: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of metrics/year.json."""
+    slices, seed = list(f1), workspace.params.seed
+    adapted = {round_.slice_id: round_.compressor for round_ in workspace.all_rounds() if round_.questions}
+    months = [
+        {
+            "slice": name,
+            "champion": adapted[name][:12],
+            "f1": round(float((f1 if place > LEARNED else shipped)[name].mean()), 2),
+            "f1_shipped": round(float(shipped[name].mean()), 2),
+        }
+        for place, name in enumerate(slices)
+    ]
+    later = [name for name in slices[LEARNED + 1 :]]
+    gain = paired_bootstrap(*(np.concatenate([of[name] for name in later]) for of in (f1, shipped)), seed=seed)
+    decision = read_json(workspace.state / DECISION_FILE, dict[str, Any])
+    figures = decision["figures"]
+    return {
+        "months": months,
+        "decision": {
+            "promoted": decision["promoted"],
+            "gain": round(figures["gain"][0], 2),
+            "ci": [round(value, 2) for value in figures["gain"][1:]],
+            "base_loss": round(-figures["base_gain"][0], 2),
+            "reason": decision["reason"],
+        },
+        "later": {
+            "gain": round(gain.mean, 2),
+            "ci": [round(gain.low, 2), round(gain.high, 2)],
+            "n": sum(len(f1[name]) for name in later),
+        },
+        "recompress": recompressed,
+    }
+
+
+def _show(record: dict[str, Any]) -> None:
+    """Print the months and the decision, and draw the picture."""
+    rows = [[month[name] for name in ("slice", "champion", "f1_shipped", "f1")] for month in record["months"]]
+    write_table(["slice", "adapted by", "F1 shipped", "F1 with retraining"], rows, left=2)
+    later = record["later"]
+    out = console()
+    out.print(f"decision: {record['decision']['reason']}", soft_wrap=True)
+    low, high = later["ci"]
+    out.print(f"later months, {later['n']} questions: {later['gain']:+.1f} F1 ({low:+.1f} to {high:+.1f})")
+    out.print(f"metrics/year.json and plots/year.png written; {record['seconds']:.0f} s")
+    month_curve(months=record["months"], path=ROOT / "plots/year.png")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,63 @@
+"""Events of the pipeline in Prefect's feed, and the decision on a challenger after a round."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+
+from cmt.evaluation.drift import find_drift
+from cmt.workspace import Workspace, open
+from flows.events import COMMITTED, DRIFT, PROMOTED, REFUSED, emit_drift
+from flows.online_update import online_update
+
+ROOT = Path(__file__).parents[2]
+FIRST, SECOND = "2031-01/0001", "2031-02/0001"
+
+
+def events(name: str, resource: str) -> list[dict[str, Any]]:
+    """The payloads of the events of this name and resource, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    body = {"filter": {"event": {"name": [name]}, "resource": {"id": [resource]}}, "limit": 50}
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            found = client._client.post("/events/filter", json=body).json()["events"]
+            if found:
+                return [event["payload"] for event in found]
+            time.sleep(0.5)
+    raise AssertionError(f"no event {name} of {resource}")
+
+
+def test_a_round_is_an_event_with_its_figures(project: Path, workspace: Workspace) -> None:
+    online_update(slice=FIRST, params=str(project))
+    [round_] = workspace.rounds()
+    figures = next(event for event in events(COMMITTED, f"cmt.slice.{FIRST}") if event["rows"] == round_.rows)
+    assert (figures["documents"], figures["compressor"]) == (3, round_.compressor)
+    assert (figures["f1"], figures["bank_version"]) == (round_.scores["f1"], round_.version_after)
+
+
+def test_drift_is_an_event(project: Path, change: Callable[..., None]) -> None:
+    change(drift={"reference": 1})
+    online_update(params=str(project))
+    found = find_drift(open(params=project))
+    assert found
+    emit_drift(found)
+    assert events(DRIFT, f"cmt.slice.{SECOND}")[0]["reference"] == [FIRST]
+
+
+def test_the_triggers_expect_events_that_are_emitted() -> None:
+    deployments = {row["name"]: row for row in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    triggers = {
+        name: DeploymentEventTrigger.model_validate(trigger)
+        for name, row in deployments.items()
+        for trigger in row.get("triggers", [])
+    }
+    assert {name: set(trigger.expect) for name, trigger in triggers.items()} == {
+        "retrain": {DRIFT},
+        "recompress": {PROMOTED},
+    }
+    assert triggers["retrain"].within.days == 7
+    assert REFUSED.startswith("cmt.round.")
