@@ -14,12 +14,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from itertools import cycle
 from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated, Any
 
-import httpx
 import numpy as np
 import typer
 import yaml
@@ -139,9 +139,8 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
             if stop.is_set():
                 return
             try:
-                reply = httpx.post(f"http://127.0.0.1:{port}/ask", json={"question": question}, timeout=60)
-                compressors.append(reply.raise_for_status().json()["compressor"])
-            except httpx.TransportError:  # it is starting
+                compressors.append(_answered_by(port, question))
+            except ConnectionError:  # the server is starting
                 time.sleep(0.5)
 
     thread = Thread(target=ask)
@@ -153,6 +152,16 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
         thread.join()
         server.send_signal(signal.SIGINT)
         server.wait(30)
+
+
+def _answered_by(port: int, question: str) -> str:
+    """The compressor whose bank answers a question. Raises OSError if no server listens."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/ask", json.dumps({"question": question}), {"Content-Type": "application/json"})
+        return str(json.loads(connection.getresponse().read())["compressor"])
+    finally:
+        connection.close()
 
 
 def _f1_by_month(workspace: Workspace) -> tuple[dict[str, Floats], dict[str, Floats]]:

@@ -1,4 +1,4 @@
-"""Plots of scores as PNG: F1 after each round, by slice, and of each system in an evaluation. Equal input, equal bytes."""
+"""Plots of scores as PNG: F1 after each round, by slice, and of each system. Equal input, equal bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
