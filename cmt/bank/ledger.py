@@ -69,6 +69,10 @@ class Round:
     dtype: str = ""
     """Type in which the LM computed, bfloat16 or float32; `lm.dtype: auto` depends on the machine."""
     git_commit: str = ""
+    dvc_lock: str = ""
+    """SHA-256 of dvc.lock; "" if there is none."""
+    recompressed: bool = False
+    """Whether it filled the bank of a champion: such a round asks nothing, and MLflow has no run of it."""
     mlflow_run: str = ""
     prefect_run: str = ""
     started_at: str = ""

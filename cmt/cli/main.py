@@ -282,6 +282,19 @@ def verify(ctx: typer.Context, as_json: Json = False) -> None:
         raise DamageError(f"{problems:,} problem{'s' if problems > 1 else ''} in {parts}: see above")
 
 
+@app.command(epilog="Example: cmt lineage 2031-01/0001")
+def lineage(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ROUND|VERSION", help="A round, or a version of the registry.")],
+    as_json: Json = False,
+) -> None:
+    """Show where a round or a registered compressor comes from, and what came of it."""
+    from cmt.rounds.lineage import lineage
+
+    found = lineage(ctx.obj.workspace, name)
+    print_result({"lineage": found}, lambda: output.write_lineage(found), as_json=as_json)
+
+
 @app.command(epilog="Example: cmt recompress")
 def recompress(ctx: typer.Context, as_json: Json = False) -> None:
     """Fill the bank of the champion slice by slice, check its answers, and let it answer."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.forgetting import Candidate, ForgetReport
+    from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion
     from cmt.rounds.verification import PartReport
     from cmt.stream.store import IngestReport
@@ -101,6 +102,12 @@ def write_short_answer(answer: "Answer") -> None:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""
             write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=2, style="dim")
+
+
+def write_lineage(lineages: "Sequence[Lineage]") -> None:
+    """A table of facts for each."""
+    for lineage in lineages:
+        write_table([lineage.name, ""], list(lineage.facts.items()), left=2)
 
 
 def write_promotion(promotion: "Promotion", line: str) -> None:

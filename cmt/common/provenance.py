@@ -1,7 +1,9 @@
-"""The git commit that a result was computed with."""
+"""The git commit and the DVC lock that a result was computed with."""
 
 import subprocess
 from pathlib import Path
+
+from cmt.common.digests import sha256_file
 
 
 def git_commit(root: Path) -> str:
@@ -9,6 +11,12 @@ def git_commit(root: Path) -> str:
     head = _git(root, "rev-parse", "HEAD")
     changed = head and _git(root, "status", "--porcelain", "--untracked-files=no")
     return f"{head}+" if changed else head
+
+
+def dvc_lock(root: Path) -> str:
+    """SHA-256 of dvc.lock in `root`; "" if there is none."""
+    path = root / "dvc.lock"
+    return sha256_file(path) if path.is_file() else ""
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -44,6 +44,8 @@ class Recompression:
 class _SliceRunner(RoundRunner):
     """A round of a recompression: no canaries and no questions, and the pointer stays."""
 
+    recompresses = True
+
     def __init__(self, resources: Resources, slice_id: str, *, progress: Progress) -> None:
         super().__init__(resources, slice_id, progress=progress)
         self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")

@@ -20,7 +20,7 @@ import pyarrow as pa
 from cmt.bank.ledger import Round, flat_scores
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
-from cmt.common.provenance import git_commit
+from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
@@ -43,6 +43,9 @@ class RoundRunner:
     run in different processes. The constructor raises StreamError if there is no slice `slice_id`; the steps raise the
     CmtError of what they use.
     """
+
+    recompresses = False
+    """Whether it fills the bank of a champion."""
 
     def __init__(
         self, resources: Resources, slice_id: str, *, progress: Progress | None = None, prefect_run: str = ""
@@ -89,6 +92,8 @@ class RoundRunner:
             documents=self.slice.n_documents,
             dtype=str(resources.lm.model.dtype).removeprefix("torch."),
             git_commit=git_commit(resources.root),
+            dvc_lock=dvc_lock(resources.root),
+            recompressed=self.recompresses,
             prefect_run=self.prefect_run,
             started_at=_now(),
         )
@@ -248,7 +253,9 @@ class RoundRunner:
         history = resources.rounds()
         current = next(round_ for round_ in history if round_.round_id == self.slice.slice_id)
         missed = [
-            round_ for round_ in history if round_.state == "committed" and not round_.mlflow_run and round_ != current
+            round_
+            for round_ in history
+            if round_.state == "committed" and not (round_.mlflow_run or round_.recompressed) and round_ != current
         ]
         for round_ in [*missed, current] if resources.params.tracking.enabled else []:
             folder = _round_folder(resources, round_.slice_id)

@@ -65,6 +65,7 @@ def lineage(round_: Round) -> dict[str, str]:
     links = {
         "mlflow.source.git.commit": round_.git_commit.rstrip("+"),
         "cmt.git_commit": round_.git_commit,
+        "cmt.dvc_lock": round_.dvc_lock,
         "cmt.prefect_run": round_.prefect_run,
     }
     return tags | {name: value for name, value in links.items() if value}

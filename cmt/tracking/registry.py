@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cmt.config import Params, TrackingParams
 from cmt.errors import ConfigError, ModelError
 from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
-from cmt.tracking.runs import training_run
+from cmt.tracking.runs import STARTED_BY, training_run
 from cmt.tracking.session import MlflowSession
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Version:
     aliases: tuple[str, ...] = ()
     decision: str = ""
     """What was decided on it, and why; "" before that."""
+    run: str = ""
+    """The MLflow run of its training."""
 
     @property
     def champion(self) -> bool:
@@ -117,6 +119,12 @@ class Registry:
             source = self.session.client.get_model_version(NAME, version.version).source
             uri = f"{source}/artifacts/compressor"
             return Path(artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.session.uri))
+
+    def started_by(self, version: Version) -> str:
+        """The event that started the training of a version; "" if none is known."""
+        with self.session.explained():
+            tags = self.session.client.get_run(version.run).data.tags if version.run else {}
+        return str(tags.get(STARTED_BY, ""))
 
     def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version the alias `champion`, the one that had it `previous`, and the version `tags`."""
@@ -239,5 +247,6 @@ def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
         f1=float(f1) if f1 is not None else None,
         held_out=tags.get("cmt.held_out", ""),
         decision=tags.get(DECISION, ""),
+        run=found.run_id or "",
         aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(found.version))),
     )

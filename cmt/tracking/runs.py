@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _STATUS = {"started": "RUNNING", "committed": "FINISHED", "refused": "FAILED"}
 
 
+STARTED_BY = "cmt.started_by"
+"""Tag of the run of a training: the event that started it."""
+
+
 class Tracker:
     """Records rounds and trainings in MLflow."""
 
@@ -127,7 +131,7 @@ class Tracker:
             metrics = {f"heldout/{name}": value for name, value in scores.items() if value is not None}
             self.session.log(run, metrics, step=0)
             if started_by:
-                self.session.client.set_tag(run.info.run_id, "cmt.started_by", started_by)
+                self.session.client.set_tag(run.info.run_id, STARTED_BY, started_by)
             self.session.end(run, "FINISHED")
 
 

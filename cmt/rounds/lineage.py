@@ -1,0 +1,94 @@
+"""Where a round or a registered compressor comes from, and what came of it: one id through all stores."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmt.bank.ledger import Round
+from cmt.errors import ConfigError
+from cmt.modeling.champion import champion_folder, read_champion
+from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
+from cmt.tracking.registry import Registry, Version
+from cmt.training.model_card import seen_slices
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmt.resources import Resources
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What is known of a round or a version."""
+
+    name: str
+    facts: dict[str, str]
+    """By name; what is not known is left out."""
+
+
+def lineage(resources: "Resources", name: str) -> list[Lineage]:
+    """Of the round `name`, once for each compressor that adapted the slice, or of the version `name` of the registry.
+
+    Raises ConfigError if there is neither, and ServiceError if MLflow is needed and cannot be used.
+    """
+    rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
+    if rounds:
+        folders = _folders(resources)
+        return [Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor))) for round_ in rounds]
+    if not name.isdecimal():
+        known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
+        raise ConfigError(f"there is no round {name!r}; there are: {known}. A version of the registry is a number")
+    return [Lineage(f"version {name}", _version_facts(resources, name))]
+
+
+def _round_facts(round_: Round, folder: "Path | None") -> dict[str, str]:
+    facts = {
+        "state": round_.state,
+        "gate": round_.judgement,
+        "reason": round_.reason,
+        "slice digest": round_.slice_digest,
+        "compressor": round_.compressor,
+        "compressor's folder": str(folder or ""),
+        "compressor was trained on slices": ", ".join(seen_slices(folder)) if folder else "",
+        "bank version before": str(round_.version_before),
+        "bank version after": str(round_.version_after or ""),
+        "bank digest": round_.bank_digest,
+        "parameters": round_.params_digest,
+        "recompressed": "yes" if round_.recompressed else "",
+        "git commit": round_.git_commit,
+        "dvc.lock": round_.dvc_lock,
+        "Prefect run": round_.prefect_run,
+        "MLflow run": round_.mlflow_run,
+        "started": round_.started_at,
+        "finished": round_.finished_at,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _version_facts(resources: "Resources", name: str) -> dict[str, str]:
+    registry = Registry(resources.params.tracking, resources.root)
+    version: Version = registry.version(name)
+    folders = _folders(resources)
+    folder = next((path for path in folders.values() if checkpoint_digest(path) == version.digest), None)
+    in_use = next((digest for digest, path in folders.items() if path == folder), "")
+    adapted = [round_.round_id for round_ in resources.all_rounds() if round_.compressor == in_use and folder]
+    facts = {
+        "compressor": version.digest,
+        "aliases": ", ".join(version.aliases),
+        "decision": version.decision,
+        "held-out F1": "" if version.f1 is None else f"{version.f1:.1f} on {version.held_out}",
+        "training run in MLflow": version.run,
+        "started by": registry.started_by(version),
+        "folder": str(folder or ""),
+        "trained on slices": ", ".join(seen_slices(folder)) if folder else "",
+        "rounds": ", ".join(adapted),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _folders(resources: "Resources") -> "dict[str, Path]":
+    """The compressors at hand: digest at the window in use → folder."""
+    window, named = resources.params.compressor.window, read_champion(resources.state)
+    paths = [resources.params.compressor.path, resources.declared.compressor.path]
+    if named:
+        paths += [champion_folder(resources.state, one.digest) for one in (named.champion, named.previous)]
+    return {digest_in_use(path, window=window): path for path in paths if path.is_dir()}

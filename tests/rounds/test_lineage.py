@@ -1,0 +1,48 @@
+"""`cmt lineage`: a round and a version of the registry, followed through all stores."""
+
+from pathlib import Path
+
+import pytest
+
+from cmt.common.digests import sha256_file
+from cmt.errors import ConfigError
+from cmt.rounds.lineage import lineage
+from tests.helpers.cli import read, run
+from tests.helpers.projects import JANUARY, ingest_more, open_workspace
+
+
+def test_a_round_names_its_slice_compressor_and_bank(registered: Path) -> None:
+    workspace = open_workspace(registered)
+    round_ = workspace.rounds()[0]
+    [found] = lineage(workspace, JANUARY)
+    assert found.name == f"round {JANUARY}"
+    assert found.facts["slice digest"] == workspace.store.slice(JANUARY).digest
+    assert found.facts["compressor"] == workspace.compressor_digest
+    assert found.facts["compressor's folder"] == str(workspace.params.compressor.path)
+    versions = found.facts["bank version before"], found.facts["bank version after"]
+    assert versions == (str(round_.version_before), str(round_.version_after))
+    assert "Prefect run" not in found.facts
+
+
+def test_a_version_names_its_training_and_its_rounds(registered: Path) -> None:
+    [found] = lineage(open_workspace(registered), "1")
+    assert found.facts["aliases"] == "champion"
+    assert found.facts["decision"] == "promoted: it is the compressor in use"
+    assert found.facts["rounds"].startswith(JANUARY)
+    assert len(found.facts["training run in MLflow"]) == 32
+
+
+def test_the_lock_of_dvc_is_that_of_the_round(adapted_workspace: Path) -> None:
+    (adapted_workspace / "dvc.lock").write_text("schema: '2.0'\n")
+    ingest_more(adapted_workspace, month=3, doc_ids=["march"])
+    round_ = open_workspace(adapted_workspace).update()
+    facts = read(adapted_workspace, "lineage", round_.round_id)["lineage"][0]["facts"]
+    assert facts["dvc.lock"] == sha256_file(adapted_workspace / "dvc.lock")
+    assert round_.slice_digest in run(adapted_workspace, "lineage", round_.round_id).stdout
+
+
+def test_what_is_unknown_is_named(registered: Path) -> None:
+    with pytest.raises(ConfigError, match=f"there is no round 'May'; there are: {JANUARY}"):
+        lineage(open_workspace(registered), "May")
+    with pytest.raises(ConfigError, match="no version 7 of cmt is registered"):
+        lineage(open_workspace(registered), "7")
