@@ -107,5 +107,5 @@ repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compres
 	$(BIN)/dvc repro
 
 clean: ## remove stream, bank and run records; .venv, the language model and trained compressors stay
-	rm -rf data/stream data/quarantine data/bank data/replay data/state data/try mlruns mlflow.db* .prefect
+	rm -rf data/stream data/quarantine data/bank data/replay data/state data/try data/year mlruns mlflow.db* .prefect
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build report

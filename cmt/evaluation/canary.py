@@ -167,11 +167,11 @@ def ask(
     """Ask `canaries` as of now, after the memories `rows` of the slice were banked, and say which of them are harmed.
 
     `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
-    if that document and its own speak of the same fact (`_contradicted`). Otherwise the document is not false, the
+    if that document and its own speak of the same fact (`contradicted`). Otherwise the document is not false, the
     reader was mistaken. A question that was never answered right can tell nothing, and leaves.
     """
     asked = _asked(answerer, canaries, set(rows["doc_id"].to_pylist()), on_progress)
-    harmed = _contradicted(answerer, [canary for canary in asked if canary.turned], rows, texts)
+    harmed = contradicted(answerer, [canary for canary in asked if canary.turned], rows, texts)
     return [
         replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary
         for canary in asked
@@ -179,7 +179,7 @@ def ask(
     ]
 
 
-def _contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
+def contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
     """question_ids of the canaries whose new document, of `rows`, states another value of the fact of their own one.
 
     The two speak of the same fact if each, read alone, answers what the other states, and the new one the canary as

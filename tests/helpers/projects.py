@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 import cmt
-from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
+from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest
 from cmt.modeling.model import MemoryModel
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
@@ -52,6 +53,21 @@ def ingest_more(folder: Path, *, month: int, doc_ids: list[str]) -> None:
 def states(workspace: Workspace) -> dict[str, str]:
     """The state of each round by its id."""
     return {round_.round_id: round_.state for round_ in workspace.rounds()}
+
+
+def name_champion(folder: Path) -> Path:
+    """Make another compressor the champion, whose bank is to be filled; returns `folder`."""
+    workspace = open_workspace(folder)
+    old, new = workspace.params.compressor.path, save_other_compressor(workspace, folder / "new")
+    for compressor in (old, new):
+        keep_compressor(workspace.state, compressor)
+    write_champion(workspace.state, Champion(_promoted(new), _promoted(old)))
+    return folder
+
+
+def _promoted(compressor: Path) -> Promoted:
+    digest = checkpoint_digest(compressor)
+    return Promoted(digest, digest[:12])
 
 
 def save_other_compressor(workspace: Workspace, folder: Path) -> Path:

@@ -6,33 +6,21 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import RoundError
-from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
-from cmt.modeling.checkpoint import checkpoint_digest
+from cmt.modeling.champion import champion_folder, read_champion, write_champion
 from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
-from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace, save_other_compressor
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, name_champion, open_workspace
 
 QUESTION = "What does the ferry to Saltby cost?"
 MARCH = "2031-03/0001"
 
 
-def promoted(folder: Path) -> Promoted:
-    digest = checkpoint_digest(folder)
-    return Promoted(digest, digest[:12])
-
-
 @pytest.fixture
 def project(adapted_workspace: Path) -> Path:
     """The project after its two rounds, and another compressor as its champion."""
-    workspace = open_workspace(adapted_workspace)
-    new = save_other_compressor(workspace, adapted_workspace / "new")
-    old = workspace.params.compressor.path
-    for folder in (old, new):
-        keep_compressor(workspace.state, folder)
-    write_champion(workspace.state, Champion(promoted(new), promoted(old)))
-    return adapted_workspace
+    return name_champion(adapted_workspace)
 
 
 def compressors(workspace: Workspace) -> tuple[str, str, str]:

@@ -16,12 +16,11 @@ from cmt.bank.tables import connect, current_table, memory_tables
 from cmt.config import load_params
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
-from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
-from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest
+from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.rounds.recompression import recompress
 from cmt.workspace import Workspace
-from tests.helpers.projects import run_steps, save_other_compressor
+from tests.helpers.projects import name_champion, run_steps, save_other_compressor
 from tests.helpers.tiny import write_folder
 
 MONTHS = ("2031-01/0001", "2031-02/0001", "2031-03/0001")
@@ -114,20 +113,13 @@ def with_champion(source: Path, folder: Path, *, filled: bool) -> Path:
     """
     shutil.copytree(source, folder)
     parameters = folder / "params.yaml"
-    workspace = cmt.open(params=parameters)
-    old, new = workspace.params.compressor.path, save_other_compressor(workspace, folder / "other")
-    named = []
-    for path in (new, old):
-        keep_compressor(workspace.state, path)
-        digest = checkpoint_digest(path)
-        named.append(Promoted(digest, digest[:12]))
-    write_champion(workspace.state, Champion(*named))
+    name_champion(folder)
     if filled:
         recompress(cmt.open(params=parameters), sleep=lambda _: None)
         cmt.open(params=parameters).update(slice_id=MONTHS[2])
     else:
         cmt.open(params=parameters).update(slice_id=MONTHS[2])
-        other = cmt.open(params=parameters, overrides={"compressor.path": str(new)})
+        other = cmt.open(params=parameters, overrides={"compressor.path": "new"})
         for slice_id in MONTHS[:2]:
             other.update(slice_id=slice_id)
     return folder

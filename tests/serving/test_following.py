@@ -1,0 +1,39 @@
+"""A server follows the bank's pointer to another compressor: without a restart, a failure, or answers of both."""
+
+from pathlib import Path
+from threading import Thread
+
+import httpx
+
+from cmt.rounds.recompression import recompress
+from tests.helpers.http import MAYOR
+from tests.helpers.projects import name_champion, open_workspace
+from tests.helpers.servers import serving
+
+QUESTIONS = 60
+
+
+def test_answers_come_from_one_compressor_and_then_from_the_other(project_copy: Path) -> None:
+    name_champion(project_copy)
+    workspace = open_workspace(project_copy)
+    old, answers = workspace.compressor_digest[:12], list[str]()
+
+    def ask(address: str) -> None:
+        with httpx.Client(base_url=address, timeout=60) as client:
+            for number in range(10_000):
+                response = client.post("/ask", json={"question": f"{MAYOR} {number}"})
+                answers.append(response.raise_for_status().json()["compressor"])
+                if len(answers) >= QUESTIONS and answers[-1] != old:
+                    return
+
+    with serving(project_copy) as address:
+        asking = Thread(target=ask, args=(address,))
+        asking.start()
+        recompress(workspace, sleep=lambda _: None)
+        asking.join(120)
+        health = httpx.get(f"{address}/health", timeout=60).json()
+    new = open_workspace(project_copy).compressor_digest
+    place = answers.index(new[:12])
+    assert set(answers[:place]) == {old}
+    assert set(answers[place:]) == {new[:12]}
+    assert health["compressor"] == new
