@@ -65,7 +65,7 @@ def main(
     table = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
     texts = dict(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
     bank = TemporaryBank.of(workspace.params.compressor.path, lm=workspace.lm, documents=table, params=workspace.params)
-    counts = {}
+    counts: dict[str, int] = {}
     with bank.answerer() as answerer:
         for same, pairs in canaries.items():
             memories = bank.memories_of([pair.source for pair in pairs])

@@ -10,17 +10,19 @@ metrics/drift.json = {"questions", "rounds", "false_alarms", "fall", "seen"}, th
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import typer
+from numpy.typing import NDArray
 
 import cmt
 from cmt.cli.context import run_script
 from cmt.errors import RoundError
-from cmt.evaluation.drift import FIGURES, compare, figures_of
+from cmt.evaluation.drift import FIGURES, Change, compare, figures_of
 from cmt.evaluation.metrics import Floats
 from cmt.evaluation.round_records import is_own, read_records
 
@@ -66,12 +68,12 @@ def main(
     print(json.dumps(counts))
 
 
-def _take(figures: Figures, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Figures:
+def _take(figures: Figures, rows: NDArray[np.int64]) -> Figures:
     return {name: figures[name][rows] for name in FIGURES}
 
 
-def _any(changes: object) -> bool:
-    return any(change.drifted for change in changes.values())  # type: ignore[attr-defined]
+def _any(changes: Mapping[str, Change]) -> bool:
+    return any(change.drifted for change in changes.values())
 
 
 if __name__ == "__main__":

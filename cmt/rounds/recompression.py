@@ -7,6 +7,7 @@ the promotion was decided on, and the pointer moves, in one commit.
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ class _SliceRunner(RoundRunner):
             write_json(self.folder / "seconds.json", notes)
             write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
             self.bank()
-            return self.decide()
+            decided = self.decide()
+        shutil.rmtree(self.folder)
+        return decided
 
 
 def recompress(

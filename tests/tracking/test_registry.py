@@ -168,6 +168,35 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
     assert open_workspace(project).params.compressor.path == champion_folder(workspace.state, named.previous.digest)
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "cmt.rounds.promotion.keep_compressor",
+        "cmt.rounds.promotion.write_champion",
+        "cmt.tracking.registry.Registry.set_champion",
+    ],
+)
+def test_a_promotion_that_was_killed_is_completed_by_the_next_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    lessons(project)
+    workspace = open_workspace(project)
+    assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None) == "2"
+    monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(step, kill)
+        promote_version(workspace)
+    assert promote_version(open_workspace(project)).promoted
+    named = read_champion(workspace.state)
+    assert named
+    assert named.champion.digest == checkpoint_digest(tmp_path / "b")
+    aliases = {found.version: found.aliases for found in registry(project).versions()}
+    assert aliases == {"2": ("champion",), "1": ("previous",)}
+
+
 def run(folder: Path, *arguments: str, set_: str = "seed=0") -> Any:
     """What `cmt --set … registry … --json` prints."""
     command = ["--params", str(folder / "params.yaml"), "--set", set_, "registry", *arguments, "--json"]
