@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from cmt.bank.ledger import Ledger, Round
 from cmt.config import Params, state_folder
 from cmt.errors import BankError, DamageError, ModelError
-from cmt.modeling.champion import champion_folder, read_champion
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ def with_champion(params: Params, root: Path) -> Params:
     It is the champion or the compressor before it, the one that the bank's pointer names; the champion if that is
     neither. What is damaged or missing is left out with a warning, and `cmt verify` reports it.
     """
+    from cmt.modeling.champion import champion_folder, read_champion
+
     state = state_folder(params, root)
     try:
         named = read_champion(state)

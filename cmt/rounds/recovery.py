@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
-from cmt.modeling.champion import champion_folder, read_champion
 from cmt.resources import Resources
 
 if TYPE_CHECKING:
@@ -104,11 +103,8 @@ def promote(resources: Resources, *, checked: bool = False) -> bool:
     tables = [name for name in memory_tables(ledger.connection) if name in rounds_of]
     # 2. Choose one.
     in_use, answering = f"{MEMORIES}{resources.compressor_digest[:12]}", _answering(ledger.connection)
-    if (
-        in_use in tables
-        and not resources.pending()
-        and (checked or not _waits(resources, (answering or "").removeprefix(MEMORIES)))
-    ):
+    complete = in_use in tables and not resources.pending()
+    if complete and (checked or not _waits(resources, answering)):
         chosen = in_use
     elif tables and answering is None:
         chosen = max(tables, key=lambda name: (rounds_of[name], name == in_use))
@@ -127,19 +123,29 @@ def promote(resources: Resources, *, checked: bool = False) -> bool:
 
 
 def restore(resources: Resources, round_: Round) -> None:
-    """Restore the bank to the version before `round_`, then delete the documents that were forgotten since."""
+    """Restore the bank to the version before `round_`, then delete the documents that were forgotten since.
+
+    A bank whose table was removed has nothing to restore.
+    """
+    from cmt.bank.tables import MEMORIES, memory_tables
+
+    if f"{MEMORIES}{round_.compressor[:12]}" not in memory_tables(resources.ledger.connection):
+        return
     bank = resources.bank_of(round_.compressor)
     bank.restore(round_.version_before)
     bank.remove(resources.forgotten())
 
 
-def _waits(resources: Resources, answering: str) -> bool:
-    """Whether the compressor in use is the champion, and the one before it, whose bank is `answering`, answers."""
+def _waits(resources: Resources, answering: str | None) -> bool:
+    """Whether the compressor in use is the champion, and the one before it answers, whose table is `answering`."""
+    from cmt.bank.tables import MEMORIES
+    from cmt.modeling.champion import champion_folder, read_champion
+
     named = read_champion(resources.state)
     if named is None:
         return False
     champion = champion_folder(resources.state, named.champion.digest)
-    return resources.params.compressor.path == champion and answering == named.previous.bank
+    return resources.params.compressor.path == champion and answering == f"{MEMORIES}{named.previous.bank}"
 
 
 def rollback(resources: Resources, round_id: str) -> Round:

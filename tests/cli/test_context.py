@@ -177,10 +177,11 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 def test_the_commands_are_complete() -> None:
     flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
     flat += ["report", "curves", "chronicle", "baselines", "chat", "init", "try", "verify"]
+    flat += ["lineage", "recompress"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("stats", "optimize")),
-        *(("registry", name) for name in ("add", "promote", "list")),
+        *(("registry", name) for name in ("add", "promote", "rollback", "list")),
         *(("token", name) for name in ("add", "list", "revoke")),
         ("model", "pull"),
         ("data", "pull"),

@@ -46,8 +46,9 @@ def lamps(project: Path, change: Callable[..., None], mlflow_database: Path) -> 
 def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: Workspace) -> None:
     assert retrain(limit=2, params=str(project)) == "1"
     client = MlflowClient(tracking_uri=lamps.params.tracking.uri)
-    version = client.get_model_version_by_alias("cmt", "challenger")
+    version = client.get_model_version("cmt", "1")
     assert str(version.version) == "1"
+    assert version.tags["cmt.decision"].startswith(("promoted: F1", "refused: F1"))
     assert version.tags["cmt.digest"] == checkpoint_digest(lamps.params.train.output)
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
