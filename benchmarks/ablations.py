@@ -1,9 +1,11 @@
 """The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (docs/method.md#objective).
 
+A fourth one is ours: no question set, with questions that `cmt.training.question_generation` makes from the documents.
+
     python benchmarks/ablations.py --pairs 3500 --questions 700
     python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"
 
-The whole method and the two variants of the loss are trained from scratch on equally many pairs. They are asked about
+The whole method and its variants but the one without top-k are trained from scratch on equally many pairs. They are asked about
 held-out articles, all in one bank. Without top-k, ψ reads every memory of a bank of PARAGRAPHS_WITHOUT_TOP_K
 paragraphs, with equal priors. Since the words of a question find most documents, self-matching is also evaluated with
 selection by keys alone. Each variant is compared with the whole method on the same questions: `less` is the difference
@@ -36,6 +38,7 @@ from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.data import load_split
+from cmt.training.question_generation import generate_questions
 from cmt.training.trainer import train
 
 
@@ -45,10 +48,12 @@ class Part(StrEnum):
     TOP_K = "top-k"
     OBJECTIVE = "memory-aware objective"
     MATCHING = "self-matching"
+    QUESTIONS = "question set"
 
 
 LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
 PARAGRAPHS_WITHOUT_TOP_K = 60
+MADE_PER_PARAGRAPH = 12
 
 
 @dataclass(frozen=True)
@@ -146,16 +151,16 @@ def _rows(
     data = load_split(workspace.params.train)
     sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
 
-    def train_variant(loss: Mapping[str, Any], folder: Path) -> Variant:
+    def train_variant(loss: Mapping[str, Any], folder: Path, training_questions: pa.Table) -> Variant:
         params = load_params(params_file, {**changes, **loss})
         params = params.model_copy(update={"train": params.train.model_copy(update={"output": folder.resolve()})})
         with redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
-            train(lm=workspace.lm, documents=data.seen, questions=data.all_questions, params=params)
+            train(lm=workspace.lm, documents=data.seen, questions=training_questions, params=params)
         bank = TemporaryBank.of(folder, lm=workspace.lm, documents=data.held_out, params=params)
         return Variant(bank, sampled)
 
     # 1. the whole method
-    variant = train_variant({}, output / "0")
+    variant = train_variant({}, output / "0", data.all_questions)
     whole = variant.scores("whole")
     yield whole.row
     if Part.MATCHING in parts:
@@ -167,11 +172,17 @@ def _rows(
     for number, (part, loss) in enumerate(LOSSES.items(), start=1):
         if part not in parts:
             continue
-        variant = train_variant(loss, output / str(number))
+        variant = train_variant(loss, output / str(number), data.all_questions)
         yield variant.scores(f"without {part}").compared_with(whole)
         if part is Part.MATCHING:
             by_keys = variant.scores(f"without {part}, keys alone", full_text_weight=0.0)
             yield by_keys.compared_with(whole_by_keys)
+    # 3. without any question of the data
+    if Part.QUESTIONS in parts:
+        per_paragraph = dict.fromkeys(data.seen["doc_id"].to_pylist(), MADE_PER_PARAGRAPH)
+        made = generate_questions(data.seen, numbers=per_paragraph, seed=workspace.params.seed)
+        variant = train_variant({}, output / "made", made)
+        yield variant.scores(f"without {Part.QUESTIONS}").compared_with(whole)
 
 
 if __name__ == "__main__":

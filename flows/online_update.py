@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from cmt.errors import CmtError, RoundError, ServiceError
+from cmt.errors import CmtError, RoundError
 from flows.artifacts import artifact_key, drift_report, round_report, rounds_report
 from flows.events import emit_drift, emit_round
 from flows.promotion import decide_on_challenger
@@ -133,8 +133,10 @@ def online_update(
         log.info("nothing to do: every slice has a committed round")
         workspace(params).promote()
     else:
-        with suppress(ServiceError):  # the next round decides
+        try:
             decide_on_challenger(params)
+        except CmtError as error:  # the rounds are committed; the next one decides
+            log.warning("the challenger waits for its decision: %s", error)
     return states
 
 

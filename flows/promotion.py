@@ -36,6 +36,6 @@ def decide_on_challenger(params: str) -> bool:
     description = f"Version {challenger.version}"
     create_markdown_artifact(promotion_report(promotion), key="promotion", description=description)
     log.info("version %s: %s", challenger.version, promotion.reason)
-    if promotion.promoted:
+    if promotion.promoted and promotion.figures:  # else it answers already
         emit_promotion(promotion)
     return promotion.promoted

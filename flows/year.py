@@ -87,8 +87,11 @@ def write_project(base: str) -> Path:
     source = Path(params["stream"]["source"])
     params["stream"] |= {"source": "news", "path": "stream", "quarantine": "quarantine"}
     params["bank"] |= {"uri": "data/bank"}
+    if base.startswith("path:"):  # relative to here, not to the project
+        base = f"path:{Path(base.removeprefix('path:')).resolve()}"
     params["train"] |= {"source": "stream", "mix": {base: 1.0}, "path": "train", "output": "trained"}
     params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable": 1}
+    params["train"] |= {"windows": {1: 0.5, 4: 0.5}}
     params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
     YEAR.mkdir(parents=True)
     project = YEAR / "params.yaml"
