@@ -5,12 +5,12 @@ A fourth one is ours: no question set, with questions that `cmt.training.questio
     python benchmarks/ablations.py --pairs 3500 --questions 700
     python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"
 
-The whole method and its variants but the one without top-k are trained from scratch on equally many pairs. They are asked about
-held-out articles, all in one bank. Without top-k, ψ reads every memory of a bank of PARAGRAPHS_WITHOUT_TOP_K
-paragraphs, with equal priors. Since the words of a question find most documents, self-matching is also evaluated with
-selection by keys alone. Each variant is compared with the whole method on the same questions: `less` is the difference
-of their F1 with the 95 % interval of a paired bootstrap. An interrupted training resumes from its last checkpoint. The
-training data are those that `cmt data pull` fetched.
+The whole method and its variants, but for the one without top-k, are trained from scratch on equally many pairs. They
+are asked about held-out articles, all in one bank. Without top-k, ψ reads every memory of a bank of
+PARAGRAPHS_WITHOUT_TOP_K paragraphs, with equal priors. Since the words of a question find most documents,
+self-matching is also evaluated with selection by keys alone. Each variant is compared with the whole method on the same
+questions: `less` is the difference of their F1 with the 95 % interval of a paired bootstrap. An interrupted training
+resumes from its last checkpoint. The training data are those that `cmt data pull` fetched.
 """
 
 import json

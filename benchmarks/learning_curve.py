@@ -48,8 +48,7 @@ def main(
             evaluation = held_out_scores(
                 folder=Path(name),
                 lm=workspace.lm,
-                documents=data.held_out,
-                questions=data.questions,
+                data=data,
                 params=workspace.params,
                 limit=questions,
             )

@@ -149,7 +149,7 @@ class Resources:
             self.bank.hidden = frozenset(self.bank.present(self.forgotten()))
         return self.bank
 
-    def answering(self) -> "Answerer":
+    def current_answerer(self) -> "Answerer":
         """The answerer over `answering_bank`, which raises as that does.
 
         A thread that answers takes it once for each batch, so that no answer is from two compressors.

@@ -108,8 +108,7 @@ class Workspace(Resources):
         evaluation = held_out_scores(
             folder=folder,
             lm=self.lm,
-            documents=data.held_out,
-            questions=data.questions,
+            data=data,
             params=self.params,
             limit=questions,
         )
@@ -224,7 +223,7 @@ class Workspace(Resources):
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
         compressor in use, and ConfigError if `as_of` has no time zone.
         """
-        return self.answering().answer([question], as_of=[as_of], closed_book=closed_book)[0]
+        return self.current_answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
     def evaluate(
         self, *, limit: int | None = None, batch_size: int | None = None, on_progress: OnProgress | None = None

@@ -107,16 +107,7 @@ def promotion_report(promotion: "Promotion") -> str:
     """The decision, and the figures of both compressors if they were compared."""
     lines = [f"**Version {promotion.version} is {'' if promotion.promoted else 'not '}promoted**: {promotion.reason}"]
     if figures := promotion.figures:
-        rows = [
-            [name, *(_number(value) for value in values)]
-            for name, *values in (
-                ("F1 on the slice", figures.challenger.f1, figures.champion.f1),
-                ("F1 on held-out base articles", figures.challenger.base_f1, figures.champion.base_f1),
-                ("first token, s", figures.challenger.first_token_seconds, figures.champion.first_token_seconds),
-                ("bytes a document", figures.challenger.bytes_per_document, figures.champion.bytes_per_document),
-            )
-        ]
-        lines += ["", table(["", "challenger", "in use"], rows)]
+        lines += ["", table(["", "challenger", "in use"], figures.rows())]
     return "\n".join(lines)
 
 

@@ -36,15 +36,6 @@ _ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
 _MEASURING = ("evaluate", "canaries")  # stages that measure the result
 
 
-_MEASURED = {
-    "F1 on the slice": ("f1", ".1f"),
-    "F1 on held-out base articles": ("base_f1", ".1f"),
-    "first token, s": ("first_token_seconds", ".3f"),
-    "bytes a document": ("bytes_per_document", ",.0f"),
-}
-"""Row of the table of a promotion → the value of a compressor, and its format."""
-
-
 def console(*, stderr: bool = False) -> Console:
     """A console on stdout or stderr that prints strings without parsing markup."""
     stream = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
@@ -113,11 +104,7 @@ def write_lineage(lineages: "Sequence[Lineage]") -> None:
 def write_promotion(promotion: "Promotion", line: str) -> None:
     """The figures of both compressors, if they were compared, and the decision."""
     if figures := promotion.figures:
-        rows = [
-            [name, *(format(getattr(measured, key), form) for measured in (figures.challenger, figures.champion))]
-            for name, (key, form) in _MEASURED.items()
-        ]
-        write_table(["", "challenger", "in use"], rows, left=1)
+        write_table(["", "challenger", "in use"], figures.rows(), left=1)
     console().print(line, soft_wrap=True)
 
 

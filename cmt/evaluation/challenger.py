@@ -5,8 +5,6 @@ two was trained on, which is the prequential protocol (Dawid 1984, Statistical t
 those on the held-out articles of the base data, which show what was unlearned.
 """
 
-import statistics
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ from cmt.answering.answerer import Answerer
 from cmt.common.progress import NullProgress, Progress
 from cmt.config import Params
 from cmt.errors import ConfigError
+from cmt.evaluation.curves import first_token
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.held_out import held_out_scores
 from cmt.evaluation.metrics import Floats, paired_bootstrap
@@ -24,16 +23,13 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream.limits import Limits
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import without
-from cmt.tracking.promotion import Figures, Interval, Measured
+from cmt.tracking.promotion import Figures, Measured
 from cmt.training.data import load_split
 from cmt.training.model_card import seen_slices
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
     from cmt.stream.store import SliceStore
-
-TIMED = 20
-"""Questions whose first token is timed, one at a time."""
 
 
 def compare_with_challenger(
@@ -68,13 +64,12 @@ def compare_with_challenger(
         progress.stage("evaluate", len(questions))
         with bank.answerer() as answerer:
             own = _f1(answerer, questions, params, progress)
-            seconds = _first_token_seconds(answerer, questions)
+            seconds = first_token(answerer, questions)
         progress.stage("held-out")
         evaluation = held_out_scores(
             folder=folder,
             lm=resources.lm,
-            documents=base.held_out,
-            questions=base.questions,
+            data=base,
             params=params,
             limit=params.promotion.questions,
             as_in_use=True,
@@ -89,8 +84,8 @@ def compare_with_challenger(
         base_questions=len(f1_of_base[0]),
         challenger=measured[0],
         champion=measured[1],
-        gain=Interval(*paired_bootstrap(*f1_of_slice, seed=params.seed)),
-        base_gain=Interval(*paired_bootstrap(*f1_of_base, seed=params.seed)),
+        gain=paired_bootstrap(*f1_of_slice, seed=params.seed),
+        base_gain=paired_bootstrap(*f1_of_base, seed=params.seed),
     )
 
 
@@ -148,19 +143,6 @@ def _f1(answerer: Answerer, questions: pa.Table, params: Params, progress: Progr
     )
     f1: Floats = 100 * evaluation.records["cmt_f1"].to_numpy()
     return f1
-
-
-def _first_token_seconds(answerer: Answerer, questions: pa.Table) -> float:
-    """Median seconds from a question to the first token of its answer."""
-    answering = answerer.params.answering.model_copy(update={"max_new_tokens": 1, "batch_size": 1})
-    params = answerer.params.model_copy(update={"answering": answering})
-    timed = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
-    seconds = []
-    for row in questions.slice(0, TIMED).to_pylist():
-        began = time.perf_counter()
-        timed.answer([row["question"]], as_of=[row["asked_at"]])
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
 
 
 def _bytes(bank: TemporaryBank, documents: pa.Table) -> float:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from cmt.common.difference import Difference
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
 from cmt.evaluation.calibration import reliability
 from cmt.evaluation.cost import Cost, peak_memory
 from cmt.evaluation.metrics import (
     Abstention,
-    Difference,
     Floats,
     abstention,
     mark,

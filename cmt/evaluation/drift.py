@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.ledger import Round
+from cmt.common.difference import Difference
 from cmt.config import DriftParams
-from cmt.evaluation.metrics import RESAMPLES, Difference, Floats
+from cmt.evaluation.metrics import Floats, unpaired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ class Drift:
 
     def __str__(self) -> str:
         parts = [
-            f"{name} {change.newest:.1f} against {change.reference:.1f}, "
-            f"{change.difference.mean:+.1f} ({change.difference.low:+.1f} to {change.difference.high:+.1f})"
+            f"{name} {change.newest:.1f} against {change.reference:.1f}, {change.difference}"
             + (": drift" if change.drifted else "")
             for name, change in self.changes.items()
         ]
@@ -103,7 +103,8 @@ def compare(
     """The changes of all FIGURES, each given for n questions (n,) in per cent."""
     changes = {}
     for name, worse in FIGURES.items():
-        difference = _bootstrap(newest[name], reference[name], alarm=params.alarm / len(FIGURES), seed=seed)
+        tail = params.alarm / len(FIGURES)  # one-sided: only a change for the worse is drift
+        difference = unpaired_bootstrap(newest[name], reference[name], tail=tail, seed=seed)
         drifted = difference.high < 0 if worse < 0 else difference.low > 0
         changes[name] = Change(float(newest[name].mean()), float(reference[name].mean()), difference, drifted)
     return changes
@@ -122,17 +123,3 @@ def _own_records(resources: "Resources", round_: Round) -> pa.Table | None:
     """The records of the questions of the round's own slice; None if they are not kept."""
     records = read_records(resources, round_)
     return None if records is None else records.filter(is_own(resources, round_, records))
-
-
-def _bootstrap(newest: Floats, reference: Floats, *, alarm: float, seed: int) -> Difference:
-    """Mean of `newest` (n,) minus mean of `reference` (m,), and the interval that a change leaves in `alarm` of cases.
-
-    `alarm` is the chance that the interval lies on the bad side of 0 without a change, so it is one-sided.
-    """
-    random = np.random.default_rng(seed)
-    means = [
-        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-        for values in (newest, reference)
-    ]
-    low, high = np.percentile(means[0] - means[1], [100 * alarm, 100 * (1 - alarm)])
-    return Difference(float(newest.mean() - reference.mean()), float(low), float(high))

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from cmt.config import Params
 from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
@@ -14,31 +12,31 @@ from cmt.stream.limits import Limits
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
+    from cmt.training.data import TrainingData
 
 
 def held_out_scores(
     *,
     folder: Path,
     lm: FrozenLM,
-    documents: pa.Table,
-    questions: pa.Table,
+    data: "TrainingData",
     params: Params,
     limit: int,
     as_in_use: bool = False,
 ) -> Evaluation:
-    """Evaluate the compressor in `folder` on a seeded sample of at most `limit` questions about `documents`.
+    """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of `limit` questions.
 
-    Its bank holds all `documents` (DOCUMENT_SCHEMA). It never abstains, so that compressors are compared by their
+    Its bank holds all of these articles. It never abstains, so that compressors are compared by their
     answers and not by their confidence. `as_in_use`: see `TemporaryBank.of`.
     """
     params = params.without_abstention()
-    bank = TemporaryBank.of(folder, lm=lm, documents=documents, params=params, as_in_use=as_in_use)
+    bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, as_in_use=as_in_use)
     with bank.answerer() as answerer:
         return evaluate(
             answerer=answerer,
             lm=lm,
             bank=answerer.bank,
-            questions=sample_on_documents(questions, documents, limit=limit, seed=params.seed),
+            questions=sample_on_documents(data.questions, data.held_out, limit=limit, seed=params.seed),
             params=params,
             baselines=False,
         )
@@ -58,8 +56,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,
-        documents=data.held_out,
-        questions=data.questions,
+        data=data,
         params=params,
         limit=questions,
     )

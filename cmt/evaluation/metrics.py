@@ -10,11 +10,11 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cmt.common.difference import Difference
 from cmt.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -48,14 +48,6 @@ class Scores:
     ci: tuple[float, float]
     recall: float | None
     n: int
-
-
-class Difference(NamedTuple):
-    """Mean difference of two systems on the same questions, and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -179,6 +171,19 @@ def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int 
         raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions")
     differences = ours - theirs
     return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed, resamples=resamples))
+
+
+def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) -> Difference:
+    """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that leaves the share `tail` on either side.
+
+    Both samples are resampled by themselves (Efron and Tibshirani 1993, chapter 16).
+    """
+    random = np.random.default_rng(seed)
+    means = [
+        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1) for values in (ours, theirs)
+    ]
+    low, high = np.percentile(means[0] - means[1], [100 * tail, 100 * (1 - tail)])
+    return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
 
 
 def _share(part: Flags, of: Flags) -> float | None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cmt.common.difference import Difference
 from cmt.common.progress import Progress
 from cmt.common.storage import read_json, write_json
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import answering_order
-from cmt.evaluation.metrics import Difference, Scores, mark, paired_bootstrap, summarise
+from cmt.evaluation.metrics import Scores, mark, paired_bootstrap, summarise
 from cmt.report.curves import IDENTITY, LARGE
 from cmt.report.history import NestedScores, systems_in
 

@@ -136,5 +136,6 @@ def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) 
     if f1 < promoted.f1 - champion.params.promotion.max_loss:
         raise RoundError(
             f"the complete bank of compressor {promoted.digest[:12]} answers the questions of {promoted.scored_slice} "
-            f"with F1 {f1:.1f}, in the comparison it was {promoted.f1:.1f}: the bank before it goes on answering"
+            f"with F1 {f1:.1f}, in the comparison it was {promoted.f1:.1f}: the bank before it goes on "
+            "answering; give the champion up with `cmt registry rollback`"
         )

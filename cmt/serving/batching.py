@@ -130,7 +130,7 @@ class DynamicBatcher:
     def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread; pieces are handed to the event loop."""
         (request,) = batch
-        answerer = self.workspace.answering()
+        answerer = self.workspace.current_answerer()
 
         def send(piece: str) -> None:
             if request.on_text:
@@ -142,7 +142,7 @@ class DynamicBatcher:
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread."""
         questions, dates = [request.question for request in batch], [request.as_of for request in batch]
-        answerer = self.workspace.answering()
+        answerer = self.workspace.current_answerer()
         return [self._served(answer, answerer) for answer in answerer.answer(questions, as_of=dates)]
 
     def _served(self, answer: "Answer", answerer: "Answerer") -> ServedAnswer:

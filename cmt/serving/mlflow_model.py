@@ -46,7 +46,7 @@ class Memory(PythonModel):
         questions, dates = [request.question for request in requests], [request.as_of for request in requests]
         with self._lock:
             try:
-                answerer = self._workspace.answering()
+                answerer = self._workspace.current_answerer()
                 answers = answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error

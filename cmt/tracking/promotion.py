@@ -3,18 +3,16 @@
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from cmt.common.difference import Difference
 from cmt.config import PromotionParams
 
-
-class Interval(NamedTuple):
-    """A mean difference of F1 in points and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+_MEASURED = {
+    "F1 on the slice": ("f1", ".1f"),
+    "F1 on held-out base articles": ("base_f1", ".1f"),
+    "first token, s": ("first_token_seconds", ".3f"),
+    "bytes a document": ("bytes_per_document", ",.0f"),
+}
+"""Row of the table → the value of a compressor, and its format."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,21 @@ class Figures:
     base_questions: int
     challenger: Measured
     champion: Measured
-    gain: Interval
+    gain: Difference
     """F1 of the challenger minus F1 of the compressor in use, on the slice."""
-    base_gain: Interval
+    base_gain: Difference
     """The same on the held-out articles."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures, nested."""
         return asdict(self) | {"gain": list(self.gain), "base_gain": list(self.base_gain)}
+
+    def rows(self) -> list[list[str]]:
+        """A table: what was measured, of the challenger, of the compressor in use."""
+        return [
+            [name, *(format(getattr(measured, key), form) for measured in (self.challenger, self.champion))]
+            for name, (key, form) in _MEASURED.items()
+        ]
 
     def to_tags(self) -> dict[str, str]:
         """The figures as tags of a version in the registry."""

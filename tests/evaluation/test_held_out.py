@@ -3,6 +3,7 @@
 import cmt
 from cmt.config import Params
 from cmt.evaluation.held_out import held_out_name, held_out_scores
+from cmt.training.data import TrainingData
 from tests.helpers.facts import FACTS, documents, questions
 
 
@@ -13,8 +14,13 @@ def test_the_memory_alone_answers_a_sample_and_never_abstains(adapted: cmt.Works
     evaluation = held_out_scores(
         folder=adapted.params.compressor.path,
         lm=adapted.lm,
-        documents=documents(FACTS[:6]),
-        questions=questions(FACTS[:12]),
+        data=TrainingData(
+            documents=documents(FACTS[:12]),
+            questions=questions(FACTS[:12]),
+            unanswerable=questions([]),
+            seen=documents(FACTS[6:12]),
+            held_out=documents(FACTS[:6]),
+        ),
         params=params,
         limit=4,
     )

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from cmt.common.difference import Difference
 from cmt.config import PromotionParams
-from cmt.tracking.promotion import Figures, Interval, Measured, decide
+from cmt.tracking.promotion import Figures, Measured, decide
 
 OLD = Measured(f1=70.0, base_f1=60.0, first_token_seconds=0.2, bytes_per_document=1000.0)
 BETTER, EQUAL, UNCERTAIN, WORSE = (
-    Interval(3.0, 0.1, 6.0),
-    Interval(0.0, -0.9, 0.9),
-    Interval(1.0, -2.0, 4.0),
-    Interval(-3.0, -6.0, -0.1),
+    Difference(3.0, 0.1, 6.0),
+    Difference(0.0, -0.9, 0.9),
+    Difference(1.0, -2.0, 4.0),
+    Difference(-3.0, -6.0, -0.1),
 )
 FIGURES = Figures(
     slice_id="2031-04/0001",
@@ -37,7 +38,7 @@ FIGURES = Figures(
     ],
 )
 def test_a_gain_on_the_stream_promotes_if_nothing_was_unlearned(
-    gain: Interval, base_gain: Interval, promoted: bool, reason: str
+    gain: Difference, base_gain: Difference, promoted: bool, reason: str
 ) -> None:
     decision = decide(replace(FIGURES, gain=gain, base_gain=base_gain), PromotionParams())
     assert (decision.promoted, reason in decision.reason) == (promoted, True)
