@@ -1,9 +1,10 @@
 """An answer and the sources that it rests on."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
+from cmt.common.digests import sha256_hex
 from cmt.common.text import plain
 
 NOT_IN_MEMORY = "not in memory"
@@ -29,6 +30,17 @@ def check_length(question: str, *, longest: int) -> None:
             f"the question has {len(question):,} characters: shorten it to {longest:,}, "
             "or raise serving.question_characters"
         )
+
+
+def answer_id(answer: "Answer", *, as_of: datetime | None, compressor: str, bank_version: int) -> str:
+    """`COMPRESSOR-VERSION-ANSWER`: what answered, and a digest of question, date, text and source documents.
+
+    `compressor`: digest of its weights. Nothing has to be stored to follow an id back, and the same answer of the same
+    version of the bank has the same one.
+    """
+    date = as_of.astimezone(UTC).isoformat() if as_of else ""
+    digest = sha256_hex(answer.question, date, answer.text, *(source.doc_id for source in answer.sources))
+    return f"{compressor[:12]}-{bank_version}-{digest[:12]}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,8 @@ class Answer:
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
+    id: str = ""
+    """See `answer_id`; "" if the memories were given and not selected from a bank."""
 
     @property
     def known(self) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer
+from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
 from cmt.answering.confidence import (
     Evidence,
@@ -91,7 +91,9 @@ class Answerer:
 
         With `closed_book` every answer also has the LM's answer without memory.
         """
+        bank_version = self.bank.version
         answers = self._answer_all(self._queries(questions), self._search(questions, as_of), on_progress)
+        answers = [self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)]
         return self._with_closed_book(answers) if closed_book else answers
 
     def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
@@ -99,8 +101,9 @@ class Answerer:
 
         Whether the answer is known is decided before the first piece, so no piece is taken back.
         """
+        bank_version = self.bank.version
         ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), say)
-        return answer
+        return self._identified(answer, as_of, bank_version)
 
     def answer_from(
         self,
@@ -320,6 +323,10 @@ class Answerer:
             return draft, stable
         stable = stable and read_margin >= TIE_MARGIN and token_margin >= self.lm.tolerance
         return replace(draft, text=text), stable
+
+    def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
+        id_ = answer_id(answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version)
+        return replace(answer, id=id_)
 
     def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
         from cmt.answering.prompting import closed_book

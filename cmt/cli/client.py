@@ -115,7 +115,7 @@ class ServerClient:
 def _answer(reply: dict[str, Any]) -> Answer:
     """The body of `POST /ask` as an Answer."""
     sources = tuple(_source(source) for source in reply["sources"])
-    return Answer(reply["question"], reply["answer"], reply["verdict"], reply["confidence"], sources)
+    return Answer(reply["question"], reply["answer"], reply["verdict"], reply["confidence"], sources, id=reply["id"])
 
 
 def _source(source: dict[str, Any]) -> Source:

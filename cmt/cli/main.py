@@ -285,10 +285,15 @@ def verify(ctx: typer.Context, as_json: Json = False) -> None:
 @app.command(epilog="Example: cmt lineage 2031-01/0001")
 def lineage(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ROUND|VERSION", help="A round, or a version of the registry.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROUND|VERSION|ANSWER", help="A round, a version of the registry, or the id of an answer."
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """Show where a round or a registered compressor comes from, and what came of it."""
+    """Show where a round, a registered compressor or an answer comes from, and what came of it."""
     from cmt.rounds.lineage import lineage
 
     found = lineage(ctx.obj.workspace, name)

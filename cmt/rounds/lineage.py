@@ -1,5 +1,6 @@
-"""Where a round or a registered compressor comes from, and what came of it: one id through all stores."""
+"""Where a round, a registered compressor or an answer comes from, and what came of it: one id through all stores."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from cmt.resources import Resources
 
 
+_ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
+
+
 @dataclass(frozen=True)
 class Lineage:
-    """What is known of a round or a version."""
+    """What is known of a round, a version or an answer."""
 
     name: str
     facts: dict[str, str]
@@ -26,7 +30,9 @@ class Lineage:
 
 
 def lineage(resources: "Resources", name: str) -> list[Lineage]:
-    """Of the round `name`, once for each compressor that adapted the slice, or of the version `name` of the registry.
+    """Of the round `name`, once for each compressor that adapted the slice, or of a version or an answer of that name.
+
+    Of an answer: what answered, and the round after which it did.
 
     Raises ConfigError if there is neither, and ServiceError if MLflow is needed and cannot be used.
     """
@@ -34,10 +40,35 @@ def lineage(resources: "Resources", name: str) -> list[Lineage]:
     if rounds:
         folders = _folders(resources)
         return [Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor))) for round_ in rounds]
+    if answer := _ANSWER_ID.fullmatch(name):
+        return _answer_lineage(resources, name, answer["compressor"], int(answer["version"]))
     if not name.isdecimal():
         known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
-        raise ConfigError(f"there is no round {name!r}; there are: {known}. A version of the registry is a number")
+        raise ConfigError(
+            f"there is no round {name!r}; there are: {known}. A version of the "
+            "registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
+        )
     return [Lineage(f"version {name}", _version_facts(resources, name))]
+
+
+def _answer_lineage(resources: "Resources", name: str, compressor: str, bank_version: int) -> list[Lineage]:
+    """The answer, and the last committed round of its bank up to its version."""
+    rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
+    if not rounds:
+        raise ConfigError(f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered")
+    before = [
+        round_ for round_ in rounds if round_.state == "committed" and (round_.version_after or 0) <= bank_version
+    ]
+    last = max(before, key=lambda round_: round_.version_after or 0, default=None)
+    folder = _folders(resources).get(rounds[0].compressor)
+    facts = {
+        "compressor": rounds[0].compressor,
+        "bank version": str(bank_version),
+        "last round before": last.round_id if last else "",
+        "rounds before": str(len(before)),
+    }
+    answer = Lineage(f"answer {name}", facts)
+    return [answer, Lineage(f"round {last.round_id}", _round_facts(last, folder))] if last else [answer]
 
 
 def _round_facts(round_: Round, folder: "Path | None") -> dict[str, str]:

@@ -150,7 +150,8 @@ def _header() -> dict[str, Any]:
 def _provenance(request: Completion, served: ServedAnswer) -> dict[str, Any]:
     """The fields that OpenAI's interface does not have."""
     answered = served.response(request.as_of).model_dump(mode="json")
-    return {name: answered[name] for name in ("verdict", "known", "confidence", "as_of", "sources", "compressor")}
+    names = ("verdict", "known", "confidence", "as_of", "sources", "compressor")
+    return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
 
 
 def _usage(served: ServedAnswer) -> dict[str, int]:

@@ -85,6 +85,8 @@ class SourceOut(BaseModel):
 class Answered(BaseModel):
     """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
 
+    id: str
+    """What `cmt lineage` takes: compressor, version of the bank, and a digest of question and answer."""
     question: str
     as_of: datetime | None
     answer: str
@@ -99,6 +101,7 @@ class Answered(BaseModel):
     def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer`, which the bank of `compressor` gave."""
         return cls(
+            id=answer.id,
             question=answer.question,
             as_of=as_of,
             answer=answer.text,

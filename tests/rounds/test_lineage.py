@@ -46,3 +46,30 @@ def test_what_is_unknown_is_named(registered: Path) -> None:
         lineage(open_workspace(registered), "May")
     with pytest.raises(ConfigError, match="no version 7 of cmt is registered"):
         lineage(open_workspace(registered), "7")
+
+
+def test_an_answer_leads_to_what_answered_and_to_its_last_round(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    answer = workspace.ask("Who is the mayor?")
+    assert answer.id == workspace.ask("Who is the mayor?").id
+    found, round_ = lineage(workspace, answer.id)
+    last = max(workspace.rounds(), key=lambda one: one.number)
+    assert found.facts["compressor"] == last.compressor
+    assert found.facts["bank version"] == str(workspace.bank.version)
+    assert (found.facts["last round before"], round_.name) == (last.round_id, f"round {last.round_id}")
+    assert round_.facts["slice digest"] == last.slice_digest
+
+
+def test_an_earlier_answer_leads_to_an_earlier_round(adapted_workspace: Path) -> None:
+    earlier = open_workspace(adapted_workspace).ask("Who is the mayor?").id
+    ingest_more(adapted_workspace, month=3, doc_ids=["march"])
+    workspace = open_workspace(adapted_workspace)
+    march = workspace.update().round_id
+    later = workspace.ask("Who is the mayor?").id
+    assert lineage(workspace, later)[0].facts["last round before"] == march
+    assert lineage(workspace, earlier)[0].facts["last round before"] != march
+
+
+def test_an_answer_of_another_project_is_unknown(adapted_workspace: Path) -> None:
+    with pytest.raises(ConfigError, match="no bank of compressor 0123456789ab is here"):
+        lineage(open_workspace(adapted_workspace), "0123456789ab-1-0123456789ab")
