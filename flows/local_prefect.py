@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from cmt.errors import RoundError, ServiceError
 START_SECONDS, REQUEST_SECONDS, STOP_SECONDS = 180, 60, 20
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
+_SCHEDULER_SECONDS = 5
 _FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 
@@ -100,9 +101,10 @@ class LocalPrefect:
         self._follow(deployment, run, lines_before=lines_before, on_poll=on_poll)
 
     def schedule(self, deployment: str) -> None:
-        """Give `deployment` a schedule whose first run is now, and the next one years away."""
+        """Give `deployment` a schedule whose first run is in a moment, and the next one years away."""
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
-        schedule = {"interval": 10 * 365 * 86_400, "anchor_date": datetime.now(UTC).isoformat()}
+        first = datetime.now(UTC) + timedelta(seconds=3 * _SCHEDULER_SECONDS)  # the scheduler creates no past runs
+        schedule = {"interval": 10 * 365 * 86_400, "anchor_date": first.isoformat()}
         self.request("POST", f"deployments/{identifier}/schedules", [{"active": True, "schedule": schedule}])
 
     def await_run(
@@ -247,6 +249,7 @@ def prefect_environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": str(_SCHEDULER_SECONDS),
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "true",
         "NO_PROXY": no_proxy,

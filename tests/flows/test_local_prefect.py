@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cmt.errors import ServiceError
-from flows.local_prefect import LocalPrefect
+from flows.local_prefect import LocalPrefect, free_port, prefect_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +68,23 @@ def test_a_request_is_repeated_while_the_server_is_unavailable(prefect: LocalPre
         with pytest.raises(ServiceError, match="GET x with 404"):
             prefect.request("GET", "x")
         server.shutdown()
+
+
+def test_a_schedule_creates_a_run(tmp_path: Path) -> None:
+    port = free_port()
+    prefect = LocalPrefect(root=tmp_path, home=tmp_path, environment=prefect_environment(tmp_path, port), port=port)
+    prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    try:
+        prefect.wait()
+        flow = prefect.request("POST", "flows/", {"name": "cmt"})["id"]
+        prefect.request("POST", "deployments/", {"name": "retrain", "flow_id": flow})
+        prefect.schedule("cmt/retrain")
+        deadline = time.monotonic() + 60
+        while not (runs := prefect.request("POST", "flow_runs/filter")) and time.monotonic() < deadline:
+            time.sleep(0.5)
+    finally:
+        prefect.stop()
+    assert [(run["auto_scheduled"], run["state_name"]) for run in runs] in ([(True, "Scheduled")], [(True, "Late")])
 
 
 def test_stop_ends_the_children_of_a_process(prefect: LocalPrefect) -> None:
