@@ -207,18 +207,36 @@ class TrainParams(Section):
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
     """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters use half of it."""
     warmup_steps: Annotated[int, Field(ge=0)] = 40
-    """Steps of linear warm-up."""
+    """Updates of linear warm-up."""
     decay_steps: Annotated[int, Field(ge=0)] = 0
-    """Steps at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. With a constant
+    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. With a constant
     rate a run may be made longer until the fall begins: `questions` and `decay_steps` do not make it another run."""
     save_steps: Positive = 50
-    """Steps between checkpoints."""
+    """Updates between checkpoints."""
     bf16: bool = True
     """Compute matrix products in bfloat16; the master weights stay in float32."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Device of a training: `auto` (a GPU if there is one), `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`."""
+    processes: Positive = 1
+    """Processes that train together on one machine, each on a GPU of its own or on a part of the cores."""
+    steps_per_update: Positive = 1
+    """Steps whose gradients are averaged for one update of the weights, a multiple of `processes`, which share them.
+    The trained weights depend on it, and not on `processes`."""
     gradient_checkpointing: bool = False
     """Recompute the activations of Θ in the backward pass, which saves memory and takes a second forward pass."""
     compile: bool = False
     """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
+
+    @model_validator(mode="after")
+    def _processes_fit(self) -> "TrainParams":
+        if self.steps_per_update % self.processes:
+            raise ValueError(
+                f"train.steps_per_update: {self.steps_per_update} steps cannot be shared evenly by {self.processes} "
+                "processes: make it a multiple of train.processes"
+            )
+        if self.processes > 1 and ":" in self.device:
+            raise ValueError(f"train.device: {self.device} is one GPU, for {self.processes} processes write cuda")
+        return self
 
     @property
     def from_stream(self) -> bool:

@@ -14,6 +14,8 @@ from cmt.errors import BankError, DamageError, ModelError
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
+    import torch
+
     from cmt.answering.answerer import Answerer
     from cmt.answering.cache import PromptCache
     from cmt.bank.bank import Bank
@@ -90,11 +92,18 @@ class Resources:
     @cached_property
     def lm(self) -> "FrozenLM":
         """The frozen LM. Raises ModelError if it was not pulled."""
+        return self._load_lm()
+
+    def lm_on(self, device: "torch.device") -> "FrozenLM":
+        """The frozen LM on `device`. Raises ModelError if it was not pulled."""
+        return self.lm if self.lm.device == device else self._load_lm(device)
+
+    def _load_lm(self, device: "torch.device | None" = None) -> "FrozenLM":
         from cmt.lm.model import FrozenLM
         from cmt.lm.weights import installed
 
         lm = self.params.lm
-        return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype)
+        return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype, device=device)
 
     @cached_property
     def model(self) -> "MemoryModel":

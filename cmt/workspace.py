@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
-from cmt.config import load_params
+from cmt.config import Params, load_params
 from cmt.errors import RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
+    from cmt.training.data import TrainingData
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
@@ -93,17 +94,16 @@ class Workspace(Resources):
         from cmt.modeling.checkpoint import checkpoint_digest
         from cmt.training.data import load_with_stream
         from cmt.training.model_card import write_card
-        from cmt.training.trainer import train
+        from cmt.training.processes import needs_own_process, run_in_processes
 
         # 1. Load the data and hold out some articles.
-        data = load_with_stream(
-            self.params.train, store=self.store, seed=self.params.seed, limits=Limits.of(self.params.stream)
-        )
+        folder, limits = self.params.train.output, Limits.of(self.params.stream)
+        data = load_with_stream(self.params.train, store=self.store, seed=self.params.seed, limits=limits)
         # 2. Train.
-        callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        folder = train(
-            lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params, callbacks=callbacks
-        )
+        if needs_own_process(self.params.train):
+            run_in_processes(_train_in_process, self.params, self.root, train=self.params.train)
+        else:
+            self._train_on(data)
         # 3. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,
@@ -123,6 +123,20 @@ class Workspace(Resources):
             slices=data.slices,
         )
         return folder, scores
+
+    def _train_on(self, data: "TrainingData") -> None:
+        """Train in this process, on the device that `train.device` names."""
+        from cmt.training.processes import training_device
+        from cmt.training.trainer import train
+
+        callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
+        train(
+            lm=self.lm_on(training_device(self.params.train)),
+            documents=data.seen,
+            questions=data.all_questions,
+            params=self.params,
+            callbacks=callbacks,
+        )
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
@@ -256,3 +270,11 @@ class Workspace(Resources):
             record=self.answer_record,
             on_progress=on_progress,
         )
+
+
+def _train_in_process(params: Params, root: Path) -> None:
+    """The part of a training that one of several processes has."""
+    from cmt.training.data import load_with_stream
+
+    workspace, limits = Workspace(params, root), Limits.of(params.stream)
+    workspace._train_on(load_with_stream(params.train, store=workspace.store, seed=params.seed, limits=limits))

@@ -45,14 +45,15 @@ class FrozenLM:
         self.eos: int = tokenizer.eos_token_id
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: str = "auto") -> "FrozenLM":
-        """Load the LM in `folder` (safetensors and tokenizer) to the GPU, or to the CPU if there is none.
+    def load(cls, folder: Path, *, dtype: str = "auto", device: torch.device | None = None) -> "FrozenLM":
+        """Load the LM in `folder` (safetensors and tokenizer) to `device`; None: to the GPU if there is one.
 
         `dtype` is `auto` (`fast_dtype`) or the name of a torch type. The files are not hashed here: `weights.installed`
         does. Raises ModelError if the folder is missing or damaged, or holds more than an LM (`loading.check_folder`).
         """
+        device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            model = load_model(folder, dtype=fast_dtype() if dtype == "auto" else getattr(torch, dtype))
+            model = load_model(folder, dtype=fast_dtype(device) if dtype == "auto" else getattr(torch, dtype))
             tokenizer = load_tokenizer(folder)
             record = read_record(folder) if (folder / RECORD).exists() else None
         except ModelError:
@@ -61,7 +62,6 @@ class FrozenLM:
             raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
         digest = record.digest if record else weights_digest(model)
         files = recorded_files(record) if record else None
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(model.to(device), tokenizer, digest, files_digest(files) if files else "")
 
     @property
@@ -179,9 +179,9 @@ def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
     raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers")
 
 
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the device has instructions for it, else float32, which is then several times faster."""
-    if torch.cuda.is_available():
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where `device` has instructions for it, else float32, which is then several times faster."""
+    if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()

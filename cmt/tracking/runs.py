@@ -101,13 +101,15 @@ class Tracker:
         class Curves(TrainerCallback):  # type: ignore[misc] # transformers is not followed
             run: "Run | None" = None
 
-            def on_train_begin(self, *_: Any, **__: Any) -> None:
+            def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+                if not state.is_world_process_zero:  # one of several processes
+                    return
                 with session.tolerated():
                     self.run = training_run(session, params)
                     session.client.update_run(self.run.info.run_id, status="RUNNING")
 
             def on_log(self, _: Any, state: Any, __: Any, logs: dict[str, Any] | None = None, **___: Any) -> None:
-                if not (self.run and state.is_world_process_zero):
+                if not self.run:
                     return
                 numbers = {name: float(v) for name, v in (logs or {}).items() if isinstance(v, int | float)}
                 with session.tolerated():

@@ -71,15 +71,19 @@ def train(
         # 3. train, or resume
         trainer = CompressorTrainer(
             model=TrainingStep(model, params),
-            args=_training_arguments(output / "checkpoints", len(steps), params, bf16=bf16),
+            args=_training_arguments(output / "checkpoints", len(steps), params, bf16=bf16, device=lm.device),
             train_dataset=steps,
             data_collator=lambda items: items[0],  # an item is a whole step
             optimizers=(_optimizer(model, params), None),
             callbacks=list(callbacks),
         )
-        claim_folder(output / "checkpoints", run_identity(model, steps))
-        trainer.train(resume_from_checkpoint=last_checkpoint(output / "checkpoints"))
-    # 4. save, averaged with the weights that it started from
+        with trainer.args.main_process_first():
+            claim_folder(output / "checkpoints", run_identity(model, steps))
+            checkpoint = last_checkpoint(output / "checkpoints")
+        trainer.train(resume_from_checkpoint=checkpoint)
+    # 4. save, averaged with the weights that it started from; of several processes one does
+    if not trainer.is_world_process_zero():
+        return output
     if start_weights:
         model.load_tensors(
             {
@@ -99,7 +103,7 @@ def training_attention(lm: FrozenLM) -> Iterator[None]:
     Up to 1.7 × faster than sdpa for forward and backward passes over short sequences. For answering, sdpa is faster.
     """
     previous = lm.model.config._attn_implementation
-    if not torch.cuda.is_available():
+    if lm.device.type == "cpu":
         lm.model.set_attn_implementation("eager")
     try:
         yield
@@ -115,6 +119,8 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         self.last_logs: dict[str, float] = {}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.args.should_save:  # one of several processes saves
+            return
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(folder, self.model.model.trained_tensors())
@@ -205,20 +211,26 @@ def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
-def _training_arguments(folder: Path, steps: int, params: Params, *, bf16: bool) -> TrainingArguments:
-    warmup = min(params.train.warmup_steps, steps // 10)
-    decay = min(params.train.decay_steps, steps - warmup)
+def _training_arguments(
+    folder: Path, steps: int, params: Params, *, bf16: bool, device: torch.device
+) -> TrainingArguments:
+    train = params.train
+    updates = max(1, steps // train.steps_per_update)
+    warmup = min(train.warmup_steps, updates // 10)
+    decay = min(train.decay_steps, updates - warmup)
     return TrainingArguments(
         output_dir=str(folder),
-        max_steps=steps,
+        max_steps=updates,
+        gradient_accumulation_steps=train.steps_per_update // train.processes,
+        ddp_find_unused_parameters=False,  # every step has a gradient for all of them
         per_device_train_batch_size=1,  # an item of the dataset is a whole step
         lr_scheduler_type="warmup_stable_decay" if decay else "cosine",
         lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "1-sqrt"} if decay else {},
         warmup_steps=warmup,
         max_grad_norm=1.0,
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
-        save_steps=params.train.save_steps,
+        use_cpu=device.type == "cpu",
+        save_steps=train.save_steps,
         save_total_limit=2,
         logging_steps=5,
         report_to=[],

@@ -43,6 +43,18 @@ def lamps(project: Path, change: Callable[..., None], mlflow_database: Path) -> 
     return open(params=project)
 
 
+def test_two_processes_train_one_compressor(project: Path, lamps: Workspace, change: Callable[..., None]) -> None:
+    change(train={"processes": 2, "steps_per_update": 2})
+    workspace = open(params=project)
+    folder, scores = workspace.train(questions=2)
+    assert checkpoint_digest(folder)
+    assert scores.scores.n == 2
+    log = json.loads((folder / "log.json").read_text())
+    assert [entry["step"] for entry in log if "train_loss" in entry] == [2]  # four steps, two in an update
+    (run,) = MlflowClient(tracking_uri=workspace.params.tracking.uri).search_runs(["1"])
+    assert "train/train_loss" in run.data.metrics
+
+
 def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: Workspace) -> None:
     assert retrain(limit=2, params=str(project)) == "1"
     client = MlflowClient(tracking_uri=lamps.params.tracking.uri)

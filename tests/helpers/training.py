@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from cmt.config import Params
+from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.training.dataset import Paragraph, paragraphs
@@ -123,3 +124,8 @@ def write_squad(file: Path, texts: dict[str, str]) -> Path:
     ]
     file.write_text(json.dumps({"data": data}))
     return file
+
+
+def fail_in_process() -> None:
+    """A process of a training that fails."""
+    raise ModelError("the LM is gone")

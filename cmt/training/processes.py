@@ -1,0 +1,89 @@
+"""Training in several processes of one machine, each on a GPU or on a part of the cores.
+
+The steps of an update (`train.steps_per_update`) are dealt to the processes, and DistributedDataParallel averages their
+gradients, so that the number of processes changes the time and, but for rounding, nothing else. The processes meet
+through a file, and speak over the loopback interface only.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessException, spawn
+
+from cmt.config import TrainParams
+from cmt.errors import CmtError, ModelError
+
+_ERROR = "error.txt"
+
+
+def training_device(train: TrainParams) -> torch.device:
+    """The device of this process: the one that `train.device` names, or each of several processes its own GPU.
+
+    Raises ModelError if the machine does not have it.
+    """
+    gpus, rank = torch.cuda.device_count(), distributed.get_rank() if distributed.is_initialized() else 0
+    if train.device == "cpu" or (train.device == "auto" and not gpus):
+        return torch.device("cpu")
+    kind, _, index = train.device.partition(":")
+    number = int(index or rank)
+    if number >= gpus:
+        missing = f"train.device: {train.device}" if index or not rank else f"train.processes: {train.processes}"
+        raise ModelError(f"{missing} needs {number + 1} GPUs, this machine has {gpus}: name a device that is there")
+    return torch.device("cuda", number)
+
+
+def needs_own_process(train: TrainParams) -> bool:
+    """Whether the training cannot run in this process: several take part, or one has to choose among several GPUs.
+
+    In a process that sees several GPUs, transformers' Trainer would split each step over all of them.
+    """
+    on_gpu = train.device != "cpu" and torch.cuda.device_count() > 1
+    return not distributed.is_initialized() and (train.processes > 1 or on_gpu)
+
+
+def run_in_processes(function: Callable[..., object], *args: object, train: TrainParams) -> None:
+    """Call `function`, which has to be importable, with `args` in `train.processes` processes and wait for all of them.
+
+    When one fails, the others are ended. Raises ModelError with its reason.
+    """
+    threads = max(1, torch.get_num_threads() // train.processes)
+    with TemporaryDirectory() as name:
+        try:
+            spawn(_run, (function, args, train, threads, Path(name)), nprocs=train.processes)  # type: ignore[no-untyped-call]
+        except ProcessException as error:
+            reason = Path(name) / _ERROR
+            text = reason.read_text(encoding="utf-8") if reason.exists() else str(error).strip().splitlines()[-1]
+            raise ModelError(f"a process of the training failed: {text}") from error
+
+
+def _run(
+    rank: int, function: Callable[..., object], args: tuple[object, ...], train: TrainParams, threads: int, folder: Path
+) -> None:
+    """One of the processes: join the group, call the function, leave the group."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    on_gpu = train.device != "cpu" and torch.cuda.is_available()
+    index = int(train.device.partition(":")[2] or rank)
+    local_rank = index if on_gpu else rank  # accelerate takes the GPU of this number
+    size = str(train.processes)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    torch.set_num_threads(threads)
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    try:
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            init_method=f"file://{folder / 'rendezvous'}",
+            rank=rank,
+            world_size=train.processes,
+        )
+        function(*args)
+        distributed.destroy_process_group()
+    except CmtError as error:
+        (folder / _ERROR).write_text(str(error), encoding="utf-8")
+        raise

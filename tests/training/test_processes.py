@@ -1,0 +1,68 @@
+"""Training in several processes: the same losses and weights as in one, and errors that reach the caller."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cmt.config import Params, TrainParams
+from cmt.errors import ConfigError, ModelError
+from cmt.training.processes import needs_own_process, run_in_processes, training_device
+from tests.helpers.training import checkpoint_weights, fail_in_process, run_training, training_params
+
+TOGETHER = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    run_training(alone, train=TOGETHER)
+    two = TOGETHER | {"processes": 2}
+    run_in_processes(run_training_in_process, shared, two, train=TrainParams(processes=2, steps_per_update=2))
+    # 1. the losses, logged as means over all processes
+    curves = [
+        [entry["loss"] for entry in json.loads((folder / "log.json").read_text()) if "loss" in entry]
+        for folder in (alone, shared)
+    ]
+    assert len(curves[0]) == 1
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    # 2. the weights
+    one, other = (checkpoint_weights(folder, 6) for folder in (alone, shared))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def run_training_in_process(folder: Path, train: dict[str, float]) -> None:
+    """What each of the processes calls."""
+    torch.set_num_threads(1)
+    run_training(folder, train=train)
+
+
+def test_an_error_of_a_process_reaches_the_caller() -> None:
+    train = TrainParams(processes=2, steps_per_update=2)
+    with pytest.raises(ModelError, match="a process of the training failed: the LM is gone"):
+        run_in_processes(fail_in_process, train=train)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"processes": 2}, "1 steps cannot be shared evenly by 2 processes"),
+        ({"processes": 2, "steps_per_update": 3}, "3 steps cannot be shared evenly"),
+        ({"processes": 2, "steps_per_update": 2, "device": "cuda:1"}, "for 2 processes write cuda"),
+        ({"device": "tpu"}, "pattern"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(values: dict[str, object], reason: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=reason):
+        TrainParams.model_validate(values)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
+    params: Params = training_params(tmp_path)
+    assert training_device(params.train) == torch.device("cpu")
+    assert not needs_own_process(params.train)
+    with pytest.raises(ModelError, match=r"train\.device: cuda:1 needs 2 GPUs, this machine has 0"):
+        training_device(TrainParams(device="cuda:1"))
