@@ -50,7 +50,9 @@ def test_a_killed_loop_ends_as_an_undisturbed_one(lamps: Path, tmp_path: Path) -
         # a whole table answers: the one before, or the champion's
         assert content(project).answering in (content(lamps).answering, expected.answering), place
         assert problems(project) == [], place
+        checkpoints = list((project / "data/trained/checkpoints").glob("checkpoint-*/trainer_state.json"))
         run(project / "params.yaml")
+        assert not checkpoints or "continuing from" in (project / "log").read_text(), place
         assert content(project) == expected, place
         assert checkpoint_digest(opened(project).params.train.output) == trained, place
         workspace = opened(project)
