@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of docs/, in a headless Chromium, of the demo, its report, MLflow and Prefect."""
+"""`make pictures`: the pictures of docs/, in a headless Chromium: the demo, its report, MLflow, Prefect, and the year."""
 
 import base64
 import os
@@ -51,11 +51,19 @@ def main() -> None:
             browser.get((ROOT / "report/index.html").as_uri())
             write_screenshot(browser, DOCS / name)
     # 3. MLflow and Prefect
-    with mlflow_server() as url:
+    with mlflow_server(ROOT / "mlflow.db") as url:
         address = f"{url}/#/experiments/1/runs?workflowType=machine_learning"
         take_page(address, ["data/stream", "round-"], DOCS / "mlflow.png", script=OPEN_ROUNDS)
-    with prefect_server() as url:
+    with prefect_server(ROOT / ".prefect/demo") as url:
         take_page(f"{url}/runs", ["update"], DOCS / "prefect.png")
+    # 4. the loop
+    if not (ROOT / "data/year/mlflow.db").exists():
+        sys.exit("the pictures of docs/loop.md stay as they are: run `make year` before for new ones")
+    with prefect_server(ROOT / ".prefect/year") as url:
+        take_page(f"{url}/runs", ["recompress"], DOCS / "loop-runs.png")
+        take_page(f"{url}/events", ["cmt.compressor.promoted"], DOCS / "loop-events.png")
+    with mlflow_server(ROOT / "data/year/mlflow.db") as url:
+        take_page(f"{url}/#/models/cmt", ["champion"], DOCS / "loop-registry.png")
 
 
 def take_answer(url: str, size: str, scheme: str, path: Path) -> None:
@@ -96,12 +104,12 @@ def write_screenshot(browser: Chrome, path: Path) -> None:
 
 
 @contextmanager
-def mlflow_server() -> Iterator[str]:
-    """The address of `mlflow server` over the project's runs."""
+def mlflow_server(database: Path) -> Iterator[str]:
+    """The address of `mlflow server` over the runs in `database`."""
     port = free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{ROOT / 'mlflow.db'}", *address],
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}", *address],
         cwd=ROOT,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -128,9 +136,9 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def prefect_server() -> Iterator[str]:
-    """The address of a Prefect server over the demo's flow runs."""
-    home, port = ROOT / ".prefect/demo", free_port()
+def prefect_server(home: Path) -> Iterator[str]:
+    """The address of a Prefect server over the flow runs in `home`."""
+    port = free_port()
     prefect = LocalPrefect(root=ROOT, home=home, environment=prefect_environment(home, port), port=port)
     try:
         prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))

@@ -21,7 +21,7 @@ from cmt.tracking.registry import Registry
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     ["cmt.lm.model", "cmt.modeling.model", "cmt.training.trainer", "mlflow"]
-)  # not lancedb
+)  # not lancedb, which does not survive a fork
 STEPS = ("train", "register", "promote", "recompress")
 
 
