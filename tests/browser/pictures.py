@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of docs/, in a headless Chromium: the demo, its report, MLflow, Prefect, and the year."""
+"""`make pictures`: the pictures of docs/, in a headless Chromium: demo, report, MLflow, Prefect, and the year."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""README and quick start, run as written: every command of their console blocks (`make test-docs`).
+"""README, quick start and loop, run as written: every command of their console blocks (`make test-docs`).
 
 The pages follow each other in one clone, so `make demo` of the second finds its months adapted.
 """
@@ -16,9 +16,10 @@ from uuid import uuid4
 import pytest
 
 from tests.helpers.console_blocks import Command, commands, difference
+from tests.helpers.training import FARES, write_squad
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/quickstart.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/loop.md")
 SECONDS = 1500
 """Longest run of one command."""
 
@@ -34,6 +35,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".venv").symlink_to(ROOT / ".venv")
     if (ROOT / "data/lm").is_dir():
         shutil.copytree(ROOT / "data/lm", folder / "data/lm", copy_function=os.link)
+    (folder / "data/train").mkdir()  # what `cmt data pull` fetches; a few sentences of our own stand for SQuAD
+    write_squad(folder / "data/train/rajpurkar--squad.json", {fare["doc_id"]: fare["text"] for fare in FARES})
     return folder
 
 
