@@ -201,7 +201,7 @@ class TrainParams(Section):
     data (SQuAD 2.0 has them), and questions with another name in them (`cmt.training.entity_swaps`)."""
     windows: dict[Positive, Weight] = {}
     """Window of a step → how often, relative to the others; the same weights serve all. Each is a multiple or a divisor
-    of `compressor.window`, which is the window of every step if none is named."""
+    of `compressor.window`. None named: those of `start`, each as often as the others, or `compressor.window`."""
     answered: Fraction = 0.25
     """Share of a step's questions that go through the LM, 0–1; all of them train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3

@@ -20,12 +20,12 @@ from cmt.evaluation.held_out import held_out_scores
 from cmt.evaluation.metrics import Floats, paired_bootstrap
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.modeling.checkpoint import seen_slices
 from cmt.stream.limits import Limits
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import without
 from cmt.tracking.promotion import Figures, Measured
 from cmt.training.data import load_split
-from cmt.training.model_card import seen_slices
 
 if TYPE_CHECKING:
     from cmt.resources import Resources

@@ -1,6 +1,7 @@
 """The folder of a compressor: its configuration and its trained weights."""
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
 SUMS = "SHA256SUMS"
 """Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
 PLACES = "aggregator.place.weight"
+SLICES_ROW = "slices of the stream"
+"""Name of the row of a model card (`cmt.training.model_card`) with the slices that were trained on."""
 
 
 @dataclass(frozen=True)
@@ -165,3 +168,18 @@ def _check_sums(folder: Path) -> None:
 def _damaged(folder: Path, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())
     return ModelError(f"the compressor in {folder} is damaged ({reason}): restore the folder or run `cmt train`")
+
+
+def seen_slices(folder: Path) -> list[str]:
+    """The slices of the stream that the compressor in `folder` was trained on, as its card names them.
+
+    None without a card. Raises ModelError if it cannot be read.
+    """
+    try:
+        card = (folder / "card.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ModelError(f"{folder / 'card.md'} cannot be read ({error.strerror}): check its rights") from None
+    row = re.search(rf"^\| {SLICES_ROW} \| (?P<slices>.+) \|$", card, re.MULTILINE)
+    return row["slices"].split(", ") if row else []

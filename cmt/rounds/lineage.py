@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from cmt.bank.ledger import Round
 from cmt.errors import ConfigError
 from cmt.modeling.champion import champion_folder, read_champion
-from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
+from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.tracking.registry import Registry, Version
-from cmt.training.model_card import seen_slices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +109,7 @@ def _version_facts(resources: "Resources", name: str) -> dict[str, str]:
         "training run in MLflow": version.run,
         "started by": registry.started_by(version),
         "folder": str(folder or ""),
-        "trained on slices": ", ".join(seen_slices(folder)) if folder else "",
+        "trained on slices": version.slices,
         "rounds": ", ".join(adapted),
     }
     return {name: value for name, value in facts.items() if value}

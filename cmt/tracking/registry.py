@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.config import Params, TrackingParams
 from cmt.errors import ConfigError, ModelError
-from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
+from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest, seen_slices
 from cmt.tracking.runs import STARTED_BY, training_run
 from cmt.tracking.session import MlflowSession
 
@@ -58,6 +58,8 @@ class Version:
     """What was decided on it, and why; "" before that."""
     run: str = ""
     """The MLflow run of its training."""
+    slices: str = ""
+    """The slices of the stream that it was trained on, as its card names them."""
 
     @property
     def champion(self) -> bool:
@@ -80,7 +82,7 @@ class Registry:
         weights again updates the scores of their version. Returns the version. ServiceError when MLflow cannot be used.
         """
         digest = checkpoint_digest(folder)
-        tags = {"cmt.digest": digest, "cmt.held_out": held_out}
+        tags = {"cmt.digest": digest, "cmt.held_out": held_out, "cmt.slices": ", ".join(seen_slices(folder))}
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
         known = next((version for version in self.versions() if version.digest == digest), None)
         with self.session.explained():
@@ -248,5 +250,6 @@ def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
         held_out=tags.get("cmt.held_out", ""),
         decision=tags.get(DECISION, ""),
         run=found.run_id or "",
+        slices=tags.get("cmt.slices", ""),
         aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(found.version))),
     )

@@ -1,6 +1,5 @@
 """The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 from cmt.common.storage import read_json
 from cmt.config import STREAM, Params
 from cmt.errors import ModelError
+from cmt.modeling.checkpoint import SLICES_ROW, seen_slices
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
 SMOOTHING_WINDOW = 9  # logged steps
-_SLICES = "slices of the stream"  # name of the row of the card
 
 
 def write_card(
@@ -36,7 +35,7 @@ def write_card(
     train, objective = params.train, params.objective
     source, licence = _describe_sources(train.shares or {train.source: 1.0})
     seen = sorted({*slices, *(seen_slices(train.start) if train.start else ())})
-    stream = f"| {_SLICES} | {', '.join(seen)} |\n" if seen else ""
+    stream = f"| {SLICES_ROW} | {', '.join(seen)} |\n" if seen else ""
     held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
     schedule = f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
     low, high = scores["ci"]
@@ -62,21 +61,6 @@ It belongs to the base LM above and is refused with any other.
 {licence}
 """
     )
-
-
-def seen_slices(folder: Path) -> list[str]:
-    """The slices of the stream that the compressor in `folder` was trained on, as its card names them.
-
-    None without a card. Raises ModelError if it cannot be read.
-    """
-    try:
-        card = (folder / "card.md").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ModelError(f"{folder / 'card.md'} cannot be read ({error.strerror}): check its rights") from None
-    row = re.search(rf"^\| {_SLICES} \| (?P<slices>.+) \|$", card, re.MULTILINE)
-    return row["slices"].split(", ") if row else []
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, write_weights
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, write_weights
 from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
 from cmt.training.augmentation import add_changed_values
@@ -45,6 +45,8 @@ def train(
     """
     if params.train.compile:
         _check_compiler(lm.device)
+    if params.train.start and not params.train.windows:
+        params = _with_windows_of(params, params.train.start)
     torch.manual_seed(params.seed)
     output = params.train.output
     with training_attention(lm):
@@ -96,6 +98,12 @@ def train(
     model.save(output)
     (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return output
+
+
+def _with_windows_of(params: Params, start: Path) -> Params:
+    """`params` with the windows that the compressor in `start` was trained at, each as often as the others."""
+    windows = dict.fromkeys(load_checkpoint(start).config.windows, 1.0)
+    return params.model_copy(update={"train": params.train.model_copy(update={"windows": windows})})
 
 
 @contextmanager

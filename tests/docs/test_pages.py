@@ -59,7 +59,7 @@ class Shell:
         """Exit status and output lines (stdout and stderr) of a command that ends."""
         assert self._bash.stdin and self._bash.stdout
         mark = uuid4().hex
-        self._bash.stdin.write(f"{command.text}\necho\necho {mark} $?\n")
+        self._bash.stdin.write(f"{command.text}\nstatus=$?\necho\necho {mark} $status\n")
         self._bash.stdin.flush()
         lines: list[str] = []
         for line in self._bash.stdout:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cmt.config import Params
-from cmt.training.model_card import CURVES, describe_source, seen_slices, write_card
+from cmt.modeling.checkpoint import seen_slices
+from cmt.training.model_card import CURVES, describe_source, write_card
 
 SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
 

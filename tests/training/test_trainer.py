@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from cmt.errors import ModelError, StreamError
-from cmt.modeling.checkpoint import WEIGHTS
+from cmt.modeling.checkpoint import WEIGHTS, load_checkpoint
 from cmt.modeling.model import MemoryModel
 from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.facts import documents, questions
@@ -98,6 +98,14 @@ def test_a_training_can_start_from_a_compressor(tmp_path: Path) -> None:
     torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-6)
     with pytest.raises(ModelError, match="no compressor"):
         run_training(tmp_path / "third", train={"start": tmp_path / "nowhere"})
+
+
+def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Path) -> None:
+    run_training(tmp_path / "first", train={"windows": {1: 1.0, 4: 1.0}})
+    run_training(tmp_path / "second", train={"start": tmp_path / "first"})
+    run_training(tmp_path / "third", train={"start": tmp_path / "first", "windows": {4: 1.0}})
+    windows = [load_checkpoint(tmp_path / name).config.windows for name in ("first", "second", "third")]
+    assert windows == [(1, 4), (1, 4), (4,)]
 
 
 def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_path: Path) -> None:
