@@ -100,12 +100,16 @@ class LocalPrefect:
         run = self.request("POST", f"deployments/{identifier}/create_flow_run", body)
         self._follow(deployment, run, lines_before=lines_before, on_poll=on_poll)
 
-    def schedule(self, deployment: str) -> None:
-        """Give `deployment` a schedule whose first run is in a moment, and the next one years away."""
+    def schedule(self, deployment: str, **parameters: object) -> None:
+        """Give `deployment` a schedule whose first run, with `parameters`, is in a moment; the next is years away."""
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
         first = datetime.now(UTC) + timedelta(seconds=3 * _SCHEDULER_SECONDS)  # the scheduler creates no past runs
         schedule = {"interval": 10 * 365 * 86_400, "anchor_date": first.isoformat()}
-        self.request("POST", f"deployments/{identifier}/schedules", [{"active": True, "schedule": schedule}])
+        self.request(
+            "POST",
+            f"deployments/{identifier}/schedules",
+            [{"active": True, "schedule": schedule, "parameters": parameters}],
+        )
 
     def await_run(
         self, deployment: str, *, seconds: float, on_poll: Callable[[], None] | None = None
