@@ -105,11 +105,8 @@ class LocalPrefect:
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
         first = datetime.now(UTC) + timedelta(seconds=3 * _SCHEDULER_SECONDS)  # the scheduler creates no past runs
         schedule = {"interval": 10 * 365 * 86_400, "anchor_date": first.isoformat()}
-        self.request(
-            "POST",
-            f"deployments/{identifier}/schedules",
-            [{"active": True, "schedule": schedule, "parameters": parameters}],
-        )
+        body = [{"active": True, "schedule": schedule, "parameters": parameters}]
+        self.request("POST", f"deployments/{identifier}/schedules", body)
 
     def await_run(
         self, deployment: str, *, seconds: float, on_poll: Callable[[], None] | None = None
