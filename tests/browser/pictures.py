@@ -26,12 +26,18 @@ SECONDS = 120
 """Longest wait for a server or a page."""
 WINDOW = {"width": 1500, "height": 960, "deviceScaleFactor": 1, "mobile": False}
 HAS_LINK = "return [...document.querySelectorAll('a')].some(link => link.textContent.includes(arguments[0]))"
-OPEN_ROUNDS = """
-document.querySelector('[aria-label=Close]')?.click();
+EVENTS = [
+    ("events", name)
+    for name in ("cmt.compressor.promoted", "prefect.automation.triggered", "prefect.automation.action.executed")
+]
+CLOSE_ASSISTANT = "document.querySelector('[aria-label=Close]')?.click();"
+"""Closes MLflow's assistant."""
+OPEN_ROUNDS = f"""
+{CLOSE_ASSISTANT}
 const stream = [...document.querySelectorAll('a')].find(link => link.textContent.includes('data/stream'));
 stream.closest('[role=gridcell]').querySelector('button').click();
 """
-"""Closes MLflow's assistant and opens the rounds below the stream's run."""
+"""Opens the rounds below the stream's run."""
 
 
 def main() -> None:
@@ -61,9 +67,9 @@ def main() -> None:
         sys.exit("the pictures of docs/loop.md stay as they are: run `make year` before for new ones")
     with prefect_server(ROOT / ".prefect/year") as url:
         take_page(f"{url}/runs", ["recompress"], DOCS / "loop-runs.png")
-        take_page(f"{url}/events", ["cmt.compressor.promoted"], DOCS / "loop-events.png")
+        take_page(f"{url}/events?{urlencode(EVENTS)}", ["Cmt compressor promoted"], DOCS / "loop-events.png")
     with mlflow_server(ROOT / "data/year/mlflow.db") as url:
-        take_page(f"{url}/#/models/cmt", ["champion"], DOCS / "loop-registry.png")
+        take_page(f"{url}/#/models/cmt", ["Version 1"], DOCS / "loop-registry.png", script=CLOSE_ASSISTANT)
 
 
 def take_answer(url: str, size: str, scheme: str, path: Path) -> None:
