@@ -82,7 +82,9 @@ class Registry:
         weights again updates the scores of their version. Returns the version. ServiceError when MLflow cannot be used.
         """
         digest = checkpoint_digest(folder)
-        tags = {"cmt.digest": digest, "cmt.held_out": held_out, "cmt.slices": ", ".join(seen_slices(folder))}
+        tags = {"cmt.digest": digest, "cmt.held_out": held_out}
+        if slices := seen_slices(folder):
+            tags["cmt.slices"] = ", ".join(slices)
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
         known = next((version for version in self.versions() if version.digest == digest), None)
         with self.session.explained():

@@ -26,6 +26,7 @@ def test_each_variant_is_compared_with_the_whole_method(training_project: Path, 
         "without memory-aware objective",
         "without self-matching",
         "without self-matching, keys alone",
+        "without question set",
     ]
     for name, row in rows.items():
         assert row["n"] == 2 and 0 <= row["f1"] <= 100

@@ -77,7 +77,7 @@ def test_a_changed_text_is_not_answered_from_and_the_advice_repairs_it(adapted_w
     assert "error: 1 problem in bank" in verified.stderr
     run(adapted_workspace, "rollback", JANUARY)
     run(adapted_workspace, "update", "--all")
-    assert read(adapted_workspace, "ask", FERRY) == before
+    assert read(adapted_workspace, "ask", FERRY) | {"id": before["id"]} == before  # of a later version of the bank
     assert damaged(adapted_workspace) == []
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_index_is_named_and_the_advice_repairs_it(adapted_workspace: P
     assert "the full-text index of" in stderr and "run `cmt bank optimize`, which builds it again" in stderr
     assert "run `cmt bank optimize`" in run(adapted_workspace, "verify", status=1).stdout
     run(adapted_workspace, "bank", "optimize")
-    assert read(adapted_workspace, "ask", FERRY) == before
+    assert read(adapted_workspace, "ask", FERRY) | {"id": before["id"]} == before  # of a later version of the bank
     assert damaged(adapted_workspace) == []
 
 
