@@ -239,7 +239,7 @@ def _record(
         }
         for name in slices
     ]
-    later = [name for name in slices[LEARNED + 1 :]]
+    later = slices[LEARNED + 1 :]
     gain = paired_bootstrap(*(np.concatenate([of[name] for name in later]) for of in (f1, shipped)), seed=seed)
     decision = read_json(workspace.state / DECISION_FILE, dict[str, Any])
     figures = decision["figures"]

@@ -21,15 +21,17 @@ from cmt.errors import CmtError, ModelError
 _ERROR = "error.txt"
 
 
-def training_device(train: TrainParams) -> torch.device:
-    """The device of this process: the one that `train.device` names, or each of several processes its own GPU.
+def training_device(train: TrainParams, rank: int | None = None) -> torch.device:
+    """The device of the process `rank` (None: this one): the one that `train.device` names, or a GPU of its own.
 
     Raises ModelError if the machine does not have it.
     """
-    gpus, rank = torch.cuda.device_count(), distributed.get_rank() if distributed.is_initialized() else 0
+    gpus = torch.cuda.device_count()
+    if rank is None:
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
     if train.device == "cpu" or (train.device == "auto" and not gpus):
         return torch.device("cpu")
-    kind, _, index = train.device.partition(":")
+    index = train.device.partition(":")[2]
     number = int(index or rank)
     if number >= gpus:
         missing = f"train.device: {train.device}" if index or not rank else f"train.processes: {train.processes}"
@@ -49,8 +51,10 @@ def needs_own_process(train: TrainParams) -> bool:
 def run_in_processes(function: Callable[..., object], *args: object, train: TrainParams) -> None:
     """Call `function`, which has to be importable, with `args` in `train.processes` processes and wait for all of them.
 
-    When one fails, the others are ended. Raises ModelError with its reason.
+    When one fails, the others are ended. Raises ModelError with its reason, and if the machine has too few GPUs.
     """
+    for rank in range(train.processes):
+        training_device(train, rank)
     threads = max(1, torch.get_num_threads() // train.processes)
     with TemporaryDirectory() as name:
         try:
@@ -66,13 +70,13 @@ def _run(
 ) -> None:
     """One of the processes: join the group, call the function, leave the group."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
-    on_gpu = train.device != "cpu" and torch.cuda.is_available()
-    index = int(train.device.partition(":")[2] or rank)
-    local_rank = index if on_gpu else rank  # accelerate takes the GPU of this number
+    device = training_device(train, rank)
+    on_gpu = device.type == "cuda"
+    local_rank = device.index if on_gpu else rank  # accelerate takes the GPU of this number
     size = str(train.processes)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     if on_gpu:
-        torch.cuda.set_device(local_rank)
+        torch.cuda.set_device(device)
     torch.set_num_threads(threads)
     os.environ |= {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     try:

@@ -66,3 +66,6 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert not needs_own_process(params.train)
     with pytest.raises(ModelError, match=r"train\.device: cuda:1 needs 2 GPUs, this machine has 0"):
         training_device(TrainParams(device="cuda:1"))
+    too_many = TrainParams(device="cuda", processes=2, steps_per_update=2)
+    with pytest.raises(ModelError, match=r"train\.device: cuda needs 1 GPUs, this machine has 0"):
+        run_in_processes(fail_in_process, train=too_many)
