@@ -83,7 +83,7 @@ def train(
             claim_folder(output / "checkpoints", run_identity(model, steps))
             checkpoint = last_checkpoint(output / "checkpoints")
         if checkpoint:
-            log.info("the training was interrupted: continuing from %s", checkpoint)
+            log.info("continuing the training from %s", checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
     # 4. save, averaged with the weights that it started from; of several processes one does
     if not trainer.is_world_process_zero():

@@ -104,7 +104,7 @@ def check(original: Path, folder: Path, *, kills: int) -> None:
         assert [problem for problem in problems(project) if "cmt bank optimize" not in problem] == [], place
         checkpoints = list((project / "data/trained/checkpoints").glob("checkpoint-*/trainer_state.json"))
         run(project / "params.yaml")
-        assert not checkpoints or "continuing from" in (project / "log").read_text(), place
+        assert not checkpoints or "continuing the training from" in (project / "log").read_text(), place
         assert content(project) == expected, place
         assert problems(project) == [], place
         assert checkpoint_digest(opened(project).params.train.output) == trained, place
