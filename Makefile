@@ -32,7 +32,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison year repro clean
+.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison year bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,12 @@ poison: .venv/runtime ## seeded attacks and honest slices on the real language m
 
 year: .venv/runtime ## eight months through a pipeline that retrains, compares, promotes and recompresses
 	$(BIN)/python -m flows.year $(if $(BASE),--base $(BASE))
+
+bench-bank: .venv/runtime ## the bank of a million synthetic rows that the bars are measured on; 6 GB in data/bench
+	$(BIN)/python benchmarks/bench.py --bank
+
+bench: .venv/runtime ## the bars: what a round and a search cost beside a million rows, and after a thousand rounds
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
 repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate
 	$(BIN)/dvc repro

@@ -19,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.db import DBConnection
-from lancedb.index import FTS, IvfSq
+from lancedb.index import FTS, BTree, IvfSq
 from lancedb.table import LanceTable
 
 from cmt.bank import search
+from cmt.bank.digests import RecordedDigests
 from cmt.bank.integrity import (
     CHECKSUM,
     DELETIONS,
@@ -39,16 +40,24 @@ from cmt.bank.merge import misdated, upsert, with_ids, with_superseded_at, withi
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,
+    SequentialDigest,
     check_schema,
     conform,
-    digest,
     id_problems,
+    is_sequential,
     key_matrix,
     mean_cosine,
     row_problems,
     schema_value,
 )
-from cmt.bank.search import memory_id_in, probe_key_index, probe_text_index, read_content, read_rows
+from cmt.bank.search import (
+    memory_id_in,
+    probe_key_index,
+    probe_text_index,
+    read_content,
+    read_rows,
+    related_versions,
+)
 from cmt.bank.tables import (
     MEMORIES,
     WriteConflict,
@@ -66,6 +75,8 @@ FOREVER = timedelta(days=36_500)
 _MAX_ATTEMPTS = 20  # commits that are tried while other processes write
 _BATCH = 1024  # rows that are read at once for the digest
 _KEYS = 256  # keys that are searched at once
+_LOOKED_UP = ("memory_id", "doc_id", "supersedes")  # columns with an index for exact values
+_UNINDEXED = 1000  # rows without an index that a search of a large bank reads one by one, in some 20 ms
 _PROBES = 64  # texts, or keys, that an index is searched for to see whether it is sound
 
 
@@ -98,11 +109,24 @@ class Audit(NamedTuple):
 
 
 class _MergeResult(Protocol):
-    """The counts of a LanceDB merge."""
+    """What a LanceDB merge did."""
 
+    version: int
     num_inserted_rows: int
     num_updated_rows: int
     num_deleted_rows: int
+
+
+class _Change(NamedTuple):
+    """What one commit did."""
+
+    merge: _MergeResult
+    memory_ids: set[str]
+    """The rows that it concerned."""
+    removed: RowsDigest | None
+    """Digest of the rows that are not there any more, or not so; None if it is unknown."""
+    added: RowsDigest
+    """Digest of the rows as they are now."""
 
 
 class Bank:
@@ -126,6 +150,7 @@ class Bank:
         self._table = table
         self._schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
         self._exact_below = exact_below
+        self._digests = RecordedDigests(connection, table.name)
         self.hidden: frozenset[str] = frozenset()
         """doc_ids that searches leave out: those whose forgetting was announced and is not finished, and for a
         canary those of the round's slice."""
@@ -246,7 +271,8 @@ class Bank:
             earlier = with_ids(earlier, [changes.renamed[name] for name in earlier["memory_id"].to_pylist()])
             return pa.concat_tables([changes.rows, earlier]), changes.gone
 
-        inserted, updated, _ = self._change(plan)
+        targets = set(rows["supersedes"].drop_null().to_pylist())
+        inserted, updated, _ = self._change(set(rows["doc_id"].to_pylist()), targets, plan)
         return UpsertResult(version=self.version, inserted=inserted, updated=updated)
 
     def forget(self, doc_id: str) -> int:
@@ -266,7 +292,7 @@ class Bank:
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             return nothing, stored.filter(pc.is_in(stored["doc_id"], value_set=names))
 
-        *_, deleted = self._change(plan)
+        *_, deleted = self._change(set(doc_ids), (), plan)
         return deleted
 
     def rewrite(self) -> None:
@@ -283,7 +309,7 @@ class Bank:
             )
             before = table.version
             table.add(rows, mode="overwrite")
-        self._read_or_undo(before)
+        self._read_all_or_undo(before)
         self._compact(timedelta(milliseconds=1), unfinished=True)
 
     def restore(self, version: int) -> None:
@@ -292,8 +318,11 @@ class Bank:
         table = self._latest()
         if version == table.version:
             return
+        before, digest = table.version, self._digests.at(version)
         with self._writing():
             table.restore(version)
+        if digest is not None and table.version == before + 1:
+            self._digests.write(table.version, digest)
 
     def check_version(self, version: int) -> None:
         """Raise BankError if `version` was dropped or never existed."""
@@ -308,7 +337,8 @@ class Bank:
     def optimize(self, *, keep: timedelta = FOREVER) -> None:
         """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
 
-        From `exact_below` rows on this also builds the vector index. Raises ConfigError if `keep` is under 1 ms.
+        From `exact_below` rows on this also builds the vector index and those for exact values. Takes as long as the
+        bank is large. Raises ConfigError if `keep` is under 1 ms.
         """
         if keep < timedelta(milliseconds=1):
             raise ConfigError(f"keep is {keep}: keep at least a millisecond, or readers lose the version they read")
@@ -321,19 +351,31 @@ class Bank:
         if altered := self._altered_indexes():
             self._index_keys(again=True)
         self._index_text()
+        self._index_values()
         self._index_keys()
         for folder in altered:
             shutil.rmtree(folder, ignore_errors=True)
-        # 2. Compaction, and when its result can be read, the clean-up.
+        # 2. Dates of supersession that version 0.1.0 wrote otherwise.
+        versions, nothing = self._versions(), self.schema.empty_table()
+        before = self.version
+        if redated := self._commit(versions, set(versions["doc_id"].to_pylist()), nothing, versions.slice(0, 0)):
+            self._read_or_undo(before, redated.memory_ids)
+        # 3. Compaction, and when its result can be read, the clean-up.
         before = self.version
         with self._writing():
             self._latest().optimize(cleanup_older_than=FOREVER)
-        self._read_or_undo(before)
+        self._read_all_or_undo(before)
         with self._writing():
             self._latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
         if not self._text_is_indexed():
             self._index_text()
         self._seal()
+        # 4. The digest, and those of the versions that are kept.
+        version, digest = self._compute_digest()
+        with self._reading():
+            kept = [entry["version"] for entry in self._latest().list_versions()]
+        self._digests.write(version, digest)
+        self._digests.keep(kept)
 
     # Reading
 
@@ -344,7 +386,7 @@ class Bank:
 
     def has(self, doc_id: str) -> bool:
         """Whether the bank has a memory of the document."""
-        return doc_id in self._versions()["doc_id"].to_pylist()
+        return bool(self.present({doc_id}))
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
         """Those of `doc_ids` that the bank has a memory of."""
@@ -377,13 +419,15 @@ class Bank:
         """
         with self._reading():
             table = self._latest()
-            exact = not self._is_large(table)
-            return search.search(table, key=key, text=text, k=k, as_of=as_of, exact=exact, hidden=self.hidden)
+            large = self._is_large(table)
+            return search.search(table, key=key, text=text, k=k, as_of=as_of, large=large, hidden=self.hidden)
 
     def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
         """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
         with self._reading():
-            return search.full_text(self._latest(), text=text, k=k, as_of=as_of, hidden=self.hidden)
+            table = self._latest()
+            large = self._is_large(table)
+            return search.full_text(table, text=text, k=k, as_of=as_of, large=large, hidden=self.hidden)
 
     def nearest(self, keys: np.ndarray, *, k: int) -> dict[str, set[int]]:
         """memory_id → the places of those of `keys` (n, p) that have it among their `k` nearest current memories."""
@@ -392,7 +436,7 @@ class Bank:
             table = self._latest()
             for start in range(0, len(keys), _KEYS):
                 block = keys[start : start + _KEYS]
-                for place, memory_id in search.nearest(table, keys=block, k=k, exact=not self._is_large(table)):
+                for place, memory_id in search.nearest(table, keys=block, k=k, large=self._is_large(table)):
                     found.setdefault(memory_id, set()).add(start + place)
         return found
 
@@ -402,9 +446,22 @@ class Bank:
             return search.documents(self._latest(), doc_ids=doc_ids - self.hidden)
 
     def digest(self) -> str:
-        """SHA-256 of all rows, sorted by memory_id; see `cmt.bank.schema.digest`."""
+        """The RowsDigest of all rows as text: 64 digits and the number of rows.
+
+        It is recorded with each change. Where it is not, all rows are read.
+        """
+        recorded = self._digests.at(self.version)
+        return str(self._compute_digest()[1] if recorded is None else recorded)
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether `digest` is that of the rows; one of version 0.1.0 takes reading all rows."""
+        if not is_sequential(digest):
+            return digest == self.digest()
+        state = SequentialDigest()
         with self._reading():
-            return digest(batch.select(self.schema.names) for batch in self._sorted_batches())
+            for batch in self._sorted_batches():
+                state.update(batch.select(self.schema.names))
+        return digest == state.hexdigest()
 
     def audit(self) -> Audit:
         """Read every row, and a sample of the full-text index, and report what is wrong with them."""
@@ -412,11 +469,11 @@ class Bank:
         slices: set[str] = set()
         unchecked = 0
         # 1. Each row by itself, and the digest of all.
-        state = RowsDigest()
+        digest = RowsDigest()
         with self._reading():
             for batch in self._sorted_batches():
                 content = batch.select(self.schema.names)
-                state.update(content)
+                digest += RowsDigest.of(content)
                 wrong = unmatched(batch)
                 problems += [f"memory {name!r} does not match its checksum" for name in wrong["memory_id"].to_pylist()]
                 problems += row_problems(content, self.schema)
@@ -425,7 +482,7 @@ class Bank:
         # 2. The rows of a document, and of those that supersede each other.
         versions = self._versions()
         problems += id_problems(versions)
-        # Version 0.1.0 let an older document supersede a younger one; the next upsert puts that right.
+        # Version 0.1.0 let an older document supersede a younger one; `optimize` puts that right.
         too_early = pc.fill_null(pc.less(versions["superseded_at"], versions["published_at"]), False)
         of_old = versions.filter(too_early)["memory_id"]
         wrong_dates = misdated(versions)
@@ -436,7 +493,7 @@ class Bank:
         ]
         # 3. The indexes.
         index_problem = self._index_problem(versions["memory_id"].to_pylist())
-        return Audit(problems, index_problem, state.hexdigest(), len(versions), unchecked, sorted(slices))
+        return Audit(problems, index_problem, str(digest), len(versions), unchecked, sorted(slices))
 
     def verify(self) -> list[str]:
         """All problems that `audit` finds."""
@@ -473,52 +530,92 @@ class Bank:
         """VERSION_COLUMNS of all rows."""
         return self.rows(VERSION_COLUMNS)
 
-    def _change(self, plan: Callable[[pa.Table], tuple[pa.Table, pa.Table]]) -> tuple[int, int, int]:
+    def _compute_digest(self) -> tuple[int, RowsDigest]:
+        """The newest version and its digest, from all rows."""
+        with self._reading():
+            digest = RowsDigest()
+            for batch in self._sorted_batches():
+                digest += RowsDigest.of(batch.select(self.schema.names))
+            return self._table.version, digest
+
+    def _change(
+        self, doc_ids: Collection[str], targets: Collection[str], plan: Callable[[pa.Table], tuple[pa.Table, pa.Table]]
+    ) -> tuple[int, int, int]:
         """Commit what `plan` returns for the stored rows (rows to write, rows to delete) until nothing is left to do.
 
-        There is always one more attempt than commits, because another process may have written in between. Returns the
-        numbers of rows inserted, updated and deleted.
+        The change is one of the documents `doc_ids`, of which some supersede `targets`; `plan` gets the rows that have
+        to do with them. There is always one more attempt than commits, because another process may have written in
+        between. Returns the numbers of rows inserted, updated and deleted.
         """
         inserted = updated = deleted = 0
-        stored = self._versions()
+        version = self.version
+        digest = self._digests.at(version)  # of `version`; None if it is unknown
         for _ in range(_MAX_ATTEMPTS):
             before = self.version
+            with self._reading():
+                stored, affected = related_versions(self._table, doc_ids, targets)
             try:
-                merged = self._commit(stored, *plan(stored))
+                change = self._commit(stored, affected, *plan(stored))
             except WriteConflict:
-                stored = self._versions()
                 continue
-            if merged is None:
+            if change is None:
                 if inserted or updated or deleted or not self._text_is_indexed():
-                    self._index_text()
+                    version = version + self._index_changes() if version == before else -1
+                    self._record_digest(version, digest)
                 return inserted, updated, deleted
-            inserted += merged.num_inserted_rows
-            updated += merged.num_updated_rows
-            deleted += merged.num_deleted_rows
-            stored = self._read_or_undo(before)
+            merge, memory_ids, removed, added = change
+            inserted += merge.num_inserted_rows
+            updated += merge.num_updated_rows
+            deleted += merge.num_deleted_rows
+            self._read_or_undo(before, memory_ids)
+            # Only if no other process has written in between, the rows differ by this change alone.
+            alone = version == before and merge.version == before + 1
+            digest = digest - removed + added if digest and removed and alone else None
+            version = merge.version
         raise WriteConflict(f"bank {self._uri} is being rewritten by other processes: wait for them and repeat")
 
-    def _read_or_undo(self, before: int) -> pa.Table:
-        """VERSION_COLUMNS of all rows after a write. If they cannot be read, go back to version `before`: BankError.
+    def _record_digest(self, version: int, digest: RowsDigest | None) -> None:
+        """Record the digest of the newest version, which is that of `version` if there is no newer one."""
+        if digest is None or (version, digest.rows) != self.version_and_rows():
+            version, digest = self._compute_digest()
+        self._digests.write(version, digest)
+
+    def _read_or_undo(self, before: int, memory_ids: set[str]) -> None:
+        """Read the rows that a write concerned. If they cannot be read, go back to version `before`: BankError.
 
         Lance 0.40 commits a file although its last bytes could not be written. Those of a data file say where its
         columns are, so that none can be read; the lists of deleted rows are read with any column.
         """
+        with self._undoing(before):
+            self.rows(VERSION_COLUMNS, memory_ids)
+
+    def _read_all_or_undo(self, before: int) -> None:
+        """As `_read_or_undo`, for a write that concerned all rows."""
+        with self._undoing(before):
+            self._versions()
+
+    @contextmanager
+    def _undoing(self, before: int) -> Iterator[None]:
+        """Go back to version `before` if the block raises BankError."""
         try:
-            return self._versions()
+            yield
         except BankError:
             if self._latest().version > before:
                 with self._writing():
                     self._table.restore(before)
             raise
 
-    def _commit(self, stored: pa.Table, fresh: pa.Table, gone: pa.Table) -> _MergeResult | None:
-        """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do."""
+    def _commit(self, stored: pa.Table, affected: set[str], fresh: pa.Table, gone: pa.Table) -> "_Change | None":
+        """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do.
+
+        `stored` and `affected` as `related_versions` returns them.
+        """
         # 1. The rows whose superseded_at changes with this commit.
         fresh = with_superseded_at(fresh, pa.nulls(len(fresh), self.schema.field("superseded_at").type))
         replaced = pa.concat_tables([fresh.select(["memory_id"]), gone.select(["memory_id"])])["memory_id"]
         unchanged = stored.filter(pc.invert(within(stored["memory_id"], replaced)))
         redated = misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged]))
+        redated = redated.filter(pc.is_in(redated["doc_id"], value_set=pa.array(sorted(affected), pa.string())))
         redated_ids = set(redated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
         if not (len(fresh) or len(gone) or redated_ids):
             return None
@@ -527,6 +624,9 @@ class Bank:
             source = pa.concat_tables([fresh, read_content(self._table, redated_ids)])
             place = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
             source = with_superseded_at(source, redated["superseded_at"].take(place))
+            memory_ids = {*source["memory_id"].to_pylist(), *gone["memory_id"].to_pylist()}
+            before = read_rows(self._table, self._table.schema.names, memory_ids)
+            added = RowsDigest.of(source)
             if CHECKSUM in self._table.schema.names:
                 source = with_checksums(source)
             # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
@@ -540,7 +640,12 @@ class Bank:
             merge = merge.when_not_matched_insert_all()
             if len(gone):
                 merge = merge.when_not_matched_by_source_delete(memory_id_in(set(gone["memory_id"].to_pylist())))
-            return cast(_MergeResult, merge.execute(source))
+            result = cast(_MergeResult, merge.execute(source))
+        # 4. What the digest loses: nothing is known of it if a replaced row was damaged, or stayed.
+        counts = result.num_inserted_rows + result.num_updated_rows, result.num_updated_rows + result.num_deleted_rows
+        known = counts == (len(source), len(before)) and not len(unmatched(before))
+        removed = RowsDigest.of(before.select(self.schema.names)) if known else None
+        return _Change(result, memory_ids, removed, added)
 
     def _add_checksums(self) -> None:
         """Give a table of version 0.1.0 its checksums.
@@ -598,23 +703,57 @@ class Bank:
         return True
 
     def _text_is_indexed(self) -> bool:
+        """Whether the full-text index has all rows; of a large bank, all but _UNINDEXED."""
         with translate_errors(f"the indexes of bank {self._uri} cannot be read", "run `cmt bank optimize`"):
-            indexes = self._latest().list_indices()
-        return any(index.columns == ["text"] and not index.num_unindexed_rows for index in indexes)
+            table = self._latest()
+            rows = _unindexed_rows(table, "text")
+        return rows is not None and rows <= (_UNINDEXED if self._is_large(table) else 0)
 
-    def _index_text(self) -> None:
-        """Rebuild the full-text index.
+    def _index_changes(self) -> int:
+        """Index what was changed; returns the number of versions that it made.
 
-        An updated index still counts deleted rows in its statistics, and scores unindexed rows differently.
+        The indexes of a large bank are left as they are while they lack few rows, which a search reads one by one.
         """
+        before = self.version
+        if not self._is_large(self._table) or _unindexed_rows(self._table, "text") is None:
+            return self._index_text()
+        commits = self._index_values()
+        if not self._text_is_indexed():
+            with self._writing():
+                self._latest().optimize(cleanup_older_than=FOREVER)
+            self._read_all_or_undo(before)
+            self._seal()
+            return self.version - before
+        return commits
+
+    def _index_text(self) -> int:
+        """Rebuild the full-text index; returns the number of versions that it made.
+
+        An updated index still counts deleted rows in its statistics, and scores unindexed rows a little differently.
+        """
+        commits = 0
         for _ in range(_MAX_ATTEMPTS):
             before = self.version
             with suppress(WriteConflict), self._writing():
                 self._table.create_index("text", config=FTS(), replace=True)
+                commits += 1
             # Any other version is a write of another process, which this index may lack.
             if self.version == before + 1:
                 break
         self._seal()
+        return commits
+
+    def _index_values(self) -> int:
+        """Build the missing indexes for exact values of a large bank; returns the number of versions that it made."""
+        table, commits = self._latest(), 0
+        for column in _LOOKED_UP if self._is_large(table) else ():
+            if _unindexed_rows(table, column) is None:
+                with self._writing():
+                    table.create_index(column, config=BTree())
+                    commits += 1
+        if commits:
+            self._seal()
+        return commits
 
     def _seal(self) -> None:
         """Write the digests of files that Lance has written."""
@@ -658,3 +797,9 @@ def _table_name(schema: pa.Schema) -> str:
 def _indexed_rows(table: LanceTable, column: str) -> int:
     """Number of rows in the index of `column`, 0 without one."""
     return sum(index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == [column])
+
+
+def _unindexed_rows(table: LanceTable, column: str) -> int | None:
+    """Number of rows that the index of `column` lacks; None without an index."""
+    rows = [index.num_unindexed_rows or 0 for index in table.list_indices() if index.columns == [column]]
+    return min(rows, default=None)

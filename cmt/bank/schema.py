@@ -3,7 +3,8 @@
 import hashlib
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NotRequired, TypedDict
 
@@ -17,6 +18,7 @@ from cmt.common.dates import iso
 from cmt.errors import BankError, DamageError
 
 SCHEMA_VERSION = "1"
+_MODULUS = 2**256
 # Metadata of a table's key field. Without it, two writers of the same new row would both insert it.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 # The columns that supersession and change detection read: a few hundred bytes per row instead of kilobytes.
@@ -229,13 +231,41 @@ def id_problems(rows: pa.Table) -> list[str]:
     return problems
 
 
+@dataclass(frozen=True)
 class RowsDigest:
-    """SHA-256 of rows sorted by memory_id, independent of how they are stored.
+    """The sum of the SHA-256 of all rows modulo 2²⁵⁶, and their number; independent of their order and their files.
 
-    Rows are hashed one after the other, their columns in schema order. A null is the byte 00. Any other value is the
-    byte 01, its length as 8 bytes, and its content: text as UTF-8, binary unchanged, timestamps (microseconds since
-    1970 UTC) and integers as 8 bytes, keys as float32. All numbers are little-endian.
+    Digests of rows add up, so a change costs what it changes (Bellare and Micciancio 1997, A new paradigm for
+    collision-free hashing: incrementality at reduced cost). See `row_contents` for what is hashed.
     """
+
+    total: int = 0
+    rows: int = 0
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> "RowsDigest":
+        """The digest of `rows`."""
+        hashes = [int.from_bytes(hashlib.sha256(content).digest()) for content in row_contents(rows)]
+        return cls(sum(hashes) % _MODULUS, len(hashes))
+
+    @classmethod
+    def parse(cls, text: str) -> "RowsDigest":
+        """The inverse of `str`. Raises ValueError."""
+        total, _, rows = text.partition("-")
+        return cls(int(total, 16), int(rows))
+
+    def __add__(self, other: "RowsDigest") -> "RowsDigest":
+        return RowsDigest((self.total + other.total) % _MODULUS, self.rows + other.rows)
+
+    def __sub__(self, other: "RowsDigest") -> "RowsDigest":
+        return RowsDigest((self.total - other.total) % _MODULUS, self.rows - other.rows)
+
+    def __str__(self) -> str:
+        return f"{self.total:064x}-{self.rows}"
+
+
+class SequentialDigest:
+    """SHA-256 of all rows sorted by memory_id, one after the other: the digest in ledgers of version 0.1.0."""
 
     def __init__(self) -> None:
         self._state = hashlib.sha256()
@@ -250,16 +280,18 @@ class RowsDigest:
         return self._state.hexdigest()
 
 
-def digest(batches: Iterable[pa.Table]) -> str:
-    """The RowsDigest of all rows of `batches`."""
-    state = RowsDigest()
-    for rows in batches:
-        state.update(rows)
-    return state.hexdigest()
+def is_sequential(digest: str) -> bool:
+    """Whether `digest` is a SequentialDigest."""
+    return "-" not in digest
 
 
 def row_contents(rows: pa.Table) -> Iterator[bytes]:
-    """The content of each row as bytes, in the format of RowsDigest."""
+    """The content of each row as bytes, which RowsDigest and the checksums hash.
+
+    Columns are in schema order. A null is the byte 00. Any other value is the byte 01, its length as 8 bytes, and its
+    content: text as UTF-8, binary unchanged, timestamps (microseconds since 1970 UTC) and integers as 8 bytes, keys as
+    float32. All numbers are little-endian.
+    """
     for values in zip(*(_encoded(column) for column in rows.columns), strict=True):
         yield b"".join(b"\0" if value is None else b"\1" + struct.pack("<q", len(value)) + value for value in values)
 

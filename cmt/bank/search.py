@@ -11,18 +11,22 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import Expr, col, func, lit
 from lancedb.query import FullTextOperator, LanceQueryBuilder, MatchQuery
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
-from cmt.bank.schema import key_matrix, latest_versions
+from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions
 from cmt.bank.tables import translate_errors
 from cmt.errors import BankError, ConfigError
 
+_SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
 # Number of full-text hits that are fetched to look up the BM25 score of rows found by key. Ten take as long.
 _BM25_HITS = 1000
+_UNCONDITIONED = (2, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
+_LOOKUP = 4096  # values that are looked up at once
 
 
 def search(
@@ -32,19 +36,19 @@ def search(
     text: str | None,
     k: int,
     as_of: datetime | None,
-    exact: bool,
+    large: bool,
     hidden: Collection[str] = (),
 ) -> pa.Table:
     """Union of the `k` rows nearest to `key` (p,) and the `k` best for `text`; see `Bank.search`.
 
-    `exact`: compare with every row instead of using the vector index. `hidden`: doc_ids that are left out. Raises
+    `large`: use the vector index instead of comparing with every row. `hidden`: doc_ids that are left out. Raises
     BankError if `key` does not fit the table and ConfigError if `k` or `as_of` is invalid.
     """
     # 1. ids and scores
-    key, visible = _checked_key(key, table.schema), _visible(k, as_of, hidden)
-    with nullcontext() if exact else _reading_index(table, "vector"):
-        nearest = _best(_key_query(table, key, visible, exact), "_distance", k)
-    hits = _text_hits(table, text, visible, max(k, _BM25_HITS)) if text else {}
+    key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
+    with _reading_index(table, "vector") if large else nullcontext():
+        nearest = _best(_key_query(table, key, large), "_distance", k, view, large)
+    hits = _text_hits(table, text, view, max(k, _BM25_HITS), large) if text else {}
     # 2. the rows
     rows = _read_checked(table, memory_id_in({*nearest, *list(hits)[:k]}))
     similarity = pa.array(_cosine(rows["key"], key))
@@ -53,10 +57,10 @@ def search(
 
 
 def full_text(
-    table: LanceTable, *, text: str, k: int, as_of: datetime | None, hidden: Collection[str] = ()
+    table: LanceTable, *, text: str, k: int, as_of: datetime | None, large: bool, hidden: Collection[str] = ()
 ) -> pa.Table:
     """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
-    hits = _text_hits(table, text, _visible(k, as_of, hidden), k)
+    hits = _text_hits(table, text, _View(k, as_of, hidden), k, large)
     rows = _read_checked(table, memory_id_in(set(hits)))
     rows = rows.select(_result_columns(rows))
     return _ordered(_with_bm25(rows, hits), "bm25")
@@ -72,8 +76,8 @@ def with_all_words(table: LanceTable, text: str) -> list[str]:
     """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
     with _reading_index(table, "full-text"):
         query = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
-        found = table.search(query, query_type="fts")
-        return list(_best(found.select(["memory_id", "_score"]), "_score", max(table.count_rows(), 1)))
+        hits = table.search(query, query_type="fts").select(["memory_id", "_score"]).limit(max(table.count_rows(), 1))
+        return [name for _, name in _ranked(hits.to_arrow(), "_score")]
 
 
 def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
@@ -84,10 +88,10 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
     return set(rows["doc_id"].to_pylist())
 
 
-def nearest(table: LanceTable, *, keys: np.ndarray, k: int, exact: bool) -> list[tuple[int, str]]:
+def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
     """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
-    query = _key_query(table, keys, _visible(k, None), exact)
-    with nullcontext() if exact else _reading_index(table, "vector"):
+    query = _key_query(table, keys, large).where(_View(k, None).condition)
+    with _reading_index(table, "vector") if large else nullcontext():
         hits = query.limit(k).to_arrow()
     places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
     return list(zip(places, hits["memory_id"].to_pylist(), strict=True))
@@ -96,13 +100,30 @@ def nearest(table: LanceTable, *, keys: np.ndarray, k: int, exact: bool) -> list
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
     """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
     for text in texts:
-        _text_hits(table, text, _visible(1, None), 1)
+        _text_hits(table, text, _View(1, None), 1, large=False)
 
 
 def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
     """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
     with _reading_index(table, "vector"):
-        _best(_key_query(table, key, _visible(1, None), exact=False), "_distance", 1)
+        _best(_key_query(table, key, large=True), "_distance", 1, _View(1, None), large=False)
+
+
+def related_versions(
+    table: LanceTable, doc_ids: Collection[str], targets: Collection[str]
+) -> tuple[pa.Table, set[str]]:
+    """What a change of the documents `doc_ids`, of which some supersede `targets`, has to know of the stored rows.
+
+    Returns VERSION_COLUMNS of those documents, of all that they supersede or superseded, and of the others that
+    supersede these; and the doc_ids whose superseded_at may change. The time it takes does not depend on other rows.
+    """
+    # 1. the documents themselves, and what they supersede
+    own = _lookup(table, "doc_id", doc_ids)
+    affected = {*doc_ids, *targets, *own["supersedes"].drop_null().to_pylist()}
+    # 2. what supersedes one of these, in any version
+    updates = _lookup(table, "supersedes", affected)
+    further = {*affected, *updates["doc_id"].to_pylist()} - set(doc_ids)
+    return pa.concat_tables([own, _lookup(table, "doc_id", further)]), affected
 
 
 def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
@@ -114,6 +135,19 @@ def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
 def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:
     """`columns` of the rows with these ids (None: of all rows), sorted by memory_id."""
     return _read(table, columns, None if memory_ids is None else memory_id_in(memory_ids))
+
+
+def _lookup(table: LanceTable, column: str, values: Collection[str]) -> pa.Table:
+    """VERSION_COLUMNS of the rows whose `column` is one of `values`, by the index of that column."""
+    names = sorted(values)
+    parts = [
+        table.search().select(VERSION_COLUMNS).where(col(column).isin(map(lit, names[start : start + _LOOKUP])))
+        for start in range(0, len(names), _LOOKUP)
+    ]
+    limit = max(table.count_rows(), 1)
+    found = [part.limit(limit).to_arrow() for part in parts]
+    schema = pa.schema([table.schema.field(name) for name in VERSION_COLUMNS])
+    return pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in found)])
 
 
 def memory_id_in(memory_ids: set[str]) -> Expr:
@@ -148,42 +182,54 @@ def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:
     return key
 
 
-def _visible(k: int, as_of: datetime | None, hidden: Collection[str] = ()) -> Expr:
-    """The condition that a row is visible as of a date and not `hidden`; also checks the arguments of a search."""
-    if k < 1:
-        raise ConfigError(f"k is {k}: search for at least one memory")
-    superseded_at = col("superseded_at")
-    # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
-    current = func("concat", superseded_at.cast("string")) == lit("")
-    if hidden:
-        return _visible(k, as_of) & ~col("doc_id").isin(map(lit, sorted(hidden)))
-    if as_of is None:
-        return current
-    if as_of.tzinfo is None:
-        raise ConfigError(f"the date {as_of.isoformat()} has no time zone: write {as_of.isoformat()}Z for UTC")
-    return (col("published_at") <= lit(as_of)) & (current | (superseded_at > lit(as_of)))
+class _View:
+    """The rows that are visible as of a date, without the documents `hidden`.
+
+    Raises ConfigError if `k`, the number of rows that are searched for, is < 1, or `as_of` has no time zone.
+    """
+
+    def __init__(self, k: int, as_of: datetime | None, hidden: Collection[str] = ()) -> None:
+        if k < 1:
+            raise ConfigError(f"k is {k}: search for at least one memory")
+        if as_of is not None and as_of.tzinfo is None:
+            raise ConfigError(f"the date {as_of.isoformat()} has no time zone: write {as_of.isoformat()}Z for UTC")
+        self._as_of, self._hidden = as_of, pa.array(sorted(hidden), pa.string())
+
+    @property
+    def condition(self) -> Expr:
+        """The condition that a row is visible."""
+        superseded_at = col("superseded_at")
+        # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
+        visible = func("concat", superseded_at.cast("string")) == lit("")
+        if self._as_of is not None:
+            visible = (col("published_at") <= lit(self._as_of)) & (visible | (superseded_at > lit(self._as_of)))
+        return visible & ~col("doc_id").isin(map(lit, self._hidden.to_pylist())) if len(self._hidden) else visible
+
+    def of(self, rows: pa.Table) -> pa.Table:
+        """The visible ones of `rows`, which have the columns _SEEN."""
+        visible = pc.is_null(rows["superseded_at"])
+        if self._as_of is not None:
+            as_of = pa.scalar(self._as_of, TIMESTAMP)
+            later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
+            visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
+        return rows.filter(pc.and_(visible, pc.invert(pc.is_in(rows["doc_id"], value_set=self._hidden))))
 
 
-def _key_query(table: LanceTable, key: np.ndarray, visible: Expr, exact: bool) -> LanceQueryBuilder:
+def _key_query(table: LanceTable, key: np.ndarray, large: bool) -> LanceQueryBuilder:
     query = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
-    query = query.distance_type("cosine").select(["memory_id", "_distance"]).where(visible)
-    if exact:
+    query = query.distance_type("cosine").select([*_SEEN, "_distance"])
+    if not large:
         return query.bypass_vector_index()
     # No upper limit on probes: few rows of the partitions nearest to the key may be visible as of the date.
     return query.minimum_nprobes(20).maximum_nprobes(0).refine_factor(4)
 
 
-def _text_query(table: LanceTable, text: str, visible: Expr) -> LanceQueryBuilder:
-    # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
-    query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-    filtered: LanceQueryBuilder = query.select(["memory_id", "_score"]).where(visible)
-    return filtered
-
-
-def _text_hits(table: LanceTable, text: str, visible: Expr, k: int) -> dict[str, float]:
+def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, float]:
     """The best `k` memory_ids for the words of `text` with their BM25 scores, best first."""
     with _reading_index(table, "full-text"):
-        return _best(_text_query(table, text, visible), "_score", k)
+        # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
+        query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
+        return _best(query.select([*_SEEN, "_score"]), "_score", k, view, large)
 
 
 def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
@@ -191,19 +237,38 @@ def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]
     return translate_errors(f"the {kind} index of {table.uri} cannot be read", advice)
 
 
-def _best(query: LanceQueryBuilder, score: str, k: int) -> dict[str, float]:
-    """The best `k` memory_ids with their scores, best first; ties are ordered by memory_id.
+def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, float]:
+    """The best `k` memory_ids in `view` with their scores, best first; ties are ordered by memory_id.
 
-    Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely.
+    Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely. Lance
+    evaluates a condition for every row, so in a `large` table the best rows are fetched without it; only if too few of
+    them are visible, the query is repeated with it.
     """
-    sign, limit = (1.0 if score == "_distance" else -1.0), k + 16
+    limit = k + 16
+    for factor in _UNCONDITIONED if large else ():
+        hits = query.limit(factor * limit).to_arrow()
+        ranked = _ranked(view.of(hits), score)
+        worst = _ranked(hits, score)[-1][0] if len(hits) else 0.0
+        if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1][0] != worst):
+            return _scores(ranked[:k], score)
+    query = query.where(view.condition)
     while True:
-        hits = query.limit(limit).to_arrow()
-        scores, names = hits[score].to_pylist(), hits["memory_id"].to_pylist()
-        ranked = sorted((sign * value, name) for value, name in zip(scores, names, strict=True))
+        ranked = _ranked(query.limit(limit).to_arrow(), score)
         if len(ranked) < limit or ranked[k - 1][0] != ranked[-1][0]:
-            return {name: sign * value for value, name in ranked[:k]}
+            return _scores(ranked[:k], score)
         limit *= 4
+
+
+def _ranked(hits: pa.Table, score: str) -> list[tuple[float, str]]:
+    """(score, memory_id) of `hits`, best first; the score negated if the highest is the best."""
+    sign = 1.0 if score == "_distance" else -1.0
+    values, names = hits[score].to_pylist(), hits["memory_id"].to_pylist()
+    return sorted((sign * value, name) for value, name in zip(values, names, strict=True))
+
+
+def _scores(ranked: list[tuple[float, str]], score: str) -> dict[str, float]:
+    sign = 1.0 if score == "_distance" else -1.0
+    return {name: sign * value for value, name in ranked}
 
 
 def _cosine(keys: pa.ChunkedArray, key: np.ndarray) -> np.ndarray:

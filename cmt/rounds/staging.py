@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cmt.bank.schema import digest
+from cmt.bank.schema import RowsDigest
 from cmt.common.storage import write_table
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,9 @@ _DIGEST = b"digest"  # in the metadata of the file's schema
 
 def write_staged(path: Path, rows: pa.Table) -> None:
     """Write `rows` (memory_schema) to `path`, atomically. Raises OSError."""
-    write_table(path, rows.replace_schema_metadata({**rows.schema.metadata, _DIGEST: digest([rows]).encode()}))
+    write_table(
+        path, rows.replace_schema_metadata({**rows.schema.metadata, _DIGEST: str(RowsDigest.of(rows)).encode()})
+    )
 
 
 def read_staged(path: Path) -> pa.Table | None:
@@ -30,7 +32,7 @@ def read_staged(path: Path) -> pa.Table | None:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             rows = file.read()
         metadata = dict(rows.schema.metadata or {})
-        sound = metadata.pop(_DIGEST, b"").decode() == digest([rows])
+        sound = metadata.pop(_DIGEST, b"").decode() == str(RowsDigest.of(rows))
     except (pa.ArrowException, OSError, ValueError) as error:
         log.warning("%s is damaged (%s): its documents are compressed again", path, " ".join(str(error).split()))
     else:

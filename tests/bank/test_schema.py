@@ -13,11 +13,13 @@ import pytest
 from cmt.bank.bank import Bank
 from cmt.bank.schema import (
     BankRow,
+    RowsDigest,
     SearchRow,
+    SequentialDigest,
     bank_schema,
     conform,
-    digest,
     id_problems,
+    is_sequential,
     key_matrix,
     mean_cosine,
     row_problems,
@@ -142,12 +144,16 @@ def test_mean_cosine_is_that_of_all_pairs_and_undefined_for_one_key() -> None:
 def test_the_digest_follows_its_documented_format(bank: Bank) -> None:
     rows = [*document("b", at=2, supersedes="a", text=None), *document("a", text="käse")]
     bank.upsert(table(rows))
-    state = b""
+    contents = []
     for row in sorted(rows, key=lambda row: row["memory_id"]):
         row["superseded_at"] = day(2) if row["doc_id"] == "a" else None
-        for field in SCHEMA:
-            state += encoded(row[field.name])
-    assert bank.digest() == hashlib.sha256(state).hexdigest()
+        contents.append(b"".join(encoded(row[field.name]) for field in SCHEMA))
+    total = sum(int.from_bytes(hashlib.sha256(content).digest(), "big") for content in contents)
+    assert bank.digest() == f"{total % 2**256:064x}-2"
+    assert bank.has_digest(bank.digest())
+    of_version_0_1_0 = hashlib.sha256(b"".join(contents)).hexdigest()
+    assert bank.has_digest(of_version_0_1_0)
+    assert not bank.has_digest("0" * 64) and not bank.has_digest(f"{0:064x}-2")
 
 
 def encoded(value: Any) -> bytes:
@@ -178,7 +184,22 @@ def test_the_digest_covers_every_column_and_not_the_files(tmp_path: Path) -> Non
     assert len(set(digests)) == 6
 
 
-def test_the_digest_does_not_depend_on_batches() -> None:
+def test_digests_of_rows_add_up() -> None:
+    rows = table(document("a", chunks=3), document("b"))
+    whole, first, rest = (RowsDigest.of(part) for part in (rows, rows.slice(0, 1), rows.slice(1)))
+    assert first + rest == rest + first == whole
+    assert whole - rest == first and whole - whole == RowsDigest()
+    assert RowsDigest.parse(str(whole)) == whole
+    assert RowsDigest.of(pa.concat_tables([rows, rows])) != whole  # a row twice, unlike with XOR
+    with pytest.raises(ValueError, match="invalid literal"):
+        RowsDigest.parse("cut")
+
+
+def test_the_digest_of_version_0_1_0_does_not_depend_on_batches() -> None:
     rows = table(document("a", chunks=3), document("b")).sort_by("memory_id")
-    assert digest([rows]) == digest([rows.slice(0, 1), rows.slice(1)])
-    assert digest([]) == hashlib.sha256().hexdigest()
+    together, apart = SequentialDigest(), SequentialDigest()
+    together.update(rows)
+    for part in (rows.slice(0, 1), rows.slice(1)):
+        apart.update(part)
+    assert together.hexdigest() == apart.hexdigest()
+    assert is_sequential(together.hexdigest()) and not is_sequential(str(RowsDigest.of(rows)))

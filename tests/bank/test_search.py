@@ -179,9 +179,7 @@ def test_a_new_row_is_found_by_its_text_at_once(bank: Bank) -> None:
 def plan(bank: Bank, exact_below: int) -> str:
     """The plan of LanceDB for a search by key."""
     opened = Bank.open(uri=bank._uri, exact_below=exact_below)
-    query = search._key_query(
-        opened._latest(), key_of("q"), search._visible(1, None), not opened._is_large(opened._latest())
-    )
+    query = search._key_query(opened._latest(), key_of("q"), large=opened._is_large(opened._latest()))
     return str(query.limit(1).explain_plan())
 
 
@@ -225,3 +223,19 @@ def test_an_indexed_search_returns_k_rows_that_are_visible(tmp_path: Path) -> No
     bank.optimize()
     hits = bank.search(key=key_of("d99#0"), text=None, k=5, as_of=day(1))
     assert set(names(hits)) == {f"d{n}#0" for n in range(5)}
+
+
+def test_a_large_bank_finds_the_same_texts_as_of_any_date(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path), schema=SCHEMA)
+    for n in range(120):
+        supersedes = f"d{n - 60}" if n >= 60 and n % 3 == 0 else None
+        bank.upsert(
+            table(document(f"d{n}", at=n // 4, text=f"word{n % 7} harbour " * (1 + n % 5), supersedes=supersedes))
+        )
+    large = Bank.open(uri=str(tmp_path), exact_below=50)
+    for hidden in (frozenset(), frozenset({"d7", "d119"})):
+        bank.hidden = large.hidden = hidden
+        for as_of in (None, day(-1), day(0), day(2), day(15), day(40)):
+            for text in ("harbour", "word3", "nowhere"):
+                expected = bank.full_text(text=text, k=5, as_of=as_of)
+                assert large.full_text(text=text, k=5, as_of=as_of).equals(expected)

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,17 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
     expected = content(undisturbed)
     assert (expected[2:], len(changes) >= 15) == ((["mayor-2"], [], []), True)
     # 2. Stopped at each change but the last, in turn by a kill after it and by a full disk.
+    survived: list[int] = []
     for step in changes[:-1]:
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
-        with stopping(step, full=step % 2 == 0), pytest.raises((Killed, cmt.CmtError)):
+        with stopping(step, full=step % 2 == 0), suppress(Killed, cmt.CmtError):
             open_workspace(folder).forget_all(["mayor-2"], purge=True)
+            survived.append(step)
         workspace = open_workspace(folder)
+        if step in survived:  # the record of a digest could not be written, which stops nothing
+            assert content(folder) == expected, step
+            shutil.rmtree(folder)
+            continue
         assert workspace.forgetting_journal.exists(), step
         if step == len(changes) - 2:  # a slice is half written, and only this is said of it
             assert problems(folder) == ["the purge of 1 document is not finished"]
@@ -98,6 +104,7 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
         assert workspace.promote() is False
         assert content(folder) == expected, step
         shutil.rmtree(folder)
+    assert len(survived) <= 2 and all(step % 2 == 0 for step in survived)  # kills stop everything
 
 
 def test_a_damaged_journal_stops_no_other_command(adapted_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cmt
+from cmt.bank.schema import SequentialDigest
 from cmt.rounds.verification import PartReport
 from cmt.workspace import Workspace
 from tests.helpers.cli import MAYOR, read, run
@@ -47,7 +48,8 @@ def test_a_sound_project_has_no_problems(adapted_project: Path) -> None:
     ]
     workspace = open_workspace(adapted_project)
     assert found["bank"].digest == workspace.rounds()[-1].bank_digest
-    assert all(len(report.digest) == 64 and not report.problems for report in found.values())
+    assert {len(report.digest.partition("-")[0]) for report in found.values()} == {64}
+    assert not any(report.problems for report in found.values())
 
 
 def test_a_project_without_rounds_has_no_bank_to_verify(project: Path) -> None:
@@ -289,3 +291,15 @@ def test_a_damaged_bank_without_checksums_gets_none(project: Path) -> None:
     with pytest.raises(cmt.DamageError, match=f"has other rows than round {JANUARY} left: run `cmt verify`"):
         open_workspace(project).update()
     assert damaged(project) == ["bank"]
+
+
+def test_a_ledger_of_version_0_1_0_keeps_its_digest_which_is_compared(project: Path) -> None:
+    workspace = open_workspace(project)
+    last = workspace.update()
+    state = SequentialDigest()
+    state.update(workspace.stored_bank.rows(workspace.stored_bank.schema.names))
+    for digest, sound in ((state.hexdigest(), True), ("0" * 64, False)):
+        workspace.ledger.write(replace(last, bank_digest=digest))
+        found = [problem for report in reports(project).values() for problem in report.problems]
+        assert (not found) is sound
+        assert sound or f"has other rows than round {last.round_id} left" in found[0]

@@ -1,0 +1,334 @@
+"""The bars of the bank: what a round and a search cost beside a million rows, and after a thousand rounds.
+
+    make bench-bank     # the million rows, once
+    make bench          # all bars; exit status 1 unless every one holds
+    make bench ONLY=2   # one bar
+
+The rows are synthetic: texts of words with the frequencies of a language, keys around some thousand topics, memories
+of the size of 16 tokens a vector in int4. Everything else is what a round does, except for Θ and the LM. The large and
+the small bank take turns in one run; every change is taken back. Each bar is kept in data/bench until it is measured
+again. Writes benchmarks/RESULTS.md and metrics/bench.json = [{"bar", "value", "limit", "ok"}, …].
+"""
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cmt.bank.bank import Bank
+from cmt.bank.ledger import Ledger, Round
+from cmt.bank.quantization import vector_bytes
+from cmt.bank.schema import bank_schema
+from cmt.cli.context import run_script
+from cmt.common.storage import write_bytes, write_json
+from cmt.errors import BankError
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "data/bench"
+RESULTS, METRICS = ROOT / "benchmarks/RESULTS.md", ROOT / "metrics/bench.json"
+
+LARGE, SMALL = 1_000_000, 1_000  # rows
+DOCUMENTS = 20  # of a round
+ROUNDS, SEARCHES = 30, 200
+THOUSAND = 1_000  # rounds
+CANARIES = 10  # searches of the gate in a round
+KEPT = 8  # rows of a search that are compared with an exact one
+KEY_DIM = DIM = 576  # of the default LM
+CODES, VECTORS = "int4", 8
+TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise
+WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
+SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
+START = datetime(2020, 1, 1, tzinfo=UTC)
+MAINTENANCE_EVERY = 50  # rounds, of a thousand
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measured figure and its limit."""
+
+    number: int
+    bar: str
+    value: float
+    limit: float
+    at_least: bool
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bar holds."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+class Texts:
+    """Synthetic documents: the same number makes the same document."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+        self.words = np.array(["".join(random.choice(letters, random.integers(3, 10))) for _ in range(WORDS)])
+        frequencies = 1 / np.arange(1, WORDS + 1)  # Zipf
+        self.frequencies = (frequencies / frequencies.sum()).cumsum()
+        self.topics = random.standard_normal((TOPICS, KEY_DIM)).astype(np.float32)
+
+    def rows(self, first: int, count: int, supersedes: Sequence[str | None] = ()) -> pa.Table:
+        """Rows of the documents `first` to `first + count`; document n is published n minutes after START."""
+        random = np.random.default_rng(first)
+        drawn = self.words[np.searchsorted(self.frequencies, random.random((count, LENGTH)))]
+        keys = self.topics[random.integers(0, TOPICS, count)]
+        keys = keys + SPREAD * random.standard_normal(keys.shape, np.float32)
+        size = VECTORS * vector_bytes(CODES, DIM)
+        blob = random.bytes(count * size)
+        names = [f"bench-{number:09d}" for number in range(first, first + count)]
+        columns = {
+            "memory_id": [f"{name}#0" for name in names],
+            "doc_id": names,
+            "slice_id": ["bench"] * count,
+            "published_at": [START + timedelta(minutes=number) for number in range(first, first + count)],
+            "superseded_at": [None] * count,
+            "supersedes": [*supersedes, *[None] * (count - len(supersedes))],
+            "sha256": [f"{number:064x}" for number in range(first, first + count)],
+            "compressor": ["be" * 32] * count,
+            "title": names,
+            "key": pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), KEY_DIM),
+            "memory": [blob[start : start + size] for start in range(0, len(blob), size)],
+            "n_vectors": [VECTORS] * count,
+            "n_tokens": [16 * VECTORS] * count,
+            "text": [" ".join(words) for words in drawn],
+        }
+        return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
+
+
+def build(texts: Texts, rows: int, folder: Path) -> Bank:
+    """A bank of `rows` rows, indexed; continued if it was begun."""
+    bank = Bank.open(uri=str(folder), schema=SCHEMA)
+    block = min(rows, 50_000)
+    for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
+        bank.upsert(texts.rows(first, min(block, rows - first)))
+    if bank.stats()["indexed"] < rows and rows >= 10_000:
+        bank.optimize(keep=timedelta(milliseconds=1))
+    return bank
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that `action` takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def round_of(bank: Bank, texts: Texts, first: int) -> None:
+    """A round of DOCUMENTS documents, of which two supersede stored ones, without Θ and LM."""
+    ledger = Ledger(bank.connection)
+    stored = [f"bench-{first % 997:09d}", f"bench-{first % 991:09d}"]
+    rows = texts.rows(first, DOCUMENTS, stored)
+    version_before, _ = bank.version_and_rows()
+    ledger.rounds()
+    started = Round(
+        round_id=f"bench-{first}",
+        number=1,
+        slice_id="bench",
+        slice_digest="",
+        compressor="be" * 32,
+        bank_params="",
+        params_digest="",
+        state="started",
+        version_before=version_before,
+    )
+    ledger.write(started)
+    bank.upsert(rows)
+    for row in rows.slice(0, CANARIES).to_pylist():
+        bank.search(key=np.array(row["key"]), text=" ".join(row["text"].split()[:8]), k=8, as_of=None)
+    bank.check_version(version_before)
+    bank.digest()
+    ledger.write(started)
+
+
+def bar_1(texts: Texts, large: Bank) -> Iterator[Bar]:
+    """A round beside many rows and beside few."""
+    small = fresh(texts, "small")
+    banks = {"large": large, "small": small}
+    before = {name: bank.version for name, bank in banks.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in banks}
+    first = 10 * LARGE
+    for number in track(range(ROUNDS + 1), "rounds", console=Console(stderr=True)):
+        for name, bank in banks.items():
+            rows = first + number * DOCUMENTS
+            took = timed(lambda bank=bank, rows=rows: round_of(bank, texts, rows))  # type: ignore[misc]
+            if number:  # the first one builds what is missing
+                seconds[name].append(took)
+    refresh = timed(lambda: large.upsert(texts.rows(first + 10_000, 1_001)))
+    for name, bank in banks.items():
+        bank.restore(before[name])
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    detail = (
+        f"{medians['large']:.3f} s ({spread(seconds['large'])}) beside {large.count_rows():,} rows, "
+        f"{medians['small']:.3f} s ({spread(seconds['small'])}) beside {SMALL:,}; after 1,000 new rows one write "
+        f"updates the indexes of the large bank, in {refresh:.1f} s"
+    )
+    yield Bar(
+        1, "round of 20 documents: 1,000,000 rows ÷ 1,000", medians["large"] / medians["small"], 1.5, False, detail
+    )
+
+
+def bar_2(texts: Texts, large: Bank) -> Iterator[Bar]:
+    """A search beside many rows and beside few, and what the index misses."""
+    small = fresh(texts, "small")
+    seconds: dict[str, list[float]] = {"large": [], "small": []}
+    recalls = []
+    random = np.random.default_rng(1)
+    for number in track(range(SEARCHES + 5), "searches", console=Console(stderr=True)):
+        for name, bank in (("large", large), ("small", small)):
+            rows = bank.count_rows()
+            key, text = question(texts, random)
+            as_of = START + timedelta(minutes=int(random.integers(rows // 2, rows)))
+            took = timed(lambda b=bank, k=key, t=text, d=as_of: b.search(key=k, text=t, k=KEPT, as_of=d))  # type: ignore[misc]
+            if number >= 5:
+                seconds[name].append(took)
+                if name == "large" and number % 4 == 0:
+                    recalls.append(recall(bank, key, as_of))
+    medians = {name: 1000 * float(np.median(values)) for name, values in seconds.items()}
+    detail = (
+        f"{medians['large']:.1f} ms ({spread(seconds['large'], 1000)}) beside {large.count_rows():,} rows, "
+        f"{medians['small']:.1f} ms ({spread(seconds['small'], 1000)}) beside {SMALL:,}; key, eight words and a date "
+        "in the later half of the stream"
+    )
+    yield Bar(2, "search: 1,000,000 rows ÷ 1,000", medians["large"] / medians["small"], 1.5, False, detail)
+    yield Bar(2, "search beside 1,000,000 rows, ms", medians["large"], 20, False, detail)
+    yield Bar(2, f"recall@{KEPT} of the key's index", float(np.mean(recalls)), 0.97, True, f"{len(recalls)} searches")
+
+
+def question(texts: Texts, random: np.random.Generator) -> tuple[np.ndarray, str]:
+    """A key near a topic, and eight words."""
+    key = texts.topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(KEY_DIM, np.float32)
+    return key, " ".join(texts.words[np.searchsorted(texts.frequencies, random.random(8))])
+
+
+def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
+    """Share of the nearest rows that a search by key finds."""
+    exact = Bank.open(uri=bank.connection.uri, exact_below=10**12)
+    found, truth = (
+        set(opened.search(key=key, text=None, k=KEPT, as_of=as_of)["memory_id"].to_pylist()) for opened in (bank, exact)
+    )
+    return len(found & truth) / len(truth)
+
+
+def bar_12(texts: Texts, _large: Bank) -> Iterator[Bar]:
+    """A thousand rounds, with maintenance."""
+    bank = fresh(texts, "thousand", rows=0)
+    seconds, sizes = [], {}
+    for number in track(range(1, THOUSAND + 1), "a thousand rounds", console=Console(stderr=True)):
+        rows = number * DOCUMENTS
+        seconds.append(timed(lambda rows=rows: round_of(bank, texts, rows)))  # type: ignore[misc]
+        if number % MAINTENANCE_EVERY == 0:
+            bank.optimize(keep=timedelta(milliseconds=1))
+            files = Path(bank.connection.uri, f"{bank.name}.lance").rglob("*")
+            sizes[number] = sum(path.stat().st_size for path in files if path.is_file()) / bank.count_rows()
+    early, late = (float(np.median(seconds[end - MAINTENANCE_EVERY : end])) for end in (MAINTENANCE_EVERY, THOUSAND))
+    detail = f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to {bank.count_rows():,} rows"
+    yield Bar(12, "1,000 rounds: time of a round at the end ÷ at round 50", late / early, 1.3, False, detail)
+    detail = (
+        f"{sizes[MAINTENANCE_EVERY]:,.0f} bytes a row after round 50, {sizes[THOUSAND]:,.0f} at the end, each after "
+        "maintenance"
+    )
+    ratio = sizes[THOUSAND] / sizes[MAINTENANCE_EVERY]
+    yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", ratio, 1.3, False, detail)
+
+
+BARS = {1: bar_1, 2: bar_2, 12: bar_12}
+
+
+def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:
+    """A new bank."""
+    shutil.rmtree(FOLDER / name, ignore_errors=True)
+    return build(texts, rows, FOLDER / name) if rows else Bank.open(uri=str(FOLDER / name), schema=SCHEMA)
+
+
+def spread(seconds: Sequence[float], unit: float = 1.0) -> str:
+    """The middle half of `seconds`."""
+    low, high = unit * np.quantile(seconds, [0.25, 0.75])
+    return f"{low:.3g}–{high:.3g}"
+
+
+def main(
+    only: Annotated[list[int] | None, typer.Option(help="A bar to measure; repeatable. Default: all.")] = None,
+    build_only: Annotated[bool, typer.Option("--bank", help="Build the large bank, or go on with it.")] = False,
+) -> None:
+    """Measure the bars and write them down; exit status 1 unless every one holds."""
+    if build_only:
+        seconds = timed(lambda: build(Texts(), LARGE, FOLDER / "large"))
+        Console(stderr=True).print(f"{LARGE:,} rows in {FOLDER / 'large'} after {seconds:,.0f} s")
+        return
+    if unknown := set(only or ()) - BARS.keys():
+        raise typer.BadParameter(f"bar {min(unknown)} is none of {', '.join(map(str, BARS))}")
+    texts, large = Texts(), opened()
+    kept = FOLDER / "bars.json"
+    for number in only or BARS:
+        measured = [asdict(bar) for bar in BARS[number](texts, large)]
+        others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
+        write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
+    bars = [Bar(**bar) for bar in json.loads(kept.read_text())]
+    write_json(
+        METRICS, [{"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok} for bar in bars]
+    )
+    write_bytes(RESULTS, page(bars).encode())
+    table = Table("#", "bar", "value", "limit", "", title="make bench")
+    for bar in bars:
+        table.add_row(str(bar.number), bar.bar, f"{bar.value:.3g}", limit(bar), "holds" if bar.ok else "[red]fails")
+    Console().print(table)
+    if not all(bar.ok for bar in bars):
+        raise typer.Exit(1)
+
+
+def opened() -> Bank:
+    """The large bank. Raises BankError if it is not complete."""
+    if (FOLDER / "large").is_dir():
+        bank = Bank.open(uri=str(FOLDER / "large"), schema=SCHEMA)
+        if bank.count_rows() >= LARGE:
+            return bank
+    raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
+
+
+def limit(bar: Bar) -> str:
+    """The limit of a bar, as text."""
+    return f"{'≥' if bar.at_least else '≤'} {bar.limit:g}"
+
+
+def page(bars: Sequence[Bar]) -> str:
+    """RESULTS.md."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("lancedb", "pyarrow", "numpy"))
+    lines = [
+        "# The bars of the bank",
+        "",
+        "`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. "
+        f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}, {versions}.",
+        "",
+        "| # | figure | value | limit | |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {bar.number} | {bar.bar} | {bar.value:.3g} | {limit(bar)} | {'holds' if bar.ok else '**fails**'} |"
+            for bar in bars
+        ),
+        "",
+        *dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_script(main)

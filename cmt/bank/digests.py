@@ -1,0 +1,98 @@
+"""The table `digests`: the digest of each version of a bank, so that a change updates it from the rows that it changes.
+
+A record is a shortcut, not a source. Where it is missing or damaged, or another process wrote in between, the digest is
+computed from all rows. `Bank.audit` always does that.
+"""
+
+import logging
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
+from typing import cast
+
+import pyarrow as pa
+from lancedb.db import DBConnection
+from lancedb.expr import col, lit
+from lancedb.table import LanceTable
+
+from cmt.bank.integrity import DATA, altered_files
+from cmt.bank.schema import PRIMARY_KEY, RowsDigest
+from cmt.bank.tables import merge_and_read, open_or_create_table, open_table, translate_errors
+from cmt.common.digests import json_checksum
+from cmt.errors import BankError
+
+log = logging.getLogger(__name__)
+
+_NAME = "digests"
+_SCHEMA = pa.schema(
+    [
+        pa.field("place", pa.string(), nullable=False, metadata=PRIMARY_KEY),  # <table>@<version>
+        pa.field("bank", pa.string(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("checksum", pa.string(), nullable=False),
+    ]
+)
+
+
+class RecordedDigests:
+    """The recorded digests of the table `bank` of memories."""
+
+    def __init__(self, connection: DBConnection, bank: str) -> None:
+        self._connection, self._bank = connection, bank
+        self._table: LanceTable | None = None
+
+    def at(self, version: int) -> RowsDigest | None:
+        """The digest of `version`; None if it is not recorded, or the record cannot be read."""
+        with suppress(BankError, ValueError), self._translated():
+            table = self._open()
+            if table is None:
+                return None
+            table.checkout_latest()  # type: ignore[no-untyped-call]
+            rows = table.search().where(col("place") == lit(self._place(version))).limit(1).to_list()
+            if rows and rows[0]["checksum"] == _checksum(rows[0]["place"], rows[0]["digest"]):
+                return RowsDigest.parse(rows[0]["digest"])
+        return None
+
+    def write(self, version: int, digest: RowsDigest) -> None:
+        """Record the digest of `version`, if the table can be written; a table that cannot is dropped."""
+        place, text = self._place(version), str(digest)
+        values = {"place": place, "bank": self._bank, "version": version, "digest": text}
+        row = pa.Table.from_pylist([{**values, "checksum": _checksum(place, text)}], schema=_SCHEMA)
+        try:
+            with self._translated():
+                if self._open() is None:
+                    self._drop()  # its files were altered, if there are any
+                    self._table = open_or_create_table(self._connection, _NAME, _SCHEMA)
+                merge_and_read(cast(LanceTable, self._table), row, key="place")
+        except BankError as error:
+            log.warning("%s: the next digest is computed from all rows", error)
+            with suppress(BankError), self._translated():
+                self._drop()
+
+    def keep(self, versions: Collection[int]) -> None:
+        """Remove the records of all other versions, if the table can be written."""
+        with suppress(BankError), self._translated():
+            if (table := self._open()) is not None:
+                others = ~col("version").isin(map(lit, sorted(versions)))
+                table.delete((col("bank") == lit(self._bank)) & others)
+
+    def _open(self) -> LanceTable | None:
+        """The table; None if there is none, or its files were altered, over which Lance may end the process."""
+        if self._table is None and not altered_files(self._connection.uri, _NAME, DATA):
+            self._table = open_table(self._connection, _NAME)
+        return self._table
+
+    def _drop(self) -> None:
+        self._table = None
+        if _NAME in self._connection.list_tables().tables:
+            self._connection.drop_table(_NAME)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translate_errors(f"the digests in {self._connection.uri} cannot be read or written")
+
+    def _place(self, version: int) -> str:
+        return f"{self._bank}@{version}"
+
+
+def _checksum(place: str, digest: str) -> str:
+    return json_checksum({"place": place, "digest": digest})

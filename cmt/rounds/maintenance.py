@@ -1,0 +1,37 @@
+"""Looking after the banks of all compressors: indexes, files, and versions that nobody goes back to."""
+
+from datetime import timedelta
+
+from cmt.bank.bank import FOREVER
+from cmt.common.progress import Progress
+from cmt.errors import RoundError
+from cmt.resources import Resources
+from cmt.rounds.recovery import updating
+
+
+def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
+    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
+
+    `keep_days`: also drop versions older than this, to which no rollback leads then; None drops none. Takes as long as
+    the banks are large, and no round can be adapted meanwhile. Raises RoundError if an interrupted round needs a
+    version that would be dropped.
+    """
+    with updating(resources):
+        progress.stage("optimize")
+        if keep_days is not None:
+            _check_no_interruption(resources)
+        keep = FOREVER if keep_days is None else max(timedelta(days=keep_days), timedelta(milliseconds=1))
+        for bank in resources.banks():
+            bank.optimize(keep=keep)
+        return resources.stored_bank.stats()
+
+
+def _check_no_interruption(resources: Resources) -> None:
+    """RoundError if a round or rollback was interrupted: its recovery needs the bank version before it."""
+    for round_ in resources.ledger.rounds():
+        if round_.state in ("started", "rolling_back"):
+            what = "round" if round_.state == "started" else "rollback of round"
+            raise RoundError(
+                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                "run `cmt update` with that compressor before versions are dropped"
+            )

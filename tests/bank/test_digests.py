@@ -1,0 +1,178 @@
+"""The recorded digest of a bank is that of its rows after every change, and never trusted where it may not be."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.bank.bank import Bank
+from cmt.bank.digests import RecordedDigests
+from cmt.bank.schema import RowsDigest
+from tests.helpers.banks import SCHEMA, day, document, table
+
+
+def recorded(bank: Bank) -> RowsDigest | None:
+    return RecordedDigests(bank.connection, bank.name).at(bank.version)
+
+
+def check(bank: Bank) -> None:
+    """The digest is recorded, and is what reading every row gives."""
+    assert str(recorded(bank)) == bank.digest() == bank.audit().digest
+
+
+def test_every_change_records_the_digest_of_the_rows(bank: Bank) -> None:
+    bank.upsert(table())
+    check(bank)
+    bank.upsert(table(document("a", chunks=2), document("b", at=2)))
+    check(bank)
+    first = bank.version
+    bank.upsert(table(document("c", at=3, supersedes="a")))  # changes superseded_at of another document
+    check(bank)
+    bank.upsert(table(document("a", sha="v2", chunks=1)))  # fewer chunks
+    check(bank)
+    bank.upsert(table(document("b", at=4, sha="v3", chunks=2)))  # a later version
+    check(bank)
+    bank.forget("c")
+    check(bank)
+    bank.restore(first)
+    check(bank)
+    bank.optimize()
+    check(bank)
+    bank.rewrite()
+    check(bank)
+
+
+def test_random_changes_keep_digest_and_dates(tmp_path: Path) -> None:
+    for seed in range(6):
+        rng = random.Random(seed)
+        bank = Bank.open(uri=str(tmp_path / str(seed)), schema=SCHEMA, exact_below=8)
+        for _ in range(12):
+            changes: list[Any] = []
+            for name in rng.sample("abcdefgh", 2):
+                at, target = rng.randint(0, 9), rng.choice([None, None, *"abcdefgh"])
+                changes.append(
+                    document(name, at=at, chunks=rng.randint(1, 3), sha=f"{name}{at}{rng.random()}", supersedes=target)
+                )
+            bank.upsert(table(*changes))
+            if rng.random() < 0.25:
+                bank.remove({rng.choice("abcdefgh")})
+            assert str(recorded(bank)) == bank.digest()
+        audit = bank.audit()
+        assert (audit.problems, audit.digest) == ([], bank.digest())
+        together = Bank.open(uri=str(tmp_path / f"{seed}-again"), schema=SCHEMA)
+        together.upsert(bank.rows(bank.schema.names))
+        assert together.digest() == bank.digest()
+
+
+def test_a_write_that_went_past_the_bank_makes_the_record_void(bank: Bank) -> None:
+    bank.upsert(table(document("a")))
+    bank.connection.open_table(bank.name).add(table(document("b")))
+    assert recorded(bank) is None
+    assert bank.digest() == bank.audit().digest
+    bank.upsert(table(document("c")))
+    check(bank)
+
+
+def test_a_damaged_record_is_computed_again(bank: Bank) -> None:
+    bank.upsert(table(document("a")))
+    digest = bank.digest()
+    records = bank.connection.open_table("digests")
+    records.update(values={"digest": f"{7:064x}-1"})
+    assert recorded(bank) is None
+    assert bank.digest() == digest
+    bank.upsert(table(document("b")))
+    check(bank)
+
+
+def test_a_damaged_file_of_records_is_replaced(bank: Bank, tmp_path: Path) -> None:
+    bank.upsert(table(document("a")))
+    digest = bank.digest()
+    for path in (tmp_path / "bank" / "digests.lance" / "data").glob("*.lance"):
+        path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
+    assert Bank.open(uri=str(tmp_path / "bank")).digest() == digest
+    again = Bank.open(uri=str(tmp_path / "bank"))
+    again.upsert(table(document("b")))
+    check(again)
+
+
+@pytest.mark.parametrize("folder", ["_versions", "_transactions", "data"])
+def test_records_that_lack_their_files_neither_stop_a_write_nor_count(bank: Bank, tmp_path: Path, folder: str) -> None:
+    bank.upsert(table(document("a")))
+    for path in (tmp_path / "bank" / "digests.lance" / folder).glob("*"):
+        path.unlink()
+    again = Bank.open(uri=str(tmp_path / "bank"))
+    assert again.digest() == again.audit().digest
+    for name in "bc":
+        again.upsert(table(document(name)))
+    assert again.digest() == again.audit().digest
+    check(again)
+
+
+def test_clean_up_drops_the_records_of_the_versions_that_it_drops(bank: Bank) -> None:
+    for name in "abc":
+        bank.upsert(table(document(name)))
+    assert bank.connection.open_table("digests").count_rows() == 3
+    other = RecordedDigests(bank.connection, "memories_other")
+    other.write(1, RowsDigest())
+    bank.rewrite()
+    kept = {row["place"] for row in bank.connection.open_table("digests").search().to_list()}
+    assert kept == {f"{bank.name}@{bank.version}", "memories_other@1"}
+
+
+def test_a_damaged_row_that_is_replaced_makes_the_record_void_and_computed_again(bank: Bank) -> None:
+    bank.upsert(table(document("a", at=1)))
+    stored = bank.connection.open_table(bank.name)
+    stored.update(where="memory_id = 'a#0'", values={"title": "damaged"})
+    bank.upsert(table(document("a", at=1, sha="v2")))
+    check(bank)
+    assert bank.audit().problems == []
+
+
+# Large banks
+
+
+def large(folder: Path) -> Bank:
+    bank = Bank.open(uri=str(folder / "bank"), schema=SCHEMA, exact_below=20)
+    bank.upsert(table(*(document(f"d{n}", at=n % 5) for n in range(30))))
+    return bank
+
+
+def indexes(bank: Bank) -> dict[str, int]:
+    """Column → rows that its index lacks."""
+    return {
+        index.columns[0]: index.num_unindexed_rows for index in bank.connection.open_table(bank.name).list_indices()
+    }
+
+
+def test_a_round_of_a_large_bank_builds_no_index_again(tmp_path: Path) -> None:
+    bank = large(tmp_path)
+    bank.upsert(table(document("first")))
+    assert set(indexes(bank)) == {"text", "memory_id", "doc_id", "supersedes"}
+    lacking = indexes(bank)["text"]
+    before = bank.version
+    bank.upsert(table(document("new", at=9, text="herons nest", supersedes="d1")))
+    assert bank.version == before + 1
+    assert indexes(bank)["text"] > lacking
+    assert [row["doc_id"] for row in bank.full_text(text="herons", k=3, as_of=None).to_pylist()] == ["new"]
+    assert bank.verify() == []
+    assert bank.rows(["memory_id", "superseded_at"], {"d1#0"})["superseded_at"].to_pylist() == [day(9)]
+    check(bank)
+
+
+def test_a_large_bank_that_lacks_many_rows_updates_its_indexes(tmp_path: Path) -> None:
+    bank = large(tmp_path)
+    bank.upsert(table(document("first")))
+    bank.upsert(table(*(document(f"n{n}") for n in range(1001))))
+    assert set(indexes(bank).values()) == {0}
+    check(bank)
+    assert bank.verify() == []
+
+
+@pytest.mark.parametrize("size", [10, 30])
+def test_a_bank_of_any_size_finds_what_was_written_last(tmp_path: Path, size: int) -> None:
+    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA, exact_below=20)
+    for n in range(0, size, 5):
+        bank.upsert(table(*(document(f"d{n + i}", text=f"word{n + i}") for i in range(5))))
+    for n in range(size):
+        assert bank.full_text(text=f"word{n}", k=1, as_of=None)["doc_id"].to_pylist() == [f"d{n}"]
