@@ -5,6 +5,7 @@ alone.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,6 +15,9 @@ from cmt.common.progress import OnProgress
 from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt
+
+DRAFT_TOKENS = 8
+"""Tokens of a quote that are read together with the prompt. Few answers are longer."""
 
 OnToken = Callable[[int, int], None]
 """Called with the row of a prompt and the next token of its continuation, as soon as it is chosen."""
@@ -152,46 +156,88 @@ def _generate_equal_width(
 
     `rows` are the rows in the caller's batch, for `on_token`.
     """
-    decoders = [_BatchDecoder(lm, prompt) for prompt in prompts]
-    tokens: list[list[int]] = [[] for _ in prompts[0].embeds]
-    margins = [float("inf")] * len(tokens)
-    active = list(range(len(tokens)))  # rows that the decoders hold, B of them
-    ended: set[int] = set()
-    for step in range(max_new_tokens):
-        # 1. scores of the next token
-        scores = decoders[0].scores  # (B, V)
-        if len(decoders) > 1:
-            scores = (1 + alpha) * scores.log_softmax(-1) - alpha * decoders[1].scores.log_softmax(-1)
-        if copies:
-            hypotheses, lm_probability = [copies[row] for row in active], scores.softmax(-1)
+    # 1. read the prompts, and behind each its quote: what the answer probably is
+    drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in copies or ()]
+    decoders = [_BatchDecoder(lm, prompt, drafts) for prompt in prompts]
+    texts = _Continuations(lm, rows, max_new_tokens, copies, on_token)
+
+    def scores(places: Sequence[int], drafted: int = 0) -> Tensor:
+        """Scores (B', V) of the next token of the rows at `places`, behind `drafted` tokens of their drafts."""
+        first, *others = (decoder.scores(places, drafted) for decoder in decoders)
+        return (1 + alpha) * first.log_softmax(-1) - alpha * others[0].log_softmax(-1) if others else first
+
+    # 2. follow each draft as long as its tokens are those to be generated (speculative decoding, arXiv 2211.17192)
+    drafted = [0] * len(rows)
+    following = list(range(len(rows)))
+    for length in range(DRAFT_TOKENS + 1):
+        chosen = dict(zip(following, texts.extend(following, scores(following, length)), strict=True))
+        following = [row for row in following if drafts and drafts[row][length : length + 1] == [chosen[row]]]
+        following = [row for row in following if row not in texts.ended]
+        if not following:
+            break
+        for row in following:
+            drafted[row] += 1
+    # 3. generate the rest token by token, with B rows in the decoders
+    active = [row for row in range(len(rows)) if row not in texts.ended]
+    for decoder in decoders if active else ():
+        decoder.drop_drafts(drafted)
+        decoder.keep_rows(active)
+    while active:
+        for decoder in decoders:
+            decoder.append([texts.tokens[row][-1] for row in active])
+        places = [place for place, row in enumerate(active) if row not in texts.ended]
+        texts.extend([active[place] for place in places], scores(places))
+        # drop ended rows once they are half of the batch: from there on it pays to copy the cache
+        places = [place for place in places if active[place] not in texts.ended]
+        if 2 * len(places) <= len(active):
+            active = [active[place] for place in places]
+            for decoder in decoders if active else ():
+                decoder.keep_rows(places)
+    return Generation(texts.tokens, texts.margins)
+
+
+class _Continuations:
+    """The tokens of a batch of rows so far, and which rows have ended.
+
+    `rows` are the rows in the caller's batch, for `on_token`.
+    """
+
+    def __init__(
+        self,
+        lm: FrozenLM,
+        rows: Sequence[int],
+        max_new_tokens: int,
+        copies: Sequence[CopyHypothesis] | None,
+        on_token: OnToken | None,
+    ) -> None:
+        self._lm, self._rows, self._limit, self._copies, self._on_token = lm, rows, max_new_tokens, copies, on_token
+        self.tokens: list[list[int]] = [[] for _ in rows]
+        self.margins = [float("inf")] * len(rows)
+        self.ended: set[int] = set()
+
+    def extend(self, rows: Sequence[int], scores: Tensor) -> list[int]:
+        """Choose the best next token of each of the B `rows`, none of which has ended, by `scores` (B, V)."""
+        # 1. the copy hypotheses
+        if self._copies:
+            hypotheses, lm_probability = [self._copies[row] for row in rows], scores.softmax(-1)  # (B, V)
             scores = mix_with_copies(lm_probability, hypotheses).log()
         # 2. the best token of each row
         (best, runner_up), (token, _) = (part.unbind(1) for part in scores.topk(2))  # (B,) each
-        if copies:
+        if self._copies:
             update_hypotheses(hypotheses, token, lm_probability)
-        for row, symbol, lead in zip(active, token.tolist(), (best - runner_up).tolist(), strict=True):
-            if row in ended:
+        # 3. put them behind the rows
+        chosen: list[int] = token.tolist()
+        for row, symbol, lead in zip(rows, chosen, (best - runner_up).tolist(), strict=True):
+            self.margins[row] = min(self.margins[row], lead)
+            if _ends_answer(self._lm, symbol):
+                self.ended.add(row)
                 continue
-            margins[row] = min(margins[row], lead)
-            if _ends_answer(lm, symbol):
-                ended.add(row)
-                continue
-            tokens[row].append(symbol)
-            if on_token:
-                on_token(rows[row], symbol)
-        if len(ended) == len(tokens) or step + 1 == max_new_tokens:
-            break
-        # 3. drop ended rows once they are half of the batch: from there on it pays to copy the cache
-        open_places = [place for place, row in enumerate(active) if row not in ended]
-        if 2 * len(open_places) <= len(active):
-            places = torch.tensor(open_places, device=lm.device)
-            active, token = [active[place] for place in open_places], token[places]
-            for decoder in decoders:
-                decoder.keep_rows(places)
-        # 4. append the tokens
-        for decoder in decoders:
-            decoder.append(token)
-    return Generation(tokens, margins)
+            self.tokens[row].append(symbol)
+            if self._on_token:
+                self._on_token(self._rows[row], symbol)
+            if len(self.tokens[row]) == self._limit:
+                self.ended.add(row)
+        return chosen
 
 
 def _ends_answer(lm: FrozenLM, symbol: int) -> bool:
@@ -200,32 +246,61 @@ def _ends_answer(lm: FrozenLM, symbol: int) -> bool:
 
 
 class _BatchDecoder:
-    """A batch of texts with the LM's cache of them, and the logits `scores` (B, V) of each row's next token.
+    """A batch of B texts with the LM's cache of them; behind each prompt stands a draft of its continuation.
 
-    A single row is computed twice: matrix products of one row are rounded differently from those of several.
+    With drafts, all rows have DRAFT_TOKENS positions for them, so that no row depends on the drafts of the others.
     """
 
-    def __init__(self, lm: FrozenLM, prompt: Prompt) -> None:
-        self.lm, self.cache, self.mask = lm, lm.cache(prompt.prefix), prompt.whole_mask
-        hidden = lm.read(prompt, self.cache)  # (B, T, D)
-        self.scores = lm.exact_logits(hidden[:, -1])  # (B, V)
-        if len(self.mask) == 1:
-            self.keep_rows(torch.zeros(1, dtype=torch.long, device=lm.device))
+    def __init__(self, lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> None:
+        self.lm, self.cache = lm, lm.cache(prompt.prefix)
+        end = prompt.embeds.shape[1]
+        if drafts:
+            prompt = _with_drafts(lm, prompt, drafts)
+        self.mask = prompt.whole_mask  # (B, P + T)
+        self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D): what comes next is scored on
 
-    def keep_rows(self, places: Tensor) -> None:
-        """Continue with the rows at `places` (B',) only."""
-        places = places.expand(2) if len(places) == 1 else places
-        self.cache.batch_select_indices(places)
-        self.mask = self.mask[places]  # (B', P + T)
+    def scores(self, places: Sequence[int], drafted: int) -> Tensor:
+        """Logits (B', V) of what follows on the rows at `places`, after the first `drafted` tokens of their drafts."""
+        return self.lm.exact_logits(self._hidden[list(places), drafted])
 
-    def append(self, token: Tensor) -> None:
-        """Append one token (B,) to each row and score the next one."""
+    def drop_drafts(self, followed: Sequence[int]) -> None:
+        """Hide from each row what it has not followed of its draft; B numbers of tokens."""
+        drafted = self._hidden.shape[1] - 1
+        if drafted:
+            followed_ = torch.tensor(followed, device=self.lm.device)[:, None]  # (B, 1)
+            self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < followed_
+
+    def keep_rows(self, places: Sequence[int]) -> None:
+        """Continue with the rows at `places` only, B' of them.
+
+        A single row is computed twice: matrix products of one row are rounded differently from those of several.
+        """
+        if len(places) == len(self.mask) > 1:
+            return
+        kept = torch.tensor([*places, *places] if len(places) == 1 else places, device=self.lm.device)
+        self.cache.batch_select_indices(kept)
+        self.mask = self.mask[kept]  # (B', P + T)
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Append one token to each row."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1)  # (B, P + T + 1)
-        hidden = self.lm.backbone(
-            inputs_embeds=self.lm.embed(token.expand(len(self.mask))[:, None]),  # (B, 1, D)
+        ids = torch.tensor(tokens, device=self.lm.device).expand(len(self.mask))
+        self._hidden = self.lm.backbone(
+            inputs_embeds=self.lm.embed(ids[:, None]),  # (B, 1, D)
             attention_mask=self.mask,
             position_ids=self.mask.sum(1, keepdim=True) - 1,
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-        self.scores = self.lm.exact_logits(hidden[: len(token), -1])  # (B, V)
+
+
+def _with_drafts(lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> Prompt:
+    """The prompt with the draft of each row behind it, in DRAFT_TOKENS positions."""
+    ids, mask = torch.zeros(2, len(drafts), DRAFT_TOKENS, dtype=prompt.mask.dtype).unbind()  # (B, DRAFT_TOKENS)
+    for row, draft in enumerate(drafts):
+        ids[row, : len(draft)] = torch.tensor(draft)
+        mask[row, : len(draft)] = 1
+    embeds = lm.embed(ids.to(lm.device)).to(prompt.embeds.dtype)  # (B, DRAFT_TOKENS, D)
+    return replace(
+        prompt, embeds=torch.cat([prompt.embeds, embeds], 1), mask=torch.cat([prompt.mask, mask.to(lm.device)], 1)
+    )

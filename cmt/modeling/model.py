@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from cachetools import LRUCache
 from torch import Tensor, nn
 
 from cmt.config import SelectionParams
@@ -34,6 +35,9 @@ from cmt.modeling.span_decoding import (
 )
 from cmt.modeling.supersession import discount_superseded
 from cmt.modeling.token_codec import TokenCodec
+
+REMEMBERED_BYTES = 256 * 2**20
+"""Size of the states that a model remembers of the texts it read last: some 900 memories of 128 tokens at D = 576."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class MemoryModel(nn.Module):
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
         self._content: TokenCodec | None = None
+        # Θ's states of texts that were read at full resolution; weights that are trained would outdate them
+        self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
+            0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
+        )
         self.to(lm.device)
 
     @property
@@ -228,14 +236,21 @@ class MemoryModel(nn.Module):
 
     def _token_states(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Θ's states (T, D) of each text; each is padded to a width that does not depend on the other texts."""
+        wanted = [tuple(tokens) for tokens in texts]
+        # 1. those that are remembered
+        states = {text: self._remembered[text] for text in set(wanted) if text in self._remembered}
+        # 2. encode the others, each once
         by_width = defaultdict(list)
-        for index, tokens in enumerate(texts):
-            by_width[padded_length(1 + len(tokens))].append(index)  # with BOS
-        states: dict[int, Tensor] = {}
-        for indices in by_width.values():
-            encoding = self.encode([texts[index] for index in indices])
-            states |= {index: encoding.states[row, : len(texts[index])] for row, index in enumerate(indices)}
-        return [states[index] for index in range(len(texts))]
+        for text in dict.fromkeys(wanted):
+            if text not in states:
+                by_width[padded_length(1 + len(text))].append(text)  # with BOS
+        for same_width in by_width.values():
+            encoded = self.encode(same_width).states
+            states |= {text: encoded[row, : len(text)].clone() for row, text in enumerate(same_width)}
+        # 3. remember the latest
+        if self._remembered.maxsize:
+            self._remembered.update(states)
+        return [states[text] for text in wanted]
 
     def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
         """Log-probabilities (B, S, n, 2) of tokens to begin and to end the answer; a vector stands for `window`."""

@@ -1,168 +1,274 @@
 """Training questions made from texts by rule, for streams that come without questions or with few.
 
-A name, a number, a date or a noun phrase of a sentence is the answer. Its clause without it, behind a question word, is
-the question: "Ines Vell opened the school in 1987." becomes "When Ines Vell opened the school?" (Lewis et al. 2019,
-Unsupervised question answering by cloze translation, arXiv 1906.04980). Where a quantity is asked for, what is counted
-comes first, and some other clauses are turned too (Fabbri et al. 2020, arXiv 2004.11892). A long clause gives only the
-words near the answer, as a person asks in a dozen words. Half of the questions are noisy, some words left out and
-others moved a little, so that ψ does not learn to look for equal runs of words.
+A date, a quantity, a name, a noun phrase or a clause of a document is the answer. The words around it become the
+question, without it and behind a question word: "Ines Vell opened the school in 1987." becomes "When did Ines Vell
+opened the school?" (Lewis et al. 2019, Unsupervised question answering by cloze translation, arXiv 1906.04980). Where
+another sentence of the documents has the same answer and names of this document, that sentence is often asked with, so
+that ψ does not learn to look for equal runs of words; and often the words behind the answer come first (Fabbri et al.
+2020, Template-based question generation from retrieved sentences, arXiv 2004.11892).
 """
 
 import random
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from cmt.stream.schema import QUESTION_SCHEMA
+from cmt.training.question_spans import DETERMINER, FUNCTION_WORD, Span, spans
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
-NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
-NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-
-_NUMBER_WORD = (
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b"
-)
-_QUANTITY = rf"(?:[$£€] ?)?{NUMBER}(?:-?%| ?%| percent\b| (?:million|billion|trillion)\b)*|{_NUMBER_WORD}"
-
-_DETERMINER = "(?:the|an?|its|their|his|her)"
-_PREPOSITIONS = "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|during|about"
-_NOT_IN_A_PHRASE = (
-    f"{_DETERMINER}|{_PREPOSITIONS}|and|or|but|nor|as|than|that|which|who|whom|whose|what|when|where|while|because|if|"
-    "this|these|those|it|they|he|she|we|you|i|them|him|us|me|is|are|was|were|be|been|being|has|had|have|having|do|does|"
-    "did|can|could|will|would|shall|should|may|might|must|not|no|also|only|then|there|here|so|such|very|more|most|"
-    "some|any|all|each|both|other|another|many|few|several|one|itself|themselves|himself|herself|however|rather|after|"
-    "before|within|without|among|upon|due|per"
-)
-_WORD = rf"(?!(?:{_NOT_IN_A_PHRASE})\b)[a-z][\w'’-]*"
-_BEHIND = f"(?! (?:of|to)\\b)(?= (?:{_PREPOSITIONS}|and|or|is|are|was|were|has|had|can|will|that|which)\\b|[,.;:)]|$)"
-_PHRASE = (
-    rf"(?:\b(?:(?!to )(?:{_PREPOSITIONS})|as|and|or|is|are|was|were) |\b(?={_DETERMINER} ))"
-    rf"(?P<phrase>(?:{_DETERMINER} )?{_WORD}(?: {_WORD}){{0,3}}(?: of (?:{_DETERMINER} )?[\w-]+(?: {_WORD})?)?)"
-    rf"(?<!ed)(?<!ing)(?<!ly){_BEHIND}"
-)
-"""Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
-_SPAN = re.compile(f"(?P<when>{DATE})|(?P<number>{_QUANTITY})|(?P<name>{NAME})|{_PHRASE}")
-_FUNCTION_WORD = re.compile(rf"(?:{_NOT_IN_A_PHRASE})\b", re.IGNORECASE)
-_IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
-_CLAUSE_END = re.compile(r"[;:()–—]| - |, (?=(?:and|but|which|who|while|where|although|because)\b)")
-_PREPOSITION = re.compile(
-    r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
-)
-_PLACE = frozenset({"in", "at", "to", "from", "near"})
-_CLAUSE_WORDS = 6  # that a clause has beside the answer; a shorter one gives way to its sentence
-_QUESTION_WORDS = range(7, 17)  # beside the question word, at most; drawn for each question
-_SENTENCE_WORDS = range(5, 61)
-_SHARES = {"when": 1.0, "number": 1.0, "name": 1.0, "phrase": 0.8}
-"""How often a span of each kind is asked for, beside the others: phrases are many."""
-_TURNED = 0.3
-"""Share of the clauses with what is behind the answer first."""
-_NOISY = 0.5
+_SHARES = {"when": 0.1, "number": 0.13, "name": 0.33, "phrase": 0.32, "reason": 0.02, "way": 0.02, "rest": 0.08}
+"""How often each kind is asked for, of those that a document has: near the shares of SQuAD (Rajpurkar et al. 2016)."""
+_SINGLE_WORD = 3
+"""A noun phrase or name of several words comes before three times as many single words."""
+_ELSEWHERE = 0.6
+"""Share of the questions that are asked with another sentence, of those for which there is one."""
+_COMPARED = 24  # other sentences with the same answer that are compared, at most
+_SHARED = 3  # content words of the document that another sentence has, at least
+_TURNED = 0.25
+"""Share of the questions with what is behind the answer first."""
+_NOISY = 0.4
 """Share of the questions with noise."""
 _LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
 _MOVED = 3  # places that a word moves at most: section 2.2 of Lewis et al.
+_QUESTION_WORDS = range(6, 17)  # beside the question word, at most; drawn for each question
+_CONTENT_WORDS = 4  # that a question has at least
 
+_IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
+_CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
+_PREPOSITION = re.compile(
+    r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
+)
+_PAST_VERB = (
+    r"\w{2,}ed|became|began|made|took|won|led|gave|found|built|wrote|held|lost|left|came|went|ran|said|saw|grew|fell|met|"
+    "brought|bought|sold|sent|told|taught|thought|drew|rose|sang|spoke|kept|fought"
+)
+_PAST = re.compile(_PAST_VERB)
+_VERB_BEHIND = re.compile(
+    r" (?:also |often |later |then |first |still |now )?"
+    rf"(?:is|are|was|were|has|have|had|can|could|will|would|may|must|did|{_PAST_VERB}|\w{{3,}}s)\b"
+)
+_AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
+_PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 
-class _Span(NamedTuple):
-    kind: str
-    sentence: str
-    start: int
-    end: int
+_TITLE = "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel"
+_PERSON_BEFORE = re.compile(
+    rf"\b(?:{_TITLE}|[Mm]inister|[Dd]irector|[Aa]uthor|[Ss]inger|[Ww]riter|[Aa]ctor|[Aa]ctress|[Pp]ainter|[Cc]omposer|"
+    "[Pp]hilosopher|[Hh]istorian|[Ss]cientist|[Mm]ayor|brother|sister|wife|husband|son|daughter|father|mother)"
+    r"\.?(?: of)? $"
+)
+_PERSON_BEHIND = re.compile(
+    r",? who\b|,? was born\b|['’]s (?:wife|son|father|death|brother)\b|,? (?:said|says|wrote|argued|argues|died|married|"
+    r"believed|claimed|stated|told|described|thought|proposed|directed|composed|sang|painted|was appointed|was elected)\b"
+)
+_PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
+_SORTS = frozenset(
+    "university college school river party war battle empire museum army church act treaty league council island city "
+    "county company sea ocean mountain mountains revolution dynasty republic kingdom bridge street airport station "
+    "conference championship award prize band film magazine newspaper language institute bank court union agreement "
+    "period age movement theory law effect society club team group province state region valley lake palace castle "
+    "cathedral temple park stadium hotel system program association federation committee commission".split()
+)
+"""Last words of names that say what is named."""
 
 
 def generate_questions(documents: pa.Table, *, numbers: Mapping[str, int], seed: int) -> pa.Table:
     """Questions (QUESTION_SCHEMA) on `documents` (DOCUMENT_SCHEMA), at most `numbers` (doc_id → how many) on each.
 
     A question is asked when its document is published, and has one answer, which is verbatim in the text. A pure
-    function of the arguments; the questions on a document do not depend on the others.
+    function of the arguments.
     """
+    found = [
+        (document, list(spans(document["text"])))
+        for document in documents.select(["doc_id", "text", "published_at"]).to_pylist()
+    ]
+    writer = _QuestionWriter([span for _, inside in found for span in inside])
     rows: list[dict[str, Any]] = []
-    for document in documents.select(["doc_id", "text", "published_at"]).to_pylist():
+    for document, inside in found:
         rng = random.Random(f"{seed} {document['doc_id']} {document['published_at']}")
-        rows += _questions(document, numbers[document["doc_id"]], rng)
+        rows += writer.questions(document, inside, numbers[document["doc_id"]], rng)
     return pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
 
 
-def _questions(document: dict[str, Any], count: int, rng: random.Random) -> Iterator[dict[str, Any]]:
-    # 1. spans, each answer once, in a weighted shuffle (Efraimidis and Spirakis 2006)
-    spans = {span.sentence[span.start : span.end]: span for span in _spans(document["text"])}.values()
-    drawn = sorted(spans, key=lambda span: rng.random() ** (1 / _SHARES[span.kind]), reverse=True)
-    # 2. questions
-    for number, span in enumerate(drawn[:count]):
-        yield {
-            "question_id": f"made-{document['doc_id']}-{number}",
-            "doc_id": document["doc_id"],
-            "question": _question(span, rng),
-            "answers": [span.sentence[span.start : span.end]],
-            "asked_at": document["published_at"],
-        }
+class _QuestionWriter:
+    """Writes questions with what all documents say of the same answers."""
+
+    def __init__(self, everywhere: Sequence[Span]) -> None:
+        self._occurrences: dict[str, list[Span]] = defaultdict(list)
+        self._sorts: dict[str, Counter[str]] = defaultdict(Counter)
+        for span in everywhere:
+            if span.kind != "rest":
+                self._occurrences[span.answer].append(span)
+            if span.kind == "name":
+                self._sorts[span.answer][_sort_here(span)] += 1
+
+    def questions(
+        self, document: Mapping[str, Any], inside: Sequence[Span], count: int, rng: random.Random
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of QUESTION_SCHEMA, at most `count`, for spans of the document, each answer once."""
+        words = _content_words(document["text"])
+        number = 0
+        for span in _drawn({span.answer: span for span in inside}.values(), rng):
+            if number == count:
+                break
+            source = (self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None) or span
+            question = self._question(source, rng)
+            if len(_content_words(question)) < _CONTENT_WORDS:
+                continue
+            yield {
+                "question_id": f"made-{document['doc_id']}-{number}",
+                "doc_id": document["doc_id"],
+                "question": question,
+                "answers": [span.answer],
+                "asked_at": document["published_at"],
+            }
+            number += 1
+
+    def _elsewhere(self, span: Span, words: frozenset[str], rng: random.Random) -> Span | None:
+        """The same answer in the other clause that shares most with the document, if one shares enough."""
+        others = [other for other in self._occurrences[span.answer] if other.sentence != span.sentence]
+        if len(others) > _COMPARED:
+            others = rng.sample(others, _COMPARED)
+        own = _content_words(span.answer)
+        best, most = None, 0.0
+        for other in others:
+            clause = _content_words(" ".join(_around(other))) - own
+            shared = len(clause & words)
+            if shared >= _SHARED and 2 * shared >= len(clause) and shared > most:
+                best, most = other, shared
+        return best
+
+    def _question(self, span: Span, rng: random.Random) -> str:
+        """The clause of the span without it, behind a question word."""
+        # 1. the words of the clause before and behind the answer
+        before, behind = _around(span)
+        before = re.sub(rf"\b{DETERMINER} $", "", before)
+        # 2. the question word, and a preposition that would stay alone
+        preposition = _PREPOSITION.search(before)
+        asking = self._question_word(span, preposition["word"].lower() if preposition else "", behind, rng)
+        if preposition and asking.split()[0] in ("When", "Where", "In", "On", "How", "During"):
+            before = before[: preposition.start()]
+        if span.kind == "reason":
+            before = re.sub(r"\bbecause $", "", before)
+        starts, ends = _words(before), _words(behind)
+        if starts and span.sentence.startswith(starts[0]) and FUNCTION_WORD.match(starts[0]):
+            starts[0] = starts[0].lower()
+        # 3. the nearest words, in the order of a question
+        most = rng.choice(_QUESTION_WORDS)
+        while len(starts) + len(ends) > most:
+            starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
+        is_subject = not preposition and _VERB_BEHIND.match(behind)
+        if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
+            words = ends + starts
+        elif starts:
+            words = _with_auxiliary_first(starts) + ends
+        else:
+            words = ends
+        # 4. noise
+        if rng.random() < _NOISY:
+            left_out = rng.uniform(0, _LEFT_OUT)
+            kept = [item for item in words if rng.random() >= left_out] or words
+            places = [place + rng.uniform(0, _MOVED) for place in range(len(kept))]
+            words = [item for _, item in sorted(zip(places, kept, strict=True))]
+        return f"{asking} {' '.join(words)}?"
+
+    def _question_word(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
+        match span.kind:
+            case "when":
+                return _when(span.answer, rng)
+            case "number":
+                return _how_many(span.answer, behind, rng)
+            case "name":
+                return self._who_or_what(span, preposition, rng)
+            case "reason":
+                return "Why"
+            case "way":
+                return "How"
+            case "phrase" if " " in span.answer and " of " not in span.answer and rng.random() < 0.35:
+                head = span.answer.split()[-1]
+                return rng.choice([f"What kind of {head}", f"What type of {head}", f"What {head}", f"Which {head}"])
+        return "What"
+
+    def _who_or_what(self, span: Span, preposition: str, rng: random.Random) -> str:
+        last = span.answer.split()[-1].lower()
+        if last in _SORTS and " " in span.answer:
+            return rng.choice([f"What {last}", f"Which {last}", "What"])
+        sorts = self._sorts[span.answer]
+        if 5 * sorts["person"] > sorts.total() or re.match(rf"(?:{_TITLE})\b", span.answer):
+            return "Who"
+        if 2 * sorts["place"] > sorts.total():
+            return rng.choice(["Where", "Where", "What place", "Which place"] if preposition else ["What place", "What"])
+        if preposition == "by":
+            return "Who"
+        return rng.choice(["Who", "What", "What", "Which"] if " " in span.answer else ["What", "What", "Which"])
 
 
-def _spans(text: str) -> Iterator[_Span]:
-    for sentence in SENTENCE_END.split(text):
-        if len(sentence.split()) in _SENTENCE_WORDS:
-            for match in _SPAN.finditer(sentence):
-                kind = str(match.lastgroup)
-                if not _FUNCTION_WORD.match(match[kind]) or kind == "phrase":
-                    yield _Span(kind, sentence, *match.span(kind))
+def _drawn(found: Any, rng: random.Random) -> Iterator[Span]:
+    """The spans in random order; of the kinds that are left each comes next with its share."""
+    by_kind: dict[str, list[Span]] = defaultdict(list)
+    for span in found:
+        by_kind[span.kind].append(span)
+    for inside in by_kind.values():
+        inside.sort(key=lambda span: rng.random() ** (1 if " " in span.answer else _SINGLE_WORD))
+    while by_kind:
+        kinds = sorted(by_kind)
+        kind = rng.choices(kinds, [_SHARES[kind] for kind in kinds])[0]
+        yield by_kind[kind].pop()
+        if not by_kind[kind]:
+            del by_kind[kind]
 
 
-def _question(span: _Span, rng: random.Random) -> str:
-    """The clause of the span without it, behind a question word."""
-    # 1. the words of the clause before and behind the answer
-    before, behind = _around(span)
-    # 2. the question word, and a preposition that would stay alone
-    preposition = _PREPOSITION.search(before)
-    asking = _question_word(span, preposition["word"].lower() if preposition else "", behind, rng)
-    if preposition and asking.split()[-1] in ("When", "Where", "year"):
-        before = before[: preposition.start()]
-    starts = before.split()
-    if starts and span.sentence.startswith(starts[0]) and not re.match(NAME, before.strip()):
-        starts[0] = starts[0][0].lower() + starts[0][1:]
-    ends = behind.split()
-    starts, ends = ([bare for word in words if (bare := word.strip(".,;:"))] for words in (starts, ends))
-    # 3. the nearest words, in the order of a question
-    most = rng.choice(_QUESTION_WORDS)
-    while len(starts) + len(ends) > most:
-        starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
-    turned = asking == "How many" or rng.random() < _TURNED
-    words = ends + starts if turned else starts + ends
-    # 4. noise
-    if rng.random() < _NOISY:
-        left_out = rng.uniform(0, _LEFT_OUT)
-        kept = [item for item in words if rng.random() >= left_out] or words
-        places = [place + rng.uniform(0, _MOVED) for place in range(len(kept))]
-        words = [item for _, item in sorted(zip(places, kept, strict=True))]
-    return f"{asking} {' '.join(words)}".rstrip(" .,;:!?") + "?"
+def _around(span: Span) -> tuple[str, str]:
+    """What is before and behind the span in its clause, with the clauses beside it where that is little."""
+    before, behind = (_IN_PARENTHESES.sub("", part) for part in (span.before, span.behind))
+    starts = [0, *(match.end() for match in _CLAUSE_END.finditer(before))]
+    ends = [*(match.start() for match in _CLAUSE_END.finditer(behind)), len(behind)]
+    while True:
+        clause = before[starts[-1] :], behind[: ends[0]]
+        if len(_content_words(" ".join(clause))) >= _CONTENT_WORDS or len(starts) == len(ends) == 1:
+            return clause
+        if len(starts) > 1:
+            starts.pop()
+        if len(ends) > 1:
+            ends.pop(0)
 
 
-def _around(span: _Span) -> tuple[str, str]:
-    """The clause before and behind the span, without what is in parentheses there."""
-    before, behind = (
-        _IN_PARENTHESES.sub("", part).replace('"', "")
-        for part in (span.sentence[: span.start], span.sentence[span.end :])
-    )
-    starts = [match.end() for match in _CLAUSE_END.finditer(before)]
-    end = _CLAUSE_END.search(behind)
-    clause = before[max(starts, default=0) :], behind[: end.start() if end else len(behind)]
-    return clause if len(" ".join(clause).split()) >= _CLAUSE_WORDS else (before, behind)
+def _with_auxiliary_first(words: Sequence[str]) -> list[str]:
+    """The words with their first auxiliary verb before them, or with "did" where another verb is in the past."""
+    place = next((place for place, word in enumerate(words) if word in _AUXILIARIES), None)
+    if place is not None:
+        return [words[place], *words[:place], *words[place + 1 :]]
+    return ["did", *words] if any(_PAST.fullmatch(word) for word in words) else list(words)
 
 
-def _question_word(span: _Span, preposition: str, behind: str, rng: random.Random) -> str:
-    answer = span.sentence[span.start : span.end]
-    if span.kind == "when":
-        return rng.choice(["When", "When", "In what year", "What year"]) if re.fullmatch(r"\d{4}", answer) else "When"
-    if span.kind == "number":
-        if answer.endswith(("%", "percent")):
-            return rng.choice(["What percentage", "How much"])
-        if answer[0] in "$£€":
-            return "How much"
-        return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
-    if span.kind == "name" and preposition in _PLACE:
-        return rng.choice(["Where", "Where", "What"])
-    if span.kind == "name" and preposition == "by":
-        return "Who"
-    return rng.choice(["Who", "What", "Which"]) if span.kind == "name" else "What"
+def _when(answer: str, rng: random.Random) -> str:
+    if re.fullmatch(r"\d{4}", answer):
+        return rng.choice(["When", "When", "In what year", "What year"])
+    if answer.endswith(("century", "s")):
+        return rng.choice(["When", "During what period"])
+    return rng.choice(["When", "When", "On what date"])
+
+
+def _how_many(answer: str, behind: str, rng: random.Random) -> str:
+    if answer.endswith(("%", "percent")):
+        return rng.choice(["What percentage", "How much"])
+    if answer[0] in "$£€":
+        return "How much"
+    return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
+
+
+def _sort_here(span: Span) -> str:
+    """Whether the words around a name speak of a person or of a place: "person", "place" or ""."""
+    if _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind):
+        return "person"
+    return "place" if _PLACE_BEFORE.search(span.before) else ""
+
+
+def _words(text: str) -> list[str]:
+    return [bare for word in text.split() if (bare := word.strip(_PUNCTUATION))]
+
+
+def _content_words(text: str) -> frozenset[str]:
+    return frozenset(word.lower() for word in _words(text) if len(word) > 2 and not FUNCTION_WORD.fullmatch(word))

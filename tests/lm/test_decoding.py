@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.lm.decoding import Generation, complete, generate
+from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
+from cmt.lm.decoding import DRAFT_TOKENS, Generation, complete, generate
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt
 from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, transformers_continuation, with_bos
@@ -129,6 +130,57 @@ def test_at_most_max_new_tokens_are_generated(tiny_lm: TinyLm) -> None:
     finally:
         handle.remove()
     assert len(forwards) == 4  # the last token of an answer is not read
+
+
+def forwards(lm: FrozenLM, copies: list[CopyHypothesis] | None) -> tuple[list[list[int]], int]:
+    """Tokens for all PROMPTS, and how often the LM was run."""
+    calls = list[object]()
+    handle = lm.backbone.register_forward_hook(lambda *_: calls.append(None))
+    try:
+        return generate(lm, all_prompts(lm), max_new_tokens=12, copies=copies).tokens, len(calls)
+    finally:
+        handle.remove()
+
+
+def without_drafts(lm: FrozenLM, text: str, quote: list[int], probability: float) -> list[int]:
+    """Tokens with a copy hypothesis, each from a run of the LM over the whole text so far."""
+    tokens, copies = list[int](), [CopyHypothesis([*quote, lm.eos], probability)]
+    while len(tokens) < 12:
+        with torch.no_grad():
+            lm_probability = lm.model(torch.tensor([with_bos(lm, text) + tokens])).logits[:, -1].softmax(-1)
+        token = mix_with_copies(lm_probability, copies).argmax(-1)
+        update_hypotheses(copies, token, lm_probability)
+        if int(token) == lm.eos or "\n" in lm.tokenizer.decode(token):
+            break
+        tokens.append(int(token))
+    return tokens
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.9, 1.0])
+def test_a_quote_that_is_read_with_the_prompt_changes_no_token(tiny_lm: TinyLm, kind: str, probability: float) -> None:
+    lm = tiny_lm(kind)
+    plain = [transformers_continuation(lm, text, 12) for text in PROMPTS]
+    # right to the end; right at first; wrong; right and longer than what is read with the prompt
+    quotes = [plain[0][:4], [*plain[1][:3], *plain[0][:3]], plain[3][:2], plain[3]]
+    assert len(quotes[3]) > DRAFT_TOKENS
+    copies = [CopyHypothesis([*quote, lm.eos], probability) for quote in quotes]
+    tokens, _ = forwards(lm, copies)
+    assert tokens == [without_drafts(lm, *row, probability) for row in zip(PROMPTS, quotes, strict=True)]
+    alone = [CopyHypothesis([*quotes[1], lm.eos], probability)]
+    prompt = lm.prompt([with_bos(lm, PROMPTS[1])], left=True)
+    assert generate(lm, prompt, max_new_tokens=12, copies=alone).tokens == [tokens[1]]
+
+
+def test_a_quote_that_is_the_answer_needs_no_further_run(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    widths = len(set(all_prompts(lm).row_widths()))  # each runs by itself
+    quotes = [transformers_continuation(lm, text, length) for text, length in zip(PROMPTS, (1, 3, 8, 5), strict=True)]
+    tokens, runs = forwards(lm, [CopyHypothesis([*quote, lm.eos], 1.0) for quote in quotes])
+    assert tokens == quotes
+    assert runs == widths
+    _, runs = forwards(lm, [CopyHypothesis([lm.eos], 0.0) for _ in quotes])
+    assert runs == widths * 12
 
 
 def test_on_token_gets_every_token_with_its_row(tiny_lm: TinyLm) -> None:

@@ -131,6 +131,52 @@ def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: Tin
     torch.testing.assert_close(output.prompt.embeds, expected.prompt.embeds)
 
 
+def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    lm = tiny_lm("llama")
+    trained = make_model(lm, EXPANDABLE)
+    trained.save(tmp_path, dtype=torch.float32)
+    loaded = MemoryModel.load(tmp_path, lm=lm, merged=True)
+    every = SELECTION.model_copy(update={"expanded": len(TEXTS)})
+    asked = [lm.tokenize(" " + question) for question in QUESTIONS]
+    memories = [retrieved_memories(trained, TEXTS)] * 2
+
+    def begins(model: MemoryModel) -> tuple[torch.Tensor, int]:
+        """Probabilities, and the number of texts that Θ encoded for them, the questions among them."""
+        rows = list[int]()
+        handle = model.compressor.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+        with torch.no_grad():
+            output = model.read(model.encode(asked), asked, memories, every)
+        handle.remove()
+        assert output.begins is not None
+        return output.begins, sum(rows)
+
+    (first, encoded), (second, encoded_again) = begins(loaded), begins(loaded)
+    assert encoded == len(QUESTIONS) + len(TEXTS)  # both questions read the same texts
+    assert encoded_again == len(QUESTIONS)
+    assert second.equal(first)
+    # a model that is trained remembers nothing
+    before, _ = begins(trained)
+    with torch.no_grad():
+        trained.compressor.scale.mul_(2)
+    after, encoded_after = begins(trained)
+    assert encoded_after == encoded
+    assert not after.equal(before)
+
+
+def test_the_texts_read_last_are_remembered(tiny_lm: TinyLm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = tiny_lm("llama")
+    make_model(lm, EXPANDABLE).save(tmp_path, dtype=torch.float32)
+    texts = [lm.tokenize(text)[:6] for text in TEXTS]
+    monkeypatch.setattr("cmt.modeling.model.REMEMBERED_BYTES", 2 * 6 * lm.hidden_size * 4)
+    model = MemoryModel.load(tmp_path, lm=lm, merged=True)
+    encoded = list[int]()
+    model.compressor.register_forward_hook(lambda _module, inputs, _output: encoded.append(len(inputs[0])))
+    with torch.no_grad():
+        for text in (0, 1, 0, 2, 0, 1):
+            model._token_states([texts[text]])
+    assert encoded == [1, 1, 1, 1]  # 0 and 1, then 2 in place of 1, then 1
+
+
 def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
