@@ -1,5 +1,6 @@
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN = $(VENV)/bin
 
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
@@ -18,9 +19,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loa
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
 # in a variable, because a comma ends an argument of call
 DEVELOPMENT := '.[dev,docs]'
+SCALE := '.[dev,ray]'
 define install
-	$(PYTHON) -m venv .venv
-	@echo "installing into .venv (log: .venv/install.log)"
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (log: $(VENV)/install.log)"
 	@{ $(BIN)/pip install -q -c constraints.txt uv && \
 	  export UV_FIND_LINKS="$$(echo $(call setting,find-links) | tr ' ' ',')" UV_INDEX="$(call setting,extra-index-url)" && \
 	  export SSL_CERT_FILE="$${SSL_CERT_FILE:-$(call setting,cert)}" && \
@@ -28,11 +30,11 @@ define install
 	  UV_DEFAULT_INDEX="$(call setting,index-url)" && \
 	  { [ -z "$$UV_DEFAULT_INDEX" ] || export UV_DEFAULT_INDEX; } && \
 	  $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
-	} >.venv/install.log 2>&1 || $(BIN)/pip install -q -c constraints.txt -e $(1)
+	} >$(VENV)/install.log 2>&1 || $(BIN)/pip install -q -c constraints.txt -e $(1)
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs docs browser pictures report kill soak poison year bench-bank bench repro clean
+.PHONY: help try demo install lint audit check test test-docs test-scale docs browser pictures report kill soak poison year bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +76,15 @@ test: install ## the tests, on the real language model
 test-docs: install ## run every command of README and quick start, and compare what it prints
 	$(BIN)/cmt model pull
 	$(BIN)/pytest tests/docs
+
+test-scale: VENV := .venv-scale
+test-scale: .venv-scale/installed ## compression on a Ray cluster of this machine, in an environment of its own
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/scale
+
+.venv-scale/installed: VENV := .venv-scale
+.venv-scale/installed: pyproject.toml constraints.txt
+	$(call install,$(SCALE))
+	@touch $@
 
 docs: install ## the documentation as a site in build/site
 	$(BIN)/mkdocs build --strict -q -d build/site

@@ -126,6 +126,16 @@ class CompressorParams(Section):
     """Tokens that are compressed in one batch, padding included."""
 
 
+class CompressParams(Section):
+    """Where documents are compressed."""
+
+    engine: Literal["local", "ray"] = "local"
+    """`local`: in this process; `ray`: spread with Ray Data over `workers` processes (the extra `ray`). The memories
+    are the same."""
+    workers: Positive = 2
+    """Processes of the engine `ray`, each on one core with the language model and the compressor in its memory."""
+
+
 class AggregatorParams(Section):
     """ψ: question and selected memories → scores of tokens (docs/method.md#aggregation)."""
 
@@ -406,6 +416,7 @@ class Params(Section):
     lm: LmParams = LmParams()
     stream: StreamParams = StreamParams()
     compressor: CompressorParams = CompressorParams()
+    compress: CompressParams = CompressParams()
     aggregator: AggregatorParams = AggregatorParams()
     alignment: AlignmentParams = AlignmentParams()
     objective: ObjectiveParams = ObjectiveParams()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmt.bank.lease import Lease
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
+    from cmt.retrieval.indexer import EncodeBatches
     from cmt.tracking.runs import Tracker
 
 
@@ -112,6 +113,23 @@ class Resources:
 
         compressor = self.params.compressor
         return MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window, merged=True)
+
+    @property
+    def encode_batches(self) -> "EncodeBatches | None":
+        """What compresses documents beside this process; None: this process does."""
+        if self.params.compress.engine == "local":
+            return None
+        from cmt.lm.weights import installed
+        from cmt.retrieval.ray_engine import RayEncoder
+
+        lm, compressor = self.params.lm, self.params.compressor
+        return RayEncoder(
+            lm=installed(source=lm.source, path=lm.path),
+            dtype=lm.dtype,
+            compressor=compressor.path,
+            window=compressor.window,
+            workers=self.params.compress.workers,
+        )
 
     @cached_property
     def bank(self) -> "Bank":

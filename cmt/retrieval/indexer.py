@@ -1,7 +1,7 @@
 """Documents ⇄ memories: compress documents to bank rows, and decode bank rows to the input of ψ and π."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,14 @@ from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
 Array = NDArray[np.float32]
+Encoded = list[tuple[Array, Array]]
+"""Key (p,) and vectors (k, D) of each text of a batch; (k, 2·D) with the content channel."""
+
+
+class EncodeBatches(Protocol):
+    """Encodes batches of token ids, in their order: here, or spread over processes (`cmt.retrieval.ray_engine`)."""
+
+    def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]: ...
 
 
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
@@ -37,13 +45,14 @@ def compress_documents(
     keep_text: bool,
     number_format: str,
     batch_tokens: int,
+    encode_batches: EncodeBatches | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
     `batch_tokens`: tokens per forward pass, padding included. `on_progress` is called after each batch with the number
     of documents whose first chunk was in it and the number of tokens. Batches depend on the documents alone, so the
-    same slice always gives the same bytes.
+    same slice always gives the same bytes, wherever `encode_batches` computes them (None: in this process).
     """
     # 1. Cut documents into chunks.
     longest = model.config.compressor.chunk_tokens
@@ -52,8 +61,14 @@ def compress_documents(
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     with_content = int(schema_value(schema, "dim")) != model.key_dim
     rows: list[BankRow] = []
-    for batch in batch_by_length(chunks, batch_tokens):
-        for chunk, (key, vectors) in zip(batch, _encode(model, batch, with_content=with_content), strict=True):
+    batches = list(batch_by_length(chunks, batch_tokens))
+    tokens = [[chunk.tokens for chunk in batch] for batch in batches]
+    if encode_batches:
+        encoded = encode_batches(tokens, with_content=with_content)
+    else:
+        encoded = (encode_batch(model, batch, with_content=with_content) for batch in tokens)
+    for batch, encoded_batch in zip(batches, encoded, strict=True):
+        for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
             rows.append(_bank_row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text))
         if on_progress:
             on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
@@ -81,15 +96,15 @@ def retrieved_memory(
 
 
 @torch.no_grad()
-def _encode(model: MemoryModel, batch: Sequence[Chunk], *, with_content: bool) -> list[tuple[Array, Array]]:
-    """Key (p,) and vectors (k, D) of each chunk; (k, 2·D) with the content channel."""
+def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_content: bool) -> Encoded:
+    """Θ's keys and vectors of a batch of token ids; `with_content`: beside them what the tokens are."""
     with model.autocast():
-        encoding = model.encode([chunk.tokens for chunk in batch], group=len(batch))
+        encoding = model.encode(batch, group=len(batch))
     encoded = []
-    for row, (chunk, count) in enumerate(zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)):
+    for row, (tokens, count) in enumerate(zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)):
         vectors = encoding.vectors[row, :count].float()  # (k, D)
         if with_content:
-            content = model.content.write(chunk.tokens)  # (k, D)
+            content = model.content.write(list(tokens))  # (k, D)
             # Both halves share the scale of a quantized vector. Decoding the content does not depend on its norm.
             content = content * (vectors.abs().amax(1, keepdim=True) / content.abs().amax(1, keepdim=True))
             vectors = torch.cat([vectors, content], 1)  # (k, 2·D)

@@ -127,6 +127,7 @@ class RoundRunner:
                 keep_text=bank.keep_text,
                 number_format=bank.codes,
                 batch_tokens=resources.params.compressor.batch_tokens,
+                encode_batches=resources.encode_batches,
                 on_progress=speed,
             )
         self._note("tokens_per_second", speed.rate)

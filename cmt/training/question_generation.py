@@ -19,7 +19,7 @@ import pyarrow as pa
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.training.question_spans import DETERMINER, FUNCTION_WORD, Span, spans
 
-_SHARES = {"when": 0.1, "number": 0.13, "name": 0.33, "phrase": 0.32, "reason": 0.02, "way": 0.02, "rest": 0.08}
+_SHARES = {"when": 0.15, "number": 0.13, "name": 0.35, "phrase": 0.27, "reason": 0.03, "way": 0.02, "rest": 0.05}
 """How often each kind is asked for, of those that a document has: near the shares of SQuAD (Rajpurkar et al. 2016)."""
 _SINGLE_WORD = 3
 """A noun phrase or name of several words comes before three times as many single words."""
@@ -29,6 +29,8 @@ _COMPARED = 24  # other sentences with the same answer that are compared, at mos
 _SHARED = 3  # content words of the document that another sentence has, at least
 _TURNED = 0.25
 """Share of the questions with what is behind the answer first."""
+_WHAT_KIND = 0.35
+"""Share of the noun phrases of several words whose last word is in the question."""
 _NOISY = 0.4
 """Share of the questions with noise."""
 _LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
@@ -53,7 +55,10 @@ _VERB_BEHIND = re.compile(
 _AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
 _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 
-_TITLE = "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel"
+_TITLE = (
+    "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel|"
+    "Cardinal|Bishop|Senator|Judge"
+)
 _PERSON_BEFORE = re.compile(
     rf"\b(?:{_TITLE}|[Mm]inister|[Dd]irector|[Aa]uthor|[Ss]inger|[Ww]riter|[Aa]ctor|[Aa]ctress|[Pp]ainter|[Cc]omposer|"
     "[Pp]hilosopher|[Hh]istorian|[Ss]cientist|[Mm]ayor|brother|sister|wife|husband|son|daughter|father|mother)"
@@ -63,7 +68,17 @@ _PERSON_BEHIND = re.compile(
     r",? who\b|,? was born\b|['’]s (?:wife|son|father|death|brother)\b|,? (?:said|says|wrote|argued|argues|died|married|"
     r"believed|claimed|stated|told|described|thought|proposed|directed|composed|sang|painted|was appointed|was elected)\b"
 )
+_NO_FIRST_NAME = frozenset(
+    ["New", "North", "South", "East", "West", "Great", "Saint", "San", "Los", "Las", "Mount", "Lake", "Fort", "Port"]
+    + ["United", "Royal", "National", "World", "Grand", "Old", "The", "Central", "Northern", "Southern", "Eastern"]
+    + ["Western", "First", "Second", "American", "British", "French", "German", "Roman", "Greek", "Chinese", "Supreme"]
+)
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
+_WHERE = frozenset(["in", "at", "near"])
+_APPOSITION = re.compile(r"\b(?:the|an?) (?:[a-z-]+ )?(?P<sort>[a-z]{3,})(?: of| called| named| known as|,)? $")
+_APPOSITION_BEHIND = re.compile(
+    r", (?:the|an?) (?:[\w-]+ ){0,2}?(?P<sort>[a-z]{4,})(?: (?:of|in|from|that|for|on|by)\b|,)"
+)
 _SORTS = frozenset(
     "university college school river party war battle empire museum army church act treaty league council island city "
     "county company sea ocean mountain mountains revolution dynasty republic kingdom bridge street airport station "
@@ -144,14 +159,8 @@ class _QuestionWriter:
         """The clause of the span without it, behind a question word."""
         # 1. the words of the clause before and behind the answer
         before, behind = _around(span)
-        before = re.sub(rf"\b{DETERMINER} $", "", before)
-        # 2. the question word, and a preposition that would stay alone
-        preposition = _PREPOSITION.search(before)
-        asking = self._question_word(span, preposition["word"].lower() if preposition else "", behind, rng)
-        if preposition and asking.split()[0] in ("When", "Where", "In", "On", "How", "During"):
-            before = before[: preposition.start()]
-        if span.kind == "reason":
-            before = re.sub(r"\bbecause $", "", before)
+        # 2. the question word; what it stands for is left out
+        asking, before = self._asked(span, before, behind, rng)
         starts, ends = _words(before), _words(behind)
         if starts and span.sentence.startswith(starts[0]) and FUNCTION_WORD.match(starts[0]):
             starts[0] = starts[0].lower()
@@ -159,7 +168,7 @@ class _QuestionWriter:
         most = rng.choice(_QUESTION_WORDS)
         while len(starts) + len(ends) > most:
             starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
-        is_subject = not preposition and _VERB_BEHIND.match(behind)
+        is_subject = not _PREPOSITION.search(before) and _VERB_BEHIND.match(behind)
         if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
             words = ends + starts
         elif starts:
@@ -174,35 +183,54 @@ class _QuestionWriter:
             words = [item for _, item in sorted(zip(places, kept, strict=True))]
         return f"{asking} {' '.join(words)}?"
 
+    def _asked(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
+        """The question word, and `before` without what the question word stands for beside the answer."""
+        # 1. clauses: their conjunction goes
+        if span.kind == "reason":
+            return "Why", re.sub(r"\bbecause $", "", before)
+        if span.kind == "way":
+            return "How", re.sub(r"\bby $", "", before)
+        # 2. names: a noun beside the name says what is asked for
+        if span.kind == "name":
+            apposition = _APPOSITION.search(before)
+            if apposition:
+                return f"{rng.choice(['What', 'Which'])} {apposition['sort']}", before[: apposition.start()]
+        before = re.sub(rf"\b{DETERMINER} $", "", before)
+        preposition = _PREPOSITION.search(before)
+        word = preposition["word"].lower() if preposition else ""
+        asking = self._question_word(span, word, behind, rng)
+        # 3. a preposition that would stay alone goes
+        if preposition and asking.split()[0] in ("When", "Where", "In", "On", "During", "How"):
+            before = before[: preposition.start()]
+        return asking, before
+
     def _question_word(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
-        match span.kind:
-            case "when":
-                return _when(span.answer, rng)
-            case "number":
-                return _how_many(span.answer, behind, rng)
-            case "name":
-                return self._who_or_what(span, preposition, rng)
-            case "reason":
-                return "Why"
-            case "way":
-                return "How"
-            case "phrase" if " " in span.answer and " of " not in span.answer and rng.random() < 0.35:
-                head = span.answer.split()[-1]
-                return rng.choice([f"What kind of {head}", f"What type of {head}", f"What {head}", f"Which {head}"])
+        if span.kind == "when":
+            return _when(span.answer, rng)
+        if span.kind == "number":
+            return _how_many(span.answer, behind, rng)
+        if span.kind == "name":
+            return self._who_or_what(span, preposition, behind, rng)
+        if span.kind == "phrase" and " " in span.answer and " of " not in span.answer and rng.random() < _WHAT_KIND:
+            head = span.answer.split()[-1]
+            return rng.choice([f"What kind of {head}", f"What type of {head}", f"What {head}", f"Which {head}"])
         return "What"
 
-    def _who_or_what(self, span: Span, preposition: str, rng: random.Random) -> str:
-        last = span.answer.split()[-1].lower()
-        if last in _SORTS and " " in span.answer:
-            return rng.choice([f"What {last}", f"Which {last}", "What"])
+    def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
+        first, *_, last = span.answer.split()[0], span.answer.split()[-1]
+        if last.lower() in _SORTS and " " in span.answer:
+            return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])
         sorts = self._sorts[span.answer]
-        if 5 * sorts["person"] > sorts.total() or re.match(rf"(?:{_TITLE})\b", span.answer):
+        surname = first != last and first not in _NO_FIRST_NAME and (" of " not in span.answer) and self._sorts[last]
+        if 5 * sorts["person"] > sorts.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or surname:
             return "Who"
+        if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
+            return f"{rng.choice(['What', 'Which'])} {apposition['sort']}"
+        if preposition in _WHERE:
+            return "Where"
         if 2 * sorts["place"] > sorts.total():
-            return rng.choice(["Where", "Where", "What place", "Which place"] if preposition else ["What place", "What"])
-        if preposition == "by":
-            return "Who"
-        return rng.choice(["Who", "What", "What", "Which"] if " " in span.answer else ["What", "What", "Which"])
+            return rng.choice(["What place", "What country", "Which city", "What"])
+        return "Who" if preposition == "by" else rng.choice(["What", "What", "What", "Which", "Who"])
 
 
 def _drawn(found: Any, rng: random.Random) -> Iterator[Span]:
@@ -256,6 +284,13 @@ def _how_many(answer: str, behind: str, rng: random.Random) -> str:
         return rng.choice(["What percentage", "How much"])
     if answer[0] in "$£€":
         return "How much"
+    unit = answer.split()[-1]
+    if re.match("(?:year|month|week|day|hour|minute)", unit):
+        return rng.choice(
+            ["How long", "How old"] if re.match(r" (?:old|ago)", behind) else ["How long", "How many " + unit]
+        )
+    if unit[0].isalpha() and unit in ("km", "kilometres", "kilometers", "miles", "metres", "meters", "feet"):
+        return rng.choice(["How far", "How long", "How many " + unit])
     return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
 
 

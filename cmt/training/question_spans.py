@@ -16,7 +16,10 @@ _NUMBER_WORD = (
     r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b"
 )
 _DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
-_QUANTITY = rf"(?:[$£€] ?)?{NUMBER}(?:-?%| ?%| percent\b| (?:million|billion|trillion)\b)*|{_NUMBER_WORD}"
+_QUANTITY = (
+    rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
+    r"(?: (?:years?|months?|weeks?|days?|hours?|minutes?|km|kilometres|kilometers|miles|metres|meters|feet|°C|tonnes|tons))?"
+)
 _LONG_NAME = (
     r"\b(?:[A-Z][\w'’-]*[a-z]|[A-Z]{2,}|[A-Z]\.)(?: (?:(?:of|of the|de|von|van) )?(?:[A-Z][\w'’-]+|[A-Z]\.))+"
     r"|(?<=[a-z,;] )[A-Z][\w'’-]+"
@@ -41,9 +44,7 @@ _PHRASE = (
 )
 """Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
-_SPAN = re.compile(
-    f"(?P<when>{DATE}|{_DECADE})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})|{_PHRASE}"
-)
+_SPAN = re.compile(f"(?P<when>{DATE}|{_DECADE})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})|{_PHRASE}")
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
     rf"|\b(?:is|are|was|were) (?=(?:an?|the) )(?P<rest>{_CLAUSE_REST})"
