@@ -10,14 +10,15 @@ that ψ does not learn to look for equal runs of words; and often the words behi
 
 import random
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from cmt.stream.schema import QUESTION_SCHEMA
-from cmt.training.question_spans import DETERMINER, FUNCTION_WORD, Span, spans
+from cmt.training.question_spans import FUNCTION_WORD, Span, spans
+from cmt.training.question_words import PREPOSITION, QuestionWords
 
 _SHARES = {"when": 0.15, "number": 0.13, "name": 0.35, "phrase": 0.27, "reason": 0.03, "way": 0.02, "rest": 0.05}
 """How often each kind is asked for, of those that a document has: near the shares of SQuAD (Rajpurkar et al. 2016)."""
@@ -29,20 +30,15 @@ _COMPARED = 24  # other sentences with the same answer that are compared, at mos
 _SHARED = 3  # content words of the document that another sentence has, at least
 _TURNED = 0.25
 """Share of the questions with what is behind the answer first."""
-_WHAT_KIND = 0.35
-"""Share of the noun phrases of several words whose last word is in the question."""
 _NOISY = 0.4
 """Share of the questions with noise."""
 _LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
 _MOVED = 3  # places that a word moves at most: section 2.2 of Lewis et al.
 _QUESTION_WORDS = range(6, 17)  # beside the question word, at most; drawn for each question
-_CONTENT_WORDS = 4  # that a question has at least
+_CONTENT_WORDS = 4  # that a question has, where the document has enough such questions
 
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
 _CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
-_PREPOSITION = re.compile(
-    r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
-)
 _PAST_VERB = (
     r"\w{2,}ed|became|began|made|took|won|led|gave|found|built|wrote|held|lost|left|came|went|ran|said|saw|grew|fell|met|"
     "brought|bought|sold|sent|told|taught|thought|drew|rose|sang|spoke|kept|fought"
@@ -54,39 +50,6 @@ _VERB_BEHIND = re.compile(
 )
 _AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
 _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
-
-_TITLE = (
-    "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel|"
-    "Cardinal|Bishop|Senator|Judge"
-)
-_PERSON_BEFORE = re.compile(
-    rf"\b(?:{_TITLE}|[Mm]inister|[Dd]irector|[Aa]uthor|[Ss]inger|[Ww]riter|[Aa]ctor|[Aa]ctress|[Pp]ainter|[Cc]omposer|"
-    "[Pp]hilosopher|[Hh]istorian|[Ss]cientist|[Mm]ayor|brother|sister|wife|husband|son|daughter|father|mother)"
-    r"\.?(?: of)? $"
-)
-_PERSON_BEHIND = re.compile(
-    r",? who\b|,? was born\b|['’]s (?:wife|son|father|death|brother)\b|,? (?:said|says|wrote|argued|argues|died|married|"
-    r"believed|claimed|stated|told|described|thought|proposed|directed|composed|sang|painted|was appointed|was elected)\b"
-)
-_NO_FIRST_NAME = frozenset(
-    ["New", "North", "South", "East", "West", "Great", "Saint", "San", "Los", "Las", "Mount", "Lake", "Fort", "Port"]
-    + ["United", "Royal", "National", "World", "Grand", "Old", "The", "Central", "Northern", "Southern", "Eastern"]
-    + ["Western", "First", "Second", "American", "British", "French", "German", "Roman", "Greek", "Chinese", "Supreme"]
-)
-_PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
-_WHERE = frozenset(["in", "at", "near"])
-_APPOSITION = re.compile(r"\b(?:the|an?) (?:[a-z-]+ )?(?P<sort>[a-z]{3,})(?: of| called| named| known as|,)? $")
-_APPOSITION_BEHIND = re.compile(
-    r", (?:the|an?) (?:[\w-]+ ){0,2}?(?P<sort>[a-z]{4,})(?: (?:of|in|from|that|for|on|by)\b|,)"
-)
-_SORTS = frozenset(
-    "university college school river party war battle empire museum army church act treaty league council island city "
-    "county company sea ocean mountain mountains revolution dynasty republic kingdom bridge street airport station "
-    "conference championship award prize band film magazine newspaper language institute bank court union agreement "
-    "period age movement theory law effect society club team group province state region valley lake palace castle "
-    "cathedral temple park stadium hotel system program association federation committee commission".split()
-)
-"""Last words of names that say what is named."""
 
 
 def generate_questions(documents: pa.Table, *, numbers: Mapping[str, int], seed: int) -> pa.Table:
@@ -111,35 +74,35 @@ class _QuestionWriter:
     """Writes questions with what all documents say of the same answers."""
 
     def __init__(self, everywhere: Sequence[Span]) -> None:
+        self._question_words = QuestionWords(everywhere)
         self._occurrences: dict[str, list[Span]] = defaultdict(list)
-        self._sorts: dict[str, Counter[str]] = defaultdict(Counter)
         for span in everywhere:
-            if span.kind != "rest":
-                self._occurrences[span.answer].append(span)
-            if span.kind == "name":
-                self._sorts[span.answer][_sort_here(span)] += 1
+            self._occurrences[span.answer].append(span)
 
     def questions(
         self, document: Mapping[str, Any], inside: Sequence[Span], count: int, rng: random.Random
     ) -> Iterator[dict[str, Any]]:
         """Rows of QUESTION_SCHEMA, at most `count`, for spans of the document, each answer once."""
         words = _content_words(document["text"])
-        number = 0
+        # 1. questions on spans in random order, those with few content words behind the others
+        asked: list[tuple[str, str]] = []
+        short: list[tuple[str, str]] = []
         for span in _drawn({span.answer: span for span in inside}.values(), rng):
-            if number == count:
+            if len(asked) == count:
                 break
             source = (self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None) or span
             question = self._question(source, rng)
-            if len(_content_words(question)) < _CONTENT_WORDS:
-                continue
+            few = len(_content_words(question)) < _CONTENT_WORDS
+            (short if few else asked).append((question, span.answer))
+        # 2. rows
+        for number, (question, answer) in enumerate([*asked, *short][:count]):
             yield {
                 "question_id": f"made-{document['doc_id']}-{number}",
                 "doc_id": document["doc_id"],
                 "question": question,
-                "answers": [span.answer],
+                "answers": [answer],
                 "asked_at": document["published_at"],
             }
-            number += 1
 
     def _elsewhere(self, span: Span, words: frozenset[str], rng: random.Random) -> Span | None:
         """The same answer in the other clause that shares most with the document, if one shares enough."""
@@ -160,7 +123,7 @@ class _QuestionWriter:
         # 1. the words of the clause before and behind the answer
         before, behind = _around(span)
         # 2. the question word; what it stands for is left out
-        asking, before = self._asked(span, before, behind, rng)
+        asking, before = self._question_words.of(span, before, behind, rng)
         starts, ends = _words(before), _words(behind)
         if starts and span.sentence.startswith(starts[0]) and FUNCTION_WORD.match(starts[0]):
             starts[0] = starts[0].lower()
@@ -168,7 +131,7 @@ class _QuestionWriter:
         most = rng.choice(_QUESTION_WORDS)
         while len(starts) + len(ends) > most:
             starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
-        is_subject = not _PREPOSITION.search(before) and _VERB_BEHIND.match(behind)
+        is_subject = not PREPOSITION.search(before) and _VERB_BEHIND.match(behind)
         if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
             words = ends + starts
         elif starts:
@@ -183,57 +146,8 @@ class _QuestionWriter:
             words = [item for _, item in sorted(zip(places, kept, strict=True))]
         return f"{asking} {' '.join(words)}?"
 
-    def _asked(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
-        """The question word, and `before` without what the question word stands for beside the answer."""
-        # 1. clauses: their conjunction goes
-        if span.kind == "reason":
-            return "Why", re.sub(r"\bbecause $", "", before)
-        if span.kind == "way":
-            return "How", re.sub(r"\bby $", "", before)
-        # 2. names: a noun beside the name says what is asked for
-        if span.kind == "name":
-            apposition = _APPOSITION.search(before)
-            if apposition:
-                return f"{rng.choice(['What', 'Which'])} {apposition['sort']}", before[: apposition.start()]
-        before = re.sub(rf"\b{DETERMINER} $", "", before)
-        preposition = _PREPOSITION.search(before)
-        word = preposition["word"].lower() if preposition else ""
-        asking = self._question_word(span, word, behind, rng)
-        # 3. a preposition that would stay alone goes
-        if preposition and asking.split()[0] in ("When", "Where", "In", "On", "During", "How"):
-            before = before[: preposition.start()]
-        return asking, before
 
-    def _question_word(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
-        if span.kind == "when":
-            return _when(span.answer, rng)
-        if span.kind == "number":
-            return _how_many(span.answer, behind, rng)
-        if span.kind == "name":
-            return self._who_or_what(span, preposition, behind, rng)
-        if span.kind == "phrase" and " " in span.answer and " of " not in span.answer and rng.random() < _WHAT_KIND:
-            head = span.answer.split()[-1]
-            return rng.choice([f"What kind of {head}", f"What type of {head}", f"What {head}", f"Which {head}"])
-        return "What"
-
-    def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
-        first, *_, last = span.answer.split()[0], span.answer.split()[-1]
-        if last.lower() in _SORTS and " " in span.answer:
-            return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])
-        sorts = self._sorts[span.answer]
-        surname = first != last and first not in _NO_FIRST_NAME and (" of " not in span.answer) and self._sorts[last]
-        if 5 * sorts["person"] > sorts.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or surname:
-            return "Who"
-        if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
-            return f"{rng.choice(['What', 'Which'])} {apposition['sort']}"
-        if preposition in _WHERE:
-            return "Where"
-        if 2 * sorts["place"] > sorts.total():
-            return rng.choice(["What place", "What country", "Which city", "What"])
-        return "Who" if preposition == "by" else rng.choice(["What", "What", "What", "Which", "Who"])
-
-
-def _drawn(found: Any, rng: random.Random) -> Iterator[Span]:
+def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
     """The spans in random order; of the kinds that are left each comes next with its share."""
     by_kind: dict[str, list[Span]] = defaultdict(list)
     for span in found:
@@ -269,36 +183,6 @@ def _with_auxiliary_first(words: Sequence[str]) -> list[str]:
     if place is not None:
         return [words[place], *words[:place], *words[place + 1 :]]
     return ["did", *words] if any(_PAST.fullmatch(word) for word in words) else list(words)
-
-
-def _when(answer: str, rng: random.Random) -> str:
-    if re.fullmatch(r"\d{4}", answer):
-        return rng.choice(["When", "When", "In what year", "What year"])
-    if answer.endswith(("century", "s")):
-        return rng.choice(["When", "During what period"])
-    return rng.choice(["When", "When", "On what date"])
-
-
-def _how_many(answer: str, behind: str, rng: random.Random) -> str:
-    if answer.endswith(("%", "percent")):
-        return rng.choice(["What percentage", "How much"])
-    if answer[0] in "$£€":
-        return "How much"
-    unit = answer.split()[-1]
-    if re.match("(?:year|month|week|day|hour|minute)", unit):
-        return rng.choice(
-            ["How long", "How old"] if re.match(r" (?:old|ago)", behind) else ["How long", "How many " + unit]
-        )
-    if unit[0].isalpha() and unit in ("km", "kilometres", "kilometers", "miles", "metres", "meters", "feet"):
-        return rng.choice(["How far", "How long", "How many " + unit])
-    return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
-
-
-def _sort_here(span: Span) -> str:
-    """Whether the words around a name speak of a person or of a place: "person", "place" or ""."""
-    if _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind):
-        return "person"
-    return "place" if _PLACE_BEFORE.search(span.before) else ""
 
 
 def _words(text: str) -> list[str]:

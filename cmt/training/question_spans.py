@@ -13,12 +13,13 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 
 _NUMBER_WORD = (
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b"
+    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
 )
 _DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
+_UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet|°C|tonnes|tons"
 _QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
-    r"(?: (?:years?|months?|weeks?|days?|hours?|minutes?|km|kilometres|kilometers|miles|metres|meters|feet|°C|tonnes|tons))?"
+    rf"(?: (?:{_UNIT}))?"
 )
 _LONG_NAME = (
     r"\b(?:[A-Z][\w'’-]*[a-z]|[A-Z]{2,}|[A-Z]\.)(?: (?:(?:of|of the|de|von|van) )?(?:[A-Z][\w'’-]+|[A-Z]\.))+"
@@ -44,10 +45,11 @@ _PHRASE = (
 )
 """Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
-_SPAN = re.compile(f"(?P<when>{DATE}|{_DECADE})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})|{_PHRASE}")
+_NAMED = re.compile(f"(?P<when>{DATE}|{_DECADE})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})")
+_NOUN_PHRASE = re.compile(_PHRASE)
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
-    rf"|\b(?:is|are|was|were) (?=(?:an?|the) )(?P<rest>{_CLAUSE_REST})"
+    rf"|\b(?:is|are|was|were) (?:an?|the) (?P<rest>{_CLAUSE_REST})"
 )
 _INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
 _SENTENCE_WORDS = range(5, 61)
@@ -82,12 +84,12 @@ def spans(text: str) -> Iterator[Span]:
     for sentence in _sentences(text):
         if len(sentence.split()) not in _SENTENCE_WORDS:
             continue
-        for pattern in (_SPAN, _CLAUSE):
+        for pattern in (_NAMED, _NOUN_PHRASE, _CLAUSE):
             for match in pattern.finditer(sentence):
                 kind: Kind = match.lastgroup  # type: ignore[assignment]
                 start, end = match.span(kind)
                 in_parentheses = sentence[:start].count("(") > sentence[:start].count(")")
-                if not in_parentheses and not (kind != "phrase" and FUNCTION_WORD.match(match[kind])):
+                if not in_parentheses and not (kind == "name" and FUNCTION_WORD.match(match[kind])):
                     yield Span(kind, sentence, start, end)
 
 

@@ -34,21 +34,44 @@ def test_names_numbers_dates_and_phrases_are_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [("1987", {"When", "In", "What"}), ("40", {"How"}), ("3 May 2031", {"When"}), ("Saltby", {"Where", "What"})],
+    [("1987", {"When", "In", "What"}), ("40", {"How"}), ("3 May 2031", {"When", "On"}), ("Saltby", {"Where"})],
 )
 def test_the_question_word_fits_the_answer(answer: str, words: set[str]) -> None:
     asked = {question.split()[0] for seed in range(20) for question, found in made(TEXT, seed=seed) if found == answer}
     assert asked <= words and asked
 
 
-def test_a_question_is_its_clause_without_the_answer_and_half_of_them_have_noise() -> None:
+@pytest.mark.parametrize(
+    ("text", "answer", "beginnings"),
+    [
+        ("In 1987 the old school was opened by Ines Vell on the hill. Later Vell left the town.", "Ines Vell", {"Who"}),
+        ("The first bridge was built by the young engineer Dora Quill in winter.", "Dora Quill", {"What", "Which"}),
+        ("The town band plays every week near the Saltby River in summer.", "Saltby River", {"What", "Which"}),
+        ("The town closed the ferry because the engine had burnt in June.", "the engine had burnt in June", {"Why"}),
+        ("The crew saved the old ferry by patching the leaks with tar.", "patching the leaks with tar", {"How"}),
+        ("The crew of the ferry waited 12 days for the new engine there.", "12 days", {"How"}),
+    ],
+)
+def test_what_an_answer_is_decides_how_it_is_asked_for(text: str, answer: str, beginnings: set[str]) -> None:
+    asked = {question.split()[0] for seed in range(20) for question, found in made(text, seed=seed) if found == answer}
+    assert asked and asked <= beginnings
+
+
+def test_a_noun_beside_a_name_is_in_the_question_and_an_auxiliary_verb_comes_first() -> None:
+    text = "Since 1990 the ferry has crossed the bay from the city of Saltby in two hours."
+    questions = [question for seed in range(60) for question, answer in made(text, seed=seed) if answer == "Saltby"]
+    assert questions and all(question.startswith(("What city ", "Which city ")) for question in questions)
+    assert any(question.split()[2] == "has" for question in questions)
+
+
+def test_half_of_the_questions_are_the_clause_without_the_answer_as_it_stands() -> None:
     questions = [question for seed in range(200) for question, answer in made(TEXT, seed=seed) if answer == "40"]
     clause = ["rooms", "and", "a", "garden", "behind", "the", "old", "harbour", "it", "has"]
     whole = [question for question in questions if question == f"How many {' '.join(clause)}?"]
     nearest = [
         question for question in questions if re.fullmatch(r"How many rooms and a garden( \w+)* it has\?", question)
     ]
-    assert 30 < len(whole) < len(nearest) < 160
+    assert 30 < len(whole) < len(nearest) < 180
     assert len(set(questions)) > 20
     assert all(set(question[:-1].split()[2:]) <= set(clause) for question in questions)  # no word of another clause
 
@@ -57,42 +80,61 @@ def test_a_long_clause_gives_the_words_near_the_answer() -> None:
     text = f"The harbour {'quietly ' * 20}lost two old lighthouses {'slowly ' * 20}in the storm."
     questions = [question for seed in range(20) for question, answer in made(text, seed=seed) if answer == "two"]
     assert questions and all(len(question.split()) <= 2 + 16 for question in questions)
-    assert all("lighthouses" in question or "old" in question for question in questions[:1])
+    assert any("lighthouses" in question for question in questions)
 
 
 @pytest.mark.parametrize(
     ("text", "answers"),
     [
         ("The pumps were moved by teams of young engineers in autumn.", {"teams of young engineers", "autumn"}),
-        ("They wanted to leave the old mill near the river in winter.", {"the old mill", "the river"}),
+        ("They wanted to leave the old mill near the river in winter.", {"old mill", "river"}),
         ("The tolls brought £ 3.5 million, or 40% of what the bridge had cost.", {"£ 3.5 million", "40%"}),
-        ("While Moss slept, the ferry (an old one) left without the mayor on board.", {"the mayor", "board"}),
+        ("While Moss slept, the ferry (an old one) left without the mayor on board.", {"mayor", "board"}),
+        ("The map of J. A. Hort is kept at the University of Saltby in a box.", {"J. A. Hort", "University of Saltby"}),
     ],
 )
-def test_phrases_and_quantities_are_whole(text: str, answers: set[str]) -> None:
-    found = {answer for _, answer in made(text)}
+def test_phrases_names_and_quantities_are_whole(text: str, answers: set[str]) -> None:
+    found = {answer for seed in range(20) for _, answer in made(text, seed=seed)}
     assert answers <= found
-    assert not found & {"While Moss", "leave", "3.5", "40", "teams", "the old", "while"}
+    assert not found & {"While Moss", "leave", "3.5", "40", "teams", "the old", "while", "Hort", "University"}
 
 
-def test_what_is_in_parentheses_is_not_asked_with() -> None:
-    questions = [
-        question
-        for seed in range(20)
-        for question, _ in made("The ferry (an old one) left Saltby at noon in heavy rain.", seed=seed)
+def test_what_is_in_parentheses_is_neither_asked_for_nor_asked_with() -> None:
+    asked = [
+        row for seed in range(20) for row in made("The ferry (an old one) left Saltby at noon in rain.", seed=seed)
     ]
-    assert questions and not any("(" in question or "one" in question for question in questions)
+    assert asked
+    assert not any("(" in question or "one" in question or answer == "old one" for question, answer in asked)
 
 
-def test_a_document_has_the_same_questions_beside_others_and_none_twice() -> None:
-    alone = generate_questions(documents_of({"b": TEXT}), numbers={"b": 5}, seed=1)
-    beside = generate_questions(
-        documents_of({"a": "It rained.", "b": TEXT, "c": TEXT}), numbers={"a": 5, "b": 5, "c": 5}, seed=1
-    )
-    assert alone.schema == QUESTION_SCHEMA
-    assert beside["doc_id"].to_pylist() == ["b"] * 5 + ["c"] * 5
-    assert beside.slice(0, 5).equals(alone)
-    assert len(set(alone["question_id"].to_pylist())) == 5
+ELSEWHERE = {
+    "a": "The school on the hill of Saltby was opened by Ines Vell in a hot summer.",
+    "b": "At last Ines Vell saw the school on the hill opened.",
+    "c": "The fishermen of the north like what Ines Vell wrote on herrings and whales.",
+}
+
+
+def test_another_sentence_on_the_same_is_often_asked_with() -> None:
+    numbers = dict.fromkeys(ELSEWHERE, 20)
+    questions = [
+        row["question"]
+        for seed in range(60)
+        for row in generate_questions(documents_of(ELSEWHERE), numbers=numbers, seed=seed).to_pylist()
+        if row["doc_id"] == "a" and row["answers"] == ["Ines Vell"]
+    ]
+    with_the_other = [question for question in questions if "last" in question or "saw" in question]
+    assert 20 < len(with_the_other) < 50
+    assert not any("herrings" in question or "whales" in question for question in questions)  # on something else
+
+
+def test_a_document_without_a_question_has_none_and_no_answer_is_asked_for_twice() -> None:
+    asked = generate_questions(documents_of({"a": "It rained.", "b": TEXT}), numbers={"a": 5, "b": 5}, seed=1)
+    assert asked.schema == QUESTION_SCHEMA
+    assert asked["doc_id"].to_pylist() == ["b"] * 5
+    assert len(set(asked["question_id"].to_pylist())) == 5
+    assert len({answers[0] for answers in asked["answers"].to_pylist()}) == 5
+    again = generate_questions(documents_of({"a": "It rained.", "b": TEXT}), numbers={"a": 5, "b": 5}, seed=1)
+    assert again.equals(asked)
     assert generate_questions(documents_of({}), numbers={"a": 5}, seed=1).num_rows == 0
 
 
