@@ -1,23 +1,27 @@
-"""The bars of the bank: what a round and a search cost beside a million rows, and after a thousand rounds.
+"""The bars: what a round, a question and a row of the bank cost, as ratios of one run.
 
     make bench-bank     # the million rows, once
     make bench          # all bars; exit status 1 unless every one holds
     make bench ONLY=2   # one bar
 
-The rows are synthetic: texts of words with the frequencies of a language, keys around some thousand topics, memories
-of the size of 16 tokens a vector in int4. Everything else is what a round does, except for Θ and the LM. The large and
-the small bank take turns in one run; every change is taken back. Each bar is kept in data/bench until it is measured
-again. Writes benchmarks/RESULTS.md and metrics/bench.json = [{"bar", "value", "limit", "ok"}, …].
+Bars 1, 2, 9 and 12 are of the bank. Its rows are synthetic: texts of words with the frequencies of a language, keys
+around some thousand topics, memories of the size of 16 tokens a vector in int4. Everything else is what a round does,
+except for Θ and the LM. The large and the small bank take turns in one run; every change is taken back. The others
+(`benchmarks/model_bars.py`) are of the language model and the compressor, on the bundled newspaper. Each bar is kept in
+data/bench until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
+[{"bar", "value", "limit", "ok"}, …].
 """
 
 import json
 import os
 import platform
 import shutil
-import time
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +29,8 @@ from typing import Annotated
 import numpy as np
 import pyarrow as pa
 import typer
+from bars import Bar, spread, timed
+from model_bars import MODEL_BARS
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -54,23 +60,6 @@ WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
 SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
 START = datetime(2020, 1, 1, tzinfo=UTC)
 MAINTENANCE_EVERY = 50  # rounds, of a thousand
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A measured figure and its limit."""
-
-    number: int
-    bar: str
-    value: float
-    limit: float
-    at_least: bool
-    detail: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether the bar holds."""
-        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 class Texts:
@@ -112,6 +101,23 @@ class Texts:
         return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
 
 
+class Material:
+    """What bars are measured on, each part made when it is first needed."""
+
+    @cached_property
+    def texts(self) -> Texts:
+        return Texts()
+
+    @cached_property
+    def large(self) -> Bank:
+        """The large bank. Raises BankError if it is not complete."""
+        if (FOLDER / "large").is_dir():
+            bank = Bank.open(uri=str(FOLDER / "large"), schema=SCHEMA)
+            if bank.count_rows() >= LARGE:
+                return bank
+        raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
+
+
 def build(texts: Texts, rows: int, folder: Path) -> Bank:
     """A bank of `rows` rows, indexed; continued if it was begun."""
     bank = Bank.open(uri=str(folder), schema=SCHEMA)
@@ -121,13 +127,6 @@ def build(texts: Texts, rows: int, folder: Path) -> Bank:
     if bank.stats()["indexed"] < rows and rows >= 10_000:
         bank.optimize(keep=timedelta(milliseconds=1))
     return bank
-
-
-def timed(action: Callable[[], object]) -> float:
-    """Seconds that `action` takes."""
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def round_of(bank: Bank, texts: Texts, first: int) -> None:
@@ -157,8 +156,9 @@ def round_of(bank: Bank, texts: Texts, first: int) -> None:
     ledger.write(started)
 
 
-def bar_1(texts: Texts, large: Bank) -> Iterator[Bar]:
+def bar_1(material: Material) -> Iterator[Bar]:
     """A round beside many rows and beside few."""
+    texts, large = material.texts, material.large
     small = fresh(texts, "small")
     banks = {"large": large, "small": small}
     before = {name: bank.version for name, bank in banks.items()}
@@ -184,8 +184,9 @@ def bar_1(texts: Texts, large: Bank) -> Iterator[Bar]:
     )
 
 
-def bar_2(texts: Texts, large: Bank) -> Iterator[Bar]:
+def bar_2(material: Material) -> Iterator[Bar]:
     """A search beside many rows and beside few, and what the index misses."""
+    texts, large = material.texts, material.large
     small = fresh(texts, "small")
     seconds: dict[str, list[float]] = {"large": [], "small": []}
     recalls = []
@@ -226,8 +227,9 @@ def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
     return len(found & truth) / len(truth)
 
 
-def bar_12(texts: Texts, _large: Bank) -> Iterator[Bar]:
+def bar_12(material: Material) -> Iterator[Bar]:
     """A thousand rounds, with maintenance."""
+    texts = material.texts
     bank = fresh(texts, "thousand", rows=0)
     seconds, sizes = [], {}
     for number in track(range(1, THOUSAND + 1), "a thousand rounds", console=Console(stderr=True)):
@@ -248,7 +250,41 @@ def bar_12(texts: Texts, _large: Bank) -> Iterator[Bar]:
     yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", ratio, 1.3, False, detail)
 
 
-BARS = {1: bar_1, 2: bar_2, 12: bar_12}
+def bar_9(material: Material) -> Iterator[Bar]:
+    """Memory of a process that opens the large bank and searches it."""
+    _ = material.large  # raises the error if there is none
+    searched = [sys.executable, __file__, "--search-memory"]
+    gigabytes = float(subprocess.run(searched, capture_output=True, text=True, check=True).stdout) / 1e9  # noqa: S603
+    detail = (
+        f"resident memory after {SEARCHES} searches less that before the bank is opened, in a process without an LM"
+    )
+    yield Bar(9, "resident memory beside 1,000,000 rows, GB", gigabytes, 2, False, detail)
+
+
+def search_memory() -> int:
+    """Bytes by which this process grows when it opens the large bank and searches it."""
+    texts, random = Texts(), np.random.default_rng(2)
+    before = resident()
+    bank = Material().large
+    for _ in range(SEARCHES):
+        key, text = question(texts, random)
+        bank.search(key=key, text=text, k=KEPT, as_of=None)
+    return resident() - before
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+BARS: dict[int, Callable[[Material], Iterator[Bar]]] = {
+    1: bar_1,
+    2: bar_2,
+    **{number: lambda _material, bar=bar: bar() for number, bar in MODEL_BARS.items()},  # type: ignore[misc]
+    9: bar_9,
+    12: bar_12,
+}
 
 
 def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:
@@ -257,27 +293,25 @@ def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:
     return build(texts, rows, FOLDER / name) if rows else Bank.open(uri=str(FOLDER / name), schema=SCHEMA)
 
 
-def spread(seconds: Sequence[float], unit: float = 1.0) -> str:
-    """The middle half of `seconds`."""
-    low, high = unit * np.quantile(seconds, [0.25, 0.75])
-    return f"{low:.3g}–{high:.3g}"
-
-
 def main(
     only: Annotated[list[int] | None, typer.Option(help="A bar to measure; repeatable. Default: all.")] = None,
     build_only: Annotated[bool, typer.Option("--bank", help="Build the large bank, or go on with it.")] = False,
+    search_memory_only: Annotated[bool, typer.Option("--search-memory", hidden=True)] = False,
 ) -> None:
     """Measure the bars and write them down; exit status 1 unless every one holds."""
     if build_only:
         seconds = timed(lambda: build(Texts(), LARGE, FOLDER / "large"))
         Console(stderr=True).print(f"{LARGE:,} rows in {FOLDER / 'large'} after {seconds:,.0f} s")
         return
+    if search_memory_only:
+        typer.echo(search_memory())
+        return
     if unknown := set(only or ()) - BARS.keys():
         raise typer.BadParameter(f"bar {min(unknown)} is none of {', '.join(map(str, BARS))}")
-    texts, large = Texts(), opened()
+    material = Material()
     kept = FOLDER / "bars.json"
     for number in only or BARS:
-        measured = [asdict(bar) for bar in BARS[number](texts, large)]
+        measured = [asdict(bar) for bar in BARS[number](material)]
         others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
         write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
     bars = [Bar(**bar) for bar in json.loads(kept.read_text())]
@@ -293,15 +327,6 @@ def main(
         raise typer.Exit(1)
 
 
-def opened() -> Bank:
-    """The large bank. Raises BankError if it is not complete."""
-    if (FOLDER / "large").is_dir():
-        bank = Bank.open(uri=str(FOLDER / "large"), schema=SCHEMA)
-        if bank.count_rows() >= LARGE:
-            return bank
-    raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
-
-
 def limit(bar: Bar) -> str:
     """The limit of a bar, as text."""
     return f"{'≥' if bar.at_least else '≤'} {bar.limit:g}"
@@ -309,9 +334,9 @@ def limit(bar: Bar) -> str:
 
 def page(bars: Sequence[Bar]) -> str:
     """RESULTS.md."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("lancedb", "pyarrow", "numpy"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow"))
     lines = [
-        "# The bars of the bank",
+        "# The bars",
         "",
         "`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. "
         f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, "

@@ -1,0 +1,215 @@
+"""Bars of the language model and the compressor, on the bundled newspaper; `benchmarks/bench.py` runs them.
+
+Each ratio is of one run: the two that are compared take turns, and the median of each counts.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from bars import Bar, spread, timed
+from protocol import Sample
+from rich.console import Console
+from rich.progress import track
+
+import cmt
+from cmt.answering.answerer import Answerer
+from cmt.answering.prompting import rag
+from cmt.bank.bank import Bank
+from cmt.config import Params
+from cmt.evaluation.metrics import mark
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.prompt import pad
+from cmt.retrieval.indexer import compress_documents
+from cmt.workspace import Workspace
+
+ROOT = Path(__file__).parents[1]
+NEWSPAPER = ROOT / "data/courier"
+BATCHES = (1024, 4096, 16384)  # tokens; the best of each system counts
+REPEATS = 3
+QUESTIONS = 150
+FIRST_TOKENS = 25  # questions whose first token is timed
+VECTORS: dict[str, Any] = {"keep_text": False, "codes": "int4"}
+WIDEST = 16  # tokens a vector
+
+
+@cache
+def workspace() -> Workspace:
+    """The project with the shipped compressor."""
+    return cmt.open(params=ROOT / "params.yaml")
+
+
+@cache
+def newspaper() -> Sample:
+    """All articles, and some of their questions."""
+    return Sample.draw(NEWSPAPER, "jsonl", documents=10**6, questions=QUESTIONS, seed=0)
+
+
+@cache
+def compressed() -> TemporaryBank:
+    """The articles in the default form."""
+    opened = workspace()
+    params = opened.params.without_abstention()
+    return TemporaryBank.of(params.compressor.path, lm=opened.lm, documents=newspaper().documents, params=params)
+
+
+def bar_3() -> Iterator[Bar]:
+    """Bytes of a bank and of its texts."""
+    opened, documents = workspace(), newspaper().documents
+    text_bytes = pc.sum(pc.binary_length(documents["text"])).as_py()
+    compressor = opened.params.compressor.model_copy(update={"window": WIDEST})
+    vectors = opened.params.model_copy(
+        update={"compressor": compressor, "bank": opened.params.bank.model_copy(update=VECTORS)}
+    )
+    textless = TemporaryBank.of(compressor.path, lm=opened.lm, documents=documents, params=vectors, as_in_use=True)
+    for label, bank, limit in (
+        ("text kept, as shipped", compressed(), 3),
+        (f"vectors alone, int4, {WIDEST} tokens a vector", textless, 8),
+    ):
+        size = stored_bytes(bank.rows)
+        detail = f"{size:,} bytes of files after `optimize`, {text_bytes:,} of text, {bank.rows.num_rows} memories"
+        yield Bar(3, f"bytes of a bank ÷ its texts: {label}", size / text_bytes, limit, False, f"{label}: {detail}")
+
+
+def stored_bytes(rows: pa.Table) -> int:
+    """Bytes of the files of a bank of `rows`, with its indexes."""
+    with TemporaryDirectory() as folder:
+        bank = Bank.open(uri=folder, schema=rows.schema)
+        bank.upsert(rows)
+        bank.optimize(keep=timedelta(milliseconds=1))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def bar_4() -> Iterator[Bar]:
+    """Tokens a second of a round's compression and of the whole LM."""
+    opened, documents = workspace(), newspaper().documents
+    rows = [opened.lm.tokenize(text) for text in documents["text"].to_pylist()]
+    tokens = sum(map(len, rows))
+    ours: dict[int, list[float]] = {size: [] for size in BATCHES}
+    bare: dict[int, list[float]] = {size: [] for size in BATCHES}
+    for _ in track(range(REPEATS), "compression", console=Console(stderr=True)):
+        for size in BATCHES:
+            ours[size].append(tokens / timed(lambda size=size: compress(documents, size)))  # type: ignore[misc]
+            bare[size].append(tokens / timed(lambda size=size: forward(rows, size)))  # type: ignore[misc]
+    best = [max(statistics.median(speeds) for speeds in system.values()) for system in (ours, bare)]
+    layers = opened.lm.layers / opened.params.compressor.layers
+    detail = (
+        f"{best[0]:,.0f} tokens of text a second, tokenizing and rows included, beside {best[1]:,.0f} of a bare "
+        f"forward of the whole LM, each in the best of batches of {', '.join(map(str, BATCHES))} tokens; Θ has "
+        f"1 ÷ {layers:.3g} of its layers"
+    )
+    yield Bar(4, "compression ÷ bare forward of the LM, tokens a second", best[0] / best[1], 0.7 * layers, True, detail)
+
+
+def compress(documents: pa.Table, batch_tokens: int) -> None:
+    """What a round does to the documents of its slice."""
+    params, model = workspace().params, workspace().model
+    compress_documents(
+        model,
+        documents,
+        slice_id="bench",
+        keep_text=params.bank.keep_text,
+        number_format=params.bank.codes,
+        batch_tokens=batch_tokens,
+    )
+
+
+@torch.no_grad()
+def forward(rows: Sequence[Sequence[int]], batch_tokens: int) -> None:
+    """The LM without its output layer over token ids, in batches of similar length."""
+    lm, batch = workspace().lm, list[Sequence[int]]()
+    for row in [*sorted(rows, key=len), None]:
+        if batch and (row is None or len(row) * (len(batch) + 1) > batch_tokens):
+            ids, mask = pad(batch, left=False, device=lm.device)
+            lm.backbone(inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False)
+            batch = []
+        if row is not None:
+            batch.append(row)
+
+
+def bar_5() -> Iterator[Bar]:
+    """Questions a second of an evaluation, and of RAG with the best text."""
+    asked, golds = (newspaper().questions[name].to_pylist() for name in ("question", "answers"))
+    with compressed().answerer() as answerer:
+        replies: dict[str, list[str]] = {}
+        seconds: dict[str, float] = {}
+        for name, ask in systems(answerer).items():
+            ask(asked[:8], 16)  # what is built on first use
+            began = time.perf_counter()
+            replies[name] = ask(asked, 16)
+            seconds[name] = time.perf_counter() - began
+    f1 = {name: 100 * float(mark(texts, golds).f1.mean()) for name, texts in replies.items()}
+    for name, limit in (("stored", 4.0), ("expanded", 1.0)):
+        detail = "; ".join(
+            f"{other}: {len(asked) / seconds[other]:.2f} questions a second, F1 {f1[other]:.1f}"
+            for other in ("stored", "expanded", "RAG top-1")
+        )
+        yield Bar(
+            5, f"questions a second, {name} memories ÷ RAG", seconds["RAG top-1"] / seconds[name], limit, True, detail
+        )
+
+
+def bar_6() -> Iterator[Bar]:
+    """Time to the first token of a single question, and of RAG with one, three and ten whole texts."""
+    asked = newspaper().questions["question"].to_pylist()[:FIRST_TOKENS]
+    with compressed().answerer() as answerer:
+        ways = systems(answerer, (1, 3, 10))
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for question in track(asked, "first tokens", console=Console(stderr=True)):
+            for name, ask in ways.items():
+                seconds[name].append(timed(lambda ask=ask, question=question: ask([question], 1)))  # type: ignore[misc]
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    detail = "; ".join(f"{name}: {1000 * medians[name]:.0f} ms ({spread(seconds[name], 1000)})" for name in ways)
+    limits = {"stored": (0.35, 0.15, 0.05), "expanded": (1.3, 0.6, 0.25)}
+    for name, of_ways in limits.items():
+        for top_k, limit in zip((1, 3, 10), of_ways, strict=True):
+            ratio = medians[name] / medians[f"RAG top-{top_k}"]
+            yield Bar(6, f"first token, {name} memories ÷ RAG top-{top_k}", ratio, limit, False, detail)
+
+
+def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
+    """Ways to answer questions with at most so many tokens: stored memories, expanded ones, RAG by BM25."""
+
+    def ours(expanded: int) -> Callable[[Sequence[str], int], list[str]]:
+        def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
+            params = with_options(answerer.params, expanded, max_new_tokens)
+            system = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
+            return [answer.text for answer in system.answer(questions, as_of=[None] * len(questions))]
+
+        return ask
+
+    def theirs(top_k: int) -> Callable[[Sequence[str], int], list[str]]:
+        def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
+            predictions = rag(
+                answerer.lm,
+                answerer.bank,
+                questions,
+                [None] * len(questions),
+                top_k=top_k,
+                max_new_tokens=max_new_tokens,
+                batch_size=answerer.params.answering.batch_size,
+            )
+            return [prediction.text for prediction in predictions or ()]
+
+        return ask
+
+    expanded = answerer.params.selection.expanded
+    return {"stored": ours(0), "expanded": ours(expanded)} | {f"RAG top-{top_k}": theirs(top_k) for top_k in depths}
+
+
+def with_options(params: Params, expanded: int, max_new_tokens: int) -> Params:
+    """`params` with these options of reading and answering."""
+    selection = params.selection.model_copy(update={"expanded": expanded})
+    answering = params.answering.model_copy(update={"max_new_tokens": max_new_tokens})
+    return params.model_copy(update={"selection": selection, "answering": answering})
+
+
+MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {3: bar_3, 4: bar_4, 5: bar_5, 6: bar_6}

@@ -1,0 +1,37 @@
+"""The bars of the language model and the compressor, on the tiny project: each is a ratio of what was measured."""
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.helpers.projects import open_workspace
+from tests.helpers.scripts import load_script
+
+
+@pytest.fixture
+def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = load_script("model_bars")
+    opened = open_workspace(adapted_project)
+    monkeypatch.setattr(module, "workspace", lambda: opened)
+    monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
+    for name, value in {"BATCHES": (64, 128), "REPEATS": 1, "FIRST_TOKENS": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    return module
+
+
+def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
+    measured = {number: list(bar()) for number, bar in bars.MODEL_BARS.items()}
+    assert {number: [bar.limit for bar in found] for number, found in measured.items()} == {
+        3: [3, 8],
+        4: [0.7 * bars.workspace().lm.layers],  # Θ has one layer here
+        5: [4.0, 1.0],
+        6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
+    }
+    assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
+
+
+def test_the_bytes_of_a_bank_are_those_of_its_files(bars: ModuleType) -> None:
+    rows = bars.compressed().rows
+    assert bars.stored_bytes(rows) > rows.get_total_buffer_size() / 2
+    assert bars.stored_bytes(rows) > bars.stored_bytes(rows.slice(0, 1))
