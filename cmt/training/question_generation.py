@@ -28,12 +28,12 @@ _ELSEWHERE = 0.6
 """Share of the questions that are asked with another sentence, of those for which there is one."""
 _COMPARED = 24  # other sentences with the same answer that are compared, at most
 _SHARED = 3  # content words of the document that another sentence has, at least
-_TURNED = 0.25
+_TURNED = 0.5
 """Share of the questions with what is behind the answer first."""
-_NOISY = 0.4
+_NOISY = 0.8
 """Share of the questions with noise."""
-_LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
-_MOVED = 3  # places that a word moves at most: section 2.2 of Lewis et al.
+_LEFT_OUT = 0.4  # of the words of a noisy question, at most; drawn for each
+_MOVED = 4  # places that a word moves at most: section 2.2 of Lewis et al.
 _QUESTION_WORDS = range(6, 17)  # beside the question word, at most; drawn for each question
 _CONTENT_WORDS = 4  # that a question has, where the document has enough such questions
 
