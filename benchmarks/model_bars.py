@@ -28,6 +28,7 @@ from cmt.config import Params
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.prompt import pad
+from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
 from cmt.workspace import Workspace
 
@@ -109,11 +110,11 @@ def bar_4() -> Iterator[Bar]:
     yield Bar(4, "compression ÷ bare forward of the LM, tokens a second", best[0] / best[1], 0.7 * layers, True, detail)
 
 
-def compress(documents: pa.Table, batch_tokens: int) -> None:
-    """What a round does to the documents of its slice."""
-    params, model = workspace().params, workspace().model
+def compress(documents: pa.Table, batch_tokens: int, model: MemoryModel | None = None) -> None:
+    """What a round does to the documents of its slice; `model`: the compressor on another device."""
+    params = workspace().params
     compress_documents(
-        model,
+        model or workspace().model,
         documents,
         slice_id="bench",
         keep_text=params.bank.keep_text,

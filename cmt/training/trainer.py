@@ -154,7 +154,7 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
             loss: torch.Tensor = super().training_step(*args, **kwargs)
         _synchronize(self.args.device)
         achieved = counter.get_total_flops() / (time.perf_counter() - started)
-        peak = _matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
+        peak = matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
         self.last_logs["matmul_share"] = round(achieved / peak, 3)
         return loss
 
@@ -168,7 +168,7 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
 
 
 @cache
-def _matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
     """Floating-point operations a second of a square matrix product; the best of five."""
     square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
     for _ in range(5):
