@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loa
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
 # in a variable, because a comma ends an argument of call
 DEVELOPMENT := '.[dev,docs]'
-SCALE := '.[dev,ray]'
+SCALE := '.[dev,scale]'
 define install
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (log: $(VENV)/install.log)"
@@ -78,7 +78,7 @@ test-docs: install ## run every command of README and quick start, and compare w
 	$(BIN)/pytest tests/docs
 
 test-scale: VENV := .venv-scale
-test-scale: .venv-scale/installed ## compression on a Ray cluster of this machine, in an environment of its own
+test-scale: .venv-scale/installed ## Ray, and a bank on an S3 server of this machine, in an environment of its own
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/scale
 
 .venv-scale/installed: VENV := .venv-scale
