@@ -64,14 +64,14 @@ def test_a_noun_beside_a_name_is_in_the_question_and_an_auxiliary_verb_comes_fir
     assert any(question.split()[2] == "has" for question in questions)
 
 
-def test_half_of_the_questions_are_the_clause_without_the_answer_as_it_stands() -> None:
+def test_most_questions_have_noise_and_some_are_the_clause_as_it_stands() -> None:
     questions = [question for seed in range(200) for question, answer in made(TEXT, seed=seed) if answer == "40"]
     clause = ["rooms", "and", "a", "garden", "behind", "the", "old", "harbour", "it", "has"]
     whole = [question for question in questions if question == f"How many {' '.join(clause)}?"]
     nearest = [
         question for question in questions if re.fullmatch(r"How many rooms and a garden( \w+)* it has\?", question)
     ]
-    assert 30 < len(whole) < len(nearest) < 180
+    assert 5 < len(whole) < len(nearest) < 90
     assert len(set(questions)) > 20
     assert all(set(question[:-1].split()[2:]) <= set(clause) for question in questions)  # no word of another clause
 
