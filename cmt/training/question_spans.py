@@ -16,17 +16,23 @@ _NUMBER_WORD = (
     r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
 )
 _DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
+_ERA = r"(?: (?:BCE?|AD|CE)\b)"
+_DAY = rf"(?:{DATE}){_ERA}?|\b\d{{1,4}}{_ERA}"
+_PERIOD = rf"{_DECADE}|(?:\bbetween )?(?:{_DAY})(?: (?:and|to) (?:{_DAY}))?"
 _UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet|°C|tonnes|tons"
 _QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
     rf"(?: (?:{_UNIT}))?"
 )
+_NAME_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)?"  # "O'Neill", but "Moss" of "Moss's"
 _LONG_NAME = (
-    r"\b(?:[A-Z][\w'’-]*[a-z]|[A-Z]{2,}|[A-Z]\.)(?: (?:(?:of|of the|de|von|van) )?(?:[A-Z][\w'’-]+|[A-Z]\.))+"
-    r"|(?<=[a-z,;] )[A-Z][\w'’-]+"
+    rf"\b(?:[A-Z]\.|{_NAME_WORD}(?<=\w\w))"
+    rf"(?: (?:(?:of|of the|de|von|van|the (?=Great|Elder)) )?(?:[A-Z]\.|{_NAME_WORD}))+"
+    rf"|(?<=[\w,;(] )(?<![.!?] ){_NAME_WORD}|(?<=\(){_NAME_WORD}"
 )
+_FIRST_WORD = re.compile(rf"{_NAME_WORD}(?=[ ,'’])(?! [A-Z])")
 
-DETERMINER = "(?:the|an?|its|their|his|her)"
+DETERMINER = "(?:[Tt]he|[Aa]n?|[Ii]ts|[Tt]heir|[Hh]is|[Hh]er)"
 _PREPOSITIONS = "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|during|about"
 _NOT_IN_A_PHRASE = (
     f"{DETERMINER}|{_PREPOSITIONS}|and|or|but|nor|as|than|that|which|who|whom|whose|what|when|where|while|because|if|"
@@ -37,15 +43,22 @@ _NOT_IN_A_PHRASE = (
 )
 FUNCTION_WORD = re.compile(rf"(?:{_NOT_IN_A_PHRASE})\b", re.IGNORECASE)
 _WORD = rf"(?!(?:{_NOT_IN_A_PHRASE})\b)[a-z][\w'’-]*"
-_BEHIND = f"(?! (?:of|to)\\b)(?= (?:{_PREPOSITIONS}|and|or|is|are|was|were|has|had|can|will|that|which)\\b|[,.;:)]|$)"
+PAST_VERB = (
+    r"\w{2,}ed|became|began|made|took|won|led|gave|found|built|wrote|held|lost|left|came|went|ran|said|saw|grew|fell|met|"
+    "brought|bought|sold|sent|told|taught|thought|drew|rose|sang|spoke|kept|fought"
+)
+_LATER_WORD = rf"(?!\w+ed\b){_WORD}"
+_FOLLOWING = f"{_PREPOSITIONS}|and|or|is|are|was|were|has|had|can|will|that|which|{PAST_VERB}"
+_BEHIND = rf"(?! (?:of|to)\b)(?= (?:{_FOLLOWING})\b|[,.;:)]|$)"
 _PHRASE = (
     rf"(?:\b(?:(?!to )(?:{_PREPOSITIONS})|as|and|or|is|are|was|were) |\b(?={DETERMINER} ))"
-    rf"(?:{DETERMINER} )?(?P<phrase>{_WORD}(?: {_WORD}){{0,3}}(?: of (?:{DETERMINER} )?[\w-]+(?: {_WORD})?)?)"
+    rf"(?:{DETERMINER} )?"
+    rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
     rf"(?<!ed)(?<!ing)(?<!ly){_BEHIND}"
 )
 """Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
-_NAMED = re.compile(f"(?P<when>{DATE}|{_DECADE})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})")
+_NAMED = re.compile(f"(?P<when>{_PERIOD})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})")
 _NOUN_PHRASE = re.compile(_PHRASE)
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
@@ -81,16 +94,23 @@ class Span(NamedTuple):
 
 def spans(text: str) -> Iterator[Span]:
     """The possible answers of a text, in order; those of one sentence may overlap."""
+    lower = frozenset(re.findall(r"\b[a-z]\w+", text))
     for sentence in _sentences(text):
         if len(sentence.split()) not in _SENTENCE_WORDS:
             continue
+        # 1. a name that begins the sentence: a word that is not written small elsewhere
+        first = _FIRST_WORD.match(sentence)
+        if first and not FUNCTION_WORD.fullmatch(first[0]) and first[0].lower() not in lower:
+            yield Span("name", sentence, *first.span())
+        # 2. the others
         for pattern in (_NAMED, _NOUN_PHRASE, _CLAUSE):
             for match in pattern.finditer(sentence):
                 kind: Kind = match.lastgroup  # type: ignore[assignment]
-                start, end = match.span(kind)
-                in_parentheses = sentence[:start].count("(") > sentence[:start].count(")")
-                if not in_parentheses and not (kind == "name" and FUNCTION_WORD.match(match[kind])):
-                    yield Span(kind, sentence, start, end)
+                in_parentheses = sentence.count("(", 0, match.start()) > sentence.count(")", 0, match.start())
+                if in_parentheses and kind in ("phrase", "reason", "way", "rest"):
+                    continue
+                if not (kind == "name" and FUNCTION_WORD.match(match[kind])):
+                    yield Span(kind, sentence, *match.span(kind))
 
 
 def _sentences(text: str) -> Iterator[str]:

@@ -64,14 +64,14 @@ def test_a_noun_beside_a_name_is_in_the_question_and_an_auxiliary_verb_comes_fir
     assert any(question.split()[2] == "has" for question in questions)
 
 
-def test_most_questions_have_noise_and_some_are_the_clause_as_it_stands() -> None:
+def test_half_of_the_questions_have_noise_and_some_are_the_clause_as_it_stands() -> None:
     questions = [question for seed in range(200) for question, answer in made(TEXT, seed=seed) if answer == "40"]
     clause = ["rooms", "and", "a", "garden", "behind", "the", "old", "harbour", "it", "has"]
     whole = [question for question in questions if question == f"How many {' '.join(clause)}?"]
     nearest = [
         question for question in questions if re.fullmatch(r"How many rooms and a garden( \w+)* it has\?", question)
     ]
-    assert 5 < len(whole) < len(nearest) < 90
+    assert 10 < len(whole) < len(nearest) < 150
     assert len(set(questions)) > 20
     assert all(set(question[:-1].split()[2:]) <= set(clause) for question in questions)  # no word of another clause
 
@@ -90,13 +90,34 @@ def test_a_long_clause_gives_the_words_near_the_answer() -> None:
         ("They wanted to leave the old mill near the river in winter.", {"old mill", "river"}),
         ("The tolls brought £ 3.5 million, or 40% of what the bridge had cost.", {"£ 3.5 million", "40%"}),
         ("While Moss slept, the ferry (an old one) left without the mayor on board.", {"mayor", "board"}),
+        (
+            "The keepers waved at the ship. Moss's friend left (217 BC) for the war.",
+            {"keepers", "Moss", "217 BC", "war"},
+        ),
+        (
+            "The storm lasted from 3 May to 5 May and sank ships until the late 1930s.",
+            {"3 May to 5 May", "the late 1930s"},
+        ),
         ("The map of J. A. Hort is kept at the University of Saltby in a box.", {"J. A. Hort", "University of Saltby"}),
     ],
 )
 def test_phrases_names_and_quantities_are_whole(text: str, answers: set[str]) -> None:
     found = {answer for seed in range(20) for _, answer in made(text, seed=seed)}
     assert answers <= found
-    assert not found & {"While Moss", "leave", "3.5", "40", "teams", "the old", "while", "Hort", "University"}
+    assert not found & {
+        "While Moss",
+        "leave",
+        "3.5",
+        "40",
+        "teams",
+        "the old",
+        "while",
+        "Hort",
+        "University",
+        "Moss's",
+        "5 May",
+        "217",
+    }
 
 
 def test_what_is_in_parentheses_is_neither_asked_for_nor_asked_with() -> None:
