@@ -65,9 +65,9 @@ def test_nothing_after_the_date_is_taken(store: SliceStore) -> None:
 
 def test_a_document_with_few_questions_gets_made_ones(store: SliceStore) -> None:
     found = pairs(store, per_document=4)
-    assert asked(found) == ["q1", "q2", "q3", "made", "made", "made", "made"]
+    assert asked(found) == ["q1", "q2", "q3", *["made"] * 5]
     made = found.questions.slice(3)
-    assert sorted(made["doc_id"].to_pylist()) == ["ferry", "school", "school", "school"]  # one sentence has one phrase
+    assert sorted(made["doc_id"].to_pylist()) == ["ferry", "ferry", "school", "school", "school"]
     texts = {"ferry": "The ferry sails at dawn.", "school": TOWNS}
     assert all(row["answers"][0] in texts[row["doc_id"]] for row in made.to_pylist())
 
@@ -76,7 +76,7 @@ def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
     store.forget({"school": [TOWNS]})
     found = pairs(store, per_document=4)
     assert found.documents["doc_id"].to_pylist() == ["ferry"]
-    assert asked(found) == ["q1", "q2", "made"]
+    assert asked(found) == ["q1", "q2", "made", "made"]
     assert set(found.questions["doc_id"].to_pylist()) == {"ferry"}
     store.forget({"ferry": []})
     with pytest.raises(StreamError, match="no document to train on"):
