@@ -48,7 +48,7 @@ YEAR, HOME = ROOT / "data/year", ROOT / ".prefect/year"
 UPDATE, RETRAIN, RECOMPRESS = "cmt/online-update", "cmt/retrain", "cmt/recompress"
 LEARNED = 3
 """Months that are trained on; the next one decides."""
-PAIRS = 640
+PAIRS = 960
 """Question-answer pairs of the training, half of them of the base data."""
 SCORED = 50
 """Questions of the held-out evaluation after the training; the decision asks more."""
