@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Annotated, Any
 
 import numpy as np
@@ -155,23 +155,28 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
             except ConnectionError:  # the server is starting
                 time.sleep(0.5)
 
-    thread = Thread(target=ask)
-    thread.start()
-    try:
-        yield compressors
-    finally:
-        stop.set()
-        thread.join()
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            yield compressors
+        finally:
+            stop.set()
+            wait([asking])
+            server.send_signal(signal.SIGINT)
+            server.wait(30)
+        asking.result()  # raises what ended it before
 
 
 def _answered_by(port: int, question: str) -> str:
-    """The compressor whose bank answers a question. Raises OSError if no server listens."""
+    """The compressor whose bank answers a question. Raises OSError if no server listens, ServiceError if it refuses."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", "/ask", json.dumps({"question": question}), {"Content-Type": "application/json"})
-        return str(json.loads(connection.getresponse().read())["compressor"])
+        reply = connection.getresponse()
+        content = reply.read().decode()
+        if reply.status != 200:
+            raise ServiceError(f"the server of the year answered {question!r} with {reply.status}: {content[:200]}")
+        return str(json.loads(content)["compressor"])
     finally:
         connection.close()
 

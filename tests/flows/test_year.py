@@ -7,9 +7,11 @@ import pytest
 
 from cmt.common.storage import write_json
 from cmt.config import load_params
+from cmt.errors import ServiceError
 from cmt.rounds.promotion import DECISION_FILE
 from cmt.workspace import open
 from flows import year
+from tests.helpers.servers import serving
 from tests.helpers.training import FARES, write_squad
 
 
@@ -47,3 +49,12 @@ def test_the_record_compares_the_months_after_the_one_that_decides(
         "promoted": True, "gain": 5.0, "ci": [1.0, 9.0], "base_loss": 0.5, "reason": "better"
     }  # fmt: skip
     assert (record["later"]["gain"], record["later"]["n"]) == (25.0, 2)
+
+
+def test_a_question_that_the_server_refuses_is_an_error(adapted_workspace: Path) -> None:
+    with serving(adapted_workspace) as url:
+        port = int(url.rpartition(":")[2])
+        answering = open(params=adapted_workspace / "params.yaml").stored_bank.answering
+        assert year._answered_by(port, "Who is the mayor of Port Ellery?") == answering
+        with pytest.raises(ServiceError, match="with 422"):
+            year._answered_by(port, "")
