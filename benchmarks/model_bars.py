@@ -3,18 +3,27 @@
 Each ratio is of one run: the two that are compared take turns, and the median of each counts.
 """
 
+import json
+import socket
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
+from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+import yaml
 from bars import Bar, spread, timed
 from protocol import Sample
 from rich.console import Console
@@ -25,6 +34,7 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import rag
 from cmt.bank.bank import Bank
 from cmt.config import Params
+from cmt.errors import ServiceError
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.prompt import pad
@@ -38,6 +48,7 @@ BATCHES = (1024, 4096, 16384)  # tokens; the best of each system counts
 REPEATS = 3
 QUESTIONS = 150
 FIRST_TOKENS = 25  # questions whose first token is timed
+CLIENTS, ASKED_BY_CLIENT = 16, 6
 VECTORS: dict[str, Any] = {"keep_text": False, "codes": "int4"}
 WIDEST = 16  # tokens a vector
 
@@ -213,4 +224,82 @@ def with_options(params: Params, expanded: int, max_new_tokens: int) -> Params:
     return params.model_copy(update={"selection": selection, "answering": answering})
 
 
-MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {3: bar_3, 4: bar_4, 5: bar_5, 6: bar_6}
+def bar_7() -> Iterator[Bar]:
+    """Answers a second of `cmt serve` for many clients and for one."""
+    asked = newspaper().questions["question"].to_pylist()
+    with TemporaryDirectory() as folder, served(Path(folder)) as port:
+        clients: dict[int, list[float]] = {1: [], CLIENTS: []}
+        seconds = {}
+        post(port, asked[0])  # what is built on first use
+        for count, latencies in clients.items():
+            questions = asked[: count * ASKED_BY_CLIENT]
+            began = time.perf_counter()
+            with ThreadPoolExecutor(count) as pool:
+                latencies += pool.map(lambda question: timed(lambda: post(port, question)), questions)
+            seconds[count] = (time.perf_counter() - began) / len(questions)
+    rate = seconds[1] / seconds[CLIENTS]
+    slowest, median = (float(np.quantile(clients[CLIENTS], share)) for share in (0.99, 0.5))
+    detail = (
+        f"{1 / seconds[CLIENTS]:.1f} answers a second for {CLIENTS} clients, {1 / seconds[1]:.1f} for one; with "
+        f"{CLIENTS}, half of the answers take {median:.2f} s and 99 of 100 at most {slowest:.2f} s"
+    )
+    yield Bar(7, f"`cmt serve`: {CLIENTS} clients ÷ 1, answers a second", rate, 4, True, detail)
+    yield Bar(7, f"`cmt serve`: slowest of 100 answers ÷ median, {CLIENTS} clients", slowest / median, 3, False, detail)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[int]:
+    """Port of a `cmt serve` on a project in `folder` whose bank holds the newspaper."""
+    # 1. the project, with rounds that ask no questions
+    raw: dict[str, Any] = yaml.safe_load((workspace().root / "params.yaml").read_text(encoding="utf-8"))
+    for section, name in (("lm", "path"), ("compressor", "path")):
+        raw.setdefault(section, {})[name] = str(getattr(getattr(workspace().params, section), name))
+    raw["stream"] = raw.get("stream", {}) | {"source": str(NEWSPAPER), "path": "stream", "quarantine": "quarantine"}
+    raw |= {"bank": {"uri": "bank"}, "gate": {"canaries": 0}, "tracking": {"enabled": False}}
+    raw["evaluation"] = {"questions": 1, "earlier_questions": 0}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    project = cmt.open(params=folder / "params.yaml")
+    project.ingest()
+    for slice_id in project.pending():
+        project.update(slice_id=slice_id)
+    # 2. the server
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+    command = [sys.executable, "-m", "cmt", "--params", str(folder / "params.yaml"), "serve", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    try:
+        deadline = time.monotonic() + 120
+        while not listens(port):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise ServiceError(f"`{' '.join(command)}` does not answer: run it by hand to see why")
+            time.sleep(0.2)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether a server is ready."""
+    try:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+
+
+def post(port: int, question: str) -> None:
+    """Ask the server. Raises ServiceError if it refuses."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=300)
+    try:
+        connection.request("POST", "/ask", json.dumps({"question": question}), {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        content = reply.read()
+        if reply.status != 200:
+            raise ServiceError(f"the server answered {question!r} with {reply.status}: {content[:200]!r}")
+    finally:
+        connection.close()
+
+
+MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {3: bar_3, 4: bar_4, 5: bar_5, 6: bar_6, 7: bar_7}

@@ -15,7 +15,13 @@ def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     opened = open_workspace(adapted_project)
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
-    for name, value in {"BATCHES": (64, 128), "REPEATS": 1, "FIRST_TOKENS": 2}.items():
+    for name, value in {
+        "BATCHES": (64, 128),
+        "REPEATS": 1,
+        "FIRST_TOKENS": 2,
+        "CLIENTS": 2,
+        "ASKED_BY_CLIENT": 2,
+    }.items():
         monkeypatch.setattr(module, name, value)
     return module
 
@@ -27,6 +33,7 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         4: [0.7 * bars.workspace().lm.layers],  # Θ has one layer here
         5: [4.0, 1.0],
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
+        7: [4, 3],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
 
