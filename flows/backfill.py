@@ -1,0 +1,47 @@
+"""`prefect deployment run cmt/backfill`: an archive of documents, slice by slice, with its progress."""
+
+import logging
+import time
+from datetime import timedelta
+
+from prefect import flow
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from cmt.errors import RoundError
+from flows.online_update import ingest, one_round
+from flows.tasks import PARAMS, workspace
+
+log = logging.getLogger("cmt.flows")
+
+
+@flow(name="cmt", flow_run_name="backfill")
+def backfill(source: str, publisher: str | None = None, params: str = PARAMS) -> int:
+    """Adapt all documents of `source`, a file or folder in `stream.format`; returns the number of adapted ones.
+
+    Each slice has a round of its own; with a number as `stream.period`, a kill costs the work on so many documents at
+    most. A run that was killed is continued by the next one: what was ingested and committed before is not done again.
+    Slices that wait for other reasons get their round too. A round that the gate refuses does not stop the others, but
+    fails the flow run at the end. `publisher`: see `Workspace.ingest`.
+    """
+    ingest(params, source, publisher)
+    pending = workspace(params).pending()
+    sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
+    total, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, list[str]()
+    progress = create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents")
+    started = time.monotonic()
+    for slice_id in pending:
+        try:
+            with workspace(params).updating():
+                one_round(params, slice_id)
+        except RoundError as error:
+            log.warning("%s", error)
+            refused.append(slice_id)
+        adapted += sizes[slice_id]
+        rate = adapted / (time.monotonic() - started)
+        left = timedelta(seconds=round((total - adapted) / rate))
+        said = f"{adapted:,} of {total:,} documents, {rate:.1f} a second, {left} left"
+        log.info(said)
+        update_progress_artifact(progress, 100 * adapted / total, description=said)
+    if refused:
+        raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused: {', '.join(refused)}")
+    return adapted
