@@ -40,6 +40,7 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.data import load_split
 from cmt.training.question_generation import generate_questions
 from cmt.training.trainer import train
+from cmt.training.word_knowledge import WordKnowledge
 
 
 class Part(StrEnum):
@@ -180,7 +181,8 @@ def _rows(
     # 3. without any question of the data
     if Part.QUESTIONS in parts:
         per_paragraph = dict.fromkeys(data.seen["doc_id"].to_pylist(), MADE_PER_PARAGRAPH)
-        made = generate_questions(data.seen, numbers=per_paragraph, seed=workspace.params.seed)
+        knowledge = WordKnowledge(workspace.lm)
+        made = generate_questions(data.seen, numbers=per_paragraph, seed=workspace.params.seed, knowledge=knowledge)
         variant = train_variant({}, output / "made", made)
         yield variant.scores(f"without {Part.QUESTIONS}").compared_with(whole)
 

@@ -98,7 +98,7 @@ class Workspace(Resources):
 
         # 1. Load the data and hold out some articles.
         folder, limits = self.params.train.output, Limits.of(self.params.stream)
-        data = load_with_stream(self.params.train, store=self.store, seed=self.params.seed, limits=limits)
+        data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
         # 2. Train.
         if needs_own_process(self.params.train):
             run_in_processes(_train_in_process, self.params, self.root, train=self.params.train)
@@ -277,4 +277,5 @@ def _train_in_process(params: Params, root: Path) -> None:
     from cmt.training.data import load_with_stream
 
     workspace, limits = Workspace(params, root), Limits.of(params.stream)
-    workspace._train_on(load_with_stream(params.train, store=workspace.store, seed=params.seed, limits=limits))
+    data = load_with_stream(params.train, store=workspace.store, lm=workspace.lm, seed=params.seed, limits=limits)
+    workspace._train_on(data)

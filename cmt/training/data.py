@@ -19,12 +19,14 @@ from cmt.common.dates import parse_instant
 from cmt.common.storage import write_bytes
 from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
+from cmt.lm.model import FrozenLM
 from cmt.stream import readers
 from cmt.stream.ingest import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import read_bytes
 from cmt.stream.store import SliceStore, without
 from cmt.training.stream_pairs import StreamPairs, stream_pairs
+from cmt.training.word_knowledge import WordKnowledge
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"
@@ -54,18 +56,20 @@ class TrainingData:
 
 
 def load_with_stream(
-    train: TrainParams, *, store: SliceStore, seed: int, limits: Limits = DEFAULT_LIMITS
+    train: TrainParams, *, store: SliceStore, lm: FrozenLM, seed: int, limits: Limits = DEFAULT_LIMITS
 ) -> TrainingData:
     """What `load_split` returns; with `source: stream` the documents of `store` are trained on, with their questions.
 
-    `seed` is of the questions that are made. Raises StreamError as `load_split`, and if the stream cannot be read or
-    has no document.
+    `lm` and `seed` are for the questions that are made. Raises StreamError as `load_split`, and if the stream cannot be
+    read or has no document.
     """
     base = load_split(train, limits=limits)
     if not train.from_stream:
         return base
     until = None if train.until is None else parse_instant(train.until)
-    pairs = stream_pairs(store, until=until, per_document=train.questions_per_paragraph, seed=seed)
+    pairs = stream_pairs(
+        store, until=until, per_document=train.questions_per_paragraph, seed=seed, knowledge=WordKnowledge(lm)
+    )
     return _with_stream(base, pairs, replay=train.replay > 0)
 
 

@@ -59,11 +59,23 @@ _PHRASE = (
 """Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
 _NAMED = re.compile(f"(?P<when>{_PERIOD})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})")
+_NAMES = re.compile(rf"(?P<name>(?:{_LONG_NAME})(?:, (?:{_NAME_WORD} ?)+)*,? and {_NAME_WORD}(?: {_NAME_WORD})*)")
+"""Several names as one answer."""
 _NOUN_PHRASE = re.compile(_PHRASE)
+_LONG_PHRASE = re.compile(
+    rf"\b(?P<phrase>(?:[Tt]he |[Aa]n? )(?:{_WORD} ){{1,3}}(?:of|in|for|to|from|with|between|and) "
+    rf"(?:(?:the|an?|its|their) )?(?:[\w'’-]+ ){{0,2}}[\w'’-]+){_BEHIND}"
+)
+"""A noun phrase with its determiner and what a preposition adds to it."""
+_PURPOSE = re.compile(
+    r"\bto (?P<rest>(?!the\b|an?\b|its\b|their\b)[a-z]+ [^\s,.;:()]+(?: [^\s,.;:()]+){1,6}(?=[,.;]|$))"
+)
+"""What follows "to", as a clause."""
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
     rf"|\b(?:is|are|was|were) (?:an?|the) (?P<rest>{_CLAUSE_REST})"
 )
+_PART_OF_NUMBER = re.compile(r"[/:–#§]")  # of a fraction, a range, a reference
 _INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
 _SENTENCE_WORDS = range(5, 61)
 
@@ -103,10 +115,13 @@ def spans(text: str) -> Iterator[Span]:
         if first and not FUNCTION_WORD.fullmatch(first[0]) and first[0].lower() not in lower:
             yield Span("name", sentence, *first.span())
         # 2. the others
-        for pattern in (_NAMED, _NOUN_PHRASE, _CLAUSE):
+        for pattern in (_NAMED, _NAMES, _NOUN_PHRASE, _LONG_PHRASE, _CLAUSE, _PURPOSE):
             for match in pattern.finditer(sentence):
                 kind: Kind = match.lastgroup  # type: ignore[assignment]
                 in_parentheses = sentence.count("(", 0, match.start()) > sentence.count(")", 0, match.start())
+                around = sentence[: match.start()][-1:] + sentence[match.end() :][:1]
+                if kind in ("number", "when") and _PART_OF_NUMBER.search(around):
+                    continue
                 if in_parentheses and kind in ("phrase", "reason", "way", "rest"):
                     continue
                 if not (kind == "name" and FUNCTION_WORD.match(match[kind])):

@@ -3,9 +3,10 @@
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cmt.training.question_spans import DETERMINER, Span
+from cmt.training.word_knowledge import ACTORS, PERSONS, PLACES, UNNAMED
 
 PREPOSITION = re.compile(
     r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
@@ -47,11 +48,16 @@ _NOUN_IN_NAME = re.compile(
 )
 """Last words of names that say what is named."""
 
+_WHERE_SHARE = 0.7  # of the places behind a preposition of place
+_WHO_SHARE = 0.3  # of the names of groups that act
+
 
 class QuestionWords:
-    """Finds question words; for names, with what all occurrences of a name say of it."""
+    """Finds question words; for names, with what the LM and all occurrences of a name say of it."""
 
-    def __init__(self, spans: Iterable[Span]) -> None:
+    def __init__(self, spans: Iterable[Span], kinds: Mapping[str, str]) -> None:
+        """`kinds`: name → what it names, as `WordKnowledge.kinds` has it."""
+        self._kinds = kinds
         self._occurrences: dict[str, Counter[str]] = defaultdict(Counter)  # name → kinds it seems to be of
         for span in spans:
             if span.kind == "name":
@@ -105,14 +111,27 @@ class QuestionWords:
         kinds = self._occurrences[span.answer]
         if 5 * kinds["person"] > kinds.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or has_surname:
             return "Who"
-        # 2. the words around it here and elsewhere say it
+        # 2. the LM says it
+        if kind := self._kinds.get(span.answer, ""):
+            return _by_kind_of_name(kind, preposition, rng)
+        # 3. the words around it here and elsewhere say it
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"
         if preposition in _WHERE:
             return "Where"
         if 2 * kinds["place"] > kinds.total():
             return rng.choice(["What place", "What country", "Which city", "What"])
-        return "Who" if preposition == "by" else rng.choice(["What", "What", "What", "Which", "Who"])
+        return "Who" if preposition == "by" else rng.choice(["What", "What", "What", "Which"])
+
+
+def _by_kind_of_name(kind: str, preposition: str, rng: random.Random) -> str:
+    if kind in PERSONS:
+        return "Who"
+    if kind in PLACES and preposition in _WHERE and rng.random() < _WHERE_SHARE:
+        return "Where"
+    if kind in ACTORS and rng.random() < _WHO_SHARE:
+        return "Who"
+    return "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
 
 
 def _when(answer: str, rng: random.Random) -> str:

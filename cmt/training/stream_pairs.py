@@ -12,6 +12,7 @@ from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
 from cmt.stream.store import without
 from cmt.training.question_generation import generate_questions
+from cmt.training.word_knowledge import WordKnowledge
 
 if TYPE_CHECKING:
     from cmt.stream.store import SliceStore
@@ -29,10 +30,13 @@ class StreamPairs:
     """slice_ids with a document or a question among these."""
 
 
-def stream_pairs(store: "SliceStore", *, until: datetime | None, per_document: int, seed: int) -> StreamPairs:
+def stream_pairs(
+    store: "SliceStore", *, until: datetime | None, per_document: int, seed: int, knowledge: WordKnowledge
+) -> StreamPairs:
     """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
 
-    A document with fewer than `per_document` questions gets others, made from its text, up to that number. Raises
+    A document with fewer than `per_document` questions gets others, made from its text with `knowledge`, up to that
+    number. Raises
     StreamError if a slice is damaged, or if there is no document.
     """
     forgotten, documents, questions, slices = store.forgotten(), [], [], []
@@ -56,7 +60,7 @@ def stream_pairs(store: "SliceStore", *, until: datetime | None, per_document: i
     # 3. more questions where there are few
     asked_on = Counter(own["doc_id"].to_pylist())
     missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
-    made = generate_questions(kept, numbers=missing, seed=seed)
+    made = generate_questions(kept, numbers=missing, seed=seed, knowledge=knowledge)
     return StreamPairs(kept, pa.concat_tables([own, made]), tuple(slices))
 
 

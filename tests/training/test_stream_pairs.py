@@ -1,5 +1,6 @@
 """Training on the stream: what is taken from it, up to which date, and beside which base data."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 
 from cmt.config import Params, TrainParams
 from cmt.errors import StreamError
+from cmt.lm.model import FrozenLM
 from cmt.stream.store import SliceStore
 from cmt.training.data import TrainingData, load_with_stream, pull_sources
 from cmt.training.stream_pairs import StreamPairs, stream_pairs
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import write_squad
+from tests.helpers.words import UnknownWords
 
 TOWNS = "Ines Vell opened the school in Saltby in 1987. The harbour of Port Ellery has 40 berths for the fishing boats."
 
@@ -36,7 +39,7 @@ def store(tmp_path: Path) -> SliceStore:
 
 def pairs(store: SliceStore, until: str | None = None, *, per_document: int = 1) -> StreamPairs:
     date = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
-    return stream_pairs(store, until=date, per_document=per_document, seed=0)
+    return stream_pairs(store, until=date, per_document=per_document, seed=0, knowledge=UnknownWords())
 
 
 def asked(found: StreamPairs) -> list[str]:
@@ -86,34 +89,44 @@ def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
 # Beside base data
 
 
-def split(store: SliceStore, folder: Path, **changes: object) -> TrainingData:
+@pytest.fixture
+def split(store: SliceStore, tmp_path: Path, tiny_lm: Callable[[str], FrozenLM]) -> Callable[..., TrainingData]:
+    """Load the stream beside base data; the arguments change `train`."""
+    return lambda **changes: load(store, tmp_path, tiny_lm("llama"), **changes)
+
+
+def load(store: SliceStore, folder: Path, lm: FrozenLM, **changes: object) -> TrainingData:
     base = write_squad(folder / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
     values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": folder / "train", "validation_articles": 2}
     train = TrainParams.model_validate(values | changes)
     pull_sources(train)
-    return load_with_stream(train, store=store, seed=0)
+    return load_with_stream(train, store=store, lm=lm, seed=0)
 
 
-def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(store: SliceStore, tmp_path: Path) -> None:
-    data = split(store, tmp_path)
+def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(
+    store: SliceStore, split: Callable[..., TrainingData]
+) -> None:
+    data = split()
     assert data.seen["source"].to_pylist() == ["stream"] * 2 + ["base"] * 4
     assert data.held_out["source"].to_pylist() == ["base"] * 2
     assert data.slices == tuple(slice_.slice_id for slice_ in store.slices())
     assert {"q1", "q3"} < set(data.questions["question_id"].to_pylist())
 
 
-def test_without_replay_the_stream_is_trained_on_alone(store: SliceStore, tmp_path: Path) -> None:
-    data = split(store, tmp_path, replay=0.0, until="2031-01-31")
+def test_without_replay_the_stream_is_trained_on_alone(split: Callable[..., TrainingData]) -> None:
+    data = split(replay=0.0, until="2031-01-31")
     assert data.seen["doc_id"].to_pylist() == ["ferry"]
     assert data.held_out.num_rows == 2
 
 
-def test_a_document_that_base_data_hold_out_is_not_trained_on(store: SliceStore, tmp_path: Path) -> None:
-    held_out = split(store, tmp_path).held_out.to_pylist()[0]
+def test_a_document_that_base_data_hold_out_is_not_trained_on(
+    store: SliceStore, tmp_path: Path, split: Callable[..., TrainingData]
+) -> None:
+    held_out = split().held_out.to_pylist()[0]
     copy = make_document(held_out["doc_id"], text=held_out["text"], title="Copy")
     file = write_lines(tmp_path / "copy.jsonl", [copy])
     store.ingest(source=file, format="jsonl", period="month", now=NOW)
-    assert held_out["doc_id"] not in split(store, tmp_path).seen["doc_id"].to_pylist()
+    assert held_out["doc_id"] not in split().seen["doc_id"].to_pylist()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""What the frozen language model knows of words: which words are similar, and what a name names.
+
+Questions are made with it (`cmt.training.question_generation`), so that they need neither a lexicon nor a tagger.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prefix
+from cmt.training.question_spans import FUNCTION_WORD
+
+PERSONS = frozenset(["person", "god"])
+PLACES = frozenset([
+    "city", "country", "state", "region", "island", "mountain", "river", "sea", "continent", "building", "museum",
+    "church", "street",
+])  # fmt: skip
+ACTORS = frozenset(["company", "party", "band", "team", "people", "army", "agency", "organization"])
+"""Groups that act."""
+UNNAMED = frozenset(["group", "word"])
+"""Kinds that say nothing."""
+KINDS = [
+    *sorted(PERSONS | PLACES | ACTORS | UNNAMED),
+    "language", "university", "school", "newspaper", "magazine", "book", "film", "song", "album", "religion", "war",
+    "battle", "treaty", "law", "movement", "kingdom", "empire", "dynasty", "award", "holiday", "sport", "game", "plant",
+    "animal", "disease", "drug", "chemical", "metal", "planet", "star", "ship", "train", "airport", "program", "system",
+    "theory", "period",
+]  # fmt: skip
+"""Nouns for what a name can name."""
+_EXAMPLES = (
+    "Marie Curie is a person. The Danube is a river. Lagos is a city. Toyota is a company. Finland is a country. "
+    "Danish is a language. Hamlet is a book. The Kinks is a band. The Whigs is a party."
+)
+_LEAST_PROBABILITY = 0.4
+"""Probability of the likeliest kind below which a name is said to be of none."""
+_BATCH = 256  # names
+_NEIGHBOURS = 8  # similar words of a word, at most
+_LEAST_SIMILARITY = 0.45
+_WORD = re.compile(r" [a-z]{3,}")
+
+_IRREGULAR = {
+    "became": "become", "began": "begin", "made": "make", "took": "take", "won": "win", "led": "lead", "gave": "give",
+    "found": "find", "built": "build", "wrote": "write", "held": "hold", "lost": "lose", "left": "leave",
+    "came": "come", "went": "go", "ran": "run", "said": "say", "saw": "see", "grew": "grow", "fell": "fall",
+    "met": "meet", "brought": "bring", "bought": "buy", "sold": "sell", "sent": "send", "told": "tell",
+    "taught": "teach", "thought": "think", "drew": "draw", "rose": "rise", "sang": "sing", "spoke": "speak",
+    "kept": "keep", "fought": "fight",
+}  # fmt: skip
+"""Past → infinitive of the verbs of PAST_VERB that do not end in -ed."""
+
+
+class SimilarWord(NamedTuple):
+    """A word, and the cosine of its embedding with that of the word that it is similar to."""
+
+    word: str
+    similarity: float
+
+
+class WordKnowledge:
+    """Similar words by the LM's embeddings, and kinds of names by its predictions."""
+
+    def __init__(self, lm: FrozenLM) -> None:
+        self._lm = lm
+        self.similar = cache(self._similar)
+
+    def _similar(self, word: str) -> tuple[SimilarWord, ...]:
+        """Words similar to the lower-case `word`, the most similar first; none for a word of several tokens."""
+        tokens = self._lm.tokenize(f" {word}")
+        if len(tokens) > 1 or tokens[0] not in self._places:
+            return ()
+        own = self._places[tokens[0]]
+        cosines, places = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
+        return tuple(
+            SimilarWord(self._words[place], cosine)
+            for cosine, place in zip(cosines.tolist(), places.tolist(), strict=True)
+            if place != own and cosine >= _LEAST_SIMILARITY and not FUNCTION_WORD.fullmatch(self._words[place])
+        )
+
+    def infinitive(self, past: str) -> str:
+        """The infinitive of a verb in the past, or the verb itself where there is no such word."""
+        if past in _IRREGULAR:
+            return _IRREGULAR[past]
+        stem, own = past.removesuffix("ed"), self._vector(past)
+        vectors = {word: self._vector(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")}
+        cosines = {
+            word: float(vector @ own) for word, vector in vectors.items() if vector is not None and own is not None
+        }
+        return max(cosines, key=cosines.__getitem__, default=past)
+
+    def _vector(self, word: str) -> Tensor | None:
+        """(D,) the embedding of `word`; None for a word of several tokens."""
+        tokens = self._lm.tokenize(f" {word}")
+        place = self._places.get(tokens[0]) if len(tokens) == 1 else None
+        return None if place is None else self._vectors[place]
+
+    def kinds(self, names: Iterable[str]) -> dict[str, str]:
+        """The kind of each name, one of KINDS; "" where the LM is unsure."""
+        distinct = sorted(set(names), key=lambda name: (len(name), name))
+        kinds: dict[str, str] = {}
+        for first in range(0, len(distinct), _BATCH):
+            batch = distinct[first : first + _BATCH]
+            kinds.update(zip(batch, self._likeliest_kinds(batch), strict=True))
+        return kinds
+
+    @torch.inference_mode()
+    def _likeliest_kinds(self, names: Sequence[str]) -> list[str]:
+        rows = [self._lm.tokenize(f" {name} is a") for name in names]
+        keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in self._examples)
+        prompt = self._lm.prompt(rows, prefix=(keys, values))
+        last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
+        scores = self._lm.logits(prompt, last)[:, self._kind_tokens]  # (B, kinds)
+        probability, best = scores.float().softmax(1).max(1)  # (B,)
+        return [
+            KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
+            for certainty, kind in zip(probability.tolist(), best.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def _examples(self) -> Prefix:
+        """Keys and values of the examples, (layers, 1, kv heads, P, head size) each."""
+        cache = self._lm.cache(None)
+        self._lm.read(self._lm.prompt([[self._lm.bos, *self._lm.tokenize(_EXAMPLES)]]), cache)
+        length = len(self._lm.tokenize(_EXAMPLES)) + 1
+        keys = torch.stack([layer.keys[:, :, :length] for layer in cache.layers])
+        return keys, torch.stack([layer.values[:, :, :length] for layer in cache.layers])
+
+    @cached_property
+    def _kind_tokens(self) -> list[int]:
+        """The first token of each kind."""
+        return [self._lm.tokenize(f" {kind}")[0] for kind in KINDS]
+
+    @cached_property
+    def _tokens(self) -> list[int]:
+        """Tokens that are a whole lower-case word."""
+        texts = self._lm.token_texts(range(len(self._lm.tokenizer)))
+        return [token for token, text in enumerate(texts) if _WORD.fullmatch(text)]
+
+    @cached_property
+    def _words(self) -> list[str]:
+        return [text.strip() for text in self._lm.token_texts(self._tokens)]
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """Token → its place in `_tokens`."""
+        return {token: place for place, token in enumerate(self._tokens)}
+
+    @cached_property
+    def _vectors(self) -> Tensor:
+        """(W, D) centred embeddings of `_tokens`, of unit length."""
+        table = self._lm.model.get_input_embeddings().weight.detach().float()
+        return F.normalize(table[self._tokens] - table.mean(0), dim=1)
