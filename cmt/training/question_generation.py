@@ -39,7 +39,7 @@ _NOISY = 0.35
 """Share of the questions with noise."""
 _LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
 _MOVED = 3  # places that a word moves at most: section 2.2 of Lewis et al.
-_REPLACED = 0.8
+_REPLACED = 0.3
 """Content words of a question that are replaced by similar words, at most; drawn for each."""
 _SHARPNESS = 4  # of the draw among similar words: the power of the cosine
 _NAMED = 0.7
