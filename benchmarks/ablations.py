@@ -54,7 +54,7 @@ class Part(StrEnum):
 
 LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
 PARAGRAPHS_WITHOUT_TOP_K = 60
-MADE_PER_PARAGRAPH = 5
+MADE_PER_PARAGRAPH = 4
 
 
 @dataclass(frozen=True)
