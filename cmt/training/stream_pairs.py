@@ -36,8 +36,7 @@ def stream_pairs(
     """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
 
     A document with fewer than `per_document` questions gets others, made from its text with `knowledge`, up to that
-    number. Raises
-    StreamError if a slice is damaged, or if there is no document.
+    number. Raises StreamError if a slice is damaged, or if there is no document.
     """
     forgotten, documents, questions, slices = store.forgotten(), [], [], []
     # 1. what the slices hold up to the date

@@ -101,21 +101,20 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
     assert current_table(connection) == "memories_a"
 
 
+@pytest.mark.filterwarnings("ignore:optimize.cleanup_older_than=0. removes every version")  # nobody reads them here
 def test_the_files_of_a_small_table_do_not_grow_with_its_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_KEPT", timedelta(milliseconds=1))
+    monkeypatch.setattr(tables, "_KEPT", timedelta(0))  # younger versions would be kept
     connection = lancedb.connect(tmp_path)
     set_current_table(connection, "memories_0")
     table = cast(LanceTable, connection.open_table("current"))
-    files = []
-    for number in range(1, 102):
+    for number in range(1, 70):
         row = pa.table({"name": [f"n{number}"], "table": [f"memories_{number}"]}, schema=table.schema)
         merge_and_read(table, row, key="name")
         assert altered_files(str(tmp_path), "current", "data") == []
-        files.append(len(list(tmp_path.rglob("data/*.lance"))))
-    assert table.count_rows() == 102
-    assert min(files[64:]) <= 32  # what one compaction leaves, as when the clock steps back, the next one removes
+    assert table.count_rows() == 70
+    assert len(list(tmp_path.rglob("data/*.lance"))) <= 32
 
 
 def test_a_small_table_that_cannot_be_compacted_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
