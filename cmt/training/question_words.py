@@ -34,6 +34,7 @@ _NO_FIRST_NAME = re.compile(
 )
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
 _WHERE = frozenset(["in", "at", "near"])
+_WHERE_OF_PLACES = _WHERE | {"to", "from"}
 _APPOSITION = re.compile(r"\b(?:the|an?) (?:[a-z-]+ )?(?P<noun>[a-z]{3,})(?: of| called| named| known as|,)? $")
 _APPOSITION_BEHIND = re.compile(
     r", (?:the|an?) (?:[\w-]+ ){0,2}?(?P<noun>[a-z]{4,})(?: (?:of|in|from|that|for|on|by)\b|,)"
@@ -48,7 +49,6 @@ _NOUN_IN_NAME = re.compile(
 )
 """Last words of names that say what is named."""
 
-_WHERE_SHARE = 0.7  # of the places behind a preposition of place
 _WHO_SHARE = 0.3  # of the names of groups that act
 
 
@@ -127,7 +127,7 @@ class QuestionWords:
 def _by_kind_of_name(kind: str, preposition: str, rng: random.Random) -> str:
     if kind in PERSONS:
         return "Who"
-    if kind in PLACES and preposition in _WHERE and rng.random() < _WHERE_SHARE:
+    if kind in PLACES and preposition in _WHERE_OF_PLACES:
         return "Where"
     if kind in ACTORS and rng.random() < _WHO_SHARE:
         return "Who"
