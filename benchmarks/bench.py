@@ -4,11 +4,11 @@
     make bench          # all bars; exit status 1 unless every one holds
     make bench ONLY=2   # one bar
 
-Bars 1, 2, 9 and 12 are of the bank. Its rows are synthetic: texts of words with the frequencies of a language, keys
-around some thousand topics, memories of the size of 16 tokens a vector in int4. Everything else is what a round does,
-except for Θ and the LM. The large and the small bank take turns in one run; every change is taken back. The others
-(`benchmarks/model_bars.py`) are of the language model and the compressor, on the bundled newspaper. Each bar is kept in
-data/bench until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
+Bars 1, 2, 9 and 12 are of the bank, bar 8 of `cmt ingest`. Rows are synthetic: texts of words with the frequencies of a
+language, keys around some thousand topics, memories of the size of 16 tokens a vector in int4. Everything else is what
+a round does, except for Θ and the LM. The large and the small bank take turns in one run; every change is taken back.
+The others (`benchmarks/model_bars.py`) are of the language model and the compressor, on the bundled newspaper. Each bar
+is kept in data/bench until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
 [{"bar", "value", "limit", "ok"}, …].
 """
 
@@ -16,19 +16,23 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import typer
+import yaml
 from bars import Bar, spread, timed
 from model_bars import MODEL_BARS
 from rich.console import Console
@@ -41,7 +45,7 @@ from cmt.bank.quantization import vector_bytes
 from cmt.bank.schema import bank_schema
 from cmt.cli.context import run_script
 from cmt.common.storage import write_bytes, write_json
-from cmt.errors import BankError
+from cmt.errors import BankError, StreamError
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data/bench"
@@ -59,6 +63,7 @@ TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise
 WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
 SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
 START = datetime(2020, 1, 1, tzinfo=UTC)
+INGESTED, INGESTED_AT_ONCE, INGESTED_WORDS = 1_000_000, 100_000, 30  # documents, documents a file, words a document
 MAINTENANCE_EVERY = 50  # rounds, of a thousand
 
 
@@ -73,10 +78,15 @@ class Texts:
         self.frequencies = (frequencies / frequencies.sum()).cumsum()
         self.topics = random.standard_normal((TOPICS, KEY_DIM)).astype(np.float32)
 
+    def drawn(self, random: np.random.Generator, count: int, words: int) -> list[str]:
+        """`count` texts of so many `words`."""
+        drawn = self.words[np.searchsorted(self.frequencies, random.random((count, words)))]
+        return [" ".join(text) for text in drawn]
+
     def rows(self, first: int, count: int, supersedes: Sequence[str | None] = ()) -> pa.Table:
         """Rows of the documents `first` to `first + count`; document n is published n minutes after START."""
         random = np.random.default_rng(first)
-        drawn = self.words[np.searchsorted(self.frequencies, random.random((count, LENGTH)))]
+        texts = self.drawn(random, count, LENGTH)
         keys = self.topics[random.integers(0, TOPICS, count)]
         keys = keys + SPREAD * random.standard_normal(keys.shape, np.float32)
         size = VECTORS * vector_bytes(CODES, DIM)
@@ -96,7 +106,7 @@ class Texts:
             "memory": [blob[start : start + size] for start in range(0, len(blob), size)],
             "n_vectors": [VECTORS] * count,
             "n_tokens": [16 * VECTORS] * count,
-            "text": [" ".join(words) for words in drawn],
+            "text": texts,
         }
         return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
 
@@ -250,6 +260,53 @@ def bar_12(material: Material) -> Iterator[Bar]:
     yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", ratio, 1.3, False, detail)
 
 
+def bar_8(material: Material) -> Iterator[Bar]:
+    """Seconds and memory of `cmt ingest` while the stream grows to INGESTED documents."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        stream = {"path": "stream", "quarantine": "quarantine", "period": INGESTED_AT_ONCE // 10, "clock": "system"}
+        (folder / "params.yaml").write_text(yaml.safe_dump({"stream": stream}), encoding="utf-8")
+        # 1. the memory that a small stream takes
+        _, small = ingest(folder, material.texts, INGESTED, INGESTED_AT_ONCE // 10)
+        shutil.rmtree(folder / "stream")
+        # 2. the large one
+        starts = range(0, INGESTED, INGESTED_AT_ONCE)
+        seconds, peaks = zip(
+            *(
+                ingest(folder, material.texts, first, INGESTED_AT_ONCE)
+                for first in track(starts, "ingest", console=Console(stderr=True))
+            ),
+            strict=True,
+        )
+    thousands = INGESTED_AT_ONCE / 1000
+    early, late = (statistics.median(part) / thousands for part in (seconds[:3], seconds[-3:]))
+    detail = (
+        f"{INGESTED:,} documents in files of {INGESTED_AT_ONCE:,}, `near_duplicates` on: {early:.3f} s a thousand in "
+        f"the first three files, {late:.3f} in the last three; peak memory {max(peaks) / 1e6:.0f} MB, "
+        f"{small / 1e6:.0f} MB for {INGESTED_AT_ONCE // 10:,} documents"
+    )
+    yield Bar(8, "ingest: seconds a document, last three files ÷ first three", late / early, 1.2, False, detail)
+    yield Bar(8, "ingest: peak memory over that of 10,000 documents, GB", (max(peaks) - small) / 1e9, 1, False, detail)
+
+
+def ingest(folder: Path, texts: Texts, first: int, count: int) -> tuple[float, int]:
+    """Seconds and peak memory in bytes of `cmt ingest` of the documents `first` to `first + count`."""
+    rows = (
+        {"doc_id": f"document-{number}", "text": text, "published_at": (START + timedelta(minutes=number)).isoformat()}
+        for number, text in enumerate(texts.drawn(np.random.default_rng(first), count, INGESTED_WORDS), first)
+    )
+    source = folder / "documents.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    command = [sys.executable, "-m", "cmt", "--params", str(folder / "params.yaml"), "ingest", str(source)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise StreamError(f"`{' '.join(command)}` ended with {process.returncode}")
+    return time.perf_counter() - began, usage.ru_maxrss * 1024
+
+
 def bar_9(material: Material) -> Iterator[Bar]:
     """Memory of a process that opens the large bank and searches it."""
     _ = material.large  # raises the error if there is none
@@ -282,6 +339,7 @@ BARS: dict[int, Callable[[Material], Iterator[Bar]]] = {
     1: bar_1,
     2: bar_2,
     **{number: lambda _material, bar=bar: bar() for number, bar in MODEL_BARS.items()},  # type: ignore[misc]
+    8: bar_8,
     9: bar_9,
     12: bar_12,
 }

@@ -48,7 +48,11 @@ class _Version(NamedTuple):
 
 @dataclass
 class Known:
-    """Index of a store in memory: a few short strings and two dates for each document, no texts."""
+    """Index of a store in memory: a few short strings and two dates for each document, no texts.
+
+    What is selected with it is the same if it has only the rows of the documents that the source names, of those with a
+    text of the source, and of what supersedes these.
+    """
 
     forgotten: frozenset[str] = frozenset()
     """doc_ids of forgotten documents; what they supersede does not count."""

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from operator import attrgetter
 from pathlib import Path
 
@@ -130,7 +131,7 @@ class SliceStore:
             documents, questions = leave_out(documents, questions, Forgotten.read(self.path))
             documents = without_floods(documents, period=period, most=params.near_duplicates)
             authority = Authority(params.authority)
-            known = self._known(unit)
+            known = self._known(unit, documents.table, questions.table)
             intake = select(documents, questions, unread=raw.rejected, known=known, authority=authority)
             # 4. quarantine the rest, so that an ingest that fails shows why
             name = f"{source.resolve().name[:100]}-{raw.digest[:16]}.jsonl"
@@ -291,19 +292,34 @@ class SliceStore:
     def _manifests(self) -> list[Path]:
         return sorted(self.path.glob("*/[0-9]*.json"))
 
-    def _known(self, unit: str) -> Known:
-        """The index of all rows. Raises StreamError if the store is cut by another unit than `unit`."""
-        known = Known(forgotten=frozenset(self.forgotten()))
-        for slice_ in self.slices():
+    def _known(self, unit: str, documents: pa.Table, questions: pa.Table) -> Known:
+        """The index of the rows that decide what of `documents` and `questions` is new; the others are not kept.
+
+        Raises StreamError if the store is cut by another unit than `unit`.
+        """
+        slices = self.slices()
+        for slice_ in slices:
             if unit_of(slice_.period) != unit:
                 raise StreamError(
                     f"{self.path} is cut by {unit_of(slice_.period)}, not by {unit}: "
                     "set stream.period back, or name another folder in stream.path"
                 )
-            columns = ("doc_id", "published_at", "sha256", "source", "supersedes")
-            table = _read(slice_, "documents", columns=columns)
-            known.add_documents(table, has_publishers=slice_.has_publishers)
-            known.add_questions(_read(slice_, "questions", columns=("question_id", "question")))
+        # 1. the documents that a row names, and those with a text of `documents`
+        named = [documents["doc_id"], documents["supersedes"], questions["doc_id"]]
+        for slice_ in slices:
+            stored = _read(slice_, "documents", columns=("doc_id", "sha256"))
+            named.append(_where(stored, sha256=documents["sha256"])["doc_id"])
+        doc_ids = pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string()).unique()
+        # 2. their versions, and what supersedes them
+        known = Known(forgotten=frozenset(self.forgotten()))
+        columns = ("doc_id", "published_at", "sha256", "source", "supersedes")
+        for slice_ in slices:
+            stored = _read(slice_, "documents", columns=columns)
+            known.add_documents(
+                _where(stored, doc_id=doc_ids, supersedes=doc_ids), has_publishers=slice_.has_publishers
+            )
+            stored = _read(slice_, "questions", columns=("question_id", "question"))
+            known.add_questions(_where(stored, question_id=questions["question_id"]))
         return known
 
     def _write(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
@@ -355,6 +371,12 @@ class SliceStore:
 def without(rows: pa.Table, doc_ids: Collection[str]) -> pa.Table:
     """The rows of `rows` whose doc_id is not one of `doc_ids`."""
     return rows.filter(pc.invert(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string()))))
+
+
+def _where(rows: pa.Table, **values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of which a column has one of its `values`."""
+    conditions = [pc.is_in(rows[name], value_set=wanted.drop_null()) for name, wanted in values.items()]
+    return rows.filter(reduce(pc.or_, conditions))
 
 
 def _table_path(slice_: Slice, table: str) -> Path:

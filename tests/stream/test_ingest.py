@@ -1,13 +1,15 @@
 """Duplicates, corrections, and questions with and without their document, all through `SliceStore.ingest`."""
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cmt.errors import StreamError
-from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.ingest import Known, select_with_unanswerable
 from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
@@ -234,3 +236,43 @@ def test_a_question_with_an_empty_list_of_answers_is_kept_only_where_it_is_asked
     assert intake.questions["answers"].to_pylist() == [["noon", "at noon"], []]
     assert [row.row for row in intake.rejected] == [4]
     assert ingest(rows).questions == 1
+
+
+class StoreThatKnowsAll(SliceStore):
+    """Compares a source with every row of the store."""
+
+    def _known(self, unit: str, documents: pa.Table, questions: pa.Table) -> Known:
+        known = Known(forgotten=frozenset(self.forgotten()))
+        for slice_ in self.slices():
+            known.add_documents(self.documents(slice_), has_publishers=slice_.has_publishers)
+            known.add_questions(self.questions(slice_).select(["question_id", "question"]))
+        return known
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_only_the_rows_that_a_source_has_to_do_with_decide_what_is_new(store: SliceStore, seed: int) -> None:
+    rng = random.Random(seed)
+    stores = [store, StoreThatKnowsAll(path=store.path.with_name("all"), quarantine=store.quarantine)]
+    names, dates = [f"d{number}" for number in range(12)], [f"2031-{month:02d}-02T06:00:00Z" for month in range(1, 7)]
+    for number in range(12):
+        rows: list[Row] = [
+            make_document(
+                rng.choice(names),
+                text=f"{rng.randrange(9)} crowns.",
+                published_at=rng.choice(dates),
+                supersedes=rng.choice([None, *names]),
+            )
+            for _ in range(4)
+        ]
+        rows += [make_question(f"q{rng.randrange(20)}", rng.choice(names), asked_at=rng.choice(dates))]
+        source = write_lines(store.path.with_name(f"{number}.jsonl"), rows)
+        results = []
+        for other in stores:
+            try:
+                report = other.ingest(source=source, format="jsonl", period="month", now=NOW)
+            except StreamError as error:
+                results.append(str(error))
+            else:
+                results.append(f"{report.summary()} {[slice_.digest for slice_ in report.slices]} {report.rejected}")
+        assert results[0] == results[1]
+    assert store.all_documents().num_rows > 6
