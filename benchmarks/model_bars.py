@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from http.client import HTTPConnection
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import yaml
+from adaptation import adapt
 from bars import Bar, spread, timed
 from protocol import Sample
 from rich.console import Console
@@ -34,9 +36,9 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import rag
 from cmt.bank.bank import Bank
 from cmt.config import Params
-from cmt.errors import ServiceError
+from cmt.errors import ModelError, ServiceError
 from cmt.evaluation.metrics import mark
-from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 from cmt.lm.prompt import pad
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
@@ -48,6 +50,7 @@ BATCHES = (1024, 4096, 16384)  # tokens; the best of each system counts
 REPEATS = 3
 QUESTIONS = 150
 FIRST_TOKENS = 25  # questions whose first token is timed
+ADAPTED = 1665  # articles
 CLIENTS, ASKED_BY_CLIENT = 16, 6
 VECTORS: dict[str, Any] = {"keep_text": False, "codes": "int4"}
 WIDEST = 16  # tokens a vector
@@ -302,4 +305,38 @@ def post(port: int, question: str) -> None:
         connection.close()
 
 
-MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {3: bar_3, 4: bar_4, 5: bar_5, 6: bar_6, 7: bar_7}
+def bar_10() -> Iterator[Bar]:
+    """Seconds and peak memory of compressing documents, each compressor in a process of its own."""
+    opened = workspace()
+    compressor, mac = opened.params.compressor, opened.params.baselines.mac
+    if reason := missing_compressor(mac, opened.lm):
+        raise ModelError(f"{reason}: bar 10 compares with MAC; set baselines.mac")
+    folders = {"cmt": (compressor.path, compressor.window), "mac": (mac, None)}
+    seconds: dict[str, list[float]] = {name: [] for name in folders}
+    peaks: dict[str, list[int]] = {name: [] for name in folders}
+    for _ in track(range(REPEATS), "adaptation", console=Console(stderr=True)):
+        for name, (folder, window) in folders.items():
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                task = process.submit(adapt, opened.root / "params.yaml", NEWSPAPER, folder, window, ADAPTED)
+                taken, peak = task.result()
+            seconds[name].append(taken)
+            peaks[name].append(peak)
+    times = {name: statistics.median(values) for name, values in seconds.items()}
+    bytes_ = {name: statistics.median(values) for name, values in peaks.items()}
+    detail = "; ".join(
+        f"{name}: {times[name]:.1f} s ({spread(seconds[name])}) for {ADAPTED:,} articles, the newspaper's repeated, at "
+        f"most {bytes_[name] / 1e6:.0f} MB over what the process had before"
+        for name in folders
+    )
+    yield Bar(10, "adapting documents: seconds ÷ MAC's", times["cmt"] / times["mac"], 0.5, False, detail)
+    yield Bar(10, "adapting documents: peak memory ÷ MAC's", bytes_["cmt"] / bytes_["mac"], 0.5, False, detail)
+
+
+MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {
+    3: bar_3,
+    4: bar_4,
+    5: bar_5,
+    6: bar_6,
+    7: bar_7,
+    10: bar_10,
+}

@@ -6,19 +6,23 @@ from types import ModuleType
 import pytest
 
 from tests.helpers.projects import open_workspace
-from tests.helpers.scripts import load_script
+from tests.helpers.scripts import FOLDER, load_script
 
 
 @pytest.fixture
 def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("model_bars")
+    monkeypatch.syspath_prepend(FOLDER)  # for the processes of bar 10
     opened = open_workspace(adapted_project)
+    mac = opened.params.baselines.model_copy(update={"mac": opened.params.compressor.path})
+    opened.params = opened.params.model_copy(update={"baselines": mac})
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
     for name, value in {
         "BATCHES": (64, 128),
         "REPEATS": 1,
         "FIRST_TOKENS": 2,
+        "ADAPTED": 3,
         "CLIENTS": 2,
         "ASKED_BY_CLIENT": 2,
     }.items():
@@ -34,6 +38,7 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         5: [4.0, 1.0],
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
         7: [4, 3],
+        10: [0.5, 0.5],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
 
