@@ -278,10 +278,16 @@ class BankParams(Section):
     """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
     """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
-    codes: Literal["fp16", "int8", "int4"] = "int8"
-    """Number format of the memory vectors."""
+    codes: Literal["fp16", "int8", "int4", "pq"] = "int8"
+    """Number format of the memory vectors; `pq`: by the compressor's codebook (`cmt codebook`), with `keep_text`."""
     exact_below: Positive = 10_000
     """Rows below which search is exhaustive; from there on `cmt bank optimize` builds an index."""
+
+    @model_validator(mode="after")
+    def _codes_fit(self) -> "BankParams":
+        if self.codes == "pq" and not self.keep_text:
+            raise ValueError("bank.codes: pq needs the text, because tokens cannot be decoded from it: choose int4")
+        return self
 
 
 class SelectionParams(Section):

@@ -251,8 +251,16 @@ class Resources:
 
     @property
     def bank_params(self) -> str:
-        """The bank parameters that shape its rows, such as "int8-text"; part of the identity of a round."""
-        return f"{self.params.bank.codes}-{'text' if self.params.bank.keep_text else 'vectors'}"
+        """The bank parameters that shape its rows, such as "int8-text"; part of the identity of a round.
+
+        Raises ModelError if the compressor's codebook, which is one of them with `bank.codes: pq`, cannot be read.
+        """
+        from cmt.modeling.codebook import Codebook
+
+        compressor, codes = self.params.compressor, str(self.params.bank.codes)
+        if codes == "pq" and (codebook := Codebook.load(compressor.path, compressor.window)):
+            codes = codebook.name
+        return f"{codes}-{'text' if self.params.bank.keep_text else 'vectors'}"
 
     @cached_property
     def compressor_digest(self) -> str:

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.config import Params, load_params
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
+    from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
     from cmt.training.data import TrainingData
@@ -104,7 +107,10 @@ class Workspace(Resources):
             run_in_processes(_train_in_process, self.params, self.root, train=self.params.train)
         else:
             self._train_on(data)
-        # 3. Score the compressor and write its card.
+        # 3. Fit what its memories are stored with.
+        if self.params.bank.codes == "pq":
+            self._fit_codebook(folder, data.seen)
+        # 4. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,
             lm=self.lm,
@@ -123,6 +129,37 @@ class Workspace(Resources):
             slices=data.slices,
         )
         return folder, scores
+
+    def fit_codebook(self, *, parts: int | None = None, progress: Progress | None = None) -> "Codebook":
+        """Fit a codebook for the compressor in use at `compressor.window` to training documents, and write it.
+
+        `parts`: bytes of a vector, see `cmt.retrieval.codebook_fitting`. A bank that was filled with another codebook
+        needs that one. Raises ConfigError if a vector cannot be cut so, ModelError or StreamError if compressor or
+        training data are missing.
+        """
+        from cmt.training.data import load_with_stream
+
+        limits = Limits.of(self.params.stream)
+        data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
+        return self._fit_codebook(self.params.compressor.path, data.seen, parts=parts, progress=progress)
+
+    def _fit_codebook(
+        self, folder: Path, documents: pa.Table, *, parts: int | None = None, progress: Progress | None = None
+    ) -> "Codebook":
+        from cmt.modeling.model import MemoryModel
+        from cmt.retrieval.codebook_fitting import fit_codebook
+
+        compressor = self.params.compressor
+        codebook = fit_codebook(
+            MemoryModel.load(folder, lm=self.lm, window=compressor.window, merged=True),
+            documents,
+            parts=parts,
+            batch_tokens=compressor.batch_tokens,
+            seed=self.params.seed,
+            on_progress=None if progress is None else lambda count, _tokens: progress.advance(count),
+        )
+        codebook.save(folder, compressor.window)
+        return codebook
 
     def _train_on(self, data: "TrainingData") -> None:
         """Train in this process, on the device that `train.device` names."""

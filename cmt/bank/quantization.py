@@ -1,4 +1,10 @@
-"""Memory vectors as the bytes of a bank row: `fp16`, or `int8` and `int4` with one fp16 scale per vector."""
+"""Memory vectors as the bytes of a bank row: `fp16`, or `int8` and `int4` with one fp16 scale per vector.
+
+The format of a compressor's codebook, `pq<bytes>-<digest>`, has so many bytes a vector; `cmt.modeling.codebook` encodes
+and decodes them.
+"""
+
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +14,8 @@ from cmt.errors import BankError, ConfigError
 LEVELS = {"int8": 127, "int4": 7}  # largest integer of each format
 SMALLEST_SCALE = 2.0**-24  # smallest positive fp16 number; keeps the scale of a zero vector above 0
 
+_CODEBOOK = re.compile(r"pq(?P<bytes>[1-9]\d*)-[0-9a-f]{12}")
+
 Vectors = NDArray[np.float32]  # (k, D)
 
 
@@ -16,6 +24,8 @@ def vector_bytes(codes: str, dim: int) -> int:
 
     Raises ConfigError if `codes` is unknown.
     """
+    if codebook := _CODEBOOK.fullmatch(codes):
+        return int(codebook["bytes"])
     sizes = {"fp16": 2 * dim, "int8": 2 + dim, "int4": 2 + (dim + 1) // 2}
     if codes not in sizes:
         raise ConfigError(f"codes {codes!r} are unknown: choose one of {', '.join(sizes)}")

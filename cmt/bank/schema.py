@@ -96,9 +96,9 @@ def latest_versions(rows: pa.Table) -> pa.Table:
 def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
     """Arrow schema of a table of memories.
 
-    `key_dim`: length of a search key. `codes`, `dim`: number format and length of a memory vector. `compressor`: digest
-    of the compressor whose memories the table holds. `sketched`: rows have a sketch of their words (cmt.bank.lexical)
-    to search instead of the text. Raises ConfigError if `codes` is unknown.
+    `key_dim`: length of a search key, whose numbers are fp16. `codes`, `dim`: number format and length of a memory
+    vector. `compressor`: digest of the compressor whose memories the table holds. `sketched`: rows have a sketch of
+    their words (cmt.bank.lexical) to search instead of the text. Raises ConfigError if `codes` is unknown.
     """
     vector_bytes(codes, dim)
     return pa.schema(
@@ -112,7 +112,7 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
             pa.field("sha256", pa.string(), nullable=False),
             pa.field("compressor", pa.string(), nullable=False),
             pa.field("title", pa.string()),
-            pa.field("key", pa.list_(pa.float32(), key_dim), nullable=False),
+            pa.field("key", pa.list_(pa.float16(), key_dim), nullable=False),
             pa.field("memory", pa.large_binary(), nullable=False),
             pa.field("n_vectors", pa.int32(), nullable=False),
             pa.field("n_tokens", pa.int32(), nullable=False),
@@ -147,14 +147,21 @@ def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> N
         has, wants = schema_value(stored, name), schema_value(expected, name)
         if has != wants:
             raise BankError(f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back")
-    if not stored.equals(expected):
+    if not stored.equals(expected) and not stored.equals(_with_float32_keys(expected)):
         raise BankError(f"{where} has other columns or another key length: set bank.uri to a new folder")
+
+
+def _with_float32_keys(schema: pa.Schema) -> pa.Schema:
+    """`schema` as tables had it before keys were stored in fp16; they are used as they are."""
+    place = schema.get_field_index("key")
+    field = schema.field(place)
+    return schema.set(place, field.with_type(pa.list_(pa.float32(), field.type.list_size)))
 
 
 def key_matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A column of keys as a float32 matrix (n, p)."""
     flat: np.ndarray = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, column.type.list_size)
+    return flat.astype(np.float32).reshape(-1, column.type.list_size)
 
 
 def mean_cosine(keys: np.ndarray) -> float:

@@ -32,7 +32,14 @@ _REPLAY_FOLDERS = {
     "bank.uri": "bank",
     "train.output": "training",
 }
-_COMPRESSOR_FILES = ("config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png")
+_COMPRESSOR_FILES = (
+    "config.json",
+    "compressor.safetensors",
+    "SHA256SUMS",
+    "codebooks.safetensors",
+    "card.md",
+    "curve.png",
+)
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:

@@ -183,6 +183,26 @@ def train(ctx: typer.Context, as_json: Json = False) -> None:
     print_result({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
 
 
+@app.command(epilog="Example: cmt --set compressor.window=8 codebook --bytes 24")
+def codebook(
+    ctx: typer.Context,
+    parts: Annotated[
+        int | None,
+        typer.Option(
+            "--bytes", min=1, metavar="N", help="Bytes of a vector, a divisor of the LM's hidden size. Default: a 24th."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the codebook that bank.codes: pq stores memory vectors with, to training documents (train.source)."""
+    with ctx.obj.progress as progress:
+        progress.stage("codebook")
+        fitted = ctx.obj.workspace.fit_codebook(parts=parts, progress=progress)
+    path = ctx.obj.workspace.params.compressor.path
+    line = f"codebook {fitted.name} is in {path}; set bank.codes to pq to use it"
+    print_result({"codes": fitted.name, "path": path}, line, as_json=as_json)
+
+
 app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(ask)
 app.command(epilog="Example: cmt chat --as-of 2031-02-15")(chat)
 

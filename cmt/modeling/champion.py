@@ -72,6 +72,7 @@ def keep_compressor(state: Path, source: Path) -> Path:
     Raises ModelError if it has no compressor, and OSError if it cannot be written.
     """
     from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
+    from cmt.modeling.codebook import CODEBOOKS
 
     folder = champion_folder(state, checkpoint_digest(source))
     if folder.exists():
@@ -79,7 +80,7 @@ def keep_compressor(state: Path, source: Path) -> Path:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a copy that was interrupted
     temporary.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, SUMS, "card.md"):
+    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, "card.md"):
         if (source / name).exists():
             shutil.copyfile(source / name, temporary / name)
             flush_to_disk(temporary / name)

@@ -18,6 +18,7 @@ from cmt.lm.prompt import Prompt, pad, padded_length
 from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
 from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, digest_in_use, load_checkpoint, save_checkpoint
+from cmt.modeling.codebook import Codebook
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.lora import merge_lora
 from cmt.modeling.prompt_builder import PromptBuilder
@@ -95,6 +96,8 @@ class MemoryModel(nn.Module):
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
+        self.codebook: Codebook | None = None
+        """Encodes vectors at the window of the model with `bank.codes: pq`; None if the compressor has none for it."""
         self._content: TokenCodec | None = None
         # Θ's states of texts that were read at full resolution; weights that are trained would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
@@ -340,6 +343,7 @@ class MemoryModel(nn.Module):
         digest = digest_in_use(folder, window=window or trained)
         model = cls(lm, checkpoint.config, digest, trainable=not merged)
         model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)
+        model.codebook = Codebook.load(folder, model.window)
         return model.eval()
 
     def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

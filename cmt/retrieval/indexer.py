@@ -1,6 +1,7 @@
 """Documents ⇄ memories: compress documents to bank rows, and decode bank rows to the input of ψ and π."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import BankRow, bank_schema, schema_value
+from cmt.errors import ModelError
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
@@ -29,7 +31,15 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
     """Schema of the bank that holds the memories of `model`.
 
     Without text, each vector has its content channel as a second half, and each row has a sketch of its words.
+    `number_format`: `bank.codes`. Raises ModelError if it is `pq` and the compressor has no codebook for its window.
     """
+    if number_format == "pq":
+        if model.codebook is None:
+            raise ModelError(
+                f"the compressor has no codebook for a window of {model.window}, which bank.codes: pq needs: run "
+                "`cmt codebook`, or set bank.codes to int8"
+            )
+        number_format = model.codebook.name
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
     width = model.key_dim
     return bank_schema(
@@ -60,6 +70,9 @@ def compress_documents(
     # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     with_content = int(schema_value(schema, "dim")) != model.key_dim
+    quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=number_format)
+    if number_format == "pq" and model.codebook:
+        quantize = model.codebook.encode
     rows: list[BankRow] = []
     batches = list(batch_by_length(chunks, batch_tokens))
     tokens = [[chunk.tokens for chunk in batch] for batch in batches]
@@ -69,7 +82,8 @@ def compress_documents(
         encoded = (encode_batch(model, batch, with_content=with_content) for batch in tokens)
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
-            rows.append(_bank_row(chunk, key, vectors, schema, slice_id=slice_id, keep_text=keep_text))
+            memory = quantize(vectors)
+            rows.append(_bank_row(chunk, key, memory, len(vectors), schema, slice_id=slice_id, keep_text=keep_text))
         if on_progress:
             on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["memory_id"]), schema=schema)
@@ -83,8 +97,7 @@ def retrieved_memory(
     `schema`: that of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of
     the document that it supersedes.
     """
-    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
-    stored = torch.from_numpy(quantization.dequantize(row["memory"], codes, dim))  # (k, D) or (k, 2·D)
+    stored = torch.from_numpy(_decoded(model, row["memory"], schema))  # (k, D) or (k, 2·D)
     vectors, content = stored[:, : model.key_dim], stored[:, model.key_dim :]  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])
@@ -93,6 +106,20 @@ def retrieved_memory(
     else:
         tokens = []
     return RetrievedMemory(vectors, tokens, prior, before)
+
+
+def _decoded(model: MemoryModel, blob: bytes, schema: pa.Schema) -> Array:
+    """The vectors (k, D) or (k, 2·D) of a memory. Raises ModelError if it was encoded with another codebook."""
+    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
+    if not codes.startswith("pq"):
+        return quantization.dequantize(blob, codes, dim)
+    if model.codebook is None or model.codebook.name != codes:
+        own = model.codebook.name if model.codebook else "none"
+        raise ModelError(
+            f"the bank was filled with codebook {codes}, the compressor has {own}: restore its codebooks.safetensors, "
+            "or set bank.uri to a new folder"
+        )
+    return model.codebook.decode(blob)
 
 
 @torch.no_grad()
@@ -113,7 +140,7 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
 
 
 def _bank_row(
-    chunk: Chunk, key: Array, vectors: Array, schema: pa.Schema, *, slice_id: str, keep_text: bool
+    chunk: Chunk, key: Array, memory: bytes, n_vectors: int, schema: pa.Schema, *, slice_id: str, keep_text: bool
 ) -> BankRow:
     document = chunk.document
     row: BankRow = {
@@ -126,9 +153,9 @@ def _bank_row(
         "sha256": document["sha256"],
         "compressor": schema_value(schema, "compressor"),
         "title": document["title"],
-        "key": key,
-        "memory": quantization.quantize(vectors, schema_value(schema, "codes")),
-        "n_vectors": len(vectors),
+        "key": key.astype(np.float16),
+        "memory": memory,
+        "n_vectors": n_vectors,
         "n_tokens": len(chunk.tokens),
         "text": chunk.text if keep_text else None,
     }

@@ -217,7 +217,7 @@ def test_rows_reads_the_newest_version(bank: Bank, tmp_path: Path) -> None:
     [
         ({"memory": b"cut"}, "memory 'a#0' has a memory that is not n_vectors × 6 bytes"),
         ({"compressor": "f00d"}, "memory 'a#0' was made by another compressor"),
-        ({"key": np.zeros(KEY_DIM, np.float32)}, "memory 'a#0' has a key with NaN, infinity or only zeros"),
+        ({"key": np.zeros(KEY_DIM, np.float16)}, "memory 'a#0' has a key with NaN, infinity or only zeros"),
         ({"superseded_at": day(3)}, "document 'a' has another superseded_at than its successors' dates say"),
         ({"memory_id": "a#5"}, "document 'a' has 'a#5' instead of chunks"),
     ],

@@ -77,6 +77,19 @@ def test_a_bank_with_other_codes_or_dimensions_is_refused(
         Bank.open(uri=str(tmp_path / "bank"), schema=other)
 
 
+def test_a_bank_with_keys_in_float32_is_used_as_it_is(tmp_path: Path) -> None:
+    uri, place = str(tmp_path / "older"), SCHEMA.get_field_index("key")
+    older = SCHEMA.set(place, SCHEMA.field(place).with_type(pa.list_(pa.float32(), KEY_DIM)))
+    bank = Bank.open(uri=uri, schema=older)
+    bank.upsert(pa.Table.from_pylist(document("first", key=key_of("first").astype(np.float32)), schema=older))
+    bank = Bank.open(uri=uri, schema=SCHEMA)
+    assert bank.schema.field("key").type.value_type == pa.float32()
+    bank.upsert(pa.Table.from_pylist(document("second"), schema=SCHEMA))
+    hits = bank.search(key=key_of("second#0"), text=None, k=2, as_of=None)
+    assert hits["doc_id"].to_pylist() == ["second", "first"]
+    assert bank.verify() == []
+
+
 # Validation
 
 
@@ -88,8 +101,8 @@ def broken(**values: Any) -> pa.Table:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (broken(key=np.full(KEY_DIM, np.nan, np.float32)), "memory 'bad#0' has a key with NaN"),
-        (broken(key=np.zeros(KEY_DIM, np.float32)), "memory 'bad#0' has a key with NaN, infinity or only zeros"),
+        (broken(key=np.full(KEY_DIM, np.nan, np.float16)), "memory 'bad#0' has a key with NaN"),
+        (broken(key=np.zeros(KEY_DIM, np.float16)), "memory 'bad#0' has a key with NaN, infinity or only zeros"),
         (broken(compressor="f00d"), "memory 'bad#0' was made by another compressor than the bank's"),
         (broken(memory=b"short"), r"memory 'bad#0' has a memory that is not n_vectors × 6 bytes \(int8\)"),
         (broken(memory=b"", n_vectors=0), "memory 'bad#0' has a memory"),

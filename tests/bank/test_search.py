@@ -76,7 +76,7 @@ def test_documents_returns_superseded_rows_as_well(story: Bank) -> None:
 
 def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank) -> None:
     bank.upsert(table(*(document(f"d{n}", text="harbour news" if n == 7 else f"word{n}") for n in range(40))))
-    key = key_of("d3#0") * 5
+    key = key_of("d3#0").astype(np.float64) * 5
     hits = bank.search(key=key, text="the harbour", k=2, as_of=None)
     assert hits.column_names == [
         *["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"],

@@ -224,6 +224,31 @@ def test_training_data_is_pulled_and_trained_on(training_project: Path) -> None:
     assert read(training_project, "--set", f"compressor.path={folder}", "update")["rounds"][0]["state"] == "committed"
 
 
+def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Path) -> None:
+    pairs = json.loads((training_project / "training_project.json").read_text())
+    for number, article in enumerate(pairs["data"]):
+        ferries = (f" Ferry {number} leaves at {hour} past {hour % 7}." for hour in range(40))
+        article["paragraphs"][0]["context"] += "".join(ferries)
+    (training_project / "training_project.json").write_text(json.dumps(pairs))
+    run(training_project, "data", "pull")
+    run(training_project, "ingest")
+    pq = ("--set", "bank.codes=pq")
+    assert "run `cmt codebook`" in run(training_project, *pq, "update", status=1).stderr
+    assert "5 equal parts" in run(training_project, "codebook", "--bytes", "5", status=2).stderr
+    codes = read(training_project, "codebook", "--bytes", "8")["codes"]
+    assert re.fullmatch("pq8-[0-9a-f]{12}", codes)
+    assert read(training_project, *pq, "update")["rounds"][0]["state"] == "committed"
+    assert read(training_project, *pq, "ask", "Who is the mayor?")["sources"]
+    run(training_project, *pq, "verify")
+    other = read(training_project, "codebook")["codes"]
+    assert other.startswith("pq2-")
+    assert f"has codes {codes}, not {other}" in run(training_project, *pq, "ask", "Who?", status=1).stderr
+    textless = run(training_project, *pq, "--set", "bank.keep_text=false", "ask", "Who?", status=2)
+    assert "needs the text" in textless.stderr
+    folder = Path(read(training_project, *pq, "train")["path"])
+    assert (folder / "codebooks.safetensors").stat().st_size > 0
+
+
 def test_a_mix_of_sources_is_pulled_and_trained_on(training_project: Path) -> None:
     pairs = json.loads((training_project / "training_project.json").read_text())
     for article in pairs["data"]:

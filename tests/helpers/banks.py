@@ -24,7 +24,7 @@ def day(n: int) -> datetime:
 def key_of(name: str) -> np.ndarray:
     """A random key (KEY_DIM,) that depends on `name` alone."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    return np.random.default_rng(seed).standard_normal(KEY_DIM).astype(np.float32)
+    return np.random.default_rng(seed).standard_normal(KEY_DIM).astype(np.float16)
 
 
 def document(
@@ -49,7 +49,7 @@ def document(
             "sha256": sha,
             "compressor": COMPRESSOR,
             "title": f"On {doc_id}",
-            "key": key_of(f"{doc_id}#{chunk}") if key is None else key,
+            "key": key_of(f"{doc_id}#{chunk}") if key is None else np.asarray(key, np.float16),
             "memory": bytes(range(2 * (2 + DIM))),
             "n_vectors": 2,
             "n_tokens": 7,

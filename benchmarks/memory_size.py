@@ -1,0 +1,96 @@
+"""Bytes of a bank against F1: the window and the number format of its memories.
+
+    cmt --set compressor.window=8 codebook
+    cmt --set compressor.window=16 codebook --bytes 36
+    python benchmarks/memory_size.py --questions 300
+
+The held-out articles of the training data (`train.source`, which `cmt data pull` fetches) are banked once in each
+format, with their text, and the same questions are asked of each bank. `less` is the difference of F1 with that of fp16
+at the same window, with the 95 % interval of a paired bootstrap. A format without its codebook is left out.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from model_bars import stored_bytes
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import cmt
+from cmt.cli.context import run_script
+from cmt.config import load_params
+from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.sampling import sample_on_documents
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.modeling.codebook import Codebook
+from cmt.training.data import load_split
+
+FORMATS = [(4, "fp16"), (4, "int8"), (8, "fp16"), (8, "int4"), (8, "pq"), (16, "fp16"), (16, "int4"), (16, "pq")]
+"""Tokens a vector, and `bank.codes`; fp16 of a window comes before the others."""
+
+
+def main(
+    questions: Annotated[int, typer.Option(min=1, help="Number of held-out questions.")] = 300,
+    params: Path = Path("params.yaml"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Print a row for each format."""
+    rows = list(_rows(params, questions))
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    columns = ("tokens a vector", "codes", "memory ÷ text", "bank ÷ text", "F1", "95 %", "less than fp16", "recall")
+    table = Table(*columns, title=f"{questions} questions")
+    for row in rows:
+        sizes = (f"{row[key]:.2f}" for key in ("memory", "bank"))
+        less = "{:.1f} ({:.1f} – {:.1f})".format(*row["less"]) if "less" in row else ""
+        ci = "{:.1f} – {:.1f}".format(*row["ci"])
+        table.add_row(str(row["window"]), row["codes"], *sizes, f"{row['f1']:.1f}", ci, less, f"{row['recall']:.3f}")
+    Console().print(table)
+
+
+def _rows(params_file: Path, questions: int) -> Iterator[dict[str, Any]]:
+    workspace = cmt.open(params=params_file)
+    folder, seed = workspace.params.compressor.path, workspace.params.seed
+    data = load_split(workspace.params.train)
+    sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=seed)
+    exact: Floats = np.zeros(0)
+    for window, codes in track(FORMATS, "formats", console=Console(stderr=True)):
+        if codes == "pq" and Codebook.load(folder, window) is None:
+            continue
+        changes = {"compressor.window": window, "bank.codes": codes, "selection.threshold": -1.0}
+        bank = TemporaryBank.of(
+            folder, lm=workspace.lm, documents=data.held_out, params=load_params(params_file, changes)
+        )
+        row, f1 = _asked(bank, sampled, seed)
+        if codes == "fp16":
+            exact = f1
+        else:
+            row["less"] = [round(100 * value, 2) for value in paired_bootstrap(f1, exact, seed=seed)]
+        text_bytes = pc.sum(pc.binary_length(bank.rows["text"])).as_py()
+        memory, size = pc.sum(pc.binary_length(bank.rows["memory"])).as_py(), stored_bytes(bank.rows)
+        yield {"window": window, "codes": codes, "memory": memory / text_bytes, "bank": size / text_bytes, **row}
+
+
+def _asked(bank: TemporaryBank, questions: pa.Table, seed: int) -> tuple[dict[str, Any], Floats]:
+    """Scores, and F1 (n,) of each question, 0–1."""
+    with bank.answerer() as answerer:
+        answers = answerer.answer(questions["question"].to_pylist(), as_of=[None] * len(questions))
+    recalled = [
+        doc_id in {source.doc_id for source in answer.sources}
+        for doc_id, answer in zip(questions["doc_id"].to_pylist(), answers, strict=True)
+    ]
+    marks = mark([answer.text for answer in answers], questions["answers"].to_pylist())
+    scores = summarise(marks, recalled=recalled, seed=seed)
+    return {"f1": scores.f1, "ci": scores.ci, "recall": scores.recall, "n": len(questions)}, marks.f1
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,107 @@
+"""Product quantisation of memory vectors: one byte for each part of a vector.
+
+Jégou, Douze and Schmid 2011, Product quantization for nearest neighbor search. A vector of D numbers is cut into M
+parts, and the nearest of 256 centroids stands for each. The centroids are fitted to vectors of the compressor at one
+window, and are kept beside its weights.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from cmt.common.storage import write_bytes
+from cmt.errors import ConfigError, ModelError
+
+CODEBOOKS = "codebooks.safetensors"
+"""File beside the weights of a compressor, with a codebook for each window that one was fitted for."""
+CENTROIDS = 256  # as many as a byte tells apart
+
+Vectors = NDArray[np.float32]  # (k, D)
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """The centroids of each part of a vector."""
+
+    centroids: NDArray[np.float16]
+    """(M, 256, D/M)."""
+
+    @classmethod
+    def fit(cls, vectors: Vectors, *, parts: int, seed: int) -> "Codebook":
+        """Centroids of `vectors` (k, D), cut into `parts`, by k-means.
+
+        Raises ConfigError if D is no multiple of `parts`, or if there are fewer than 256 vectors.
+        """
+        from sklearn.cluster import MiniBatchKMeans
+
+        count, dim = vectors.shape
+        if parts < 1 or dim % parts:
+            raise ConfigError(f"a vector of {dim} numbers cannot be cut into {parts} equal parts: choose a divisor")
+        if count < CENTROIDS:
+            raise ConfigError(f"a codebook needs at least {CENTROIDS} vectors, the documents give {count}: add more")
+        centroids = [
+            MiniBatchKMeans(CENTROIDS, random_state=seed, n_init=1, batch_size=4096, max_iter=30)
+            .fit(part)
+            .cluster_centers_
+            for part in np.split(vectors, parts, axis=1)
+        ]
+        return cls(np.stack(centroids).astype(np.float16))
+
+    @cached_property
+    def name(self) -> str:
+        """`pq<bytes of a vector>-<first 12 digits of the SHA-256 of the centroids>`: the number format of a bank."""
+        digest = hashlib.sha256(self.centroids.astype("<f2").tobytes()).hexdigest()
+        return f"pq{len(self.centroids)}-{digest[:12]}"
+
+    def encode(self, vectors: Vectors) -> bytes:
+        """`vectors` (k, D) as k · M bytes: for each part the number of the nearest centroid."""
+        parts = np.stack(np.split(vectors, len(self.centroids), axis=1))  # (M, k, D/M)
+        centroids = self._float32  # (M, 256, D/M)
+        # |x − c|² less |x|², which is the same for all centroids
+        distances = (centroids**2).sum(2)[:, None] - 2 * parts @ centroids.transpose(0, 2, 1)  # (M, k, 256)
+        return bytes(distances.argmin(2).T.astype(np.uint8).tobytes())
+
+    def decode(self, blob: bytes) -> Vectors:
+        """The vectors (k, D) that `encode` encoded, each part as its centroid."""
+        numbers = np.frombuffer(blob, np.uint8).reshape(-1, len(self.centroids))  # (k, M)
+        parts = self._float32[np.arange(len(self.centroids)), numbers]  # (k, M, D/M)
+        return parts.reshape(len(numbers), -1)
+
+    @cached_property
+    def _float32(self) -> NDArray[np.float32]:
+        return self.centroids.astype(np.float32)
+
+    def save(self, folder: Path, window: int) -> None:
+        """Write the codebook for `window` beside the compressor in `folder`; those for other windows stay."""
+        codebooks = _read(folder) | {_entry(window): self.centroids}
+        write_bytes(folder / CODEBOOKS, save(dict(sorted(codebooks.items()))))
+
+    @classmethod
+    def load(cls, folder: Path, window: int) -> "Codebook | None":
+        """The codebook of the compressor in `folder` for `window`, None without one. Raises ModelError."""
+        centroids = _read(folder).get(_entry(window))
+        return None if centroids is None else cls(centroids)
+
+
+def _entry(window: int) -> str:
+    return f"window-{window}"
+
+
+def _read(folder: Path) -> dict[str, NDArray[np.float16]]:
+    path = folder / CODEBOOKS
+    if not path.exists():
+        return {}
+    try:
+        codebooks: dict[str, NDArray[np.float16]] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path} is damaged ({reason}): restore it, or run `cmt codebook`") from None
+    if wrong := [name for name, values in codebooks.items() if values.ndim != 3 or values.shape[1] != CENTROIDS]:
+        raise ModelError(f"{path} has no codebook in {wrong[0]}: restore it, or run `cmt codebook`")
+    return codebooks
