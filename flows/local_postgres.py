@@ -47,7 +47,12 @@ def local_postgres(folder: Path) -> Iterator[Addresses]:
     # 1. the data
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
-        shutil.chown(folder, _ROOT_RUNS_AS)
+        try:
+            shutil.chown(folder, _ROOT_RUNS_AS)
+        except LookupError:
+            raise ServiceError(
+                f"PostgreSQL does not run as root, and there is no account {_ROOT_RUNS_AS}: create it"
+            ) from None
     if not (folder / "PG_VERSION").exists():
         # only who may enter the folder reaches the socket
         _run(
@@ -118,7 +123,7 @@ def main() -> int:
         print(f"postgres: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        pass  # how it is meant to end
     return 0
 
 

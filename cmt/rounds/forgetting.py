@@ -18,6 +18,7 @@ from cmt.common.storage import flush_to_disk, read_sealed, write_sealed
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
+from cmt.rounds.recovery import check_uninterrupted
 from cmt.stream.forgotten import Similar
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def finish(resources: Resources) -> ForgetReport | None:
     if journal is None:
         return None
     if journal.purge:
-        _check_no_interruption(resources)
+        check_uninterrupted(resources, "a purge")
     with purging.writing(resources):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
         similar = resources.store.forget(_texts(resources, journal.doc_ids))
@@ -174,21 +175,11 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
 
 def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]]:
     """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
-    _check_no_interruption(resources)
+    check_uninterrupted(resources, "a purge")
     slices = resources.store.holding(doc_ids)
     for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
         resources.store.check(slice_)
     return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}
-
-
-def _check_no_interruption(resources: Resources) -> None:
-    """RoundError if a round needs a version of the bank that a purge drops."""
-    for round_ in resources.ledger.rounds() if Ledger.exists(resources.params.bank.uri) else []:
-        if round_.state in ("started", "rolling_back"):
-            raise RoundError(
-                f"round {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
-                "run `cmt update` with that compressor before a purge"
-            )
 
 
 def _write_journal(resources: Resources, journal: Journal) -> None:

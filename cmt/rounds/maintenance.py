@@ -4,9 +4,8 @@ from datetime import timedelta
 
 from cmt.bank.bank import FOREVER
 from cmt.common.progress import Progress
-from cmt.errors import RoundError
 from cmt.resources import Resources
-from cmt.rounds.recovery import updating
+from cmt.rounds.recovery import check_uninterrupted, updating
 
 
 def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
@@ -19,19 +18,8 @@ def optimize(resources: Resources, *, keep_days: float | None, progress: Progres
     with updating(resources):
         progress.stage("optimize")
         if keep_days is not None:
-            _check_no_interruption(resources)
+            check_uninterrupted(resources, "versions are dropped")
         keep = FOREVER if keep_days is None else max(timedelta(days=keep_days), timedelta(milliseconds=1))
         for bank in resources.banks():
             bank.optimize(keep=keep)
         return resources.stored_bank.stats()
-
-
-def _check_no_interruption(resources: Resources) -> None:
-    """RoundError if a round or rollback was interrupted: its recovery needs the bank version before it."""
-    for round_ in resources.ledger.rounds():
-        if round_.state in ("started", "rolling_back"):
-            what = "round" if round_.state == "started" else "rollback of round"
-            raise RoundError(
-                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
-                "run `cmt update` with that compressor before versions are dropped"
-            )

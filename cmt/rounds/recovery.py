@@ -26,6 +26,17 @@ LOCK_SECONDS = 600.0
 """Longest time that an update waits for another one."""
 
 
+def check_uninterrupted(resources: Resources, deed: str) -> None:
+    """Raise RoundError if a round or rollback was interrupted, whose recovery needs a version that `deed` drops."""
+    for round_ in resources.ledger.rounds() if Ledger.exists(resources.params.bank.uri) else []:
+        if round_.state in ("started", "rolling_back"):
+            what = "round" if round_.state == "started" else "rollback of round"
+            raise RoundError(
+                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                f"run `cmt update` with that compressor before {deed}"
+            )
+
+
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
     """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.

@@ -100,3 +100,10 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("flows.local_postgres._DEBIAN", tmp_path)
     with pytest.raises(ServiceError, match="apt-get install postgresql"), local_postgres(tmp_path / "data"):
         pass
+
+
+def test_root_without_the_account_of_postgres_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.local_postgres.os.geteuid", lambda: 0)
+    monkeypatch.setattr("flows.local_postgres._ROOT_RUNS_AS", "nobody-has-this-name")
+    with pytest.raises(ServiceError, match="there is no account nobody-has-this-name"), local_postgres(tmp_path):
+        raise AssertionError("it started")
