@@ -225,11 +225,7 @@ def test_training_data_is_pulled_and_trained_on(training_project: Path) -> None:
 
 
 def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Path) -> None:
-    pairs = json.loads((training_project / "training_project.json").read_text())
-    for number, article in enumerate(pairs["data"]):
-        ferries = (f" Ferry {number} leaves at {hour} past {hour % 7}." for hour in range(40))
-        article["paragraphs"][0]["context"] += "".join(ferries)
-    (training_project / "training_project.json").write_text(json.dumps(pairs))
+    _lengthen(training_project)
     run(training_project, "data", "pull")
     run(training_project, "ingest")
     pq = ("--set", "bank.codes=pq")
@@ -247,6 +243,32 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert "needs the text" in textless.stderr
     folder = Path(read(training_project, *pq, "train")["path"])
     assert (folder / "codebooks.safetensors").stat().st_size > 0
+
+
+def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None:
+    _lengthen(training_project)
+    run(training_project, "data", "pull")
+    run(training_project, "ingest")
+    run(training_project, "update", "--all")
+    before = read(training_project, "bank", "stats")
+    small = ("--set", "compressor.window=8", "--set", "bank.codes=pq")
+    run(training_project, *small, "codebook", "--bytes", "8")
+    rounds = read(training_project, *small, "update", "--all")["rounds"]
+    assert {round_["state"] for round_ in rounds} == {"committed"}
+    after = read(training_project, *small, "bank", "stats")
+    assert after["rows"] == before["rows"]
+    assert after["bytes"] < before["bytes"]
+    assert read(training_project, *small, "ask", "Who is the mayor?")["sources"]
+    run(training_project, *small, "verify")
+
+
+def _lengthen(project: Path) -> None:
+    """Enough text for a codebook."""
+    pairs = json.loads((project / "training_project.json").read_text())
+    for number, article in enumerate(pairs["data"]):
+        ferries = (f" Ferry {number} leaves at {hour} past {hour % 7}." for hour in range(60))
+        article["paragraphs"][0]["context"] += "".join(ferries)
+    (project / "training_project.json").write_text(json.dumps(pairs))
 
 
 def test_a_mix_of_sources_is_pulled_and_trained_on(training_project: Path) -> None:
