@@ -335,14 +335,18 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-BARS: dict[int, Callable[[Material], Iterator[Bar]]] = {
-    1: bar_1,
-    2: bar_2,
-    **{number: lambda _material, bar=bar: bar() for number, bar in MODEL_BARS.items()},  # type: ignore[misc]
-    8: bar_8,
-    9: bar_9,
-    12: bar_12,
-}
+BARS: dict[int, Callable[[Material], Iterator[Bar]]] = dict(
+    sorted(
+        {
+            1: bar_1,
+            2: bar_2,
+            **{number: lambda _material, bar=bar: bar() for number, bar in MODEL_BARS.items()},  # type: ignore[misc]
+            8: bar_8,
+            9: bar_9,
+            12: bar_12,
+        }.items()
+    )
+)
 
 
 def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:

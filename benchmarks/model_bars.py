@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from http.client import HTTPConnection
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +30,7 @@ from bars import Bar, spread, timed
 from protocol import Sample
 from rich.console import Console
 from rich.progress import track
+from transformers import TrainerCallback
 
 import cmt
 from cmt.answering.answerer import Answerer
@@ -42,6 +43,8 @@ from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 from cmt.lm.prompt import pad
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
+from cmt.training.step import TrainingStep
+from cmt.training.trainer import train, training_attention
 from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +54,7 @@ REPEATS = 3
 QUESTIONS = 150
 FIRST_TOKENS = 25  # questions whose first token is timed
 ADAPTED = 1665  # articles
+TRAINED, COMPILED = 1000, True  # pairs
 CLIENTS, ASKED_BY_CLIENT = 16, 6
 VECTORS: dict[str, Any] = {"keep_text": False, "codes": "int4"}
 WIDEST = 16  # tokens a vector
@@ -140,14 +144,21 @@ def compress(documents: pa.Table, batch_tokens: int, model: MemoryModel | None =
 @torch.no_grad()
 def forward(rows: Sequence[Sequence[int]], batch_tokens: int) -> None:
     """The LM without its output layer over token ids, in batches of similar length."""
-    lm, batch = workspace().lm, list[Sequence[int]]()
-    for row in [*sorted(rows, key=len), None]:
-        if batch and (row is None or len(row) * (len(batch) + 1) > batch_tokens):
-            ids, mask = pad(batch, left=False, device=lm.device)
-            lm.backbone(inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False)
+    lm = workspace().lm
+    for batch in batches(rows, batch_tokens):
+        ids, mask = pad(batch, left=False, device=lm.device)
+        lm.backbone(inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False)
+
+
+def batches(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[Sequence[int]]]:
+    """The rows in batches of similar length, each of at most so many tokens with its padding, or one row."""
+    batch: list[Sequence[int]] = []
+    for row in sorted(rows, key=len):
+        if batch and len(row) * (len(batch) + 1) > batch_tokens:
+            yield batch
             batch = []
-        if row is not None:
-            batch.append(row)
+        batch.append(row)
+    yield batch
 
 
 def bar_5() -> Iterator[Bar]:
@@ -332,6 +343,65 @@ def bar_10() -> Iterator[Bar]:
     yield Bar(10, "adapting documents: peak memory ÷ MAC's", bytes_["cmt"] / bytes_["mac"], 0.5, False, detail)
 
 
+def bar_11() -> Iterator[Bar]:
+    """Tokens a second of compiled training steps, and of the whole LM forward and backward over the same texts."""
+    opened, sample = workspace(), newspaper()
+    clock = StepClock()
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
+        values = {"output": Path(folder), "questions": TRAINED, "compile": COMPILED}
+        params = opened.params.model_copy(update={"train": opened.params.train.model_copy(update=values)})
+        train(
+            lm=opened.lm, documents=sample.documents, questions=sample.all_questions, params=params, callbacks=[clock]
+        )
+    steady = range(len(clock.seconds) // 2, len(clock.seconds))  # compiled by then
+    ours = [sum(map(len, clock.rows[step])) / clock.seconds[step] for step in steady]
+    bare = []
+    with training_attention(opened.lm):
+        for step in track(steady, "forward and backward", console=Console(stderr=True)):
+            rows = clock.rows[step]
+            bare.append(sum(map(len, rows)) / min(timed(partial(train_bare, rows, size)) for size in BATCHES))
+    detail = (
+        f"{statistics.median(ours):,.0f} tokens of paragraphs and questions a second ({spread(ours)}) in training "
+        f"steps of {params.train.paragraphs} paragraphs, beside {statistics.median(bare):,.0f} ({spread(bare)}) through "
+        "all layers of the frozen LM forward and backward"
+    )
+    ratio = statistics.median(ours) / statistics.median(bare)
+    yield Bar(11, "training ÷ bare forward and backward of the LM, tokens a second", ratio, 0.5, True, detail)
+
+
+class StepClock(TrainerCallback):  # type: ignore[misc] # transformers is not followed
+    """Records the texts and the seconds of each training step."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[list[int]]] = []
+        """Token ids of the paragraphs and questions of each step."""
+        self.seconds: list[float] = []
+
+    def on_train_begin(self, *_: Any, model: TrainingStep, **_kwargs: Any) -> None:
+        """Begin to record."""
+        model.register_forward_pre_hook(self._record, with_kwargs=True)
+
+    def on_step_begin(self, *_: Any, **_kwargs: Any) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **_kwargs: Any) -> None:
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self._began)
+
+    def _record(self, _model: TrainingStep, _arguments: Any, step: dict[str, Any]) -> None:
+        self.rows.append([*step["documents"], *(question.question for question in step["questions"])])
+
+
+def train_bare(rows: Sequence[Sequence[int]], batch_tokens: int) -> None:
+    """The LM without its output layer forward and backward to its input, in batches of similar length."""
+    lm = workspace().lm
+    for batch in batches(rows, batch_tokens):
+        ids, mask = pad(batch, left=False, device=lm.device)
+        inputs = lm.embed(ids).detach().requires_grad_()
+        lm.backbone(inputs_embeds=inputs, attention_mask=mask, use_cache=False).last_hidden_state.sum().backward()
+
+
 MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {
     3: bar_3,
     4: bar_4,
@@ -339,4 +409,5 @@ MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {
     6: bar_6,
     7: bar_7,
     10: bar_10,
+    11: bar_11,
 }

@@ -23,6 +23,8 @@ def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "REPEATS": 1,
         "FIRST_TOKENS": 2,
         "ADAPTED": 3,
+        "TRAINED": 4,
+        "COMPILED": False,
         "CLIENTS": 2,
         "ASKED_BY_CLIENT": 2,
     }.items():
@@ -39,6 +41,7 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
         7: [4, 3],
         10: [0.5, 0.5],
+        11: [0.5],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
 
