@@ -360,10 +360,10 @@ def bar_11() -> Iterator[Bar]:
         for step in track(steady, "forward and backward", console=Console(stderr=True)):
             rows = clock.rows[step]
             bare.append(sum(map(len, rows)) / min(timed(partial(train_bare, rows, size)) for size in BATCHES))
+    trained, bare_rate = (f"{statistics.median(rates):,.0f} ({spread(rates)})" for rates in (ours, bare))
     detail = (
-        f"{statistics.median(ours):,.0f} tokens of paragraphs and questions a second ({spread(ours)}) in training "
-        f"steps of {params.train.paragraphs} paragraphs, beside {statistics.median(bare):,.0f} ({spread(bare)}) through "
-        "all layers of the frozen LM forward and backward"
+        f"{trained} tokens of paragraphs and questions a second in training steps of {params.train.paragraphs} "
+        f"paragraphs, beside {bare_rate} through all layers of the frozen LM forward and backward"
     )
     ratio = statistics.median(ours) / statistics.median(bare)
     yield Bar(11, "training ÷ bare forward and backward of the LM, tokens a second", ratio, 0.5, True, detail)
