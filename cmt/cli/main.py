@@ -183,13 +183,13 @@ def train(ctx: typer.Context, as_json: Json = False) -> None:
     print_result({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
 
 
-@app.command(epilog="Example: cmt --set compressor.window=8 codebook --bytes 24")
+@app.command(epilog="Example: cmt --set compressor.window=16 codebook --bytes 36")
 def codebook(
     ctx: typer.Context,
     parts: Annotated[
         int | None,
         typer.Option(
-            "--bytes", min=1, metavar="N", help="Bytes of a vector, a divisor of the LM's hidden size. Default: a 24th."
+            "--bytes", min=1, metavar="N", help="Bytes of a vector, a divisor of the LM's hidden size. Default: a 16th."
         ),
     ] = None,
     as_json: Json = False,

@@ -237,7 +237,7 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert read(training_project, *pq, "ask", "Who is the mayor?")["sources"]
     run(training_project, *pq, "verify")
     other = read(training_project, "codebook")["codes"]
-    assert other.startswith("pq2-")
+    assert other.startswith("pq4-")
     assert f"has codes {codes}, not {other}" in run(training_project, *pq, "ask", "Who?", status=1).stderr
     textless = run(training_project, *pq, "--set", "bank.keep_text=false", "ask", "Who?", status=2)
     assert "needs the text" in textless.stderr
