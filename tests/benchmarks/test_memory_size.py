@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from cmt.modeling.codebook import Codebook
 from tests.helpers.projects import open_workspace
@@ -19,8 +20,12 @@ def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: 
     # a codebook of noise, for one window
     opened = open_workspace(project)
     dim = opened.model.key_dim
+    own = Path(shutil.copytree(opened.params.compressor.path, project / "own-compressor"))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["compressor"]["path"] = str(own)
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
     noise = np.random.default_rng(0).standard_normal((dim // 8, 256, 8)).astype(np.float16)
-    Codebook(noise).save(opened.params.compressor.path, 8)
+    Codebook(noise).save(own, 8)
     rows = _rows(arguments)
     assert [codes for window, codes in rows if window == 8] == ["fp16", "int4", "pq"]
     assert (16, "pq") not in rows

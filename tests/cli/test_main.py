@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,7 @@ def test_training_data_is_pulled_and_trained_on(training_project: Path) -> None:
 
 
 def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Path) -> None:
-    _lengthen(training_project)
+    _prepare_for_a_codebook(training_project)
     run(training_project, "data", "pull")
     run(training_project, "ingest")
     pq = ("--set", "bank.codes=pq")
@@ -246,7 +247,7 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
 
 
 def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None:
-    _lengthen(training_project)
+    _prepare_for_a_codebook(training_project)
     run(training_project, "data", "pull")
     run(training_project, "ingest")
     run(training_project, "update", "--all")
@@ -262,8 +263,12 @@ def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None
     run(training_project, *small, "verify")
 
 
-def _lengthen(project: Path) -> None:
-    """Enough text for a codebook."""
+def _prepare_for_a_codebook(project: Path) -> None:
+    """A compressor of the project's own, and enough text."""
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    shutil.copytree(params["compressor"]["path"], project / "own-compressor")
+    params["compressor"]["path"] = "own-compressor"
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
     pairs = json.loads((project / "training_project.json").read_text())
     for number, article in enumerate(pairs["data"]):
         ferries = (f" Ferry {number} leaves at {hour} past {hour % 7}." for hour in range(60))
