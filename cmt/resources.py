@@ -285,10 +285,11 @@ class Resources:
     def pending(self) -> list[str]:
         """The slice_ids without a committed round of this compressor and these bank parameters, oldest first."""
         committed = {round_.identity for round_ in self.rounds() if round_.state == "committed"}
+        bank_params = self.bank_params  # with a codebook, it is read for them
         return [
             slice_.slice_id
             for slice_ in self.store.slices()
-            if (slice_.digest, self.compressor_digest, self.bank_params) not in committed
+            if (slice_.digest, self.compressor_digest, bank_params) not in committed
         ]
 
     def forgotten(self) -> list[str]:

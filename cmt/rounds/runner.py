@@ -307,7 +307,8 @@ class RoundRunner:
         from cmt.evaluation.canary import read_canaries
 
         # 1. The round before, and what it kept.
-        rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == self.resources.bank_params]
+        bank_params = self.resources.bank_params  # with a codebook, it is read for them
+        rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == bank_params]
         committed = [round_ for round_ in rounds if round_.state == "committed"]
         last = committed[-1] if committed else None
         kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
