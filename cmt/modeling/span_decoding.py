@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _UNITS = """
     barrel degree volt watt megawatt second minute hour day week month year decade
 """.split()  # noqa: SIM905 - fifty quoted words read worse
 _QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
+_SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905 - as above
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class AnswerSpan:
 
 
 class QuoteLimits(NamedTuple):
-    """Where a quote of a memory of n tokens may begin and end: not inside a word, and on one line.
+    """Which spans of a memory of n tokens may be a quote: on one line, neither begun nor ended inside a word.
 
     The first line of a document is its title (`cmt.retrieval.chunking`). A quote does not end between a number and its
-    unit either, unless the question names the unit.
+    unit either, unless the question names the unit. And it says more than the question does, unless that offers a
+    choice: of 87,599 answers in SQuAD train 0.4 % are words of their question and no more, where it has no "or".
     """
 
     begins: list[bool]
@@ -67,6 +70,8 @@ class QuoteLimits(NamedTuple):
     """(n,) whether a quote may end with a token."""
     lines: list[int]
     """(n,) number of the line that a token is on."""
+    new: list[bool]
+    """(n,) whether a token is of a word that the question does not have. A quote has at least one."""
 
     @classmethod
     def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":
@@ -79,12 +84,18 @@ class QuoteLimits(NamedTuple):
         asked = set(re.findall(r"\w+", question.lower()))
         quantities = [found for found in _QUANTITY.finditer(whole) if not {found["unit"], f"{found['unit']}s"} & asked]
         before_unit = {place for found in quantities for place in range(found.start() + 1, found.end())}
-        # 3. the tokens
+        # 3. the places in words of the question, in small words, blanks and punctuation
+        told = set() if "or" in asked else asked | _SMALL_WORDS
+        of_question = {place for word in limited if word[0].lower() in told for place in range(*word.span())}
+        silent = {place for place, character in enumerate(whole) if unicodedata.category(character)[0] in "ZPC"}
+        old = of_question | silent if told else set()
+        # 4. the tokens
         no_end = inside | before_unit
-        limits, place, line = cls([], [], []), 0, 0
+        limits, place, line = cls([], [], [], []), 0, 0
         for text in token_texts:
             blank = not text.strip()
             limits.begins.append(place not in inside and not blank)
+            limits.new.append(not old.issuperset(range(place, place + len(text))))
             place += len(text)
             limits.ends.append(place not in no_end and not blank)
             limits.lines.append(line := line + ("\n" in text))
@@ -158,16 +169,19 @@ def _token_f1(one: Sequence[int], other: Sequence[int]) -> float:
 def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:
     """Whether each span of 1 … m tokens is within the limits of its memory, for a `shape` of (m, S, n)."""
     begins, ends = torch.zeros(shape[1:], dtype=torch.bool), torch.zeros(shape[1:], dtype=torch.bool)  # (S, n)
-    lines = torch.zeros(shape[1:], dtype=torch.long)
+    lines, new = torch.zeros(shape[1:], dtype=torch.long), torch.zeros(shape[1:], dtype=torch.long)
     for memory, limit in enumerate(limits):
         count = min(len(limit.lines), shape[2])
         begins[memory, :count] = torch.tensor(limit.begins[:count], dtype=torch.bool)
         ends[memory, :count] = torch.tensor(limit.ends[:count], dtype=torch.bool)
         lines[memory, :count] = torch.tensor(limit.lines[:count])
+        new[memory, :count] = torch.tensor(limit.new[:count], dtype=torch.long)
     last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)
     last = last.clamp(max=shape[2] - 1)
+    up_to = new.cumsum(1)  # (S, n) new tokens up to this one
+    says_more = up_to[:, last].movedim(1, 0) > up_to - new
     # a span beyond the last token is −inf already
-    return begins & ends[:, last].movedim(1, 0) & (lines == lines[:, last].movedim(1, 0))
+    return begins & says_more & ends[:, last].movedim(1, 0) & (lines == lines[:, last].movedim(1, 0))
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:

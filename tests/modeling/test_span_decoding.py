@@ -30,7 +30,7 @@ def log_probabilities(*memories: list[float]) -> Tensor:
 
 def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
     """The quote where every token is a word on the same line."""
-    free = [QuoteLimits([True] * len(text), [True] * len(text), [0] * len(text)) for text in texts]
+    free = [QuoteLimits([True] * len(text), [True] * len(text), [0] * len(text), [True] * len(text)) for text in texts]
     return best_answer_span(probability, texts, free)
 
 
@@ -129,6 +129,13 @@ def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
         ([" two", " tons", " of"], "What does Washington weigh?", 0, 0, False),
         ([" two", " tons", " of"], "How many tons?", 0, 0, True),
         (["東京", "都", "は"], "", 1, 1, True),  # no blanks between words
+        (["東京", "都", "は"], "東京は?", 0, 0, True),
+        ([" Switzer", "land", " has", " Zurich"], "Which city of Switzerland?", 0, 1, False),  # words of the question
+        ([" Switzer", "land", " has", " Zurich"], "Which city of Switzerland?", 0, 3, True),
+        ([" Switzer", "land", ",", " Zurich"], "Which city of Switzerland?", 0, 2, False),
+        ([" The", " city", " of", " Zurich"], "Which city?", 0, 1, False),
+        ([" slower", " than", " that"], "Is it faster or slower?", 0, 0, True),  # a choice
+        ([" a", " dollar", " is", " $"], "What is the symbol of a dollar?", 3, 3, True),
     ],
 )
 def test_a_quote_ends_with_its_words_and_stays_on_a_line(
