@@ -65,6 +65,13 @@ SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32
 START = datetime(2020, 1, 1, tzinfo=UTC)
 INGESTED, INGESTED_AT_ONCE, INGESTED_WORDS = 1_000_000, 100_000, 30  # documents, documents a file, words a document
 MAINTENANCE_EVERY = 50  # rounds, of a thousand
+MEASURE = """
+import os, subprocess, sys
+command = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(command.pid, 0)
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""  # run by a small process: on Linux the peak of a command begins with that of the process that starts it
 
 
 class Texts:
@@ -134,6 +141,8 @@ def build(texts: Texts, rows: int, folder: Path) -> Bank:
     block = min(rows, 50_000)
     for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
         bank.upsert(texts.rows(first, min(block, rows - first)))
+        if first >= block:  # each write rewrites a table of up to a million rows (docs/scale.md); drop what it replaced
+            bank.optimize(keep=timedelta(milliseconds=1))
     if bank.stats()["indexed"] < rows and rows >= 10_000:
         bank.optimize(keep=timedelta(milliseconds=1))
     return bank
@@ -299,12 +308,10 @@ def ingest(folder: Path, texts: Texts, first: int, count: int) -> tuple[float, i
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     command = [sys.executable, "-m", "cmt", "--params", str(folder / "params.yaml"), "ingest", str(source)]
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise StreamError(f"`{' '.join(command)}` ended with {process.returncode}")
-    return time.perf_counter() - began, usage.ru_maxrss * 1024
+    measured = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    if measured.returncode:
+        raise StreamError(f"`{' '.join(command)}` ended with {measured.returncode}")
+    return time.perf_counter() - began, int(measured.stdout) * 1024
 
 
 def bar_9(material: Material) -> Iterator[Bar]:

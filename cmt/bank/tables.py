@@ -53,6 +53,8 @@ def translate_errors(what: str, advice: str = "run `cmt verify`, which says what
         reason = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?", "", str(error)).strip()
         if re.search("commit conflict|concurrent (transaction|writers)", reason):
             raise WriteConflict(f"{what}: another process is writing to it; wait for it and repeat") from error
+        if "Resources exhausted" in reason:
+            advice = "set LANCE_MEM_POOL_SIZE to more bytes, or make the slices smaller (stream.period)"
         raise BankError(f"{what}: {reason}; {advice}") from error
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pytest
 
 from cmt.bank.bank import Bank
+from cmt.bank.quantization import vector_bytes
 from cmt.bank.schema import bank_schema
 from cmt.errors import BankError, ConfigError
 from tests.helpers.banks import (
@@ -329,6 +330,16 @@ def full_disk(folder: Path, kind: str) -> Iterator[Path]:
         yield folder
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_one_write_may_have_more_rows_than_lance_gives_a_merge(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA, exact_below=300)
+    bank.upsert(table(*(document(f"d{n}", key=key_of(str(n))) for n in range(300))))
+    bank.optimize()  # a merge has this limit where memory_id is indexed
+    vectors = 4_000_000 // vector_bytes("int8", DIM)
+    row = document("large")[0] | {"n_vectors": vectors, "memory": bytes(vectors * vector_bytes("int8", DIM))}
+    bank.upsert(table([row | {"memory_id": f"large{n}#0", "doc_id": f"large{n}"} for n in range(50)]))  # 200 of 150 MB
+    assert bank.count_rows() == 350
 
 
 @pytest.mark.parametrize("kind", ["limit", "tmpfs"] if can_mount() else ["limit"])

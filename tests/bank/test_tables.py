@@ -138,6 +138,11 @@ def test_an_error_of_lancedb_becomes_a_bank_error_without_its_source_location() 
         translate_errors("b cannot be written", "make room"),
     ):
         raise RuntimeError("full")
+    with (
+        pytest.raises(BankError, match="bank x cannot be written: .*; set LANCE_MEM_POOL_SIZE to more bytes"),
+        translate_errors("bank x cannot be written", "make room"),
+    ):
+        raise RuntimeError("Resources exhausted: Additional allocation failed for HashJoinInput")
 
 
 @pytest.mark.parametrize("reason", ["Retryable commit conflict for version 3", "Too many concurrent writers"])
