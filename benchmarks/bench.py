@@ -74,6 +74,16 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """  # run by a small process: on Linux the peak of a command begins with that of the process that starts it
 
 
+def doc_id(number: int) -> str:
+    """Of a synthetic document."""
+    return f"bench-{number:09d}"
+
+
+def memory_id(number: int) -> str:
+    """Of the one memory of a synthetic document."""
+    return f"{doc_id(number)}#0"
+
+
 class Texts:
     """Synthetic documents: the same number makes the same document."""
 
@@ -98,15 +108,16 @@ class Texts:
         keys = keys + SPREAD * random.standard_normal(keys.shape, np.float32)
         size = VECTORS * vector_bytes(CODES, DIM)
         blob = random.bytes(count * size)
-        names = [f"bench-{number:09d}" for number in range(first, first + count)]
+        numbers = range(first, first + count)
+        names = [doc_id(number) for number in numbers]
         columns = {
-            "memory_id": [f"{name}#0" for name in names],
+            "memory_id": [memory_id(number) for number in numbers],
             "doc_id": names,
             "slice_id": ["bench"] * count,
-            "published_at": [START + timedelta(minutes=number) for number in range(first, first + count)],
+            "published_at": [START + timedelta(minutes=number) for number in numbers],
             "superseded_at": [None] * count,
             "supersedes": [*supersedes, *[None] * (count - len(supersedes))],
-            "sha256": [f"{number:064x}" for number in range(first, first + count)],
+            "sha256": [f"{number:064x}" for number in numbers],
             "compressor": ["be" * 32] * count,
             "title": names,
             "key": pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), KEY_DIM),
@@ -151,7 +162,7 @@ def build(texts: Texts, rows: int, folder: Path) -> Bank:
 def round_of(bank: Bank, texts: Texts, first: int) -> None:
     """A round of DOCUMENTS documents, of which two supersede stored ones, without Θ and LM."""
     ledger = Ledger(bank.connection)
-    stored = [f"bench-{first % 997:09d}", f"bench-{first % 991:09d}"]
+    stored = [doc_id(first % 997), doc_id(first % 991)]
     rows = texts.rows(first, DOCUMENTS, stored)
     version_before, _ = bank.version_and_rows()
     ledger.rounds()
