@@ -42,7 +42,9 @@ def partition(large: Bank, number: int, rows: int) -> Bank:
 
 def best(found: pa.Table, score: str) -> list[str]:
     """The best rows by a score."""
-    return found.sort_by([(score, "descending"), ("memory_id", "ascending")])["memory_id"].to_pylist()[: bench.KEPT]
+    ordered = found.sort_by([(score, "descending"), ("memory_id", "ascending")])
+    names: list[str] = ordered["memory_id"].to_pylist()
+    return names[: bench.KEPT]
 
 
 def main(
