@@ -31,7 +31,7 @@ from cmt.cli.output import console
 from cmt.common.text import plain
 from cmt.errors import RoundError, ServiceError
 
-START_SECONDS, REQUEST_SECONDS, STOP_SECONDS = 180, 60, 20
+START_SECONDS, REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 180, 20, 20
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
 _SCHEDULER_SECONDS = 5
@@ -157,8 +157,9 @@ class LocalPrefect:
         ServiceError when the server refuses, ends, or stays unavailable.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
+        timeout = READ_SECONDS if method == "GET" else REQUEST_SECONDS  # any other request may have been carried out
         while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
             try:
                 connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
                 response = connection.getresponse()
