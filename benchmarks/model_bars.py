@@ -56,7 +56,6 @@ FIRST_TOKENS = 25  # questions whose first token is timed
 ADAPTED = 1665  # articles
 TRAINED, COMPILED = 1000, True  # pairs
 CLIENTS, ASKED_BY_CLIENT = 16, 6
-VECTORS: dict[str, Any] = {"keep_text": False, "codes": "int4"}
 WIDEST = 16  # tokens a vector
 
 
@@ -85,13 +84,16 @@ def bar_3() -> Iterator[Bar]:
     opened, documents = workspace(), newspaper().documents
     text_bytes = pc.sum(pc.binary_length(documents["text"])).as_py()
     compressor = opened.params.compressor.model_copy(update={"window": WIDEST})
-    vectors = opened.params.model_copy(
-        update={"compressor": compressor, "bank": opened.params.bank.model_copy(update=VECTORS)}
-    )
-    textless = TemporaryBank.of(compressor.path, lm=opened.lm, documents=documents, params=vectors, as_in_use=True)
+
+    def widest(**form: Any) -> TemporaryBank:
+        stored = opened.params.bank.model_copy(update=form)
+        params = opened.params.model_copy(update={"compressor": compressor, "bank": stored})
+        return TemporaryBank.of(compressor.path, lm=opened.lm, documents=documents, params=params, as_in_use=True)
+
     for label, bank, limit in (
         ("text kept, as shipped", compressed(), 3),
-        (f"vectors alone, int4, {WIDEST} tokens a vector", textless, 8),
+        (f"text kept, pq, {WIDEST} tokens a vector", widest(codes="pq"), 3),
+        (f"vectors alone, int4, {WIDEST} tokens a vector", widest(keep_text=False, codes="int4"), 8),
     ):
         size = stored_bytes(bank.rows)
         detail = f"{size:,} bytes of files after `optimize`, {text_bytes:,} of text, {bank.rows.num_rows} memories"
