@@ -76,8 +76,20 @@ def how_to_refill(uri: str) -> str:
 
 
 def memory_tables(connection: DBConnection) -> list[str]:
-    """Names of the tables of memories, one a compressor, sorted."""
-    return sorted(name for name in connection.list_tables().tables if name.startswith(MEMORIES))
+    """Names of the tables of memories, one a compressor, sorted.
+
+    A kill while a table was created may have left its folder without a version, which LanceDB lists. It is no table.
+    """
+    listed = (name for name in connection.list_tables().tables if name.startswith(MEMORIES))
+    return sorted(name for name in listed if _has_version(connection, name))
+
+
+def _has_version(connection: DBConnection, name: str) -> bool:
+    try:
+        with translate_errors(f"table {name}"):
+            return open_table(connection, name) is not None
+    except BankError:
+        return True  # it is damaged, which opening it for use tells
 
 
 def open_table(connection: DBConnection, name: str) -> LanceTable | None:

@@ -13,9 +13,11 @@ from lancedb.table import LanceTable
 from cmt.bank import tables
 from cmt.bank.bank import Bank
 from cmt.bank.integrity import altered_files
+from cmt.bank.schema import bank_schema
 from cmt.bank.tables import (
     WriteConflict,
     current_table,
+    memory_tables,
     merge_and_read,
     open_or_create_table,
     open_table,
@@ -23,6 +25,7 @@ from cmt.bank.tables import (
     translate_errors,
 )
 from cmt.errors import BankError, ConfigError, DamageError
+from tests.helpers.banks import DIM, KEY_DIM
 
 SCHEMA = pa.schema([pa.field("name", pa.string())])
 
@@ -171,3 +174,13 @@ def test_a_damaged_bank_raises_a_bank_error(bank: Bank, tmp_path: Path) -> None:
         manifest.write_bytes(b"cut")
     with pytest.raises(BankError, match="bank .* cannot be opened: "):
         Bank.open(uri=str(tmp_path / "bank"))
+
+
+def test_a_table_whose_creation_was_interrupted_is_none_until_it_is_created_again(bank: Bank, tmp_path: Path) -> None:
+    other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="ab" * 32)
+    (tmp_path / "bank/memories_abababababab.lance/_transactions").mkdir(parents=True)
+    assert "memories_abababababab" in bank.connection.list_tables().tables
+    assert memory_tables(bank.connection) == [bank.name]
+    assert [table.name for table in Bank.open_all(uri=str(tmp_path / "bank"))] == [bank.name]
+    Bank.open(uri=str(tmp_path / "bank"), schema=other)
+    assert memory_tables(bank.connection) == ["memories_abababababab", bank.name]

@@ -1,21 +1,28 @@
 """The bars of the language model and the compressor, on the tiny project: each is a ratio of what was measured."""
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from cmt.modeling.codebook import CENTROIDS, Codebook
 from tests.helpers.projects import open_workspace
 from tests.helpers.scripts import FOLDER, load_script
 
 
 @pytest.fixture
-def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("model_bars")
     monkeypatch.syspath_prepend(FOLDER)  # for the processes of bar 10
     opened = open_workspace(adapted_project)
-    mac = opened.params.baselines.model_copy(update={"mac": opened.params.compressor.path})
-    opened.params = opened.params.model_copy(update={"baselines": mac})
+    # a copy of the compressor with a codebook, whose values are no matter for sizes
+    folder = Path(shutil.copytree(opened.params.compressor.path, tmp_path / "compressor"))
+    Codebook(np.zeros((8, CENTROIDS, opened.lm.hidden_size // 8), np.float16)).save(folder, module.WIDEST)
+    compressor = opened.params.compressor.model_copy(update={"path": folder})
+    mac = opened.params.baselines.model_copy(update={"mac": folder})
+    opened.params = opened.params.model_copy(update={"baselines": mac, "compressor": compressor})
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
     for name, value in {
@@ -35,7 +42,7 @@ def bars(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
     measured = {number: list(bar()) for number, bar in bars.MODEL_BARS.items()}
     assert {number: [bar.limit for bar in found] for number, found in measured.items()} == {
-        3: [3, 8],
+        3: [3, 3, 8],
         4: [0.7 * bars.workspace().lm.layers],  # Θ has one layer here
         5: [4.0, 1.0],
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
