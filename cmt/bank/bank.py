@@ -413,9 +413,9 @@ class Bank:
         """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most similar first.
 
         Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
-        no word of `text` or is not among its thousand best rows; word statistics are those of the whole bank at any
-        `as_of`. Only rows visible at `as_of` are returned: published by then and not yet superseded; None means now.
-        Raises BankError if `key` does not fit and ConfigError if `k` < 1 or `as_of` has no time zone.
+        no word of `text`; word statistics are those of the whole bank at any `as_of`. Only rows visible at `as_of` are
+        returned: published by then and not yet superseded; None means now. Raises BankError if `key` does not
+        fit and ConfigError if `k` < 1 or `as_of` has no time zone.
         """
         with self._reading():
             table = self._latest()

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.expr import Expr, col, func, lit
-from lancedb.query import FullTextOperator, LanceQueryBuilder, MatchQuery
+from lancedb.query import FullTextOperator, LanceQueryBuilder, LanceVectorQueryBuilder, MatchQuery
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
@@ -23,8 +23,7 @@ from cmt.errors import BankError, ConfigError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
-# Number of full-text hits that are fetched to look up the BM25 score of rows found by key. Ten take as long.
-_BM25_HITS = 1000
+_PROBES = 20  # partitions of the vector index that are searched at least
 _UNCONDITIONED = (2, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
 _LOOKUP = 4096  # values that are looked up at once
 
@@ -48,9 +47,11 @@ def search(
     key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
     with _reading_index(table, "vector") if large else nullcontext():
         nearest = _best(_key_query(table, key, large), "_distance", k, view, large)
-    hits = _text_hits(table, text, view, max(k, _BM25_HITS), large) if text else {}
+    hits = _text_hits(table, text, view, k, large) if text else {}
+    if text and (others := nearest.keys() - hits.keys()):
+        hits |= _text_scores(table, text, others)
     # 2. the rows
-    rows = _read_checked(table, memory_id_in({*nearest, *list(hits)[:k]}))
+    rows = _read_checked(table, memory_id_in({*nearest, *hits}))
     similarity = pa.array(_cosine(rows["key"], key))
     rows = rows.select(_result_columns(rows)).append_column("similarity", similarity)
     return _ordered(_with_bm25(rows, hits), "similarity")
@@ -90,7 +91,7 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
 
 def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
     """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
-    query = _key_query(table, keys, large).where(_View(k, None).condition)
+    query = _key_query(table, keys, large, any_partition=True).where(_View(k, None).condition)
     with _reading_index(table, "vector") if large else nullcontext():
         hits = query.limit(k).to_arrow()
     places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
@@ -215,13 +216,13 @@ class _View:
         return rows.filter(pc.and_(visible, pc.invert(pc.is_in(rows["doc_id"], value_set=self._hidden))))
 
 
-def _key_query(table: LanceTable, key: np.ndarray, large: bool) -> LanceQueryBuilder:
+def _key_query(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> LanceQueryBuilder:
+    """A search for the rows nearest to `key`; `any_partition`: in as many of a large table as it takes to find some."""
     query = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
     query = query.distance_type("cosine").select([*_SEEN, "_distance"])
     if not large:
         return query.bypass_vector_index()
-    # No upper limit on probes: few rows of the partitions nearest to the key may be visible as of the date.
-    return query.minimum_nprobes(20).maximum_nprobes(0).refine_factor(4)
+    return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(4)
 
 
 def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, float]:
@@ -230,6 +231,14 @@ def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -
         # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
         query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
         return _best(query.select([*_SEEN, "_score"]), "_score", k, view, large)
+
+
+def _text_scores(table: LanceTable, text: str, memory_ids: set[str]) -> dict[str, float]:
+    """The BM25 scores for `text` of those of `memory_ids` that have a word of it."""
+    with _reading_index(table, "full-text"):
+        query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
+        hits = query.where(memory_id_in(memory_ids)).select(["memory_id", "_score"]).limit(len(memory_ids)).to_arrow()
+        return _scores(_ranked(hits, "_score"), "_score")
 
 
 def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
@@ -252,6 +261,8 @@ def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool
         if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1][0] != worst):
             return _scores(ranked[:k], score)
     query = query.where(view.condition)
+    if large and isinstance(query, LanceVectorQueryBuilder):
+        query = query.maximum_nprobes(0)  # few rows of the partitions nearest to the key may be visible as of the date
     while True:
         ranked = _ranked(query.limit(limit).to_arrow(), score)
         if len(ranked) < limit or ranked[k - 1][0] != ranked[-1][0]:

@@ -1,6 +1,7 @@
 """Rounds and their canaries: what is refused, what leaves, what is kept, and what a kill changes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,17 @@ HONEST = {"doc_id": "lamp", "text": "Lamps are lit in Saltby at nine."}
 
 
 @pytest.fixture
-def project(adapted_workspace: Path) -> Path:
-    """A project with two committed rounds, whose later slice says that Vell is the mayor."""
-    return adapted_workspace
+def project(tiny_project: Path, tmp_path: Path) -> Path:
+    """A project with two committed rounds, whose later slice says that Vell is the mayor.
+
+    Their reader answered who is the mayor, and nothing else, so that this is the one canary.
+    """
+    folder = Path(shutil.copytree(tiny_project, tmp_path / "adapted"))
+    workspace = open_workspace(folder)
+    workspace.ingest()
+    for slice_id in workspace.pending():
+        update(folder, slice_id)
+    return folder
 
 
 def ingest(folder: Path, document: dict[str, Any], *, month: int = 3) -> None:

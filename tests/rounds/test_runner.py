@@ -33,7 +33,7 @@ def test_rounds_adapt_to_the_slices_in_time_order(project: Path) -> None:
     ]
     assert workspace.rounds() == rounds
     assert {"compress", "canaries", "bank", "evaluate"} == rounds[0].seconds.keys()
-    assert [round_.judgement for round_ in rounds] == ["not judged", "not judged"]  # a random LM is never right
+    assert rounds[0].judgement == "not judged"  # there is no earlier question
     assert {"em", "f1", "f1_low", "recall", "closed_f1", "rag_f1"} <= rounds[0].scores.keys()
     assert rounds[1].bank_digest == workspace.bank.digest()
     with pytest.raises(cmt.RoundError, match="no slice is pending"):
