@@ -91,8 +91,8 @@ def test_more_selected_memories_have_a_higher_recall(adapted: cmt.Workspace) -> 
 def test_every_curve_can_be_measured_on_a_project(name: str, adapted: cmt.Workspace, tmp_path: Path) -> None:
     before = adapted.bank.version
     curve = CURVES[name](BankTestbed.of(adapted), limit=3)
-    # the untrained compressor knows no old answer, so the bar about known ones is missing
-    assert curve.points.num_rows == {"k": len(KS), "noise": len(SHARES), "supersession": 4}.get(name, 5)
+    # the bar about old answers that were known is missing where none was
+    assert curve.points.num_rows in {"k": (len(KS),), "noise": (len(SHARES),), "supersession": (4, 5)}.get(name, (5,))
     assert curve.name == name
     assert curve.lineage["compressor"] == adapted.model.digest
     assert list(curve.lineage["slices"]) == ["2031-01/0001", "2031-02/0001"]
