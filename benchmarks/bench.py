@@ -415,6 +415,7 @@ def limit(bar: Bar) -> str:
 def page(bars: Sequence[Bar]) -> str:
     """RESULTS.md."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow"))
+    missing = sorted(BARS.keys() - {bar.number for bar in bars})
     lines = [
         "# The bars",
         "",
@@ -430,6 +431,7 @@ def page(bars: Sequence[Bar]) -> str:
         ),
         "",
         *dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars),
+        *([f"- Not measured yet: {', '.join(map(str, missing))}."] if missing else []),
         "",
     ]
     return "\n".join(lines)
