@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cmt.training.data import TrainingData
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
+KEY_TEXTS = 2_000  # documents, and questions on them, whose search keys are analysed to shorten keys
 
 
 def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> "Workspace":
@@ -160,6 +161,29 @@ class Workspace(Resources):
         )
         codebook.save(folder, compressor.window)
         return codebook
+
+    def shorten_keys(self, output: Path, *, numbers: int, progress: Progress | None = None) -> str:
+        """Write the compressor in use with shorter search keys to `output`; returns its digest.
+
+        See `cmt.retrieval.key_shortening`. Raises ConfigError if `output` is not empty or `numbers` does not fit,
+        ModelError or StreamError if compressor or training data are missing.
+        """
+        from cmt.evaluation.sampling import sample_by_position, sample_on_documents
+        from cmt.retrieval.key_shortening import shorten_keys
+        from cmt.training.data import load_split
+
+        seed = self.params.seed
+        data = load_split(self.params.train, limits=Limits.of(self.params.stream))
+        documents = sample_by_position(data.seen, limit=KEY_TEXTS, seed=seed)
+        asked = sample_on_documents(data.questions, documents, limit=KEY_TEXTS, seed=seed)
+        return shorten_keys(
+            self.params.compressor.path,
+            output,
+            numbers=numbers,
+            lm=self.lm,
+            texts=[*documents["text"].to_pylist(), *asked["question"].to_pylist()],
+            on_progress=None if progress is None else progress.advance,
+        )
 
     def _train_on(self, data: "TrainingData") -> None:
         """Train in this process, on the device that `train.device` names."""

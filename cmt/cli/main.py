@@ -203,6 +203,21 @@ def codebook(
     print_result({"codes": fitted.name, "path": path}, line, as_json=as_json)
 
 
+@app.command(epilog="Example: cmt shorten-keys data/trained/short-keys --numbers 128")
+def shorten_keys(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="New folder of the compressor with short keys.")],
+    numbers: Annotated[int, typer.Option(min=1, metavar="N", help="Numbers of a search key.")] = 128,
+    as_json: Json = False,
+) -> None:
+    """Write the compressor with shorter search keys, in the principal directions of training texts (train.source)."""
+    with ctx.obj.progress as progress:
+        progress.stage("keys")
+        digest = ctx.obj.workspace.shorten_keys(folder, numbers=numbers, progress=progress)
+    line = f"compressor {digest[:12]} with keys of {numbers} numbers is in {folder}; set compressor.path to use it"
+    print_result({"path": folder, "digest": digest}, line, as_json=as_json)
+
+
 app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(ask)
 app.command(epilog="Example: cmt chat --as-of 2031-02-15")(chat)
 

@@ -17,6 +17,7 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.errors import ModelError
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
+TO_KEY = "compressor.to_key.weight"
 SUMS = "SHA256SUMS"
 """Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
 PLACES = "aggregator.place.weight"
@@ -34,6 +35,8 @@ class CompressorConfig:
     objective: ObjectiveParams
     windows: tuple[int, ...] = ()
     """Windows that the weights were trained at, in ascending order; none: that of `compressor` alone."""
+    key_dim: int | None = None
+    """Numbers of a search key; None: as many as a hidden state has."""
 
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
@@ -46,7 +49,8 @@ class CompressorConfig:
         names = ("compressor", "aggregator", "alignment", "objective")
         sections = {name: getattr(self, name).model_dump(mode="json") for name in names}
         del sections["compressor"]["path"]
-        return sections | ({"windows": list(self.windows)} if self.windows else {})
+        windows = {"windows": list(self.windows)} if self.windows else {}
+        return sections | windows | ({"key_dim": self.key_dim} if self.key_dim else {})
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "CompressorConfig":
@@ -57,6 +61,7 @@ class CompressorConfig:
             AlignmentParams(**sections["alignment"]),
             ObjectiveParams(**sections["objective"]),
             tuple(sections.get("windows", ())),
+            sections.get("key_dim"),
         )
 
 
@@ -75,6 +80,12 @@ class Checkpoint(NamedTuple):
             weights = weights | {PLACES: place_weights_at(places, window)}
         compressor = self.config.compressor.model_copy(update={"window": window})
         return self._replace(config=replace(self.config, compressor=compressor), weights=weights)
+
+    def with_key_weights(self, weights: Tensor) -> "Checkpoint":
+        """This compressor with the map `weights` (p, D) from a mean state to a search key."""
+        return self._replace(
+            config=replace(self.config, key_dim=len(weights)), weights=self.weights | {TO_KEY: weights}
+        )
 
 
 def place_weights_at(weights: Tensor, window: int) -> Tensor:

@@ -30,7 +30,7 @@ class Encoding:
     pooled: Tensor
     """(B, D) mean of the states."""
     key: Tensor
-    """(B, D) search key of unit length."""
+    """(B, p) search key of unit length."""
 
 
 class Compressor(nn.Module):
@@ -39,8 +39,13 @@ class Compressor(nn.Module):
     With `kind: tokens`, the vectors are the states at k learned tokens behind the text (MAC, arXiv 2403.04317).
     """
 
-    def __init__(self, lm: FrozenLM, params: CompressorParams, *, trainable: bool = True) -> None:
-        """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
+    def __init__(
+        self, lm: FrozenLM, params: CompressorParams, *, key_dim: int | None = None, trainable: bool = True
+    ) -> None:
+        """`key_dim`: p, numbers of a search key; None: D, as many as a hidden state has.
+
+        `trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next.
+        """
         super().__init__()
         self.params = params
         width = lm.hidden_size
@@ -51,7 +56,7 @@ class Compressor(nn.Module):
         else:
             self.encoder, statistics = slice_layers(lm, 0, layers), placeholder_statistics(lm)
         self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(1 / statistics.spread)
-        self.to_key = nn.Linear(width, width, bias=False)
+        self.to_key = nn.Linear(width, key_dim or width, bias=False)
         nn.init.eye_(self.to_key.weight)
         if params.kind == "tokens":
             mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
@@ -69,7 +74,7 @@ class Compressor(nn.Module):
             states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
             vectors, vector_mask = window_means(states, text_mask, window or self.params.window)  # (B, k, D), (B, k)
             pooled = masked_mean(states, text_mask)
-        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, D)
+        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, p)
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
     def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -81,7 +81,7 @@ class MemoryModel(nn.Module):
         """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their layers."""
         super().__init__()
         self.lm, self.config, self.digest = lm, config, digest
-        self.compressor = Compressor(lm, config.compressor, trainable=trainable)
+        self.compressor = Compressor(lm, config.compressor, key_dim=config.key_dim, trainable=trainable)
         self.aggregator: CrossAttention | SpanReader | None = None
         if config.aggregator.kind == "attention":
             self.aggregator = CrossAttention(lm.hidden_size, config.aggregator)
@@ -107,8 +107,8 @@ class MemoryModel(nn.Module):
 
     @property
     def key_dim(self) -> int:
-        """Dimension of a search key."""
-        return self.lm.hidden_size
+        """p: numbers of a search key."""
+        return self.compressor.to_key.out_features
 
     @property
     def window(self) -> int:

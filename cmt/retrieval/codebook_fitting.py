@@ -42,8 +42,9 @@ def fit_codebook(
         batch_tokens=batch_tokens,
         on_progress=on_progress,
     )
-    vectors = [quantization.dequantize(blob, "fp16", model.key_dim) for blob in memories["memory"].to_pylist()]
-    return Codebook.fit(np.concatenate(vectors), parts=parts or _usual_parts(model.key_dim), seed=seed)
+    dim = model.lm.hidden_size
+    vectors = [quantization.dequantize(blob, "fp16", dim) for blob in memories["memory"].to_pylist()]
+    return Codebook.fit(np.concatenate(vectors), parts=parts or _usual_parts(dim), seed=seed)
 
 
 def _usual_parts(dim: int) -> int:

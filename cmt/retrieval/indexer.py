@@ -41,9 +41,12 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
             )
         number_format = model.codebook.name
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
-    width = model.key_dim
     return bank_schema(
-        key_dim=width, codes=number_format, dim=channels * width, compressor=model.digest, sketched=not keep_text
+        key_dim=model.key_dim,
+        codes=number_format,
+        dim=channels * model.lm.hidden_size,
+        compressor=model.digest,
+        sketched=not keep_text,
     )
 
 
@@ -69,7 +72,7 @@ def compress_documents(
     chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
     # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
-    with_content = int(schema_value(schema, "dim")) != model.key_dim
+    with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
     quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=number_format)
     if number_format == "pq" and model.codebook:
         quantize = model.codebook.encode
@@ -98,7 +101,7 @@ def retrieved_memory(
     the document that it supersedes.
     """
     stored = torch.from_numpy(_decoded(model, row["memory"], schema))  # (k, D) or (k, 2·D)
-    vectors, content = stored[:, : model.key_dim], stored[:, model.key_dim :]  # (k, D), (k, 0) or (k, D)
+    vectors, content = stored.tensor_split([model.lm.hidden_size], dim=1)  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])
     elif content.shape[1]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,13 @@ def train(
     output = params.train.output
     with training_attention(lm):
         # 1. the model
-        model = MemoryModel(lm, CompressorConfig.of(params))
+        design = CompressorConfig.of(params)
         start_weights: dict[str, torch.Tensor] = {}
         if params.train.start:
-            start_weights = MemoryModel.load(params.train.start, lm=lm, window=model.window).trained_tensors()
+            start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
+            start_weights, design = start.trained_tensors(), replace(design, key_dim=start.config.key_dim)
+        model = MemoryModel(lm, design)
+        if start_weights:
             model.load_tensors(start_weights)
         model.train()
         bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16

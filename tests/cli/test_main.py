@@ -263,6 +263,24 @@ def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None
     run(training_project, *small, "verify")
 
 
+def test_keys_become_shorter_in_a_compressor_of_its_own(training_project: Path) -> None:
+    _prepare_for_a_codebook(training_project)
+    run(training_project, "data", "pull")
+    run(training_project, "ingest")
+    run(training_project, "update", "--all")
+    before = read(training_project, "bank", "stats")
+    assert "choose fewer" in run(training_project, "shorten-keys", "unused", "--numbers", "99", status=2).stderr
+    folder = str(training_project / "short")
+    read(training_project, "shorten-keys", folder, "--numbers", "4")
+    short = ("--set", f"compressor.path={folder}")
+    run(training_project, *short, "update", "--all")
+    after = read(training_project, *short, "bank", "stats")
+    assert after["rows"] == before["rows"]
+    assert after["bytes"] < before["bytes"]
+    assert read(training_project, *short, "ask", "Who is the mayor?")["sources"]
+    assert "is not empty" in run(training_project, "shorten-keys", folder, status=2).stderr
+
+
 def _prepare_for_a_codebook(project: Path) -> None:
     """A compressor of the project's own, and enough text."""
     params = yaml.safe_load((project / "params.yaml").read_text())

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from cmt.errors import ModelError, StreamError
-from cmt.modeling.checkpoint import WEIGHTS, load_checkpoint
+from cmt.modeling.checkpoint import TO_KEY, WEIGHTS, load_checkpoint, save_checkpoint
 from cmt.modeling.model import MemoryModel
 from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.facts import documents, questions
@@ -106,6 +106,15 @@ def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Pa
     run_training(tmp_path / "third", train={"start": tmp_path / "first", "windows": {4: 1.0}})
     windows = [load_checkpoint(tmp_path / name).config.windows for name in ("first", "second", "third")]
     assert windows == [(1, 4), (1, 4), (4,)]
+
+
+def test_a_training_that_starts_from_a_compressor_keeps_the_length_of_its_keys(tmp_path: Path) -> None:
+    run_training(tmp_path / "first")
+    checkpoint = load_checkpoint(tmp_path / "first")
+    save_checkpoint(tmp_path / "short", checkpoint.with_key_weights(checkpoint.weights[TO_KEY][:5]))
+    run_training(tmp_path / "second", train={"start": tmp_path / "short"})
+    trained = load_checkpoint(tmp_path / "second")
+    assert (trained.config.key_dim, len(trained.weights[TO_KEY])) == (5, 5)
 
 
 def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_path: Path) -> None:
