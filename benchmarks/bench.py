@@ -58,7 +58,8 @@ THOUSAND = 1_000  # rounds
 CANARIES = 10  # searches of the gate in a round
 KEPT = 8  # rows of a search that are compared with an exact one
 KEY_DIM = DIM = 576  # of the default LM
-CODES, VECTORS = "int4", 8
+CODES, WINDOW, TOKENS = "int4", 16, (64, 193)  # number format, tokens a vector, tokens of a text: from, below
+SLICE = 10_000  # documents
 TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise
 WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
 SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
@@ -106,14 +107,14 @@ class Texts:
         texts = self.drawn(random, count, LENGTH)
         keys = self.topics[random.integers(0, TOPICS, count)]
         keys = keys + SPREAD * random.standard_normal(keys.shape, np.float32)
-        size = VECTORS * vector_bytes(CODES, DIM)
-        blob = random.bytes(count * size)
+        tokens = random.integers(*TOKENS, count)
+        vectors = -(-tokens // WINDOW)
         numbers = range(first, first + count)
         names = [doc_id(number) for number in numbers]
         columns = {
             "memory_id": [memory_id(number) for number in numbers],
             "doc_id": names,
-            "slice_id": ["bench"] * count,
+            "slice_id": [f"bench/{number // SLICE:04d}" for number in numbers],
             "published_at": [START + timedelta(minutes=number) for number in numbers],
             "superseded_at": [None] * count,
             "supersedes": [*supersedes, *[None] * (count - len(supersedes))],
@@ -121,9 +122,9 @@ class Texts:
             "compressor": ["be" * 32] * count,
             "title": names,
             "key": pa.FixedSizeListArray.from_arrays(pa.array(keys.ravel()), KEY_DIM),
-            "memory": [blob[start : start + size] for start in range(0, len(blob), size)],
-            "n_vectors": [VECTORS] * count,
-            "n_tokens": [16 * VECTORS] * count,
+            "memory": [random.bytes(vector_bytes(CODES, DIM) * k) for k in vectors.tolist()],
+            "n_vectors": vectors,
+            "n_tokens": tokens,
             "text": texts,
         }
         return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)

@@ -1,13 +1,14 @@
 """Search in a table of memories: nearest keys by cosine and best texts by BM25, as of a date.
 
-A search has two steps: ids and scores first, then the selected rows, because a row holds kilobytes of memory and text.
-The rows are checked against their checksums; DamageError names the first that does not match.
+A search has two steps: places and scores first, then the selected rows, because a row holds kilobytes of memory and
+text. The rows are checked against their checksums; DamageError names the first that does not match.
 Filters are typed expressions; user text never becomes part of a query string.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,15 +18,24 @@ from lancedb.query import FullTextOperator, LanceQueryBuilder, LanceVectorQueryB
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
-from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions
+from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import translate_errors
-from cmt.errors import BankError, ConfigError
+from cmt.errors import BankError, ConfigError, DamageError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
 _PROBES = 20  # partitions of the vector index that are searched at least
 _UNCONDITIONED = (2, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
 _LOOKUP = 4096  # values that are looked up at once
+
+
+class _Hit(NamedTuple):
+    """A row that a query found."""
+
+    score: float
+    memory_id: str
+    row_id: int
+    """Its place in this version of the table."""
 
 
 def search(
@@ -43,7 +53,7 @@ def search(
     `large`: use the vector index instead of comparing with every row. `hidden`: doc_ids that are left out. Raises
     BankError if `key` does not fit the table and ConfigError if `k` or `as_of` is invalid.
     """
-    # 1. ids and scores
+    # 1. places and scores
     key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
     with _reading_index(table, "vector") if large else nullcontext():
         nearest = _best(_key_query(table, key, large), "_distance", k, view, large)
@@ -51,7 +61,7 @@ def search(
     if text and (others := nearest.keys() - hits.keys()):
         hits |= _text_scores(table, text, others)
     # 2. the rows
-    rows = _read_checked(table, memory_id_in({*nearest, *hits}))
+    rows = _take_checked(table, nearest | hits)
     similarity = pa.array(_cosine(rows["key"], key))
     rows = rows.select(_result_columns(rows)).append_column("similarity", similarity)
     return _ordered(_with_bm25(rows, hits), "similarity")
@@ -62,7 +72,7 @@ def full_text(
 ) -> pa.Table:
     """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
     hits = _text_hits(table, text, _View(k, as_of, hidden), k, large)
-    rows = _read_checked(table, memory_id_in(set(hits)))
+    rows = _take_checked(table, hits)
     rows = rows.select(_result_columns(rows))
     return _ordered(_with_bm25(rows, hits), "bm25")
 
@@ -77,8 +87,9 @@ def with_all_words(table: LanceTable, text: str) -> list[str]:
     """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
     with _reading_index(table, "full-text"):
         query = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
-        hits = table.search(query, query_type="fts").select(["memory_id", "_score"]).limit(max(table.count_rows(), 1))
-        return [name for _, name in _ranked(hits.to_arrow(), "_score")]
+        hits = table.search(query, query_type="fts").select(["memory_id", "_score"]).with_row_id(True)
+        ranked = _ranked(hits.limit(max(table.count_rows(), 1)).to_arrow(), "_score")
+        return [hit.memory_id for hit in ranked]
 
 
 def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
@@ -170,6 +181,27 @@ def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
     return rows
 
 
+def _take_checked(table: LanceTable, hits: Mapping[str, _Hit]) -> pa.Table:
+    """The rows of `hits`, with all columns, sorted by memory_id. Raises DamageError.
+
+    They are at the places that were found, unless the table has changed since. The compressor, which is the same in all
+    rows, is taken from the schema: Lance decodes a whole page of a constant column for a row.
+    """
+    if not hits:
+        return table.schema.empty_table()
+    # 1. at their places, or by their ids
+    names, place = table.schema.names, table.schema.get_field_index("compressor")
+    row_ids = [hit.row_id for hit in hits.values()]
+    rows = table.take_row_ids(row_ids).select([name for name in names if name != "compressor"]).to_arrow()
+    if set(rows["memory_id"].to_pylist()) != hits.keys():
+        return _read_checked(table, memory_id_in(set(hits)))
+    # 2. complete and checked
+    compressor = pa.array([schema_value(table.schema, "compressor")] * len(rows), pa.string())
+    rows = rows.add_column(place, table.schema.field(place), compressor).sort_by("memory_id")
+    check_rows(rows, table.uri)
+    return rows
+
+
 def _result_columns(rows: pa.Table) -> list[str]:
     return [*_COLUMNS, *({"words"} & set(rows.column_names))]
 
@@ -225,20 +257,20 @@ def _key_query(table: LanceTable, key: np.ndarray, large: bool, *, any_partition
     return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(4)
 
 
-def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, float]:
-    """The best `k` memory_ids for the words of `text` with their BM25 scores, best first."""
+def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, _Hit]:
+    """The best `k` rows for the words of `text` by BM25, by memory_id, best first."""
     with _reading_index(table, "full-text"):
         # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
         query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
         return _best(query.select([*_SEEN, "_score"]), "_score", k, view, large)
 
 
-def _text_scores(table: LanceTable, text: str, memory_ids: set[str]) -> dict[str, float]:
-    """The BM25 scores for `text` of those of `memory_ids` that have a word of it."""
+def _text_scores(table: LanceTable, text: str, memory_ids: set[str]) -> dict[str, _Hit]:
+    """Those of `memory_ids` that have a word of `text`, with their BM25 scores."""
     with _reading_index(table, "full-text"):
         query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-        hits = query.where(memory_id_in(memory_ids)).select(["memory_id", "_score"]).limit(len(memory_ids)).to_arrow()
-        return _scores(_ranked(hits, "_score"), "_score")
+        query = query.where(memory_id_in(memory_ids)).select(["memory_id", "_score"]).with_row_id(True)
+        return _by_id(_ranked(query.limit(len(memory_ids)).to_arrow(), "_score"))
 
 
 def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
@@ -246,40 +278,45 @@ def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]
     return translate_errors(f"the {kind} index of {table.uri} cannot be read", advice)
 
 
-def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, float]:
-    """The best `k` memory_ids in `view` with their scores, best first; ties are ordered by memory_id.
+def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, _Hit]:
+    """The best `k` rows in `view` by memory_id, best first; ties are ordered by memory_id.
 
     Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely. Lance
     evaluates a condition for every row, so in a `large` table the best rows are fetched without it; only if too few of
     them are visible, the query is repeated with it.
     """
-    limit = k + 16
+    limit, query = k + 16, query.with_row_id(True)
     for factor in _UNCONDITIONED if large else ():
         hits = query.limit(factor * limit).to_arrow()
         ranked = _ranked(view.of(hits), score)
-        worst = _ranked(hits, score)[-1][0] if len(hits) else 0.0
-        if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1][0] != worst):
-            return _scores(ranked[:k], score)
+        worst = _ranked(hits, score)[-1].score if len(hits) else 0.0
+        if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1].score != worst):
+            return _by_id(ranked[:k])
     query = query.where(view.condition)
     if large and isinstance(query, LanceVectorQueryBuilder):
         query = query.maximum_nprobes(0)  # few rows of the partitions nearest to the key may be visible as of the date
     while True:
         ranked = _ranked(query.limit(limit).to_arrow(), score)
-        if len(ranked) < limit or ranked[k - 1][0] != ranked[-1][0]:
-            return _scores(ranked[:k], score)
+        if len(ranked) < limit or ranked[k - 1].score != ranked[-1].score:
+            return _by_id(ranked[:k])
         limit *= 4
 
 
-def _ranked(hits: pa.Table, score: str) -> list[tuple[float, str]]:
-    """(score, memory_id) of `hits`, best first; the score negated if the highest is the best."""
+def _ranked(found: pa.Table, score: str) -> list[_Hit]:
+    """The rows of a query with their column `score`, best first; ties are ordered by memory_id."""
     sign = 1.0 if score == "_distance" else -1.0
-    values, names = hits[score].to_pylist(), hits["memory_id"].to_pylist()
-    return sorted((sign * value, name) for value, name in zip(values, names, strict=True))
+    columns = (found[name].to_pylist() for name in (score, "memory_id", "_rowid"))
+    hits = (_Hit(*values) for values in zip(*columns, strict=True))
+    return sorted(hits, key=lambda hit: (sign * hit.score, hit.memory_id))
 
 
-def _scores(ranked: list[tuple[float, str]], score: str) -> dict[str, float]:
-    sign = 1.0 if score == "_distance" else -1.0
-    return {name: sign * value for value, name in ranked}
+def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
+    """`hits` by memory_id. Raises DamageError if a row occurs twice."""
+    by_id = {hit.memory_id: hit for hit in hits}
+    if len(by_id) < len(hits):
+        twice = next(hit.memory_id for hit in hits if by_id[hit.memory_id] != hit)
+        raise DamageError(f"memory {twice!r} occurs twice in the bank: run `cmt verify`, which says how to repair it")
+    return by_id
 
 
 def _cosine(keys: pa.ChunkedArray, key: np.ndarray) -> np.ndarray:
@@ -289,8 +326,8 @@ def _cosine(keys: pa.ChunkedArray, key: np.ndarray) -> np.ndarray:
     return cosine
 
 
-def _with_bm25(rows: pa.Table, hits: dict[str, float]) -> pa.Table:
-    scores = [hits.get(name, 0.0) for name in rows["memory_id"].to_pylist()]
+def _with_bm25(rows: pa.Table, hits: Mapping[str, _Hit]) -> pa.Table:
+    scores = [hits[name].score if name in hits else 0.0 for name in rows["memory_id"].to_pylist()]
     return rows.append_column("bm25", pa.array(scores, pa.float64()))
 
 
