@@ -25,7 +25,7 @@ from cmt.errors import BankError, ConfigError, DamageError
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
 _PROBES = 20  # partitions of the vector index that are searched at least
-_UNCONDITIONED = (2, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
+_UNCONDITIONED = (1, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
 _LOOKUP = 4096  # values that are looked up at once
 
 
@@ -254,7 +254,7 @@ def _key_query(table: LanceTable, key: np.ndarray, large: bool, *, any_partition
     query = query.distance_type("cosine").select([*_SEEN, "_distance"])
     if not large:
         return query.bypass_vector_index()
-    return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(4)
+    return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
 
 
 def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, _Hit]:

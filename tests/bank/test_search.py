@@ -74,6 +74,22 @@ def test_documents_returns_superseded_rows_as_well(story: Bank) -> None:
 # Keys and words
 
 
+def test_rows_that_moved_since_they_were_found_are_read_by_their_ids(bank: Bank) -> None:
+    for letter in "abc":
+        bank.upsert(table(document(letter, at=1)))
+    found = bank.connection.open_table(bank.name).search().with_row_id(True).to_arrow()
+    hits = {
+        name: search._Hit(1.0, name, row_id)
+        for name, row_id in zip(found["memory_id"].to_pylist(), found["_rowid"].to_pylist(), strict=True)
+    }
+    bank.optimize(keep=timedelta(milliseconds=1))  # one file instead of three
+    opened = bank.connection.open_table(bank.name)
+    assert len(opened.take_row_ids([hit.row_id for hit in hits.values()]).to_arrow()) < 3
+    taken = search._take_checked(opened, hits)
+    assert names(taken) == ["a#0", "b#0", "c#0"]
+    assert taken.schema.equals(opened.schema)
+
+
 def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank) -> None:
     bank.upsert(table(*(document(f"d{n}", text="harbour news" if n == 7 else f"word{n}") for n in range(40))))
     key = key_of("d3#0").astype(np.float64) * 5
