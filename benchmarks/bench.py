@@ -57,7 +57,7 @@ ROUNDS, SEARCHES = 30, 200
 THOUSAND = 1_000  # rounds
 CANARIES = 10  # searches of the gate in a round
 KEPT = 8  # rows of a search that are compared with an exact one
-KEY_DIM = DIM = 576  # of the default LM
+KEY_DIM, DIM = 128, 576  # of the shipped compressor
 CODES, WINDOW, TOKENS = "int4", 16, (64, 193)  # number format, tokens a vector, tokens of a text: from, below
 SLICE = 10_000  # documents
 TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise

@@ -278,8 +278,9 @@ class BankParams(Section):
     """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
     """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
-    codes: Literal["fp16", "int8", "int4", "pq"] = "int8"
-    """Number format of the memory vectors; `pq`: by the compressor's codebook (`cmt codebook`), with `keep_text`."""
+    codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
+    """Number format of the memory vectors. `pq`: by the compressor's codebook for its window (`cmt codebook`), with
+    `keep_text`; `auto`: `pq` where that can be, else `int8`."""
     exact_below: Positive = 10_000
     """Rows below which search is exhaustive; from there on `cmt bank optimize` builds an index."""
 

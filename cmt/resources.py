@@ -253,14 +253,14 @@ class Resources:
     def bank_params(self) -> str:
         """The bank parameters that shape its rows, such as "int8-text"; part of the identity of a round.
 
-        Raises ModelError if the compressor's codebook, which is one of them with `bank.codes: pq`, cannot be read.
+        Raises ModelError if the compressor's codebook, which may be one of them, is damaged, or is needed and missing.
         """
-        from cmt.modeling.codebook import Codebook
+        from cmt.modeling.codebook import Codebook, number_format
 
-        compressor, codes = self.params.compressor, str(self.params.bank.codes)
-        if codes == "pq" and (codebook := Codebook.load(compressor.path, compressor.window)):
-            codes = codebook.name
-        return f"{codes}-{'text' if self.params.bank.keep_text else 'vectors'}"
+        compressor, bank = self.params.compressor, self.params.bank
+        codebook = Codebook.load(compressor.path, compressor.window) if bank.codes in ("auto", "pq") else None
+        codes = number_format(bank.codes, codebook, keep_text=bank.keep_text)
+        return f"{codes}-{'text' if bank.keep_text else 'vectors'}"
 
     @cached_property
     def compressor_digest(self) -> str:

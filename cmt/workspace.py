@@ -109,7 +109,7 @@ class Workspace(Resources):
         else:
             self._train_on(data)
         # 3. Fit what its memories are stored with.
-        if self.params.bank.codes == "pq":
+        if self.params.bank.codes == "pq" or self._start_has_codebook():
             self._fit_codebook(folder, data.seen)
         # 4. Score the compressor and write its card.
         evaluation = held_out_scores(
@@ -143,6 +143,13 @@ class Workspace(Resources):
         limits = Limits.of(self.params.stream)
         data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
         return self._fit_codebook(self.params.compressor.path, data.seen, parts=parts, progress=progress)
+
+    def _start_has_codebook(self) -> bool:
+        """Whether a training starts from a compressor with a codebook for the window, which `bank.codes: auto` uses."""
+        from cmt.modeling.codebook import Codebook
+
+        start = self.params.train.start
+        return start is not None and Codebook.load(start, self.params.compressor.window) is not None
 
     def _fit_codebook(
         self, folder: Path, documents: pa.Table, *, parts: int | None = None, progress: Progress | None = None

@@ -89,6 +89,22 @@ class Codebook:
         return None if centroids is None else cls(centroids)
 
 
+def number_format(codes: str, codebook: Codebook | None, *, keep_text: bool) -> str:
+    """The number format of a bank with `bank.codes: codes`; `codebook`: that of the compressor for its window.
+
+    `pq` becomes the codebook's name, and so does `auto` where there is one and the text is kept, else `int8`. Raises
+    ModelError if `codes` is `pq` and there is no codebook.
+    """
+    if codes == "pq" and codebook is None:
+        raise ModelError(
+            "the compressor has no codebook for its window, which bank.codes: pq needs: run `cmt codebook`, or set "
+            "bank.codes to auto"
+        )
+    if codes == "pq" or (codes == "auto" and keep_text):
+        return codebook.name if codebook else "int8"
+    return "int8" if codes == "auto" else codes
+
+
 def _entry(window: int) -> str:
     return f"window-{window}"
 

@@ -13,6 +13,7 @@ from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import BankRow, bank_schema, schema_value
 from cmt.errors import ModelError
+from cmt.modeling.codebook import number_format as codebook_format
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
@@ -31,19 +32,13 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
     """Schema of the bank that holds the memories of `model`.
 
     Without text, each vector has its content channel as a second half, and each row has a sketch of its words.
-    `number_format`: `bank.codes`. Raises ModelError if it is `pq` and the compressor has no codebook for its window.
+    `number_format`: `bank.codes`. Raises ModelError as `cmt.modeling.codebook.number_format`.
     """
-    if number_format == "pq":
-        if model.codebook is None:
-            raise ModelError(
-                f"the compressor has no codebook for a window of {model.window}, which bank.codes: pq needs: run "
-                "`cmt codebook`, or set bank.codes to int8"
-            )
-        number_format = model.codebook.name
+    codes = codebook_format(number_format, model.codebook, keep_text=keep_text)
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
     return bank_schema(
         key_dim=model.key_dim,
-        codes=number_format,
+        codes=codes,
         dim=channels * model.lm.hidden_size,
         compressor=model.digest,
         sketched=not keep_text,
@@ -73,8 +68,9 @@ def compress_documents(
     # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
-    quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=number_format)
-    if number_format == "pq" and model.codebook:
+    codes = schema_value(schema, "codes")
+    quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=codes)
+    if model.codebook and codes == model.codebook.name:
         quantize = model.codebook.encode
     rows: list[BankRow] = []
     batches = list(batch_by_length(chunks, batch_tokens))

@@ -7,7 +7,7 @@ import pytest
 
 from cmt.bank.quantization import vector_bytes
 from cmt.errors import ConfigError, ModelError
-from cmt.modeling.codebook import CODEBOOKS, Codebook
+from cmt.modeling.codebook import CODEBOOKS, Codebook, number_format
 
 
 def vectors(count: int, *, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -79,3 +79,20 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         Codebook.fit(vectors(300), parts=5, seed=0)
     with pytest.raises(ConfigError, match="at least 256 vectors, the documents give 100"):
         Codebook.fit(vectors(100), parts=4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("codes", "keep_text", "with_codebook", "without"),
+    [("auto", True, "pq4-", "int8"), ("auto", False, "int8", "int8"), ("int4", True, "int4", "int4")],
+)
+def test_the_number_format_is_the_codebook_where_it_can_be(
+    codebook: Codebook, codes: str, keep_text: bool, with_codebook: str, without: str
+) -> None:
+    assert number_format(codes, codebook, keep_text=keep_text).startswith(with_codebook)
+    assert number_format(codes, None, keep_text=keep_text) == without
+
+
+def test_pq_without_a_codebook_is_refused(codebook: Codebook) -> None:
+    assert number_format("pq", codebook, keep_text=True) == codebook.name
+    with pytest.raises(ModelError, match="run `cmt codebook`, or set bank.codes to auto"):
+        number_format("pq", None, keep_text=True)

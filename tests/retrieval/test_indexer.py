@@ -93,7 +93,7 @@ def test_a_memory_does_not_depend_on_its_batch(tiny_lm: TinyLm) -> None:
 
 def test_vectors_are_stored_and_read_by_the_codebook(tiny_lm: TinyLm) -> None:
     compressor = model(tiny_lm("llama"))
-    with pytest.raises(ModelError, match="no codebook for a window of 4"):
+    with pytest.raises(ModelError, match="no codebook for its window"):
         rows_of(compressor, FACTS[:1], number_format="pq")
     exact = rows_of(compressor, FACTS, number_format="fp16")
     compressor.codebook = fit_codebook(compressor, documents(FACTS), parts=8, batch_tokens=256, seed=0)
