@@ -1,7 +1,6 @@
 """Bytes of a bank against F1: the window and the number format of its memories.
 
-    cmt --set compressor.window=8 codebook --bytes 24
-    cmt --set compressor.window=16 codebook --bytes 36
+    cmt --set compressor.window=8 codebook --bytes 24     # the shipped compressor has those for 4 and 16
     python benchmarks/memory_size.py --questions 300
 
 The held-out articles of the training data (`train.source`, which `cmt data pull` fetches) are banked once in each
@@ -32,7 +31,17 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.codebook import Codebook
 from cmt.training.data import load_split
 
-FORMATS = [(4, "fp16"), (4, "int8"), (8, "fp16"), (8, "int4"), (8, "pq"), (16, "fp16"), (16, "int4"), (16, "pq")]
+FORMATS = [
+    (4, "fp16"),
+    (4, "int8"),
+    (4, "pq"),
+    (8, "fp16"),
+    (8, "int4"),
+    (8, "pq"),
+    (16, "fp16"),
+    (16, "int4"),
+    (16, "pq"),
+]
 """Tokens a vector, and `bank.codes`; fp16 of a window comes before the others."""
 
 
