@@ -12,7 +12,7 @@ import pyarrow as pa
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.config import Params, load_params
-from cmt.errors import RoundError
+from cmt.errors import ConfigError, RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
@@ -109,8 +109,10 @@ class Workspace(Resources):
         else:
             self._train_on(data)
         # 3. Fit what its memories are stored with.
-        if self.params.bank.codes == "pq" or self._start_has_codebook():
+        if self.params.bank.codes == "pq":
             self._fit_codebook(folder, data.seen)
+        elif self.params.train.start:
+            self._renew_codebook(self.params.train.start, folder, data.seen)
         # 4. Score the compressor and write its card.
         evaluation = held_out_scores(
             folder=folder,
@@ -144,12 +146,19 @@ class Workspace(Resources):
         data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
         return self._fit_codebook(self.params.compressor.path, data.seen, parts=parts, progress=progress)
 
-    def _start_has_codebook(self) -> bool:
-        """Whether a training starts from a compressor with a codebook for the window, which `bank.codes: auto` uses."""
+    def _renew_codebook(self, start: Path, folder: Path, documents: pa.Table) -> None:
+        """Give the compressor in `folder` a codebook if `start` has one, of as many bytes; `bank.codes: auto` uses it.
+
+        Of few documents no codebook can be fitted; then it gets that of `start`.
+        """
         from cmt.modeling.codebook import Codebook
 
-        start = self.params.train.start
-        return start is not None and Codebook.load(start, self.params.compressor.window) is not None
+        window = self.params.compressor.window
+        if codebook := Codebook.load(start, window):
+            try:
+                self._fit_codebook(folder, documents, parts=len(codebook.centroids))
+            except ConfigError:
+                codebook.save(folder, window)
 
     def _fit_codebook(
         self, folder: Path, documents: pa.Table, *, parts: int | None = None, progress: Progress | None = None

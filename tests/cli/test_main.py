@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmt.modeling.codebook import Codebook
 from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
 
 
@@ -244,6 +245,26 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert "needs the text" in textless.stderr
     folder = Path(read(training_project, *pq, "train")["path"])
     assert (folder / "codebooks.safetensors").stat().st_size > 0
+
+
+def test_a_training_from_a_compressor_with_a_codebook_gives_one_of_as_many_bytes(training_project: Path) -> None:
+    short_texts = (training_project / "training_project.json").read_text()
+    _prepare_for_a_codebook(training_project)
+    run(training_project, "data", "pull")
+    name = read(training_project, "codebook", "--bytes", "8")["codes"]
+    start = ("--set", "train.start=own-compressor", "--set", "train.kept=0.0")
+    folder = Path(read(training_project, *start, "train")["path"])
+    trained = Codebook.load(folder, 4)
+    assert trained
+    assert trained.name.startswith("pq8-")
+    assert trained.name != name
+    # of too few texts none can be fitted
+    (training_project / "training_project.json").write_text(short_texts)
+    run(training_project, "data", "pull")
+    folder = Path(read(training_project, *start, "--set", "train.output=again", "train")["path"])
+    kept = Codebook.load(folder, 4)
+    assert kept
+    assert kept.name == name
 
 
 def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None:
