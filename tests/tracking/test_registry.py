@@ -241,13 +241,13 @@ def test_a_server_elsewhere_names_its_own_project(
 
 def test_the_shipped_compressor_is_registered_from_its_card(project: Path) -> None:
     scores, held_out = card_scores(ROOT / "data/compressor")
-    assert (scores, held_out) == ({"em": 51.8, "f1": 65.9}, "500 questions on 20 articles, from the card")
+    assert (scores, held_out) == ({"em": 46.8, "f1": 59.8}, "500 questions on 20 articles, from the card")
     params = cmt.open(params=project / "params.yaml").params
     folder = ROOT / "data/compressor"
     version = registry(project).add(
         folder, project=project / "params.yaml", params=params, scores=scores, held_out=held_out
     )
-    assert (registry(project).versions()[0].version, registry(project).versions()[0].f1) == (version, 65.9)
+    assert (registry(project).versions()[0].version, registry(project).versions()[0].f1) == (version, 59.8)
 
 
 def test_a_card_without_scores_is_refused(tmp_path: Path) -> None:
