@@ -255,11 +255,11 @@ class Resources:
 
         Raises ModelError if the compressor's codebook, which may be one of them, is damaged, or is needed and missing.
         """
-        from cmt.modeling.codebook import Codebook, number_format
+        from cmt.modeling.codebook import Codebook, stored_codes
 
         compressor, bank = self.params.compressor, self.params.bank
         codebook = Codebook.load(compressor.path, compressor.window) if bank.codes in ("auto", "pq") else None
-        codes = number_format(bank.codes, codebook, keep_text=bank.keep_text)
+        codes = stored_codes(bank.codes, codebook, keep_text=bank.keep_text)
         return f"{codes}-{'text' if bank.keep_text else 'vectors'}"
 
     @cached_property

@@ -194,12 +194,12 @@ def codebook(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit the codebook that bank.codes: pq stores memory vectors with, to training documents (train.source)."""
+    """Fit the codebook that memory vectors are stored with, bank.codes auto or pq, to training documents (train.source)."""
     with ctx.obj.progress as progress:
         progress.stage("codebook")
         fitted = ctx.obj.workspace.fit_codebook(parts=parts, progress=progress)
     path = ctx.obj.workspace.params.compressor.path
-    line = f"codebook {fitted.name} is in {path}; set bank.codes to pq to use it"
+    line = f"codebook {fitted.name} is in {path}; bank.codes auto and pq use it in a new bank"
     print_result({"codes": fitted.name, "path": path}, line, as_json=as_json)
 
 

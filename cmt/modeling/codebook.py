@@ -89,7 +89,7 @@ class Codebook:
         return None if centroids is None else cls(centroids)
 
 
-def number_format(codes: str, codebook: Codebook | None, *, keep_text: bool) -> str:
+def stored_codes(codes: str, codebook: Codebook | None, *, keep_text: bool) -> str:
     """The number format of a bank with `bank.codes: codes`; `codebook`: that of the compressor for its window.
 
     `pq` becomes the codebook's name, and so does `auto` where there is one and the text is kept, else `int8`. Raises

@@ -13,7 +13,7 @@ from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import BankRow, bank_schema, schema_value
 from cmt.errors import ModelError
-from cmt.modeling.codebook import number_format as codebook_format
+from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 
@@ -32,9 +32,9 @@ def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) ->
     """Schema of the bank that holds the memories of `model`.
 
     Without text, each vector has its content channel as a second half, and each row has a sketch of its words.
-    `number_format`: `bank.codes`. Raises ModelError as `cmt.modeling.codebook.number_format`.
+    `number_format`: `bank.codes`. Raises ModelError as `cmt.modeling.codebook.stored_codes`.
     """
-    codes = codebook_format(number_format, model.codebook, keep_text=keep_text)
+    codes = stored_codes(number_format, model.codebook, keep_text=keep_text)
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
     return bank_schema(
         key_dim=model.key_dim,

@@ -80,7 +80,5 @@ def _write_card(folder: Path, output: Path, digest: str, lengths: str) -> None:
     if not (folder / "card.md").exists():
         return
     _, _, rest = (folder / "card.md").read_text(encoding="utf-8").partition("\n")
-    row = f"| search keys | {lengths} numbers (`cmt shorten-keys`); the scores below are with all |\n"
-    head, command, tail = rest.partition("| command |")
-    card = f"# Compressor {digest[:12]}\n{head}{row if command else ''}{command}{tail}"
-    (output / "card.md").write_text(card, encoding="utf-8")
+    change = f"Its search keys have {lengths} numbers (`cmt shorten-keys`); the scores below are with all."
+    (output / "card.md").write_text(f"# Compressor {digest[:12]}\n\n{change}\n{rest}", encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 
 from cmt.bank.quantization import vector_bytes
 from cmt.errors import ConfigError, ModelError
-from cmt.modeling.codebook import CODEBOOKS, Codebook, number_format
+from cmt.modeling.codebook import CODEBOOKS, Codebook, stored_codes
 
 
 def vectors(count: int, *, dim: int = 16, seed: int = 0) -> np.ndarray:
@@ -88,11 +88,11 @@ def test_what_cannot_be_fitted_is_refused() -> None:
 def test_the_number_format_is_the_codebook_where_it_can_be(
     codebook: Codebook, codes: str, keep_text: bool, with_codebook: str, without: str
 ) -> None:
-    assert number_format(codes, codebook, keep_text=keep_text).startswith(with_codebook)
-    assert number_format(codes, None, keep_text=keep_text) == without
+    assert stored_codes(codes, codebook, keep_text=keep_text).startswith(with_codebook)
+    assert stored_codes(codes, None, keep_text=keep_text) == without
 
 
 def test_pq_without_a_codebook_is_refused(codebook: Codebook) -> None:
-    assert number_format("pq", codebook, keep_text=True) == codebook.name
+    assert stored_codes("pq", codebook, keep_text=True) == codebook.name
     with pytest.raises(ModelError, match="run `cmt codebook`, or set bank.codes to auto"):
-        number_format("pq", None, keep_text=True)
+        stored_codes("pq", None, keep_text=True)

@@ -23,7 +23,7 @@ TEXTS = [f"The {subject} of {place} costs {price}." for subject in SUBJECTS for 
 def folder(tiny_lm: TinyLm, tmp_path: Path) -> Path:
     model(tiny_lm("llama")).save(tmp_path / "full")
     (tmp_path / "full/card.md").write_text(
-        f"# Compressor 0123456789ab\n\n| | |\n|---|---|\n| {SLICES_ROW} | 2031-01/0001 |\n| command | `cmt train` |\n"
+        f"# Compressor 0123456789ab\n\n| | |\n|---|---|\n| {SLICES_ROW} | 2031-01/0001 |\n"
     )
     (tmp_path / "full/log.json").write_text("[]\n")
     return tmp_path / "full"
@@ -64,7 +64,7 @@ def test_the_card_names_the_lengths_and_still_the_slices(folder: Path, tiny_lm: 
     digest = shorten_keys(folder, tmp_path / "short", numbers=8, lm=tiny_lm("llama"), texts=TEXTS)
     card = (tmp_path / "short/card.md").read_text()
     assert card.startswith(f"# Compressor {digest[:12]}\n")
-    assert "| search keys | 8 of 32 numbers" in card
+    assert "Its search keys have 8 of 32 numbers" in card
     assert seen_slices(tmp_path / "short") == ["2031-01/0001"]
 
 
