@@ -194,7 +194,7 @@ def codebook(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit the codebook that memory vectors are stored with, bank.codes auto or pq, to training documents (train.source)."""
+    """Fit the codebook of memory vectors (bank.codes: auto, pq) to training documents (train.source)."""
     with ctx.obj.progress as progress:
         progress.stage("codebook")
         fitted = ctx.obj.workspace.fit_codebook(parts=parts, progress=progress)
