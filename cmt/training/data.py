@@ -204,10 +204,13 @@ def load_training_data(
 def hold_out(documents: pa.Table, *, articles: int) -> tuple[pa.Table, pa.Table]:
     """Split into documents to train on, and those of `articles` titles to evaluate on (at most half of the titles).
 
-    A document without a title counts as an article. The split is the same for every seed, so that a training which
-    starts from the weights of another one is evaluated on articles that neither has seen.
+    A document without a title counts as an article, and so does each of several with one title for all of them, which
+    names the source. The split is the same for every seed, so that a training which starts from the weights of another
+    one is evaluated on articles that neither has seen.
     """
     names = _article_names(documents)
+    if len(set(names)) == 1:
+        names = documents["doc_id"].to_pylist()
     distinct = sorted(set(names))
     held_out = set(random.Random(0).sample(distinct, min(articles, len(distinct) // 2)))
     mask = pa.array([name in held_out for name in names], pa.bool_())
@@ -218,9 +221,13 @@ def _hold_out_of_each(
     documents: pa.Table, tables: Mapping[str, tuple[pa.Table, pa.Table]], *, articles: int
 ) -> tuple[pa.Table, pa.Table]:
     """Split the combined `documents` by `hold_out` of every source's own, whatever other sources are beside it."""
-    parts = [hold_out(source_documents, articles=articles)[1] for source_documents, _ in tables.values()]
-    # by doc_id, too: another source may have the same text under another title
-    held_out = {name for part in parts for name in (*_article_names(part), *part["doc_id"].to_pylist())}
+    held_out: set[str] = set()
+    for source_documents, _ in tables.values():
+        seen, part = hold_out(source_documents, articles=articles)
+        # a title of both parts is the source's, not an article's
+        held_out |= set(_article_names(part)) - set(_article_names(seen))
+        # another source may have the same text under another title
+        held_out.update(part["doc_id"].to_pylist())
     names = zip(_article_names(documents), documents["doc_id"].to_pylist(), strict=True)
     mask = pa.array([not held_out.isdisjoint(pair) for pair in names], pa.bool_())
     return documents.filter(pc.invert(mask)), documents.filter(mask)

@@ -201,6 +201,11 @@ def test_at_most_half_of_the_articles_are_held_out() -> None:
     assert (seen.num_rows, held_out.num_rows) == (2, 1)
 
 
+def test_documents_with_one_title_for_all_are_articles_of_their_own() -> None:
+    seen, held_out = hold_out(titled_documents(["a", "a", "a", "a"]), articles=1)
+    assert (seen.num_rows, held_out.num_rows) == (3, 1)
+
+
 def mix_of(folder: Path, articles: int = 1, **files: list[dict[str, Any]]) -> TrainParams:
     """A mix of equal shares, of a file in `folder` for each list of rows."""
     for name, rows in files.items():
@@ -266,6 +271,15 @@ def test_an_article_that_one_source_holds_out_is_held_out_of_all(tmp_path: Path)
     seen_texts, [title] = data.seen["text"].to_pylist(), alone["title"].to_pylist()
     assert title not in data.seen["title"].to_pylist()
     assert not any(text in other for text in alone["text"].to_pylist() for other in seen_texts)
+
+
+def test_a_source_of_a_mix_with_one_title_for_all_holds_out_a_document(tmp_path: Path) -> None:
+    one_title = [row | {"title": "Tweets"} for row in articles_of("B")]
+    train = mix_of(tmp_path, a=articles_of("A"), b=one_title)
+    pull_sources(train)
+    data = load_split(train)
+    assert sorted(data.held_out["source"].to_pylist()) == ["a", "b"]
+    assert sorted(data.seen["source"].to_pylist()) == ["a"] * 3 + ["b"] * 3
 
 
 def test_a_source_of_a_mix_may_have_no_answers(tmp_path: Path) -> None:
