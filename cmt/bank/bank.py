@@ -681,10 +681,13 @@ class Bank:
         return None
 
     def _index_keys(self, *, again: bool = False) -> None:
-        """Build the vector index from `exact_below` rows on, unless there is a sound one; `again`: even then."""
+        """Build the vector index from `exact_below` rows on, unless there is a sound one in one part; `again`: even then.
+
+        Every update adds a part, all of which a search reads.
+        """
         with self._writing():
             table = self._latest()
-            if self._is_large(table) and (again or not self._keys_are_indexed()):
+            if self._is_large(table) and (again or _index_parts(table, "key") > 1 or not self._keys_are_indexed()):
                 # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and
                 # has the higher recall.
                 table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
@@ -797,6 +800,11 @@ def _table_name(schema: pa.Schema) -> str:
 def _indexed_rows(table: LanceTable, column: str) -> int:
     """Number of rows in the index of `column`, 0 without one."""
     return sum(index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == [column])
+
+
+def _index_parts(table: LanceTable, column: str) -> int:
+    """Parts of the index of `column`; 0 without one."""
+    return sum(index.num_segments or 1 for index in table.list_indices() if index.columns == [column])
 
 
 def _unindexed_rows(table: LanceTable, column: str) -> int | None:

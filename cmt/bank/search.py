@@ -24,7 +24,7 @@ from cmt.errors import BankError, ConfigError, DamageError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
-_PROBES = 20  # partitions of the vector index that are searched at least
+_PROBES = 48  # partitions of the vector index that are searched at least
 _UNCONDITIONED = (1, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
 _LOOKUP = 4096  # values that are looked up at once
 
@@ -56,9 +56,9 @@ def search(
     # 1. places and scores
     key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
     with _reading_index(table, "vector") if large else nullcontext():
-        nearest = _best(_key_query(table, key, large), "_distance", k, view, large)
+        nearest = _best(table, _key_query(table, key, large), "_distance", k, view, large)
     hits = _text_hits(table, text, view, k, large) if text else {}
-    if text and (others := nearest.keys() - hits.keys()):
+    if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
     # 2. the rows
     rows = _take_checked(table, nearest | hits)
@@ -104,7 +104,7 @@ def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list
     """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
     query = _key_query(table, keys, large, any_partition=True).where(_View(k, None).condition)
     with _reading_index(table, "vector") if large else nullcontext():
-        hits = query.limit(k).to_arrow()
+        hits = query.select(["memory_id", "_distance"]).limit(k).to_arrow()
     places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
     return list(zip(places, hits["memory_id"].to_pylist(), strict=True))
 
@@ -118,7 +118,7 @@ def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
 def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
     """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
     with _reading_index(table, "vector"):
-        _best(_key_query(table, key, large=True), "_distance", 1, _View(1, None), large=False)
+        _best(table, _key_query(table, key, large=True), "_distance", 1, _View(1, None), large=False)
 
 
 def related_versions(
@@ -251,7 +251,7 @@ class _View:
 def _key_query(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> LanceQueryBuilder:
     """A search for the rows nearest to `key`; `any_partition`: in as many of a large table as it takes to find some."""
     query = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
-    query = query.distance_type("cosine").select([*_SEEN, "_distance"])
+    query = query.distance_type("cosine")
     if not large:
         return query.bypass_vector_index()
     return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
@@ -262,15 +262,18 @@ def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -
     with _reading_index(table, "full-text"):
         # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
         query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-        return _best(query.select([*_SEEN, "_score"]), "_score", k, view, large)
+        return _best(table, query, "_score", k, view, large)
 
 
-def _text_scores(table: LanceTable, text: str, memory_ids: set[str]) -> dict[str, _Hit]:
-    """Those of `memory_ids` that have a word of `text`, with their BM25 scores."""
+def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
+    """Those of `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
+    names = {hit.row_id: hit.memory_id for hit in hits}
     with _reading_index(table, "full-text"):
         query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-        query = query.where(memory_id_in(memory_ids)).select(["memory_id", "_score"]).with_row_id(True)
-        return _by_id(_ranked(query.limit(len(memory_ids)).to_arrow(), "_score"))
+        query = query.where(memory_id_in(set(names.values()))).select(["_score"]).with_row_id(True)
+        found = query.limit(len(hits)).to_arrow()
+    scores = zip(found["_score"].to_pylist(), found["_rowid"].to_pylist(), strict=True)
+    return {names[row_id]: _Hit(score, names[row_id], row_id) for score, row_id in scores}
 
 
 def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
@@ -278,16 +281,16 @@ def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]
     return translate_errors(f"the {kind} index of {table.uri} cannot be read", advice)
 
 
-def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, _Hit]:
-    """The best `k` rows in `view` by memory_id, best first; ties are ordered by memory_id.
+def _best(table: LanceTable, query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, _Hit]:
+    """The best `k` rows of `query` in `view` by memory_id, best first; ties are ordered by memory_id.
 
     Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely. Lance
     evaluates a condition for every row, so in a `large` table the best rows are fetched without it; only if too few of
     them are visible, the query is repeated with it.
     """
-    limit, query = k + 16, query.with_row_id(True)
+    limit = k + 16
     for factor in _UNCONDITIONED if large else ():
-        hits = query.limit(factor * limit).to_arrow()
+        hits = _fetch(table, query, score, factor * limit)
         ranked = _ranked(view.of(hits), score)
         worst = _ranked(hits, score)[-1].score if len(hits) else 0.0
         if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1].score != worst):
@@ -296,10 +299,24 @@ def _best(query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool
     if large and isinstance(query, LanceVectorQueryBuilder):
         query = query.maximum_nprobes(0)  # few rows of the partitions nearest to the key may be visible as of the date
     while True:
-        ranked = _ranked(query.limit(limit).to_arrow(), score)
+        ranked = _ranked(_fetch(table, query, score, limit), score)
         if len(ranked) < limit or ranked[k - 1].score != ranked[-1].score:
             return _by_id(ranked[:k])
         limit *= 4
+
+
+def _fetch(table: LanceTable, query: LanceQueryBuilder, score: str, limit: int) -> pa.Table:
+    """The best `limit` rows of `query` with the columns _SEEN, `score` and _rowid.
+
+    Lance takes longer to read columns as a part of a search than to find the places and then read the rows there.
+    """
+    # 1. the places, in the order in which Lance reads them
+    hits = query.select([score]).with_row_id(True).limit(limit).to_arrow().sort_by("_rowid")
+    # 2. the columns; a row that another process has moved since is at another place
+    rows = table.take_row_ids(hits["_rowid"].to_pylist()).select(_SEEN).with_row_id().to_arrow()
+    if rows["_rowid"].equals(hits["_rowid"]):
+        return rows.append_column(score, hits[score])
+    return query.select([*_SEEN, score]).to_arrow()
 
 
 def _ranked(found: pa.Table, score: str) -> list[_Hit]:

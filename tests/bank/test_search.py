@@ -223,6 +223,22 @@ def recall(bank: Bank, rows: list[list[dict[str, Any]]]) -> float:
     return float(np.mean(shares))
 
 
+def test_optimize_joins_the_parts_that_updates_add_to_the_vector_index(tmp_path: Path) -> None:
+    bank = Bank.open(uri=str(tmp_path), schema=SCHEMA, exact_below=300)
+    bank.upsert(table(*(document(f"d{n}") for n in range(300))))
+    bank.optimize()
+    bank.upsert(table(*(document(f"n{n}") for n in range(1001))))
+    assert key_index_parts(bank) > 1
+    bank.optimize()
+    assert key_index_parts(bank) == 1
+    assert bank.stats()["indexed"] == 1301
+
+
+def key_index_parts(bank: Bank) -> int:
+    [index] = [index for index in bank._latest().list_indices() if index.columns == ["key"]]
+    return int(index.num_segments or 0)
+
+
 def test_rows_written_after_the_index_are_found(tmp_path: Path) -> None:
     bank = Bank.open(uri=str(tmp_path), schema=SCHEMA, exact_below=300)
     bank.upsert(table(*(document(f"d{n}") for n in range(300))))
