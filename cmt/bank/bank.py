@@ -681,9 +681,9 @@ class Bank:
         return None
 
     def _index_keys(self, *, again: bool = False) -> None:
-        """Build the vector index from `exact_below` rows on, unless there is a sound one in one part; `again`: even then.
+        """Build the vector index from `exact_below` rows on, unless there is a sound one; `again`: even then.
 
-        Every update adds a part, all of which a search reads.
+        A sound one is in one part: every update adds another, and a search reads them all.
         """
         with self._writing():
             table = self._latest()
