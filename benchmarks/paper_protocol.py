@@ -3,11 +3,13 @@
     python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
 
 Any file of the accepted formats will do; without `--data` the environment variable CMT_SQUAD_DEV names it. The rows of
-other compressors run where these are there: the one for banks without text, MAC (`baselines.mac`) and a trained RAG
-prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of single questions in ms.
+other compressors run where these are there: the one for banks without text, MAC (`baselines.mac`) with vectors and with
+codes, and a trained RAG prefix. Scores are 0–100, recall 0–1; `first_token` is the median time to the first token of
+single questions in ms.
 """
 
 import json
+import math
 import random
 import statistics
 import time
@@ -26,10 +28,12 @@ from protocol import Sample, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from sklearn.cluster import MiniBatchKMeans
 
 import cmt
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
+from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
 from cmt.config import Params
 from cmt.errors import StreamError
@@ -42,6 +46,7 @@ RECALL_DEPTHS = (1, 3, 5, 20)
 TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
 LATER_DOCUMENTS = 1200  # documents that are added to them
+CODES = 512  # of MBC (arXiv 2601.00756)
 
 Ask = Callable[[Sequence[int], int], list[Prediction]]
 """Indices of questions and `max_new_tokens` → their answers."""
@@ -61,6 +66,7 @@ class Benchmark:
             "cmt": self.cmt,
             "memory": self.memory,
             "mac": self.mac,
+            "mbc": self.mbc,
             "rag": self.rag,
             "rag_trained": self.rag_with_trained_prefix,
             "full": self.full,
@@ -110,6 +116,28 @@ class Benchmark:
         if self._exists("mac", folder):
             with self._compressed(folder, self.params).answerer() as answerer:
                 yield self._memory_scores("mac", answerer)
+
+    def mbc(self) -> Iterator[Scores]:
+        """MAC with a code for each vector, the nearest of CODES centroids (MBC, arXiv 2601.00756)."""
+        folder, dim = self.params.baselines.mac, self.lm.hidden_size
+        if not self._exists("mbc", folder):
+            return
+        # 1. MAC's memories
+        bank = self.params.bank.model_copy(update={"codes": "fp16"})
+        compressed = self._compressed(folder, self.params.model_copy(update={"bank": bank}))
+        memories = [dequantize(blob, "fp16", dim) for blob in compressed.rows["memory"].to_pylist()]  # (k, D) each
+        # 2. the codes, of the stream itself, as those of MBC follow it
+        vectors = np.concatenate(memories)
+        means = MiniBatchKMeans(min(CODES, len(vectors)), random_state=self.params.seed, n_init=1).fit(vectors)
+        coded = [quantize(means.cluster_centers_[means.predict(memory)], "fp16") for memory in memories]
+        # 3. the bank, and its size where a vector is a code of nine bits and the centroids are in fp16
+        place = compressed.rows.schema.get_field_index("memory")
+        field = compressed.rows.schema.field(place)
+        rows = compressed.rows.set_column(place, field, pa.array(coded, field.type))
+        with replace(compressed, rows=rows).answerer() as answerer:
+            row = self._memory_scores("mbc", answerer)
+        size = len(vectors) * math.ceil(math.log2(CODES)) / 8 + 2 * dim * len(means.cluster_centers_)
+        yield row | {"of_memories": round(size / (2 * dim * len(vectors)), 4)}
 
     def rag_with_trained_prefix(self) -> Iterator[Scores]:
         """Whole texts from a search, behind a prefix that was trained to answer from them; the best search first."""
@@ -338,7 +366,7 @@ def _never_abstaining(answerer: Answerer, max_new_tokens: int | None = None) -> 
     return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
 
 
-ALL = "cmt,memory,mac,rag,rag_trained,full,closed"
+ALL = "cmt,memory,mac,mbc,rag,rag_trained,full,closed"
 PARTS = "abstention,strangers,retention,noise"
 
 

@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmt.config import load_params
+import cmt
+from cmt.config import AggregatorParams, AlignmentParams, load_params
+from cmt.modeling.model import MemoryModel
 from tests.helpers.facts import FACTS
 from tests.helpers.scripts import load_script, run_main
 
@@ -34,6 +37,9 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         )
     params, data = folder / "params.yaml", folder / "facts.jsonl"
     data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    workspace = cmt.open(params=params)
+    published = {"aggregator": AggregatorParams(kind="attention"), "alignment": AlignmentParams(kind="prefix")}
+    MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(workspace.params.baselines.mac)
     command = [
         *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
         *("--data", str(data), "--documents", str(SAMPLED), "--questions", "6"),
@@ -50,7 +56,17 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> None:
     names = [row["row"] for row in result["rows"]]
     assert result["documents"] == SAMPLED
-    assert {"cmt", "cmt, right document given", "memory", "rag", "full", "closed", "closed, zero-shot"} <= set(names)
+    assert {
+        "cmt",
+        "cmt, right document given",
+        "memory",
+        "mac",
+        "mbc",
+        "rag",
+        "full",
+        "closed",
+        "closed, zero-shot",
+    } <= set(names)
     assert len(names) == len(set(names))
     for row in result["rows"]:
         assert row["n"] == 6
@@ -134,6 +150,11 @@ def test_a_bank_without_text_reports_its_tokens_per_vector(result: dict[str, Any
     assert ratios.keys() == {"memory", "memory, n/4", "memory, n/16"}
     for name, window in (("memory", 8), ("memory, n/4", 4), ("memory, n/16", 16)):
         assert window / 2 < ratios[name] <= window
+
+
+def test_the_codes_of_mbc_take_less_than_the_vectors(result: dict[str, Any]) -> None:
+    [share] = [row["of_memories"] for row in result["rows"] if "of_memories" in row]
+    assert 0 < share < 1
 
 
 def test_the_parts_report_their_sample_sizes(result: dict[str, Any]) -> None:
