@@ -15,7 +15,7 @@ from lancedb.expr import col, lit
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files
-from cmt.bank.schema import PRIMARY_KEY, RowsDigest
+from cmt.bank.schema import RowsDigest
 from cmt.bank.tables import merge_and_read, open_or_create_table, open_table, translate_errors
 from cmt.common.digests import json_checksum
 from cmt.errors import BankError
@@ -23,9 +23,10 @@ from cmt.errors import BankError
 log = logging.getLogger(__name__)
 
 _NAME = "digests"
+# No primary key, as in `cmt.bank.tables`; two equal records do no harm.
 _SCHEMA = pa.schema(
     [
-        pa.field("place", pa.string(), nullable=False, metadata=PRIMARY_KEY),  # <table>@<version>
+        pa.field("place", pa.string(), nullable=False),  # <table>@<version>
         pa.field("bank", pa.string(), nullable=False),
         pa.field("version", pa.int64(), nullable=False),
         pa.field("digest", pa.string(), nullable=False),

@@ -14,7 +14,6 @@ from lancedb.db import DBConnection
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files, seal_files
-from cmt.bank.schema import PRIMARY_KEY
 from cmt.errors import BankError, CmtError, DamageError
 
 MEMORIES = "memories_"
@@ -25,12 +24,9 @@ _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
 _KEPT = timedelta(hours=1)  # age of the versions of a small table that are dropped; no reader takes so long
 _PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
-_POINTER = pa.schema(
-    [
-        pa.field("name", pa.string(), nullable=False, metadata=PRIMARY_KEY),
-        pa.field("table", pa.string(), nullable=False),
-    ]
-)
+# No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one key. The table has one
+# row; a second one of the same name would be updated with it.
+_POINTER = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("table", pa.string(), nullable=False)])
 
 
 class WriteConflict(BankError):

@@ -129,6 +129,13 @@ def test_a_damaged_row_that_is_replaced_makes_the_record_void_and_computed_again
     assert bank.audit().problems == []
 
 
+def test_a_record_takes_less_than_its_rows(bank: Bank, tmp_path: Path) -> None:
+    bank.upsert(table(document("a")))
+    bank.upsert(table(document("b")))
+    files = (path for name in ("digests", "current") for path in (tmp_path / f"bank/{name}.lance").rglob("*"))
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 20_000
+
+
 # Large banks
 
 
