@@ -54,17 +54,19 @@ def unmatched(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(wrong, pa.bool_()))
 
 
-def check_rows(rows: pa.Table, where: str) -> None:
-    """Raise DamageError if a row of `rows` does not match its checksum or occurs twice; `where` names the table."""
+def check_rows(rows: pa.Table, table: "LanceTable") -> None:
+    """Raise DamageError if one of `rows` of `table` does not match its checksum or occurs twice."""
     ids: list[str] = rows["memory_id"].to_pylist()
     if wrong := unmatched(rows)["memory_id"].to_pylist():
         raise DamageError(
-            f"memory {wrong[0]!r} in {where} is damaged, it does not match its checksum: run `cmt verify`, which says "
-            "how to repair it"
+            f"memory {wrong[0]!r} in {table.uri} is damaged, it does not match its checksum: run `cmt verify`, which "
+            "says how to repair it"
         )
     if len(set(ids)) < len(ids):
         twice = next(name for place, name in enumerate(ids) if name in ids[:place])
-        raise DamageError(f"memory {twice!r} in {where} occurs twice: run `cmt verify`, which says how to repair it")
+        raise DamageError(
+            f"memory {twice!r} in {table.uri} occurs twice: run `cmt verify`, which says how to repair it"
+        )
 
 
 def contradiction(rounds: Sequence[Round], *, version: int, rows: int, at_rest: bool = False) -> str | None:

@@ -5,10 +5,12 @@ text. The rows are checked against their checksums; DamageError names the first 
 Filters are typed expressions; user text never becomes part of a query string.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +26,7 @@ from cmt.errors import BankError, ConfigError, DamageError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
-_PROBES = 48  # partitions of the vector index that are searched at least
+_PROBES = 40  # partitions of the vector index that are searched at least
 _UNCONDITIONED = (1, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
 _LOOKUP = 4096  # values that are looked up at once
 
@@ -55,9 +57,11 @@ def search(
     """
     # 1. places and scores
     key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
-    with _reading_index(table, "vector") if large else nullcontext():
-        nearest = _best(table, _key_query(table, key, large), "_distance", k, view, large)
-    hits = _text_hits(table, text, view, k, large) if text else {}
+    queries = [_nearest_keys(table, key, large)]
+    if text:
+        queries.append(_best_texts(table, text))
+    nearest, *rest = _best(table, queries, k, view, large)
+    hits = rest[0] if rest else {}
     if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
     # 2. the rows
@@ -71,7 +75,7 @@ def full_text(
     table: LanceTable, *, text: str, k: int, as_of: datetime | None, large: bool, hidden: Collection[str] = ()
 ) -> pa.Table:
     """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
-    hits = _text_hits(table, text, _View(k, as_of, hidden), k, large)
+    [hits] = _best(table, [_best_texts(table, text)], k, _View(k, as_of, hidden), large)
     rows = _take_checked(table, hits)
     rows = rows.select(_result_columns(rows))
     return _ordered(_with_bm25(rows, hits), "bm25")
@@ -85,11 +89,12 @@ def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
 
 def with_all_words(table: LanceTable, text: str) -> list[str]:
     """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
+    words = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
+    query = table.search(words, query_type="fts").select(["memory_id", "_score"]).limit(max(table.count_rows(), 1))
     with _reading_index(table, "full-text"):
-        query = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
-        hits = table.search(query, query_type="fts").select(["memory_id", "_score"]).with_row_id(True)
-        ranked = _ranked(hits.limit(max(table.count_rows(), 1)).to_arrow(), "_score")
-        return [hit.memory_id for hit in ranked]
+        found = query.to_arrow()
+    ids: list[str] = found.sort_by([("_score", "descending"), ("memory_id", "ascending")])["memory_id"].to_pylist()
+    return ids
 
 
 def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
@@ -102,9 +107,10 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
 
 def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
     """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
-    query = _key_query(table, keys, large, any_partition=True).where(_View(k, None).condition)
-    with _reading_index(table, "vector") if large else nullcontext():
-        hits = query.select(["memory_id", "_distance"]).limit(k).to_arrow()
+    query = _nearest_keys(table, keys, large, any_partition=True)
+    builder = query.builder.where(_View(k, None).condition).select(["memory_id", "_distance"])
+    with query.reading():
+        hits = builder.limit(k).to_arrow()
     places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
     return list(zip(places, hits["memory_id"].to_pylist(), strict=True))
 
@@ -112,13 +118,12 @@ def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
     """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
     for text in texts:
-        _text_hits(table, text, _View(1, None), 1, large=False)
+        _best(table, [_best_texts(table, text)], 1, _View(1, None), large=False)
 
 
 def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
     """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
-    with _reading_index(table, "vector"):
-        _best(table, _key_query(table, key, large=True), "_distance", 1, _View(1, None), large=False)
+    _best(table, [_nearest_keys(table, key, large=True)], 1, _View(1, None), large=False)
 
 
 def related_versions(
@@ -177,7 +182,7 @@ def _read(table: LanceTable, columns: list[str], condition: Expr | None) -> pa.T
 def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
     """The rows that meet `condition`, with all columns, sorted by memory_id. Raises DamageError."""
     rows = _read(table, table.schema.names, condition)
-    check_rows(rows, table.uri)
+    check_rows(rows, table)
     return rows
 
 
@@ -190,15 +195,16 @@ def _take_checked(table: LanceTable, hits: Mapping[str, _Hit]) -> pa.Table:
     if not hits:
         return table.schema.empty_table()
     # 1. at their places, or by their ids
-    names, place = table.schema.names, table.schema.get_field_index("compressor")
+    schema = table.schema
     row_ids = [hit.row_id for hit in hits.values()]
-    rows = table.take_row_ids(row_ids).select([name for name in names if name != "compressor"]).to_arrow()
+    rows = table.take_row_ids(row_ids).select([name for name in schema.names if name != "compressor"]).to_arrow()
     if set(rows["memory_id"].to_pylist()) != hits.keys():
         return _read_checked(table, memory_id_in(set(hits)))
     # 2. complete and checked
-    compressor = pa.array([schema_value(table.schema, "compressor")] * len(rows), pa.string())
-    rows = rows.add_column(place, table.schema.field(place), compressor).sort_by("memory_id")
-    check_rows(rows, table.uri)
+    place = schema.get_field_index("compressor")
+    compressor = pa.array([schema_value(schema, "compressor")] * len(rows), pa.string())
+    rows = rows.add_column(place, schema.field(place), compressor).sort_by("memory_id")
+    check_rows(rows, table)
     return rows
 
 
@@ -248,83 +254,116 @@ class _View:
         return rows.filter(pc.and_(visible, pc.invert(pc.is_in(rows["doc_id"], value_set=self._hidden))))
 
 
-def _key_query(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> LanceQueryBuilder:
+@dataclass(frozen=True)
+class _Query:
+    """A search for the rows with the best `score`."""
+
+    builder: LanceQueryBuilder
+    score: Literal["_distance", "_score"]
+    """Of the keys, the smaller the better, or of the words."""
+    reading: Callable[[], AbstractContextManager[None]]
+    """The context in which the query runs: that of the index that it reads."""
+
+    def ranked(self, found: pa.Table) -> list["_Hit"]:
+        """The rows that it found, best first; ties are ordered by memory_id."""
+        sign = 1.0 if self.score == "_distance" else -1.0
+        columns = (found[name].to_pylist() for name in (self.score, "memory_id", "_rowid"))
+        hits = (_Hit(*values) for values in zip(*columns, strict=True))
+        return sorted(hits, key=lambda hit: (sign * hit.score, hit.memory_id))
+
+
+def _nearest_keys(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> _Query:
     """A search for the rows nearest to `key`; `any_partition`: in as many of a large table as it takes to find some."""
-    query = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
-    query = query.distance_type("cosine")
+    builder = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
+    builder = builder.distance_type("cosine")
     if not large:
-        return query.bypass_vector_index()
-    return query.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
+        return _Query(builder.bypass_vector_index(), "_distance", nullcontext)
+    builder = builder.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
+    return _Query(builder, "_distance", partial(_reading_index, table, "vector"))
 
 
-def _text_hits(table: LanceTable, text: str, view: _View, k: int, large: bool) -> dict[str, _Hit]:
-    """The best `k` rows for the words of `text` by BM25, by memory_id, best first."""
-    with _reading_index(table, "full-text"):
-        # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
-        query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-        return _best(table, query, "_score", k, view, large)
+def _best_texts(table: LanceTable, text: str) -> _Query:
+    """A search for the rows whose texts are the best for the words of `text`, by BM25."""
+    # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
+    builder = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
+    return _Query(builder, "_score", partial(_reading_index, table, "full-text"))
 
 
 def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
     """Those of `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
-    names = {hit.row_id: hit.memory_id for hit in hits}
-    with _reading_index(table, "full-text"):
-        query = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-        query = query.where(memory_id_in(set(names.values()))).select(["_score"]).with_row_id(True)
-        found = query.limit(len(hits)).to_arrow()
+    names, query = {hit.row_id: hit.memory_id for hit in hits}, _best_texts(table, text)
+    builder = query.builder.where(memory_id_in(set(names.values()))).select(["_score"]).with_row_id(True)
+    with query.reading():
+        found = builder.limit(len(hits)).to_arrow()
     scores = zip(found["_score"].to_pylist(), found["_rowid"].to_pylist(), strict=True)
     return {names[row_id]: _Hit(score, names[row_id], row_id) for score, row_id in scores}
 
 
-def _reading_index(table: LanceTable, kind: str) -> AbstractContextManager[None]:
-    advice = "run `cmt bank optimize`, which builds it again"
-    return translate_errors(f"the {kind} index of {table.uri} cannot be read", advice)
+@contextmanager
+def _reading_index(table: LanceTable, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # some damage makes Lance panic
+        advice = "run `cmt bank optimize`, which builds it again"
+        with translate_errors(f"the {kind} index of {table.uri} cannot be read", advice):
+            raise
 
 
-def _best(table: LanceTable, query: LanceQueryBuilder, score: str, k: int, view: _View, large: bool) -> dict[str, _Hit]:
-    """The best `k` rows of `query` in `view` by memory_id, best first; ties are ordered by memory_id.
+def _best(table: LanceTable, queries: Sequence[_Query], k: int, view: _View, large: bool) -> list[dict[str, _Hit]]:
+    """For each of `queries` its best `k` rows in `view` by memory_id, best first; ties are ordered by memory_id.
 
-    Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely. Lance
-    evaluates a condition for every row, so in a `large` table the best rows are fetched without it; only if too few of
-    them are visible, the query is repeated with it.
+    Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely.
     """
-    limit = k + 16
+    best: dict[str, dict[str, _Hit]] = {}
+    for limit, condition in _attempts(k + 16, view, large):
+        open_ = [query for query in queries if query.score not in best]
+        for query, found in zip(open_, _fetch(table, open_, limit, condition), strict=True):
+            ranked = query.ranked(view.of(found))
+            # all there are, or more than a tie at rank k
+            if len(found) < limit or (len(ranked) >= k and ranked[k - 1].score != query.ranked(found)[-1].score):
+                best[query.score] = _by_id(ranked[:k])
+        if len(best) == len(queries):
+            break
+    return [best[query.score] for query in queries]
+
+
+def _attempts(limit: int, view: _View, large: bool) -> Iterator[tuple[int, Expr | None]]:
+    """Numbers of rows to fetch, and the condition that they meet, until enough of them are visible.
+
+    Lance evaluates a condition for every row, so in a `large` table the best rows are fetched without it first.
+    """
     for factor in _UNCONDITIONED if large else ():
-        hits = _fetch(table, query, score, factor * limit)
-        ranked = _ranked(view.of(hits), score)
-        worst = _ranked(hits, score)[-1].score if len(hits) else 0.0
-        if len(hits) < factor * limit or (len(ranked) >= k and ranked[k - 1].score != worst):
-            return _by_id(ranked[:k])
-    query = query.where(view.condition)
-    if large and isinstance(query, LanceVectorQueryBuilder):
-        query = query.maximum_nprobes(0)  # few rows of the partitions nearest to the key may be visible as of the date
+        yield factor * limit, None
     while True:
-        ranked = _ranked(_fetch(table, query, score, limit), score)
-        if len(ranked) < limit or ranked[k - 1].score != ranked[-1].score:
-            return _by_id(ranked[:k])
+        yield limit, view.condition
         limit *= 4
 
 
-def _fetch(table: LanceTable, query: LanceQueryBuilder, score: str, limit: int) -> pa.Table:
-    """The best `limit` rows of `query` with the columns _SEEN, `score` and _rowid.
+def _fetch(table: LanceTable, queries: Sequence[_Query], limit: int, condition: Expr | None) -> list[pa.Table]:
+    """The best `limit` rows of each query that meet `condition`, with the columns _SEEN, the score and _rowid.
 
     Lance takes longer to read columns as a part of a search than to find the places and then read the rows there.
     """
-    # 1. the places, in the order in which Lance reads them
-    hits = query.select([score]).with_row_id(True).limit(limit).to_arrow().sort_by("_rowid")
-    # 2. the columns; a row that another process has moved since is at another place
-    rows = table.take_row_ids(hits["_rowid"].to_pylist()).select(_SEEN).with_row_id().to_arrow()
-    if rows["_rowid"].equals(hits["_rowid"]):
-        return rows.append_column(score, hits[score])
-    return query.select([*_SEEN, score]).to_arrow()
-
-
-def _ranked(found: pa.Table, score: str) -> list[_Hit]:
-    """The rows of a query with their column `score`, best first; ties are ordered by memory_id."""
-    sign = 1.0 if score == "_distance" else -1.0
-    columns = (found[name].to_pylist() for name in (score, "memory_id", "_rowid"))
-    hits = (_Hit(*values) for values in zip(*columns, strict=True))
-    return sorted(hits, key=lambda hit: (sign * hit.score, hit.memory_id))
+    # 1. the places
+    builders, places = [query.builder for query in queries], []
+    for query, builder in zip(queries, builders, strict=True):
+        if condition is not None:
+            builder = builder.where(condition)
+            if isinstance(builder, LanceVectorQueryBuilder):
+                builder.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
+        with query.reading():
+            places.append(builder.select([query.score]).with_row_id(True).limit(limit).to_arrow())
+    # 2. the columns, of all queries at once in the order in which Lance reads them
+    row_ids = sorted({row_id for found in places for row_id in found["_rowid"].to_pylist()})
+    rows = table.take_row_ids(row_ids).select(_SEEN).with_row_id().to_arrow()
+    if rows["_rowid"].to_pylist() == row_ids:
+        at = [pc.index_in(found["_rowid"], value_set=rows["_rowid"].combine_chunks()) for found in places]
+        return [
+            rows.take(order).append_column(query.score, found[query.score])
+            for query, found, order in zip(queries, places, at, strict=True)
+        ]
+    # 3. or one by one, if rows have been moved since
+    return [query.builder.select([*_SEEN, query.score]).to_arrow() for query in queries]
 
 
 def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:

@@ -195,8 +195,8 @@ def test_a_new_row_is_found_by_its_text_at_once(bank: Bank) -> None:
 def plan(bank: Bank, exact_below: int) -> str:
     """The plan of LanceDB for a search by key."""
     opened = Bank.open(uri=bank._uri, exact_below=exact_below)
-    query = search._key_query(opened._latest(), key_of("q"), large=opened._is_large(opened._latest()))
-    return str(query.limit(1).explain_plan())
+    query = search._nearest_keys(opened._latest(), key_of("q"), large=opened._is_large(opened._latest()))
+    return str(query.builder.limit(1).explain_plan())
 
 
 def test_search_is_exact_below_the_bound_and_uses_the_index_from_it_on(tmp_path: Path) -> None:
