@@ -316,8 +316,8 @@ def _best(table: LanceTable, queries: Sequence[_Query], k: int, view: _View, lar
     """
     best: dict[str, dict[str, _Hit]] = {}
     for limit, condition in _attempts(k + 16, view, large):
-        open_ = [query for query in queries if query.score not in best]
-        for query, found in zip(open_, _fetch(table, open_, limit, condition), strict=True):
+        unfinished = [query for query in queries if query.score not in best]
+        for query, found in zip(unfinished, _fetch(table, unfinished, limit, condition), strict=True):
             ranked = query.ranked(view.of(found))
             # all there are, or more than a tie at rank k
             if len(found) < limit or (len(ranked) >= k and ranked[k - 1].score != query.ranked(found)[-1].score):
