@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from uuid import uuid4
@@ -41,14 +43,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Shell:
-    """A bash session: commands one after the other, those that keep running in the background."""
+    """A bash session: commands one after the other, those that keep running in the background.
+
+    Prefect's home is in the folder: in the user's own, a file of a killed server forbids `prefect server start`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
         }
-        environment |= {"PYTHONPATH": str(folder), "COLUMNS": "200", "MPLCONFIGDIR": str(folder / ".matplotlib")}
+        environment |= {
+            "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLCONFIGDIR": str(folder / ".matplotlib"),
+            "PREFECT_HOME": str(folder / ".prefect"),
+        }  # fmt: skip
         self._bash = subprocess.Popen(
             ["bash"], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
@@ -61,12 +69,18 @@ class Shell:
         mark = uuid4().hex
         self._bash.stdin.write(f"{command.text}\nstatus=$?\necho\necho {mark} $status\n")
         self._bash.stdin.flush()
+        limit = threading.Timer(SECONDS, os.killpg, (self._bash.pid, signal.SIGKILL))
+        limit.start()
         lines: list[str] = []
-        for line in self._bash.stdout:
-            if line.startswith(mark):
-                return int(line.split()[1]), [text for text in lines if text.strip()]
-            lines.append(line.rstrip("\n"))
-        raise AssertionError(f"the shell ended during {command.text!r}")
+        try:
+            for line in self._bash.stdout:
+                if line.startswith(mark):
+                    return int(line.split()[1]), [text for text in lines if text.strip()]
+                lines.append(line.rstrip("\n"))
+        finally:
+            limit.cancel()
+        shown = "\n    ".join(lines[-40:])
+        raise AssertionError(f"the shell ended, or {SECONDS} s were over, in {command.text!r}; it printed\n    {shown}")
 
     def start(self, command: Command) -> list[str]:
         """Start a command that runs until it is interrupted; its output once it has printed what is promised."""
@@ -86,11 +100,12 @@ class Shell:
                 time.sleep(0.5)
 
     def close(self) -> None:
-        """Interrupt what still runs."""
+        """Interrupt what still runs: servers, and the jobs of the shell, such as a Prefect server."""
         for process in self._servers:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(30)
-        self._bash.kill()
+        with suppress(ProcessLookupError):  # the session may have ended by itself
+            os.killpg(self._bash.pid, signal.SIGKILL)
         self._bash.communicate()
 
 
