@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cmt.answering.answerer import Answerer
     from cmt.answering.cache import PromptCache
+    from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
     from cmt.bank.lease import Lease
     from cmt.lm.model import FrozenLM
@@ -172,6 +173,7 @@ class Resources:
         changed = self.bank.version != self._checked_version
         if changed:
             self.check_bank()
+            self.answerer.calibration = self.calibration()
         if changed or self.forgetting_journal.exists():
             self.bank.hidden = frozenset(self.bank.present(self.forgotten()))
         return self.bank
@@ -233,7 +235,22 @@ class Resources:
         """Answers questions from the bank of the compressor in use."""
         from cmt.answering.answerer import Answerer
 
-        return Answerer(model=self.model, lm=self.lm, bank=self.bank, params=self.params)
+        return Answerer(
+            model=self.model, lm=self.lm, bank=self.bank, params=self.params, calibration=self.calibration()
+        )
+
+    def calibration(self) -> "Calibration":
+        """The calibration of the confidence that the latest round in the bank recorded; the neutral one before it."""
+        from cmt.answering.confidence import NO_CALIBRATION, Calibration
+
+        version = self.bank.version
+        in_bank = [
+            round_
+            for round_ in self.rounds()
+            if round_.state == "committed" or (round_.state == "started" and round_.version_before < version)
+        ]
+        recorded = in_bank[-1].calibration if in_bank else {}
+        return Calibration(recorded["slope"], recorded["shift"]) if recorded else NO_CALIBRATION
 
     @cached_property
     def prompt_cache(self) -> "PromptCache":

@@ -337,7 +337,9 @@ class Workspace(Resources):
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            answerer=Answerer(model=self.model, lm=self.lm, bank=self.bank, params=params),
+            answerer=Answerer(
+                model=self.model, lm=self.lm, bank=self.bank, params=params, calibration=self.calibration()
+            ),
             lm=self.lm,
             bank=self.bank,
             questions=questions,

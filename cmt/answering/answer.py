@@ -1,6 +1,7 @@
 """An answer and the sources that it rests on."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -84,12 +85,15 @@ class Answer:
     verdict: Verdict
     """`not_in_memory`, with the text "not in memory", also if the bank has no visible memory."""
     confidence: float
-    """Probability that one of the memories holds the answer, 0–1; for the published ψ the best cosine."""
+    """Expected F1 of the answer, 0–1, as the answers of earlier rounds calibrate it; for the published ψ the best
+    cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
     id: str = ""
     """See `answer_id`; "" if the memories were given and not selected from a bank."""
+    uncalibrated: float = field(default=math.nan, compare=False)
+    """The confidence before calibration, 0–1, by which the verdict is decided; NaN in the reply of a server."""
 
     @property
     def known(self) -> bool:

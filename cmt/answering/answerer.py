@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
 from cmt.answering.confidence import (
+    NO_CALIBRATION,
+    Calibration,
     Evidence,
     best_similarity,
     confidence_of,
@@ -70,9 +72,17 @@ class Answerer:
     """Answers questions through one bank with one compressor."""
 
     def __init__(
-        self, *, model: MemoryModel, lm: FrozenLM, bank: Bank, params: Params, generate: Generate = generate
+        self,
+        *,
+        model: MemoryModel,
+        lm: FrozenLM,
+        bank: Bank,
+        params: Params,
+        generate: Generate = generate,
+        calibration: Calibration = NO_CALIBRATION,
     ) -> None:
         self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
+        self.calibration = calibration
 
     @property
     def confidence_is_probability(self) -> bool:
@@ -253,11 +263,12 @@ class Answerer:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         quote = output.answer_spans[row] if output.answer_spans else None
         if begin_probability is None or quote is None:
-            confidence = best_similarity(selection)
+            uncalibrated = confidence = best_similarity(selection)
         else:
             found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
-            confidence = self._confidence(query, found)
-        verdict = verdict_of(confidence, self.params.selection) if selection.rows else "not_in_memory"
+            uncalibrated = self._confidence(query, found)
+            confidence = self.calibration.apply(uncalibrated)
+        verdict = verdict_of(uncalibrated, self.params.selection) if selection.rows else "not_in_memory"
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -266,10 +277,10 @@ class Answerer:
             offsets=self.lm.offsets,
         )
         text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
-        return Answer(query.text, text, verdict, confidence, sources)
+        return Answer(query.text, text, verdict, confidence, sources, uncalibrated=uncalibrated)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
-        """Confidence in the answer to `query`; `benchmarks/fit_confidence.py` listens here."""
+        """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""
         return confidence_of(found)
 
     def _generate(
@@ -315,7 +326,7 @@ class Answerer:
         if draft.sources:
             temperature = None if self.confidence_is_probability else float(self.model.temperature)
             verdict_margin = min(
-                threshold_margin(draft.confidence, threshold, temperature=temperature)
+                threshold_margin(draft.uncalibrated, threshold, temperature=temperature)
                 for threshold in (self.params.selection.threshold, self.params.selection.likely)
             )
         stable = min(selection.margin, verdict_margin) >= TIE_MARGIN

@@ -29,6 +29,25 @@ class Evidence(NamedTuple):
     """Log-probability by which the selection's first memory is ahead."""
 
 
+class Calibration(NamedTuple):
+    """Platt scaling of a confidence (Platt 1999, "Probabilistic outputs for support vector machines").
+
+    σ(`slope` · log-odds of the confidence + `shift`)
+    """
+
+    slope: float
+    shift: float
+
+    def apply(self, confidence: float) -> float:
+        """The calibrated confidence, 0–1."""
+        if self == NO_CALIBRATION:
+            return confidence
+        return _sigmoid(self.slope * log_odds(confidence) + self.shift)
+
+
+NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
+"""With which a confidence stays what it is."""
+
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
 CONSTANT = -1.824
@@ -57,7 +76,7 @@ def evidence(
 
 def confidence_of(found: Evidence) -> float:
     """Expected F1 of an answer with this evidence, 0–1: σ(weights · evidence + constant)."""
-    return 1 / (1 + math.exp(-float(np.dot(WEIGHTS, found)) - CONSTANT))
+    return _sigmoid(float(np.dot(WEIGHTS, found)) + CONSTANT)
 
 
 def best_similarity(selection: Selection) -> float:
@@ -88,3 +107,7 @@ def log_odds(probability: float) -> float:
     """log(p / (1 − p)), with p kept 1e-9 away from 0 and 1."""
     probability = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(probability / (1 - probability))
+
+
+def _sigmoid(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds))

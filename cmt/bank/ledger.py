@@ -62,6 +62,9 @@ class Round:
     judgement: Judgement = ""
     canaries: dict[str, int] = field(default_factory=dict)
     """Counts of the canaries: `asked`, `wrong` (no longer right) and `harmed` (by documents of this slice)."""
+    calibration: dict[str, float] = field(default_factory=dict)
+    """Of the confidence, by the answers of earlier rounds: `slope`, `shift`, and the number of `answers`. Empty if
+    there were none."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     tokens_per_second: float | None = None

@@ -19,6 +19,9 @@ from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
     from cmt.bank.ledger import Round
 
@@ -77,6 +80,7 @@ def train(params: Path, progress: ProgressBar) -> None:
 def replay(params: Path, progress: ProgressBar) -> None:
     """Run a round for every slice, in order, into an empty bank; write its pin and the scores after each round."""
     from cmt.common.plots import round_curve
+    from cmt.evaluation.round_records import read_records
     from cmt.tracking.payload import draw_curve
 
     # 1. an empty bank
@@ -88,9 +92,13 @@ def replay(params: Path, progress: ProgressBar) -> None:
         progress.title = slice_.slice_id
         replay_workspace.update(slice_id=slice_.slice_id, progress=progress)
     # 3. the results
-    pin(replay_workspace.bank, _pin_path(replay_workspace))
+    pin(replay_workspace.bank, replay_workspace.calibration(), _pin_path(replay_workspace))
     rounds = replay_workspace.rounds()
-    write_json(replay_workspace.root / "metrics/replay.json", replay_metrics(rounds))
+    metrics = replay_metrics(rounds)
+    if replay_workspace.answerer.confidence_is_probability:
+        records = [found for round_ in rounds if (found := read_records(replay_workspace, round_)) is not None]
+        metrics |= calibration_metrics(records)
+    write_json(replay_workspace.root / "metrics/replay.json", metrics)
     picture = replay_workspace.root / "plots/rounds.png"
     if draw_curve(rounds, picture) is None:
         round_curve(rounds=[], path=picture)
@@ -133,6 +141,26 @@ def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
     }
 
 
+def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
+    """Calibration error of the confidence in the answers of all rounds, as they were given and uncalibrated; 0–1.
+
+    `records`: of each round (RECORD_SCHEMA). A round is calibrated by the rounds before it. Empty without answers.
+    """
+    import pyarrow as pa
+
+    from cmt.evaluation.calibration import answer_reliability
+
+    if not records:
+        return {}
+    answers = pa.concat_tables(records)
+    uncalibrated = answers.drop_columns("confidence").rename_columns({"uncalibrated": "confidence"})
+    errors = {
+        "calibration_error": answer_reliability(answers).error,
+        "uncalibrated_error": answer_reliability(uncalibrated).error,
+    }
+    return {name: round(error, 4) for name, error in errors.items() if error is not None}
+
+
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
@@ -140,9 +168,13 @@ def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
 
 
-def pin(bank: "Bank", path: Path) -> None:
-    """Write table, number of rows and digest of `bank` to `path`; equal files mean equal banks."""
-    write_json(path, {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()})
+def pin(bank: "Bank", calibration: "Calibration", path: Path) -> None:
+    """Write table, number of rows and digest of `bank` to `path`, and the calibration of the confidence.
+
+    Equal files mean equal banks and equal answers.
+    """
+    pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
+    write_json(path, pinned | {"calibration": calibration._asdict()})
 
 
 def check_pin(replay_workspace: Workspace) -> None:

@@ -26,25 +26,26 @@ class RecordedAnswer(Prediction):
     """The part of an answer that is scored; `text` is empty for "not in memory"."""
 
     confidence: float
+    uncalibrated: float
 
     @classmethod
     def of(cls, answer: "Answer") -> "RecordedAnswer":
         """Of an answer of the memory."""
         doc_ids = tuple(source.doc_id for source in answer.sources)
-        return cls(answer.text if answer.known else "", doc_ids, answer.confidence)
+        return cls(answer.text if answer.known else "", doc_ids, answer.confidence, answer.uncalibrated)
 
     @classmethod
     def from_json(cls, text: str) -> "RecordedAnswer":
         """The inverse of `json.dumps(asdict(answer))`."""
         raw = json.loads(text)
-        return cls(raw["text"], tuple(raw["doc_ids"]), raw["confidence"])
+        return cls(raw["text"], tuple(raw["doc_ids"]), raw["confidence"], raw["uncalibrated"])
 
 
 class AnswerRecord:
     """Answers in a file in `folder`, one a bank; a new version of the bank replaces it.
 
     The key of an answer is a digest of everything that determines it: the bank's version and content, LM, compressor,
-    parameters except the batch size, the code of this package, the question and its date.
+    calibration, parameters except the batch size, the code of this package, the question and its date.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -103,6 +104,7 @@ def _setting_digest(answerer: "Answerer", version: int) -> str:
         version,
         bank.digest(),
         answerer.model.digest,
+        answerer.calibration,
         lm.files_digest,
         str(lm.model.dtype),
         str(lm.device),

@@ -1,19 +1,27 @@
-"""Reliability of the confidence: how well it predicts the score of an answer.
+"""Reliability of the confidence: how well it predicts the score of an answer, and its calibration by earlier answers.
 
 Source: the reliability diagram and the expected calibration error of Guo et al. 2017 (arXiv 1706.04599, equation 3; the
 error is that of Naeini et al. 2015, AAAI 29), with F1 or any other score in 0–1 in place of accuracy.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.confidence import NO_CALIBRATION, Calibration, log_odds
 from cmt.errors import ConfigError
 from cmt.evaluation.metrics import Flags, Floats
 
 BINS = 10
+CALIBRATED_ON = 500
+"""Answers by which a confidence is calibrated, at most: the latest ones."""
+PRIOR = 20
+"""Answers that the fit of a calibration has beside the real ones, for which the confidence is right: few answers move
+it little."""
+_DECIMALS = 4  # of a calibration, which the last bits of a confidence do not change
 _ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
 
@@ -81,3 +89,37 @@ def answer_reliability(records: pa.Table) -> Reliability:
     """
     given = records.filter(pc.not_equal(records["cmt"], ""))
     return reliability(given["confidence"].to_numpy(), given["cmt_f1"].to_numpy())
+
+
+def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:
+    """The calibration by the answers in `records`, tables of RECORD_SCHEMA with the latest first, and their number.
+
+    They are the CALIBRATED_ON latest answers that were given; of a refused question no F1 is known.
+    """
+    # 1. the latest answers
+    confidences, outcomes, count = [np.arange(0.5, PRIOR) / PRIOR], [np.arange(0.5, PRIOR) / PRIOR], 0
+    for table in records:
+        given = table.filter(pc.not_equal(table["cmt"], ""))[: CALIBRATED_ON - count]
+        # an earlier version of cmt recorded one confidence, which was not calibrated
+        name = "uncalibrated" if "uncalibrated" in given.column_names else "confidence"
+        confidences.append(given[name].to_numpy())
+        outcomes.append(given["cmt_f1"].to_numpy())
+        count += given.num_rows
+        if count == CALIBRATED_ON:
+            break
+    # 2. Platt scaling, with F1 in place of a label
+    return (_platt(np.concatenate(confidences), np.concatenate(outcomes)) if count else NO_CALIBRATION), count
+
+
+def _platt(confidence: Floats, outcome: Floats) -> Calibration:
+    """The logistic regression of `outcome` (n,) in 0–1 on the log-odds of `confidence` (n,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    odds = np.array([log_odds(value) for value in confidence])[:, None]  # (n, 1)
+    # an outcome of 0.7 is seven tenths of a 1 and three tenths of a 0
+    both, labels = np.concatenate([odds, odds]), np.repeat([1, 0], len(odds))
+    fitted = LogisticRegression(C=np.inf).fit(both, labels, np.concatenate([outcome, 1 - outcome]))
+    slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    if slope <= 0:  # the confidence says nothing: every answer has the mean
+        slope, shift = 0.0, log_odds(float(outcome.mean()))
+    return Calibration(round(slope, _DECIMALS), round(shift, _DECIMALS))

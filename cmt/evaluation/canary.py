@@ -50,8 +50,8 @@ NEIGHBOURS = 8
 POOL = 5
 """Candidates whose keys are compared with the new memories, for each canary."""
 MARGIN = 0.05
-"""Confidence (0–1) that a document may have less than another one in the same question and still be as sure; chosen on
-pairs of statements about the same attribute and about others (docs/reliability.md)."""
+"""Confidence (0–1, uncalibrated) that a document may have less than another one in the same question and still be as
+sure; chosen on pairs of statements about the same attribute and about others (docs/reliability.md)."""
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 CANARY_SCHEMA = pa.schema(
     [
@@ -194,7 +194,7 @@ def contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table,
         for canary, before, after, known, answer in zip(
             turned, own, new, answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True
         )
-        if answer.verdict == "likely" and answer.confidence >= known.confidence - MARGIN
+        if answer.verdict == "likely" and answer.uncalibrated >= known.uncalibrated - MARGIN
         if contradicts(answer.text, canary.golds)
     ]
     # 2. The canary's document answers what the new one states, with a right answer.

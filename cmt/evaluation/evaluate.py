@@ -38,6 +38,7 @@ RECORD_SCHEMA = pa.schema(
         pa.field("sources", pa.list_(pa.string()), nullable=False),  # doc_ids, best first
         pa.field("recalled", pa.bool_(), nullable=False),  # doc_id is among the first selection.top_k sources
         pa.field("confidence", pa.float64(), nullable=False),
+        pa.field("uncalibrated", pa.float64(), nullable=False),  # the confidence before calibration
         pa.field("closed", pa.string()),
         pa.field("closed_f1", pa.float64()),
         pa.field("rag", pa.string()),
@@ -194,6 +195,7 @@ def evaluate(
         "sources": [answer.doc_ids for answer in answers],
         "recalled": recalled[0],
         "confidence": [answer.confidence for answer in answers],
+        "uncalibrated": [answer.uncalibrated for answer in answers],
     }
     for run, run_marks in zip(runs, marks, strict=True):
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}

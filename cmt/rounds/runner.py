@@ -94,6 +94,7 @@ class RoundRunner:
             git_commit=git_commit(resources.root),
             dvc_lock=dvc_lock(resources.root),
             recompressed=self.recompresses,
+            calibration=self._calibration(list(others.values())),
             prefect_run=self.prefect_run,
             started_at=_now(),
         )
@@ -181,6 +182,7 @@ class RoundRunner:
             earlier=params.evaluation.earlier_questions,
             seed=params.seed,
         )
+        resources.answerer.calibration = resources.calibration()  # it may have answered in the round before
         systems = 3 if baselines else 1
         with self._timed("evaluate", systems * questions.num_rows):
             evaluation = evaluate(
@@ -268,6 +270,20 @@ class RoundRunner:
                 break
             resources.ledger.write(replace(round_, mlflow_run=run))
         return next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
+
+    def _calibration(self, rounds: list[Round]) -> dict[str, float]:
+        """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""
+        from cmt.evaluation.calibration import calibrated_by
+        from cmt.evaluation.round_records import read_records
+
+        resources = self.resources
+        if not resources.answerer.confidence_is_probability:
+            return {}
+        committed = [round_ for round_ in reversed(rounds) if round_.state == "committed"]
+        calibration, answers = calibrated_by(
+            records for round_ in committed if (records := read_records(resources, round_)) is not None
+        )
+        return {"slope": calibration.slope, "shift": calibration.shift, "answers": answers} if answers else {}
 
     @property
     def _identity(self) -> tuple[str, str, str]:

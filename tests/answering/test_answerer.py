@@ -12,6 +12,7 @@ import torch
 
 from cmt.answering.answer import NOT_IN_MEMORY
 from cmt.answering.answerer import Answerer
+from cmt.answering.confidence import NO_CALIBRATION, Calibration
 from cmt.lm.model import FrozenLM
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import retrieved_memory
@@ -48,6 +49,19 @@ def test_before_the_first_document_nothing_is_known(mayors: Answerer) -> None:
     answers = mayors.answer(QUESTIONS[:2], as_of=[early, late])
     assert [answer.known for answer in answers] == [False, True]
     assert answers[0].text == NOT_IN_MEMORY
+
+
+def test_calibration_moves_the_confidence_and_not_the_verdict(mayors: Answerer) -> None:
+    plain = mayors.answer(QUESTIONS, as_of=NOW)
+    assert [answer.uncalibrated for answer in plain] == [answer.confidence for answer in plain]
+    mayors.calibration = Calibration(slope=0.5, shift=2.0)
+    calibrated = mayors.answer(QUESTIONS, as_of=NOW)
+    mayors.calibration = NO_CALIBRATION
+    assert [answer.confidence for answer in calibrated] == [
+        pytest.approx(Calibration(0.5, 2.0).apply(answer.confidence)) for answer in plain
+    ]
+    for name in ("uncalibrated", "text", "verdict", "sources"):
+        assert [getattr(answer, name) for answer in calibrated] == [getattr(answer, name) for answer in plain]
 
 
 def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
 
 import cmt
+from cmt.answering.confidence import NO_CALIBRATION
 from cmt.bank.bank import Bank
 from cmt.bank.schema import bank_schema
 from cmt.cli import dvc_stages
 from cmt.cli.progress_bar import ProgressBar
+from cmt.evaluation.calibration import reliability
 
 SCORES = {"em", "em_prefix", "f1", "f1_low", "f1_high"}
 
@@ -174,8 +177,22 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
         "table": workspace.stored_bank.name,
         "rows": 6,
         "digest": workspace.rounds()[1].bank_digest,
+        "calibration": workspace.calibration()._asdict(),
     }
     assert matplotlib.image.imread(replayed / "plots/rounds.png").shape == (720, 960, 4)
+
+
+def test_a_replay_has_the_error_of_the_confidence_with_and_without_calibration(tiny_workspace: Path) -> None:
+    change(tiny_workspace, "selection", threshold=0)
+    run(tiny_workspace)
+    result = metrics(tiny_workspace, "replay")
+    workspace = dvc_stages.workspace(tiny_workspace / "params.yaml")
+    records = [pq.read_table(path) for path in sorted(workspace.state.glob("rounds/*/answers.parquet"))]
+    answers = pa.concat_tables(records)
+    outcome = answers["cmt_f1"].to_numpy()
+    for name, column in (("calibration_error", "confidence"), ("uncalibrated_error", "uncalibrated")):
+        assert result[name] == pytest.approx(reliability(answers[column].to_numpy(), outcome).error, abs=1e-4)
+    assert result["calibration_error"] != result["uncalibrated_error"]
 
 
 def test_a_replay_leaves_the_live_bank_and_mlflow_alone(tiny_workspace: Path) -> None:
@@ -306,7 +323,7 @@ def pinned_bytes(folder: Path, *batches: pa.Table) -> bytes:
     bank = Bank.open(uri=str(folder / "bank"), schema=BANK_SCHEMA)
     for batch in batches:
         bank.upsert(batch)
-    dvc_stages.pin(bank, folder / "bank.json")
+    dvc_stages.pin(bank, NO_CALIBRATION, folder / "bank.json")
     return (folder / "bank.json").read_bytes()
 
 
@@ -314,5 +331,5 @@ def test_equal_banks_have_equal_pins_in_whatever_order_they_were_written(tmp_pat
     once = pinned_bytes(tmp_path / "once", memories(1, 2, 3))
     assert pinned_bytes(tmp_path / "one-by-one", memories(3), memories(2), memories(1)) == once
     assert pinned_bytes(tmp_path / "other", memories(1, 2, 4)) != once
-    assert json.loads(once).keys() == {"table", "rows", "digest"}
+    assert json.loads(once).keys() == {"table", "rows", "digest", "calibration"}
     assert json.loads(once)["rows"] == 3

@@ -1,12 +1,14 @@
-"""Reliability of the confidence: bins worked out by hand, and bounds of the error."""
+"""Reliability of the confidence: bins worked out by hand, bounds of the error, and calibration by earlier answers."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmt.answering.confidence import NO_CALIBRATION, Calibration
 from cmt.errors import ConfigError
-from cmt.evaluation.calibration import BINS, answer_reliability, reliability
+from cmt.evaluation.calibration import BINS, CALIBRATED_ON, answer_reliability, calibrated_by, reliability
 from tests.helpers.reports import record, record_table
 
 UNIT = st.floats(0, 1)
@@ -64,3 +66,47 @@ def test_refused_questions_are_left_out_of_the_answers_of_a_record() -> None:
     assert found.count == 1
     assert found.error == pytest.approx(0.2)
     assert answer_reliability(record_table(refused)).error is None
+
+
+def answered(pairs: list[tuple[float, float]]) -> pa.Table:
+    """Records of answers with an uncalibrated confidence and an F1."""
+    return record_table(
+        *(record(str(n), confidence=0.5, uncalibrated=pair[0], cmt_f1=pair[1]) for n, pair in enumerate(pairs))
+    )
+
+
+def test_calibration_finds_the_slope_and_the_shift_of_the_answers() -> None:
+    rng, true = np.random.default_rng(0), Calibration(0.5, 1.0)
+    confidences = rng.uniform(0.05, 0.95, size=CALIBRATED_ON)
+    found, answers = calibrated_by([answered([(value, true.apply(value)) for value in confidences])])
+    assert answers == CALIBRATED_ON
+    assert found == pytest.approx(true, abs=0.1)  # twenty answers of the prior hold it back
+    assert found.apply(0.2) < found.apply(0.6)
+
+
+def test_few_answers_move_the_confidence_little_and_none_not_at_all() -> None:
+    few, _ = calibrated_by([answered([(0.5, 1.0)] * 3)])
+    many, _ = calibrated_by([answered([(0.5, 1.0)] * 100)])
+    assert 0.5 < few.apply(0.5) < 0.6 < 0.8 < many.apply(0.5)
+    assert calibrated_by([]) == (NO_CALIBRATION, 0)
+    assert calibrated_by([answered([(0.3, 0.3), (0.8, 0.8)])])[0] == pytest.approx(NO_CALIBRATION, abs=1e-3)
+
+
+def test_the_latest_answers_count_and_refused_questions_do_not() -> None:
+    latest, old = [(0.5, 1.0)] * CALIBRATED_ON, [(0.5, 0.0)] * CALIBRATED_ON
+    found, answers = calibrated_by([answered(latest), answered(old)])
+    assert (answers, found) == (CALIBRATED_ON, calibrated_by([answered(latest)])[0])
+    refused = record_table(record("refused", uncalibrated=0.1, cmt="", cmt_f1=0.0))
+    assert calibrated_by([refused]) == (NO_CALIBRATION, 0)
+
+
+def test_where_the_confidence_says_nothing_all_answers_have_the_mean() -> None:
+    found, _ = calibrated_by([answered([(0.9, 0.1), (0.1, 0.9)] * 100)])
+    assert found.slope == 0
+    assert found.apply(0.1) == found.apply(0.9) == pytest.approx(0.5, abs=0.01)
+
+
+def test_records_of_versions_without_calibration_have_one_confidence() -> None:
+    records = answered([(0.5, 1.0)] * 30)
+    before = records.drop_columns("confidence").rename_columns({"uncalibrated": "confidence"})
+    assert calibrated_by([before]) == calibrated_by([records])

@@ -52,6 +52,7 @@ def record(question_id: str, answer: str, gold: str) -> dict[str, Any]:
         "sources": ["crane"],
         "recalled": question_id == "q1",
         "confidence": 0.5,
+        "uncalibrated": 0.5,
     }
 
 

@@ -54,7 +54,12 @@ class Librarian:
             sources = tuple(SimpleNamespace(doc_id=row["doc_id"]) for row in found)
             words = found[0]["text"].split()
             known = "ferry" not in text
-            answers.append(SimpleNamespace(text=words[0], known=known, confidence=0.1 * len(words), sources=sources))
+            confidence = 0.1 * len(words)
+            answers.append(
+                SimpleNamespace(
+                    text=words[0], known=known, confidence=confidence, uncalibrated=confidence, sources=sources
+                )
+            )
         if on_progress:
             on_progress(len(questions))
         return answers

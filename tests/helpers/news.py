@@ -59,7 +59,7 @@ class FirstWordAnswerer:
         if self.stubborn:
             word = self.first_answers.setdefault(question, word)
         sources = tuple(SimpleNamespace(doc_id=row["doc_id"]) for row in rows)
-        return SimpleNamespace(text=word, known=True, confidence=1.0, sources=sources)
+        return SimpleNamespace(text=word, known=True, confidence=1.0, uncalibrated=1.0, sources=sources)
 
 
 class NewsTestbed(BankTestbed):

@@ -65,6 +65,7 @@ def record(name: str, **values: Any) -> dict[str, Any]:
         "sources": [f"doc-{name}"],
         "recalled": True,
         "confidence": 0.5,
+        "uncalibrated": 0.5,
     }
     return row | values
 

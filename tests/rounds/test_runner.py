@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 import cmt
+from cmt.answering.confidence import NO_CALIBRATION
+from cmt.evaluation.calibration import calibrated_by
+from cmt.evaluation.round_records import read_records
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.projects import (
     FEBRUARY,
@@ -38,6 +41,33 @@ def test_rounds_adapt_to_the_slices_in_time_order(project: Path) -> None:
     assert rounds[1].bank_digest == workspace.bank.digest()
     with pytest.raises(cmt.RoundError, match="no slice is pending"):
         workspace.update()
+
+
+def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(project: Path) -> None:
+    workspace = open_workspace(project, selection__threshold=0)
+    january = workspace.update()
+    assert (january.calibration, workspace.answerer.calibration) == ({}, NO_CALIBRATION)
+    records = read_records(workspace, january)
+    assert records is not None
+    calibration, answers = calibrated_by([records])
+    assert answers == january.questions
+    february = workspace.update()
+    assert february.calibration == {"slope": calibration.slope, "shift": calibration.shift, "answers": answers}
+    # the questions of February were answered with it, and so is what is asked then, in this process and in another
+    asked = read_records(workspace, february)
+    assert asked is not None
+    applied = [pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()]
+    assert asked["confidence"].to_pylist() == applied
+    assert workspace.answerer.calibration == open_workspace(project).answerer.calibration == calibration
+
+
+def test_another_process_follows_the_calibration_of_a_new_round(project: Path) -> None:
+    adapting = open_workspace(project, selection__threshold=0)
+    adapting.update()
+    serving = open_workspace(project)
+    assert serving.current_answerer().calibration == NO_CALIBRATION
+    adapting.update()
+    assert serving.current_answerer().calibration == adapting.answerer.calibration != NO_CALIBRATION
 
 
 def test_a_committed_round_is_not_repeated(project: Path) -> None:
