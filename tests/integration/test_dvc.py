@@ -191,7 +191,8 @@ def test_metrics_show_lists_all_systems(reproduced: Path) -> None:
     shown = json.loads(dvc(reproduced, "metrics", "show", "--json"))
     files = {name: entry["data"] for name, entry in shown[""]["data"].items()}
     assert files["metrics/scores.json"].keys() == {"cmt", "closed", "rag"}
-    assert files["metrics/replay.json"].keys() == {"slices", "committed", "rows", "last"}
+    errors = {"calibration_error", "uncalibrated_error"}
+    assert files["metrics/replay.json"].keys() == {"slices", "committed", "rows", "last", *errors}
     assert "cmt.f1" in dvc(reproduced, "metrics", "show")
 
 
