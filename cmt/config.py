@@ -309,11 +309,11 @@ class SelectionParams(Section):
     """Likeliest memories that are encoded again from their tokens, with a vector for each token, and then read instead
     of all (REFRAG, arXiv 2509.01092); 0: none. Without effect for a compressor that was not trained at window 1."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
-    """Confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.25 refused 6 % of
-    826 answerable questions and 36 % of 70 that seem to be answered and are not."""
+    """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.25
+    refused 6 % of 826 answerable questions and 36 % of 70 that seem to be answered and are not."""
     likely: Fraction = 0.55
-    """Confidence from which an answer is likely, 0–1; below it an answer is unsure. With the compressor before
-    the present one 57 % of the answerable questions on held-out articles got a likely answer; 77 % of those answers had
+    """Uncalibrated confidence from which an answer is likely, 0–1; below it an answer is unsure. With the compressor
+    before the present one 57 % of the answerable questions on held-out articles got a likely answer; 77 % of those answers had
     an F1 of at least 0.5."""
 
 

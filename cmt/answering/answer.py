@@ -85,8 +85,8 @@ class Answer:
     verdict: Verdict
     """`not_in_memory`, with the text "not in memory", also if the bank has no visible memory."""
     confidence: float
-    """Expected F1 of the answer, 0–1, as the answers of earlier rounds calibrate it; for the published ψ the best
-    cosine."""
+    """Expected F1 of the answer, 0–1; of an answer that is given, calibrated by the answers of earlier rounds. For the
+    published ψ the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""

@@ -263,12 +263,11 @@ class Answerer:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         quote = output.answer_spans[row] if output.answer_spans else None
         if begin_probability is None or quote is None:
-            uncalibrated = confidence = best_similarity(selection)
+            confidence = best_similarity(selection)
         else:
             found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
-            uncalibrated = self._confidence(query, found)
-            confidence = self.calibration.apply(uncalibrated)
-        verdict = verdict_of(uncalibrated, self.params.selection) if selection.rows else "not_in_memory"
+            confidence = self._confidence(query, found)
+        verdict = verdict_of(confidence, self.params.selection) if selection.rows else "not_in_memory"
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -277,7 +276,9 @@ class Answerer:
             offsets=self.lm.offsets,
         )
         text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
-        return Answer(query.text, text, verdict, confidence, sources, uncalibrated=uncalibrated)
+        # the calibration is that of answers that were given
+        calibrated = confidence if verdict == "not_in_memory" else self.calibration.apply(confidence)
+        return Answer(query.text, text, verdict, calibrated, sources, uncalibrated=confidence)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
         """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""

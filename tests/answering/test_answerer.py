@@ -12,7 +12,7 @@ import torch
 
 from cmt.answering.answer import NOT_IN_MEMORY
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import NO_CALIBRATION, Calibration
+from cmt.answering.confidence import Calibration
 from cmt.lm.model import FrozenLM
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import retrieved_memory
@@ -54,11 +54,15 @@ def test_before_the_first_document_nothing_is_known(mayors: Answerer) -> None:
 def test_calibration_moves_the_confidence_and_not_the_verdict(mayors: Answerer) -> None:
     plain = mayors.answer(QUESTIONS, as_of=NOW)
     assert [answer.uncalibrated for answer in plain] == [answer.confidence for answer in plain]
-    mayors.calibration = Calibration(slope=0.5, shift=2.0)
-    calibrated = mayors.answer(QUESTIONS, as_of=NOW)
-    mayors.calibration = NO_CALIBRATION
+    middle = sorted(answer.confidence for answer in plain)[len(plain) // 2]
+    some = with_params(mayors, selection={"threshold": middle})
+    plain = some.answer(QUESTIONS, as_of=NOW)
+    assert {answer.known for answer in plain} == {True, False}
+    some.calibration = Calibration(slope=0.5, shift=2.0)
+    calibrated = some.answer(QUESTIONS, as_of=NOW)
     assert [answer.confidence for answer in calibrated] == [
-        pytest.approx(Calibration(0.5, 2.0).apply(answer.confidence)) for answer in plain
+        pytest.approx(some.calibration.apply(answer.confidence)) if answer.known else answer.confidence
+        for answer in plain
     ]
     for name in ("uncalibrated", "text", "verdict", "sources"):
         assert [getattr(answer, name) for answer in calibrated] == [getattr(answer, name) for answer in plain]
