@@ -4,8 +4,9 @@
     python benchmarks/backfill.py --documents 5000 --engine local
 
 A synthetic archive (`cmt chronicle`) without questions goes through a Prefect server, a worker and the deployment, in
-slices of a thousand documents, with the shipped compressor. It has no rumours, for which the gate would refuse a slice. The seconds include ingest and the start of each process;
-those of a round are its ledger's. `ray` needs the extra of this name.
+slices of a thousand documents, with the shipped compressor. It has no rumours, for which the gate would refuse a slice.
+The seconds include ingest and the start of each process; those of a round are its ledger's. `ray` needs the extra of
+this name.
 """
 
 import json

@@ -313,8 +313,8 @@ class SelectionParams(Section):
     refused 6 % of 826 answerable questions and 36 % of 70 that seem to be answered and are not."""
     likely: Fraction = 0.55
     """Uncalibrated confidence from which an answer is likely, 0–1; below it an answer is unsure. With the compressor
-    before the present one 57 % of the answerable questions on held-out articles got a likely answer; 77 % of those answers had
-    an F1 of at least 0.5."""
+    before the present one 57 % of the answerable questions on held-out articles got a likely answer; 77 % of those
+    answers had an F1 of at least 0.5."""
 
 
 class AnsweringParams(Section):
