@@ -19,7 +19,7 @@ _BASELINES = ("closed", "rag")
 
 
 def round_metrics(round_: Round) -> dict[str, float]:
-    """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/, canaries/ and seconds/.
+    """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/, canaries/, calibration/, seconds/.
 
     seconds/adapt is compressing and banking, seconds/measure asking questions; the stages stand beside them.
     """
@@ -30,6 +30,7 @@ def round_metrics(round_: Round) -> dict[str, float]:
     if round_.questions is not None:
         metrics["counts/questions"] = round_.questions
     metrics |= {f"canaries/{name}": count for name, count in round_.canaries.items()}
+    metrics |= {f"calibration/{name}": value for name, value in round_.calibration.items()}
     if round_.tokens_per_second is not None:
         metrics["counts/tokens_per_second"] = round_.tokens_per_second
     return {name: float(value) for name, value in metrics.items()}

@@ -45,6 +45,7 @@ FIRST = replace(
     scores=SCORES,
     seconds={"compress": 3.25, "bank": 0.5},
     tokens_per_second=812.5,
+    calibration={"slope": 0.75, "shift": 1.25, "answers": 60},
     dtype="bfloat16",
     git_commit="a" * 40 + "+",
     prefect_run="flow-run",
@@ -102,6 +103,7 @@ def test_scores_counts_and_seconds_are_metrics_by_group(
     assert "closed/recall" not in metrics
     assert (metrics["counts/documents"], metrics["counts/rows"]) == (40, 42)
     assert metrics["counts/tokens_per_second"] == 812.5
+    assert [metrics[f"calibration/{name}"] for name in ("slope", "shift", "answers")] == [0.75, 1.25, 60]
     assert (metrics["seconds/compress"], metrics["seconds/bank"]) == (3.25, 0.5)
 
 
