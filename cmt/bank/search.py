@@ -345,8 +345,9 @@ def _fetch(table: LanceTable, queries: Sequence[_Query], limit: int, condition: 
     Lance takes longer to read columns as a part of a search than to find the places and then read the rows there.
     """
     # 1. the places
-    builders, places = [query.builder for query in queries], []
-    for query, builder in zip(queries, builders, strict=True):
+    places = []
+    for query in queries:
+        builder = query.builder
         if condition is not None:
             builder = builder.where(condition)
             if isinstance(builder, LanceVectorQueryBuilder):
