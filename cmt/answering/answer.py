@@ -1,6 +1,5 @@
 """An answer and the sources that it rests on."""
 
-import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
@@ -92,8 +91,8 @@ class Answer:
     """The LM's answer without memory, if it was requested."""
     id: str = ""
     """See `answer_id`; "" if the memories were given and not selected from a bank."""
-    uncalibrated: float = field(default=math.nan, compare=False)
-    """The confidence before calibration, 0–1, by which the verdict is decided; NaN in the reply of a server."""
+    uncalibrated: float = field(kw_only=True)
+    """The confidence before calibration, 0–1, by which the verdict is decided."""
 
     @property
     def known(self) -> bool:

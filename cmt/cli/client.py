@@ -115,7 +115,15 @@ class ServerClient:
 def _answer(reply: dict[str, Any]) -> Answer:
     """The body of `POST /ask` as an Answer."""
     sources = tuple(_source(source) for source in reply["sources"])
-    return Answer(reply["question"], reply["answer"], reply["verdict"], reply["confidence"], sources, id=reply["id"])
+    return Answer(
+        reply["question"],
+        reply["answer"],
+        reply["verdict"],
+        reply["confidence"],
+        sources,
+        id=reply["id"],
+        uncalibrated=reply["uncalibrated"],
+    )
 
 
 def _source(source: dict[str, Any]) -> Source:

@@ -63,11 +63,12 @@ def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     """`answer` as JSON without the texts of its sources; the text of the answer is `answer` and `text`.
 
-    The confidence is rounded as it is over HTTP, so that an answer is the same with and without a server.
+    Confidences are rounded as they are over HTTP, so that an answer is the same with and without a server.
     """
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
-    rounded = {"confidence": round(answer.confidence, 4), "sources": sources}
-    return {"as_of": as_of, **asdict(answer), "answer": answer.text, "known": answer.known, **rounded}
+    rounded = {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
+    plain = asdict(answer) | rounded | {"sources": sources}
+    return {"as_of": as_of, **plain, "answer": answer.text, "known": answer.known}
 
 
 def worded(answer: "Answer") -> str:

@@ -93,6 +93,8 @@ class Answered(BaseModel):
     verdict: Verdict
     known: bool
     confidence: float
+    uncalibrated: float
+    """The confidence before calibration, by which the verdict is decided."""
     sources: list[SourceOut]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
@@ -108,6 +110,7 @@ class Answered(BaseModel):
             verdict=answer.verdict,
             known=answer.known,
             confidence=round(answer.confidence, 4),
+            uncalibrated=round(answer.uncalibrated, 4),
             sources=[SourceOut.of(source) for source in answer.sources],
             compressor=compressor[:12],
         )

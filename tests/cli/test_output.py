@@ -63,7 +63,7 @@ def test_json_is_ascii_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> Non
 def answer(verdict: Verdict = "likely") -> Answer:
     source = Source("a[b]", None, AT, similarity=0.5, weight=0.9, text="secret")
     text = NOT_IN_MEMORY if verdict == "not_in_memory" else "Moss\n[red]"
-    return Answer("Who?", text, verdict, 0.98765, (source,), "the \x1bmayor")
+    return Answer("Who?", text, verdict, 0.98765, (source,), "the \x1bmayor", uncalibrated=0.91234)
 
 
 def test_a_known_answer_names_its_sources(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_an_answer_as_json_has_no_source_texts() -> None:
     record = answer_json(answer(), AT)
     assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
     assert (record["verdict"], record["known"]) == ("likely", True)
-    assert (record["answer"], record["confidence"]) == (record["text"], 0.9877)
+    assert (record["answer"], record["confidence"], record["uncalibrated"]) == (record["text"], 0.9877, 0.9123)
     source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
     source |= {"spans": (), "quote": None, "supersedes": None}
     assert record["sources"] == [source]

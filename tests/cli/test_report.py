@@ -26,7 +26,7 @@ def marked_answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
         Source("mayor-1", "Moss\x07 elected", moment, 0.61, 0.9, text, spans, quote, "mayor-0"),
         Source("mute", None, moment, 0.2, 0.0, None),
     )
-    answer = Answer(MAYOR, "Moss", "likely", 0.8, sources)
+    answer = Answer(MAYOR, "Moss", "likely", 0.8, sources, uncalibrated=0.8)
     monkeypatch.setattr(Workspace, "ask", lambda *_, **__: answer)
     return answer
 

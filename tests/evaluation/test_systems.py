@@ -37,5 +37,5 @@ def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData)
 
 
 def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
-    (prediction,) = predictions_of([Answer("Who?", "not in memory", "not_in_memory", 0.1, ())])
+    (prediction,) = predictions_of([Answer("Who?", "not in memory", "not_in_memory", 0.1, (), uncalibrated=0.1)])
     assert prediction.text == ""

@@ -82,7 +82,10 @@ class OneSourceAnswerer:
 
     def answer(self, questions: list[str], *, as_of: list[datetime]) -> list[Answer]:
         assert as_of == [MOMENT] * len(questions)
-        return [Answer(question, "red", "likely", 0.5, (self._source(question),)) for question in questions]
+        return [
+            Answer(question, "red", "likely", 0.5, (self._source(question),), uncalibrated=0.5)
+            for question in questions
+        ]
 
     def _source(self, question: str) -> Source:
         name = question.removeprefix("What is ").removesuffix("?")

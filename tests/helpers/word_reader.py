@@ -45,4 +45,4 @@ def read_words(workspace: Workspace) -> WordReader:
 def _read(question: str, rows: Sequence[Any]) -> Answer:
     sources = tuple(Source(row["doc_id"], row["title"], row["published_at"], 0.0, 0.0, row["text"]) for row in rows)
     text = rows[0]["text"].split()[0] if rows else ""
-    return Answer(question, text, "likely" if rows else "not_in_memory", 0.9, sources)
+    return Answer(question, text, "likely" if rows else "not_in_memory", 0.9, sources, uncalibrated=0.9)

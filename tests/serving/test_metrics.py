@@ -19,7 +19,7 @@ def test_answers_are_timed_and_abstentions_counted() -> None:
     metrics = Metrics(rows=lambda: 6)
     verdicts: list[Verdict] = ["likely", "not_in_memory", "unsure"]
     for verdict in verdicts:
-        metrics.answered(Answer("Who?", "Moss", verdict, 0.5, ()), seconds=1.5)
+        metrics.answered(Answer("Who?", "Moss", verdict, 0.5, (), uncalibrated=0.5), seconds=1.5)
     lines = metrics.exposition().decode().splitlines()
     assert 'cmt_answer_seconds_bucket{le="1.0"} 0.0' in lines
     assert 'cmt_answer_seconds_bucket{le="2.0"} 3.0' in lines
