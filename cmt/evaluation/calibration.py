@@ -17,7 +17,7 @@ from cmt.evaluation.metrics import Flags, Floats
 
 BINS = 10
 CALIBRATED_ON = 500
-"""Answers by which a confidence is calibrated, at most: the latest ones."""
+"""Questions by whose answers a confidence is calibrated, at most: the latest ones. A round reads no more records."""
 PRIOR = 20
 """Answers that the fit of a calibration has beside the real ones, for which the confidence is right: few answers move
 it little."""
@@ -94,21 +94,24 @@ def answer_reliability(records: pa.Table) -> Reliability:
 def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:
     """The calibration by the answers in `records`, tables of RECORD_SCHEMA with the latest first, and their number.
 
-    They are the CALIBRATED_ON latest answers that were given; of a refused question no F1 is known.
+    They are those that were given to the CALIBRATED_ON latest questions; of a refused question no F1 is known.
     """
     # 1. the latest answers
-    confidences, outcomes, count = [np.arange(0.5, PRIOR) / PRIOR], [np.arange(0.5, PRIOR) / PRIOR], 0
+    confidences, outcomes = [np.arange(0.5, PRIOR) / PRIOR], [np.arange(0.5, PRIOR) / PRIOR]
+    questions = answers = 0
     for table in records:
-        given = table.filter(pc.not_equal(table["cmt"], ""))[: CALIBRATED_ON - count]
+        latest = table[: CALIBRATED_ON - questions]
+        given = latest.filter(pc.not_equal(latest["cmt"], ""))
         # an earlier version of cmt recorded one confidence, which was not calibrated
         name = "uncalibrated" if "uncalibrated" in given.column_names else "confidence"
         confidences.append(given[name].to_numpy())
         outcomes.append(given["cmt_f1"].to_numpy())
-        count += given.num_rows
-        if count == CALIBRATED_ON:
+        questions += latest.num_rows
+        answers += given.num_rows
+        if questions == CALIBRATED_ON:
             break
     # 2. Platt scaling, with F1 in place of a label
-    return (_platt(np.concatenate(confidences), np.concatenate(outcomes)) if count else NO_CALIBRATION), count
+    return (_platt(np.concatenate(confidences), np.concatenate(outcomes)) if answers else NO_CALIBRATION), answers
 
 
 def _platt(confidence: Floats, outcome: Floats) -> Calibration:

@@ -100,6 +100,13 @@ def test_the_latest_answers_count_and_refused_questions_do_not() -> None:
     assert calibrated_by([refused]) == (NO_CALIBRATION, 0)
 
 
+def test_no_more_records_are_read_than_there_are_latest_questions() -> None:
+    refused = record_table(*(record(str(n), cmt="", cmt_f1=0.0) for n in range(CALIBRATED_ON)))
+    further = iter([refused, answered([(0.5, 1.0)])])
+    assert calibrated_by(further) == (NO_CALIBRATION, 0)
+    assert next(further).num_rows == 1
+
+
 def test_where_the_confidence_says_nothing_all_answers_have_the_mean() -> None:
     found, _ = calibrated_by([answered([(0.9, 0.1), (0.1, 0.9)] * 100)])
     assert found.slope == 0
