@@ -22,7 +22,7 @@ LEASE = "lease"
 """Name of the table that says who may write; see `cmt.bank.lease`."""
 _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
-_KEPT = timedelta(hours=1)  # age of the versions of a small table that are dropped; no reader takes so long
+_KEPT = timedelta(minutes=1)  # age of the versions of a small table that are dropped; no reader takes so long
 _PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
 # No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one key. The table has one
 # row; a second one of the same name would be updated with it.
