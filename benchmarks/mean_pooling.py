@@ -42,6 +42,7 @@ from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import whole_memory_spans
 from cmt.training.data import load_split
 from cmt.training.dataset import Step, StepDataset, paragraphs
+from cmt.training.step import answer_positions
 from cmt.training.trainer import training_attention
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,14 +58,14 @@ class MeanPooling(nn.Module):
 
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()
-        self.lm = [lm]  # in a list, so that its weights are none of this module's
+        self.lm = lm
         self.encoder = layers_with_lora(lm, 0, lm.layers, LORA_RANK)
         self.out = nn.Linear(lm.hidden_size, lm.hidden_size, bias=False)
         nn.init.zeros_(self.out.weight)  # at the start a vector is the mean of its tokens' embeddings
 
     def forward(self, texts: Sequence[Sequence[int]], window: int) -> list[Tensor]:
         """Vectors (⌈n/window⌉, D) of each text of n tokens."""
-        (lm,) = self.lm
+        lm = self.lm
         ids, mask = pad([[lm.bos, *text] for text in texts], left=False, device=lm.device)  # (N, 1 + T)
         embeds = lm.embed(ids)  # (N, 1 + T, D)
         states = self.encoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
@@ -88,24 +89,30 @@ class Reader:
         self.after = self.lm.tokenize("\n")
 
     def of_texts(
-        self, questions: Sequence[Sequence[int]], texts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+        self,
+        questions: Sequence[Sequence[int]],
+        texts: Sequence[Sequence[int]],
+        answers: Sequence[Sequence[int]] | None = None,
     ) -> Prompt:
-        """The teacher's prompts: whole texts, one for each question."""
+        """The teacher's prompts: whole texts, one for each question; without `answers` for generation."""
         spans = [whole_memory_spans([len(text)]) for text in texts]
         tails = self._tails(questions, answers)
         encoding = self.teacher.encode(questions)
         rows = [[text] for text in texts]
-        return self.teacher.prompts.text_prompt(encoding, spans, rows, None, tails, left=not any(answers))
+        return self.teacher.prompts.text_prompt(encoding, spans, rows, None, tails, left=answers is None)
 
     def of_vectors(
-        self, questions: Sequence[Sequence[int]], vectors: Sequence[Tensor], answers: Sequence[Sequence[int]]
+        self,
+        questions: Sequence[Sequence[int]],
+        vectors: Sequence[Tensor],
+        answers: Sequence[Sequence[int]] | None = None,
     ) -> Prompt:
         """The same prompts with `vectors` (k, D) in place of each text."""
         rows = [
             torch.cat([self._embed(self.before), part, self._embed([*self.after, *tail])])
             for part, tail in zip(vectors, self._tails(questions, answers), strict=True)
         ]
-        side = "right" if any(answers) else "left"  # generation needs padding on the left
+        side = "left" if answers is None else "right"
         embeds = pad_sequence(rows, batch_first=True, padding_side=side)  # (B, T, D)
         mask = pad_sequence([row.new_ones(len(row)).long() for row in rows], batch_first=True, padding_side=side)
         alignment = self.teacher.alignment
@@ -116,12 +123,8 @@ class Reader:
 
     def answer_logits(self, prompt: Prompt, answers: Sequence[Sequence[int]]) -> Tensor:
         """Logits (A, V) at the positions that predict the tokens of `answers`, with which the prompts end."""
-        positions = [
-            (row, column - 1)
-            for row, (answer, length) in enumerate(zip(answers, prompt.mask.sum(1).tolist(), strict=True))
-            for column in range(length - len(answer), length)
-        ]
-        return self.lm.logits(prompt, torch.tensor(positions, device=self.lm.device)).float()
+        positions = answer_positions(answers, prompt.mask.sum(1).tolist(), self.lm.device)
+        return self.lm.logits(prompt, positions).float()
 
     def replies(self, prompt: Prompt, max_new_tokens: int) -> list[str]:
         """The text with which the LM continues each prompt."""
@@ -130,8 +133,8 @@ class Reader:
     def _embed(self, ids: Sequence[int]) -> Tensor:
         return self.lm.embed(torch.tensor(ids, device=self.lm.device)).float()
 
-    def _tails(self, questions: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[list[int]]:
-        asked = zip(questions, answers, strict=True)
+    def _tails(self, questions: Sequence[Sequence[int]], answers: Sequence[Sequence[int]] | None) -> list[list[int]]:
+        asked = zip(questions, answers or [()] * len(questions), strict=True)
         return [[*self.teacher.prompts.question_tokens(question), *answer] for question, answer in asked]
 
 
@@ -185,12 +188,11 @@ def rows(reader: Reader, pooling: MeanPooling, sample: Sample, params: Params) -
         replies: list[str] = []
         for start in track(range(0, len(questions), ASKED_AT_ONCE), f"window {window}", console=Console(stderr=True)):
             part = slice(start, start + ASKED_AT_ONCE)
-            nothing: list[list[int]] = [[] for _ in questions[part]]
             with reader.teacher.autocast():
                 if window is None:
-                    prompt = reader.of_texts(questions[part], texts[part], nothing)
+                    prompt = reader.of_texts(questions[part], texts[part])
                 else:
-                    prompt = reader.of_vectors(questions[part], pooling(texts[part], window), nothing)
+                    prompt = reader.of_vectors(questions[part], pooling(texts[part], window))
             replies += reader.replies(prompt, params.answering.max_new_tokens)
         scores = summarise(mark(replies, golds), recalled=None, seed=params.seed)
         name = "teacher: the text" if window is None else f"mean pooling, n/{window}"

@@ -225,18 +225,18 @@ class TrainingStep(nn.Module):
         target = torch.tensor([token for answer in answers for token in answer], device=lm.device)  # (A,)
         alpha = self.params.objective.alpha
         # 1. logits with memory
-        with_memory = lm.logits(prompt, _answer_positions(answers, prompt.mask.sum(1).tolist(), lm.device))  # (A, V)
+        with_memory = lm.logits(prompt, answer_positions(answers, prompt.mask.sum(1).tolist(), lm.device))  # (A, V)
         # 2. logits without memory, from the frozen LM
         without_memory = torch.zeros_like(with_memory)
         if alpha:
             with torch.no_grad():
                 rows = [[lm.bos, *end] for end in self._prompt_ends(questions)]
-                positions = _answer_positions(answers, [len(row) for row in rows], lm.device)
+                positions = answer_positions(answers, [len(row) for row in rows], lm.device)
                 without_memory = lm.logits(lm.prompt(rows), positions)
         return memory_aware_loss(with_memory, without_memory, target, alpha)
 
 
-def _answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:
+def answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:
     """(A, 2) row and column of the positions that predict the tokens of `answers`, given the rows' `lengths`."""
     positions = [
         (row, column - 1)
