@@ -2,12 +2,13 @@
 
     python benchmarks/generality.py --data news/ --data dev-v2.0.json.xz --documents 1000 --questions 150
 
-The line of a file has F1 of the memory with its 95 % interval, how often the right document is the first (recall@1),
-F1 with the right document given instead of selected, the best way of RAG with two worked examples, the best way of RAG
+The line of a file has F1 of the memory with its 95 % interval, how often the right document is the first (recall@1), F1
+with the right document given instead of selected, the best way of RAG with two worked examples, the best way of RAG
 with a trained prefix, F1 of the memory as a multiple of the former, the expected calibration error of the confidence,
-and the share of the questions without an answer that are refused. All systems are asked the same questions, each as of
-its own date, and none abstains: refused is what has a confidence below `selection.threshold`. Scores are 0–100, shares
-0–1; the calibration error counts F1 / 100 as the outcome, and 0 for a question without an answer.
+the share of the questions whose answer is likely with the share of those answers that have an F1 of at least 50, and
+the share of the questions without an answer that are refused. All systems are asked the same questions, each as of its
+own date, and none abstains: refused is what has a confidence below `selection.threshold`. Scores are 0–100, shares 0–1;
+the calibration error counts F1 / 100 as the outcome, and 0 for a question without an answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from cmt.cli.progress_bar import ProgressBar
 from cmt.common.systems import system_label
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.calibration import reliability
+from cmt.evaluation.calibration import likely_shares, reliability
 from cmt.evaluation.evaluate import SystemScores
 from cmt.evaluation.metrics import Flags, mark, recall_at_k, summarise
 from cmt.evaluation.systems import RAG_SYSTEMS, SystemInput, predictions_of
@@ -156,12 +157,16 @@ class TextBenchmark:
         count = len(self.questions)
         f1[:count] = mark([answer.text for answer in answers[:count]], self.golds).f1
         measured = reliability(confidence, f1)
+        likely = self.params.selection.likely
+        given = ~refused[:count]
+        shares = likely_shares(confidence[:count], f1[:count], given=given, likely=likely) if count else None
         return {
             "calibration_error": None if measured.error is None else round(measured.error, 4),
             "bins": [
                 {name: None if value is None else round(value, 4) for name, value in asdict(bin_).items()}
                 for bin_ in measured.bins
             ],
+            "likely": shares and {name: None if v is None else round(v, 4) for name, v in shares._asdict().items()},
             "refused": {"unanswerable": _share(refused[count:]), "answerable": _share(refused[:count])},
         }
 
@@ -215,7 +220,7 @@ def _share(flags: Flags) -> float | None:
 
 def _print_table(texts: Sequence[Mapping[str, Any]]) -> None:
     names = ["text", "questions", "F1", "95 %", "recall@1", "right document, F1", "best RAG", "F1", "trained RAG, F1"]
-    names += ["F1 ÷ best RAG", "calibration error", "no answer: refused"]
+    names += ["F1 ÷ best RAG", "calibration error", "likely, right", "no answer: refused"]
     write_table(names, [_cells(text) for text in texts])
 
 
@@ -245,8 +250,14 @@ def _cells(text: Mapping[str, Any]) -> list[str]:
         f1(text["best_rag_trained"]),
         "" if text["ratio"] is None else f"{text['ratio']:.2f}",
         f"{text['calibration_error']:.3f}",
+        _likely_cell(text["likely"]),
         "" if refused is None else f"{100 * refused:.0f} % of {text['unanswerable']}",
     ]
+
+
+def _likely_cell(shares: Mapping[str, float | None] | None) -> str:
+    """The share of likely answers, and of the right ones among them."""
+    return ", ".join(f"{100 * share:.0f} %" for share in (shares or {}).values() if share is not None)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
-"""How far an answer can be trusted, by its confidence: from `selection.likely` on it is likely, and below
-`selection.threshold` no answer is given."""
+"""How far an answer can be trusted: from a confidence of `selection.likely` on it is likely, and below
+`selection.threshold`, before calibration, no answer is given."""
 
 
 def clean_question(text: str) -> str:
@@ -92,7 +92,7 @@ class Answer:
     id: str = ""
     """See `answer_id`; "" if the memories were given and not selected from a bank."""
     uncalibrated: float = field(kw_only=True)
-    """The confidence before calibration, 0–1, by which the verdict is decided."""
+    """The confidence before calibration, 0–1, by which an answer is refused."""
 
     @property
     def known(self) -> bool:

@@ -267,7 +267,8 @@ class Answerer:
         else:
             found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
             confidence = self._confidence(query, found)
-        verdict = verdict_of(confidence, self.params.selection) if selection.rows else "not_in_memory"
+        calibrated = self.calibration.apply(confidence)
+        verdict = verdict_of(confidence, calibrated, self.params.selection) if selection.rows else "not_in_memory"
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -276,8 +277,8 @@ class Answerer:
             offsets=self.lm.offsets,
         )
         text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
-        # the calibration is that of answers that were given
-        calibrated = confidence if verdict == "not_in_memory" else self.calibration.apply(confidence)
+        if verdict == "not_in_memory":  # the calibration is that of answers that were given
+            calibrated = confidence
         return Answer(query.text, text, verdict, calibrated, sources, uncalibrated=confidence)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
@@ -327,8 +328,11 @@ class Answerer:
         if draft.sources:
             temperature = None if self.confidence_is_probability else float(self.model.temperature)
             verdict_margin = min(
-                threshold_margin(draft.uncalibrated, threshold, temperature=temperature)
-                for threshold in (self.params.selection.threshold, self.params.selection.likely)
+                threshold_margin(confidence, threshold, temperature=temperature)
+                for confidence, threshold in (
+                    (draft.uncalibrated, self.params.selection.threshold),
+                    (draft.confidence, self.params.selection.likely),
+                )
             )
         stable = min(selection.margin, verdict_margin) >= TIE_MARGIN
         if not draft.known:

@@ -84,11 +84,11 @@ def best_similarity(selection: Selection) -> float:
     return max((row["similarity"] for row in selection.rows), default=0.0)
 
 
-def verdict_of(confidence: float, selection: SelectionParams) -> Verdict:
-    """The verdict on an answer of this confidence."""
+def verdict_of(confidence: float, calibrated: float, selection: SelectionParams) -> Verdict:
+    """The verdict on an answer: it is refused by its confidence before calibration, and likely by that after it."""
     if confidence < selection.threshold:
         return "not_in_memory"
-    return "likely" if confidence >= selection.likely else "unsure"
+    return "likely" if calibrated >= selection.likely else "unsure"
 
 
 def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:

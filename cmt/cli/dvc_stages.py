@@ -164,7 +164,7 @@ def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
-    names = (*SCORES, "calibration_error", "n")
+    names = (*SCORES, "calibration_error", "likely", "likely_right", "n")
     return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
 
 

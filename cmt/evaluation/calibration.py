@@ -6,6 +6,7 @@ error is that of Naeini et al. 2015, AAAI 29), with F1 or any other score in 0�
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,8 @@ CALIBRATED_ON = 500
 PRIOR = 20
 """Answers that the fit of a calibration has beside the real ones, for which the confidence is right: few answers move
 it little."""
+RIGHT_F1 = 0.5
+"""F1 (0–1) from which a likely answer was right to be called so."""
 _DECIMALS = 4  # of a calibration, which the last bits of a confidence do not change
 _ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
@@ -89,6 +92,25 @@ def answer_reliability(records: pa.Table) -> Reliability:
     """
     given = records.filter(pc.not_equal(records["cmt"], ""))
     return reliability(given["confidence"].to_numpy(), given["cmt_f1"].to_numpy())
+
+
+class LikelyShares(NamedTuple):
+    """How often the answers that are called likely are so."""
+
+    likely: float
+    """Share of the questions whose answer is likely, 0–1."""
+    right: float | None
+    """Share of those answers with an F1 of at least RIGHT_F1, 0–1; None without any."""
+
+
+def likely_shares(confidence: Floats, f1: Floats, *, given: Flags, likely: float) -> LikelyShares:
+    """The shares over n ≥ 1 questions: `confidence` and `f1` (n,) in 0–1, `given` (n,) false where one was refused.
+
+    `likely`: the confidence from which an answer is likely, 0–1.
+    """
+    is_likely = given & (confidence >= likely)
+    right = float((f1[is_likely] >= RIGHT_F1).mean()) if is_likely.any() else None
+    return LikelyShares(float(is_likely.mean()), right)
 
 
 def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:

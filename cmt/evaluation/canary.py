@@ -52,6 +52,8 @@ POOL = 5
 MARGIN = 0.05
 """Confidence (0–1, uncalibrated) that a document may have less than another one in the same question and still be as
 sure; chosen on pairs of statements about the same attribute and about others (docs/reliability.md)."""
+SURE = 0.55
+"""Confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question."""
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 CANARY_SCHEMA = pa.schema(
     [
@@ -194,7 +196,7 @@ def contradicted(answerer: "Answerer", turned: Sequence[Canary], rows: pa.Table,
         for canary, before, after, known, answer in zip(
             turned, own, new, answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True
         )
-        if answer.verdict == "likely" and answer.uncalibrated >= known.uncalibrated - MARGIN
+        if answer.known and answer.uncalibrated >= max(SURE, known.uncalibrated - MARGIN)
         if contradicts(answer.text, canary.golds)
     ]
     # 2. The canary's document answers what the new one states, with a right answer.
@@ -225,12 +227,12 @@ def _agreeing(
     memories: Sequence[list[dict[str, Any]]],
     golds: Sequence[tuple[str, ...]],
 ) -> list[_Pair]:
-    """Those of `pairs` whose question their memories answer, likely, with one of their golds, or that have none."""
+    """Those of `pairs` whose question their memories answer, surely, with one of their golds, or that have none."""
     answers = answerer.answer_from([question or "" for question in questions], memories)
     return [
         pair
         for pair, question, answer, right in zip(pairs, questions, answers, golds, strict=True)
-        if question is None or answer.verdict == "likely" and not contradicts(answer.text, right)
+        if question is None or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
     ]
 
 

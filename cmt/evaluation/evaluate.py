@@ -10,12 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
-from cmt.evaluation.calibration import answer_reliability
+from cmt.evaluation.calibration import LikelyShares, answer_reliability, likely_shares
 from cmt.evaluation.metrics import Scores, mark, recall_at_k, summarise
 from cmt.evaluation.sampling import sample_by_hash
 
@@ -83,16 +84,23 @@ class Evaluation:
     calibration_error: float | None
     """Expected calibration error of the memory's confidence, 0–1, over the answers that were given: a refused question
     has no F1. None if all were refused, or if the confidence is a cosine."""
+    likely: LikelyShares | None
+    """How many questions have a likely answer, and how many of these answers are right. None without questions, or if
+    the confidence is a cosine."""
 
     def system(self, name: str) -> SystemScores | None:
         """The scores of the system `name`; None if it was not run."""
         return next((system for system in self.systems if system.system == name), None)
 
     def to_json(self) -> dict[str, Any]:
-        """`rows` has every system, the memory first and with `calibration_error`; `scores` has the memory's alone."""
+        """`rows` has every system, the memory first; `scores` has the memory's alone.
+
+        The memory's row also has `calibration_error`, and the shares `likely` and `likely_right`.
+        """
         rows = [system.to_json() for system in self.systems]
-        error = self.calibration_error
-        rows[0]["calibration_error"] = None if error is None else round(error, 4)
+        likely, right = self.likely or (None, None)
+        shares = {"calibration_error": self.calibration_error, "likely": likely, "likely_right": right}
+        rows[0] |= {name: None if share is None else round(share, 4) for name, share in shares.items()}
         return {"scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")}, "rows": rows}
 
 
@@ -201,11 +209,17 @@ def evaluate(
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
     nulls = [None] * asked.num_rows
     records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
-    return Evaluation(
-        systems,
-        _take(records, sorted(range(len(order)), key=order.__getitem__)),
-        answer_reliability(records).error if answerer.confidence_is_probability else None,
-    )
+    records = _take(records, sorted(range(len(order)), key=order.__getitem__))
+    if not answerer.confidence_is_probability:
+        return Evaluation(systems, records, None, None)
+    likely = _likely_shares(records, params.selection.likely) if records.num_rows else None
+    return Evaluation(systems, records, answer_reliability(records).error, likely)
+
+
+def _likely_shares(records: pa.Table, likely: float) -> LikelyShares:
+    """Of the memory's answers in `records`."""
+    given = pc.not_equal(records["cmt"], "").to_numpy()
+    return likely_shares(records["confidence"].to_numpy(), records["cmt_f1"].to_numpy(), given=given, likely=likely)
 
 
 def _recalled(run: _Run, gold_documents: Sequence[str]) -> list[bool] | None:

@@ -51,7 +51,7 @@ def test_before_the_first_document_nothing_is_known(mayors: Answerer) -> None:
     assert answers[0].text == NOT_IN_MEMORY
 
 
-def test_calibration_moves_the_confidence_and_not_the_verdict(mayors: Answerer) -> None:
+def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: Answerer) -> None:
     plain = mayors.answer(QUESTIONS, as_of=NOW)
     assert [answer.uncalibrated for answer in plain] == [answer.confidence for answer in plain]
     middle = sorted(answer.confidence for answer in plain)[len(plain) // 2]
@@ -64,8 +64,15 @@ def test_calibration_moves_the_confidence_and_not_the_verdict(mayors: Answerer) 
         pytest.approx(some.calibration.apply(answer.confidence)) if answer.known else answer.confidence
         for answer in plain
     ]
-    for name in ("uncalibrated", "text", "verdict", "sources"):
+    for name in ("uncalibrated", "text", "known", "sources"):
         assert [getattr(answer, name) for answer in calibrated] == [getattr(answer, name) for answer in plain]
+
+
+def test_an_answer_becomes_likely_by_calibration(mayors: Answerer) -> None:
+    some = with_params(mayors, selection={"threshold": 0.0, "likely": 0.99})
+    assert {answer.verdict for answer in some.answer(QUESTIONS, as_of=NOW)} == {"unsure"}
+    some.calibration = Calibration(slope=1.0, shift=9.0)
+    assert {answer.verdict for answer in some.answer(QUESTIONS, as_of=NOW)} == {"likely"}
 
 
 def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> None:

@@ -52,10 +52,18 @@ def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("confidence", "verdict"), [(0.29, "not_in_memory"), (0.3, "unsure"), (0.69, "unsure"), (0.7, "likely")]
+    ("confidence", "calibrated", "verdict"),
+    [
+        (0.29, 0.9, "not_in_memory"),
+        (0.3, 0.1, "unsure"),
+        (0.9, 0.69, "unsure"),
+        (0.3, 0.7, "likely"),
+    ],
 )
-def test_a_verdict_goes_by_two_thresholds(confidence: float, verdict: str) -> None:
-    assert verdict_of(confidence, SelectionParams(threshold=0.3, likely=0.7)) == verdict
+def test_an_answer_is_refused_before_calibration_and_likely_after_it(
+    confidence: float, calibrated: float, verdict: str
+) -> None:
+    assert verdict_of(confidence, calibrated, SelectionParams(threshold=0.3, likely=0.7)) == verdict
 
 
 def test_without_token_scores_confidence_is_the_best_cosine() -> None:

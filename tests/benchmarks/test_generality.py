@@ -79,12 +79,14 @@ def test_as_large_a_share_of_the_unanswerable_questions_is_asked(texts: dict[str
     assert 0 <= text["calibration_error"] <= 1
     assert text["refused"]["unanswerable"] in (0.0, 0.5, 1.0)
     assert text["refused"]["answerable"] is not None
+    assert 0 <= text["likely"]["likely"] <= 1 - text["refused"]["answerable"]
 
 
 def test_a_text_without_an_answerable_question_has_no_scores(texts: dict[str, dict[str, Any]]) -> None:
     text = texts["unanswerable.json"]
     assert (text["questions"], text["unanswerable"], text["rows"]) == (0, UNANSWERABLE, [])
-    assert text["best_rag"] is text["best_rag_trained"] is text["ratio"] is text["refused"]["answerable"] is None
+    assert text["best_rag"] is text["best_rag_trained"] is text["ratio"] is text["likely"] is None
+    assert text["refused"]["answerable"] is None
     assert text["refused"]["unanswerable"] is not None
 
 

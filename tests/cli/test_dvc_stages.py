@@ -249,7 +249,7 @@ def test_an_evaluation_asks_every_system_all_questions(replayed: Path) -> None:
     assert result.keys() == {"cmt", "closed", "rag"}
     assert result["closed"].keys() == {*SCORES, "n"}
     assert result["rag"].keys() == {*SCORES, "recall", "n"}
-    assert result["cmt"].keys() == {*SCORES, "recall", "calibration_error", "n"}
+    assert result["cmt"].keys() == {*SCORES, "recall", "calibration_error", "likely", "likely_right", "n"}
     assert {row["n"] for row in result.values()} == {4}
     assert (replayed / "plots/scores.png").read_bytes().startswith(b"\x89PNG")
 

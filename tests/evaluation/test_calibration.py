@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from cmt.answering.confidence import NO_CALIBRATION, Calibration
 from cmt.errors import ConfigError
-from cmt.evaluation.calibration import BINS, CALIBRATED_ON, answer_reliability, calibrated_by, reliability
+from cmt.evaluation.calibration import (
+    BINS,
+    CALIBRATED_ON,
+    answer_reliability,
+    calibrated_by,
+    likely_shares,
+    reliability,
+)
 from tests.helpers.reports import record, record_table
 
 UNIT = st.floats(0, 1)
@@ -73,6 +80,13 @@ def answered(pairs: list[tuple[float, float]]) -> pa.Table:
     return record_table(
         *(record(str(n), confidence=0.5, uncalibrated=pair[0], cmt_f1=pair[1]) for n, pair in enumerate(pairs))
     )
+
+
+def test_likely_answers_are_counted_among_all_questions_and_right_ones_among_them() -> None:
+    confidence, f1 = np.array([0.9, 0.7, 0.7, 0.5]), np.array([0.4, 0.5, 1.0, 1.0])
+    given = np.array([True, True, False, True])
+    assert likely_shares(confidence, f1, given=given, likely=0.7) == (0.5, 0.5)
+    assert likely_shares(confidence, f1, given=given, likely=0.95) == (0.0, None)
 
 
 def test_calibration_finds_the_slope_and_the_shift_of_the_answers() -> None:
