@@ -1,10 +1,10 @@
 """Canaries: questions of earlier slices, asked as of now after every round, that show whether the slice does harm.
 
 A canary is a question that was answered right. Its answer may change for the worse only through an update of its
-document: one that supersedes it, or its own next version. With such an update, or when its document is forgotten, the
-canary leaves. A part of the canaries is a standing sample; the others are those that the new documents speak to,
-because an attack aims at one fact. One that turns wrong is asked once more without the documents of the slice: right
-then, it is the slice that turned it.
+document: one that supersedes it, if need be by way of a refused one, or its own next version. With such an update, or
+when its document is forgotten, the canary leaves. A part of the canaries is a standing sample; the others are those
+that the new documents speak to, because an attack aims at one fact. One that turns wrong is asked once more without the
+documents of the slice: right then, it is the slice that turned it.
 """
 
 import heapq
@@ -134,15 +134,16 @@ def choose(
     rows: pa.Table,
     kept: Sequence[Canary],
     unseen: Sequence[str],
+    refused: Sequence[str],
     limit: int,
 ) -> list[Canary]:
     """At most `limit` candidates for the round of `slice_`, whose memories are `rows`, before they are banked.
 
-    `kept`: the canaries of the round before. `unseen`: ids of the earlier slices that came since. Reads these slices,
-    and those of the memories nearest to `rows`.
+    `kept`: the canaries of the round before. `unseen`: ids of the earlier slices that came since. `refused`: ids of
+    those that were refused, the earliest first. Reads these slices, and those of the memories nearest to `rows`.
     """
     documents = store.documents(slice_)
-    updated = {*documents["doc_id"].to_pylist(), *documents["supersedes"].to_pylist()}
+    updated = _updated(documents, [store.documents(store.slice(name)) for name in refused])
     # 1. The standing part: of the canaries of the round before and the questions of slices that came since.
     drawn = heapq.nsmallest(limit, (canary for name in unseen for canary in _canaries_of(store, name)), key=_rank)
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
@@ -156,6 +157,20 @@ def choose(
             break
         chosen.setdefault(canary.question_id, pool.get(canary.question_id, canary))
     return list(chosen.values())
+
+
+def _updated(documents: pa.Table, refused: Sequence[pa.Table]) -> set[str]:
+    """Ids of `documents` and of those that they update.
+
+    These are what they supersede, also by way of a document of a `refused` slice: that one is not banked, and what it
+    would have superseded is. Each table (DOCUMENT_SCHEMA) is sorted by date, the earliest slice is the first.
+    """
+    updated = {*documents["doc_id"].to_pylist(), *documents["supersedes"].to_pylist()}
+    for table in reversed(refused):
+        for row in reversed(table.select(["doc_id", "supersedes"]).to_pylist()):
+            if row["doc_id"] in updated:
+                updated.add(row["supersedes"])
+    return updated - {None}
 
 
 def ask(

@@ -144,7 +144,7 @@ class RoundRunner:
             return len(self._canaries())
         rows = self._staged_rows()
         with self._timed("choose", note="canaries"):
-            kept, unseen = self._kept_canaries()
+            kept, unseen, refused = self._kept_canaries()
             canaries = choose(
                 store=resources.store,
                 answerer=resources.answerer,
@@ -152,6 +152,7 @@ class RoundRunner:
                 rows=rows,
                 kept=kept,
                 unseen=unseen,
+                refused=refused,
                 limit=limit,
             )
         write_canaries(path, canaries)
@@ -315,10 +316,10 @@ class RoundRunner:
             raise RoundError(f"{self.folder / CANARIES} was lost during the round: repeat it")
         return canaries
 
-    def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
-        """The canaries of the round before, and the ids of the slices that came since.
+    def _kept_canaries(self) -> "tuple[list[Canary], list[str], list[str]]":
+        """The canaries of the round before, the ids of the slices that came since, and those of the refused slices.
 
-        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
+        All earlier slices came since if nothing is kept. The canaries have the best outcome of earlier rounds.
         """
         from cmt.evaluation.canary import read_canaries
 
@@ -332,7 +333,8 @@ class RoundRunner:
         # 2. The slices that no canary was drawn from.
         known = {slice_.slice_id for slice_ in self.resources.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
-        return canaries, [slice_id for slice_id in unseen if slice_id in known]
+        refused = [round_.slice_id for round_ in rounds if round_.state == "refused"]
+        return canaries, [name for name in unseen if name in known], [name for name in refused if name in known]
 
     @contextmanager
     def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:

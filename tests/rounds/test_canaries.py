@@ -80,6 +80,16 @@ def test_an_update_of_its_document_takes_a_canary_out(project: Path, lineage: di
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
+def test_an_update_of_a_refused_update_takes_a_canary_out(project: Path) -> None:
+    ingest(project, {"doc_id": "mayor-3", "supersedes": "mayor-2", "text": "Orme is the mayor of Port Ellery."})
+    assert update(project, MARCH, gate__min_f1=100.0)[0].state == "refused"
+    ingest(
+        project, {"doc_id": "mayor-4", "supersedes": "mayor-3", "text": "Hale is the mayor of Port Ellery."}, month=4
+    )
+    round_, *_ = update(project, APRIL)
+    assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
+
+
 def test_a_forgotten_document_takes_its_canary_out(project: Path) -> None:
     ingest(project, HONEST)
     assert update(project, MARCH)[0].canaries["asked"] == 1
