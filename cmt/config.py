@@ -305,7 +305,7 @@ class SelectionParams(Section):
     """Number of best windows that the LM reads."""
     neighbours: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
-    expanded: Annotated[int, Field(ge=0)] = 2
+    expanded: Annotated[int, Field(ge=0)] = 4
     """Likeliest memories that are encoded again from their tokens, with a vector for each token, and then read instead
     of all (REFRAG, arXiv 2509.01092); 0: none. Without effect for a compressor that was not trained at window 1."""
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25

@@ -37,6 +37,9 @@ from cmt.modeling.span_decoding import (
 from cmt.modeling.supersession import discount_superseded
 from cmt.modeling.token_codec import TokenCodec
 
+PRIOR_WEIGHT = 0.5
+"""Weight of a memory's log-probability from the selection beside the scores of ψ, which reads the whole of it; chosen
+on held-out training articles (docs/experiments.md, E96)."""
 REMEMBERED_BYTES = 256 * 2**20
 """Size of the states that a model remembers of the texts it read last: some 900 memories of 128 tokens at D = 576."""
 
@@ -261,9 +264,10 @@ class MemoryModel(nn.Module):
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
         scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
         self._discount_superseded(scores, memories)
-        # half of the prior at the beginning and half at the end, so that a span has it once
+        # half of it at the beginning and half at the end, so that a span has it once
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
-        return token_log_probabilities(scores + prior.to(vectors.device)[..., None, None] / 2)
+        prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
+        return token_log_probabilities(scores + prior[..., None, None] / 2)
 
     def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""

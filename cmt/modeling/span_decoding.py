@@ -23,6 +23,13 @@ _UNITS = """
     barrel degree volt watt megawatt second minute hour day week month year decade
 """.split()  # noqa: SIM905 - fifty quoted words read worse
 _QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
+_SENTENCE_END = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?!\d)\w)")
+_ABBREVIATIONS = frozenset(
+    """
+    mr mrs ms dr st ste mt mts ft prof rev hon pres gov sen rep gen col maj lt capt cmdr adm brig sgt jr sr vs no
+    """.split()  # noqa: SIM905 - as above
+)
+_PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
 _SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905 - as above
 
 
@@ -57,19 +64,24 @@ class AnswerSpan:
 
 
 class QuoteLimits(NamedTuple):
-    """Which spans of a memory of n tokens may be a quote: on one line, neither begun nor ended inside a word.
+    """Which spans of a memory of n tokens may be a quote: in one sentence, neither begun nor ended inside a word.
 
-    The first line of a document is its title (`cmt.retrieval.chunking`). A quote does not end between a number and its
-    unit either, unless the question names the unit. And it says more than the question does, unless that offers a
-    choice: of 87,599 answers in SQuAD train 0.4 % are words of their question and no more, where it has no "or".
+    The first line of a document is its title (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has
+    both of a pair of brackets or quotation marks, or neither. It does not end between a number and its unit, unless the
+    question names the unit. And it says more than the question does, unless that offers a choice: of 87,599 answers in
+    SQuAD train 0.4 % are words of their question and no more, where it has no "or".
     """
 
     begins: list[bool]
     """(n,) whether a quote may begin with a token."""
     ends: list[bool]
     """(n,) whether a quote may end with a token."""
-    lines: list[int]
-    """(n,) number of the line that a token is on."""
+    sentences: list[int]
+    """(n,) number of the sentence that a token is in."""
+    open_before: list[int]
+    """(n,) which brackets and quotation marks are open before a token, as a number."""
+    open_after: list[int]
+    """(n,) which are open after it."""
     new: list[bool]
     """(n,) whether a token is of a word that the question does not have. A quote has at least one."""
 
@@ -89,17 +101,54 @@ class QuoteLimits(NamedTuple):
         of_question = {place for word in limited if word[0].lower() in told for place in range(*word.span())}
         silent = {place for place, character in enumerate(whole) if unicodedata.category(character)[0] in "ZPC"}
         old = of_question | silent if told else set()
-        # 4. the tokens
+        # 4. the places from which on there is another sentence, or other brackets and quotation marks are open
+        new_sentence, opened = _sentence_starts(whole), _opened(whole)
+        # 5. the tokens
         no_end = inside | before_unit
-        limits, place, line = cls([], [], [], []), 0, 0
+        limits, place, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
         for text in token_texts:
-            blank = not text.strip()
+            blank, places = not text.strip(), range(place, place + len(text))
             limits.begins.append(place not in inside and not blank)
-            limits.new.append(not old.issuperset(range(place, place + len(text))))
+            limits.new.append(not old.issuperset(places))
+            limits.sentences.append(sentence := sentence + (not new_sentence.isdisjoint(places)))
+            limits.open_before.append(now_open)
+            for character in places:
+                now_open = opened.get(character, now_open)
+            limits.open_after.append(now_open)
             place += len(text)
             limits.ends.append(place not in no_end and not blank)
-            limits.lines.append(line := line + ("\n" in text))
         return limits
+
+
+def _sentence_starts(text: str) -> set[int]:
+    """The places at which a sentence or a line begins, the blanks before it included."""
+    ends = [
+        found.end()
+        for found in _SENTENCE_END.finditer(text)
+        # neither an initial nor an abbreviation that a name follows
+        if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in _ABBREVIATIONS)
+        if text[found.end() :].lstrip(' "“‘([')[0].isupper()
+    ]
+    return {*ends, *(place for place, character in enumerate(text) if character == "\n")}
+
+
+def _opened(text: str) -> dict[int, int]:
+    """Place of a bracket or quotation mark → a number for those that are open behind it.
+
+    A closing one that closes nothing does not count, nor does the mark of inches; at the end of a line all are closed.
+    """
+    opened, depth, quoted = dict[int, int](), 0, False
+    for mark in _PAIRED.finditer(text):
+        if mark[0] == "\n":
+            depth, quoted = 0, False
+        elif mark[0] == '"':
+            quoted = not quoted and not text[: mark.start()][-1:].isdigit()
+        elif mark[0] in "([{“«":
+            depth += 1
+        else:
+            depth = max(0, depth - 1)
+        opened[mark.start()] = 2 * depth + quoted
+    return opened
 
 
 def token_log_probabilities(scores: Tensor) -> Tensor:
@@ -169,19 +218,22 @@ def _token_f1(one: Sequence[int], other: Sequence[int]) -> float:
 def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:
     """Whether each span of 1 … m tokens is within the limits of its memory, for a `shape` of (m, S, n)."""
     begins, ends = torch.zeros(shape[1:], dtype=torch.bool), torch.zeros(shape[1:], dtype=torch.bool)  # (S, n)
-    lines, new = torch.zeros(shape[1:], dtype=torch.long), torch.zeros(shape[1:], dtype=torch.long)
+    sentences, new, before, after = (torch.zeros(shape[1:], dtype=torch.long) for _ in range(4))
     for memory, limit in enumerate(limits):
-        count = min(len(limit.lines), shape[2])
+        count = min(len(limit.sentences), shape[2])
         begins[memory, :count] = torch.tensor(limit.begins[:count], dtype=torch.bool)
         ends[memory, :count] = torch.tensor(limit.ends[:count], dtype=torch.bool)
-        lines[memory, :count] = torch.tensor(limit.lines[:count])
+        sentences[memory, :count] = torch.tensor(limit.sentences[:count])
+        before[memory, :count] = torch.tensor(limit.open_before[:count])
+        after[memory, :count] = torch.tensor(limit.open_after[:count])
         new[memory, :count] = torch.tensor(limit.new[:count], dtype=torch.long)
     last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)
     last = last.clamp(max=shape[2] - 1)
     up_to = new.cumsum(1)  # (S, n) new tokens up to this one
     says_more = up_to[:, last].movedim(1, 0) > up_to - new
+    whole = (sentences == sentences[:, last].movedim(1, 0)) & (before == after[:, last].movedim(1, 0))
     # a span beyond the last token is −inf already
-    return begins & says_more & ends[:, last].movedim(1, 0) & (lines == lines[:, last].movedim(1, 0))
+    return begins & says_more & whole & ends[:, last].movedim(1, 0)
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
-    memories = [retrieved_memories(model, TEXTS, priors=(-9.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
+    memories = [retrieved_memories(model, TEXTS, priors=(-29.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
     with torch.no_grad():
         output = model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded": 2}))
     assert output.begins is not None

@@ -29,8 +29,11 @@ def log_probabilities(*memories: list[float]) -> Tensor:
 
 
 def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
-    """The quote where every token is a word on the same line."""
-    free = [QuoteLimits([True] * len(text), [True] * len(text), [0] * len(text), [True] * len(text)) for text in texts]
+    """The quote where every token is a word of the same sentence."""
+    free = [
+        QuoteLimits(begins=every, ends=every, sentences=none, open_before=none, open_after=none, new=every)
+        for every, none in (([True] * len(text), [0] * len(text)) for text in texts)
+    ]
     return best_answer_span(probability, texts, free)
 
 
@@ -136,9 +139,26 @@ def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
         ([" The", " city", " of", " Zurich"], "Which city?", 0, 1, False),
         ([" slower", " than", " that"], "Is it faster or slower?", 0, 0, True),  # a choice
         ([" a", " dollar", " is", " $"], "What is the symbol of a dollar?", 3, 3, True),
+        ([" kingdom", ".", " The", " Scyth", "ians"], "", 0, 4, False),  # across the end of a sentence
+        ([" kingdom", ".", " The", " Scyth", "ians"], "", 2, 4, True),
+        ([" fell", '!"', " “", "No", " one"], "", 0, 4, False),
+        ([" Rev", ".", " John", " Jenkins"], "", 0, 3, True),  # an abbreviation ends none
+        ([" J", ".", " Smith"], "", 0, 2, True),  # nor an initial
+        ([" approx", ".", " three"], "", 0, 2, True),  # nor what goes on in small letters
+        ([" Vol", ".", " ", "4"], "", 0, 3, True),  # nor what goes on with a number
+        ([" ink", " (", "India", " ink", ")."], "", 0, 3, False),  # a bracket that is not closed
+        ([" ink", " (", "India", " ink", ")."], "", 2, 3, True),
+        ([" ink", " (", "India", " ink", ")", "."], "", 0, 4, True),
+        ([" ink", " (", "India", " ink", ")", "."], "", 2, 4, False),  # one that is not opened
+        ([" ", "1", ")", " ink"], "", 1, 3, True),  # one that closes nothing
+        ([" the", ' "', "plain", " text", '"'], "", 0, 3, False),
+        ([" the", ' "', "plain", " text", '"'], "", 0, 4, True),
+        ([" the", " “", "plain", " text", "”"], "", 2, 4, False),
+        ([" a", " ", "7", '"', " single"], "", 0, 4, True),  # inches
+        (["“", "Toll", "\n", "From", " today", "”"], "", 3, 5, True),  # a line closes what it opened
     ],
 )
-def test_a_quote_ends_with_its_words_and_stays_on_a_line(
+def test_a_quote_ends_with_its_words_and_stays_in_a_sentence(
     tokens: list[str], question: str, first: int, last: int, allowed: bool
 ) -> None:
     probability = torch.full((1, len(tokens), 2), -9.0)
