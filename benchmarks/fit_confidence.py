@@ -31,7 +31,7 @@ from cmt.answering.confidence import Evidence
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_json, write_table
 from cmt.cli.progress_bar import ProgressBar
-from cmt.evaluation.calibration import reliability
+from cmt.evaluation.calibration import RIGHT_F1, reliability
 from cmt.evaluation.metrics import Flags, Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream import readers
@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
 UNANSWERED_WEIGHT = 0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
 FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
-GOOD_F1, LIKELY_SHARE = 0.5, 0.85  # a likely answer has an F1 of at least GOOD_F1 with this probability
+LIKELY_SHARE = 0.85  # a likely answer is right with this probability
 FOLDS = 5
 
 
@@ -131,7 +131,7 @@ def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iter
         yield f"refused, {kind}", float((confidence[kinds == kind] < threshold).mean())
     # 3. likely answers
     order = np.argsort(-confidence[answerable])
-    good = np.cumsum(outcome[answerable][order] >= GOOD_F1) / np.arange(1, len(order) + 1)
+    good = np.cumsum(outcome[answerable][order] >= RIGHT_F1) / np.arange(1, len(order) + 1)
     enough = np.flatnonzero(good >= LIKELY_SHARE)
     if len(enough):
         yield "likely from", float(confidence[answerable][order][enough[-1]])

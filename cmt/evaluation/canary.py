@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
@@ -134,16 +134,17 @@ def choose(
     rows: pa.Table,
     kept: Sequence[Canary],
     unseen: Sequence[str],
-    refused: Sequence[str],
+    refused: Callable[[], Sequence["Slice"]],
     limit: int,
 ) -> list[Canary]:
     """At most `limit` candidates for the round of `slice_`, whose memories are `rows`, before they are banked.
 
-    `kept`: the canaries of the round before. `unseen`: ids of the earlier slices that came since. `refused`: ids of
-    those that were refused, the earliest first. Reads these slices, and those of the memories nearest to `rows`.
+    `kept`: the canaries of the round before. `unseen`: ids of the earlier slices that came since. `refused`: lists
+    the refused slices, the earliest first. Reads the slices that came since and those of the memories nearest to
+    `rows`, and refused ones only if a document of `slice_` supersedes one that is not banked.
     """
     documents = store.documents(slice_)
-    updated = _updated(documents, [store.documents(store.slice(name)) for name in refused])
+    updated = _updated(store, answerer.bank, documents, refused)
     # 1. The standing part: of the canaries of the round before and the questions of slices that came since.
     drawn = heapq.nsmallest(limit, (canary for name in unseen for canary in _canaries_of(store, name)), key=_rank)
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
@@ -159,18 +160,22 @@ def choose(
     return list(chosen.values())
 
 
-def _updated(documents: pa.Table, refused: Sequence[pa.Table]) -> set[str]:
+def _updated(
+    store: "SliceStore", bank: "Bank", documents: pa.Table, refused: Callable[[], Sequence["Slice"]]
+) -> set[str]:
     """Ids of `documents` and of those that they update.
 
-    These are what they supersede, also by way of a document of a `refused` slice: that one is not banked, and what it
-    would have superseded is. Each table (DOCUMENT_SCHEMA) is sorted by date, the earliest slice is the first.
+    These are what they supersede, also by way of a document of a refused slice: that one is not banked, and what it
+    would have superseded is.
     """
-    updated = {*documents["doc_id"].to_pylist(), *documents["supersedes"].to_pylist()}
-    for table in reversed(refused):
-        for row in reversed(table.select(["doc_id", "supersedes"]).to_pylist()):
-            if row["doc_id"] in updated:
-                updated.add(row["supersedes"])
-    return updated - {None}
+    superseded = set(documents["supersedes"].to_pylist()) - {None}
+    updated = {*documents["doc_id"].to_pylist(), *superseded}
+    missing = superseded.difference(_banked(bank, superseded)["doc_id"].to_pylist()) if superseded else superseded
+    for slice_ in reversed(refused()) if missing else ():
+        for row in reversed(store.documents(slice_).select(["doc_id", "supersedes"]).to_pylist()):
+            if row["doc_id"] in missing and row["supersedes"]:
+                missing.add(row["supersedes"])
+    return updated | missing
 
 
 def ask(
@@ -321,8 +326,13 @@ def _made(documents: pa.Table) -> Iterator[Canary]:
 
 def _current_documents(bank: "Bank", doc_ids: set[str]) -> set[str]:
     """Those of `doc_ids` that the bank has and that no document supersedes."""
-    rows = bank.rows(["memory_id", "doc_id", "superseded_at"], {memory_id(doc_id, 0) for doc_id in doc_ids})
+    rows = _banked(bank, doc_ids)
     return set(rows.filter(pc.is_null(rows["superseded_at"]))["doc_id"].to_pylist())
+
+
+def _banked(bank: "Bank", doc_ids: set[str]) -> pa.Table:
+    """A row for each of `doc_ids` that the bank has: `doc_id` and `superseded_at`."""
+    return bank.rows(["memory_id", "doc_id", "superseded_at"], {memory_id(doc_id, 0) for doc_id in doc_ids})
 
 
 def _spoken_to(

@@ -23,7 +23,7 @@ _UNITS = """
     barrel degree volt watt megawatt second minute hour day week month year decade
 """.split()  # noqa: SIM905 - fifty quoted words read worse
 _QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
-_SENTENCE_END = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?!\d)\w)")
+_SENTENCE_END = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))")
 _ABBREVIATIONS = frozenset(
     """
     mr mrs ms dr st ste mt mts ft prof rev hon pres gov sen rep gen col maj lt capt cmdr adm brig sgt jr sr vs no
@@ -127,7 +127,7 @@ def _sentence_starts(text: str) -> set[int]:
         for found in _SENTENCE_END.finditer(text)
         # neither an initial nor an abbreviation that a name follows
         if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in _ABBREVIATIONS)
-        if text[found.end() :].lstrip(' "“‘([')[0].isupper()
+        if found["next"].isupper()
     ]
     return {*ends, *(place for place, character in enumerate(text) if character == "\n")}
 
@@ -142,7 +142,7 @@ def _opened(text: str) -> dict[int, int]:
         if mark[0] == "\n":
             depth, quoted = 0, False
         elif mark[0] == '"':
-            quoted = not quoted and not text[: mark.start()][-1:].isdigit()
+            quoted = not quoted and not text[max(0, mark.start() - 1) : mark.start()].isdigit()
         elif mark[0] in "([{“«":
             depth += 1
         else:

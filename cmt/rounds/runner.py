@@ -25,7 +25,7 @@ from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import promote, recover, restore
-from cmt.stream.store import without
+from cmt.stream.store import Slice, without
 
 if TYPE_CHECKING:
     from cmt.evaluation.canary import Canary
@@ -144,7 +144,7 @@ class RoundRunner:
             return len(self._canaries())
         rows = self._staged_rows()
         with self._timed("choose", note="canaries"):
-            kept, unseen, refused = self._kept_canaries()
+            kept, unseen = self._kept_canaries()
             canaries = choose(
                 store=resources.store,
                 answerer=resources.answerer,
@@ -152,7 +152,7 @@ class RoundRunner:
                 rows=rows,
                 kept=kept,
                 unseen=unseen,
-                refused=refused,
+                refused=self._refused_slices,
                 limit=limit,
             )
         write_canaries(path, canaries)
@@ -316,25 +316,31 @@ class RoundRunner:
             raise RoundError(f"{self.folder / CANARIES} was lost during the round: repeat it")
         return canaries
 
-    def _kept_canaries(self) -> "tuple[list[Canary], list[str], list[str]]":
-        """The canaries of the round before, the ids of the slices that came since, and those of the refused slices.
+    def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
+        """The canaries of the round before, and the ids of the slices that came since.
 
-        All earlier slices came since if nothing is kept. The canaries have the best outcome of earlier rounds.
+        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
         """
         from cmt.evaluation.canary import read_canaries
 
         # 1. The round before, and what it kept.
-        bank_params = self.resources.bank_params  # with a codebook, it is read for them
-        rounds = [round_ for round_ in self.resources.rounds() if round_.bank_params == bank_params]
-        committed = [round_ for round_ in rounds if round_.state == "committed"]
+        committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
         last = committed[-1] if committed else None
         kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
         canaries = [replace(canary, now=None, without=None, harmed_by=None) for canary in kept or ()]
         # 2. The slices that no canary was drawn from.
         known = {slice_.slice_id for slice_ in self.resources.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
-        refused = [round_.slice_id for round_ in rounds if round_.state == "refused"]
-        return canaries, [name for name in unseen if name in known], [name for name in refused if name in known]
+        return canaries, [slice_id for slice_id in unseen if slice_id in known]
+
+    def _refused_slices(self) -> list[Slice]:
+        """The slices whose rounds were refused, by period."""
+        refused = {round_.slice_id for round_ in self._rounds_of_this_bank() if round_.state == "refused"}
+        return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in refused]
+
+    def _rounds_of_this_bank(self) -> list[Round]:
+        bank_params = self.resources.bank_params  # with a codebook, it is read for them
+        return [round_ for round_ in self.resources.rounds() if round_.bank_params == bank_params]
 
     @contextmanager
     def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:
