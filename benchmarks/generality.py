@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from protocol import Sample, trained_rag_ways
+from protocol import TRAINED_WAYS, Sample, trained_rag_ways
 
 import cmt
 from cmt.answering.answer import Answer
@@ -42,7 +42,6 @@ from cmt.lm.model import FrozenLM
 from cmt.stream.readers import infer_format
 
 ROOT = Path(__file__).resolve().parent.parent
-TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of six, which would take three times as long
 
 
 @dataclass
@@ -55,6 +54,7 @@ class TextBenchmark:
     rag_trained: Path | None
     """Folder of the compressor with a trained prefix for RAG; None without one."""
     progress: ProgressBar
+    with_rag: bool = True
 
     def __post_init__(self) -> None:
         asked = self.sample.questions
@@ -76,8 +76,10 @@ class TextBenchmark:
             rows = [self._scores("cmt", predictions_of(answers[: len(self.questions)]))] if self.questions else []
             # 2. the right document given, and RAG, on those with an answer
             if self.questions:
-                rows += [self._given_scores(answerer), *self._rag_scores(answerer)]
-        if self.questions and self.rag_trained:
+                rows.append(self._given_scores(answerer))
+            if self.questions and self.with_rag:
+                rows += self._rag_scores(answerer)
+        if self.questions and self.with_rag and self.rag_trained:
             rows += self._trained_rag_scores(self.rag_trained)
         # 3. compare
         by_name = {row["row"]: row for row in rows}
@@ -178,6 +180,7 @@ def main(
     questions: Annotated[int, typer.Option(min=0, help="Questions on them, a seeded sample; 0: all.")] = 150,
     seed: int = 0,
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
+    rag: Annotated[bool, typer.Option("--rag/--no-rag", help="Ask RAG too, which takes most of the time.")] = True,
     rag_trained: Annotated[Path, typer.Option(help="Compressor with a trained prefix for RAG.")] = ROOT / "data/rag",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -191,13 +194,14 @@ def main(
             raise StreamError(f"{path} has no question on the sampled documents: draw more with --documents")
         samples[path] = drawn
     # 2. measure
-    if reason := missing_compressor(rag_trained, workspace.lm):
+    reason = missing_compressor(rag_trained, workspace.lm)
+    if rag and reason:
         write_line(f"RAG with a trained prefix is left out: {reason}", stderr=True)
     prefix, texts = None if reason else rag_trained, []
     with ProgressBar(console(stderr=True)) as progress:
         for path, sample in samples.items():
             progress.title = f"{path.name}:"
-            benchmark = TextBenchmark(sample, workspace.params, workspace.lm, prefix, progress)
+            benchmark = TextBenchmark(sample, workspace.params, workspace.lm, prefix, progress, rag)
             texts.append({"data": str(path)} | benchmark.measure())
             write_line(f"{path.name}: {_summary(texts[-1])}", stderr=True)  # now, because a later text may fail
     # 3. print

@@ -27,7 +27,7 @@ import torch
 import yaml
 from adaptation import adapt
 from bars import Bar, spread, timed
-from protocol import Sample
+from protocol import TRAINED_WAYS, Sample, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from transformers import TrainerCallback
@@ -49,6 +49,7 @@ from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 NEWSPAPER = ROOT / "data/courier"
+TRAINED_RAG = ROOT / "data/rag"
 BATCHES = (1024, 4096, 16384)  # tokens; the best of each system counts
 TRAINED_BATCHES = (1024, 4096)  # forward and backward; 16,384 tokens take more than 20 GB
 REPEATS = 3
@@ -190,10 +191,10 @@ def bar_5() -> Iterator[Bar]:
 
 
 def bar_6() -> Iterator[Bar]:
-    """Time to the first token of a single question, and of RAG with one, three and ten whole texts."""
+    """Time to the first token of a single question, of RAG with one, three and ten whole texts, and of trained RAG."""
     asked = newspaper().questions["question"].to_pylist()[:FIRST_TOKENS]
-    with compressed().answerer() as answerer:
-        ways = systems(answerer, (1, 3, 10))
+    with compressed().answerer() as answerer, for_trained_rag().answerer() as trained:
+        ways = systems(answerer, (1, 3, 10)) | trained_rag(trained)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for question in track(asked, "first tokens", console=Console(stderr=True)):
             for name, ask in ways.items():
@@ -205,6 +206,8 @@ def bar_6() -> Iterator[Bar]:
         for top_k, limit in zip((1, 3, 10), of_ways, strict=True):
             ratio = medians[name] / medians[f"RAG top-{top_k}"]
             yield Bar(6, f"first token, {name} memories ÷ RAG top-{top_k}", ratio, limit, False, detail)
+    ratio = medians["stored"] / medians[f"trained RAG, {TRAINED_WAYS[-1]}"]
+    yield Bar(6, f"first token, stored memories ÷ trained RAG, {TRAINED_WAYS[-1]}", ratio, 0.5, False, detail)
 
 
 def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
@@ -235,6 +238,31 @@ def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Calla
 
     expanded = answerer.params.selection.expanded
     return {"stored": ours(0), "expanded": ours(expanded)} | {f"RAG top-{top_k}": theirs(top_k) for top_k in depths}
+
+
+@cache
+def for_trained_rag() -> TemporaryBank:
+    """The articles in the form that RAG with a trained prefix searches."""
+    opened = workspace()
+    if reason := missing_compressor(TRAINED_RAG, opened.lm):
+        raise ModelError(f"{reason}: bar 6 compares with RAG with a trained prefix")
+    params = opened.params.without_abstention()
+    return TemporaryBank.of(TRAINED_RAG, lm=opened.lm, documents=newspaper().documents, params=params)
+
+
+def trained_rag(answerer: Answerer) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
+    """Ways to answer questions by RAG with a trained prefix, as `systems`."""
+
+    def way(params: Params) -> Callable[[Sequence[str], int], list[str]]:
+        def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
+            options = with_options(params, 0, max_new_tokens)
+            system = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=options)
+            return [answer.text for answer in system.answer(questions, as_of=[None] * len(questions))]
+
+        return ask
+
+    ways = trained_rag_ways(answerer.params)
+    return {f"trained RAG, {name}": way(ways[name]) for name in TRAINED_WAYS}
 
 
 def with_options(params: Params, expanded: int, max_new_tokens: int) -> Params:

@@ -16,6 +16,7 @@ from cmt.stream import readers
 from cmt.stream.ingest import select_with_unanswerable
 
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
+TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,8 @@ class TrainParams(Section):
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
-    """Folder of a compressor of the same configuration to continue from; None trains from a random initialisation."""
+    """Folder of a compressor to continue from, of the same configuration but for the kind of ψ, which then starts
+    untrained. None trains from a random initialisation."""
     kept: Fraction = 0.5
     """Share of `start` in the final weights, 0–1: averaging before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20

@@ -59,6 +59,8 @@ def train(
             start_weights, design = start.trained_tensors(), replace(design, key_dim=start.config.key_dim)
         model = MemoryModel(lm, design)
         if start_weights:
+            if start.config.aggregator.kind != design.aggregator.kind:
+                start_weights = _with_psi_of(model, start_weights)
             model.load_tensors(start_weights)
         model.train()
         bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
@@ -102,6 +104,13 @@ def train(
     model.save(output)
     (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return output
+
+
+def _with_psi_of(model: MemoryModel, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`weights` with the tensors of the untrained ψ of `model` instead of their own."""
+    psi = "aggregator."
+    untrained = {name: tensor.clone() for name, tensor in model.trained_tensors().items() if name.startswith(psi)}
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(psi)} | untrained
 
 
 def _with_windows_of(params: Params, start: Path) -> Params:

@@ -65,6 +65,16 @@ def test_every_system_is_asked_the_same_questions(texts: dict[str, dict[str, Any
     assert texts["facts.json"]["best_rag_trained"].startswith("rag_trained, ")
 
 
+def test_without_rag_the_figures_of_the_memory_are_the_same(project: Path, texts: dict[str, dict[str, Any]]) -> None:
+    options = ["--questions", "4", "--no-rag", "--json"]
+    status, stdout, stderr = run_main("generality", *arguments(project, "facts.json"), *options)
+    assert status == 0, stderr
+    (text,) = json.loads(stdout)["texts"]
+    assert text["rows"] == texts["facts.json"]["rows"][:2]
+    assert (text["best_rag"], text["best_rag_trained"], text["ratio"]) == (None, None, None)
+    assert text["bins"] == texts["facts.json"]["bins"]
+
+
 def test_each_question_is_asked_as_of_its_own_date(texts: dict[str, dict[str, Any]]) -> None:
     rows = {row["row"]: row for row in texts["news"]["rows"]}
     assert rows["rag-bm25-1"]["recall"] == 1.0  # the first mayor is superseded later

@@ -100,6 +100,18 @@ def test_a_training_can_start_from_a_compressor(tmp_path: Path) -> None:
         run_training(tmp_path / "third", train={"start": tmp_path / "nowhere"})
 
 
+def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path) -> None:
+    train = {"learning_rate": 1e-9, "kept": 0.0}
+    run_training(tmp_path / "reader")
+    run_training(tmp_path / "prefix", aggregator={"kind": "none"}, train=train | {"start": tmp_path / "reader"})
+    run_training(tmp_path / "new reader", train=train | {"start": tmp_path / "prefix"})
+    reader, prefix, new_reader = (load_file(tmp_path / name / WEIGHTS) for name in ("reader", "prefix", "new reader"))
+    assert {name for name in reader if not name.startswith("aggregator.")} == prefix.keys()
+    assert new_reader.keys() == reader.keys()
+    for after in (prefix, {name: new_reader[name] for name in prefix}):
+        torch.testing.assert_close(after, {name: reader[name] for name in prefix}, rtol=1e-2, atol=1e-6)
+
+
 def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Path) -> None:
     run_training(tmp_path / "first", train={"windows": {1: 1.0, 4: 1.0}})
     run_training(tmp_path / "second", train={"start": tmp_path / "first"})
