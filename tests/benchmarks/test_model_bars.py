@@ -25,6 +25,7 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     opened.params = opened.params.model_copy(update={"baselines": mac, "compressor": compressor})
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
+    monkeypatch.setattr(module, "TRAINED_RAG", folder)
     for name, value in {
         "BATCHES": (64, 128),
         "REPEATS": 1,
@@ -45,7 +46,7 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         3: [3, 3, 8],
         4: [0.7 * bars.workspace().lm.layers],  # Θ has one layer here
         5: [4.0, 1.0],
-        6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25],
+        6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25, 0.5],
         7: [4, 3],
         10: [0.5, 0.5],
         11: [0.5],
