@@ -54,7 +54,7 @@ class TextBenchmark:
     rag_trained: Path | None
     """Folder of the compressor with a trained prefix for RAG; None without one."""
     progress: ProgressBar
-    with_rag: bool = True
+    with_rag: bool
 
     def __post_init__(self) -> None:
         asked = self.sample.questions
@@ -79,7 +79,7 @@ class TextBenchmark:
                 rows.append(self._given_scores(answerer))
             if self.questions and self.with_rag:
                 rows += self._rag_scores(answerer)
-        if self.questions and self.with_rag and self.rag_trained:
+        if self.questions and self.rag_trained:
             rows += self._trained_rag_scores(self.rag_trained)
         # 3. compare
         by_name = {row["row"]: row for row in rows}
@@ -194,10 +194,10 @@ def main(
             raise StreamError(f"{path} has no question on the sampled documents: draw more with --documents")
         samples[path] = drawn
     # 2. measure
-    reason = missing_compressor(rag_trained, workspace.lm)
-    if rag and reason:
+    prefix, texts = rag_trained if rag else None, []
+    if prefix and (reason := missing_compressor(prefix, workspace.lm)):
         write_line(f"RAG with a trained prefix is left out: {reason}", stderr=True)
-    prefix, texts = None if reason else rag_trained, []
+        prefix = None
     with ProgressBar(console(stderr=True)) as progress:
         for path, sample in samples.items():
             progress.title = f"{path.name}:"

@@ -213,14 +213,6 @@ def bar_6() -> Iterator[Bar]:
 def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
     """Ways to answer questions with at most so many tokens: stored memories, expanded ones, RAG by BM25."""
 
-    def ours(expanded: int) -> Callable[[Sequence[str], int], list[str]]:
-        def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
-            params = with_options(answerer.params, expanded, max_new_tokens)
-            system = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
-            return [answer.text for answer in system.answer(questions, as_of=[None] * len(questions))]
-
-        return ask
-
     def theirs(top_k: int) -> Callable[[Sequence[str], int], list[str]]:
         def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
             predictions = rag(
@@ -236,8 +228,20 @@ def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Calla
 
         return ask
 
-    expanded = answerer.params.selection.expanded
-    return {"stored": ours(0), "expanded": ours(expanded)} | {f"RAG top-{top_k}": theirs(top_k) for top_k in depths}
+    counts = {"stored": 0, "expanded": answerer.params.selection.expanded}
+    ours = {name: asked_with(answerer, answerer.params, count) for name, count in counts.items()}
+    return ours | {f"RAG top-{top_k}": theirs(top_k) for top_k in depths}
+
+
+def asked_with(answerer: Answerer, params: Params, expanded: int) -> Callable[[Sequence[str], int], list[str]]:
+    """A way to answer questions with at most so many tokens: `answerer` with `params` and `expanded` memories."""
+
+    def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
+        options = with_options(params, expanded, max_new_tokens)
+        system = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=options)
+        return [answer.text for answer in system.answer(questions, as_of=[None] * len(questions))]
+
+    return ask
 
 
 @cache
@@ -252,17 +256,8 @@ def for_trained_rag() -> TemporaryBank:
 
 def trained_rag(answerer: Answerer) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
     """Ways to answer questions by RAG with a trained prefix, as `systems`."""
-
-    def way(params: Params) -> Callable[[Sequence[str], int], list[str]]:
-        def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
-            options = with_options(params, 0, max_new_tokens)
-            system = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=options)
-            return [answer.text for answer in system.answer(questions, as_of=[None] * len(questions))]
-
-        return ask
-
     ways = trained_rag_ways(answerer.params)
-    return {f"trained RAG, {name}": way(ways[name]) for name in TRAINED_WAYS}
+    return {f"trained RAG, {name}": asked_with(answerer, ways[name], 0) for name in TRAINED_WAYS}
 
 
 def with_options(params: Params, expanded: int, max_new_tokens: int) -> Params:
