@@ -43,7 +43,7 @@ try: .venv/runtime ## an answer on a web page: install, adapt one month of the n
 	@$(BIN)/cmt try
 
 demo: .venv/runtime ## the whole stream through Prefect, and a table of its scores
-	@$(BIN)/python -m flows.demo
+	@$(BIN)/python -m flows.local.demo
 
 install: .venv/development ## the environment with development tools, exactly as constraints.txt has it
 
@@ -83,7 +83,7 @@ test-scale: .venv-scale/installed ## Ray, a bank on an S3 server of this machine
 
 postgres: VENV := .venv-scale
 postgres: .venv-scale/installed ## PostgreSQL for Prefect and MLflow on this machine, until Ctrl-C; it has to be installed
-	@$(BIN)/python -m flows.local_postgres
+	@$(BIN)/python -m flows.local.postgres
 
 .venv-scale/installed: VENV := .venv-scale
 .venv-scale/installed: pyproject.toml constraints.txt
@@ -116,7 +116,7 @@ poison: .venv/runtime ## seeded attacks and honest slices on the real language m
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/poison.py
 
 year: .venv/runtime ## eight months through a pipeline that retrains, compares, promotes and recompresses
-	$(BIN)/python -m flows.year $(if $(BASE),--base $(BASE))
+	$(BIN)/python -m flows.local.year $(if $(BASE),--base $(BASE))
 
 bench-bank: .venv/runtime ## the bank of a million synthetic rows that the bars are measured on; 6 GB in data/bench
 	$(BIN)/python benchmarks/bench.py --bank

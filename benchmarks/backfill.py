@@ -25,7 +25,7 @@ from rich.table import Table
 import cmt
 from cmt.cli.context import run_script
 from cmt.stream.synthetic import Mix, chronicle
-from flows.local_prefect import local_prefect
+from flows.local.prefect import local_prefect
 
 ROOT = Path(__file__).parents[1]
 SLICE = 1_000  # documents

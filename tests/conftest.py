@@ -37,7 +37,7 @@ QUESTIONS = [
 
 
 LONGEST = [
-    "flows/test_demo.py",
+    "flows/local/test_demo.py",
     "integration/",
     "flows/",
     "benchmarks/",

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from flows.local_prefect import LocalPrefect, free_port, prefect_environment
+from flows.local.prefect import LocalPrefect, free_port, prefect_environment
 from tests.helpers.chromium import missing, started
 from tests.helpers.servers import serving
 

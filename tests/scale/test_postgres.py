@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from cmt.errors import ServiceError
-from flows.local_postgres import Addresses, local_postgres
-from flows.local_prefect import LocalPrefect, free_port, prefect_environment
+from flows.local.postgres import Addresses, local_postgres
+from flows.local.prefect import LocalPrefect, free_port, prefect_environment
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, states
 
 ROOT = Path(__file__).parents[2]
@@ -97,13 +97,13 @@ def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ServiceError, match="too long for PostgreSQL's socket"), local_postgres(tmp_path / ("x" * 100)):
         pass
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("flows.local_postgres._DEBIAN", tmp_path)
+    monkeypatch.setattr("flows.local.postgres._DEBIAN", tmp_path)
     with pytest.raises(ServiceError, match="apt-get install postgresql"), local_postgres(tmp_path / "data"):
         pass
 
 
 def test_root_without_the_account_of_postgres_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.local_postgres.os.geteuid", lambda: 0)
-    monkeypatch.setattr("flows.local_postgres._ROOT_RUNS_AS", "nobody-has-this-name")
+    monkeypatch.setattr("flows.local.postgres.os.geteuid", lambda: 0)
+    monkeypatch.setattr("flows.local.postgres._ROOT_RUNS_AS", "nobody-has-this-name")
     with pytest.raises(ServiceError, match="there is no account nobody-has-this-name"), local_postgres(tmp_path):
         raise AssertionError("it started")

@@ -10,7 +10,7 @@ from cmt.config import load_params
 from cmt.errors import ServiceError
 from cmt.rounds.promotion import DECISION_FILE
 from cmt.workspace import open
-from flows import year
+from flows.local import year
 from tests.helpers.servers import serving
 from tests.helpers.training import FARES, write_squad
 

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from cmt.workspace import open
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
 KEYS += ["adapt_seconds", "measure_seconds", "seconds"]
 
@@ -56,7 +56,7 @@ def start(folder: Path) -> Callable[[], subprocess.Popen[str]]:
 
     def run() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.demo"],
+            [sys.executable, "-m", "flows.local.demo"],
             cwd=folder,
             env=os.environ | own | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,

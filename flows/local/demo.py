@@ -21,12 +21,12 @@ from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
 from cmt.workspace import Workspace, open
 from flows.artifacts import EVALUATION_FILE
-from flows.local_prefect import local_prefect
+from flows.local.prefect import local_prefect
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".prefect" / "demo"
 UPDATE, EVALUATE = "cmt/online-update", "cmt/evaluate"
 FINAL_QUESTIONS = 100

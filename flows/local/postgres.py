@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from cmt.errors import CmtError, ServiceError
 
-FOLDER = Path(__file__).parents[1] / "data/postgres"
+FOLDER = Path(__file__).parents[2] / "data/postgres"
 DATABASES = ("prefect", "mlflow")
 USER = "cmt"
 _DEBIAN = Path("/usr/lib/postgresql")

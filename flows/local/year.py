@@ -41,9 +41,9 @@ from cmt.modeling.champion import read_champion
 from cmt.rounds.promotion import DECISION_FILE
 from cmt.training.data import pull_sources
 from cmt.workspace import Workspace, open
-from flows.local_prefect import LocalPrefect, free_port, local_prefect
+from flows.local.prefect import LocalPrefect, free_port, local_prefect
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 YEAR, HOME = ROOT / "data/year", ROOT / ".prefect/year"
 UPDATE, RETRAIN, RECOMPRESS = "cmt/online-update", "cmt/retrain", "cmt/recompress"
 LEARNED = 3

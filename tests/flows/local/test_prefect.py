@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from cmt.errors import ServiceError
-from flows.local_prefect import LocalPrefect, free_port, prefect_environment
+from flows.local.prefect import LocalPrefect, free_port, prefect_environment
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_deployment_run_fails_without_a_server(tmp_path: Path) -> None:
