@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +31,7 @@ from rich.table import Table
 import cmt
 from cmt.answering.answer import Answer
 from cmt.cli.context import run_script
+from cmt.common.arrow import rows_with
 from cmt.config import load_params
 from cmt.evaluation.evaluate import SystemScores
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
@@ -89,10 +89,8 @@ class Variant:
 
     def without_top_k(self) -> Iterator[dict[str, Any]]:
         """Scores with and without top-k in a bank of PARAGRAPHS_WITHOUT_TOP_K paragraphs."""
-        doc_ids = pa.array(sorted(set(self.questions["doc_id"].to_pylist()))[:PARAGRAPHS_WITHOUT_TOP_K])
-        questions, rows = (
-            table.filter(pc.is_in(table["doc_id"], value_set=doc_ids)) for table in (self.questions, self.bank.rows)
-        )
+        doc_ids = sorted(set(self.questions["doc_id"].to_pylist()))[:PARAGRAPHS_WITHOUT_TOP_K]
+        questions, rows = (rows_with(table, "doc_id", doc_ids) for table in (self.questions, self.bank.rows))
         small = Variant(replace(self.bank, rows=rows), questions)
         whole = small.scores(f"whole, {PARAGRAPHS_WITHOUT_TOP_K} paragraphs")
         yield whole.row

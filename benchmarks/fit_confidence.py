@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import typer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -31,6 +30,7 @@ from cmt.answering.confidence import Evidence
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_json, write_table
 from cmt.cli.progress_bar import ProgressBar
+from cmt.common.arrow import rows_with
 from cmt.evaluation.calibration import RIGHT_F1, reliability
 from cmt.evaluation.metrics import Flags, Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
@@ -91,8 +91,7 @@ def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.T
         for kind, rows in sorted(pools.items())
         for row in rng.sample(rows, min(questions, len(rows)))
     ]
-    inside = pc.is_in(accepted.documents["doc_id"], value_set=pa.array(sorted(banked)))
-    return accepted.documents.filter(inside), cases
+    return rows_with(accepted.documents, "doc_id", banked), cases
 
 
 def regression(evidence: Floats, outcome: Floats, weight: Floats) -> tuple[Floats, float]:

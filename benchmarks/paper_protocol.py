@@ -35,6 +35,7 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
+from cmt.common.arrow import replace_column, rows_with, take
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import mark, recall_at_k, summarise
@@ -131,9 +132,7 @@ class Benchmark:
         means = MiniBatchKMeans(min(CODES, len(vectors)), random_state=self.params.seed, n_init=1).fit(vectors)
         coded = [quantize(means.cluster_centers_[means.predict(memory)], "fp16") for memory in memories]
         # 3. the bank, and its size where a vector is a code of nine bits and the centroids are in fp16
-        place = compressed.rows.schema.get_field_index("memory")
-        field = compressed.rows.schema.field(place)
-        rows = compressed.rows.set_column(place, field, pa.array(coded, field.type))
+        rows = replace_column(compressed.rows, "memory", coded)
         with replace(compressed, rows=rows).answerer() as answerer:
             row = self._memory_scores("mbc", answerer)
         size = len(vectors) * math.ceil(math.log2(CODES)) / 8 + 2 * dim * len(means.cluster_centers_)
@@ -233,11 +232,10 @@ class Benchmark:
 
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
         """A sample of the questions on these documents, as large as the one of the rows if there are so many."""
-        table = self.sample.all_questions
-        table = table.filter(pc.is_in(table["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+        table = rows_with(self.sample.all_questions, "doc_id", doc_ids)
         count = min(len(self.questions), table.num_rows)
         rows = random.Random(0).sample(range(table.num_rows), count)
-        return table.take(pa.array(sorted(rows), pa.int64()))
+        return take(table, sorted(rows))
 
     def _growth_scores(self, before: Sequence[str], after: Sequence[str]) -> Scores:
         """F1 on the documents `before`, in a bank of these and in a bank of the documents `after`."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.common.arrow import take
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.stream import readers
@@ -50,7 +51,7 @@ class Sample:
         rng = random.Random(seed)
         all_documents = accepted.documents.sort_by("doc_id")
         rows = sorted(rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows)))
-        sampled = all_documents.take(pa.array(rows))
+        sampled = take(all_documents, rows)
         # 3. sample questions on them and on other documents
         table = accepted.questions.sort_by("question_id")
         is_answerable = pc.greater(pc.list_value_length(table["answers"]), 0)
@@ -65,10 +66,10 @@ class Sample:
         refusable = sorted(rng.sample(without, min(limit, len(without))))
         return cls(
             sampled,
-            _take(answerable, inside),
-            _take(answerable, asked),
-            _take(answerable, absent),
-            _take(unanswerable, refusable),
+            take(answerable, inside),
+            take(answerable, asked),
+            take(answerable, absent),
+            take(unanswerable, refusable),
         )
 
 
@@ -91,7 +92,3 @@ def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]
     """Positions of the questions on one of `doc_ids`, and of the others."""
     inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
     return inside, sorted(set(range(questions.num_rows)) - set(inside))
-
-
-def _take(table: pa.Table, rows: list[int]) -> pa.Table:
-    return table.take(pa.array(rows, pa.int64()))  # an empty list alone has no type that take() accepts

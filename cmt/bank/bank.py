@@ -36,7 +36,7 @@ from cmt.bank.integrity import (
     unmatched,
     with_checksums,
 )
-from cmt.bank.merge import misdated, upsert, with_ids, with_superseded_at, within
+from cmt.bank.merge import misdated, upsert
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,
@@ -69,6 +69,7 @@ from cmt.bank.tables import (
     set_current_table,
     translate_errors,
 )
+from cmt.common.arrow import replace_column, rows_with, rows_without
 from cmt.errors import BankError, ConfigError
 
 FOREVER = timedelta(days=36_500)
@@ -268,8 +269,8 @@ class Bank:
             changes = upsert(rows, stored)
             with self._reading():
                 earlier = read_content(self._table, set(changes.renamed))
-            earlier = with_ids(earlier, [changes.renamed[name] for name in earlier["memory_id"].to_pylist()])
-            return pa.concat_tables([changes.rows, earlier]), changes.gone
+            ids = [changes.renamed[memory_id] for memory_id in earlier["memory_id"].to_pylist()]
+            return pa.concat_tables([changes.rows, replace_column(earlier, "memory_id", ids)]), changes.gone
 
         targets = set(rows["supersedes"].drop_null().to_pylist())
         inserted, updated, _ = self._change(set(rows["doc_id"].to_pylist()), targets, plan)
@@ -287,10 +288,10 @@ class Bank:
 
         Earlier versions keep the documents, and files keep deleted rows, until `rewrite`.
         """
-        nothing, names = self.schema.empty_table(), pa.array(sorted(doc_ids), pa.string())
+        nothing = self.schema.empty_table()
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            return nothing, stored.filter(pc.is_in(stored["doc_id"], value_set=names))
+            return nothing, rows_with(stored, "doc_id", doc_ids)
 
         *_, deleted = self._change(set(doc_ids), (), plan)
         return deleted
@@ -486,7 +487,7 @@ class Bank:
         too_early = pc.fill_null(pc.less(versions["superseded_at"], versions["published_at"]), False)
         of_old = versions.filter(too_early)["memory_id"]
         wrong_dates = misdated(versions)
-        wrong_dates = wrong_dates.filter(pc.invert(within(wrong_dates["memory_id"], of_old)))
+        wrong_dates = rows_without(wrong_dates, "memory_id", of_old)
         misdated_ids = sorted(set(wrong_dates["doc_id"].to_pylist()))
         problems += [
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
@@ -611,11 +612,11 @@ class Bank:
         `stored` and `affected` as `related_versions` returns them.
         """
         # 1. The rows whose superseded_at changes with this commit.
-        fresh = with_superseded_at(fresh, pa.nulls(len(fresh), self.schema.field("superseded_at").type))
+        fresh = replace_column(fresh, "superseded_at", [None] * len(fresh))
         replaced = pa.concat_tables([fresh.select(["memory_id"]), gone.select(["memory_id"])])["memory_id"]
-        unchanged = stored.filter(pc.invert(within(stored["memory_id"], replaced)))
+        unchanged = rows_without(stored, "memory_id", replaced)
         redated = misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged]))
-        redated = redated.filter(pc.is_in(redated["doc_id"], value_set=pa.array(sorted(affected), pa.string())))
+        redated = rows_with(redated, "doc_id", affected)
         redated_ids = set(redated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
         if not (len(fresh) or len(gone) or redated_ids):
             return None
@@ -623,7 +624,7 @@ class Bank:
             # 2. Fresh and redated rows, each with its date.
             source = pa.concat_tables([fresh, read_content(self._table, redated_ids)])
             place = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
-            source = with_superseded_at(source, redated["superseded_at"].take(place))
+            source = replace_column(source, "superseded_at", redated["superseded_at"].take(place))
             memory_ids = {*source["memory_id"].to_pylist(), *gone["memory_id"].to_pylist()}
             before = read_rows(self._table, self._table.schema.names, memory_ids)
             added = RowsDigest.of(source)

@@ -1,6 +1,5 @@
 """What an upsert changes: new and changed rows, earlier versions, dates of supersession. Arrow tables in and out."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.schema import TIMESTAMP, chunk_number, memory_id
+from cmt.common.arrow import replace_column, rows_with
 
 _NEVER = np.iinfo(np.int64).max  # microseconds
 
@@ -33,7 +33,7 @@ def supersession_dates(rows: pa.Table) -> pa.ChunkedArray:
     # 1. documents with several versions
     versions = rows.group_by("doc_id").aggregate([("published_at", "min"), ("published_at", "max")])
     several = versions.filter(pc.not_equal(versions["published_at_min"], versions["published_at_max"]))
-    of_several = rows.filter(within(rows["doc_id"], several["doc_id"]))
+    of_several = rows_with(rows, "doc_id", several["doc_id"])
     # 2. updates: the rows that supersede another document, except where a later version withdrew it
     updates = rows.filter(pc.fill_null(pc.not_equal(rows["supersedes"], rows["doc_id"]), False))
     updates = updates.filter(pc.invert(_withdrawn(updates, of_several, several)))
@@ -56,13 +56,7 @@ def misdated(rows: pa.Table) -> pa.Table:
         pc.fill_null(pc.equal(rows["superseded_at"], dates), False),
         pc.and_(pc.is_null(rows["superseded_at"]), pc.is_null(dates)),
     )
-    return with_superseded_at(rows, dates).filter(pc.invert(right))
-
-
-def with_superseded_at(rows: pa.Table, dates: pa.ChunkedArray) -> pa.Table:
-    """`rows` with the column superseded_at replaced by `dates`."""
-    place = rows.schema.get_field_index("superseded_at")
-    return rows.set_column(place, rows.schema.field(place), dates)
+    return replace_column(rows, "superseded_at", dates).filter(pc.invert(right))
 
 
 def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
@@ -72,7 +66,7 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
     date of a stored one replaces it. Raises DamageError if a stored memory_id is not that of a chunk.
     """
     # 1. the latest version of each document in `rows`
-    known = stored.filter(within(stored["doc_id"], rows["doc_id"]))
+    known = rows_with(stored, "doc_id", rows["doc_id"])
     names = ["doc_id", "published_at"]
     latest = pa.concat_tables([rows.select(names), known.select(names)]).group_by("doc_id")
     latest = latest.aggregate([("published_at", "max")])
@@ -98,21 +92,10 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
     # 3. rows that are there already, and those that no row takes the place of
     gone = set(vacated) - set(ids) - set(renamed.values())
     return Upsert(
-        rows=_changed(with_ids(rows, ids), stored),
+        rows=_changed(replace_column(rows, "memory_id", ids), stored),
         renamed=renamed,
-        gone=known.filter(pc.is_in(known["memory_id"], value_set=pa.array(sorted(gone), pa.string()))),
+        gone=rows_with(known, "memory_id", gone),
     )
-
-
-def with_ids(rows: pa.Table, ids: Sequence[str]) -> pa.Table:
-    """`rows` with `ids` as their memory_ids."""
-    place = rows.schema.get_field_index("memory_id")
-    return rows.set_column(place, rows.schema.field(place), pa.array(ids, pa.string()))
-
-
-def within(column: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """For each entry of `column`, whether it is one of `values`."""
-    return pc.is_in(column, value_set=values.combine_chunks())
 
 
 def _changed(rows: pa.Table, stored: pa.Table) -> pa.Table:

@@ -22,6 +22,7 @@ from lancedb.table import LanceTable
 from cmt.bank.integrity import check_rows, content_schema
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import translate_errors
+from cmt.common.arrow import is_in
 from cmt.errors import BankError, ConfigError, DamageError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
@@ -251,7 +252,7 @@ class _View:
             as_of = pa.scalar(self._as_of, TIMESTAMP)
             later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
             visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
-        return rows.filter(pc.and_(visible, pc.invert(pc.is_in(rows["doc_id"], value_set=self._hidden))))
+        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self._hidden))))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cmt.bank.schema import key_matrix, memory_id
+from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
 from cmt.common.storage import write_table
@@ -302,13 +303,9 @@ def _canaries_of(store: "SliceStore", slice_id: str) -> Iterator[Canary]:
 def _canaries_on(store: "SliceStore", slice_id: str, doc_ids: set[str]) -> list[Canary]:
     """The questions on documents of a slice; for those without any, made ones."""
     slice_ = store.slice(slice_id)
-    canaries = list(_with_answers(_of_documents(store.questions(slice_), doc_ids)))
+    canaries = list(_with_answers(rows_with(store.questions(slice_), "doc_id", doc_ids)))
     without = doc_ids - {canary.doc_id for canary in canaries}
-    return canaries + list(_made(_of_documents(store.documents(slice_), without)))
-
-
-def _of_documents(rows: pa.Table, doc_ids: set[str]) -> pa.Table:
-    return rows.filter(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+    return canaries + list(_made(rows_with(store.documents(slice_), "doc_id", without)))
 
 
 def _with_answers(questions: pa.Table) -> Iterator[Canary]:

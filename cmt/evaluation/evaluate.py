@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.prompting import Prediction, closed_book, rag
+from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
@@ -160,7 +161,7 @@ def evaluate(
     """
     # 1. ask the memory, in a fixed order
     order = answering_order(questions)
-    asked = _take(questions, order)
+    asked = take(questions, order)
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
     if record:
@@ -209,7 +210,7 @@ def evaluate(
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
     nulls = [None] * asked.num_rows
     records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
-    records = _take(records, sorted(range(len(order)), key=order.__getitem__))
+    records = take(records, sorted(range(len(order)), key=order.__getitem__))
     if not answerer.confidence_is_probability:
         return Evaluation(systems, records, None, None)
     likely = _likely_shares(records, params.selection.likely) if records.num_rows else None
@@ -228,7 +229,3 @@ def _recalled(run: _Run, gold_documents: Sequence[str]) -> list[bool] | None:
         return None
     pairs = zip(run.predictions, gold_documents, strict=True)
     return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
-
-
-def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    return table.take(pa.array(rows, pa.int64()))  # the type of an empty list would be null, which take() refuses

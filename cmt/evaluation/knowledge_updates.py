@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.common.arrow import replace_column, rows_with
 from cmt.errors import StreamError
 from cmt.evaluation.curve import Curve, Point, point, points_table
 from cmt.evaluation.metrics import mark, normalise_answer
@@ -118,19 +119,12 @@ def _series(
     """Records (RECORD_SCHEMA) by the name of their bar; `old_answers` are those to the questions of `after`."""
     before, after, as_of_before = (pa.concat_tables(answered[name]) for name in ("before", "after", "as of"))
     known = set(before.filter(pc.greater_equal(before["cmt_f1"], KNOWN))["question_id"].to_pylist())
-    known_before = pa.array(
-        [pair.new["question_id"] for pair in pairs if pair.old["question_id"] in known], pa.string()
-    )
-    column = after.schema.get_field_index("golds")
+    known_before = [pair.new["question_id"] for pair in pairs if pair.old["question_id"] in known]
     return {
         "before: the old answer": before,
         "after: the new answer": after,
-        "after, where the old one was known: the new answer": after.filter(
-            pc.is_in(after["question_id"], value_set=known_before)
-        ),
-        "after: still the old one (lower is better)": after.set_column(
-            column, after.schema.field(column), [old_answers]
-        ),
+        "after, where the old one was known: the new answer": rows_with(after, "question_id", known_before),
+        "after: still the old one (lower is better)": replace_column(after, "golds", old_answers),
         "after, as of before: the old answer": as_of_before,
     }
 

@@ -4,10 +4,10 @@ import logging
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round
+from cmt.common.arrow import is_in
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -30,4 +30,4 @@ def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
 def is_own(resources: "Resources", round_: Round, records: pa.Table) -> pa.ChunkedArray:
     """Whether each of `records` is of a question of the round's own slice, not of an earlier one (n,)."""
     own = resources.store.questions(resources.store.slice(round_.slice_id))["question_id"]
-    return pc.is_in(records["question_id"], value_set=own.combine_chunks())
+    return is_in(records["question_id"], own)

@@ -10,8 +10,8 @@ from random import Random
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from cmt.common.arrow import rows_with, take
 from cmt.common.digests import sha256_hex
 
 Item = TypeVar("Item")
@@ -24,13 +24,12 @@ def draw(items: Sequence[Item], *, limit: int, seed: int) -> list[Item]:
 
 def sample_by_position(questions: pa.Table, *, limit: int, seed: int) -> pa.Table:
     """At most `limit` rows of `questions`, in their order, drawn by position."""
-    return _take(questions, draw(range(questions.num_rows), limit=limit, seed=seed))
+    return take(questions, sorted(draw(range(questions.num_rows), limit=limit, seed=seed)))
 
 
 def sample_on_documents(questions: pa.Table, documents: pa.Table, *, limit: int, seed: int) -> pa.Table:
     """At most `limit` of the questions on `documents` (tables with `doc_id`), in their order, drawn by position."""
-    doc_ids = pa.array(documents["doc_id"].to_pylist(), questions["doc_id"].type)
-    known = questions.filter(pc.is_in(questions["doc_id"], value_set=doc_ids))
+    known = rows_with(questions, "doc_id", documents["doc_id"].to_pylist())
     return sample_by_position(known, limit=limit, seed=seed)
 
 
@@ -40,8 +39,4 @@ def sample_by_hash(
     """The `limit` rows with the lowest SHA-256 of seed and `columns` (strings), in the order of `questions`."""
     values = zip(*(questions[name].to_pylist() for name in columns), strict=True)
     hashes = [sha256_hex(str(seed), *row) for row in values]
-    return _take(questions, heapq.nsmallest(limit, range(len(hashes)), key=hashes.__getitem__))
-
-
-def _take(table: pa.Table, positions: Sequence[int]) -> pa.Table:
-    return table.take(pa.array(sorted(positions), pa.int64()))  # an empty list alone has no type that take() accepts
+    return take(questions, sorted(heapq.nsmallest(limit, range(len(hashes)), key=hashes.__getitem__)))

@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
+from cmt.common.arrow import rows_with
 from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.lm.decoding import Generate, generate
@@ -84,7 +84,7 @@ class TemporaryBank:
         """An answerer over a bank of the documents `doc_ids`, or of all; the bank is deleted at the end."""
         rows = self.rows
         if doc_ids is not None:
-            rows = rows.filter(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+            rows = rows_with(rows, "doc_id", doc_ids)
         with TemporaryDirectory() as folder:
             bank = Bank.open(uri=folder, schema=rows.schema, exact_below=self.params.bank.exact_below)
             bank.upsert(rows)

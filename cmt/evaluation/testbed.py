@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
+from cmt.common.arrow import is_in, replace_column, rows_with
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.finetuning import Recipe
 from cmt.evaluation.sampling import sample_by_hash
-from cmt.stream.schema import INSTANT
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -90,13 +90,13 @@ class BankTestbed:
 
     def add(self, bank: Bank, doc_ids: Iterable[str]) -> None:
         """Copy the memories of `doc_ids` into `bank`."""
-        rows = _of(self.memories, doc_ids)
+        rows = rows_with(self.memories, "doc_id", doc_ids)
         if rows.num_rows:
             bank.upsert(rows)
 
     def asked(self, doc_ids: Iterable[str]) -> pa.Table:
         """The questions about those of `doc_ids` that are banked, each as of its own date."""
-        return _of(self.questions, set(doc_ids) & self.documents.keys())
+        return rows_with(self.questions, "doc_id", set(doc_ids) & self.documents.keys())
 
     def current(self, doc_ids: Iterable[str], *, among: Iterable[str]) -> pa.Table:
         """Questions about those of `doc_ids` that no document in `among` supersedes, as of the end of the stream."""
@@ -133,13 +133,7 @@ class BankTestbed:
 
 def as_of(questions: pa.Table, dates: Sequence[datetime]) -> pa.Table:
     """`questions` with their `asked_at` replaced by `dates`."""
-    column = questions.schema.get_field_index("asked_at")
-    return questions.set_column(column, questions.schema.field(column), pa.array(dates, INSTANT))
-
-
-def _of(table: pa.Table, doc_ids: Iterable[str]) -> pa.Table:
-    """The rows of `table` with these `doc_ids`."""
-    return table.filter(pc.is_in(table["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+    return replace_column(questions, "asked_at", dates)
 
 
 @dataclass(frozen=True)
@@ -166,11 +160,9 @@ class ComparisonData:
         Raises BankError without a bank and StreamError without questions.
         """
         testbed = BankTestbed.of(resources, progress=progress)
-        banked = pa.array(list(testbed.documents), pa.string())
-        documents = resources.store.all_documents()
-        documents = documents.filter(pc.is_in(documents["doc_id"], value_set=banked))
+        documents = rows_with(resources.store.all_documents(), "doc_id", testbed.documents)
         texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
-        has_document = pc.is_in(testbed.questions["doc_id"], value_set=banked)
+        has_document = is_in(testbed.questions["doc_id"], testbed.documents)
         asked, absent = testbed.questions.filter(has_document), testbed.questions.filter(pc.invert(has_document))
         seconds: dict[str, float] = {}
         for round_ in resources.rounds():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from cmt.common.arrow import take
 from cmt.common.difference import Difference
 from cmt.common.progress import Progress
 from cmt.common.storage import read_json, write_json
@@ -56,7 +57,7 @@ class Baselines:
 def compare(records: pa.Table, *, scores: NestedScores, seed: int) -> list[SystemSummary]:
     """A summary of every system in `records` (RECORD_SCHEMA), the memory first; recalls are those in `scores`."""
     # in the order in which `evaluate` asks, the bootstrap gives the same intervals as in the round
-    records = records.take(pa.array(answering_order(records), pa.int64()))
+    records = take(records, answering_order(records))
     summaries = []
     for name in systems_in(records):
         marks = mark(records[name].to_pylist(), records["golds"].to_pylist())

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from cmt.bank import quantization
+from cmt.common.arrow import take
 from cmt.modeling.codebook import Codebook
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
@@ -35,7 +36,7 @@ def fit_codebook(
     rows = random.Random(seed).sample(range(len(documents)), min(DOCUMENTS, len(documents)))
     memories = compress_documents(
         model,
-        documents.take(pa.array(sorted(rows), pa.int64())),
+        take(documents, sorted(rows)),
         slice_id="codebook",
         keep_text=True,
         number_format="fp16",

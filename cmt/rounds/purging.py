@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cmt.answering.cache import ChecksummedAnswers
 from cmt.bank.bank import Bank
 from cmt.bank.ledger import Ledger
+from cmt.common.arrow import rows_with
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import write_bytes, write_table
 from cmt.errors import RoundError
@@ -66,7 +66,7 @@ def purge(
     """
     root, state = resources.root, resources.state
     documents = resources.store.all_documents()
-    documents = documents.filter(pc.is_in(documents["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string())))
+    documents = rows_with(documents, "doc_id", doc_ids)
     texts = (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist()))
     traces = Traces(doc_ids, texts)
     # 1. The banks: their versions, files and indexes.

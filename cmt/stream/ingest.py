@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from cmt.common.arrow import replace_column, take
 from cmt.common.dates import iso
 from cmt.stream.authority import Authority, Statement
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
@@ -109,7 +110,7 @@ class Checked:
 
     def with_sources(self, sources: Sequence[str]) -> "Checked":
         """The same rows with `sources` in the column `source`."""
-        return Checked(_replace_column(self.table, "source", sources), self.origins, self.rejected)
+        return Checked(replace_column(self.table, "source", sources), self.origins, self.rejected)
 
     def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "Checked":
         """The rows of `table` but those in `reasons` (row → why), which are rejected, with their content or without."""
@@ -119,7 +120,7 @@ class Checked:
         rejected = [_reject(self.origins[row], reason) for row, reason in reasons.items()]
         if not with_content:
             rejected = [replace(row, raw="") for row in rejected]
-        return Checked(_take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
+        return Checked(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
 
 
 @dataclass(frozen=True)
@@ -240,8 +241,8 @@ def _select_documents(
         else:
             new.append(index)
     # 4. what supersedes a duplicate supersedes the document that was kept
-    table = _take(checked.table, new)
-    table = _replace_column(table, "supersedes", [kept_as.get(name, name) for name in table["supersedes"].to_pylist()])
+    table = take(checked.table, new)
+    table = replace_column(table, "supersedes", [kept_as.get(name, name) for name in table["supersedes"].to_pylist()])
     known.add_documents(table)
     return table, kept_as, duplicates, rejected
 
@@ -270,7 +271,7 @@ def _select_questions(checked: Checked, known: Known, kept_as: dict[str, str]) -
             known.questions[question_id] = question
             new.append(index)
             doc_ids.append(kept_doc_id)
-    table = _replace_column(_take(checked.table, new), "doc_id", doc_ids)
+    table = replace_column(take(checked.table, new), "doc_id", doc_ids)
     return table, checked.table.num_rows - len(new) - len(rejected), rejected
 
 
@@ -345,18 +346,6 @@ def _where(origin: RawRow) -> str:
 
 def _reject(origin: RawRow, reason: str) -> Rejected:
     return Rejected(origin.file, origin.row, reason, raw_text(origin.values))
-
-
-def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """These rows of `table`, in the order of `table`."""
-    wanted = set(rows)
-    return table.filter(pa.array([index in wanted for index in range(table.num_rows)], pa.bool_()))
-
-
-def _replace_column(table: pa.Table, name: str, values: Sequence[str | None]) -> pa.Table:
-    """`table` with `values` in its string column `name`."""
-    place = table.schema.get_field_index(name)
-    return table.set_column(place, table.schema.field(place), pa.array(values, pa.string()))
 
 
 def _columns(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:

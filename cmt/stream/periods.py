@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from cmt.common.arrow import take
 from cmt.errors import ConfigError
 
 K = TypeVar("K")
@@ -90,8 +91,8 @@ def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
 
 def _take(table: pa.Table, rows: list[int], instant: str) -> pa.Table:
     """These rows of `table`, in the order of the column `instant`."""
-    part = table.take(pa.array(rows, pa.int64()))
-    return part.take(pa.array(_time_order(part, instant), pa.int64()))
+    part = take(table, rows)
+    return take(part, _time_order(part, instant))
 
 
 def _time_order(table: pa.Table, instant: str) -> list[int]:

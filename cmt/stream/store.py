@@ -20,6 +20,7 @@ import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.common.arrow import is_in, rows_without
 from cmt.common.storage import write_json, write_table
 from cmt.config import StreamParams
 from cmt.errors import StreamError
@@ -370,12 +371,12 @@ class SliceStore:
 
 def without(rows: pa.Table, doc_ids: Collection[str]) -> pa.Table:
     """The rows of `rows` whose doc_id is not one of `doc_ids`."""
-    return rows.filter(pc.invert(pc.is_in(rows["doc_id"], value_set=pa.array(sorted(doc_ids), pa.string()))))
+    return rows_without(rows, "doc_id", doc_ids)
 
 
 def _where(rows: pa.Table, **values: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The rows of which a column has one of its `values`."""
-    conditions = [pc.is_in(rows[name], value_set=wanted.drop_null()) for name, wanted in values.items()]
+    conditions = [is_in(rows[name], wanted.drop_null()) for name, wanted in values.items()]
     return rows.filter(reduce(pc.or_, conditions))
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from cmt.common.arrow import replace_column
+
 DOCUMENT_SHARE = 0.5  # share of the documents that are changed
 ANSWER_SHARE = 0.5  # share of the answers in such a document for which an earlier value is sought
 MAX_ANSWER_WORDS = 4  # longer answers are left alone
@@ -68,7 +70,7 @@ def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -
         is_changed = rng.random() < DOCUMENT_SHARE
         answers = answers_by_document[row["doc_id"]]
         texts.append(_with_earlier_values(row["text"], answers, names, rng) if is_changed else row["text"])
-    return documents.set_column(documents.schema.get_field_index("text"), documents.field("text"), pa.array(texts))
+    return replace_column(documents, "text", texts)
 
 
 def _with_earlier_values(

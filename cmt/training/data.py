@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cmt.common.arrow import replace_column
 from cmt.common.dates import parse_instant
 from cmt.common.storage import write_bytes
 from cmt.config import STREAM, TrainParams
@@ -91,7 +92,7 @@ def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> Traini
         [(source, file)] = files.items()
         documents, questions = load_training_data(file, limits=limits)
         if train.shares:  # beside the stream
-            documents = _replace_column(documents, "source", [source_name(source)] * documents.num_rows)
+            documents = replace_column(documents, "source", [source_name(source)] * documents.num_rows)
         seen, held_out = hold_out(documents, articles=train.validation_articles)
     answerable = pc.greater(pc.list_value_length(questions["answers"]), 0)
     return TrainingData(
@@ -105,7 +106,7 @@ def _with_stream(base: TrainingData, pairs: StreamPairs, *, replay: bool) -> Tra
     A document that both have counts for the base data, which may hold it out.
     """
     # 1. the documents, by source
-    documents = _replace_column(pairs.documents, "source", [STREAM] * pairs.documents.num_rows)
+    documents = replace_column(pairs.documents, "source", [STREAM] * pairs.documents.num_rows)
     documents = without(documents, base.documents["doc_id"].to_pylist())
     # 2. the questions, of the stream and of the base data
     answerable = pc.greater(pc.list_value_length(pairs.questions["answers"]), 0)
@@ -250,20 +251,14 @@ def _combine(tables: Mapping[str, tuple[pa.Table, pa.Table]]) -> tuple[pa.Table,
         # 1. the documents that count for this source
         is_own = [owner[doc_id] == name for doc_id in documents["doc_id"].to_pylist()]
         own = documents.filter(pa.array(is_own, pa.bool_()))
-        all_documents.append(_replace_column(own, "source", [name] * own.num_rows))
+        all_documents.append(replace_column(own, "source", [name] * own.num_rows))
         # 2. the questions that no source before it has
         pairs = list(zip(questions["doc_id"].to_pylist(), questions["question"].to_pylist(), strict=True))
         new = questions.filter(pa.array([pair not in asked for pair in pairs], pa.bool_()))
         asked.update(pairs)
         ids = [f"{name}/{question_id}" for question_id in new["question_id"].to_pylist()]
-        all_questions.append(_replace_column(new, "question_id", ids))
+        all_questions.append(replace_column(new, "question_id", ids))
     return pa.concat_tables(all_documents), pa.concat_tables(all_questions)
-
-
-def _replace_column(table: pa.Table, name: str, values: Sequence[Any]) -> pa.Table:
-    """`table` with `values` in its column `name`."""
-    place, field = table.schema.get_field_index(name), table.schema.field(name)
-    return table.set_column(place, field, pa.array(values, field.type))
 
 
 def _check_names(train: TrainParams) -> None:

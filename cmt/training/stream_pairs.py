@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.common.arrow import rows_with, take
 from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
 from cmt.stream.store import without
@@ -53,9 +54,9 @@ def stream_pairs(
         raise StreamError(f"{store.path} has no document{when} to train on: ingest some, or set train.until later")
     # 2. of each document its latest version, and the questions on it
     latest = {doc_id: row for row, doc_id in enumerate(all_documents["doc_id"].to_pylist())}
-    kept = all_documents.take(pa.array(sorted(latest.values()), pa.int64()))
+    kept = take(all_documents, sorted(latest.values()))
     own = pa.concat_tables([QUESTION_SCHEMA.empty_table(), *questions])
-    own = own.filter(pc.is_in(own["doc_id"], value_set=kept["doc_id"].combine_chunks()))
+    own = rows_with(own, "doc_id", kept["doc_id"])
     # 3. more questions where there are few
     asked_on = Counter(own["doc_id"].to_pylist())
     missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
