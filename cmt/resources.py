@@ -173,7 +173,7 @@ class Resources:
         changed = self.bank.version != self._checked_version
         if changed:
             self.check_bank()
-            self.answerer.calibration = self.calibration()
+            self.recalibrate()
         if changed or self.forgetting_journal.exists():
             self.bank.hidden = frozenset(self.bank.present(self.forgotten()))
         return self.bank
@@ -238,6 +238,11 @@ class Resources:
         return Answerer(
             model=self.model, lm=self.lm, bank=self.bank, params=self.params, calibration=self.calibration()
         )
+
+    def recalibrate(self) -> "Answerer":
+        """Give the answerer the calibration of the latest round; returns it."""
+        self.answerer = self.answerer.with_params(calibration=self.calibration())
+        return self.answerer
 
     def calibration(self) -> "Calibration":
         """The calibration of the confidence that the latest round in the bank recorded; the neutral one before it."""

@@ -325,7 +325,6 @@ class Workspace(Resources):
         is called with the number of further answers. Answers are recorded as they come, so an interrupted evaluation of
         the same bank resumes. Raises BankError if there is no bank of the compressor in use.
         """
-        from cmt.answering.answerer import Answerer
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
@@ -337,9 +336,7 @@ class Workspace(Resources):
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            answerer=Answerer(
-                model=self.model, lm=self.lm, bank=self.bank, params=params, calibration=self.calibration()
-            ),
+            answerer=self.answerer.with_params(params, calibration=self.calibration()),
             lm=self.lm,
             bank=self.bank,
             questions=questions,

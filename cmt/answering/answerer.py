@@ -3,12 +3,13 @@
 Results do not depend on the batch size: rows with a near-tie are recomputed alone.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -83,6 +84,25 @@ class Answerer:
     ) -> None:
         self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
         self.calibration = calibration
+
+    def with_params(
+        self,
+        params: Params | None = None,
+        *,
+        bank: Bank | None = None,
+        generate: Generate | None = None,
+        calibration: Calibration | None = None,
+    ) -> Self:
+        """A copy of this answerer with the given parts replaced. The copy keeps all others, the calibration included.
+
+        `bank`: one of the same compressor.
+        """
+        other = copy.copy(self)
+        other.params = self.params if params is None else params
+        other.bank = self.bank if bank is None else bank
+        other._generate_tokens = self._generate_tokens if generate is None else generate
+        other.calibration = self.calibration if calibration is None else calibration
+        return other
 
     @property
     def confidence_is_probability(self) -> bool:

@@ -106,7 +106,7 @@ def first_token(answerer: Answerer, questions: pa.Table) -> float:
     """Median seconds to the first token of an answer, over the first questions, each asked alone."""
     answering = answerer.params.answering.model_copy(update={"max_new_tokens": 1, "batch_size": 1})
     params = answerer.params.model_copy(update={"answering": answering})
-    one_token = Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
+    one_token = answerer.with_params(params)
     seconds = []
     for row in questions.slice(0, _TIMED).to_pylist():
         started = time.perf_counter()

@@ -69,14 +69,7 @@ class SystemInput:
 
     def memory(self) -> Answerer:
         """The memory's answerer, metered."""
-        answerer = self.answerer
-        return Answerer(
-            model=answerer.model,
-            lm=answerer.lm,
-            bank=answerer.bank,
-            params=answerer.params,
-            generate=self.meter.generate,
-        )
+        return self.answerer.with_params(generate=self.meter.generate)
 
     def timed(
         self,

@@ -115,7 +115,7 @@ class BankTestbed:
         answerer = self.answerer
         section = answerer.params.selection.model_copy(update=selection)
         params = answerer.params.model_copy(update={"selection": section})
-        return Answerer(model=answerer.model, lm=answerer.lm, bank=bank, params=params)
+        return answerer.with_params(params, bank=bank)
 
     def ask(self, answerer: Answerer, questions: pa.Table) -> tuple[pa.Table, float]:
         """The answers to `questions` (RECORD_SCHEMA, in their order), and the wall-clock seconds of all of them."""

@@ -183,11 +183,11 @@ class RoundRunner:
             earlier=params.evaluation.earlier_questions,
             seed=params.seed,
         )
-        resources.answerer.calibration = resources.calibration()  # it may have answered in the round before
+        answerer = resources.recalibrate()  # it may have answered in the round before
         systems = 3 if baselines else 1
         with self._timed("evaluate", systems * questions.num_rows):
             evaluation = evaluate(
-                answerer=resources.answerer,
+                answerer=answerer,
                 lm=resources.lm,
                 bank=resources.bank,
                 questions=questions,

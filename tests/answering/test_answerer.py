@@ -58,7 +58,7 @@ def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: A
     some = with_params(mayors, selection={"threshold": middle})
     plain = some.answer(QUESTIONS, as_of=NOW)
     assert {answer.known for answer in plain} == {True, False}
-    some.calibration = Calibration(slope=0.5, shift=2.0)
+    some = some.with_params(calibration=Calibration(slope=0.5, shift=2.0))
     calibrated = some.answer(QUESTIONS, as_of=NOW)
     assert [answer.confidence for answer in calibrated] == [
         pytest.approx(some.calibration.apply(answer.confidence)) if answer.known else answer.confidence
@@ -68,11 +68,18 @@ def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: A
         assert [getattr(answer, name) for answer in calibrated] == [getattr(answer, name) for answer in plain]
 
 
+def test_a_copy_with_other_params_keeps_the_calibration(mayors: Answerer) -> None:
+    calibrated = mayors.with_params(calibration=Calibration(slope=0.5, shift=2.0))
+    one_token = calibrated.with_params(small_params(answering={"max_new_tokens": 1}))
+    assert (one_token.params.answering.max_new_tokens, one_token.bank) == (1, mayors.bank)
+    assert one_token.calibration == calibrated.calibration != mayors.calibration
+
+
 def test_an_answer_becomes_likely_by_calibration(mayors: Answerer) -> None:
     some = with_params(mayors, selection={"threshold": 0.0, "likely": 0.99})
     assert {answer.verdict for answer in some.answer(QUESTIONS, as_of=NOW)} == {"unsure"}
-    some.calibration = Calibration(slope=1.0, shift=9.0)
-    assert {answer.verdict for answer in some.answer(QUESTIONS, as_of=NOW)} == {"likely"}
+    calibrated = some.with_params(calibration=Calibration(slope=1.0, shift=9.0))
+    assert {answer.verdict for answer in calibrated.answer(QUESTIONS, as_of=NOW)} == {"likely"}
 
 
 def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> None:

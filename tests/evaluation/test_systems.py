@@ -1,6 +1,9 @@
 """The compared systems, each by itself."""
 
+from dataclasses import replace
+
 from cmt.answering.answer import Answer
+from cmt.answering.confidence import Calibration
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
 from cmt.evaluation.finetuning import TOKEN_WEIGHTS
 from cmt.evaluation.systems import FINETUNED_SYSTEMS, RAG_SYSTEMS, SYSTEMS, SystemInput, predictions_of
@@ -34,6 +37,13 @@ def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData)
     assert run is not None
     assert [answer.question for answer in run.answers] == comparison_data.asked["question"].to_pylist()
     assert run.predictions == predictions_of(run.answers)
+
+
+def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonData) -> None:
+    testbed, calibration = comparison_data.testbed, Calibration(slope=0.5, shift=2.0)
+    calibrated = replace(testbed, answerer=testbed.answerer.with_params(calibration=calibration))
+    assert SystemInput(replace(comparison_data, testbed=calibrated)).memory().calibration == calibration
+    assert calibrated.through(calibrated.answerer.bank, top_k=1).calibration == calibration
 
 
 def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:

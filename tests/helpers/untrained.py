@@ -92,7 +92,7 @@ def untrained_answerer(
 
 def with_params(answerer: Answerer, **sections: dict[str, Any]) -> Answerer:
     """The same model and bank with other parameters of selection and answering."""
-    return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=small_params(**sections))
+    return answerer.with_params(small_params(**sections))
 
 
 def first_sources(answers: Sequence[Answer]) -> list[str]:
