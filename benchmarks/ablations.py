@@ -126,7 +126,7 @@ def main(
 ) -> None:
     """Train and evaluate the variants and print the scores of each."""
     rows, stderr = [], Console(stderr=True)
-    changes = {"train.questions": pairs, "selection.threshold": -1.0}
+    changes = {"train.questions": pairs, "selection.abstain_below": -1.0}
     for row in _rows(params, changes, questions, without or list(Part), output):
         rows.append(row)
         stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # printed at once, because a later variant may fail

@@ -320,7 +320,7 @@ def bar_8(material: Material) -> Iterator[Bar]:
     thousands = INGESTED_AT_ONCE / 1000
     early, late = (statistics.median(part) / thousands for part in (seconds[:3], seconds[-3:]))
     detail = (
-        f"{INGESTED:,} documents in files of {INGESTED_AT_ONCE:,}, `near_duplicates` on: {early:.3f} s a thousand in "
+        f"{INGESTED:,} documents in files of {INGESTED_AT_ONCE:,}, near-copies capped: {early:.3f} s a thousand in "
         f"the first three files, {late:.3f} in the last three; peak memory {max(peaks) / 1e6:.0f} MB, "
         f"{small / 1e6:.0f} MB for {INGESTED_AT_ONCE // 10:,} documents"
     )

@@ -46,16 +46,16 @@ def main(
         records = read_records(workspace, round_)
         if records is not None:
             own.append(records.filter(is_own(workspace, round_, records)))
-    if len(own) <= drift.reference:
+    if len(own) <= drift.reference_rounds:
         raise RoundError(
-            f"{len(own)} rounds with answers: run more than {drift.reference} first, for example `make demo`"
+            f"{len(own)} rounds with answers: run more than {drift.reference_rounds} first, for example `make demo`"
         )
     sizes, figures = [len(records) for records in own], figures_of(pa.concat_tables(own))
     # 2. Shuffled, as they are and with a fall in the newest round.
     alarms = seen = 0
     for shuffle in range(shuffles):
         order = random.permutation(sum(sizes))
-        last, before = order[: sizes[-1]], order[sizes[-1] : sum(sizes[-drift.reference - 1 :])]
+        last, before = order[: sizes[-1]], order[sizes[-1] : sum(sizes[-drift.reference_rounds - 1 :])]
         newest, reference = _take(figures, last), _take(figures, before)
         alarms += _any(compare(newest, reference, drift, seed=shuffle))
         lost = random.random(len(last)) < fall / max(float(newest["f1"].mean()), fall)

@@ -7,8 +7,8 @@ with the right document given instead of selected, the best way of RAG with two 
 with a trained prefix, F1 of the memory as a multiple of the former, the expected calibration error of the confidence,
 the share of the questions whose answer is likely with the share of those answers that have an F1 of at least 50, and
 the share of the questions without an answer that are refused. All systems are asked the same questions, each as of its
-own date, and none abstains: refused is what has a confidence below `selection.threshold`. Scores are 0–100, shares 0–1;
-the calibration error counts F1 / 100 as the outcome, and 0 for a question without an answer.
+own date, and none abstains: an answer is refused if its confidence is below `selection.abstain_below`. Scores are
+0–100, shares 0–1; the calibration error counts F1 / 100 as the outcome, and 0 for a question without an answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,12 +154,12 @@ class TextBenchmark:
     def _confidence_figures(self, answers: Sequence[Answer]) -> dict[str, Any]:
         """Calibration over all `answers`, F1 without an answer being 0, and the shares below the threshold."""
         confidence = np.array([answer.confidence for answer in answers])
-        refused = confidence < self.params.selection.threshold
+        refused = confidence < self.params.selection.abstain_below
         f1 = np.zeros(len(answers))
         count = len(self.questions)
         f1[:count] = mark([answer.text for answer in answers[:count]], self.golds).f1
         measured = reliability(confidence, f1)
-        likely = self.params.selection.likely
+        likely = self.params.selection.likely_from
         given = ~refused[:count]
         shares = likely_shares(confidence[:count], f1[:count], given=given, likely=likely) if count else None
         return {

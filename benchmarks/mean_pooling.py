@@ -213,7 +213,9 @@ def main(
     """Train the encoder if it is not there, and print its scores at each window."""
     # 1. the teacher, and the questions to ask
     workspace = cmt.open(params=params)
-    changed = load_params(params, STEP | {"train.questions": pairs, "train.windows": dict.fromkeys(WINDOWS, 1.0)})
+    changed = load_params(
+        params, STEP | {"train.questions": pairs, "train.window_frequencies": dict.fromkeys(WINDOWS, 1.0)}
+    )
     reader = Reader(MemoryModel.load(rag_trained, lm=workspace.lm, merged=True))
     sample = Sample.draw(data, "squad", documents=documents, questions=questions, seed=seed)
     # 2. the encoder

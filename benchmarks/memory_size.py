@@ -77,7 +77,7 @@ def _rows(params_file: Path, questions: int) -> Iterator[dict[str, Any]]:
     for window, codes in track(FORMATS, "formats", console=Console(stderr=True)):
         if codes == "pq" and Codebook.load(folder, window) is None:
             continue
-        changes = {"compressor.window": window, "bank.codes": codes, "selection.threshold": -1.0}
+        changes = {"compressor.window": window, "bank.codes": codes, "selection.abstain_below": -1.0}
         bank = TemporaryBank.of(
             folder, lm=workspace.lm, documents=data.held_out, params=load_params(params_file, changes)
         )

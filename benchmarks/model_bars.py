@@ -228,7 +228,7 @@ def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Calla
 
         return ask
 
-    counts = {"stored": 0, "expanded": answerer.params.selection.expanded}
+    counts = {"stored": 0, "expanded": answerer.params.selection.expanded_memories}
     ours = {name: asked_with(answerer, answerer.params, count) for name, count in counts.items()}
     return ours | {f"RAG top-{top_k}": theirs(top_k) for top_k in depths}
 
@@ -262,7 +262,7 @@ def trained_rag(answerer: Answerer) -> dict[str, Callable[[Sequence[str], int], 
 
 def with_options(params: Params, expanded: int, max_new_tokens: int) -> Params:
     """`params` with these options of reading and answering."""
-    selection = params.selection.model_copy(update={"expanded": expanded})
+    selection = params.selection.model_copy(update={"expanded_memories": expanded})
     answering = params.answering.model_copy(update={"max_new_tokens": max_new_tokens})
     return params.model_copy(update={"selection": selection, "answering": answering})
 

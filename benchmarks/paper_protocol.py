@@ -268,7 +268,7 @@ class Benchmark:
         }
         # 2. shares below the thresholds
         confidence = {name: np.array([answer.confidence for answer in part]) for name, part in answers.items()}
-        threshold = self.params.selection.threshold
+        threshold = self.params.selection.abstain_below
         tenth = float(np.quantile(confidence["present"], 0.1))
         elsewhere = mark([answer.text for answer in answers["absent"]], absent["answers"].to_pylist())
         return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {

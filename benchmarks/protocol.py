@@ -81,7 +81,7 @@ def trained_rag_ways(params: Params) -> dict[str, Params]:
     weights = {"BM25": 100.0, "dense": 0.0, "hybrid": params.selection.full_text_weight}
     ways = {}
     for (name, weight), top_k in product(weights.items(), (1, 3)):
-        update = {"top_k": top_k, "reach": math.inf, "full_text_weight": weight}
+        update = {"top_k": top_k, "max_logprob_gap": math.inf, "full_text_weight": weight}
         ways[f"{name} top-{top_k}"] = params.model_copy(
             update={"selection": params.selection.model_copy(update=update)}
         )

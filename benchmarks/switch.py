@@ -70,7 +70,7 @@ def main(
         try:
             _await_server()
             before = _ask(asked, clients)
-            moving = subprocess.Popen([*command, "--set", "promotion.workload=1", "recompress"])  # noqa: S603
+            moving = subprocess.Popen([*command, "--set", "promotion.duty_cycle=1", "recompress"])  # noqa: S603
             during = _ask(asked, clients)
             while moving.poll() is None:
                 during = [mine + more for mine, more in zip(during, _ask(asked[:clients], clients), strict=True)]

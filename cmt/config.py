@@ -22,7 +22,28 @@ Weight = Annotated[float, Field(gt=0.0)]
 
 
 BASE, STREAM = "hub:rajpurkar/squad", "stream"
-"""Values of `train.source`: the one by default, and the one for the documents of the stream."""
+"""Values of `train.source`: the default, and the one that selects the documents of the stream."""
+
+RENAMED = {
+    "drift.alarm": "false_alarm_rate",
+    "drift.reference": "reference_rounds",
+    "objective.spread": "uniformity_weight",
+    "promotion.workload": "duty_cycle",
+    "selection.expanded": "expanded_memories",
+    "selection.likely": "likely_from",
+    "selection.neighbours": "neighbour_windows",
+    "selection.reach": "max_logprob_gap",
+    "selection.threshold": "abstain_below",
+    "selection.windows": "best_windows",
+    "serving.tokens": "token_file",
+    "stream.near_duplicates": "max_near_duplicates",
+    "train.answered": "answer_fraction",
+    "train.kept": "start_weight",
+    "train.replay": "base_fraction",
+    "train.unanswerable": "unanswerable_per_paragraph",
+    "train.windows": "window_frequencies",
+}
+"""Keys of earlier versions → their present name in the same section."""
 
 
 class Section(BaseModel):
@@ -96,7 +117,7 @@ class StreamParams(Section):
     """Whether a file's own column `source` says who published a document, where `cmt ingest --source` does not."""
     authority: dict[str, tuple[str, ...]] = {}
     """Source → other sources whose documents it may supersede and correct, beside its own."""
-    near_duplicates: Annotated[int, Field(ge=0)] = 3
+    max_near_duplicates: Annotated[int, Field(ge=0)] = 3
     """Largest number of documents of one slice that are near-copies of one another; 0: any number."""
 
     def now(self) -> datetime:
@@ -166,7 +187,7 @@ class ObjectiveParams(Section):
     """α, 0–2: the likelihood is of (1 + α) · logits with memory − α · logits without; 0 is the plain likelihood."""
     beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3
     """β, 0–10: weight of the self-matching loss."""
-    spread: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
+    uniformity_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     """λ, 0–10: weight of the uniformity term, which keeps the keys of different documents apart."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """γ, 0–10: weight of the span loss, the likelihood of the answer's first and last token (aggregator `windows`)."""
@@ -187,7 +208,7 @@ class TrainParams(Section):
     until: Annotated[str | None, BeforeValidator(_until)] = None
     """With `source: stream`: the date, or the instant, up to which documents are published and questions asked; later
     ones are left out. None: all of them."""
-    replay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    base_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     """With `source: stream`: share of the paragraphs that are of the base data, so that what was learned from them
     stays."""
     path: Path = Path("data/train")
@@ -197,7 +218,7 @@ class TrainParams(Section):
     start: Path | None = None
     """Folder of a compressor to continue from, of the same configuration but for the kind of ψ, which then starts
     untrained. None trains from a random initialisation."""
-    kept: Fraction = 0.5
+    start_weight: Fraction = 0.5
     """Share of `start` in the final weights, 0–1: averaging before and after forgets less (arXiv 2109.01903)."""
     validation_articles: Positive = 20
     """Articles of each source held out for evaluation; the same for every seed."""
@@ -207,13 +228,13 @@ class TrainParams(Section):
     """Paragraphs in one step."""
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
-    unanswerable: Annotated[int, Field(ge=0)] = 0
+    unanswerable_per_paragraph: Annotated[int, Field(ge=0)] = 0
     """Questions without an answer drawn from each paragraph at each step, from which ψ learns "nowhere": those of the
     data (SQuAD 2.0 has them), and questions with another name in them (`cmt.training.entity_swaps`)."""
-    windows: dict[Positive, Weight] = {}
+    window_frequencies: dict[Positive, Weight] = {}
     """Window of a step → how often, relative to the others; the same weights serve all. Each is a multiple or a divisor
     of `compressor.window`. None named: those of `start`, each as often as the others, or `compressor.window`."""
-    answered: Fraction = 0.25
+    answer_fraction: Fraction = 0.25
     """Share of a step's questions that go through the LM, 0–1; all of them train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
     """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters use half of it."""
@@ -268,8 +289,8 @@ class TrainParams(Section):
         if not self.from_stream:
             return self.mix
         total = sum(self.base.values())
-        replayed = {source: self.replay * share / total for source, share in self.base.items()}
-        return {STREAM: 1 - self.replay, **replayed} if self.replay else {}
+        base = {source: self.base_fraction * share / total for source, share in self.base.items()}
+        return {STREAM: 1 - self.base_fraction, **base} if self.base_fraction else {}
 
 
 class BankParams(Section):
@@ -297,22 +318,22 @@ class SelectionParams(Section):
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
-    reach: Annotated[float, Field(ge=0.0)] = 9.0
+    max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
     """Largest distance of a memory from the first one in log-probability (nats); memories beyond are not read. On
     held-out articles ψ reads 2.5 memories on average, and answers as well as with all eight."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
     """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine alone."""
-    windows: Positive = 2
+    best_windows: Positive = 2
     """Number of best windows that the LM reads."""
-    neighbours: Annotated[int, Field(ge=0)] = 2
+    neighbour_windows: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
-    expanded: Annotated[int, Field(ge=0)] = 4
+    expanded_memories: Annotated[int, Field(ge=0)] = 4
     """Likeliest memories that are encoded again from their tokens, with a vector for each token, and then read instead
     of all (REFRAG, arXiv 2509.01092); 0: none. Without effect for a compressor that was not trained at window 1."""
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
+    abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
     """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.25
     refused 6 % of 826 answerable questions and 36 % of 70 that seem to be answered and are not."""
-    likely: Fraction = 0.7
+    likely_from: Fraction = 0.7
     """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure. On held-out articles of
     five sets half of the answers were likely, and 85 % of those had an F1 of at least 0.5 (E97 of docs/experiments.md).
     """
@@ -365,9 +386,9 @@ class GateParams(Section):
 class DriftParams(Section):
     """When the questions of a new slice are said to be answered worse than before; see `cmt.evaluation.drift`."""
 
-    reference: Positive = 3
+    reference_rounds: Positive = 3
     """Rounds with questions before the newest one that it is compared with."""
-    alarm: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
     """Share of the rounds, 0–1, in which a stream that does not change may raise an alarm."""
 
 
@@ -382,7 +403,7 @@ class PromotionParams(Section):
     """Questions of the slice that decides, and questions on the held-out articles of the base data, at most."""
     documents: Positive = 2_000
     """Documents that the questions are answered from, at most: the newest up to the slice that decides."""
-    workload: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    duty_cycle: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Share of the time, above 0 and at most 1, that a recompression works; it rests after every slice."""
 
 
@@ -406,7 +427,7 @@ class ServingParams(Section):
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
     """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, all at once or
     spread; 0: any number."""
-    tokens: Path | None = None
+    token_file: Path | None = None
     """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
     `cmt serve` listens on a loopback address only."""
     ingest_megabytes: Positive = 10
@@ -453,16 +474,17 @@ class Params(Section):
     @model_validator(mode="after")
     def _windows_fit(self) -> "Params":
         trained = self.compressor.window
-        for window in self.train.windows:
+        for window in self.train.window_frequencies:
             if window % trained and trained % window:
                 raise ValueError(
-                    f"train.windows: {window} is neither a multiple nor a divisor of compressor.window, {trained}"
+                    f"train.window_frequencies: {window} is neither a multiple nor a divisor of compressor.window, "
+                    f"{trained}"
                 )
         return self
 
     def without_abstention(self) -> "Params":
         """A copy of these parameters with which every question is answered: no confidence is below the threshold."""
-        return self.model_copy(update={"selection": self.selection.model_copy(update={"threshold": -1.0})})
+        return self.model_copy(update={"selection": self.selection.model_copy(update={"abstain_below": -1.0})})
 
     def digest(self, *sections: str) -> str:
         """Hex SHA-256 of the named `sections` (all if none is named), independent of the order of the keys."""
@@ -490,6 +512,7 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         )
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
+    _refuse_renamed_keys(path, raw)
     try:
         return _absolute(Params.model_validate(raw), path.resolve().parent)
     except ValidationError as error:
@@ -512,6 +535,14 @@ def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(raw, dict):
             raise ConfigError(f"{key}: {section} is a value, not a section")
     raw[last] = value
+
+
+def _refuse_renamed_keys(path: Path, raw: dict[str, Any]) -> None:
+    """Raise ConfigError if `raw` has a key of RENAMED; the message names the present one."""
+    for old, new in RENAMED.items():
+        section, key = old.split(".")
+        if key in (raw.get(section) or {}):
+            raise ConfigError(f"{path}: {old} is now {section}.{new}: rename it")
 
 
 def _explain(error: ValidationError) -> str:

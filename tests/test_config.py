@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from cmt.config import Params, Section, StreamParams, load_params, state_folder
+from cmt.config import RENAMED, Params, Section, StreamParams, load_params, state_folder
 from cmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +83,16 @@ def test_a_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, m
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    section, key = old.split(".")
+    assert f"{section}.{new}" in dict(fields(Params))
+    with pytest.raises(ConfigError, match=f"{old} is now {section}.{new}: rename it"):
+        load(tmp_path, f"{section}: {{{key}: 1}}")
+    with pytest.raises(ConfigError, match=f"{section}.{new}"):
+        load(tmp_path, "", **{old: 1})
+
+
 def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="params.yaml not found: run cmt in a project folder"):
         load_params(tmp_path / "params.yaml")
@@ -98,7 +108,7 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
     [
         ("aggregator: {kind: attention}", "goes with alignment.kind 'prefix'"),
         ("alignment: {kind: prefix}", "goes with alignment.kind 'prefix'"),
-        ("train: {windows: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
+        ("train: {window_frequencies: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
         ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
         ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
     ],
@@ -120,8 +130,8 @@ def test_parameters_cannot_be_changed() -> None:
 
 def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:
     overrides = {"selection.top_k": 4, "gate.min_f1": 20, "seed": 3}
-    params = load(tmp_path, "selection: {top_k: 2, windows: 3}\ngate:\n", **overrides)
-    assert (params.selection.top_k, params.selection.windows, params.gate.min_f1, params.seed) == (4, 3, 20.0, 3)
+    params = load(tmp_path, "selection: {top_k: 2, best_windows: 3}\ngate:\n", **overrides)
+    assert (params.selection.top_k, params.selection.best_windows, params.gate.min_f1, params.seed) == (4, 3, 20.0, 3)
 
 
 def test_an_override_below_a_value_is_refused(tmp_path: Path) -> None:
@@ -156,8 +166,8 @@ def test_addresses_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_the_digest_follows_the_named_sections_and_not_the_order_of_keys(tmp_path: Path) -> None:
-    first = load(tmp_path, "selection: {top_k: 4, windows: 3}")
-    second = load(tmp_path, "selection: {windows: 3, top_k: 4}\ngate: {min_f1: 1}")
+    first = load(tmp_path, "selection: {top_k: 4, best_windows: 3}")
+    second = load(tmp_path, "selection: {best_windows: 3, top_k: 4}\ngate: {min_f1: 1}")
     assert first.digest("selection") == second.digest("selection") != Params().digest("selection")
     assert first.digest() != second.digest()
 
@@ -169,9 +179,9 @@ def test_the_digest_of_the_default_gate_is_a_stable_value() -> None:
 
 def test_without_abstention_every_confidence_is_enough() -> None:
     params = Params().without_abstention()
-    assert params.selection.threshold == -1.0
-    threshold = Params().selection.threshold
-    assert params.selection.model_copy(update={"threshold": threshold}) == Params().selection
+    assert params.selection.abstain_below == -1.0
+    threshold = Params().selection.abstain_below
+    assert params.selection.model_copy(update={"abstain_below": threshold}) == Params().selection
     assert params.answering == Params().answering
 
 

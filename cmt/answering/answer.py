@@ -11,8 +11,8 @@ NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
-"""How far an answer can be trusted: from a confidence of `selection.likely` on it is likely, and below
-`selection.threshold`, before calibration, no answer is given."""
+"""How far an answer can be trusted: from a confidence of `selection.likely_from` on it is likely, and below
+`selection.abstain_below`, before calibration, no answer is given."""
 
 
 def clean_question(text: str) -> str:

@@ -350,8 +350,8 @@ class Answerer:
             verdict_margin = min(
                 threshold_margin(confidence, threshold, temperature=temperature)
                 for confidence, threshold in (
-                    (draft.uncalibrated, self.params.selection.threshold),
-                    (draft.confidence, self.params.selection.likely),
+                    (draft.uncalibrated, self.params.selection.abstain_below),
+                    (draft.confidence, self.params.selection.likely_from),
                 )
             )
         stable = min(selection.margin, verdict_margin) >= TIE_MARGIN

@@ -86,9 +86,9 @@ def best_similarity(selection: Selection) -> float:
 
 def verdict_of(confidence: float, calibrated: float, selection: SelectionParams) -> Verdict:
     """The verdict on an answer: it is refused by its confidence before calibration, and likely by that after it."""
-    if confidence < selection.threshold:
+    if confidence < selection.abstain_below:
         return "not_in_memory"
-    return "likely" if calibrated >= selection.likely else "unsure"
+    return "likely" if calibrated >= selection.likely_from else "unsure"
 
 
 def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:

@@ -237,10 +237,10 @@ def _training_digest(replay_workspace: Workspace, files: Sequence[Path]) -> str:
     params, lm = replay_workspace.params, replay_workspace.lm
     record = [
         CompressorConfig.of(params).to_dict(),
-        params.train.model_dump(exclude={"enabled", "source", "mix", "replay", "path", "output", "compile"}),
+        params.train.model_dump(exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}),
         list(params.train.shares.values()),
         [slice_.digest for slice_ in replay_workspace.store.slices()] if params.train.from_stream else [],
-        params.selection.model_dump(include={"windows", "neighbours"}),
+        params.selection.model_dump(include={"best_windows", "neighbour_windows"}),
         params.seed,
         str(lm.model.dtype),
         lm.digest,

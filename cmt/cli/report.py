@@ -57,7 +57,7 @@ def explain(
         progress.stage("ask")
         answer = workspace.ask(line, as_of=instant)
     record = output.answer_json(answer, instant) | {"sources": [_source_json(source) for source in answer.sources]}
-    print_result(record, lambda: _write_answer(answer, workspace.params.selection.threshold), as_json=as_json)
+    print_result(record, lambda: _write_answer(answer, workspace.params.selection.abstain_below), as_json=as_json)
 
 
 def curves(
@@ -120,7 +120,7 @@ def _source_json(source: "Source") -> dict[str, Any]:
 
 def _write_answer(answer: "Answer", threshold: float) -> None:
     output.write_line(output.worded(answer), style="bold")
-    bound = "" if answer.known else f", below selection.threshold {threshold:g}"
+    bound = "" if answer.known else f", below selection.abstain_below {threshold:g}"
     verdict = answer.verdict.replace("_", " ")
     output.write_line(f"{verdict}, confidence {answer.confidence:.2f}{bound}", style="dim")
     for source in answer.sources:

@@ -35,11 +35,11 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
     Raises ServiceError if the address is not available, or if it is not a loopback address and there are no tokens.
     """
     workspace = ctx.obj.workspace
-    has_tokens = workspace.params.serving.tokens is not None
+    has_tokens = workspace.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
         raise ServiceError(
-            f"without tokens everybody who reaches {host} could read every document: set serving.tokens to a file and "
-            "run `cmt token add NAME`, or leave out --host"
+            f"without tokens everybody who reaches {host} could read every document: set serving.token_file, run "
+            "`cmt token add NAME`, or leave out --host"
         )
     with _listen(host, port) as listener:
         # 1. load the model while connections wait

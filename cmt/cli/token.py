@@ -68,10 +68,12 @@ _MAY = {ScopeOption.ask: "ask questions and read every document", ScopeOption.ad
 
 
 def _file(ctx: typer.Context) -> "TokenFile":
-    """The file that serving.tokens names. Raises ConfigError if it names none."""
+    """The file that serving.token_file names. Raises ConfigError if it names none."""
     from cmt.serving.tokens import TokenFile
 
-    path = ctx.obj.params.serving.tokens
+    path = ctx.obj.params.serving.token_file
     if path is None:
-        raise ConfigError("serving.tokens names no file: set it in params.yaml, such as `tokens: data/tokens.json`")
+        raise ConfigError(
+            "serving.token_file names no file: set it in params.yaml, such as `token_file: data/tokens.json`"
+        )
     return TokenFile(path)

@@ -1,9 +1,9 @@
 """Drift: whether the questions of the newest slice are answered worse than those of the slices before it.
 
 Each of three figures is compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
-An introduction to the bootstrap). It drifted if the interval lies wholly on the bad side of 0. The intervals are those
-of `drift.alarm` divided by the number of figures (Bonferroni), so that a stream that does not change raises an alarm in
-at most that share of the rounds; benchmarks/drift.py measures it.
+An introduction to the bootstrap). It drifted if the interval lies wholly on the bad side of 0. The level is
+`drift.false_alarm_rate` divided by the number of figures (Bonferroni), so a stream that does not change raises an alarm
+in at most that share of the rounds; benchmarks/drift.py measures it.
 """
 
 from collections.abc import Mapping
@@ -74,14 +74,14 @@ class Drift:
 
 
 def find_drift(resources: "Resources") -> Drift | None:
-    """Compare the newest committed round of the compressor in use with the `drift.reference` rounds before it.
+    """Compare the newest committed round of the compressor in use with the `drift.reference_rounds` rounds before it.
 
     Only the questions of each slice itself count. None if there are not as many rounds with questions.
     """
     params = resources.params.drift
     scored = [round_ for round_ in resources.rounds() if round_.state == "committed" and round_.questions]
-    rounds = scored[-params.reference - 1 :]
-    if len(rounds) <= params.reference:
+    rounds = scored[-params.reference_rounds - 1 :]
+    if len(rounds) <= params.reference_rounds:
         return None
     records = [own for own in (_own_records(resources, round_) for round_ in rounds) if own is not None and len(own)]
     if len(records) < len(rounds):
@@ -103,7 +103,7 @@ def compare(
     """The changes of all FIGURES, each given for n questions (n,) in per cent."""
     changes = {}
     for name, worse in FIGURES.items():
-        tail = params.alarm / len(FIGURES)  # one-sided: only a change for the worse is drift
+        tail = params.false_alarm_rate / len(FIGURES)  # one-sided: only a change for the worse is drift
         difference = unpaired_bootstrap(newest[name], reference[name], tail=tail, seed=seed)
         drifted = difference.high < 0 if worse < 0 else difference.low > 0
         changes[name] = Change(float(newest[name].mean()), float(reference[name].mean()), difference, drifted)

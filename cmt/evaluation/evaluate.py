@@ -213,7 +213,7 @@ def evaluate(
     records = take(records, sorted(range(len(order)), key=order.__getitem__))
     if not answerer.confidence_is_probability:
         return Evaluation(systems, records, None, None)
-    likely = _likely_shares(records, params.selection.likely) if records.num_rows else None
+    likely = _likely_shares(records, params.selection.likely_from) if records.num_rows else None
     return Evaluation(systems, records, answer_reliability(records).error, likely)
 
 

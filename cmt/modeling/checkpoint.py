@@ -20,6 +20,8 @@ WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
 TO_KEY = "compressor.to_key.weight"
 SUMS = "SHA256SUMS"
 """Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
+STORED_UNIFORMITY_WEIGHT = "spread"
+"""Name of `objective.uniformity_weight` in CONFIG, whose bytes are part of a compressor's digest."""
 PLACES = "aggregator.place.weight"
 SLICES_ROW = "slices of the stream"
 """Name of the row of a model card (`cmt.training.model_card`) with the slices that were trained on."""
@@ -41,7 +43,7 @@ class CompressorConfig:
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
         """The sections of `params` that shape the weights."""
-        windows = tuple(sorted(params.train.windows))
+        windows = tuple(sorted(params.train.window_frequencies))
         return cls(params.compressor, params.aggregator, params.alignment, params.objective, windows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,17 +51,20 @@ class CompressorConfig:
         names = ("compressor", "aggregator", "alignment", "objective")
         sections = {name: getattr(self, name).model_dump(mode="json") for name in names}
         del sections["compressor"]["path"]
+        sections["objective"][STORED_UNIFORMITY_WEIGHT] = sections["objective"].pop("uniformity_weight")
         windows = {"windows": list(self.windows)} if self.windows else {}
         return sections | windows | ({"key_dim": self.key_dim} if self.key_dim else {})
 
     @classmethod
     def from_dict(cls, sections: dict[str, Any]) -> "CompressorConfig":
         """The inverse of `to_dict`."""
+        objective = dict(sections["objective"])
+        objective["uniformity_weight"] = objective.pop(STORED_UNIFORMITY_WEIGHT)
         return cls(
             CompressorParams(**sections["compressor"]),
             AggregatorParams(**sections["aggregator"]),
             AlignmentParams(**sections["alignment"]),
-            ObjectiveParams(**sections["objective"]),
+            ObjectiveParams(**objective),
             tuple(sections.get("windows", ())),
             sections.get("key_dim"),
         )

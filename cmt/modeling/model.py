@@ -179,22 +179,22 @@ class MemoryModel(nn.Module):
             ]
             return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
         # 2. score the tokens, those of the likeliest memories once more at full resolution
-        if selection.expanded and self.window > 1 and 1 in self.config.windows:
-            window, neighbours = 1, neighbours_at(selection.neighbours, self.window, 1)
-            expanded, leads = self._expand(question, memories, selection.expanded)
+        if selection.expanded_memories and self.window > 1 and 1 in self.config.windows:
+            window, neighbours = 1, neighbours_at(selection.neighbour_windows, self.window, 1)
+            expanded, leads = self._expand(question, memories, selection.expanded_memories)
             log_probability = self._score_tokens(question, expanded, window)  # (B, S, n, 2)
         else:
-            window, neighbours, leads = self.window, selection.neighbours, [float("inf")] * len(memories)
+            window, neighbours, leads = self.window, selection.neighbour_windows, [float("inf")] * len(memories)
             log_probability = self._score_tokens(question, memories, window)
         on_cpu = log_probability.cpu()
         # 3. choose the windows to read and the quote
-        spans = [choose_windows(row, window, selection.windows, neighbours) for row in on_cpu]
+        spans = [choose_windows(row, window, selection.best_windows, neighbours) for row in on_cpu]
         quotes = [
             self.quote(row, text, tokens) if text else None
             for row, text, tokens in zip(on_cpu, texts, asked, strict=True)
         ]
         margins = [
-            min(lead, window_margin(row, window, selection.windows), quote.margin if quote else float("inf"))
+            min(lead, window_margin(row, window, selection.best_windows), quote.margin if quote else float("inf"))
             for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
         ]
         # 4. build the prompt

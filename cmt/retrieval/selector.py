@@ -70,10 +70,10 @@ def select_memories(
     ranked = sorted(zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
     # 3. Select the first ones.
     best, first = ranked[0][0], ranked[: selection.top_k]
-    selected = [{**row, "prior": logit - total} for logit, row in first if best - logit <= selection.reach]
+    selected = [{**row, "prior": logit - total} for logit, row in first if best - logit <= selection.max_logprob_gap]
     # 4. How far the selection is from another one: gaps between neighbouring ranks, and distances from `reach`.
     gaps = [logit - following for (logit, _), (following, _) in pairwise(ranked[: len(selected) + 1])]
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]
-    gaps += [abs(best - logit - selection.reach) for logit, _ in first[1:]]
+    gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]
     return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))

@@ -77,7 +77,7 @@ def recompress(
     """Fill the champion's bank, check its answers, and let it answer; a part that was done before is not done again.
 
     `on_slice` is called with each slice and the number of those left. `sleep` waits some seconds: between two slices
-    the process rests, so that it works `promotion.workload` of the time. Raises RoundError if no compressor was
+    the process rests, so that it works `promotion.duty_cycle` of the time. Raises RoundError if no compressor was
     promoted, or if the answers are worse than those of its promotion; the bank before it goes on answering then.
     """
     progress, began = progress or NullProgress(), time.monotonic()
@@ -94,7 +94,7 @@ def recompress(
             on_slice(pending[0], len(pending))
             round_ = _SliceRunner(champion, pending[0], progress=progress).adapt()
             slices, documents = slices + (not round_.already), documents + round_.documents * (not round_.already)
-            sleep((time.monotonic() - started) * (1 / resources.params.promotion.workload - 1))
+            sleep((time.monotonic() - started) * (1 / resources.params.promotion.duty_cycle - 1))
         # 2. The check, and unless slices came meanwhile, the pointer.
         _check_answers(champion, named.champion, progress)
         with updating(champion):

@@ -37,7 +37,7 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     cannot be read.
     """
     serving = workspace.params.serving
-    tokens = TokenFile(serving.tokens) if serving.tokens else None
+    tokens = TokenFile(serving.token_file) if serving.token_file else None
     if tokens:
         tokens.tokens()
     batcher = DynamicBatcher(workspace)

@@ -159,7 +159,7 @@ def without_floods(documents: Checked, *, period: str | int, most: int) -> Check
     doc_ids = documents.table["doc_id"].to_pylist()
     reasons = {
         row: f"nearly the same text as {doc_ids[near]!r} and others of its slice, of which {most} are taken; name what "
-        "it supersedes, or raise stream.near_duplicates"
+        "it supersedes, or raise stream.max_near_duplicates"
         for row, near in crowded(documents.table, groups=groups, most=most).items()
     }
     return documents.without(reasons)

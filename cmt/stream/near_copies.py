@@ -1,4 +1,4 @@
-"""Floods of near-copies: more documents of one slice that say nearly the same than `stream.near_duplicates`.
+"""Floods of near-copies: more documents of one slice that say nearly the same than `stream.max_near_duplicates`.
 
 Two texts are near-copies if at least 0.8 of their runs of five words are common (Jaccard): one word changed in fifty,
 or any change of case or punctuation. Short reports on different things share few such runs. MinHash finds the

@@ -130,7 +130,7 @@ class SliceStore:
         with self._lock():
             # 3. leave out what was forgotten and floods, then select what is new
             documents, questions = leave_out(documents, questions, Forgotten.read(self.path))
-            documents = without_floods(documents, period=period, most=params.near_duplicates)
+            documents = without_floods(documents, period=period, most=params.max_near_duplicates)
             authority = Authority(params.authority)
             known = self._known(unit, documents.table, questions.table)
             intake = select(documents, questions, unread=raw.rejected, known=known, authority=authority)

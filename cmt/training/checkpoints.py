@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     """sha256 of everything that determines the trained weights; runs with equal identities may share checkpoints."""
-    ignored = {"enabled", "source", "mix", "until", "replay", "path", "output", "start", "kept"}
+    ignored = {"enabled", "source", "mix", "until", "base_fraction", "path", "output", "start", "start_weight"}
     ignored |= {"save_steps", "compile", "device", "processes"}
     if steps.params.train.steps_per_update == 1:
         ignored.add("steps_per_update")  # so that a run from before that parameter is continued

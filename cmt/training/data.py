@@ -71,7 +71,7 @@ def load_with_stream(
     pairs = stream_pairs(
         store, until=until, per_document=train.questions_per_paragraph, seed=seed, knowledge=WordKnowledge(lm)
     )
-    return _with_stream(base, pairs, replay=train.replay > 0)
+    return _with_stream(base, pairs, replay=train.base_fraction > 0)
 
 
 def load_split(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> TrainingData:

@@ -123,12 +123,12 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 class StepDataset(Dataset[Step]):
     """All steps of a training run; step n is the same in a resumed run, and in a longer one up to its teacher forcing.
 
-    Paragraphs without an answered question are drawn with several sources and `train.unanswerable` only. Raises
-    StreamError if there is no answered question, none in some step, or no paragraph of some source.
+    Paragraphs without an answered question are drawn only with several sources and `train.unanswerable_per_paragraph`.
+    Raises StreamError if there is no answered question, none in some step, or no paragraph of some source.
     """
 
     def __init__(self, pool: Sequence[Paragraph], params: Params) -> None:
-        with_unanswerable = params.train.shares and params.train.unanswerable
+        with_unanswerable = params.train.shares and params.train.unanswerable_per_paragraph
         self.pool = [paragraph for paragraph in pool if paragraph.questions or with_unanswerable]
         self.params = params
         if not any(paragraph.questions for paragraph in pool):
@@ -167,7 +167,7 @@ class StepDataset(Dataset[Step]):
             raise StreamError(
                 f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document that is in several "
                 "sources counts for the last one: name those that are part of another behind it. Questions without an "
-                "answer need train.unanswerable"
+                "answer need train.unanswerable_per_paragraph"
             )
         groups = {name: self._endless_groups(members[name], rng) for name in shares}
         drawn, order = dict.fromkeys(shares, 0), list[int]()
@@ -211,7 +211,7 @@ class StepDataset(Dataset[Step]):
             for question, answer, gold_spans in rng.sample(paragraph.questions, count):
                 shifted = [(len(title) + first, len(title) + last) for first, last in gold_spans]
                 questions.append(TrainingQuestion(question, answer, row, shifted))
-            count = min(self.params.train.unanswerable, len(paragraph.unanswerable))
+            count = min(self.params.train.unanswerable_per_paragraph, len(paragraph.unanswerable))
             sample = rng.sample(paragraph.unanswerable, count)
             unanswerable += [TrainingQuestion(question, [], row, []) for question in sample]
         rng.shuffle(questions)
@@ -220,7 +220,10 @@ class StepDataset(Dataset[Step]):
         start = TEACHER_FORCING_RESUMED if self.params.train.start else TEACHER_FORCING_START
         teacher_forcing = start + (TEACHER_FORCING_END - start) * progress
         # 3. the window
-        negatives_draw, windows = rng.random(), self.params.train.windows or {self.params.compressor.window: 1.0}
+        negatives_draw, windows = (
+            rng.random(),
+            self.params.train.window_frequencies or {self.params.compressor.window: 1.0},
+        )
         (window,) = rng.choices(list(windows), list(windows.values()))
         return Step(
             documents=documents,

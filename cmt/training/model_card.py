@@ -46,9 +46,9 @@ def write_card(
 |---|---|
 | base LM | `{params.lm.source}` |
 | trained on | {source}, {documents:,} paragraphs; {held_out} |
-{stream}| question-answer pairs seen | about {train.questions:,}, {train.answered:.0%} of them through the LM |
+{stream}| question-answer pairs seen | about {train.questions:,}, {train.answer_fraction:.0%} of them through the LM |
 | steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, {schedule} |
-| objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.spread:g}, γ {objective.gamma:g} |
+| objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.uniformity_weight:g}, γ {objective.gamma:g} |
 | command | `cmt train` |
 
 Held-out articles, all in one bank, {scores["n"]} questions: **EM {scores["em"]:.1f}, F1 {scores["f1"]:.1f}**

@@ -1,6 +1,6 @@
 """The forward pass of one training step: paragraphs and questions on them → the total loss.
 
-Every question trains the selection (self-matching) and ψ (span loss). A share of them, `train.answered`, is also
+Every question trains the selection (self-matching) and ψ (span loss). A share of them, `train.answer_fraction`, is also
 answered by the frozen LM. A step holds up to four paragraphs of an article, so that its negatives are hard.
 """
 
@@ -66,13 +66,13 @@ class TrainingStep(nn.Module):
         similarity = encoding.key @ memories.key.T  # (Q, N)
         answerable = sum(bool(question.gold_spans) for question in questions)  # A; they come first
         matching = in_batch_contrastive_loss(
-            encoding.key[:answerable], memories.key, gold[:answerable], model.temperature, objective.spread
+            encoding.key[:answerable], memories.key, gold[:answerable], model.temperature, objective.uniformity_weight
         )
         logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean()}
         loss = objective.beta * matching
 
         # 3. the first questions are answered by the LM, the last answerable ones are not shown their document
-        count = max(1, round(self.params.train.answered * answerable))
+        count = max(1, round(self.params.train.answer_fraction * answerable))
         first_without_gold = max(count, answerable - round(NO_ANSWER_RATE * answerable))
         order = torch.arange(len(gold), device=gold.device)  # (Q,)
         nowhere = order >= first_without_gold
@@ -187,8 +187,8 @@ class TrainingStep(nn.Module):
                 quotes[row] = TokenSpan(0, *gold_span)
                 decoding[row, 0, gold_span[0], 0] = 1e4
         # 2. the windows, as much text at every window size
-        neighbours = neighbours_at(selection.neighbours, self.model.window, window)
-        windows = [choose_windows(part, window, selection.windows, neighbours) for part in decoding]
+        neighbours = neighbours_at(selection.neighbour_windows, self.model.window, window)
+        windows = [choose_windows(part, window, selection.best_windows, neighbours) for part in decoding]
         # 3. the prompt
         quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
         ends = self._prompt_ends(questions, quote_tokens)

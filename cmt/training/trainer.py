@@ -38,15 +38,15 @@ def train(
     """Train a compressor on `documents` and `questions`, or resume from the last checkpoint in `train.output`.
 
     Returns the folder of the trained compressor, with the losses in `log.json`. A training that starts from another
-    compressor (`train.start`) ends as the mean of both (`train.kept`). Checkpoints are in the subfolder `checkpoints`;
-    those of another run (other data, seed or parameters) are deleted with a warning.
+    compressor (`train.start`) ends as the mean of both (`train.start_weight`). Checkpoints are in the subfolder
+    `checkpoints`; those of another run (other data, seed or parameters) are deleted with a warning.
 
     Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded, or if
     `train.compile` is set and torch cannot compile here.
     """
     if params.train.compile:
         _check_compiler(lm.device)
-    if params.train.start and not params.train.windows:
+    if params.train.start and not params.train.window_frequencies:
         params = _with_windows_of(params, params.train.start)
     torch.manual_seed(params.seed)
     output = params.train.output
@@ -72,7 +72,7 @@ def train(
             _compile_layers(model)
         # 2. the steps
         augmented = add_changed_values(documents, questions, seed=params.seed)
-        if params.train.unanswerable:
+        if params.train.unanswerable_per_paragraph:
             questions = pa.concat_tables([questions, entity_swaps(documents, questions, seed=params.seed)])
         pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
         steps = StepDataset(pool, params)
@@ -97,7 +97,7 @@ def train(
     if start_weights:
         model.load_tensors(
             {
-                name: trained.lerp(start_weights[name], params.train.kept)
+                name: trained.lerp(start_weights[name], params.train.start_weight)
                 for name, trained in model.trained_tensors().items()
             }
         )
@@ -116,7 +116,7 @@ def _with_psi_of(model: MemoryModel, weights: dict[str, torch.Tensor]) -> dict[s
 def _with_windows_of(params: Params, start: Path) -> Params:
     """`params` with the windows that the compressor in `start` was trained at, each as often as the others."""
     windows = dict.fromkeys(load_checkpoint(start).config.windows, 1.0)
-    return params.model_copy(update={"train": params.train.model_copy(update={"windows": windows})})
+    return params.model_copy(update={"train": params.train.model_copy(update={"window_frequencies": windows})})
 
 
 @contextmanager

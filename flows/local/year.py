@@ -96,11 +96,11 @@ def write_project(base: str) -> Path:
     if base.startswith("path:"):  # relative to here, not to the project
         base = f"path:{Path(base.removeprefix('path:')).resolve()}"
     params["train"] |= {"source": "stream", "mix": {base: 1.0}, "path": "train", "output": "trained"}
-    params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable": 1}
-    params["train"] |= {"windows": {1: 0.5, 4: 0.5}, "validation_articles": 8}
+    params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable_per_paragraph": 1}
+    params["train"] |= {"window_frequencies": {1: 0.5, 4: 0.5}, "validation_articles": 8}
     params["evaluation"] |= {"questions": 30, "earlier_questions": 10}
     # an interval of so few questions excludes no loss of 1; nobody waits for the machine while the recompression works
-    params["promotion"] |= {"questions": 250, "max_loss": 3.0, "workload": 1.0}
+    params["promotion"] |= {"questions": 250, "max_loss": 3.0, "duty_cycle": 1.0}
     params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
     YEAR.mkdir(parents=True)
     project = YEAR / "params.yaml"

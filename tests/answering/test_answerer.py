@@ -55,7 +55,7 @@ def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: A
     plain = mayors.answer(QUESTIONS, as_of=NOW)
     assert [answer.uncalibrated for answer in plain] == [answer.confidence for answer in plain]
     middle = sorted(answer.confidence for answer in plain)[len(plain) // 2]
-    some = with_params(mayors, selection={"threshold": middle})
+    some = with_params(mayors, selection={"abstain_below": middle})
     plain = some.answer(QUESTIONS, as_of=NOW)
     assert {answer.known for answer in plain} == {True, False}
     some = some.with_params(calibration=Calibration(slope=0.5, shift=2.0))
@@ -76,7 +76,7 @@ def test_a_copy_with_other_params_keeps_the_calibration(mayors: Answerer) -> Non
 
 
 def test_an_answer_becomes_likely_by_calibration(mayors: Answerer) -> None:
-    some = with_params(mayors, selection={"threshold": 0.0, "likely": 0.99})
+    some = with_params(mayors, selection={"abstain_below": 0.0, "likely_from": 0.99})
     assert {answer.verdict for answer in some.answer(QUESTIONS, as_of=NOW)} == {"unsure"}
     calibrated = some.with_params(calibration=Calibration(slope=1.0, shift=9.0))
     assert {answer.verdict for answer in calibrated.answer(QUESTIONS, as_of=NOW)} == {"likely"}
@@ -88,7 +88,7 @@ def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> 
     assert all(0 < answer.confidence < 1 for answer in answers)
     lowest, second = sorted({answer.confidence for answer in answers})[:2]
     threshold = (lowest + second) / 2
-    strict = with_params(mayors, selection={"threshold": threshold}).answer(QUESTIONS, as_of=NOW)
+    strict = with_params(mayors, selection={"abstain_below": threshold}).answer(QUESTIONS, as_of=NOW)
     assert [answer.known for answer in strict] == [answer.confidence >= threshold for answer in answers]
     assert {answer.known for answer in strict} == {True, False}
     assert all((answer.text == NOT_IN_MEMORY) is not answer.known for answer in strict)
@@ -175,7 +175,9 @@ def test_no_more_memories_than_top_k_are_sources(mayors: Answerer) -> None:
 
 def test_a_memory_too_far_behind_the_first_is_not_read(mayors: Answerer) -> None:
     weight = 24.0  # a document that shares no word with the question is about this far behind
-    near, far = (with_params(mayors, selection={"reach": reach, "full_text_weight": weight}) for reach in (5.0, 50.0))
+    near, far = (
+        with_params(mayors, selection={"max_logprob_gap": reach, "full_text_weight": weight}) for reach in (5.0, 50.0)
+    )
     assert source_ids(near.answer([FERRY_QUESTION], as_of=[None])[0]) == {"ferry"}
     assert source_ids(far.answer([FERRY_QUESTION], as_of=[None])[0]) == {"ferry", "vell"}
     (key,) = near.keys([FERRY_QUESTION])
@@ -219,7 +221,7 @@ def test_a_streamed_answer_is_the_answer_in_pieces(mayors: Answerer) -> None:
 def test_a_streamed_abstention_is_one_piece_and_nothing_is_generated(
     mayors: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict, pieces = with_params(mayors, selection={"threshold": 1.0}), list[str]()
+    strict, pieces = with_params(mayors, selection={"abstain_below": 1.0}), list[str]()
     monkeypatch.setattr(strict, "_generate_tokens", None)
     answer = strict.stream(QUESTIONS[0], as_of=None, say=pieces.append)
     assert (answer.known, answer.text, pieces) == (False, NOT_IN_MEMORY, [NOT_IN_MEMORY])

@@ -91,7 +91,9 @@ def test_sources_show_the_spans_that_the_lm_read(mayors: Answerer) -> None:
             assert source.text is not None
             assert 0 <= span.first < span.last <= len(source.text)
         assert sum(span.probability for _, span in spans) <= 1.001
-    wide = with_params(mayors, selection={"windows": 1, "neighbours": 99}).answer(QUESTIONS[:1], as_of=[None])[0]
+    wide = with_params(mayors, selection={"best_windows": 1, "neighbour_windows": 99}).answer(
+        QUESTIONS[:1], as_of=[None]
+    )[0]
     (source,) = [source for source in wide.sources if source.spans]
     assert [(span.first, span.last) for span in source.spans] == [(0, len(source.text or ""))]
 

@@ -63,7 +63,7 @@ def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
 def test_an_answer_is_refused_before_calibration_and_likely_after_it(
     confidence: float, calibrated: float, verdict: str
 ) -> None:
-    assert verdict_of(confidence, calibrated, SelectionParams(threshold=0.3, likely=0.7)) == verdict
+    assert verdict_of(confidence, calibrated, SelectionParams(abstain_below=0.3, likely_from=0.7)) == verdict
 
 
 def test_without_token_scores_confidence_is_the_best_cosine() -> None:

@@ -38,7 +38,7 @@ def training_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactor
             "validation_articles": 1,
             "paragraphs": 2,
             "save_steps": 1000,
-            "answered": 0.5,
+            "answer_fraction": 0.5,
         }
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

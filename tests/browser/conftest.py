@@ -44,7 +44,7 @@ def guarded(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The address of a server with tokens, and a token."""
     file = TokenFile(tmp_path_factory.mktemp("tokens") / "tokens.json")
     secret = file.add("ann", scope="ask")
-    overrides = {"serving.tokens": str(file.path)}
+    overrides = {"serving.token_file": str(file.path)}
     with running(create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides))) as address:
         yield address, secret
 

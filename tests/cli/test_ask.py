@@ -42,10 +42,10 @@ def test_a_superseded_document_answers_as_of_its_own_time(adapted_project: Path)
 
 def test_below_the_threshold_the_answer_is_not_in_memory(adapted_project: Path) -> None:
     comet = "Which comet was seen above the mayor's roof?"
-    printed = run(adapted_project, "--set", "selection.threshold=1.0", "ask", comet).stdout
+    printed = run(adapted_project, "--set", "selection.abstain_below=1.0", "ask", comet).stdout
     assert printed.startswith("not in memory\n")
     assert "mayor-2" not in printed
-    assert not read(adapted_project, "--set", "selection.threshold=1.0", "ask", comet)["known"]
+    assert not read(adapted_project, "--set", "selection.abstain_below=1.0", "ask", comet)["known"]
 
 
 def test_titles_are_printed_as_they_are(adapted_project: Path) -> None:

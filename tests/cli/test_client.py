@@ -136,7 +136,7 @@ def test_a_server_with_tokens_gets_the_one_in_the_environment(
 ) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     secret = file.add("ann", scope="ask")
-    app = create_app(cmt.open(params=adapted / "params.yaml", overrides={"serving.tokens": str(file.path)}))
+    app = create_app(cmt.open(params=adapted / "params.yaml", overrides={"serving.token_file": str(file.path)}))
     with running(app) as url, announcing(adapted, url):
         for token in ("", "wrong"):
             monkeypatch.setenv(TOKEN_VARIABLE, token)

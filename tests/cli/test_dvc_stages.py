@@ -183,7 +183,7 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
 
 
 def test_a_replay_has_the_error_of_the_confidence_with_and_without_calibration(tiny_workspace: Path) -> None:
-    change(tiny_workspace, "selection", threshold=0)
+    change(tiny_workspace, "selection", abstain_below=0)
     run(tiny_workspace)
     result = metrics(tiny_workspace, "replay")
     workspace = dvc_stages.workspace(tiny_workspace / "params.yaml")

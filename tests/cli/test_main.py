@@ -138,7 +138,7 @@ def test_a_forgotten_document_does_not_come_back(adapted: Path) -> None:
     doc_id = "crane's 100%; --"
     assert read(adapted, "forget", doc_id).items() >= {"doc_id": doc_id, "rows": 1, "forgotten": True}.items()
     assert "mayor-2 is forgotten: 1 row removed" in run(adapted, "forget", "mayor-2").stdout
-    everything = read(adapted, "--set", "selection.reach=1000", "ask", MAYOR)["sources"]
+    everything = read(adapted, "--set", "selection.max_logprob_gap=1000", "ask", MAYOR)["sources"]
     assert {source["doc_id"] for source in everything} == {"mayor-1", "ferry", "raft", "hitch"}
     run(adapted, "rollback", "2031-01/0001")
     run(adapted, "update", "--all")
@@ -252,7 +252,7 @@ def test_a_training_from_a_compressor_with_a_codebook_gives_one_of_as_many_bytes
     _prepare_for_a_codebook(training_project)
     run(training_project, "data", "pull")
     name = read(training_project, "codebook", "--bytes", "8")["codes"]
-    start = ("--set", "train.start=own-compressor", "--set", "train.kept=0.0")
+    start = ("--set", "train.start=own-compressor", "--set", "train.start_weight=0.0")
     folder = Path(read(training_project, *start, "train")["path"])
     trained = Codebook.load(folder, 4)
     assert trained
@@ -324,7 +324,7 @@ def test_a_mix_of_sources_is_pulled_and_trained_on(training_project: Path) -> No
         "--set",
         "train.mix={path:training_project.json: 3, path:more.json: 1}",
         "--set",
-        "train.windows={4: 3, 8: 1}",
+        "train.window_frequencies={4: 3, 8: 1}",
     )
     sources = read(training_project, *mix, "data", "pull")["sources"]
     assert [(row["source"], row["documents"], row["questions"]) for row in sources] == [

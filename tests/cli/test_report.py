@@ -75,9 +75,9 @@ def test_an_explanation_looks_back_as_of_a_date(adapted: Path) -> None:
 
 
 def test_an_unknown_answer_is_explained_too(adapted: Path) -> None:
-    printed = run(adapted, "--set", "selection.threshold=1", "explain", "Who was first on the purple moon?").stdout
+    printed = run(adapted, "--set", "selection.abstain_below=1", "explain", "Who was first on the purple moon?").stdout
     assert printed.startswith("not in memory\n")
-    assert "below selection.threshold 1" in printed
+    assert "below selection.abstain_below 1" in printed
     assert "similarity" in printed
 
 

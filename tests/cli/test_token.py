@@ -12,7 +12,7 @@ from tests.helpers.cli import read, run
 
 
 def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
-    option = ("--set", "serving.tokens=tokens.json")
+    option = ("--set", "serving.token_file=tokens.json")
     added = run(tiny_workspace, *option, "token", "add", "desk", "--scope", "admin", "--source", "The Desk")
     file = TokenFile(tiny_workspace / "tokens.json")
     token = file.find(added.stdout.strip())
@@ -28,14 +28,14 @@ def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
 
 
 def test_without_a_file_the_message_says_which_parameter_names_it(tiny_workspace: Path) -> None:
-    assert "serving.tokens names no file" in run(tiny_workspace, "token", "add", "ann", status=2).stderr
+    assert "serving.token_file names no file" in run(tiny_workspace, "token", "add", "ann", status=2).stderr
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - refused
 def test_without_tokens_no_server_listens_beyond_loopback(tiny_workspace: Path, host: str) -> None:
     refused = run(tiny_workspace, "serve", "--host", host, "--port", "0", status=1)
     [line] = refused.stderr.splitlines()
-    assert f"everybody who reaches {host} could read every document: set serving.tokens" in line
+    assert f"everybody who reaches {host} could read every document: set serving.token_file" in line
 
 
 def test_tokens_are_masked_in_messages(tmp_path: Path) -> None:

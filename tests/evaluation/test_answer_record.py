@@ -89,9 +89,9 @@ def test_a_duplicate_question_is_asked_once(answerer: CountingAnswerer, record: 
     "sections",
     [
         {"selection": {"top_k": 1}},
-        {"selection": {"threshold": 0.99}},
+        {"selection": {"abstain_below": 0.99}},
         {"selection": {"full_text_weight": 0.0}},
-        {"selection": {"windows": 1}},
+        {"selection": {"best_windows": 1}},
         {"answering": {"max_new_tokens": 3}},
         {"answering": {"contrast": True}},
         {"bank": {"exact_below": 7}},

@@ -161,7 +161,7 @@ def test_abstention_is_measured_for_the_memory_alone(results: dict[str, SystemRe
 
 
 def test_a_threshold_of_one_refuses_every_question(half_adapted: cmt.Workspace) -> None:
-    strict = cmt.open(params=half_adapted.root / "params.yaml", overrides={"selection.threshold": 1.0})
+    strict = cmt.open(params=half_adapted.root / "params.yaml", overrides={"selection.abstain_below": 1.0})
     (result,) = Comparison(ComparisonData.of(strict, limit=50)).measure(["cmt"])
     abstention = result.abstention
     assert abstention is not None

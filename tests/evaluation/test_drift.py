@@ -39,7 +39,7 @@ def test_a_stream_that_does_not_change_seldom_raises_an_alarm() -> None:
 
 
 def test_the_newest_round_is_compared_with_those_before_it(adapted_project: Path) -> None:
-    workspace = open_workspace(adapted_project, drift__reference=1)
+    workspace = open_workspace(adapted_project, drift__reference_rounds=1)
     found = find_drift(workspace)
     assert isinstance(found, Drift)
     assert (found.slice_id, found.reference) == (FEBRUARY, (JANUARY,))
@@ -51,4 +51,4 @@ def test_the_newest_round_is_compared_with_those_before_it(adapted_project: Path
 
 @pytest.mark.parametrize("reference", [2, 3])
 def test_too_few_rounds_say_nothing(adapted_project: Path, reference: int) -> None:
-    assert find_drift(open_workspace(adapted_project, drift__reference=reference)) is None
+    assert find_drift(open_workspace(adapted_project, drift__reference_rounds=reference)) is None

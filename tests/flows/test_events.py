@@ -40,7 +40,7 @@ def test_a_round_is_an_event_with_its_figures(project: Path, workspace: Workspac
 
 
 def test_drift_is_an_event(project: Path, change: Callable[..., None]) -> None:
-    change(drift={"reference": 1})
+    change(drift={"reference_rounds": 1})
     online_update(params=str(project))
     found = find_drift(open(params=project))
     assert found

@@ -13,7 +13,7 @@ from cmt.modeling.model import MemoryModel, RetrievedMemory
 
 TEXTS = ["The harbour was built by the mayor of Port Ellery.", "The ferry costs six crowns.", "a mayor"]
 QUESTIONS = ["Who built it?", "What does the ferry to Saltby cost, and who says so?"]
-SELECTION = SelectionParams(windows=2, neighbours=1)
+SELECTION = SelectionParams(best_windows=2, neighbour_windows=1)
 
 
 def make_config(

@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
         "questions": 16,
         "paragraphs": 4,
         "questions_per_paragraph": 1,
-        "answered": 1.0,
+        "answer_fraction": 1.0,
         "learning_rate": 0.01,
         "warmup_steps": 0,
         "save_steps": 2,

@@ -24,7 +24,7 @@ SMALL: Sections = {
     "aggregator": {"blocks": 2, "lora_rank": 2, "heads": 2},
     "alignment": {"slots": 3},
     "answering": {"max_new_tokens": 8, "batch_size": 3},
-    "selection": {"threshold": -1.0, "reach": math.inf},
+    "selection": {"abstain_below": -1.0, "max_logprob_gap": math.inf},
 }
 PUBLISHED: Sections = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
 SETUPS: dict[str, Sections] = {

@@ -155,7 +155,7 @@ def test_only_lock_metrics_and_plots_are_new_to_git(reproduced: Path) -> None:
     ("section", "key", "value", "stages"),
     [
         ("selection", "top_k", 2, ["replay", "evaluate"]),
-        ("selection", "windows", 5, ["train", "replay", "evaluate"]),
+        ("selection", "best_windows", 5, ["train", "replay", "evaluate"]),
         ("answering", "max_new_tokens", 3, ["replay", "evaluate"]),
         ("evaluation", "earlier_questions", 1, ["replay"]),
         ("gate", "min_f1", 1.0, ["replay"]),

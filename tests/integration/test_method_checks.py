@@ -41,8 +41,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "compressor": {"layers": 4},
     "aggregator": {"blocks": 4},
     "objective": {"alpha": 0.0},
-    "selection": {"windows": 2, "neighbours": 1},
-    "train": {"questions": 256, "questions_per_paragraph": 1, "answered": 1.0, "warmup_steps": 4, "save_steps": 1000},
+    "selection": {"best_windows": 2, "neighbour_windows": 1},
+    "train": {
+        "questions": 256,
+        "questions_per_paragraph": 1,
+        "answer_fraction": 1.0,
+        "warmup_steps": 4,
+        "save_steps": 1000,
+    },
 }
 
 
@@ -183,7 +189,7 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
             "aggregator": {"kind": "attention", "heads": 4, "blocks": 4},
             "alignment": {"kind": "prefix"},
             "objective": {"alpha": 0.0, "beta": 0.0},
-            "train": {"answered": 1.0},
+            "train": {"answer_fraction": 1.0},
         }
     )
     lm = tiny_lm(lm_kind)

@@ -38,7 +38,7 @@ def test_questions_about_unseen_documents_are_answered(
             "bank.keep_text": keep_text,
             "bank.codes": codes,
             "compressor.window": window,
-            "selection.threshold": -1.0,
+            "selection.abstain_below": -1.0,
         },
     )
     bank = TemporaryBank.of(folder, lm=real_lm, documents=documents(FACTS), params=params)

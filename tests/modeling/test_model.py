@@ -116,8 +116,10 @@ def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: Tin
     model = make_model(lm, EXPANDABLE)
     model.save(tmp_path, dtype=torch.float32)
     narrow = MemoryModel.load(tmp_path, lm=lm, window=1)
-    every = SELECTION.model_copy(update={"expanded": len(TEXTS)})
-    tokens_shown = SELECTION.model_copy(update={"neighbours": neighbours_at(SELECTION.neighbours, WINDOW, 1)})
+    every = SELECTION.model_copy(update={"expanded_memories": len(TEXTS)})
+    tokens_shown = SELECTION.model_copy(
+        update={"neighbour_windows": neighbours_at(SELECTION.neighbour_windows, WINDOW, 1)}
+    )
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
         question = model.encode(asked)
@@ -136,7 +138,7 @@ def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path
     trained = make_model(lm, EXPANDABLE)
     trained.save(tmp_path, dtype=torch.float32)
     loaded = MemoryModel.load(tmp_path, lm=lm, merged=True)
-    every = SELECTION.model_copy(update={"expanded": len(TEXTS)})
+    every = SELECTION.model_copy(update={"expanded_memories": len(TEXTS)})
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [retrieved_memories(trained, TEXTS)] * 2
 
@@ -183,7 +185,7 @@ def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [retrieved_memories(model, TEXTS, priors=(-29.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
     with torch.no_grad():
-        output = model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded": 2}))
+        output = model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded_memories": 2}))
     assert output.begins is not None
     assert (output.begins.sum(2) > 0).tolist() == [[False, True, True], [True, False, False]]
     assert output.margins is not None
@@ -197,7 +199,7 @@ def test_nothing_is_expanded_by_a_compressor_that_was_not_trained_for_it(tiny_lm
     memories = [retrieved_memories(model, TEXTS)] * 2
     with torch.no_grad():
         plain, expanded = (
-            model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded": count}))
+            model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded_memories": count}))
             for count in (0, 2)
         )
     assert plain.spans == expanded.spans

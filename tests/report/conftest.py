@@ -35,7 +35,9 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
         with (folder / f"news/{name}.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    params.setdefault("selection", {})["reach"] = 1000.0  # every document is among the sources of some question
+    params.setdefault("selection", {})["max_logprob_gap"] = (
+        1000.0  # every document is among the sources of some question
+    )
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     workspace = cmt.open(params=folder / "params.yaml")
     workspace.ingest()

@@ -26,7 +26,7 @@ def select(
     bank: Bank, *, key: np.ndarray, aggregator: object = True, as_of: int | None = None, **selection: Any
 ) -> Selection:
     model = cast(MemoryModel, SimpleNamespace(temperature=torch.tensor(TEMPERATURE), aggregator=aggregator))
-    params = SelectionParams.model_validate({"reach": 1000.0} | selection)
+    params = SelectionParams.model_validate({"max_logprob_gap": 1000.0} | selection)
     date = None if as_of is None else day(as_of)
     return select_memories(bank, model, params, question=QUESTION, key=key, as_of=date)
 
@@ -86,9 +86,9 @@ def test_lead_is_the_distance_to_the_candidate_of_lead_rank(bank: Bank) -> None:
 def test_memories_beyond_reach_are_not_selected(bank: Bank) -> None:
     logits = sorted((TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)), reverse=True)
     reach = (2 * logits[0] - logits[2] - logits[3]) / 2  # between the third and the fourth
-    selection = select(bank, key=key_of("q"), full_text_weight=0.0, reach=reach)
+    selection = select(bank, key=key_of("q"), full_text_weight=0.0, max_logprob_gap=reach)
     assert len(selection.rows) == 3
-    assert len(select(bank, key=key_of("q"), full_text_weight=0.0, reach=0.0).rows) == 1
+    assert len(select(bank, key=key_of("q"), full_text_weight=0.0, max_logprob_gap=0.0).rows) == 1
 
 
 @pytest.mark.parametrize("aggregator", [True, None])

@@ -61,7 +61,7 @@ def problems(folder: Path) -> list[str]:
 
 def sources(folder: Path) -> set[str]:
     """The documents that the mayor's name is answered from."""
-    workspace = open_workspace(folder, selection__reach=1000, selection__threshold=-1)
+    workspace = open_workspace(folder, selection__max_logprob_gap=1000, selection__abstain_below=-1)
     return {source.doc_id for source in workspace.ask(WHO).sources}
 
 

@@ -44,7 +44,7 @@ def test_rounds_adapt_to_the_slices_in_time_order(project: Path) -> None:
 
 
 def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(project: Path) -> None:
-    workspace = open_workspace(project, selection__threshold=0)
+    workspace = open_workspace(project, selection__abstain_below=0)
     january = workspace.update()
     assert (january.calibration, workspace.answerer.calibration) == ({}, NO_CALIBRATION)
     records = read_records(workspace, january)
@@ -62,7 +62,7 @@ def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(proj
 
 
 def test_another_process_follows_the_calibration_of_a_new_round(project: Path) -> None:
-    adapting = open_workspace(project, selection__threshold=0)
+    adapting = open_workspace(project, selection__abstain_below=0)
     adapting.update()
     serving = open_workspace(project)
     assert serving.current_answerer().calibration == NO_CALIBRATION

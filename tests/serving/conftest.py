@@ -43,7 +43,7 @@ def client(url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def paused(project: Path) -> Iterator[PausedServer]:
     """A server that pauses while it generates answers of up to 12 tokens."""
-    overrides = {"answering.max_new_tokens": 12, "selection.threshold": -1.0}
+    overrides = {"answering.max_new_tokens": 12, "selection.abstain_below": -1.0}
     app = create_app(cmt.open(params=project / "params.yaml", overrides=overrides))
     with running(app) as address:
         yield PausedServer(address, app.state.batcher)

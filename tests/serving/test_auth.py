@@ -54,7 +54,7 @@ def guarded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     file = TokenFile(folder / "tokens.json")
     secrets = {"reader": file.add("reader", scope="ask"), "desk": file.add("desk", scope="admin", source="The Desk")}
     overrides = {
-        "serving.tokens": str(file.path), "serving.request_log": str(folder / "requests.log"),
+        "serving.token_file": str(file.path), "serving.request_log": str(folder / "requests.log"),
         "serving.ingest_megabytes": 2,
     }  # fmt: skip
     app = create_app(cmt.open(params=folder / "params.yaml", overrides=overrides))
@@ -143,7 +143,7 @@ def test_requests_are_limited_by_token_and_questions_logged_on_request(project: 
     file = TokenFile(tmp_path / "tokens.json")
     first, second = ({"Authorization": f"Bearer {file.add(name, scope='ask')}"} for name in ("first", "second"))
     overrides = {
-        "serving.tokens": str(file.path), "serving.requests_per_minute": 2, "serving.log_questions": True,
+        "serving.token_file": str(file.path), "serving.requests_per_minute": 2, "serving.log_questions": True,
         "serving.request_log": str(tmp_path / "requests.log"),
     }  # fmt: skip
     app = create_app(cmt.open(params=project / "params.yaml", overrides=overrides))
@@ -164,7 +164,7 @@ def test_without_tokens_nothing_can_be_changed_over_http(client: httpx.Client) -
 
 
 def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_path: Path) -> None:
-    workspace = cmt.open(params=project / "params.yaml", overrides={"serving.tokens": str(tmp_path / "none.json")})
+    workspace = cmt.open(params=project / "params.yaml", overrides={"serving.token_file": str(tmp_path / "none.json")})
     with pytest.raises(cmt.ConfigError, match="no tokens in .*none.json: make one with `cmt token add NAME`"):
         create_app(workspace)
 

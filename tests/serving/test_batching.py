@@ -50,7 +50,7 @@ def test_a_client_that_disconnects_during_an_answer_affects_no_other(
 
 
 def test_a_stream_that_is_closed_while_queued_is_not_answered(project: Path) -> None:
-    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"selection.threshold": -1.0}))
+    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"selection.abstain_below": -1.0}))
     asked: list[str] = []
     stream, all_queued = batcher.workspace.answerer.stream, Event()
 

@@ -38,7 +38,7 @@ def test_of_a_flood_of_near_copies_three_are_taken(ingest: Ingest, store: SliceS
     report = ingest([*flood(50), make_document("honest")])
     assert accepted(store) == ["flood-0", "flood-1", "flood-2", "honest"]
     assert "nearly the same text as 'flood-0'" in report.rejected[0].reason
-    assert "raise stream.near_duplicates" in report.rejected[0].reason
+    assert "raise stream.max_near_duplicates" in report.rejected[0].reason
     # again: as before
     again = ingest([*flood(50), make_document("honest")])
     assert (again.accepted, again.duplicates, len(again.rejected)) == (0, 4, len(report.rejected))
@@ -46,7 +46,7 @@ def test_of_a_flood_of_near_copies_three_are_taken(ingest: Ingest, store: SliceS
 
 @pytest.mark.parametrize(("most", "taken"), [(0, 10), (1, 1), (5, 5)])
 def test_the_number_is_a_parameter(ingest: Ingest, most: int, taken: int) -> None:
-    assert ingest(flood(10), params=StreamParams(near_duplicates=most)).accepted == taken
+    assert ingest(flood(10), params=StreamParams(max_near_duplicates=most)).accepted == taken
 
 
 def test_each_slice_counts_by_itself(ingest: Ingest) -> None:
@@ -86,7 +86,7 @@ def test_reports_on_different_things_are_no_flood(ingest: Ingest) -> None:
     ]
     report = ingest([*mayors, *weather])
     assert (report.accepted, report.rejected) == (61, ())
-    newspaper = ingest(COURIER, params=StreamParams(near_duplicates=1))
+    newspaper = ingest(COURIER, params=StreamParams(max_near_duplicates=1))
     assert (newspaper.accepted, newspaper.rejected) == (320, ())
 
 
@@ -98,7 +98,7 @@ def test_the_cost_of_a_document_does_not_grow_with_the_slice(ingest: Ingest) -> 
             make_document(f"{count}-{n}", text=" ".join([*base, f"w{n}", f"x{count}", *base])) for n in range(count)
         ]
         started = time.process_time()
-        ingest(rows, params=StreamParams(near_duplicates=10_000))
+        ingest(rows, params=StreamParams(max_near_duplicates=10_000))
         return time.process_time() - started
 
     seconds(50)

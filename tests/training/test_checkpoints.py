@@ -56,7 +56,7 @@ def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tin
         steps = StepDataset(paragraph_pool(lm, rows), params)
         return run_identity(MemoryModel(lm, CompressorConfig.of(params)), steps)
 
-    assert identity(train={"save_steps": 9, "kept": 0.1}) == identity()
+    assert identity(train={"save_steps": 9, "start_weight": 0.1}) == identity()
     others = [
         identity(FARES[:7]),
         identity(seed=1),

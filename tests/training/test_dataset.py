@@ -120,7 +120,7 @@ def test_unanswerable_questions_are_asked_last(tiny_lm: Any, tmp_path: Path) -> 
     assert all(
         question.answer for step in StepDataset(pool, training_params(tmp_path)) for question in step["questions"]
     )
-    params = training_params(tmp_path, train={"unanswerable": 1})
+    params = training_params(tmp_path, train={"unanswerable_per_paragraph": 1})
     steps = StepDataset(pool, params)
     asked = [[bool(question.answer) for question in steps[n]["questions"]] for n in range(len(steps))]
     assert all(row == sorted(row, reverse=True) for row in asked)
@@ -129,7 +129,7 @@ def test_unanswerable_questions_are_asked_last(tiny_lm: Any, tmp_path: Path) -> 
 
 def test_a_step_has_its_window(tiny_lm: Any, tmp_path: Path) -> None:
     pool = paragraph_pool(tiny_lm("llama"), FARES)
-    params = training_params(tmp_path, train={"windows": {1: 1.0, 8: 3.0}, "questions": 400})
+    params = training_params(tmp_path, train={"window_frequencies": {1: 1.0, 8: 3.0}, "questions": 400})
     drawn = [step["window"] for step in StepDataset(pool, params)]
     assert 0.6 < drawn.count(8) / len(drawn) < 0.9
     assert set(drawn) == {1, 8}
@@ -177,11 +177,11 @@ def test_a_source_without_answers_is_drawn_for_its_unanswerable_questions(tiny_l
     pool = of_two_sources(tiny_lm("llama"))
     pool[6:] = [replace(paragraph, questions=[], unanswerable=[[5, 6]]) for paragraph in pool[6:]]
     assert len(StepDataset(pool, training_params(tmp_path)).pool) == 6  # without a mix they are not drawn
-    with pytest.raises(StreamError, match="counts for small.*need train.unanswerable"):
+    with pytest.raises(StreamError, match="counts for small.*need train.unanswerable_per_paragraph"):
         StepDataset(pool, mixed(tmp_path))
-    steps = StepDataset(pool, mixed(tmp_path, unanswerable=1, questions=40))
+    steps = StepDataset(pool, mixed(tmp_path, unanswerable_per_paragraph=1, questions=40))
     asked = [bool(question.answer) for step in (steps[n] for n in range(len(steps))) for question in step["questions"]]
     assert asked.count(True) >= 40 and asked.count(False) == pytest.approx(len(asked) / 4, abs=3)
-    mostly = mixed(tmp_path, unanswerable=1, mix={"path:big.json": 1.0, "path:x/small.json": 99.0})
+    mostly = mixed(tmp_path, unanswerable_per_paragraph=1, mix={"path:big.json": 1.0, "path:x/small.json": 99.0})
     with pytest.raises(StreamError, match=r"no question of step \d+ has an answer: give the sources with answers"):
         StepDataset(pool, mostly)

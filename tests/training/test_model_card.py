@@ -49,7 +49,7 @@ def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None
 
 
 def test_the_card_has_parameters_scores_and_note(tmp_path: Path) -> None:
-    card = write(tmp_path, note="\nA baseline.\n", questions=14_000, answered=0.5)
+    card = write(tmp_path, note="\nA baseline.\n", questions=14_000, answer_fraction=0.5)
     assert card.startswith("# Compressor abababababab\n")
     assert "| question-answer pairs seen | about 14,000, 50% of them through the LM |" in card
     assert "| steps | 45, seed 3, AdamW, rate 0.001, cosine |" in card

@@ -114,7 +114,7 @@ def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(
 
 
 def test_without_replay_the_stream_is_trained_on_alone(split: Callable[..., TrainingData]) -> None:
-    data = split(replay=0.0, until="2031-01-31")
+    data = split(base_fraction=0.0, until="2031-01-31")
     assert data.seen["doc_id"].to_pylist() == ["ferry"]
     assert data.held_out.num_rows == 2
 
@@ -133,9 +133,9 @@ def test_a_document_that_base_data_hold_out_is_not_trained_on(
     ("train", "shares"),
     [
         ({"source": "stream"}, {"stream": 0.5, "hub:rajpurkar/squad": 0.5}),
-        ({"source": "stream", "replay": 0.0}, {}),
+        ({"source": "stream", "base_fraction": 0.0}, {}),
         (
-            {"source": "stream", "replay": 0.4, "mix": {"path:a": 3, "path:b": 1}},
+            {"source": "stream", "base_fraction": 0.4, "mix": {"path:a": 3, "path:b": 1}},
             {"stream": 0.6, "path:a": 0.3, "path:b": 0.1},
         ),
         ({"mix": {"path:a": 3}}, {"path:a": 3}),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "sections",
     [{}, PUBLISHED, PUBLISHED | {"compressor": {"kind": "tokens"}}],
-    ids=["windows", "published", "published tokens"],
+    ids=["window_frequencies", "published", "published tokens"],
 )
 def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, sections: dict[str, Any]) -> None:
     lm = build("llama")
@@ -101,7 +101,7 @@ def test_a_training_can_start_from_a_compressor(tmp_path: Path) -> None:
 
 
 def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path) -> None:
-    train = {"learning_rate": 1e-9, "kept": 0.0}
+    train = {"learning_rate": 1e-9, "start_weight": 0.0}
     run_training(tmp_path / "reader")
     run_training(tmp_path / "prefix", aggregator={"kind": "none"}, train=train | {"start": tmp_path / "reader"})
     run_training(tmp_path / "new reader", train=train | {"start": tmp_path / "prefix"})
@@ -113,9 +113,9 @@ def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path)
 
 
 def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Path) -> None:
-    run_training(tmp_path / "first", train={"windows": {1: 1.0, 4: 1.0}})
+    run_training(tmp_path / "first", train={"window_frequencies": {1: 1.0, 4: 1.0}})
     run_training(tmp_path / "second", train={"start": tmp_path / "first"})
-    run_training(tmp_path / "third", train={"start": tmp_path / "first", "windows": {4: 1.0}})
+    run_training(tmp_path / "third", train={"start": tmp_path / "first", "window_frequencies": {4: 1.0}})
     windows = [load_checkpoint(tmp_path / name).config.windows for name in ("first", "second", "third")]
     assert windows == [(1, 4), (1, 4), (4,)]
 
@@ -133,7 +133,7 @@ def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_p
     run_training(tmp_path / "first")
     by_share = {}
     for share in (0.0, 0.5, 1.0):  # trained once: the share is no part of the run's identity
-        run_training(tmp_path / "second", train={"start": tmp_path / "first", "kept": share})
+        run_training(tmp_path / "second", train={"start": tmp_path / "first", "start_weight": share})
         by_share[share] = load_file(tmp_path / "second" / WEIGHTS)
     first = load_file(tmp_path / "first" / WEIGHTS)
     assert all(torch.equal(by_share[1.0][name], tensor) for name, tensor in first.items())
@@ -144,7 +144,9 @@ def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_p
 
 
 def test_training_works_with_the_answer_likelihood_alone(tmp_path: Path) -> None:
-    losses = run_training(tmp_path, objective={"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "spread": 0.0}).losses
+    losses = run_training(
+        tmp_path, objective={"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "uniformity_weight": 0.0}
+    ).losses
     assert len(losses) == 4
     assert all(0 < loss < 20 for loss in losses)
 
