@@ -363,13 +363,6 @@ class EvaluationParams(Section):
     """Also ask the closed-book and the RAG top-1 baseline in `cmt evaluate`."""
 
 
-class BaselinesParams(Section):
-    """Further systems that `cmt baselines` measures."""
-
-    mac: Path = Path("data/mac")
-    """Folder of a compressor of MAC (arXiv 2403.04317), for the system of that name; trained like any other."""
-
-
 class GateParams(Section):
     """When a round is rolled back instead of committed."""
 
@@ -455,7 +448,6 @@ class Params(Section):
     selection: SelectionParams = SelectionParams()
     answering: AnsweringParams = AnsweringParams()
     evaluation: EvaluationParams = EvaluationParams()
-    baselines: BaselinesParams = BaselinesParams()
     gate: GateParams = GateParams()
     drift: DriftParams = DriftParams()
     promotion: PromotionParams = PromotionParams()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HELP = (
     "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, uniform, salient, "
-    "camels, mac, cmt. Default: all."
+    "camels, cmt. Default: all."
 )
 
 

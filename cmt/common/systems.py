@@ -32,7 +32,6 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
     "uniform": SystemStyle("fine-tuned"),
     "salient": SystemStyle("fine-tuned, salient spans"),
     "camels": SystemStyle("fine-tuned, CaMeLS-style"),
-    "mac": SystemStyle("MAC"),
 }
 """By the name of the system in JSON. `rag` is what a round's evaluation calls `rag-bm25-1`."""
 

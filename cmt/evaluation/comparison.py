@@ -23,7 +23,6 @@ from cmt.evaluation.metrics import (
     summarise,
 )
 from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, SystemRun
-from cmt.evaluation.temporary_bank import missing_compressor
 from cmt.evaluation.testbed import ComparisonData
 
 log = logging.getLogger(__name__)
@@ -89,8 +88,6 @@ class Comparison:
 
     def impossible(self, name: str) -> str | None:
         """Why a system cannot be measured on this bank; None if it can."""
-        if name == "mac":
-            return missing_compressor(self.answerer.params.baselines.mac, self.answerer.lm)
         text = self.data.testbed.memories["text"]
         return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 

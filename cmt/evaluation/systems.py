@@ -1,12 +1,11 @@
 """The systems that are compared: one function each, from questions to answers.
 
 All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, fine-tuned on the documents,
-with MAC, or with the memory (CMT).
+or with the memory (CMT).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,9 +16,7 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Passage, Prediction
 from cmt.evaluation.cost import TokenMeter
 from cmt.evaluation.finetuning import TOKEN_WEIGHTS, adapt, pieces
-from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.evaluation.testbed import ComparisonData
-from cmt.lm.decoding import Generate
 
 
 @dataclass(frozen=True)
@@ -156,19 +153,6 @@ def finetuned(given: SystemInput, *, weighting: str) -> SystemRun | None:
     )
 
 
-def mac(given: SystemInput) -> SystemRun | None:
-    """MAC over the same documents (Tack et al. 2024, arXiv 2403.04317), which CMT builds on."""
-    given.progress.stage("mac", len(given.questions))
-    started = time.perf_counter()
-    with mac_answerer(given.data, generate=given.meter.generate) as answerer:
-        return given.timed(
-            lambda: predictions_of(_ask(given, answerer)),
-            recall_depth=answerer.params.selection.top_k,
-            adapt_seconds=time.perf_counter() - started,
-            stored_bytes=int(answerer.bank.stats()["bytes"]),
-        )
-
-
 def memory(given: SystemInput) -> SystemRun | None:
     """CMT: the project's bank and compressor."""
     given.progress.stage("cmt", len(given.questions))
@@ -200,25 +184,9 @@ SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
     "full": full_text,
     **RAG_SYSTEMS,
     **FINETUNED_SYSTEMS,
-    "mac": mac,
     "cmt": memory,
 }
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
-
-
-@contextmanager
-def mac_answerer(data: ComparisonData, *, generate: Generate) -> Iterator[Answerer]:
-    """An answerer over a temporary bank of the documents, compressed by `baselines.mac`; it never abstains.
-
-    MAC's compressor is trained like any other, with `aggregator.kind: attention`, `alignment.kind: prefix`, α = 0 and
-    β = 0. It aggregates the selected memories instead of all of them, which would only add noise. Its confidence is a
-    cosine, which is a poor measure of what is known. Raises ModelError if the compressor is damaged or of another LM.
-    """
-    answerer = data.testbed.answerer
-    params = answerer.params.without_abstention()
-    bank = TemporaryBank.of(params.baselines.mac, lm=answerer.lm, documents=data.documents, params=params)
-    with bank.answerer(generate=generate) as mac_answerer:
-        yield mac_answerer
 
 
 def predictions_of(answers: Sequence[Answer]) -> list[Prediction]:

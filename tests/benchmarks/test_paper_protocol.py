@@ -39,12 +39,13 @@ def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     workspace = cmt.open(params=params)
     published = {"aggregator": AggregatorParams(kind="attention"), "alignment": AlignmentParams(kind="prefix")}
-    MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(workspace.params.baselines.mac)
+    MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(folder / "mac")
     command = [
         *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
         *("--data", str(data), "--documents", str(SAMPLED), "--questions", "6"),
         *("--params", str(params), "--vectors", str(load_params(params).compressor.path)),
-        *("--rag-trained", str(folder / "nowhere"), "--parts", "abstention,strangers,retention,noise"),
+        *("--rag-trained", str(folder / "nowhere"), "--mac", str(folder / "mac")),
+        *("--parts", "abstention,strangers,retention,noise"),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -1,34 +1,21 @@
 """Comparisons of systems over the tiny project: a random LM, an untrained compressor, six articles."""
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cmt
-from cmt.config import AggregatorParams, AlignmentParams
 from cmt.errors import ConfigError
 from cmt.evaluation.comparison import Comparison, SystemResult, known_systems
 from cmt.evaluation.evaluate import SystemScores, evaluate
 from cmt.evaluation.finetuning import TOKEN_WEIGHTS
 from cmt.evaluation.systems import SYSTEMS
 from cmt.evaluation.testbed import ComparisonData
-from cmt.modeling.model import MemoryModel
-
-MAC: dict[str, Any] = {
-    "aggregator": AggregatorParams(kind="attention", blocks=1, heads=2),
-    "alignment": AlignmentParams(kind="prefix"),
-}
 
 
 @pytest.fixture(scope="module")
 def data(half_adapted: cmt.Workspace) -> ComparisonData:
-    """The data of a project with an untrained compressor for MAC."""
-    config = replace(half_adapted.model.config, **MAC)
-    MemoryModel(half_adapted.lm, config).save(half_adapted.params.baselines.mac)
     return ComparisonData.of(half_adapted, limit=50)
 
 
@@ -47,24 +34,6 @@ def test_a_system_can_be_measured_alone(data: ComparisonData, results: dict[str,
     together = results["rag-dense-3"]
     assert (alone.system, alone.scores, alone.mrr) == ("rag-dense-3", together.scores, together.mrr)
     assert alone.behind is None
-
-
-def test_mac_is_left_out_until_it_is_trained(half_adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture) -> None:
-    untrained = cmt.open(params=half_adapted.root / "params.yaml", overrides={"baselines.mac": "nowhere"})
-    assert Comparison(ComparisonData.of(untrained, limit=50)).measure(["mac"]) == []
-    assert "system mac is left out: no compressor in" in caplog.text
-
-
-def test_mac_of_another_lm_is_left_out(
-    half_adapted: cmt.Workspace, data: ComparisonData, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = half_adapted.root / "other-mac"
-    shutil.copytree(half_adapted.params.baselines.mac, folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"lm_digest": "0" * 64}))
-    other = cmt.open(params=half_adapted.root / "params.yaml", overrides={"baselines.mac": "other-mac"})
-    assert Comparison(ComparisonData.of(other, limit=50)).measure(["mac"]) == []
-    assert "was trained for another LM" in caplog.text
 
 
 def test_duplicate_names_are_dropped() -> None:
@@ -115,7 +84,7 @@ def test_differences_are_from_the_memory(results: dict[str, SystemResult]) -> No
 
 def test_only_what_retrieves_has_recall_and_rank(results: dict[str, SystemResult]) -> None:
     for name, result in results.items():
-        retrieves = name.startswith("rag-") or name in {"mac", "cmt"}
+        retrieves = name.startswith("rag-") or name == "cmt"
         assert (result.scores.recall is not None, result.mrr is not None) == (retrieves, retrieves)
         if result.mrr is not None and result.scores.recall is not None:
             assert result.scores.recall / 4 <= result.mrr <= result.scores.recall

@@ -14,7 +14,7 @@ from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from tests.helpers.facts import FACTS, documents
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ["compressor", "mac", "rag"]
+SHIPPED = ["compressor", "rag"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

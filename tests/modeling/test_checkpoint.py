@@ -129,7 +129,7 @@ def test_the_hashes_are_those_of_sha256sum(tmp_path: Path) -> None:
     assert lines == [[sha256((tmp_path / name).read_bytes()).hexdigest(), name] for name in (WEIGHTS, CONFIG)]
 
 
-@pytest.mark.parametrize("folder", ["compressor", "mac", "rag"])
+@pytest.mark.parametrize("folder", ["compressor", "rag"])
 def test_the_shipped_compressors_are_those_of_their_hashes(folder: str) -> None:
     shipped = Path(__file__).parents[2] / "data" / folder
     assert (shipped / SUMS).exists()

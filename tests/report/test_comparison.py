@@ -13,7 +13,7 @@ from cmt.report.comparison import compare, keep, measured_baselines
 from cmt.report.history import entries
 from tests.helpers.reports import record, record_table
 
-QUICK = [name for name in SYSTEMS if name not in {*TOKEN_WEIGHTS, "mac"}]  # MAC is not trained in the tiny project
+QUICK = [name for name in SYSTEMS if name not in TOKEN_WEIGHTS]
 
 
 def test_systems_are_compared_question_by_question() -> None:
@@ -56,7 +56,7 @@ def test_a_system_that_is_measured_alone_joins_the_stored_ones(adapted: cmt.Work
     keep(adapted, Comparison(data).measure(["salient"]), data.testbed.lineage)
     baselines = measured_baselines(adapted, limit=20, progress=NullProgress())
     assert [row["row"] for row in baselines.rows] == [name for name in SYSTEMS if name not in baselines.missing]
-    assert baselines.missing == ["uniform", "camels", "mac"]
+    assert baselines.missing == ["uniform", "camels"]
     assert [row["n"] for row in baselines.rows if row["row"] == "salient"] == [2]
 
 
