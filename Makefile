@@ -91,7 +91,7 @@ postgres: .venv-scale/installed ## PostgreSQL for Prefect and MLflow on this mac
 	@touch $@
 
 docs: install ## the documentation as a site in build/site
-	$(BIN)/mkdocs build --strict -q -d build/site
+	$(BIN)/mkdocs build --strict -d build/site
 
 browser: install ## the web page in a headless Chromium, which has to be installed with its driver
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev,browser]'
