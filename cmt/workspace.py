@@ -225,7 +225,7 @@ class Workspace(Resources):
         with self.updating():
             pending = self.pending()
             if not (slice_id or pending):
-                recovery.promote(self)
+                recovery.move_pointer(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
             round_ = runner.begin()
@@ -250,13 +250,13 @@ class Workspace(Resources):
         """
         return recovery.recover(self)
 
-    def promote(self) -> bool:
+    def move_pointer(self) -> bool:
         """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether that is new.
 
         Rounds do it by themselves; it is for a change back to an earlier compressor, which leaves no slice pending.
         """
         with self.updating():
-            return recovery.promote(self)
+            return recovery.move_pointer(self)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
         """Read LM, compressor, slices, ledger and banks whole, and report what is not as it was written."""

@@ -131,7 +131,7 @@ def online_update(
             states.append(one_round(params, slice_id))
     if not states:
         log.info("nothing to do: every slice has a committed round")
-        workspace(params).promote()
+        workspace(params).move_pointer()
     else:
         try:
             decide_on_challenger(params)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from cmt.common.digests import json_checksum
-from cmt.errors import DamageError
+from cmt.errors import DamageError, RoundError
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -160,6 +160,16 @@ class Ledger:
         """Insert or replace the rows of `rounds`, in one commit. Rows are keyed by round and compressor."""
         keys = [f"{round_.round_id}@{round_.compressor[:12]}" for round_ in rounds]
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
+
+    def check_uninterrupted(self, operation: str) -> None:
+        """Raise RoundError if a round or rollback was interrupted: its recovery needs a version `operation` drops."""
+        for round_ in self.rounds():
+            if round_.state in ("started", "rolling_back"):
+                what = "round" if round_.state == "started" else "rollback of round"
+                raise RoundError(
+                    f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                    f"run `cmt update` with that compressor before {operation}"
+                )
 
     def forgotten(self) -> list[str]:
         """The doc_ids that were forgotten and must not be banked again, sorted. Raises DamageError."""

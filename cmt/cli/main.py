@@ -165,7 +165,7 @@ def update(
             if rounds[-1].state == "refused":
                 break
     nothing = "nothing to do: every slice has its round"
-    if not rounds and ctx.obj.workspace.promote():
+    if not rounds and ctx.obj.workspace.move_pointer():
         nothing = f"every slice has its round; compressor {ctx.obj.workspace.compressor_digest[:12]} answers now"
     print_result({"rounds": rounds}, (lambda: output.write_rounds(rounds)) if rounds else nothing, as_json=as_json)
     if rounds and rounds[-1].state == "refused":

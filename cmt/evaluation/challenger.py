@@ -1,8 +1,8 @@
 """A challenger beside the compressor in use: the same questions, the same documents, each with a bank of its own.
 
-Two sets of questions decide (`cmt.tracking.promotion`): those of a slice that came after everything that either of the
-two was trained on, which is the prequential protocol (Dawid 1984, Statistical theory: the prequential approach), and
-those on the held-out articles of the base data, which show what was unlearned.
+Two sets of questions decide (`cmt.evaluation.challenger_decision`). The questions of a slice that neither compressor
+was trained on show what was learned, by the prequential protocol (Dawid 1984, Statistical theory: the prequential
+approach). The questions on the held-out articles of the base data show what was unlearned.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from cmt.answering.answerer import Answerer
 from cmt.common.progress import NullProgress, Progress
 from cmt.config import Params
 from cmt.errors import ConfigError
+from cmt.evaluation.challenger_decision import Figures, Measured
 from cmt.evaluation.curves import first_token
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.held_out import held_out_scores
@@ -24,7 +25,6 @@ from cmt.modeling.checkpoint import seen_slices
 from cmt.stream.limits import Limits
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import without
-from cmt.tracking.promotion import Figures, Measured
 from cmt.training.data import load_split
 
 if TYPE_CHECKING:

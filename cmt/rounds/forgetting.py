@@ -18,7 +18,6 @@ from cmt.common.storage import flush_to_disk, read_sealed, write_sealed
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
-from cmt.rounds.recovery import check_uninterrupted
 from cmt.stream.forgotten import Similar
 
 log = logging.getLogger(__name__)
@@ -93,8 +92,8 @@ def finish(resources: Resources) -> ForgetReport | None:
     journal = read_journal(resources)
     if journal is None:
         return None
-    if journal.purge:
-        check_uninterrupted(resources, "a purge")
+    if journal.purge and Ledger.exists(resources.params.bank.uri):
+        resources.ledger.check_uninterrupted("a purge")
     with purging.writing(resources):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
         similar = resources.store.forget(_texts(resources, journal.doc_ids))
@@ -175,7 +174,8 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
 
 def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]]:
     """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
-    check_uninterrupted(resources, "a purge")
+    if Ledger.exists(resources.params.bank.uri):
+        resources.ledger.check_uninterrupted("a purge")
     slices = resources.store.holding(doc_ids)
     for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
         resources.store.check(slice_)

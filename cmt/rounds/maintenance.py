@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 from cmt.bank.bank import FOREVER
+from cmt.bank.ledger import Ledger
 from cmt.common.progress import Progress
 from cmt.resources import Resources
-from cmt.rounds.recovery import check_uninterrupted, updating
+from cmt.rounds.recovery import updating
 
 
 def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
@@ -17,8 +18,8 @@ def optimize(resources: Resources, *, keep_days: float | None, progress: Progres
     """
     with updating(resources):
         progress.stage("optimize")
-        if keep_days is not None:
-            check_uninterrupted(resources, "versions are dropped")
+        if keep_days is not None and Ledger.exists(resources.params.bank.uri):
+            resources.ledger.check_uninterrupted("versions are dropped")
         keep = FOREVER if keep_days is None else max(timedelta(days=keep_days), timedelta(milliseconds=1))
         for bank in resources.banks():
             bank.optimize(keep=keep)

@@ -17,11 +17,11 @@ from cmt.common.progress import Progress
 from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.evaluation.challenger import compare_with_challenger
+from cmt.evaluation.challenger_decision import Figures, decide
 from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
 from cmt.resources import Resources
 from cmt.rounds.recovery import updating
-from cmt.tracking.promotion import Figures, decide
 from cmt.tracking.registry import DECISION, Registry, Version
 
 log = logging.getLogger(__name__)

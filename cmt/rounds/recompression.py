@@ -19,7 +19,7 @@ from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.resources import Resources
-from cmt.rounds.recovery import promote, recover, updating
+from cmt.rounds.recovery import move_pointer, recover, updating
 from cmt.rounds.runner import RoundRunner
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def recompress(
         with updating(champion):
             recover(champion)
             if not champion.pending():
-                moved = promote(champion, checked=True)
+                moved = move_pointer(champion, checked=True)
                 break
     return Recompression(named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved)
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
+from cmt.rounds import forgetting
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -24,17 +25,6 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 600.0
 """Longest time that an update waits for another one."""
-
-
-def check_uninterrupted(resources: Resources, deed: str) -> None:
-    """Raise RoundError if a round or rollback was interrupted, whose recovery needs a version that `deed` drops."""
-    for round_ in resources.ledger.rounds() if Ledger.exists(resources.params.bank.uri) else []:
-        if round_.state in ("started", "rolling_back"):
-            what = "round" if round_.state == "started" else "rollback of round"
-            raise RoundError(
-                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
-                f"run `cmt update` with that compressor before {deed}"
-            )
 
 
 @contextmanager
@@ -92,11 +82,11 @@ def recover(resources: Resources) -> str | None:
         restore(resources, round_)
         resources.ledger.write(recovered)
         log.warning(message)
-    promote(resources)
+    move_pointer(resources)
     return message
 
 
-def promote(resources: Resources, *, checked: bool = False) -> bool:
+def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
 
     The champion waits for the check of its answers, after which `checked` is given (`cmt.rounds.recompression`). A
@@ -178,8 +168,6 @@ def _finish_forgetting(resources: Resources) -> None:
     """Finish a forgetting that was interrupted; if that fails, it is a warning."""
     if not resources.forgetting_journal.exists():
         return
-    from cmt.rounds import forgetting
-
     try:
         if report := forgetting.finish(resources):
             log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))

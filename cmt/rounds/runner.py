@@ -24,7 +24,7 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
-from cmt.rounds.recovery import promote, recover, restore
+from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.stream.store import Slice, without
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ class RoundRunner:
         decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
         resources.ledger.write(decided)
         # 4. If this round completes the stream, its bank answers from now on; after a kill, recover() sees to it.
-        promote(resources)
+        move_pointer(resources)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
         return decided

@@ -20,12 +20,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cmt
+from cmt.evaluation.challenger_decision import Decision
 from cmt.evaluation.held_out import held_out_name
 from cmt.modeling.champion import read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds import promotion
 from cmt.rounds.recompression import recompress
-from cmt.tracking.promotion import Decision
 from cmt.tracking.registry import CHAMPION, Registry
 from tests.soak.project import content, opened, problems
 

@@ -101,7 +101,7 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
             assert problems(folder) == ["the purge of 1 document is not finished"]
         if "mayor-2" in workspace.forgotten() and workspace.stored_bank.has("mayor-2"):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
-        assert workspace.promote() is False
+        assert workspace.move_pointer() is False
         assert content(folder) == expected, step
         shutil.rmtree(folder)
     assert len(survived) <= 2 and all(step % 2 == 0 for step in survived)  # kills stop everything
@@ -231,7 +231,7 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
     run_steps(open_workspace(adapted_workspace), FEBRUARY, last="bank")
     assert workspace.update().state == "committed"
     assert "documents are still being forgotten" in caplog.text
-    workspace.promote()
+    workspace.move_pointer()
     assert (problems(adapted_workspace), workspace.bank.has("ferry")) == ([], False)
 
 

@@ -20,11 +20,11 @@ from typer.testing import CliRunner
 
 import cmt
 from cmt.cli.main import app
+from cmt.evaluation.challenger_decision import Decision
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
 from cmt.serving.schemas import SourceOut
-from cmt.tracking.promotion import Decision
 from cmt.tracking.registry import CHAMPION, NAME, NEEDED, card_scores
 from tests.helpers.projects import JANUARY, adapt, open_workspace, save_other_compressor
 from tests.helpers.registry import HELD_OUT, add, registry

@@ -49,7 +49,7 @@ def run_new(folder: Path, *arguments: str, status: int = 0) -> str:
 def kill_before_promotion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the last round of the second compressor; it is killed after its commit."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("cmt.rounds.runner.promote", kill)
+        patch.setattr("cmt.rounds.runner.move_pointer", kill)
         run_steps(with_new(folder), FEBRUARY, last="decide")
 
 
@@ -90,12 +90,12 @@ def test_promotion_is_part_of_recovery_and_idempotent(changed: Path, monkeypatch
     workspace = with_new(changed)
     assert workspace.recover() is None
     assert answering(changed) == workspace.compressor_digest[:12]
-    assert not workspace.promote()
+    assert not workspace.move_pointer()
 
 
 def test_a_table_that_does_not_cover_the_stream_is_not_promoted(changed: Path) -> None:
     old, new = open_workspace(changed), with_new(changed)
-    assert not new.promote()
+    assert not new.move_pointer()
     assert answering(changed) == old.compressor_digest[:12]
 
 

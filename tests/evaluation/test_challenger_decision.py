@@ -6,7 +6,7 @@ import pytest
 
 from cmt.common.difference import Difference
 from cmt.config import PromotionParams
-from cmt.tracking.promotion import Figures, Measured, decide
+from cmt.evaluation.challenger_decision import Figures, Measured, decide
 
 OLD = Measured(f1=70.0, base_f1=60.0, first_token_seconds=0.2, bytes_per_document=1000.0)
 BETTER, EQUAL, UNCERTAIN, WORSE = (
