@@ -21,7 +21,8 @@ import typer
 import cmt
 from cmt.cli.context import run_script
 from cmt.common.digests import sha256_hex
-from cmt.evaluation.canary import SURE, Canary, Outcome, contradicted, contradicts
+from cmt.evaluation.canary import Canary, Outcome, contradicts
+from cmt.evaluation.contradiction import SURE, contradicted
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.synthetic_vocabulary import ASIDES, KINDS, Attribute, name
@@ -73,7 +74,7 @@ def main(
             turned_ = [
                 pair
                 for pair, answer in zip(pairs, answers, strict=True)
-                if answer.known and answer.uncalibrated >= SURE and contradicts(answer.text, pair.golds)
+                if answer.known and answer.uncalibrated >= SURE and contradicts(answer.text, pair.references)
             ]
             group = "same" if same else "other"
             counts |= {group: len(turned_), f"{group}_harm": len(contradicted(answerer, turned_, bank.rows, texts))}

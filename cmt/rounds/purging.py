@@ -131,7 +131,7 @@ def writing(resources: Resources) -> Iterator[None]:
 
 def _clean_table(path: Path, traces: Traces) -> int:
     """Remove the rows of a table of answers that are about a document or answered from one; returns their number."""
-    from cmt.evaluation.canary import CANARY_SCHEMA
+    from cmt.evaluation.canary_storage import CANARY_SCHEMA
 
     try:
         rows = pq.read_table(path)
@@ -158,7 +158,7 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
 def _clean_canaries(path: Path, traces: Traces) -> int:
     """Remove the canaries that are about a document or were ever answered from one; returns their number."""
-    from cmt.evaluation.canary import read_canaries, write_canaries
+    from cmt.evaluation.canary_storage import read_canaries, write_canaries
 
     canaries = read_canaries(path)
     if canaries is None:  # damaged: the next round chooses others

@@ -137,7 +137,8 @@ class RoundRunner:
 
     def choose_canaries(self) -> int:
         """Choose the canaries, before the bank changes; returns their number."""
-        from cmt.evaluation.canary import choose, write_canaries
+        from cmt.evaluation.canary_choice import choose
+        from cmt.evaluation.canary_storage import write_canaries
 
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
@@ -203,7 +204,8 @@ class RoundRunner:
 
     def ask_canaries(self) -> int:
         """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
-        from cmt.evaluation.canary import ask, write_canaries
+        from cmt.evaluation.canary_asking import ask
+        from cmt.evaluation.canary_storage import write_canaries
 
         resources = self.resources
         if not resources.params.gate.canaries:
@@ -307,7 +309,7 @@ class RoundRunner:
 
     def _canaries(self) -> "list[Canary]":
         """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
-        from cmt.evaluation.canary import read_canaries
+        from cmt.evaluation.canary_storage import read_canaries
 
         if not self.resources.params.gate.canaries:
             return []
@@ -321,7 +323,7 @@ class RoundRunner:
 
         Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
         """
-        from cmt.evaluation.canary import read_canaries
+        from cmt.evaluation.canary_storage import read_canaries
 
         # 1. The round before, and what it kept.
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cmt.bank.ledger import Round
-from cmt.evaluation.canary import read_canaries
+from cmt.evaluation.canary_storage import read_canaries
 from cmt.workspace import Workspace
 from tests.helpers.projects import STEPS, open_workspace, run_steps
 from tests.helpers.word_reader import WordReader, read_words

@@ -1,0 +1,92 @@
+"""Whether a new document contradicts the document of a canary, or the reader is mistaken."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.evaluation.canary import Canary, contradicts
+from cmt.evaluation.made_questions import question_on
+
+if TYPE_CHECKING:
+    from cmt.answering.answerer import Answerer
+    from cmt.bank.bank import Bank
+
+MARGIN = 0.05
+"""Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
+document; chosen on pairs of statements about the same attribute and about others (docs/reliability.md)."""
+SURE = 0.55
+"""Confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question."""
+
+
+class _Pair(NamedTuple):
+    """A canary, and a new document that gives another answer."""
+
+    canary: Canary
+    own: list[dict[str, Any]]
+    """Memories of the canary's document."""
+    new: list[dict[str, Any]]
+    """Memories of the new document."""
+    answer: str
+    """The answer of the new document, read alone."""
+
+
+def contradicted(
+    answerer: "Answerer", regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]
+) -> set[str]:
+    """question_ids of the canaries whose new document states another value of the same fact.
+
+    `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and the new one state
+    the same fact if three questions have answers of at least SURE confidence, each from one document read alone: the
+    new one answers the canary, at most MARGIN less surely than the canary's own; the canary's own answers what the new
+    one states; and the new one answers what the canary's own states.
+    """
+    # 1. The new document answers the canary, with another value.
+    questions = [canary.question for canary in regressed]
+    own = [_current_memories(answerer.bank, canary.doc_id) for canary in regressed]
+    new = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in regressed]
+    answers = zip(answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True)
+    pairs = [
+        _Pair(canary, own_rows, new_rows, answer.text)
+        for canary, own_rows, new_rows, (own_answer, answer) in zip(regressed, own, new, answers, strict=True)
+        if answer.known and answer.uncalibrated >= max(SURE, own_answer.uncalibrated - MARGIN)
+        if contradicts(answer.text, canary.references)
+    ]
+    # 2. The canary's document answers what the new one states, with a right answer.
+    stated = [question_on(texts[pair.canary.source], pair.answer) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.references for pair in pairs])
+    # 3. The new one answers what the canary's document states, with its own value.
+    stated = [_own_statement(pair) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
+    return {pair.canary.question_id for pair in pairs}
+
+
+def _agreeing(
+    answerer: "Answerer",
+    pairs: Sequence[_Pair],
+    questions: Sequence[str | None],
+    memories: Sequence[list[dict[str, Any]]],
+    references: Sequence[tuple[str, ...]],
+) -> list[_Pair]:
+    """The pairs whose memories surely answer their question with a reference; a pair without a question stays."""
+    answers = answerer.answer_from([question or "" for question in questions], memories)
+    return [
+        pair
+        for pair, question, answer, right in zip(pairs, questions, answers, references, strict=True)
+        if question is None or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
+    ]
+
+
+def _own_statement(pair: _Pair) -> str | None:
+    """The question that the canary's document answers with a right answer; None if the bank kept no such text."""
+    text = "\n".join(memory["text"] or "" for memory in pair.own)
+    found = (question_on(text, reference) for reference in pair.canary.references)
+    return next(filter(None, found), None)
+
+
+def _current_memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
+    """The current rows of a document, with their keys."""
+    rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
+    current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()
+    return current
