@@ -210,18 +210,7 @@ class Resources:
         at_rest = at_rest and bool(rounds) and not self.forgotten()
         if problem := contradiction(rounds, version=version, rows=rows, at_rest=at_rest):
             raise DamageError(f"bank {self.params.bank.uri} {problem}: run `cmt verify`, which says how to repair it")
-        if at_rest and not self.bank.has_checksums:  # once: its rows are about to get checksums
-            self._check_digest(rounds)
         self._checked_version = version
-
-    def _check_digest(self, rounds: list[Round]) -> None:
-        """Raise DamageError unless the rows of the bank are those that the last committed one of `rounds` left."""
-        last = next((round_ for round_ in reversed(rounds) if round_.state == "committed"), None)
-        if last and not self.bank.has_digest(last.bank_digest):
-            raise DamageError(
-                f"bank {self.params.bank.uri} has other rows than round {last.round_id} left: run `cmt verify`, which "
-                "says how to repair it"
-            )
 
     @cached_property
     def ledger(self) -> Ledger:

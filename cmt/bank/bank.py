@@ -25,7 +25,6 @@ from lancedb.table import LanceTable
 from cmt.bank import search
 from cmt.bank.digests import RecordedDigests
 from cmt.bank.integrity import (
-    CHECKSUM,
     DELETIONS,
     FIELD,
     altered_indexes,
@@ -40,11 +39,9 @@ from cmt.bank.merge import misdated, upsert
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,
-    SequentialDigest,
     check_schema,
     conform,
     id_problems,
-    is_sequential,
     key_matrix,
     mean_cosine,
     row_problems,
@@ -103,8 +100,6 @@ class Audit(NamedTuple):
     digest: str
     """See `Bank.digest`."""
     rows: int
-    unchecked: int
-    """Rows without a checksum, written by version 0.1.0."""
     slices: list[str]
     """slice_ids of the rows that do not match their checksums, sorted."""
 
@@ -223,11 +218,6 @@ class Bank:
         with self._reading():
             return self._latest().version
 
-    @property
-    def has_checksums(self) -> bool:
-        """Whether the rows have checksums; those of version 0.1.0 get them with the next upsert."""
-        return CHECKSUM in self._latest().schema.names
-
     def version_and_rows(self) -> tuple[int, int]:
         """Number of the newest version and its number of rows."""
         with self._reading():
@@ -259,11 +249,10 @@ class Bank:
         superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. A
         document that is stored with another date keeps both versions, the earlier one for questions as of its time,
         whichever is written first. With the same date the stored version is replaced. An upsert that changes nothing
-        makes no version, except that a table of version 0.1.0 gets its checksums. Raises BankError if `rows` is
-        invalid, and DamageError if a stored row that has to be written again is damaged; the bank is then unchanged.
+        makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored row that has to be written
+        again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
-        self._add_checksums()
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             changes = upsert(rows, stored)
@@ -356,12 +345,7 @@ class Bank:
         self._index_keys()
         for folder in altered:
             shutil.rmtree(folder, ignore_errors=True)
-        # 2. Dates of supersession that version 0.1.0 wrote otherwise.
-        versions, nothing = self._versions(), self.schema.empty_table()
-        before = self.version
-        if redated := self._commit(versions, set(versions["doc_id"].to_pylist()), nothing, versions.slice(0, 0)):
-            self._read_or_undo(before, redated.memory_ids)
-        # 3. Compaction, and when its result can be read, the clean-up.
+        # 2. Compaction, and when its result can be read, the clean-up.
         before = self.version
         with self._writing():
             self._latest().optimize(cleanup_older_than=FOREVER)
@@ -371,7 +355,7 @@ class Bank:
         if not self._text_is_indexed():
             self._index_text()
         self._seal()
-        # 4. The digest, and those of the versions that are kept.
+        # 3. The digest, and those of the versions that are kept.
         version, digest = self._compute_digest()
         with self._reading():
             kept = [entry["version"] for entry in self._latest().list_versions()]
@@ -454,21 +438,10 @@ class Bank:
         recorded = self._digests.at(self.version)
         return str(self._compute_digest()[1] if recorded is None else recorded)
 
-    def has_digest(self, digest: str) -> bool:
-        """Whether `digest` is that of the rows; one of version 0.1.0 takes reading all rows."""
-        if not is_sequential(digest):
-            return digest == self.digest()
-        state = SequentialDigest()
-        with self._reading():
-            for batch in self._sorted_batches():
-                state.update(batch.select(self.schema.names))
-        return digest == state.hexdigest()
-
     def audit(self) -> Audit:
         """Read every row, and a sample of the full-text index, and report what is wrong with them."""
         problems: list[str] = []
         slices: set[str] = set()
-        unchecked = 0
         # 1. Each row by itself, and the digest of all.
         digest = RowsDigest()
         with self._reading():
@@ -479,22 +452,16 @@ class Bank:
                 problems += [f"memory {name!r} does not match its checksum" for name in wrong["memory_id"].to_pylist()]
                 problems += row_problems(content, self.schema)
                 slices.update(wrong["slice_id"].to_pylist())
-                unchecked += batch[CHECKSUM].null_count if CHECKSUM in batch.column_names else len(batch)
         # 2. The rows of a document, and of those that supersede each other.
         versions = self._versions()
         problems += id_problems(versions)
-        # Version 0.1.0 let an older document supersede a younger one; `optimize` puts that right.
-        too_early = pc.fill_null(pc.less(versions["superseded_at"], versions["published_at"]), False)
-        of_old = versions.filter(too_early)["memory_id"]
-        wrong_dates = misdated(versions)
-        wrong_dates = rows_without(wrong_dates, "memory_id", of_old)
-        misdated_ids = sorted(set(wrong_dates["doc_id"].to_pylist()))
+        misdated_ids = sorted(set(misdated(versions)["doc_id"].to_pylist()))
         problems += [
             f"document {name!r} has another superseded_at than its successors' dates say" for name in misdated_ids
         ]
         # 3. The indexes.
         index_problem = self._index_problem(versions["memory_id"].to_pylist())
-        return Audit(problems, index_problem, str(digest), len(versions), unchecked, sorted(slices))
+        return Audit(problems, index_problem, str(digest), len(versions), sorted(slices))
 
     def verify(self) -> list[str]:
         """All problems that `audit` finds."""
@@ -628,8 +595,7 @@ class Bank:
             memory_ids = {*source["memory_id"].to_pylist(), *gone["memory_id"].to_pylist()}
             before = read_rows(self._table, self._table.schema.names, memory_ids)
             added = RowsDigest.of(source)
-            if CHECKSUM in self._table.schema.names:
-                source = with_checksums(source)
+            source = with_checksums(source)
             # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
             # that another process wrote meanwhile.
             differs = (
@@ -647,21 +613,6 @@ class Bank:
         known = counts == (len(source), len(before)) and not len(unmatched(before))
         removed = RowsDigest.of(before.select(self.schema.names)) if known else None
         return _Change(result, memory_ids, removed, added)
-
-    def _add_checksums(self) -> None:
-        """Give a table of version 0.1.0 its checksums.
-
-        They make several commits. A kill between them is undone with the round whose upsert this is.
-        """
-        if self.has_checksums:
-            return
-        ids = sorted(self.rows(["memory_id"])["memory_id"].to_pylist())
-        with self._writing():
-            self._table.add_columns(FIELD)
-            for start in range(0, len(ids), _BATCH):
-                rows = with_checksums(read_content(self._table, set(ids[start : start + _BATCH])))
-                merge = self._table.merge_insert("memory_id").when_matched_update_all()
-                merge.execute(rows.select(["memory_id", CHECKSUM]))
 
     def _index_problem(self, memory_ids: list[str]) -> str | None:
         """What is wrong with an index, by its digest, or without one by searches for some texts; None if nothing is."""

@@ -1,7 +1,6 @@
 """Whether stored data are those that were written: checksums of rows, digests of indexes, the counts of the ledger.
 
-The checksum is a column that only the bank sees; `bank_schema` and the digest of a bank are without it. Tables of
-version 0.1.0 have no such column: their rows are read unchecked until the next upsert adds it.
+The checksum is a column that only the bank sees; `bank_schema` and the digest of a bank are without it.
 
 An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
 `Bank.audit` compares them; a search does not, for it would have to read all of them. Lance ends the process over some
@@ -46,11 +45,9 @@ def with_checksums(rows: pa.Table) -> pa.Table:
 
 
 def unmatched(rows: pa.Table) -> pa.Table:
-    """The rows whose content does not match their checksum. A row without a checksum counts as sound."""
-    if CHECKSUM not in rows.column_names:
-        return rows.slice(0, 0)
+    """The rows whose content does not match their checksum."""
     stored, computed = rows[CHECKSUM].to_pylist(), _checksums(rows.drop_columns([CHECKSUM]))
-    wrong = [was is not None and was != now for was, now in zip(stored, computed, strict=True)]
+    wrong = [was != now for was, now in zip(stored, computed, strict=True)]
     return rows.filter(pa.array(wrong, pa.bool_()))
 
 

@@ -56,7 +56,7 @@ class Round:
     rows: int = 0
     """Rows in the bank after the round."""
     questions: int | None = None
-    """Questions that the round asked; None: recorded by a version that did not count them."""
+    """Questions that the round asked; None if it was not evaluated."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """See `flat_scores`; `nested_scores` is the inverse."""
     judgement: Judgement = ""
@@ -106,8 +106,8 @@ class Ledger:
 
     Opening it raises DamageError if one of their files was altered.
 
-    The record of a round is JSON with a checksum over its other values; a forgotten document has one over its doc_id,
-    unless an earlier version forgot it. `check_lease` is called before every write.
+    The record of a round is JSON with a checksum over its other values; a forgotten document has one over its doc_id.
+    `check_lease` is called before every write.
     """
 
     SCHEMAS = {
@@ -175,27 +175,23 @@ class Ledger:
         """The doc_ids that were forgotten and must not be banked again, sorted. Raises DamageError."""
         rows = self._read("forgotten").to_pylist()
         for row in rows:
-            if row.get("checksum") not in (None, json_checksum({"doc_id": row["doc_id"]})):
+            if row["checksum"] != json_checksum({"doc_id": row["doc_id"]}):
                 raise self._damaged(f"the forgotten document {row['doc_id']!r} does not match its checksum")
         return sorted(row["doc_id"] for row in rows)
 
     def forget(self, *doc_ids: str) -> None:
-        """Record that `doc_ids` were forgotten, in one commit; of a table without checksums in two."""
-        if "checksum" not in self._read("forgotten").column_names:
-            with self._writing():
-                self._tables["forgotten"].add_columns(self.SCHEMAS["forgotten"].field("checksum"))
+        """Record that `doc_ids` were forgotten, in one commit."""
         checksums = [json_checksum({"doc_id": doc_id}) for doc_id in doc_ids]
         self._upsert("forgotten", {"doc_id": list(doc_ids), "checksum": checksums})
 
     def _parse(self, record: str) -> Round:
-        """The round of a row; rows of version 0.1.0 have no checksum."""
         try:
             values = json.loads(record)
             checksum = values.pop("checksum", None)
             round_ = Round(**values)
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"a row cannot be read: {error}") from None
-        if checksum is not None and checksum != json_checksum(values):
+        if checksum != json_checksum(values):
             raise self._damaged(f"the row of round {round_.round_id} does not match its checksum")
         return round_
 

@@ -147,15 +147,8 @@ def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> N
         has, wants = schema_value(stored, name), schema_value(expected, name)
         if has != wants:
             raise BankError(f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back")
-    if not stored.equals(expected) and not stored.equals(_with_float32_keys(expected)):
+    if not stored.equals(expected):
         raise BankError(f"{where} has other columns or another key length: set bank.uri to a new folder")
-
-
-def _with_float32_keys(schema: pa.Schema) -> pa.Schema:
-    """`schema` as tables had it before keys were stored in fp16; they are used as they are."""
-    place = schema.get_field_index("key")
-    field = schema.field(place)
-    return schema.set(place, field.with_type(pa.list_(pa.float32(), field.type.list_size)))
 
 
 def key_matrix(column: pa.ChunkedArray) -> np.ndarray:
@@ -269,27 +262,6 @@ class RowsDigest:
 
     def __str__(self) -> str:
         return f"{self.total:064x}-{self.rows}"
-
-
-class SequentialDigest:
-    """SHA-256 of all rows sorted by memory_id, one after the other: the digest in ledgers of version 0.1.0."""
-
-    def __init__(self) -> None:
-        self._state = hashlib.sha256()
-
-    def update(self, rows: pa.Table) -> None:
-        """Add further rows."""
-        for content in row_contents(rows):
-            self._state.update(content)
-
-    def hexdigest(self) -> str:
-        """The digest of the rows so far."""
-        return self._state.hexdigest()
-
-
-def is_sequential(digest: str) -> bool:
-    """Whether `digest` is a SequentialDigest."""
-    return "-" not in digest
 
 
 def row_contents(rows: pa.Table) -> Iterator[bytes]:

@@ -183,7 +183,7 @@ def check_pin(replay_workspace: Workspace) -> None:
     try:
         pinned = read_json(path, dict[str, Any])
         bank = replay_workspace.stored_bank
-        equal = bank.name == pinned["table"] and bank.has_digest(pinned["digest"])
+        equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
     except (OSError, ValueError, LookupError, CmtError):
         equal = False
     if not equal:

@@ -11,7 +11,6 @@ from functools import partial
 from cmt.bank.bank import Bank
 from cmt.bank.integrity import DELETIONS, altered_files, contradiction
 from cmt.bank.ledger import Ledger, Round
-from cmt.bank.schema import is_sequential
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
@@ -177,20 +176,17 @@ def _bank(resources: Resources, name: str) -> PartReport:
         problems.append(str(error))
         return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))
     problems += audit.problems
-    if not problems and at_rest and committed:
-        recorded = committed[-1].bank_digest
-        if not (bank.has_digest(recorded) if is_sequential(recorded) else recorded == audit.digest):
-            problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
+    if not problems and at_rest and committed and committed[-1].bank_digest != audit.digest:
+        problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
     if problems and not undo:
         undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
     # 3. Report.
-    unchecked = f", {audit.unchecked:,} without a checksum until the next round" if audit.unchecked else ""
     advice = _advice(resources, bank, undo) if problems else ""
     problems += [audit.index_problem] if audit.index_problem else []
     if left := bank.present(resources.forgotten()):
         names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
         problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")
-    return PartReport(part, uri, f"{audit.rows:,} rows{unchecked}", audit.digest, tuple(problems), advice)
+    return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
 
 
 def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:

@@ -12,7 +12,7 @@ from cmt.bank.bank import Bank
 from cmt.bank.integrity import CHECKSUM, contradiction, unmatched, with_checksums
 from cmt.errors import BankError, DamageError
 from tests.helpers.banks import SCHEMA, day, document, key_of, stored, table
-from tests.helpers.damage import garble, newest_index, replace_bytes, without_checksums
+from tests.helpers.damage import garble, newest_index, replace_bytes
 from tests.helpers.rounds import ROUND
 
 READS: list[Callable[[Bank], Any]] = [
@@ -117,43 +117,6 @@ def test_dates_of_supersession_are_covered_by_new_checksums(bank: Bank) -> None:
     assert bank.verify() == []
 
 
-# Tables of version 0.1.0
-
-
-@pytest.fixture
-def old(bank: Bank, tmp_path: Path) -> Bank:
-    """A bank of three rows without checksums."""
-    bank.upsert(table(document("ferry", text="six crowns", chunks=2), document("raft", at=1)))
-    uri = str(tmp_path / "bank")
-    without_checksums(uri, bank.name)
-    return Bank.open(uri=uri, schema=SCHEMA)
-
-
-def test_a_table_without_checksums_is_read_unchecked(old: Bank) -> None:
-    assert (old.has_checksums, old.schema.names, old.audit().unchecked) == (False, SCHEMA.names, 3)
-    old.upsert(table())
-    digest = old.digest()
-    assert [len(read(old)) for read in READS] == [3, 3, 2, 2]
-    assert (old.verify(), old.digest()) == ([], digest)
-
-
-def test_the_next_upsert_adds_the_checksums_and_changes_no_row(old: Bank) -> None:
-    digest, before = old.digest(), old.version
-    old.upsert(table(document("crane", at=2)))
-    old.forget("crane")
-    assert (old.has_checksums, old.audit().unchecked, old.digest(), old.verify()) == (True, 0, digest, [])
-    old.connection.open_table(old.name).update(where="doc_id = 'raft'", values={"title": "x"})
-    with pytest.raises(DamageError, match="memory 'raft#0'"):
-        READS[0](old)
-    old.restore(before)
-    assert (old.has_checksums, old.digest()) == (False, digest)
-
-
-def test_forgetting_leaves_a_table_without_checksums_as_it_is(old: Bank) -> None:
-    old.forget("ferry")
-    assert (old.has_checksums, old.count_rows(), old.verify()) == (False, 1, [])
-
-
 # The full-text index
 
 ALTERED = "does not match its digest: run `cmt bank optimize`"
@@ -169,7 +132,7 @@ def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, 
     with pytest.raises(BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"):
         READS[1](damaged)
     assert [ALTERED in problem for problem in damaged.verify()] == [True]
-    for seal in (tmp_path / "bank").rglob("cmt-digest"):  # as in a bank of version 0.1.0
+    for seal in (tmp_path / "bank").rglob("cmt-digest"):  # as on object storage
         seal.unlink()
     [problem] = damaged.verify()
     assert "the full-text index of" in problem and "run `cmt bank optimize`" in problem

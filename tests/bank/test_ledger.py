@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
-import pyarrow as pa
 import pytest
 
 from cmt.bank.ledger import Ledger, flat_scores, nested_scores
@@ -65,18 +64,6 @@ def test_an_altered_forgotten_document_is_damage(ledger: Ledger) -> None:
     ledger.connection.open_table("forgotten").update(where="doc_id = 'raft'", values={"doc_id": "craft"})
     with pytest.raises(DamageError, match="the forgotten document 'craft' does not match its checksum"):
         ledger.forgotten()
-
-
-def test_documents_that_were_forgotten_before_there_were_checksums_stay_forgotten(tmp_path: Path) -> None:
-    connection = lancedb.connect(str(tmp_path))
-    connection.create_table(
-        "forgotten", [{"doc_id": "ferry"}], schema=pa.schema([pa.field("doc_id", pa.string(), False)])
-    )
-    ledger = Ledger(connection)
-    assert ledger.forgotten() == ["ferry"]
-    ledger.forget("raft")
-    ledger.forget("ferry")
-    assert (ledger.forgotten(), Ledger(connection).forgotten()) == (["ferry", "raft"], ["ferry", "raft"])
 
 
 def test_exists_creates_nothing(tmp_path: Path) -> None:

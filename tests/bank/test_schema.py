@@ -15,11 +15,9 @@ from cmt.bank.schema import (
     BankRow,
     RowsDigest,
     SearchRow,
-    SequentialDigest,
     bank_schema,
     conform,
     id_problems,
-    is_sequential,
     key_matrix,
     mean_cosine,
     row_problems,
@@ -75,19 +73,6 @@ def test_a_bank_with_other_codes_or_dimensions_is_refused(
     other = bank_schema(**{"key_dim": KEY_DIM, "codes": "int8", "dim": DIM, "compressor": COMPRESSOR, **change})
     with pytest.raises(BankError, match=message):
         Bank.open(uri=str(tmp_path / "bank"), schema=other)
-
-
-def test_a_bank_with_keys_in_float32_is_used_as_it_is(tmp_path: Path) -> None:
-    uri, place = str(tmp_path / "older"), SCHEMA.get_field_index("key")
-    older = SCHEMA.set(place, SCHEMA.field(place).with_type(pa.list_(pa.float32(), KEY_DIM)))
-    bank = Bank.open(uri=uri, schema=older)
-    bank.upsert(pa.Table.from_pylist(document("first", key=key_of("first").astype(np.float32)), schema=older))
-    bank = Bank.open(uri=uri, schema=SCHEMA)
-    assert bank.schema.field("key").type.value_type == pa.float32()
-    bank.upsert(pa.Table.from_pylist(document("second"), schema=SCHEMA))
-    hits = bank.search(key=key_of("second#0"), text=None, k=2, as_of=None)
-    assert hits["doc_id"].to_pylist() == ["second", "first"]
-    assert bank.verify() == []
 
 
 # Validation
@@ -163,10 +148,6 @@ def test_the_digest_follows_its_documented_format(bank: Bank) -> None:
         contents.append(b"".join(encoded(row[field.name]) for field in SCHEMA))
     total = sum(int.from_bytes(hashlib.sha256(content).digest(), "big") for content in contents)
     assert bank.digest() == f"{total % 2**256:064x}-2"
-    assert bank.has_digest(bank.digest())
-    of_version_0_1_0 = hashlib.sha256(b"".join(contents)).hexdigest()
-    assert bank.has_digest(of_version_0_1_0)
-    assert not bank.has_digest("0" * 64) and not bank.has_digest(f"{0:064x}-2")
 
 
 def encoded(value: Any) -> bytes:
@@ -206,13 +187,3 @@ def test_digests_of_rows_add_up() -> None:
     assert RowsDigest.of(pa.concat_tables([rows, rows])) != whole  # a row twice, unlike with XOR
     with pytest.raises(ValueError, match="invalid literal"):
         RowsDigest.parse("cut")
-
-
-def test_the_digest_of_version_0_1_0_does_not_depend_on_batches() -> None:
-    rows = table(document("a", chunks=3), document("b")).sort_by("memory_id")
-    together, apart = SequentialDigest(), SequentialDigest()
-    together.update(rows)
-    for part in (rows.slice(0, 1), rows.slice(1)):
-        apart.update(part)
-    assert together.hexdigest() == apart.hexdigest()
-    assert is_sequential(together.hexdigest()) and not is_sequential(str(RowsDigest.of(rows)))

@@ -1,12 +1,6 @@
 """Damage to the files of a bank, as a failing disk or an incomplete copy does it."""
 
-import shutil
 from pathlib import Path
-
-import lancedb
-import pyarrow as pa
-
-from cmt.bank.integrity import CHECKSUM, content_schema
 
 
 def replace_bytes(folder: Path, old: bytes, new: bytes) -> int:
@@ -40,13 +34,3 @@ def lose_versions(table: Path, *, keep: int) -> None:
         number = int(path.stem) if path.suffix == ".manifest" else None
         if number is None or (2**64 - 1 - number if number > 2**32 else number) > keep:
             path.unlink()
-
-
-def without_checksums(uri: str, name: str) -> None:
-    """Write the table `name` anew as version 0.1.0 had it: without the column of checksums."""
-    connection = lancedb.connect(uri)
-    rows: pa.Table = connection.open_table(name).to_arrow()
-    plain = rows.drop_columns([CHECKSUM])
-    schema = content_schema(rows.schema)
-    shutil.rmtree(Path(uri) / f"{name}.lance")
-    connection.create_table(name, plain.cast(schema), schema=schema)
