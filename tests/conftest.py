@@ -37,7 +37,7 @@ QUESTIONS = [
 
 
 LONGEST = [
-    "flows/local/test_demo.py",
+    "flows/local/",
     "integration/",
     "flows/",
     "benchmarks/",

@@ -1,7 +1,7 @@
 """`make demo`: the bundled newspaper through a Prefect server, a worker and the deployment, with a table of scores.
 
 One flow run adapts every month that is pending; a row is printed as soon as its round is committed. A second flow run
-asks closed-book and RAG the same sample of questions as the memory. What is there already is not run again.
+asks closed-book and RAG the same sample of questions as the memory. A month that is adapted is not adapted again.
 """
 
 import signal
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
@@ -23,12 +23,8 @@ from cmt.workspace import Workspace, open
 from flows.artifacts import EVALUATION_FILE
 from flows.local.prefect import local_prefect
 
-if TYPE_CHECKING:
-    from cmt.bank.ledger import Round
-
 ROOT = Path(__file__).parents[2]
-HOME = ROOT / ".prefect" / "demo"
-UPDATE, EVALUATE = "cmt/online-update", "cmt/evaluate"
+HOME = ROOT / ".prefect/demo"
 FINAL_QUESTIONS = 100
 """Sample of all months' questions that memory, closed-book and RAG are asked at the end."""
 # key of a row → title, width (negative: left-justified), decimals
@@ -55,17 +51,25 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
             signal.signal(number, _terminate)
     HOME.parent.mkdir(parents=True, exist_ok=True)
+    errors = console(stderr=True)
     try:
         with FileLock(f"{HOME}.lock", timeout=0):
             demo()
     except Timeout:
-        return _failed(f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it")
+        message = f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it"
+        errors.print(f"error: {message}", style="red", soft_wrap=True)
+        return 1
     except CmtError as error:
-        return _failed(str(error))
+        errors.print(f"error: {error}", style="red", soft_wrap=True)
+        return 1
     except KeyboardInterrupt:
-        console(stderr=True).print("interrupted: `make demo` resumes with the round that was not finished")
+        errors.print("interrupted: `make demo` resumes with the round that was not finished")
         return 130
     return 0
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def demo() -> None:
@@ -86,15 +90,12 @@ def demo() -> None:
     with nullcontext() if final else local_prefect(root=ROOT, home=HOME) as prefect:
         table.print_committed()
         if prefect and pending:
-            prefect.run(UPDATE, on_poll=table.print_committed)
+            prefect.run("cmt/online-update", on_poll=table.print_committed)
             table.print_committed()
         if table.missing:
-            raise RoundError(
-                f"the flow run left no committed round for {table.missing[0]}: "
-                f"see `cmt rounds` and {HOME / 'worker.log'}"
-            )
+            raise RoundError(f"no committed round for {table.missing[0]}: see `cmt rounds` and {HOME / 'worker.log'}")
         if prefect:
-            prefect.run(EVALUATE, limit=FINAL_QUESTIONS)
+            prefect.run("cmt/evaluate", limit=FINAL_QUESTIONS)
             final = _final_scores(workspace)
     if final is None:
         raise RoundError(f"the evaluation left no scores: see {HOME / 'worker.log'}")
@@ -108,27 +109,8 @@ def demo() -> None:
     _finish(workspace, rows, final, seconds=round(time.monotonic() - started, 1))
 
 
-def _register(workspace: Workspace) -> None:
-    """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
-    from cmt.rounds.promotion import promote_version
-    from cmt.tracking.registry import Registry, card_scores
-
-    folder = workspace.params.compressor.path
-    registry = Registry(workspace.params.tracking, workspace.root)
-    try:
-        scores, held_out = card_scores(folder)
-        version = registry.add(
-            folder, project=ROOT / "params.yaml", params=workspace.params, scores=scores, held_out=held_out
-        )
-        promote_version(workspace, version)
-    except CmtError as error:
-        console(stderr=True).print(
-            f"warning: the compressor is not registered: {error}", style="yellow", soft_wrap=True
-        )
-
-
 class _Table:
-    """The rows of the committed rounds, printed in the order of the slices as soon as they are there."""
+    """The rows of the committed rounds, printed in the order of the slices."""
 
     def __init__(self, workspace: Workspace, slice_ids: list[str], *, already: set[str]) -> None:
         self._workspace, self._already = workspace, already
@@ -138,22 +120,39 @@ class _Table:
 
     def print_committed(self) -> None:
         """Print the rounds that were committed since the last call."""
-        committed = {r.slice_id: r for r in self._workspace.rounds() if r.state == "committed"} if self.missing else {}
+        if not self.missing:
+            return
+        committed = {round_.slice_id: round_ for round_ in self._workspace.rounds() if round_.state == "committed"}
         while self.missing and self.missing[0] in committed:
             slice_id, *self.missing = self.missing
-            self.rows.append(_row(committed[slice_id]))
+            round_ = committed[slice_id]
+            row = {"slice": slice_id} | {name: getattr(round_, name) for name in ("documents", "rows", "questions")}
+            scores = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
+            row |= {name: round_.scores.get(name) for name in scores}
+            row |= {name: round(getattr(round_, name), 1) for name in ("adapt_seconds", "measure_seconds")}
+            self.rows.append(row | {"seconds": round(sum(round_.seconds.values()), 1)})
             note = "  already there" if slice_id in self._already else ""
             console().print(_line(self.rows[-1]) + note, soft_wrap=True)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    if isinstance(row.get("f1_low"), float):
+        row = {**row, "interval": f"{row['f1_low']:.1f} – {row['f1_high']:.1f}"}
+    cells = []
+    for name, (_, width, decimals) in COLUMNS.items():
+        value = row.get(name)
+        cell = format_optional(value, f".{decimals}f" if isinstance(value, float) else "")
+        cells.append(cell.ljust(-width) if width < 0 else cell.rjust(width))
+    return "  ".join(cells)
 
 
 def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or never run."""
     try:
         record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
-        same = record["bank_digest"] == workspace.stored_bank.digest() and record["limit"] == FINAL_QUESTIONS
+        if record["bank_digest"] != workspace.stored_bank.digest() or record["limit"] != FINAL_QUESTIONS:
+            return None
     except (OSError, ValueError, LookupError):
-        return None
-    if not same:
         return None
     systems = {system["row"]: system for system in record["rows"]}
     memory = systems["cmt"]
@@ -169,58 +168,36 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     }
 
 
+def _register(workspace: Workspace) -> None:
+    """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
+    from cmt.rounds.promotion import promote_version
+    from cmt.tracking.registry import Registry, card_scores
+
+    folder, params = workspace.params.compressor.path, workspace.params
+    registry = Registry(params.tracking, workspace.root)
+    try:
+        scores, held_out = card_scores(folder)
+        project = ROOT / "params.yaml"
+        version = registry.add(folder, project=project, params=params, scores=scores, held_out=held_out)
+        promote_version(workspace, version)
+    except CmtError as error:
+        message = f"warning: the compressor is not registered: {error}"
+        console(stderr=True).print(message, style="yellow", soft_wrap=True)
+
+
 def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float) -> None:
+    """Write metrics/demo.json and print the last two lines."""
     digest = workspace.stored_bank.digest()
+    write_json(ROOT / "metrics/demo.json", {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds})
     last = [round_ for round_ in workspace.rounds() if round_.state == "committed"][-1].bank_digest
-    record = {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds}
-    write_json(ROOT / "metrics" / "demo.json", record)
     same = "as the last round left it" if digest == last else f"changed since the last round, which left {last}"
     documents, adapt = sum(row["documents"] for row in rows), sum(row["adapt_seconds"] for row in rows)
-    out = console()
-    out.print(
+    lines = [
         f"{documents} articles adapted in {adapt:.1f} s; EM and F1 of a sample of the questions (0–100), baselines on "
         f"{final['questions']} of all months",
-        soft_wrap=True,
-    )
-    out.print(f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s", soft_wrap=True)
-
-
-def _row(round_: "Round") -> dict[str, Any]:
-    """A round in metrics/demo.json."""
-    names = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
-    return {
-        "slice": round_.slice_id,
-        "documents": round_.documents,
-        "rows": round_.rows,
-        "questions": round_.questions,
-        **{name: round_.scores.get(name) for name in names},
-        "adapt_seconds": round(round_.adapt_seconds, 1),
-        "measure_seconds": round(round_.measure_seconds, 1),
-        "seconds": round(sum(round_.seconds.values()), 1),
-    }
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    if isinstance(row.get("f1_low"), float):
-        row = row | {"interval": f"{row['f1_low']:.1f} – {row['f1_high']:.1f}"}
-    cells = []
-    for name, (_, width, decimals) in COLUMNS.items():
-        cell = _cell(row.get(name), decimals=decimals)
-        cells.append(cell.ljust(-width) if width < 0 else cell.rjust(width))
-    return "  ".join(cells)
-
-
-def _cell(value: Any, *, decimals: int) -> str:
-    return format_optional(value, f".{decimals}f" if isinstance(value, float) else "")
-
-
-def _failed(message: str) -> int:
-    console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)
-    return 1
-
-
-def _terminate(number: int, _: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+        f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s",
+    ]
+    console().print("\n".join(lines), soft_wrap=True)
 
 
 if __name__ == "__main__":

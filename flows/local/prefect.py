@@ -1,11 +1,10 @@
-"""A temporary Prefect server and worker for the demo, stopped when they are no longer needed.
+"""A temporary Prefect server and worker, stopped when they are no longer needed.
 
 They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is created anew: the user's
-own Prefect profile and database are neither read nor written. Pool and flow runs are requested over HTTP: a `prefect`
+own Prefect profile and database are neither read nor written. Pools and flow runs are requested over HTTP: a `prefect`
 command takes seconds to import Prefect.
 """
 
-import http.client
 import json
 import os
 import re
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from http.client import BAD_REQUEST, SERVICE_UNAVAILABLE, HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from cmt.cli.output import console
 from cmt.common.text import plain
 from cmt.errors import RoundError, ServiceError
 
-START_SECONDS, REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 180, 20, 20
+REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 20, 20
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
 _SCHEDULER_SECONDS = 5
@@ -40,17 +40,19 @@ _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 
 
 class LocalPrefect:
-    """The processes that run and the commands they are given; `home` has one log for each process.
+    """The Prefect processes of one folder and the requests to their server.
 
-    `port`: where its server listens.
+    `root`: working directory of every process. `home`: folder of the database and of one log a process. `variables`:
+    more environment variables of the processes.
     """
 
-    def __init__(self, *, root: Path, home: Path, environment: Mapping[str, str], port: int = 0) -> None:
-        self.root, self.home, self.environment, self.port = root, home, environment, port
+    def __init__(self, *, root: Path, home: Path, variables: Mapping[str, str] | None = None) -> None:
+        self.root, self.home, self.port = root, home, free_port()
+        self.environment = _environment(home, self.port) | (variables or {})
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `prefect` with `arguments` in a process group of its own."""
+        """Start `prefect` with `arguments` in a process group of its own; its log is `<name>.log`."""
         with (self.home / f"{name}.log").open("wb") as log:
             self.running[name] = subprocess.Popen(  # noqa: S603 - fixed arguments
                 [sys.executable, "-m", "prefect", *arguments],
@@ -63,10 +65,20 @@ class LocalPrefect:
             )
         return self.running[name]
 
+    def start_server(self) -> None:
+        """Start the server and wait until it answers. ServiceError when it ends or takes too long."""
+        self.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
+        self.request("GET", "health")
+
+    def start_worker(self, name: str, *, pool: str) -> None:
+        """Create the work pool `pool` of processes, and start a worker that takes its flow runs."""
+        self.request("POST", "work_pools/", {"name": pool, "type": "process"})  # the worker adds its template
+        self.start(name, "worker", "start", "--pool", pool, "--type", "process", "--name", name)
+
     def call(self, name: str, *arguments: str) -> None:
         """Run `prefect` with `arguments` to its end.
 
-        ServiceError when it fails, or when server or worker end meanwhile.
+        ServiceError when it fails, or when a server or worker ends meanwhile.
         """
         process = self.start(name, *arguments)
         with spinner() as show:
@@ -79,7 +91,7 @@ class LocalPrefect:
             raise ServiceError(f"prefect {shlex.join(arguments)} failed:\n{self._tail(name)}")
 
     def check(self, *names: str) -> None:
-        """ServiceError when one of `names` was started and has ended."""
+        """ServiceError when one of the processes `names` was started and has ended."""
         for name in names:
             process = self.running.get(name)
             if process is not None and process.poll() is not None:
@@ -92,13 +104,15 @@ class LocalPrefect:
         """
         # `python -m prefect.engine` directly: the run stays in the worker's process group and starts one process less
         command = shlex.join([sys.executable, "-m", "prefect.engine"])
-        job = {"command": command, "working_dir": str(self.root)}
-        lines_before = len(self._log("worker"))
+        body = {
+            "parameters": parameters,
+            "job_variables": {"command": command, "working_dir": str(self.root)},
+            "idempotency_key": uuid4().hex,  # a repeated request creates no second flow run
+        }
+        first_line = len(self._log("worker"))
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
-        # the key: a repeated request creates no second flow run
-        body = {"parameters": parameters, "job_variables": job, "idempotency_key": uuid4().hex}
         run = self.request("POST", f"deployments/{identifier}/create_flow_run", body)
-        self._follow(deployment, run, lines_before=lines_before, on_poll=on_poll)
+        self._watch(deployment, run, first_line=first_line, on_poll=on_poll)
 
     def schedule(self, deployment: str, **parameters: object) -> None:
         """Give `deployment` a schedule whose first run, with `parameters`, is in a moment; the next is years away."""
@@ -108,10 +122,8 @@ class LocalPrefect:
         body = [{"active": True, "schedule": schedule, "parameters": parameters}]
         self.request("POST", f"deployments/{identifier}/schedules", body)
 
-    def await_run(
-        self, deployment: str, *, seconds: float, on_poll: Callable[[], None] | None = None
-    ) -> dict[str, Any] | None:
-        """Watch the newest run of `deployment`, which a schedule or a trigger starts; None if none starts in `seconds`.
+    def await_run(self, deployment: str, *, seconds: float) -> bool:
+        """Watch the newest run of `deployment`, which a schedule or a trigger starts; False if none starts in time.
 
         Raises as `run`.
         """
@@ -124,66 +136,53 @@ class LocalPrefect:
         }
         while not (found := self.request("POST", "flow_runs/filter", body)):
             if time.monotonic() > deadline:
-                return None
+                return False
             self.check("server", "worker")
-            if on_poll:
-                on_poll()
             time.sleep(_POLL_SECONDS)
-        return self._follow(deployment, found[0], lines_before=len(self._log("worker")), on_poll=on_poll)
+        self._watch(deployment, found[0], first_line=len(self._log("worker")))
+        return True
 
-    def _follow(
-        self, deployment: str, run: dict[str, Any], *, lines_before: int, on_poll: Callable[[], None] | None
-    ) -> dict[str, Any]:
-        """Watch a flow run to its end; returns it."""
+    def _watch(
+        self, deployment: str, run: dict[str, Any], *, first_line: int, on_poll: Callable[[], None] | None = None
+    ) -> None:
+        """Watch a flow run to its end; its log begins at `first_line` of the worker's."""
         with spinner() as show:
             while run["state_type"] not in _FINAL_STATES:
                 self.check("server", "worker")
-                log = self._log("worker")[lines_before:]
-                show(next(reversed(log), run["state_name"]).rpartition(" | ")[2])
+                show([run["state_name"], *self._log("worker")[first_line:]][-1].rpartition(" | ")[2])
                 if on_poll:
                     on_poll()
                 time.sleep(_POLL_SECONDS)
                 run = self.request("GET", f"flow_runs/{run['id']}")
         if run["state_type"] != "COMPLETED":
-            problems = [line for line in self._log("worker")[lines_before:] if _WARNING_OR_WORSE.search(line)]
+            problems = [line for line in self._log("worker")[first_line:] if _WARNING_OR_WORSE.search(line)]
             problems = problems or [f"{run['state_name']}: {run['state']['message']}"]
             lines = [f"the flow run of {deployment} did not complete", *problems]
             raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"]))
-        return run
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON that the server's API answers; repeated while it is unavailable, as its SQLite is at times.
+        """The JSON that the server's API answers; repeated while it is unavailable, as at its start.
 
         ServiceError when the server refuses, ends, or stays unavailable.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         timeout = READ_SECONDS if method == "GET" else REQUEST_SECONDS  # any other request may have been carried out
         while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+            connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
             try:
                 connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 status, answer = response.status, response.read().decode(errors="replace")
-            except (OSError, http.client.HTTPException) as error:
-                status, answer = http.client.SERVICE_UNAVAILABLE, repr(error)
+            except (OSError, HTTPException) as error:
+                status, answer = SERVICE_UNAVAILABLE, repr(error)
             finally:
                 connection.close()
-            if status < http.client.BAD_REQUEST:
+            if status < BAD_REQUEST:
                 return json.loads(answer)
             self.check("server")
-            if status != http.client.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+            if status != SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise ServiceError(f"the Prefect server answers {method} {path} with {status}: {answer}")
             time.sleep(_POLL_SECONDS)
-
-    def wait(self) -> None:
-        """Wait until the server answers. ServiceError when it ends or takes too long."""
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_healthy(self.port):
-            self.check("server")
-            if time.monotonic() > deadline:
-                tail = self._tail("server")
-                raise ServiceError(f"the Prefect server did not answer within {START_SECONDS} s:\n{tail}")
-            time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop every process that was started and its children, latest first: SIGTERM, then SIGKILL."""
@@ -211,20 +210,15 @@ def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iter
     """
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
-    # seconds of migrations, which the first server of a Prefect version leaves beside `home`
-    empty = home.parent / f"empty-{version('prefect')}.db"
+    prefect = LocalPrefect(root=root, home=home, variables={"CMT_PARAMS": str(params)} if params else None)
+    empty = empty_database(home)
     if empty.exists():
         shutil.copy(empty, home / "prefect.db")
-    port = free_port()
-    environment = prefect_environment(home, port) | ({"CMT_PARAMS": str(params)} if params else {})
-    prefect = LocalPrefect(root=root, home=home, environment=environment, port=port)
     try:
-        prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        prefect.wait()
+        prefect.start_server()
         if not empty.exists():
-            _copy_database(home / "prefect.db", empty)
-        prefect.request("POST", "work_pools/", {"name": "cmt", "type": "process"})  # the worker adds its template
-        prefect.start("worker", "worker", "start", "--pool", "cmt", "--type", "process", "--name", "demo")
+            copy_database(home / "prefect.db", empty)
+        prefect.start_worker("worker", pool="cmt")
         prefect.call("deploy", "--no-prompt", "deploy", "--all")
         yield prefect
     finally:
@@ -243,7 +237,15 @@ def spinner() -> Iterator[Callable[[str], None]]:
         yield lambda text: progress.update(task, description=plain(text)[: screen.width - 20])
 
 
-def prefect_environment(home: Path, port: int) -> dict[str, str]:
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _environment(home: Path, port: int) -> dict[str, str]:
     """This process's environment without the user's own Prefect and MLflow settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"]))
@@ -261,28 +263,14 @@ def prefect_environment(home: Path, port: int) -> dict[str, str]:
     }
 
 
-def _copy_database(source: Path, target: Path) -> None:
-    """Copy a SQLite database that may be in use; `target` is complete as soon as it is there."""
+def empty_database(home: Path) -> Path:
+    """Where the first server of a Prefect version leaves its database for later ones, to which it saves migrations."""
+    return home.parent / f"empty-{version('prefect')}.db"
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a SQLite database that may be in use; `target` appears only when it is complete."""
     part = target.with_suffix(".part")
     with closing(sqlite3.connect(source)) as reader, closing(sqlite3.connect(part)) as writer:
         reader.backup(writer)
     part.replace(target)
-
-
-def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/api/health")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -70,7 +70,7 @@ def main(
         for month in months[:LEARNED]:
             prefect.run(UPDATE, source=str(month))
         prefect.schedule(RETRAIN, limit=SCORED)
-        if prefect.await_run(RETRAIN, seconds=START_SECONDS) is None:
+        if not prefect.await_run(RETRAIN, seconds=START_SECONDS):
             raise ServiceError(f"the schedule of {RETRAIN} started no run: see {HOME}")
         prefect.run(UPDATE, source=str(months[LEARNED]))
         # 2. The recompression that the promotion starts.
@@ -125,7 +125,7 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
         return counts
     began = time.monotonic()
     with _asking(workspace) as compressors:
-        if prefect.await_run(RECOMPRESS, seconds=START_SECONDS) is None:
+        if not prefect.await_run(RECOMPRESS, seconds=START_SECONDS):
             raise ServiceError(f"the promotion started no run of {RECOMPRESS}: see {HOME}")
         counts["seconds"] = round(time.monotonic() - began, 1)
         counts["answered_meanwhile"] = len(compressors)

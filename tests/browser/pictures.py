@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from flows.local.prefect import LocalPrefect, free_port, prefect_environment
+from flows.local.prefect import LocalPrefect, free_port
 from tests.helpers.chromium import missing, started
 from tests.helpers.servers import serving
 
@@ -144,12 +144,10 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def prefect_server(home: Path) -> Iterator[str]:
     """The address of a Prefect server over the flow runs in `home`."""
-    port = free_port()
-    prefect = LocalPrefect(root=ROOT, home=home, environment=prefect_environment(home, port), port=port)
+    prefect = LocalPrefect(root=ROOT, home=home)
     try:
-        prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        prefect.wait()
-        yield f"http://127.0.0.1:{port}"
+        prefect.start_server()
+        yield f"http://127.0.0.1:{prefect.port}"
     finally:
         prefect.stop()
 

@@ -1,16 +1,14 @@
 """A Prefect server for the tests of the flows, and a project whose rounds they run."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-# read when Prefect is imported, which the modules beside this one do: the home of whoever runs the tests stays as it is
-HOME = mkdtemp(prefix="cmt-prefect-")
+# read when Prefect is imported, which the modules beside this one do: the user's own Prefect home stays as it is
 os.environ |= {
-    "PREFECT_HOME": HOME,
+    "PREFECT_HOME": mkdtemp(prefix="cmt-prefect-"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the tests call cmt outside flows too
     "DO_NOT_TRACK": "true",
@@ -20,15 +18,30 @@ import pytest  # noqa: E402
 import yaml  # noqa: E402
 
 from cmt.workspace import Workspace, open  # noqa: E402
+from flows.local.prefect import LocalPrefect, copy_database, empty_database  # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
+def prefect_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the empty database that the first Prefect server leaves for the next one."""
+    return tmp_path_factory.mktemp("databases")
 
-    with prefect_test_harness(server_startup_timeout=240):
-        yield
-    shutil.rmtree(HOME, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_databases: Path) -> Iterator[None]:
+    """The server that flows report to which a test calls in its own process."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    home = prefect_databases / "home"
+    home.mkdir()
+    server = LocalPrefect(root=home, home=home)
+    try:
+        server.start_server()
+        copy_database(home / "prefect.db", empty_database(home))
+        with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.port}/api"}):
+            yield
+    finally:
+        server.stop()
 
 
 @pytest.fixture

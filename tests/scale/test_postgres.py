@@ -10,7 +10,7 @@ import pytest
 
 from cmt.errors import ServiceError
 from flows.local.postgres import Addresses, local_postgres
-from flows.local.prefect import LocalPrefect, free_port, prefect_environment
+from flows.local.prefect import LocalPrefect
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, states
 
 ROOT = Path(__file__).parents[2]
@@ -44,19 +44,17 @@ def project(tiny_workspace: Path, addresses: Addresses) -> Path:
 @pytest.fixture
 def prefect(project: Path, addresses: Addresses, tmp_path: Path) -> Iterator[LocalPrefect]:
     """A server on PostgreSQL, and two workers, each with a pool and a deployment of its own."""
-    port, home = free_port(), tmp_path / "prefect"
+    home = tmp_path / "prefect"
     home.mkdir()
-    environment = prefect_environment(home, port) | {
+    variables = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": addresses.prefect,
         "CMT_PARAMS": str(project / "params.yaml"),
     }
-    running = LocalPrefect(root=ROOT, home=home, environment=environment, port=port)
+    running = LocalPrefect(root=ROOT, home=home, variables=variables)
     try:
-        running.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-        running.wait()
+        running.start_server()
         for worker, pool in POOLS.items():
-            running.request("POST", "work_pools/", {"name": pool, "type": "process"})
-            running.start(worker, "worker", "start", "--pool", pool, "--type", "process", "--name", worker)
+            running.start_worker(worker, pool=pool)
         running.call("deploy", "--no-prompt", "deploy", "--name", "online-update")
         second = ("flows/online_update.py:online_update", "--name", "second", "--pool", "second")
         running.call("deploy second", "--no-prompt", "deploy", *second)

@@ -1,97 +1,91 @@
-"""`make demo` on a tiny project: a real server and worker, and no process left behind."""
+"""`make demo` on a tiny project, with a real Prefect server and worker."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
-from filelock import FileLock
+import yaml
 from mlflow import MlflowClient
 
 from cmt.workspace import open
+from flows.local import demo
+from flows.local.prefect import LocalPrefect, empty_database
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
 KEYS += ["adapt_seconds", "measure_seconds", "seconds"]
 
 
-@pytest.fixture(scope="module")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the first demo leaves in `.prefect` for later ones: a migrated database with nothing in it."""
-    return tmp_path_factory.mktemp("databases")
-
-
 @pytest.fixture
-def folder(tiny_workspace: Path, mlflow_database: Path, databases: Path) -> Iterator[Path]:
+def folder(
+    tiny_workspace: Path,
+    mlflow_database: Path,
+    prefect_server: None,
+    prefect_databases: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A clone: the tiny project, the flows and what Prefect reads, and an empty database of an earlier demo."""
+    monkeypatch.setattr(demo, "ROOT", tiny_workspace)
+    monkeypatch.setattr(demo, "HOME", tiny_workspace / ".prefect/demo")
     shutil.copytree(ROOT / "flows", tiny_workspace / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, tiny_workspace)
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
-    set_params(tiny_workspace, tracking={"enabled": True}, evaluation={"round_baselines": False})
-    shutil.copytree(databases, tiny_workspace / ".prefect")
-    yield tiny_workspace
-    for database in (tiny_workspace / ".prefect").glob("empty-*.db"):
-        shutil.copy(database, databases)
-
-
-def set_params(folder: Path, **sections: object) -> None:
-    import yaml
-
-    raw = yaml.safe_load((folder / "params.yaml").read_text())
-    (folder / "params.yaml").write_text(yaml.safe_dump(raw | sections))
+    params = tiny_workspace / "params.yaml"
+    changed = {"tracking": {"enabled": True}, "evaluation": {"round_baselines": False}}
+    params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | changed))
+    (tiny_workspace / ".prefect").mkdir()
+    shutil.copy(empty_database(prefect_databases / "home"), tiny_workspace / ".prefect")
+    monkeypatch.chdir(tiny_workspace)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # the user's own, which the demo leaves alone
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    return tiny_workspace
 
 
 @pytest.fixture
-def start(folder: Path) -> Callable[[], subprocess.Popen[str]]:
-    """Start the demo, with a Prefect and an MLflow of the user's own in the environment."""
-    own = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+def scheduled_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The flow runs that a schedule on the demo's server creates, once the demo is over."""
+    found: list[dict[str, Any]] = []
+    local_prefect = demo.local_prefect
 
-    def run() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "flows.local.demo"],
-            cwd=folder,
-            env=os.environ | own | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    @contextmanager
+    def with_schedule(**options: Any) -> Iterator[LocalPrefect]:
+        with local_prefect(**options) as prefect:
+            flow = prefect.request("POST", "flows/", {"name": "scheduled"})["id"]
+            prefect.request("POST", "deployments/", {"name": "once", "flow_id": flow})  # without a work pool
+            prefect.schedule("scheduled/once")
+            yield prefect
+            deadline = time.monotonic() + 60
+            body = {"deployments": {"name": {"any_": ["once"]}}}
+            while not found and time.monotonic() < deadline:
+                found.extend(prefect.request("POST", "flow_runs/filter", body))
+                time.sleep(0.2)
 
-    return run
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate()
-    return process.returncode, output, errors
-
-
-def processes_in(folder: Path) -> list[str]:
-    """Command lines of the processes whose working directory is in a folder."""
-    commands = []
-    for process in psutil.process_iter(["cwd", "status", "cmdline"]):
-        place = process.info["cwd"]
-        if place and Path(place).is_relative_to(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            commands.append(" ".join(process.info["cmdline"] or []))
-    return commands
+    monkeypatch.setattr(demo, "local_prefect", with_schedule)
+    return found
 
 
-def test_every_month_runs_through_the_deployment_once(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
-    status, output, errors = finished(start())
-    assert status == 0, errors
-    first_words = [line.split()[0] for line in output.splitlines()]
+def test_every_month_runs_through_the_deployment_once(
+    folder: Path,
+    scheduled_runs: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # 1. every round and the final scores
+    demo.demo()
+    first_words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert first_words == ["slice", "2031-01/0001", "2031-02/0001", "all", "6", "bank"]
-    assert processes_in(folder) == []
-    first = json.loads((folder / "metrics" / "demo.json").read_text())
+    first = json.loads((folder / "metrics/demo.json").read_text())
     assert [list(row) for row in first["rounds"]] == [KEYS, KEYS]
     assert [row["closed_f1"] is None for row in first["rounds"]] == [True, False]
-    assert [first["rounds"][-1][name] for name in ("closed_f1", "rag_f1")] == [
+    last = first["rounds"][-1]
+    assert [last[name] for name in ("closed_f1", "rag_f1")] == [
         first["final"][name] for name in ("closed_f1", "rag_f1")
     ]
     assert first["final"]["questions"] == 4
@@ -99,46 +93,20 @@ def test_every_month_runs_through_the_deployment_once(folder: Path, start: Calla
         ("2031-01/0001", 3, 3),
         ("2031-02/0001", 3, 6),
     ]
+    # 2. they were flow runs of the deployment, and runs in MLflow
     workspace = open(params=folder / "params.yaml")
     assert first["bank_digest"] == workspace.stored_bank.digest()
     assert all(round_.prefect_run for round_ in workspace.rounds())
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     assert all(client.get_run(round_.mlflow_run).info.status == "FINISHED" for round_ in workspace.rounds())
-
-    (folder / ".prefect" / "demo" / "server.log").unlink()
-    status, output, errors = finished(start())
-    assert status == 0, errors
-    assert output.count("already there") == 2
-    assert not (folder / ".prefect" / "demo" / "server.log").exists()  # no server was started
-    second = json.loads((folder / "metrics" / "demo.json").read_text())
+    # 3. a schedule starts a run, as in `make year`
+    assert [(run["auto_scheduled"], run["state_name"]) for run in scheduled_runs] in (
+        [(True, "Scheduled")],
+        [(True, "Late")],
+    )
+    # 4. nothing is done twice, and no server is started
+    monkeypatch.delattr(demo, "local_prefect")
+    demo.demo()
+    assert capsys.readouterr().out.count("already there") == 2
+    second = json.loads((folder / "metrics/demo.json").read_text())
     assert (second["rounds"], second["bank_digest"]) == (first["rounds"], first["bank_digest"])
-
-
-def test_a_flow_run_that_fails_ends_the_demo_with_its_log(
-    folder: Path, start: Callable[[], subprocess.Popen[str]]
-) -> None:
-    set_params(folder, gate={"min_f1": 100.0})
-    status, _, errors = finished(start())
-    assert status == 1
-    assert "error: the flow run of cmt/online-update did not complete" in errors
-    assert "below gate.min_f1" in errors
-    assert processes_in(folder) == []
-
-
-def test_an_interrupted_demo_leaves_nothing_running(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
-    process = start()
-    log = folder / ".prefect" / "demo" / "worker.log"
-    while not (log.exists() and "begin" in log.read_text()):  # a flow run is in its first task
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    status, _, errors = finished(process)
-    assert status == 130, errors
-    assert processes_in(folder) == []
-
-
-def test_a_second_demo_in_the_same_folder_is_refused(folder: Path, start: Callable[[], subprocess.Popen[str]]) -> None:
-    with FileLock(folder / ".prefect" / "demo.lock"):
-        status, _, errors = finished(start())
-    assert status == 1
-    assert "another demo is running in this folder" in errors

@@ -1,11 +1,7 @@
-"""The command line without a server, and how the demo stops its processes."""
+"""How the launchers start, ask and stop Prefect; a script stands for it, because Prefect takes seconds to start."""
 
-import os
-import shutil
+import json
 import signal
-import socket
-import subprocess
-import sys
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,40 +9,126 @@ from threading import Thread
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from cmt.errors import ServiceError
-from flows.local.prefect import LocalPrefect, free_port, prefect_environment
+from cmt.errors import RoundError, ServiceError
+from flows.local import demo
+from flows.local.prefect import LocalPrefect, local_prefect
 
 ROOT = Path(__file__).parents[3]
+FAKE = """
+import http.server, os, pathlib, subprocess, sys
 
+class Handler(http.server.BaseHTTPRequestHandler):
+    def reply(self):
+        if self.path.endswith("create_flow_run"):
+            with pathlib.Path(os.environ["PREFECT_HOME"], "worker.log").open("a") as log:
+                log.write("12:00 | ERROR   | the score is below gate.min_f1")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"id": "1", "state_type": "FAILED", "state_name": "Failed"}')
 
-def test_a_deployment_run_fails_without_a_server(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "prefect.toml", tmp_path)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    with socket.socket() as taken:  # bound but not listening, so that a server on port 4200 does not interfere
-        taken.bind(("127.0.0.1", 0))
-        port = str(taken.getsockname()[1])
-        settings = (tmp_path / "prefect.toml").read_text()
-        assert "127.0.0.1:4200" in settings
-        (tmp_path / "prefect.toml").write_text(settings.replace("4200", port))
-        command = [sys.executable, "-m", "prefect", "deployment", "run", "cmt/online-update"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env | {"PREFECT_HOME": str(tmp_path)}, capture_output=True, text=True
-        )
-    assert done.returncode == 1
-    assert "All connection attempts failed" in done.stdout + done.stderr
-    assert "Created flow run" not in done.stdout
+    do_GET = do_POST = reply
+
+match sys.argv[1:]:
+    case ["server", "start", "--host", host, "--port", port]:
+        http.server.HTTPServer((host, int(port)), Handler).serve_forever()
+    case ["worker", "start", *_]:
+        subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
+    case ["--no-prompt", "deploy", "--all"]:
+        pass
+    case command:
+        sys.exit(f"no such command: {command}")
+"""
 
 
 @pytest.fixture
-def prefect(tmp_path: Path) -> LocalPrefect:
-    return LocalPrefect(root=tmp_path, home=tmp_path, environment=os.environ | {"PREFECT_HOME": str(tmp_path)})
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose Prefect is FAKE, with the demo in it."""
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect/__init__.py").touch()  # else the installed package comes first
+    (tmp_path / "prefect/__main__.py").write_text(FAKE)
+    monkeypatch.setattr(demo, "HOME", tmp_path / ".prefect/demo")
+    monkeypatch.setattr(signal, "signal", lambda *_: signal.SIG_DFL)  # the handlers of the test run stay
+    return tmp_path
+
+
+@pytest.fixture
+def prefect(folder: Path) -> LocalPrefect:
+    return LocalPrefect(root=folder, home=folder)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Command lines of the processes whose working directory is in a folder."""
+    return [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cwd", "status", "cmdline"])
+        if process.info["cwd"]
+        and Path(process.info["cwd"]).is_relative_to(folder)
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_the_address_of_the_server_is_set_so_that_no_command_starts_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import Settings
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert Settings().api.url == "http://127.0.0.1:4200/api"
+
+
+def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Path) -> None:
+    message = r"cmt/online-update did not complete\n12:00 \| ERROR   \| the score is below gate.min_f1\nmore in"
+    with pytest.raises(RoundError, match=message), local_prefect(root=folder, home=folder / "home") as prefect:
+        assert len(processes_in(folder)) == 3
+        prefect.run("cmt/online-update")
+    assert processes_in(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: `make demo` resumes"),
+        (RoundError("no round"), 1, "error: no round"),
+        (None, 0, ""),
+    ],
+)
+def test_a_demo_that_ends_early_leaves_nothing_running(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException | None,
+    status: int,
+    printed: str,
+) -> None:
+    def run() -> None:
+        with local_prefect(root=folder, home=demo.HOME):
+            if error:
+                raise error
+
+    monkeypatch.setattr(demo, "demo", run)
+    assert demo.main() == status
+    assert printed in capsys.readouterr().err
+    assert processes_in(folder) == []
+
+
+def test_a_second_demo_in_the_same_folder_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.HOME.parent.mkdir()
+    with FileLock(f"{demo.HOME}.lock"):
+        assert demo.main() == 1
+    assert "another demo is running in this folder" in capsys.readouterr().err
 
 
 def test_a_failed_command_is_reported_with_its_last_lines(prefect: LocalPrefect) -> None:
-    with pytest.raises(ServiceError, match=r"prefect no-such-command failed:\n(.|\n)*no-such-command"):
+    with pytest.raises(ServiceError, match=r"prefect no-such-command failed:\nno such command"):
         prefect.call("x", "no-such-command")
     assert prefect.running == {}
+
+
+def test_a_server_that_ends_is_reported_with_its_last_lines(prefect: LocalPrefect) -> None:
+    prefect.start("server", "ends")
+    with pytest.raises(ServiceError, match=r"the Prefect server ended unexpectedly:\nno such command: \['ends'\]"):
+        prefect.request("GET", "health")
 
 
 def test_a_request_is_repeated_while_the_server_is_unavailable(prefect: LocalPrefect) -> None:
@@ -56,7 +138,7 @@ def test_a_request_is_repeated_while_the_server_is_unavailable(prefect: LocalPre
         def do_GET(self) -> None:
             self.send_response(statuses.pop(0))
             self.end_headers()
-            self.wfile.write(b'{"id": 1}')
+            self.wfile.write(json.dumps({"id": 1}).encode())
 
         def log_message(self, *_: object) -> None:
             pass
@@ -70,27 +152,8 @@ def test_a_request_is_repeated_while_the_server_is_unavailable(prefect: LocalPre
         server.shutdown()
 
 
-def test_a_schedule_creates_a_run(tmp_path: Path) -> None:
-    port = free_port()
-    prefect = LocalPrefect(root=tmp_path, home=tmp_path, environment=prefect_environment(tmp_path, port), port=port)
-    prefect.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    try:
-        prefect.wait()
-        flow = prefect.request("POST", "flows/", {"name": "cmt"})["id"]
-        prefect.request("POST", "deployments/", {"name": "retrain", "flow_id": flow})
-        prefect.schedule("cmt/retrain")
-        deadline = time.monotonic() + 60
-        while not (runs := prefect.request("POST", "flow_runs/filter")) and time.monotonic() < deadline:
-            time.sleep(0.5)
-    finally:
-        prefect.stop()
-    assert [(run["auto_scheduled"], run["state_name"]) for run in runs] in ([(True, "Scheduled")], [(True, "Late")])
-
-
 def test_stop_ends_the_children_of_a_process(prefect: LocalPrefect) -> None:
-    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
-    prefect.running["nest"] = process
+    process = prefect.start("worker", "worker", "start")
     while not (children := psutil.Process(process.pid).children()):
         time.sleep(0.05)
     prefect.stop()
