@@ -1,4 +1,4 @@
-"""Keep a frozen language model in step with a stream of documents by compressing each into a small memory.
+"""Keep a frozen language model up to date with a stream of documents by compressing each into a small memory.
 
 Run in a project folder after `cmt model pull`:
 
@@ -7,11 +7,11 @@ Run in a project folder after `cmt model pull`:
 
     news = '{"doc_id": "mayor", "published_at": "2026-01-06T07:00:00Z", "text": "Moss is the mayor of Port Ellery."}'
     Path("news.jsonl").write_text(news)
-    memory = cmt.open(params="params.yaml")
-    memory.ingest(source="news.jsonl", format="jsonl")
-    for slice_id in memory.pending():
-        memory.update(slice_id=slice_id)
-    answer = memory.ask("Who is the mayor of Port Ellery?")
+    workspace = cmt.open(params="params.yaml")
+    workspace.ingest(source="news.jsonl", format="jsonl")
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    answer = workspace.ask("Who is the mayor of Port Ellery?")
     print(answer.text, [source.doc_id for source in answer.sources])
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from cmt.workspace import Workspace, open
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name → its module, imported when the name is first used, because torch and LanceDB take seconds to import.
 _MODULES = {
