@@ -233,7 +233,7 @@ class Workspace(Resources):
                 return round_
             runner.compress()
             runner.choose_canaries()
-            runner.bank()
+            runner.upsert_memories()
             runner.evaluate()
             runner.ask_canaries()
             runner.decide()

@@ -57,7 +57,7 @@ def choose_canaries(params: str, slice_id: str) -> int:
 @cmt_task(name="bank")
 def bank(params: str, slice_id: str) -> int:
     """Upsert the staged memories; returns the bank's version."""
-    return runner(params, slice_id).bank()
+    return runner(params, slice_id).upsert_memories()
 
 
 @cmt_task(name="evaluate")

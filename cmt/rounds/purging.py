@@ -88,8 +88,8 @@ def purge(
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
         resources.store.purge(slice_id, doc_ids, digest=after)
-        _follow(resources, slice_id, before, after)
-    resources.store.remove_remains()
+        _update_slice_digests(resources, slice_id, before, after)
+    resources.store.delete_temp_files()
     removed = {
         "documents": len(set(documents["doc_id"].to_pylist())),
         "slices written again": len(slices),
@@ -219,7 +219,7 @@ def _names_a_document(path: Path, traces: Traces) -> bool:
     return not traces.doc_ids.isdisjoint(doc_ids)
 
 
-def _follow(resources: Resources, slice_id: str, before: str, after: str) -> None:
+def _update_slice_digests(resources: Resources, slice_id: str, before: str, after: str) -> None:
     """Let the rounds of all compressors name the new digest of a slice, so that it does not wait for a round again."""
     if not Ledger.exists(resources.params.bank.uri):
         return

@@ -61,7 +61,7 @@ class _SliceRunner(RoundRunner):
                 return round_
             write_json(self.folder / "seconds.json", notes)
             write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
-            self.bank()
+            self.upsert_memories()
             decided = self.decide()
         shutil.rmtree(self.folder)
         return decided

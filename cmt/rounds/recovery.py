@@ -215,7 +215,7 @@ def _track_rollback(resources: Resources, round_id: str) -> None:
     rounds = [round_ for round_ in resources.rounds() if round_.state == "rolled_back" and round_.reason == reason]
     if resources.params.tracking.enabled:
         try:
-            resources.tracker.take_back(rounds)
+            resources.tracker.mark_rolled_back(rounds)
         except ServiceError as error:
             log.warning("MLflow still has the rounds as committed: %s", error)
 

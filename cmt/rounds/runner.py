@@ -1,8 +1,8 @@
 """A round: adapt the bank to one slice with one compressor, in one commit.
 
-The steps are begin → compress → choose_canaries → bank → evaluate → ask_canaries → decide → track. A kill at any point
-leaves a ledger row `started`; the next round restores the bank to the version before it (`cmt.rounds.recovery`). The
-bank is therefore always in the state before a round or after it.
+The steps are begin → compress → choose_canaries → upsert_memories → evaluate → ask_canaries → decide → track. A kill at
+any point leaves a ledger row `started`; the next round restores the bank to the version before it
+(`cmt.rounds.recovery`). The bank is therefore always in the state before a round or after it.
 """
 
 import json
@@ -159,7 +159,7 @@ class RoundRunner:
         write_canaries(path, canaries)
         return len(canaries)
 
-    def bank(self) -> int:
+    def upsert_memories(self) -> int:
         """Upsert the staged memories in one commit; returns the version of the bank after it.
 
         Raises RoundError if the staged file is damaged although it was just written.

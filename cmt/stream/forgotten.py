@@ -57,7 +57,7 @@ class _Sketches:
     texts: dict[str, list[list[int]]]
     """doc_id of a forgotten document → the sketches of its versions."""
     spared: list[str]
-    """doc_ids of documents that were in the stream when one with nearly their text was forgotten."""
+    """See `Forgotten.exempt_doc_ids`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Forgotten:
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
     texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
     """doc_id → the sketches of its versions."""
-    spared: frozenset[str] = frozenset()
+    exempt_doc_ids: frozenset[str] = frozenset()
+    """Documents that were in the stream when a document with nearly their text was forgotten; they stay."""
 
     @staticmethod
     def read_doc_ids(folder: Path) -> list[str]:
@@ -87,7 +88,7 @@ class Forgotten:
     def write(self, folder: Path) -> None:
         """Write both files, each atomically. Raises OSError."""
         texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
-        stored = _Sketches(self.salt, texts, sorted(self.spared))
+        stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids))
         write_sealed(folder / SKETCHES, vars(stored))
         write_sealed(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
 
@@ -96,7 +97,7 @@ class Forgotten:
     ) -> "tuple[Forgotten, list[Similar]]":
         """With the documents `texts` (doc_id → texts of its versions, none if unknown); also what `stream` has like it.
 
-        `stream` are pairs (doc_id, text) of all documents. Those that are like one of `texts` are spared.
+        `stream` are pairs (doc_id, text) of all documents. Documents like one of `texts` become exempt.
         """
         # 1. The sketches of the forgotten texts.
         sketches = {name: [self._sketch(text) for text in versions] for name, versions in texts.items() if versions}
@@ -110,14 +111,14 @@ class Forgotten:
                 continue
             if nearest := new.nearest(doc_id, text):
                 similar[doc_id] = nearest
-        spared = (self.spared | similar.keys()) - added.doc_ids
-        return replace(added, spared=spared), sorted(similar.values())
+        exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
+        return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
 
     def reason(self, doc_id: str, text: str) -> str | None:
         """Why a document must not come in; None if it may."""
         if doc_id in self.doc_ids:
             return f"document {doc_id!r} was forgotten"
-        if doc_id in self.spared or not self.texts:
+        if doc_id in self.exempt_doc_ids or not self.texts:
             return None
         if similar := self.nearest(doc_id, text):
             return f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was forgotten"

@@ -222,7 +222,7 @@ class SliceStore:
 
         return [slice_ for slice_ in self.slices() if holds(slice_, "documents") or holds(slice_, "questions")]
 
-    def remove_remains(self) -> None:
+    def delete_temp_files(self) -> None:
         """Delete what writers that were killed left in the folders of the store. Raises StreamError."""
         with self._lock():
             for path in (*self.path.rglob(".*.tmp"), *self.quarantine.glob(".*.tmp")):

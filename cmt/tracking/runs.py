@@ -80,7 +80,7 @@ class Tracker:
             session.end(parent, "FINISHED", round_.finished_at)
         return str(child.info.run_id)
 
-    def take_back(self, rounds: Sequence[Round]) -> None:
+    def mark_rolled_back(self, rounds: Sequence[Round]) -> None:
         """Update the runs of rounds that were rolled back. ServiceError as for `log_round`."""
         with self.session.explained():
             for round_ in rounds:

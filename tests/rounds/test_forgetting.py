@@ -213,7 +213,7 @@ def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapt
 
 def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(project: Path) -> None:
     open_workspace(project).update()
-    run_steps(open_workspace(project), FEBRUARY, last="bank")
+    run_steps(open_workspace(project), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(project)
     assert list(workspace.state.rglob("memories-*"))
     assert workspace.forget_all(["hitch"], purge=True).rows == 0
@@ -228,7 +228,7 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
     workspace.rollback(FEBRUARY)
     with stopping(1, full=False), pytest.raises(Killed):
         workspace.forget_all(["ferry"], purge=True)
-    run_steps(open_workspace(adapted_workspace), FEBRUARY, last="bank")
+    run_steps(open_workspace(adapted_workspace), FEBRUARY, last="upsert_memories")
     assert workspace.update().state == "committed"
     assert "documents are still being forgotten" in caplog.text
     workspace.move_pointer()

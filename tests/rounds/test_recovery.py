@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[2]
 # Interruptions
 
 
-@pytest.mark.parametrize("last", ["begin", "compress", "bank", "evaluate"])
+@pytest.mark.parametrize("last", ["begin", "compress", "upsert_memories", "evaluate"])
 def test_an_interrupted_round_is_undone_and_repeated(
     project: Path, undisturbed: list[str], last: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -74,7 +74,7 @@ def test_recover_restores_the_bank_before_the_interrupted_round(project: Path, u
 
 def test_a_rollback_after_an_interrupted_round_is_final(project: Path, undisturbed: list[str]) -> None:
     open_workspace(project).update()
-    run_steps(open_workspace(project), FEBRUARY, last="bank")
+    run_steps(open_workspace(project), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(project)
     workspace.rollback(JANUARY)
     assert workspace.bank.count_rows() == 0
@@ -363,7 +363,7 @@ def test_a_round_whose_lease_was_lost_writes_nothing_more(project: Path, undistu
         lease = take_over(suspended)
         version = suspended.bank.version
         runner = RoundRunner(suspended, JANUARY)
-        runner.bank() if STEPS.index(last) < STEPS.index("bank") else runner.decide()
+        runner.upsert_memories() if STEPS.index(last) < STEPS.index("upsert_memories") else runner.decide()
     assert (states(open_workspace(project)), suspended.bank.version) == ({JANUARY: "started"}, version)
     # 2. Whoever took over repairs the bank and runs the rounds.
     lease.release()

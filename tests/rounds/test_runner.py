@@ -163,7 +163,7 @@ def test_staged_memories_of_other_rounds_are_deleted(project: Path) -> None:
 def test_a_document_forgotten_during_a_round_is_not_banked(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
-    run_steps(workspace, FEBRUARY, last="bank")
+    run_steps(workspace, FEBRUARY, last="upsert_memories")
     for doc_id in ("hitch", "mayor-1"):
         workspace.forget(doc_id)
     assert open_workspace(project).update().rows == 4

@@ -149,7 +149,7 @@ def test_a_round_that_runs_again_after_a_rollback_is_another_run(
     tracker: Tracker, project: Params, client: MlflowClient
 ) -> None:
     first = log(tracker, FIRST, project)
-    tracker.take_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
+    tracker.mark_rolled_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
     found = client.get_run(first)
     assert (found.info.status, found.data.tags["cmt.state"]) == ("KILLED", "rolled_back")
     assert found.data.tags["cmt.reason"] == "rollback of 2031-01/0001"
