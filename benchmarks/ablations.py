@@ -37,7 +37,7 @@ from cmt.evaluation.evaluate import SystemScores
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.training.data import load_split
+from cmt.training.data import load_base_data
 from cmt.training.question_generation import generate_questions
 from cmt.training.trainer import train
 from cmt.training.word_knowledge import WordKnowledge
@@ -147,7 +147,7 @@ def _rows(
     params_file: Path, changes: Mapping[str, Any], questions: int, parts: Sequence[Part], output: Path
 ) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params_file)
-    data = load_split(workspace.params.train)
+    data = load_base_data(workspace.params)
     sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
 
     def train_variant(loss: Mapping[str, Any], folder: Path, training_questions: pa.Table) -> Variant:

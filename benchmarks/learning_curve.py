@@ -24,7 +24,7 @@ from cmt.cli.context import run_script
 from cmt.evaluation.held_out import held_out_scores
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.training.data import load_split
+from cmt.training.data import load_base_data
 
 
 def main(
@@ -35,7 +35,7 @@ def main(
 ) -> None:
     """Evaluate the checkpoints in the order of their pairs."""
     workspace = cmt.open(params=params)
-    data = load_split(workspace.params.train)
+    data = load_base_data(workspace.params)
     pairs_and_folders = sorted(
         (int(pairs), Path(folder)) for pairs, _, folder in (c.partition("=") for c in checkpoints)
     )

@@ -40,7 +40,7 @@ from cmt.modeling.compressor import window_means
 from cmt.modeling.lora import layers_with_lora
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import whole_memory_spans
-from cmt.training.data import load_split
+from cmt.training.data import load_base_data
 from cmt.training.dataset import Step, StepDataset, paragraphs
 from cmt.training.step import answer_positions
 from cmt.training.trainer import training_attention
@@ -224,7 +224,7 @@ def main(
     if output.exists():
         pooling.load_state_dict(load_file(output), strict=False)
     else:
-        split = load_split(changed.train)
+        split = load_base_data(changed)
         longest = changed.compressor.chunk_tokens
         pool = paragraphs(split.seen, split.questions, lm=workspace.lm, longest=longest)
         distil(reader, pooling, StepDataset(pool, changed))

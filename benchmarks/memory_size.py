@@ -29,7 +29,7 @@ from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.codebook import Codebook
-from cmt.training.data import load_split
+from cmt.training.data import load_base_data
 
 FORMATS = [
     (4, "fp16"),
@@ -71,7 +71,7 @@ def main(
 def _rows(params_file: Path, questions: int) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params_file)
     folder, seed = workspace.params.compressor.path, workspace.params.seed
-    data = load_split(workspace.params.train)
+    data = load_base_data(workspace.params)
     sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=seed)
     exact: Floats = np.zeros(0)
     for window, codes in track(FORMATS, "formats", console=Console(stderr=True)):

@@ -3,33 +3,30 @@
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.config import Params, load_params
-from cmt.errors import ConfigError, RoundError
+from cmt.errors import RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.limits import Limits
 from cmt.stream.store import IngestReport
 
 if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
     from cmt.answering.answer import Answer
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
-    from cmt.training.data import TrainingData
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
-KEY_TEXTS = 2_000  # documents, and questions on them, whose search keys are analysed to shorten keys
 
 
 def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> "Workspace":
@@ -96,37 +93,33 @@ class Workspace(Resources):
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
-        from cmt.training.data import load_with_stream
+        from cmt.retrieval.codebook_fitting import fit_codebook, renew_codebook
+        from cmt.training.data import load_training_data
         from cmt.training.model_card import write_card
-        from cmt.training.processes import needs_own_process, run_in_processes
+        from cmt.training.processes import train_on_devices
 
+        params, lm, folder = self.params, self.lm, self.params.train.output
         # 1. Load the data and hold out some articles.
-        folder, limits = self.params.train.output, Limits.of(self.params.stream)
-        data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
+        data = load_training_data(params, store=self.store, lm=lm)
         # 2. Train.
-        if needs_own_process(self.params.train):
-            run_in_processes(_train_in_process, self.params, self.root, train=self.params.train)
-        else:
-            self._train_on(data)
-        # 3. Fit what its memories are stored with.
-        if self.params.bank.codes == "pq":
-            self._fit_codebook(folder, data.seen)
-        elif self.params.train.start:
-            self._renew_codebook(self.params.train.start, folder, data.seen)
-        # 4. Score the compressor and write its card.
-        evaluation = held_out_scores(
-            folder=folder,
-            lm=self.lm,
-            data=data,
-            params=self.params,
-            limit=questions,
+        train_on_devices(
+            lm=lm,
+            documents=data.seen,
+            questions=data.all_questions,
+            params=params,
+            callbacks=partial(_training_callbacks, params, self.root),
         )
-        scores = evaluation.systems[0]
-        digest = checkpoint_digest(folder)
+        # 3. Fit the codebook of its memories.
+        if params.bank.codes == "pq":
+            fit_codebook(folder, data.seen, lm=lm, params=params)
+        elif params.train.start:
+            renew_codebook(params.train.start, folder, data.seen, lm=lm, params=params)
+        # 4. Score the compressor and write its card.
+        scores = held_out_scores(folder=folder, lm=lm, data=data, params=params, limit=questions).systems[0]
         write_card(
             folder,
-            params=self.params,
-            digest=digest,
+            params=params,
+            digest=checkpoint_digest(folder),
             documents=len(data.seen),
             scores=scores.to_json(),
             slices=data.slices,
@@ -140,79 +133,16 @@ class Workspace(Resources):
         needs that one. Raises ConfigError if a vector cannot be cut so, ModelError or StreamError if compressor or
         training data are missing.
         """
-        from cmt.training.data import load_with_stream
-
-        limits = Limits.of(self.params.stream)
-        data = load_with_stream(self.params.train, store=self.store, lm=self.lm, seed=self.params.seed, limits=limits)
-        return self._fit_codebook(self.params.compressor.path, data.seen, parts=parts, progress=progress)
-
-    def _renew_codebook(self, start: Path, folder: Path, documents: pa.Table) -> None:
-        """Give the compressor in `folder` a codebook if `start` has one, of as many bytes; `bank.codes: auto` uses it.
-
-        Of few documents no codebook can be fitted; then it gets that of `start`.
-        """
-        from cmt.modeling.codebook import Codebook
-
-        window = self.params.compressor.window
-        if codebook := Codebook.load(start, window):
-            try:
-                self._fit_codebook(folder, documents, parts=len(codebook.centroids))
-            except ConfigError:
-                codebook.save(folder, window)
-
-    def _fit_codebook(
-        self, folder: Path, documents: pa.Table, *, parts: int | None = None, progress: Progress | None = None
-    ) -> "Codebook":
-        from cmt.modeling.model import MemoryModel
         from cmt.retrieval.codebook_fitting import fit_codebook
+        from cmt.training.data import load_training_data
 
-        compressor = self.params.compressor
-        codebook = fit_codebook(
-            MemoryModel.load(folder, lm=self.lm, window=compressor.window, merged=True),
-            documents,
-            parts=parts,
-            batch_tokens=compressor.batch_tokens,
-            seed=self.params.seed,
-            on_progress=None if progress is None else lambda count, _tokens: progress.advance(count),
-        )
-        codebook.save(folder, compressor.window)
-        return codebook
-
-    def shorten_keys(self, output: Path, *, numbers: int, progress: Progress | None = None) -> str:
-        """Write the compressor in use with shorter search keys to `output`; returns its digest.
-
-        See `cmt.retrieval.key_shortening`. Raises ConfigError if `output` is not empty or `numbers` does not fit,
-        ModelError or StreamError if compressor or training data are missing.
-        """
-        from cmt.evaluation.sampling import sample_by_position, sample_on_documents
-        from cmt.retrieval.key_shortening import shorten_keys
-        from cmt.training.data import load_split
-
-        seed = self.params.seed
-        data = load_split(self.params.train, limits=Limits.of(self.params.stream))
-        documents = sample_by_position(data.seen, limit=KEY_TEXTS, seed=seed)
-        asked = sample_on_documents(data.questions, documents, limit=KEY_TEXTS, seed=seed)
-        return shorten_keys(
+        return fit_codebook(
             self.params.compressor.path,
-            output,
-            numbers=numbers,
+            load_training_data(self.params, store=self.store, lm=self.lm).seen,
             lm=self.lm,
-            texts=[*documents["text"].to_pylist(), *asked["question"].to_pylist()],
-            on_progress=None if progress is None else progress.advance,
-        )
-
-    def _train_on(self, data: "TrainingData") -> None:
-        """Train in this process, on the device that `train.device` names."""
-        from cmt.training.processes import training_device
-        from cmt.training.trainer import train
-
-        callbacks = [self.tracker.log_training(self.params)] if self.params.tracking.enabled else []
-        train(
-            lm=self.lm_on(training_device(self.params.train)),
-            documents=data.seen,
-            questions=data.all_questions,
             params=self.params,
-            callbacks=callbacks,
+            parts=parts,
+            on_progress=None if progress is None else progress.advance,
         )
 
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
@@ -348,10 +278,8 @@ class Workspace(Resources):
         )
 
 
-def _train_in_process(params: Params, root: Path) -> None:
-    """The part of a training that one of several processes has."""
-    from cmt.training.data import load_with_stream
+def _training_callbacks(params: Params, root: Path) -> "list[TrainerCallback]":
+    """Log the training in MLflow, unless `tracking.enabled` is off."""
+    from cmt.tracking.runs import Tracker
 
-    workspace, limits = Workspace(params, root), Limits.of(params.stream)
-    data = load_with_stream(params.train, store=workspace.store, lm=workspace.lm, seed=params.seed, limits=limits)
-    workspace._train_on(data)
+    return [Tracker(params.tracking, root).log_training(params)] if params.tracking.enabled else []

@@ -213,7 +213,7 @@ def _answering_workspace(params: Path) -> Workspace:
 
 def _trained(params: Path) -> Path:
     """The folder of a compressor trained with these settings; continues an interrupted training, repeats no other."""
-    from cmt.training.data import installed_sources, pull_sources
+    from cmt.training.sources import installed_sources, pull_sources
 
     # 1. the data
     replay_workspace = workspace(params)

@@ -100,14 +100,14 @@ def model_pull(
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     """Fetch and check the training data that train.source or train.mix names."""
     from cmt.stream.limits import Limits
-    from cmt.training.data import load_training_data, pull_sources
+    from cmt.training.sources import pull_sources, read_pairs
 
     params, rows = ctx.obj.workspace.params, []
     train_params, limits = params.train, Limits.of(params.stream)
     with ctx.obj.progress as progress:
         progress.stage("pull")
         for source, file in pull_sources(train_params, limits=limits).items():
-            tables = load_training_data(file, require_answers=not train_params.mix, limits=limits)
+            tables = read_pairs(file, require_answers=not train_params.mix, limits=limits)
             documents, questions = map(len, tables)
             rows.append({"source": source, "path": file, "documents": documents, "questions": questions})
     lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
@@ -201,21 +201,6 @@ def codebook(
     path = ctx.obj.workspace.params.compressor.path
     line = f"codebook {fitted.name} is in {path}; bank.codes auto and pq use it in a new bank"
     print_result({"codes": fitted.name, "path": path}, line, as_json=as_json)
-
-
-@app.command(epilog="Example: cmt shorten-keys data/trained/short-keys --numbers 128")
-def shorten_keys(
-    ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="New folder of the compressor with short keys.")],
-    numbers: Annotated[int, typer.Option(min=1, metavar="N", help="Numbers of a search key.")] = 128,
-    as_json: Json = False,
-) -> None:
-    """Write the compressor with shorter search keys, in the principal directions of training texts (train.source)."""
-    with ctx.obj.progress as progress:
-        progress.stage("keys")
-        digest = ctx.obj.workspace.shorten_keys(folder, numbers=numbers, progress=progress)
-    line = f"compressor {digest[:12]} with keys of {numbers} numbers is in {folder}; set compressor.path to use it"
-    print_result({"path": folder, "digest": digest}, line, as_json=as_json)
 
 
 app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(ask)

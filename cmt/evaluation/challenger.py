@@ -22,10 +22,9 @@ from cmt.evaluation.metrics import Floats, paired_bootstrap
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.checkpoint import seen_slices
-from cmt.stream.limits import Limits
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import without
-from cmt.training.data import load_split
+from cmt.training.data import load_base_data
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -48,7 +47,7 @@ def compare_with_challenger(
     chosen = deciding_slice(resources.store, folders, wanted=slice_id)
     questions = questions_of(resources, chosen)
     documents = _documents_up_to(resources.store, chosen, limit=params.promotion.documents)
-    base = load_split(params.train, limits=Limits.of(params.stream))
+    base = load_base_data(params)
     # 2. Both compressors.
     measured, f1_of_slice, f1_of_base = [], [], []
     for folder in folders:

@@ -8,7 +8,6 @@ from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.stream.limits import Limits
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -49,10 +48,10 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
     installed.
     """
     from cmt.bank.ledger import flat_scores
-    from cmt.training.data import load_split
+    from cmt.training.data import load_base_data
 
     params = resources.params
-    data = load_split(params.train, limits=Limits.of(params.stream))
+    data = load_base_data(params)
     evaluation = held_out_scores(
         folder=folder,
         lm=resources.lm,

@@ -18,6 +18,7 @@ from cmt.errors import ModelError
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
 TO_KEY = "compressor.to_key.weight"
+"""Name of the map from a mean state to a search key, (p, D)."""
 SUMS = "SHA256SUMS"
 """Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
 STORED_UNIFORMITY_WEIGHT = "spread"
@@ -85,12 +86,6 @@ class Checkpoint(NamedTuple):
             weights = weights | {PLACES: place_weights_at(places, window)}
         compressor = self.config.compressor.model_copy(update={"window": window})
         return self._replace(config=replace(self.config, compressor=compressor), weights=weights)
-
-    def with_key_weights(self, weights: Tensor) -> "Checkpoint":
-        """This compressor with the map `weights` (p, D) from a mean state to a search key."""
-        return self._replace(
-            config=replace(self.config, key_dim=len(weights)), weights=self.weights | {TO_KEY: weights}
-        )
 
 
 def place_weights_at(weights: Tensor, window: int) -> Tensor:

@@ -2,51 +2,69 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from cmt.bank import quantization
-from cmt.common.arrow import take
+from cmt.config import Params
+from cmt.errors import ConfigError
+from cmt.lm.model import FrozenLM
 from cmt.modeling.codebook import Codebook
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
 
-DOCUMENTS = 2_000  # that are compressed, at most: some 40,000 vectors at a window of 8
-NUMBERS = 16
-"""For which one byte stands, at least, unless it is told how many bytes a vector has. With the default LM and a window
-of 16, F1 on held-out articles was 0.1 below fp16 (docs/experiments.md, E85)."""
+MAX_DOCUMENTS = 2_000  # compressed for a fit: some 40,000 vectors at a window of 8
+NUMBERS_PER_BYTE = 16
+"""Fewest numbers that one byte stands for by default. With the default LM and a window of 16, F1 on held-out articles
+was 0.1 below fp16 (docs/experiments.md, E85)."""
 
 
 def fit_codebook(
-    model: MemoryModel,
+    folder: Path,
     documents: pa.Table,
     *,
-    parts: int | None,
-    batch_tokens: int,
-    seed: int,
-    on_progress: Callable[[int, int], None] | None = None,
+    lm: FrozenLM,
+    params: Params,
+    parts: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Codebook:
-    """The codebook for the window of `model`, from a sample of `documents`.
+    """Fit the codebook of the compressor in `folder` for `compressor.window` to a sample of `documents`, and write it.
 
-    `parts`: bytes of a vector; None: as many as let a byte stand for NUMBERS numbers or a few more.
-
-    Raises ConfigError as `Codebook.fit`.
+    `parts`: bytes of a vector (M); None: the largest divisor of D with which a byte stands for NUMBERS_PER_BYTE numbers
+    or more. `on_progress` gets the number of documents of each batch. Raises ConfigError as `Codebook.fit`, ModelError
+    as `MemoryModel.load`.
     """
-    rows = random.Random(seed).sample(range(len(documents)), min(DOCUMENTS, len(documents)))
+    window, dim = params.compressor.window, lm.hidden_size
+    # 1. the vectors of a sample
+    rows = random.Random(params.seed).sample(range(len(documents)), min(MAX_DOCUMENTS, len(documents)))
     memories = compress_documents(
-        model,
-        take(documents, sorted(rows)),
+        MemoryModel.load(folder, lm=lm, window=window, merged=True),
+        documents.take(pa.array(sorted(rows), pa.int64())),
         slice_id="codebook",
         keep_text=True,
         number_format="fp16",
-        batch_tokens=batch_tokens,
-        on_progress=on_progress,
+        batch_tokens=params.compressor.batch_tokens,
+        on_progress=None if on_progress is None else lambda count, _tokens: on_progress(count),
     )
-    dim = model.lm.hidden_size
     vectors = [quantization.dequantize(blob, "fp16", dim) for blob in memories["memory"].to_pylist()]
-    return Codebook.fit(np.concatenate(vectors), parts=parts or _usual_parts(dim), seed=seed)
+    # 2. the centroids of each part
+    divisors = (parts for parts in range(1, dim + 1) if dim % parts == 0)
+    usual = max(parts for parts in divisors if parts == 1 or dim // parts >= NUMBERS_PER_BYTE)
+    codebook = Codebook.fit(np.concatenate(vectors), parts=parts or usual, seed=params.seed)
+    codebook.save(folder, window)
+    return codebook
 
 
-def _usual_parts(dim: int) -> int:
-    return max(parts for parts in range(1, dim + 1) if dim % parts == 0 and (parts == 1 or dim // parts >= NUMBERS))
+def renew_codebook(start: Path, folder: Path, documents: pa.Table, *, lm: FrozenLM, params: Params) -> None:
+    """Fit a codebook for the compressor in `folder`, with the bytes of the one of `start`, if `start` has one.
+
+    `bank.codes: auto` uses it. If there are too few documents to fit a codebook, that of `start` is copied.
+    """
+    window = params.compressor.window
+    if codebook := Codebook.load(start, window):
+        try:
+            fit_codebook(folder, documents, lm=lm, params=params, parts=len(codebook.centroids))
+        except ConfigError:
+            codebook.save(folder, window)

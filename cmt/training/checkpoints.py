@@ -15,8 +15,8 @@ from cmt.common.digests import sha256_hex
 from cmt.common.storage import read_json
 from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
-from cmt.training.data import source_name
 from cmt.training.dataset import StepDataset
+from cmt.training.sources import source_name
 
 log = logging.getLogger(__name__)
 

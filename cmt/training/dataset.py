@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
-from cmt.training.data import source_name
+from cmt.training.sources import source_name
 
 PARAGRAPHS_PER_ARTICLE = 4  # paragraphs of one article in a step, which are hard negatives of each other
 TEACHER_FORCING_START = 1.0  # probability that the gold span is the quote, at the first step

@@ -11,14 +11,52 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessException, spawn
+from transformers import TrainerCallback
 
-from cmt.config import TrainParams
+from cmt.config import Params, TrainParams
 from cmt.errors import CmtError, ModelError
+from cmt.lm.model import FrozenLM
+from cmt.lm.weights import installed
+from cmt.training import trainer
 
 _ERROR = "error.txt"
+
+
+def train_on_devices(
+    *,
+    lm: FrozenLM,
+    documents: pa.Table,
+    questions: pa.Table,
+    params: Params,
+    callbacks: Callable[[], list[TrainerCallback]],
+) -> None:
+    """Train in this process, or in the processes and on the devices that the section `train` of `params` names.
+
+    `lm` is used where it is on the device already. `callbacks` is called in each process, so it has to be importable.
+    Raises StreamError and ModelError as `trainer.train`, and ModelError if the machine lacks a device.
+    """
+    if needs_own_process(params.train):
+        run_in_processes(_train_here, documents, questions, params, callbacks, train=params.train)
+    else:
+        _train_here(documents, questions, params, callbacks, lm)
+
+
+def _train_here(
+    documents: pa.Table,
+    questions: pa.Table,
+    params: Params,
+    callbacks: Callable[[], list[TrainerCallback]],
+    lm: FrozenLM | None = None,
+) -> None:
+    device = training_device(params.train)
+    if lm is None or lm.device != device:
+        folder = installed(source=params.lm.source, path=params.lm.path)
+        lm = FrozenLM.load(folder, dtype=params.lm.dtype, device=device)
+    trainer.train(lm=lm, documents=documents, questions=questions, params=params, callbacks=callbacks())
 
 
 def training_device(train: TrainParams, rank: int | None = None) -> torch.device:

@@ -39,7 +39,7 @@ from cmt.evaluation.round_records import is_own, read_records
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.champion import read_champion
 from cmt.rounds.promotion import DECISION_FILE
-from cmt.training.data import pull_sources
+from cmt.training.sources import pull_sources
 from cmt.workspace import Workspace, open
 from flows.local.prefect import LocalPrefect, free_port, local_prefect
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cmt.training.data import pull_training_data
+from cmt.config import TrainParams
+from cmt.training.sources import pull_sources
 from tests.helpers.training import FARES
 
 
@@ -30,7 +31,7 @@ def training_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactor
     ]
     source = folder / "pairs.json"
     source.write_text(json.dumps({"version": "1.1", "data": articles}))
-    pull_training_data(source=f"path:{source}", path=folder / "train")
+    pull_sources(TrainParams(source=f"path:{source}", path=folder / "train"))
     params = yaml.safe_load((folder / "params.yaml").read_text()) | {
         "train": {
             "source": "path:pairs.json",

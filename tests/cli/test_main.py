@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from cmt.modeling.codebook import Codebook
 from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
 
 
@@ -247,26 +246,6 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert (folder / "codebooks.safetensors").stat().st_size > 0
 
 
-def test_a_training_from_a_compressor_with_a_codebook_gives_one_of_as_many_bytes(training_project: Path) -> None:
-    short_texts = (training_project / "training_project.json").read_text()
-    _prepare_for_a_codebook(training_project)
-    run(training_project, "data", "pull")
-    name = read(training_project, "codebook", "--bytes", "8")["codes"]
-    start = ("--set", "train.start=own-compressor", "--set", "train.start_weight=0.0")
-    folder = Path(read(training_project, *start, "train")["path"])
-    trained = Codebook.load(folder, 4)
-    assert trained
-    assert trained.name.startswith("pq8-")
-    assert trained.name != name
-    # of too few texts none can be fitted
-    (training_project / "training_project.json").write_text(short_texts)
-    run(training_project, "data", "pull")
-    folder = Path(read(training_project, *start, "--set", "train.output=again", "train")["path"])
-    kept = Codebook.load(folder, 4)
-    assert kept
-    assert kept.name == name
-
-
 def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None:
     _prepare_for_a_codebook(training_project)
     run(training_project, "data", "pull")
@@ -282,24 +261,6 @@ def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None
     assert after["bytes"] < before["bytes"]
     assert read(training_project, *small, "ask", "Who is the mayor?")["sources"]
     run(training_project, *small, "verify")
-
-
-def test_keys_become_shorter_in_a_compressor_of_its_own(training_project: Path) -> None:
-    _prepare_for_a_codebook(training_project)
-    run(training_project, "data", "pull")
-    run(training_project, "ingest")
-    run(training_project, "update", "--all")
-    before = read(training_project, "bank", "stats")
-    assert "choose fewer" in run(training_project, "shorten-keys", "unused", "--numbers", "99", status=2).stderr
-    folder = str(training_project / "short")
-    read(training_project, "shorten-keys", folder, "--numbers", "4")
-    short = ("--set", f"compressor.path={folder}")
-    run(training_project, *short, "update", "--all")
-    after = read(training_project, *short, "bank", "stats")
-    assert after["rows"] == before["rows"]
-    assert after["bytes"] < before["bytes"]
-    assert read(training_project, *short, "ask", "Who is the mayor?")["sources"]
-    assert "is not empty" in run(training_project, "shorten-keys", folder, status=2).stderr
 
 
 def _prepare_for_a_codebook(project: Path) -> None:

@@ -48,6 +48,11 @@ SMALL: dict[str, dict[str, Any]] = {
         "save_steps": 2,
     },
 }
+SQUAD_ROWS: list[dict[str, Any]] = [
+    {"id": "1", "title": "A_town", "context": "Moss leads it.", "question": "Who leads?", "answers": ["Moss", "Moss"]},
+    {"id": "2", "title": "B", "context": "It is blue.", "question": "What colour?", "answers": ["blue"]},
+    {"id": "3", "title": "A_town", "context": "Moss leads it.", "question": "What does Moss do?", "answers": ["leads"]},
+]
 PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
 
 
@@ -111,18 +116,27 @@ def titled_documents(titles: list[str | None]) -> pa.Table:
     return documents([{"doc_id": f"d{n}", "title": title, "text": "Text."} for n, title in enumerate(titles)])
 
 
+def squad(rows: list[dict[str, Any]]) -> bytes:
+    """Rows like SQUAD_ROWS in SQuAD's layout, a paragraph with a question each; the first answer alone."""
+    data = []
+    for row in rows:
+        answers = [{"text": text} for text in row["answers"][:1]]
+        question = {"id": row["id"], "question": row["question"], "answers": answers}
+        data.append({"title": row["title"], "paragraphs": [{"context": row["context"], "qas": [question]}]})
+    return json.dumps({"data": data}).encode()
+
+
 def write_squad(file: Path, texts: dict[str, str]) -> Path:
     """Write documents (title → text), each with a question that its first word answers, in SQuAD's layout."""
-    data = [
-        {
-            "title": title,
-            "paragraphs": [
-                {"context": text, "qas": [{"id": title, "question": "Who?", "answers": [{"text": text.split()[0]}]}]}
-            ],
-        }
-        for title, text in texts.items()
-    ]
-    file.write_text(json.dumps({"data": data}))
+    question = {"question": "Who?"}
+    file.write_bytes(
+        squad(
+            [
+                question | {"id": title, "title": title, "context": text, "answers": [text.split()[0]]}
+                for title, text in texts.items()
+            ]
+        )
+    )
     return file
 
 

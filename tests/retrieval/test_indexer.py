@@ -14,8 +14,8 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.codebook import Codebook
 from cmt.modeling.model import MemoryModel
-from cmt.retrieval.codebook_fitting import fit_codebook
 from cmt.retrieval.indexer import compress_documents, memory_schema, retrieved_memory
 from tests.helpers.facts import FACTS, documents
 
@@ -96,7 +96,8 @@ def test_vectors_are_stored_and_read_by_the_codebook(tiny_lm: TinyLm) -> None:
     with pytest.raises(ModelError, match="no codebook for its window"):
         rows_of(compressor, FACTS[:1], number_format="pq")
     exact = rows_of(compressor, FACTS, number_format="fp16")
-    compressor.codebook = fit_codebook(compressor, documents(FACTS), parts=8, batch_tokens=256, seed=0)
+    vectors = [retrieved_memory(compressor, row, exact.schema).vectors.numpy() for row in exact.to_pylist()]
+    compressor.codebook = Codebook.fit(np.concatenate(vectors), parts=8, seed=0)
     rows = rows_of(compressor, FACTS, number_format="pq")
     assert rows.schema == memory_schema(compressor, keep_text=True, number_format="pq")
     assert row_problems(rows, rows.schema) == []

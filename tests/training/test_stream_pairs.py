@@ -10,7 +10,8 @@ from cmt.config import Params, TrainParams
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
 from cmt.stream.store import SliceStore
-from cmt.training.data import TrainingData, load_with_stream, pull_sources
+from cmt.training.data import TrainingData, load_training_data
+from cmt.training.sources import pull_sources
 from cmt.training.stream_pairs import StreamPairs, stream_pairs
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import write_squad
@@ -98,9 +99,9 @@ def split(store: SliceStore, tmp_path: Path, tiny_lm: Callable[[str], FrozenLM])
 def load(store: SliceStore, folder: Path, lm: FrozenLM, **changes: object) -> TrainingData:
     base = write_squad(folder / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
     values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": folder / "train", "validation_articles": 2}
-    train = TrainParams.model_validate(values | changes)
-    pull_sources(train)
-    return load_with_stream(train, store=store, lm=lm, seed=0)
+    params = Params.model_validate({"train": values | changes})
+    pull_sources(params.train)
+    return load_training_data(params, store=store, lm=lm)
 
 
 def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(
