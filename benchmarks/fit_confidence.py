@@ -35,7 +35,7 @@ from cmt.evaluation.calibration import RIGHT_F1, reliability
 from cmt.evaluation.metrics import Flags, Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream import readers
-from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.admission import select_with_unanswerable
 from cmt.stream.readers import infer_format
 from cmt.training.entity_swaps import entity_swaps
 

@@ -193,7 +193,7 @@ def _adapt(workspace: Workspace, rows: Sequence[dict[str, Any]], publisher: str 
     file = workspace.root / "incoming.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     try:
-        report = workspace.ingest(source=file, format="jsonl", publisher=publisher)
+        report = workspace.ingest(source=file, file_format="jsonl", publisher=publisher)
     except StreamError as error:
         return f"at ingest: {error}"
     for slice_ in report.slices:

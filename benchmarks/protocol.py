@@ -14,7 +14,7 @@ from cmt.common.arrow import take
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.stream import readers
-from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.admission import select_with_unanswerable
 
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last

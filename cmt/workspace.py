@@ -14,7 +14,7 @@ from cmt.errors import RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.store import IngestReport
+from cmt.stream.ingest import IngestReport, ingest
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -64,7 +64,7 @@ class Workspace(Resources):
         self,
         *,
         source: Path | str | None = None,
-        format: str | None = None,
+        file_format: str | None = None,
         period: str | int | None = None,
         publisher: str | None = None,
     ) -> IngestReport:
@@ -77,9 +77,10 @@ class Workspace(Resources):
         cannot be read or written, or if a file is above the limits of that section.
         """
         stream = self.params.stream
-        return self.store.ingest(
-            source=Path(source or stream.source),
-            format=format or stream.format,
+        return ingest(
+            self.store,
+            Path(source or stream.source),
+            file_format=file_format or stream.format,
             period=period or stream.period,
             publisher=publisher,
             params=stream,

@@ -27,7 +27,7 @@ def test_ingest_defaults_to_the_stream_section_and_adds_nothing_twice(tiny_works
 
 def test_ingest_takes_source_format_and_period(tiny_workspace: Path) -> None:
     workspace = open_workspace(tiny_workspace)
-    report = workspace.ingest(source=tiny_workspace / "news/documents.jsonl", format="jsonl", period=4)
+    report = workspace.ingest(source=tiny_workspace / "news/documents.jsonl", file_format="jsonl", period=4)
     assert report.accepted == 6
     assert [slice_.n_documents for slice_ in workspace.store.slices()] == [4, 2]
 

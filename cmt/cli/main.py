@@ -139,7 +139,7 @@ def ingest(
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     with ctx.obj.progress as progress:
         progress.stage("ingest")
-        result = ctx.obj.workspace.ingest(source=path, format=format_, period=wanted, publisher=publisher)
+        result = ctx.obj.workspace.ingest(source=path, file_format=format_, period=wanted, publisher=publisher)
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion
     from cmt.rounds.verification import PartReport
-    from cmt.stream.store import IngestReport
+    from cmt.stream.ingest import IngestReport
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5

@@ -176,7 +176,7 @@ def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]
     """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
     if Ledger.exists(resources.params.bank.uri):
         resources.ledger.check_uninterrupted("a purge")
-    slices = resources.store.holding(doc_ids)
+    slices = resources.store.slices_containing(doc_ids)
     for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
         resources.store.check(slice_)
     return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}

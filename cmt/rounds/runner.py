@@ -115,7 +115,7 @@ class RoundRunner:
         if read_staged(staged) is not None:
             return staged
         documents = resources.store.documents(self.slice)
-        similar = resources.store.left_out(without(documents, forgotten))
+        similar = resources.store.forgotten_among(without(documents, forgotten))
         for doc_id, reason in similar.items():
             log.warning("document %r is left out: %s", doc_id, reason)
         documents = without(documents, {*forgotten, *similar})

@@ -55,7 +55,7 @@ class Admin:
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
         """Add the rows of `files` (name → JSON lines) to the stream, as published by the token's source."""
         with _received(self.workspace.state, files, token=token) as source:
-            return Ingested.of(self.workspace.ingest(source=source, format="jsonl", publisher=token.source))
+            return Ingested.of(self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source))
 
     def forget(self, doc_ids: list[str]) -> Forgotten:
         """Forget documents. HTTPException (404) if one of them is unknown; then none is forgotten."""

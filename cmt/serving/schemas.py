@@ -11,7 +11,7 @@ from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
-    from cmt.stream.store import IngestReport
+    from cmt.stream.ingest import IngestReport
 
 _LISTED_ROWS = 100
 

@@ -1,8 +1,7 @@
 """Who published a document, and whose documents it may supersede or correct.
 
-The publisher of a document is the name that its ingest was given; if the source is trusted, the name in the file's own
-column `source`; otherwise `file:<name>` of the file or folder that was ingested. A slice keeps it in the column
-`source`. Slices of version 0.1.0 do not say who published: anyone may supersede or correct their documents.
+The publisher of a document is the name that the ingest gives; or, for a trusted file, the name in its own column
+`source`; or else `file:<name>` of the ingested file or folder. A slice keeps it in the column `source`.
 """
 
 import json
@@ -16,7 +15,7 @@ from cmt.common.dates import iso
 from cmt.errors import ConfigError
 from cmt.stream.schema import normalise
 
-_ORIGIN = "file:"
+_FILE_PREFIX = "file:"
 
 
 class Statement(NamedTuple):
@@ -24,19 +23,18 @@ class Statement(NamedTuple):
 
     doc_id: str
     published_at: datetime
-    publisher: str | None
-    """None if it is from a slice of version 0.1.0."""
+    publisher: str
 
 
 @dataclass(frozen=True)
 class Authority:
-    """Whose documents each publisher may supersede or correct, beside its own (`stream.authority`)."""
+    """Whose documents each publisher may supersede or correct besides its own (`stream.authority`)."""
 
     granted: Mapping[str, Collection[str]] = field(default_factory=dict)
 
-    def covers(self, publisher: str | None, other: str | None) -> bool:
+    def covers(self, publisher: str, other: str) -> bool:
         """Whether `publisher` may supersede or correct documents of `other`."""
-        return publisher == other or None in (publisher, other) or other in self.granted.get(publisher or "", ())
+        return publisher == other or other in self.granted.get(publisher, ())
 
     def why_not_correct(self, correction: Statement, document: Statement) -> str | None:
         """Why `correction` may not replace the text of `document`, which has its doc_id; None if it may."""
@@ -62,9 +60,10 @@ class Authority:
         )
 
     def why_not_add(self, document: Statement, updates: Sequence[Statement]) -> str | None:
-        """Why a new `document` may not be added although `updates`, which are there before it, supersede it.
+        """Why a new `document` may not be added; None if it may.
 
-        One of another publisher would hide it from the start. None if `document` may be added.
+        `updates` are documents of the store that supersede it already. An update by a publisher without authority
+        would hide it from the start.
         """
         for update in updates:
             if update.published_at >= document.published_at and not self.covers(update.publisher, document.publisher):
@@ -77,24 +76,24 @@ class Authority:
 
 
 def check_publisher(name: str) -> str:
-    """`name` on one line. Raises ConfigError if it is blank, or like the name of an origin."""
+    """`name` on one line. Raises ConfigError if it is blank, or if it begins with `file:`."""
     publisher = " ".join(normalise(name).split())
-    if not publisher or publisher.startswith(_ORIGIN):
+    if not publisher or publisher.startswith(_FILE_PREFIX):
         raise ConfigError(f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:")
     return publisher
 
 
-def publishers(claimed: Sequence[str | None], *, given: str | None, path: Path, trusted: bool) -> list[str]:
-    """The publisher of each row of the source `path`, whose column `source` says `claimed`.
+def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, path: Path, trusted: bool) -> list[str]:
+    """The publisher of each row of `path`; `claimed` is the file's own column `source`.
 
-    `given`: the name that the ingest was given. `trusted`: whether `claimed` counts where none was given; a claim that
-    begins with `file:` never does.
+    `named`: the publisher that the ingest gives. `trusted`: whether `claimed` counts without one; a claim that begins
+    with `file:` never counts.
     """
-    origin = _ORIGIN + (normalise(path.resolve().name) or "/")
-    if given is not None or not trusted:
-        return [given or origin] * len(claimed)
-    return [origin if name is None or name.startswith(_ORIGIN) else name for name in claimed]
+    file = _FILE_PREFIX + (normalise(path.resolve().name) or "/")
+    if named is not None or not trusted:
+        return [named or file] * len(claimed)
+    return [file if name is None or name.startswith(_FILE_PREFIX) else name for name in claimed]
 
 
-def _advice(publisher: str | None, other: str | None) -> str:
+def _advice(publisher: str, other: str) -> str:
     return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"

@@ -1,7 +1,7 @@
-"""What was forgotten and must not come back: the doc_ids, and sketches by which nearly equal texts are recognised.
+"""Forgotten documents, which must not come back: their doc_ids, and sketches that recognise nearly equal texts.
 
-Both lie beside the slices; neither has a word of a text. A document that was in the stream already when another one
-with nearly its text was forgotten is another document: it may stay.
+Both files are beside the slices; neither holds a word of a text. A document that was already in the stream when one
+with nearly its text was forgotten counts as another document: it may stay.
 """
 
 import json
@@ -9,7 +9,6 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +17,16 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from cmt.common.storage import read_json, read_sealed, write_sealed
+from cmt.common.storage import read_sealed, write_sealed
 from cmt.errors import StreamError
-from cmt.stream.ingest import Checked
+from cmt.stream.admission import ValidatedRows
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
 
 DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"
 """Files in the folder of the store."""
 
-_PROBES = 16  # shingles of a text that are looked up first, to pass over most of the stream quickly
-_DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row as the quarantine keeps it, which may be cut
+_PROBES = 16  # shingles of a text to look up first: passes over most of the stream quickly
+_DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row of the quarantine, which may be cut
 
 
 @dataclass(frozen=True, order=True)
@@ -38,7 +37,7 @@ class Similar:
     forgotten: str
     """doc_id of the forgotten document."""
     overlap: float
-    """Share of the shingles that both have, 0–1."""
+    """Share of common shingles, 0–1."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class _Sketches:
     """The content of the file SKETCHES."""
 
     salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$")]
-    """Hexadecimal and random, so that the hashes of one store say nothing about the texts of another."""
+    """Hexadecimal and random, so that hashes of different stores cannot be compared."""
     texts: dict[str, list[list[int]]]
     """doc_id of a forgotten document → the sketches of its versions."""
     spared: list[str]
@@ -69,17 +68,18 @@ class Forgotten:
     texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
     """doc_id → the sketches of its versions."""
     exempt_doc_ids: frozenset[str] = frozenset()
-    """Documents that were in the stream when a document with nearly their text was forgotten; they stay."""
+    """Documents that were in the stream when one with nearly their text was forgotten."""
 
     @staticmethod
     def read_doc_ids(folder: Path) -> list[str]:
         """The forgotten doc_ids of the store in `folder`, sorted, without the sketches. Raises StreamError."""
-        return sorted(_read_doc_ids(folder / DOC_IDS))
+        stored = _read(folder / DOC_IDS, _DocIds)
+        return sorted(stored.doc_ids) if stored else []
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
-        """Those of the store in `folder`; none if it has no such files. Raises StreamError if a file is damaged."""
-        doc_ids, stored = frozenset(_read_doc_ids(folder / DOC_IDS)), _read(folder / SKETCHES, _Sketches)
+        """Read both files in `folder`; without files nothing is forgotten. Raises StreamError if a file is damaged."""
+        doc_ids, stored = frozenset(cls.read_doc_ids(folder)), _read(folder / SKETCHES, _Sketches)
         if stored is None:
             return cls(doc_ids)
         texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
@@ -92,17 +92,18 @@ class Forgotten:
         write_sealed(folder / SKETCHES, vars(stored))
         write_sealed(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
 
-    def adding(
+    def with_documents(
         self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]
     ) -> "tuple[Forgotten, list[Similar]]":
-        """With the documents `texts` (doc_id → texts of its versions, none if unknown); also what `stream` has like it.
+        """Also forget the documents `texts`; returns the new state, and the documents of `stream` with similar texts.
 
-        `stream` are pairs (doc_id, text) of all documents. Documents like one of `texts` become exempt.
+        `texts`: doc_id → the texts of its versions, none if unknown. `stream`: pairs (doc_id, text) of all documents;
+        the similar ones become exempt.
         """
-        # 1. The sketches of the forgotten texts.
+        # 1. the sketches of the forgotten texts
         sketches = {name: [self._sketch(text) for text in versions] for name, versions in texts.items() if versions}
         added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches})
-        # 2. The documents of the stream that are like one of them. Most have no shingle of theirs.
+        # 2. similar documents of the stream; most share no shingle with the forgotten texts
         new, similar = replace(self, texts=sketches), dict[str, Similar]()
         probe = {shingle for versions in texts.values() for text in versions for shingle in shingles(words(text))}
         for doc_id, text in stream:
@@ -115,7 +116,7 @@ class Forgotten:
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
 
     def reason(self, doc_id: str, text: str) -> str | None:
-        """Why a document must not come in; None if it may."""
+        """Why a document is refused; None if it is not."""
         if doc_id in self.doc_ids:
             return f"document {doc_id!r} was forgotten"
         if doc_id in self.exempt_doc_ids or not self.texts:
@@ -127,10 +128,9 @@ class Forgotten:
     def nearest(self, doc_id: str, text: str) -> Similar | None:
         """The forgotten document with the most similar text; None if none has an overlap of NEARLY_EQUAL."""
         own = self._sketch(text)
-        candidates = Counter(place for value in own for place in self._index.get(value, ()))
-        found = [
-            Similar(doc_id, self._versions[place][0], overlap(own, self._versions[place][1])) for place in candidates
-        ]
+        candidates = Counter(position for value in own for position in self._positions.get(value, ()))
+        versions = (self._versions[position] for position in candidates)
+        found = [Similar(doc_id, name, overlap(own, version)) for name, version in versions]
         best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
         return best if best and best.overlap >= NEARLY_EQUAL else None
 
@@ -143,58 +143,50 @@ class Forgotten:
         return [(name, version) for name, versions in self.texts.items() for version in versions]
 
     @cached_property
-    def _index(self) -> dict[int, list[int]]:
-        """Hash → places in `_versions` of the sketches that have it."""
-        index: dict[int, list[int]] = {}
-        for place, (_, values) in enumerate(self._versions):
+    def _positions(self) -> dict[int, list[int]]:
+        """Hash → positions in `_versions` of the sketches that contain it."""
+        positions: dict[int, list[int]] = {}
+        for position, (_, values) in enumerate(self._versions):
             for value in values:
-                index.setdefault(value, []).append(place)
-        return index
+                positions.setdefault(value, []).append(position)
+        return positions
 
 
-def leave_out(documents: Checked, questions: Checked, forgotten: Forgotten) -> tuple[Checked, Checked]:
-    """The rows of a source without forgotten documents and questions about them, which are rejected without content."""
+def reject_forgotten(
+    documents: ValidatedRows, questions: ValidatedRows, forgotten: Forgotten
+) -> tuple[ValidatedRows, ValidatedRows]:
+    """Reject forgotten documents and the questions about them; the quarantine keeps no content of them."""
     if not forgotten.doc_ids:
         return documents, questions
+    # 1. documents
     columns = (documents.table[name].to_pylist() for name in ("doc_id", "text"))
     reasons = {row: forgotten.reason(*document) for row, document in enumerate(zip(*columns, strict=True))}
     refused = {row: reason for row, reason in reasons.items() if reason}
-    out = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
-    asked = {
+    refused_ids = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
+    # 2. questions about them
+    refused_questions = {
         row: f"its document, {name!r}, was forgotten"
         for row, name in enumerate(questions.table["doc_id"].to_pylist())
-        if name in out
+        if name in refused_ids
     }
-    left_documents, left_questions = (
-        _without_content(rows, forgotten).without(reasons, with_content=False)
-        for rows, reasons in ((documents, refused), (questions, asked))
+    return (
+        _without_content(documents, forgotten).without(refused, with_content=False),
+        _without_content(questions, forgotten).without(refused_questions, with_content=False),
     )
-    return left_documents, left_questions
 
 
-def _without_content(checked: Checked, forgotten: Forgotten) -> Checked:
-    """`checked`, of which no rejected row keeps the content of a forgotten document."""
-    rejected = [replace(row, raw="") if _doc_id_in(row.raw) in forgotten.doc_ids else row for row in checked.rejected]
-    return replace(checked, rejected=rejected)
+def _without_content(rows: ValidatedRows, forgotten: Forgotten) -> ValidatedRows:
+    """`rows` without the content of the rejected rows of forgotten documents."""
 
+    def is_forgotten(raw: str) -> bool:
+        found = _DOC_ID.search(raw)
+        return found is not None and json.loads(found[1], strict=False) in forgotten.doc_ids
 
-def _doc_id_in(raw: str) -> str | None:
-    """The doc_id in a row as the quarantine keeps it."""
-    found = _DOC_ID.search(raw)
-    return str(json.loads(found[1], strict=False)) if found else None
-
-
-def _read_doc_ids(path: Path) -> list[str]:
-    """The forgotten doc_ids in `path`; none if there is no such file. Raises StreamError if it is damaged."""
-    with suppress(OSError, ValueError):
-        doc_ids: list[str] = read_json(path, list[str])  # of version 0.1.0, without a checksum
-        return doc_ids
-    stored: _DocIds | None = _read(path, _DocIds)
-    return stored.doc_ids if stored else []
+    return replace(rows, rejected=[replace(row, raw="") if is_forgotten(row.raw) else row for row in rows.rejected])
 
 
 def _read(path: Path, expected: Any) -> Any:
-    """The sealed JSON in `path`; None if there is no such file. Raises StreamError if it is damaged."""
+    """The JSON with checksum in `path`; None without such a file. Raises StreamError if it is damaged."""
     try:
         return read_sealed(path, expected)
     except FileNotFoundError:

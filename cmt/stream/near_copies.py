@@ -1,9 +1,8 @@
-"""Floods of near-copies: more documents of one slice that say nearly the same than `stream.max_near_duplicates`.
+"""Floods of near-copies: more than `stream.max_near_duplicates` documents of one slice with nearly the same text.
 
-Two texts are near-copies if at least 0.8 of their runs of five words are common (Jaccard): one word changed in fifty,
-or any change of case or punctuation. Short reports on different things share few such runs. MinHash finds the
-candidates (Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9), and their texts decide, so
-nothing is taken for a near-copy by chance.
+Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard): one word changed in fifty,
+or any change of case or punctuation. Short reports on different things share few runs. MinHash finds the candidates
+(Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9), and a comparison of the texts decides.
 """
 
 from collections import defaultdict
@@ -14,41 +13,41 @@ import pyarrow as pa
 from cmt.stream.shingles import NEARLY_EQUAL, shingles, words
 
 _BANDS, _BAND = 16, 8
-_BUCKET = 16  # documents that are compared for one band: the cost of a document does not depend on their number
+_BUCKET = 16  # documents to compare for one band: bounds the cost of a document
 _SEED = 0
 
 
-def crowded(documents: pa.Table, *, groups: Sequence[Hashable], most: int) -> dict[int, int]:
-    """The rows of `documents` beyond the first `most` near-copies in a group, each with the row that it is nearest to.
+def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], limit: int) -> dict[int, int]:
+    """The rows of `documents` beyond the first `limit` near-copies in a slice, each with a near-copy's row.
 
-    `groups`: the slice of each row. Rows count by date, then in their order. A document that supersedes one of its
-    near-copies takes its place. Equal texts are not counted, they are duplicates. 0 for `most`: any number.
+    `slices`: the slice of each row. Rows count by date, then in their order. A document that supersedes one of its
+    near-copies replaces it. Equal texts do not count, they are duplicates. `limit` 0: no limit.
     """
-    if not most:
+    if not limit:
         return {}
     members: defaultdict[Hashable, list[int]] = defaultdict(list)
     dates = documents["published_at"].to_pylist()
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
-        members[groups[row]].append(row)
+        members[slices[row]].append(row)
     columns = [documents[name].to_pylist() for name in ("doc_id", "supersedes", "text", "sha256")]
     found: dict[int, int] = {}
     for rows in members.values():
-        found |= _crowded_rows(rows, *columns, most=most)
+        found |= _excess_in_slice(rows, *columns, limit=limit)
     return found
 
 
-def _crowded_rows(
+def _excess_in_slice(
     rows: Sequence[int],
     doc_ids: Sequence[str],
     supersedes: Sequence[str | None],
     texts: Sequence[str],
     hashes: Sequence[str],
     *,
-    most: int,
+    limit: int,
 ) -> dict[int, int]:
     found: dict[int, int] = {}
     buckets: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
-    current: dict[str, int] = {}  # doc_id → row, of what is taken and not superseded
+    current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
     seen: set[str] = set()
     for row in rows:
         if hashes[row] in seen:
@@ -63,11 +62,11 @@ def _crowded_rows(
         # 2. those that are near-copies and are not replaced by this row
         replaced = {doc_ids[row], supersedes[row]}
         others = [other for other in candidates if doc_ids[other] not in replaced]
-        near = [other for other in others if _share(runs, _runs(texts[other])) >= NEARLY_EQUAL]
-        if len(near) >= most:
+        near = [other for other in others if _similarity(runs, texts[other]) >= NEARLY_EQUAL]
+        if len(near) >= limit:
             found[row] = near[0]
             continue
-        # 3. take it
+        # 3. otherwise take it
         current.pop(supersedes[row] or "", None)
         current[doc_ids[row]] = row
         for band in bands:
@@ -91,6 +90,7 @@ def _bands(runs: set[str]) -> list[tuple[int, ...]]:
     return [(band, *digest[band * _BAND : (band + 1) * _BAND]) for band in range(_BANDS)]
 
 
-def _share(runs: set[str], others: set[str]) -> float:
-    """Jaccard similarity."""
+def _similarity(runs: set[str], text: str) -> float:
+    """Jaccard similarity of the runs of two texts."""
+    others = _runs(text)
     return len(runs & others) / len(runs | others)

@@ -11,8 +11,6 @@ from cmt.common.arrow import take
 from cmt.errors import ConfigError
 
 K = TypeVar("K")
-Part = tuple[str, pa.Table, pa.Table]
-"""Label of a period, its documents, its questions."""
 
 _UNITS = ("day", "week", "month")
 
@@ -42,47 +40,39 @@ def period_label(instant: datetime, *, unit: str) -> str:
     return day if unit == "day" else day[:7]
 
 
-def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Iterator[Part]:
+def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Iterator[tuple[str, pa.Table, pa.Table]]:
     """Yield (label, documents, questions) of each slice in time order, with the rows of a slice in time order.
 
-    With a calendar period, documents go by `published_at` and questions by `asked_at`, so a slice may have questions
-    alone. With a number of documents, questions go with their document; if that is in an earlier slice, they go to the
-    first of the new ones.
+    A calendar period cuts documents by `published_at` and questions by `asked_at`, so a slice may have only questions.
+    With a number of documents, a question follows its document; if its document is in an earlier slice, the question
+    goes into the first new one.
     """
+    # 1. the slice of each document and of each question
+    slices = slice_of_each(documents, period=period)
     if isinstance(period, int):
-        return _split_by_number(documents, questions, period)
-    return _split_by_calendar(documents, questions, period)
+        slice_of_document = dict(zip(documents["doc_id"].to_pylist(), slices, strict=True))
+        question_slices = [slice_of_document.get(doc_id, 0) for doc_id in questions["doc_id"].to_pylist()]
+    else:
+        question_slices = [period_label(at, unit=period) for at in questions["asked_at"].to_pylist()]
+    # 2. the rows of each slice
+    published, asked = _group(slices), _group(question_slices)
+    for key in sorted(published.keys() | asked.keys()):
+        label = period_unit(period) if isinstance(period, int) else key
+        yield label, _take(documents, published[key], "published_at"), _take(questions, asked[key], "asked_at")
 
 
-def parts_of(documents: pa.Table, *, period: str | int) -> list[Any]:
-    """The part that `split` puts each of `documents` into: a label, or with a number of documents a number from 0."""
+def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:
+    """The slice that `split` puts each document into: a label, or with a number of documents a number from 0."""
     if isinstance(period, int):
-        part_of_row = {index: place // period for place, index in enumerate(_time_order(documents, "published_at"))}
-        return [part_of_row[index] for index in range(documents.num_rows)]
+        slices = [0] * documents.num_rows
+        for position, row in enumerate(_time_order(documents, "published_at")):
+            slices[row] = position // period
+        return slices
     return [period_label(at, unit=period) for at in documents["published_at"].to_pylist()]
 
 
-def _split_by_calendar(documents: pa.Table, questions: pa.Table, unit: str) -> Iterator[Part]:
-    published = _group(parts_of(documents, period=unit))
-    asked = _group([period_label(at, unit=unit) for at in questions["asked_at"].to_pylist()])
-    for label in sorted(published.keys() | asked.keys()):
-        yield label, _take(documents, published[label], "published_at"), _take(questions, asked[label], "asked_at")
-
-
-def _split_by_number(documents: pa.Table, questions: pa.Table, size: int) -> Iterator[Part]:
-    # 1. documents: `size` neighbours in time make a part
-    part_of_row = parts_of(documents, period=size)
-    published = _group(part_of_row)
-    # 2. questions: with their document
-    part_of_document = {doc_id: part_of_row[index] for index, doc_id in enumerate(documents["doc_id"].to_pylist())}
-    asked = _group([part_of_document.get(doc_id, 0) for doc_id in questions["doc_id"].to_pylist()])
-    label = period_unit(size)
-    for part in sorted(published.keys() | asked.keys()):
-        yield label, _take(documents, published[part], "published_at"), _take(questions, asked[part], "asked_at")
-
-
 def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
-    """key → indices at which it stands."""
+    """key → its indices."""
     groups: defaultdict[K, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -91,8 +81,8 @@ def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
 
 def _take(table: pa.Table, rows: list[int], instant: str) -> pa.Table:
     """These rows of `table`, in the order of the column `instant`."""
-    part = take(table, rows)
-    return take(part, _time_order(part, instant))
+    taken = take(table, rows)
+    return take(taken, _time_order(taken, instant))
 
 
 def _time_order(table: pa.Table, instant: str) -> list[int]:

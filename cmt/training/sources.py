@@ -15,7 +15,7 @@ from cmt.common.storage import write_bytes
 from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream import readers
-from cmt.stream.ingest import select_with_unanswerable
+from cmt.stream.admission import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import read_bytes
 

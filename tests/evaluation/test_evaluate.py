@@ -17,6 +17,7 @@ from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import RECORD_SCHEMA, Evaluation, evaluate, round_questions
 from cmt.lm.model import FrozenLM
+from cmt.stream.ingest import ingest
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.stream.store import SliceStore
 
@@ -208,7 +209,7 @@ def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) 
     for name, rows in (("documents", documents), ("questions", questions)):
         lines = [json.dumps(row, default=datetime.isoformat) + "\n" for row in rows[::order]]
         (source / f"{name}.jsonl").write_text("".join(lines))
-    store.ingest(source=source, format="jsonl", period="month", now=NOW)
+    ingest(store, source, file_format="jsonl", period="month", now=NOW)
     return store
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cmt.stream.ingest import IngestReport
 from cmt.stream.readers import RawRows
 from cmt.stream.schema import validate_documents, validate_questions
-from cmt.stream.store import IngestReport
 
 NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The instant after which the tests' dates count as future."""

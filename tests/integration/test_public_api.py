@@ -89,7 +89,7 @@ def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
 
 def test_the_main_operations_return_public_types(tiny_workspace: Path) -> None:
     memory = cmt.open(params=tiny_workspace / "params.yaml")
-    assert memory.ingest(source=str(tiny_workspace / "news"), format="jsonl").accepted == 6
+    assert memory.ingest(source=str(tiny_workspace / "news"), file_format="jsonl").accepted == 6
     round_ = memory.update()
     assert isinstance(round_, cmt.Round)
     assert round_.state == "committed"

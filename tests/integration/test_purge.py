@@ -112,7 +112,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     (workspace.store.path / "2031-01/.0001.documents.parquet.tmp").write_text(texts[0])
     # 3. The slices as `dvc repro` replays them, and as DVC caches them.
     shutil.copytree(workspace.store.path, project / "data/replay/slices")
-    [slice_, *_] = workspace.store.holding(purged)
+    [slice_, *_] = workspace.store.slices_containing(purged)
     for table in ("documents", "questions"):
         content = slice_.path.with_name(f"{slice_.path.stem}.{table}.parquet").read_bytes()
         digest = sha256_hex(content)[:32]

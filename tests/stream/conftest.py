@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from cmt.stream.store import IngestReport, SliceStore
+from cmt.stream.ingest import IngestReport
+from cmt.stream.ingest import ingest as ingest_into
+from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, write_lines
 
 
@@ -22,8 +24,8 @@ def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
     def run(
         rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
     ) -> IngestReport:
-        source = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
-        return store.ingest(**{"source": source, "format": "jsonl", "period": "month", "now": NOW} | changes)
+        path = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
+        return ingest_into(store, path, **{"file_format": "jsonl", "period": "month", "now": NOW} | changes)
 
     return run
 

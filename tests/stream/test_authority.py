@@ -1,4 +1,4 @@
-"""Who may supersede and correct whose documents, through `SliceStore.ingest`; and how often honest ones are refused."""
+"""Who may supersede and correct whose documents, through `ingest`; and how often honest ones are refused."""
 
 import json
 from collections.abc import Callable
@@ -121,16 +121,6 @@ def test_an_update_that_is_there_before_its_target_hides_none_of_another_source(
     assert "`cmt forget ferry-2`" in reason
     store.forget({"ferry-2": ()})
     assert ingest([HONEST], publisher="Courier", name="more.jsonl").accepted == 1
-
-
-def test_documents_of_slices_of_version_0_1_0_may_be_superseded_as_before(ingest: Ingest, store: SliceStore) -> None:
-    ingest([HONEST], publisher="Courier")
-    manifest = store.slices()[0].path
-    written = json.loads(manifest.read_text())
-    assert written.pop("has_publishers") is True
-    manifest.write_text(json.dumps(written))
-    assert ingest([UPDATE], name="any.jsonl").accepted == 1
-    assert store.verify() == []
 
 
 def test_a_document_is_refused_again_and_a_known_one_is_a_duplicate_for_everyone(ingest: Ingest) -> None:

@@ -63,9 +63,9 @@ def test_a_similar_document_that_was_there_before_is_reported_and_stays(store: S
     assert (similar.doc_id, similar.forgotten, similar.overlap > 0.95) == ("b", "a", True)
     assert ingest(rows[1:]).duplicates == 2
     assert ingest([make_document("b", text=f"{long} new end", published_at="2031-02-02")]).accepted == 1
-    assert store.left_out(store.all_documents()).keys() == {"a"}
+    assert store.forgotten_among(store.all_documents()).keys() == {"a"}
     assert store.forget({"b": []}) == []
-    assert store.left_out(store.all_documents()).keys() == {"a", "b"}
+    assert store.forgotten_among(store.all_documents()).keys() == {"a", "b"}
 
 
 def test_questions_about_forgotten_documents_do_not_count_and_the_slice_stays_sound(
@@ -86,19 +86,10 @@ def test_a_purged_slice_has_another_digest_and_the_other_rows(store: SliceStore,
         store.purge(before.slice_id, ["a"], digest=digest)
         [after] = store.slices()
         assert (after.digest, after.n_documents, after.n_questions) == (digest, 1, 1)
-        assert (doc_ids(store), store.verify(), store.holding(["a"])) == (["b"], [], [])
+        assert (doc_ids(store), store.verify(), store.slices_containing(["a"])) == (["b"], [], [])
     with pytest.raises(StreamError, match="slice 2031-01/0001 was altered"):
         store.purge(before.slice_id, ["b"], digest=digest)
     assert digest != before.digest
-
-
-def test_a_list_of_version_0_1_0_is_honoured(store: SliceStore, ingest: Ingest) -> None:
-    ingest([make_document("raft"), make_document("ferry", text=TEXT)])
-    (store.path / "forgotten.json").write_text('[\n "ferry"\n]\n')
-    report = ingest([make_document("ferry", text="New.", published_at="2031-03-02"), make_document("oar")])
-    assert (report.accepted, report.rejected[0].reason) == (1, "document 'ferry' was forgotten")
-    store.forget({"raft": []})
-    assert store.forgotten() == ["ferry", "raft"]
 
 
 @pytest.mark.parametrize("damaged", ["5", "{", '{"salt": "xyz", "texts": {}, "spared": []}', '{"salt": "00"}'])
@@ -106,6 +97,6 @@ def test_damaged_sketches_are_an_error(store: SliceStore, damaged: str) -> None:
     store.forget({"a": []})
     Path(store.path / "forgotten-sketches.json").write_text(damaged)
     with pytest.raises(StreamError, match=r"forgotten-sketches\.json cannot be read .*restore it"):
-        store.left_out(DOCUMENT_SCHEMA.empty_table())
+        store.forgotten_among(DOCUMENT_SCHEMA.empty_table())
     assert any("forgotten-sketches.json cannot be read" in problem for problem in store.verify())
     assert store.forgotten() == ["a"]

@@ -1,15 +1,17 @@
-"""Duplicates, corrections, and questions with and without their document, all through `SliceStore.ingest`."""
+"""Duplicates, corrections, and questions with and without their document, all through `ingest`."""
 
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from cmt.errors import StreamError
-from cmt.stream.ingest import Known, select_with_unanswerable
+from cmt.stream.admission import StoreIndex, select_with_unanswerable
+from cmt.stream.ingest import ingest as ingest_into
+from cmt.stream.ingest import store_index
 from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
@@ -238,21 +240,21 @@ def test_a_question_with_an_empty_list_of_answers_is_kept_only_where_it_is_asked
     assert ingest(rows).questions == 1
 
 
-class StoreThatKnowsAll(SliceStore):
-    """Compares a source with every row of the store."""
-
-    def _known(self, unit: str, documents: pa.Table, questions: pa.Table) -> Known:
-        known = Known(forgotten=frozenset(self.forgotten()))
-        for slice_ in self.slices():
-            known.add_documents(self.documents(slice_), has_publishers=slice_.has_publishers)
-            known.add_questions(self.questions(slice_).select(["question_id", "question"]))
-        return known
+def whole_index(store: SliceStore, *_: object) -> StoreIndex:
+    """An index of every row of the store."""
+    index = StoreIndex(forgotten=frozenset(store.forgotten()))
+    for slice_ in store.slices():
+        index.add_documents(store.documents(slice_))
+        index.add_questions(store.questions(slice_).select(["question_id", "question"]))
+    return index
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_only_the_rows_that_a_source_has_to_do_with_decide_what_is_new(store: SliceStore, seed: int) -> None:
+def test_an_index_of_the_named_rows_decides_as_one_of_all_rows(
+    store: SliceStore, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = random.Random(seed)
-    stores = [store, StoreThatKnowsAll(path=store.path.with_name("all"), quarantine=store.quarantine)]
+    stores = {store_index: store, whole_index: replace(store, path=store.path.with_name("all"))}
     names, dates = [f"d{number}" for number in range(12)], [f"2031-{month:02d}-02T06:00:00Z" for month in range(1, 7)]
     for number in range(12):
         rows: list[Row] = [
@@ -265,11 +267,12 @@ def test_only_the_rows_that_a_source_has_to_do_with_decide_what_is_new(store: Sl
             for _ in range(4)
         ]
         rows += [make_question(f"q{rng.randrange(20)}", rng.choice(names), asked_at=rng.choice(dates))]
-        source = write_lines(store.path.with_name(f"{number}.jsonl"), rows)
+        path = write_lines(store.path.with_name(f"{number}.jsonl"), rows)
         results = []
-        for other in stores:
+        for index, other in stores.items():
+            monkeypatch.setattr("cmt.stream.ingest.store_index", index)
             try:
-                report = other.ingest(source=source, format="jsonl", period="month", now=NOW)
+                report = ingest_into(other, path, file_format="jsonl", period="month", now=NOW)
             except StreamError as error:
                 results.append(str(error))
             else:

@@ -15,7 +15,8 @@ import pytest
 
 from cmt.config import StreamParams
 from cmt.errors import StreamError
-from cmt.stream.ingest import check
+from cmt.stream.admission import validate_rows
+from cmt.stream.ingest import ingest
 from cmt.stream.limits import Limits
 from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
@@ -129,7 +130,7 @@ def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
     rows += [make_question("a", question="z" * 1001), make_question("a", answers=["w" * 600, "v" * 600])]
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     source = write_lines(tmp_path / "rows.jsonl", rows)
-    report = store.ingest(source=source, format="jsonl", period="month", now=NOW, params=SMALL)
+    report = ingest(store, source, file_format="jsonl", period="month", now=NOW, params=SMALL)
     assert report.accepted == 2
     assert [(row.row, row.reason.partition(",")[0]) for row in report.rejected] == [
         (2, "text has 1"),
@@ -142,5 +143,5 @@ def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
 
 def test_the_limits_hold_for_the_call_that_they_were_given_to(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "rows.jsonl", [make_document("a", text="x" * 1001)])
-    assert check(read(source, "jsonl"), now=NOW, limits=SMALL_LIMITS)[0].rejected
-    assert not check(read(source, "jsonl"), now=NOW)[0].rejected
+    assert validate_rows(read(source, "jsonl"), now=NOW, limits=SMALL_LIMITS)[0].rejected
+    assert not validate_rows(read(source, "jsonl"), now=NOW)[0].rejected

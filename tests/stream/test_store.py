@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
 
@@ -25,8 +26,8 @@ def sizes(store: SliceStore) -> list[tuple[str, int, int]]:
     return [(slice_.slice_id, slice_.n_documents, slice_.n_questions) for slice_ in store.slices()]
 
 
-def test_the_bundled_newspaper_makes_eight_monthly_slices(store: SliceStore) -> None:
-    report = store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+def test_the_bundled_newspaper_makes_eight_monthly_slices(ingest: Ingest, store: SliceStore) -> None:
+    report = ingest(COURIER)
     assert (report.accepted, report.questions, report.rejected) == (320, 1277, ())
     assert [slice_.slice_id for slice_ in report.slices] == [f"2031-0{month}/0001" for month in range(1, 9)]
     assert {slice_.n_documents for slice_ in report.slices} == {40}
@@ -35,9 +36,9 @@ def test_the_bundled_newspaper_makes_eight_monthly_slices(store: SliceStore) -> 
     assert store.verify() == []
 
 
-def test_the_bundled_newspaper_is_in_the_future_of_an_earlier_clock(store: SliceStore) -> None:
+def test_the_bundled_newspaper_is_in_the_future_of_an_earlier_clock(ingest: Ingest) -> None:
     with pytest.raises(StreamError, match="stream.clock"):
-        store.ingest(source=COURIER, format="jsonl", period="month", now=datetime(2026, 1, 1, tzinfo=UTC))
+        ingest(COURIER, now=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_documents_go_by_date_of_publication_and_questions_by_date_of_asking(ingest: Ingest, store: SliceStore) -> None:
@@ -114,7 +115,7 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order(tmp_path: Path) -
     for name, order in (("x", rows), ("y", rows[::-1]), ("z", [*rows[:3], make_question("q2", "b", answers=["one"])])):
         store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
         source = write_lines(tmp_path / f"{name}.jsonl", order)
-        report = store.ingest(source=source, format="jsonl", period="month", now=NOW, publisher="Courier")
+        report = ingest_into(store, source, file_format="jsonl", period="month", now=NOW, publisher="Courier")
         digests.append(report.slices[0].digest)
     assert digests[0] == digests[1] != digests[2]
 
@@ -123,7 +124,7 @@ def test_two_stores_of_the_same_source_have_the_same_bytes(tmp_path: Path) -> No
     contents = []
     for name in "xy":
         store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
-        store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+        ingest_into(store, COURIER, file_format="jsonl", period="month", now=NOW)
         files = sorted(path for path in store.path.rglob("*") if path.is_file())
         contents.append({str(path.relative_to(store.path)): path.read_bytes() for path in files})
     assert contents[0] == contents[1]
@@ -161,7 +162,7 @@ def test_a_folder_that_cannot_be_made_is_named_in_the_error(tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     store = SliceStore(path=tmp_path / "file" / "stream", quarantine=tmp_path / "quarantine")
     with pytest.raises(StreamError, match="cannot write .*file"):
-        store.ingest(source=COURIER, format="jsonl", period="month", now=NOW)
+        ingest_into(store, COURIER, file_format="jsonl", period="month", now=NOW)
 
 
 @pytest.mark.parametrize("table", ["documents", "questions"])
@@ -245,10 +246,10 @@ def test_an_empty_store_has_no_rows(store: SliceStore) -> None:
     assert store.all_documents().num_rows == store.all_questions().num_rows == 0
 
 
-def test_an_unreadable_source_writes_nothing(store: SliceStore, tmp_path: Path) -> None:
+def test_an_unreadable_source_writes_nothing(ingest: Ingest, store: SliceStore, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     with pytest.raises(StreamError, match="rows.jsonl is empty"):
-        store.ingest(source=tmp_path / "rows.jsonl", format="jsonl", period="month", now=NOW)
+        ingest(tmp_path / "rows.jsonl")
     assert not store.path.exists()
     assert not store.quarantine.exists()
 
@@ -276,10 +277,11 @@ def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     script = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
+        "from cmt.stream.ingest import ingest\n"
         "from cmt.stream.store import SliceStore\n"
         "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
         "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
-        "report = store.ingest(source=Path(sys.argv[3]), format='jsonl', period='month', now=now)\n"
+        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', period='month', now=now)\n"
         "print(report.accepted)\n"
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]

@@ -9,6 +9,7 @@ import pytest
 from cmt.config import Params, TrainParams
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
+from cmt.stream.ingest import ingest
 from cmt.stream.store import SliceStore
 from cmt.training.data import TrainingData, load_training_data
 from cmt.training.sources import pull_sources
@@ -34,7 +35,7 @@ def store(tmp_path: Path) -> SliceStore:
     ]
     for number, rows in enumerate(months):
         file = write_lines(tmp_path / f"{number}.jsonl", rows)
-        store.ingest(source=file, format="jsonl", period="month", now=NOW, publisher="Courier")
+        ingest(store, file, file_format="jsonl", period="month", now=NOW, publisher="Courier")
     return store
 
 
@@ -126,7 +127,7 @@ def test_a_document_that_base_data_hold_out_is_not_trained_on(
     held_out = split().held_out.to_pylist()[0]
     copy = make_document(held_out["doc_id"], text=held_out["text"], title="Copy")
     file = write_lines(tmp_path / "copy.jsonl", [copy])
-    store.ingest(source=file, format="jsonl", period="month", now=NOW)
+    ingest(store, file, file_format="jsonl", period="month", now=NOW)
     assert held_out["doc_id"] not in split().seen["doc_id"].to_pylist()
 
 

@@ -1,4 +1,4 @@
-"""Readers turn a source file or folder into raw documents and questions; one module a format."""
+"""Readers turn a file or folder into raw documents and questions; one module a format."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ _SUFFIXES = {".jsonl": "jsonl", ".parquet": "parquet", ".json": "squad"}
 
 @dataclass(frozen=True)
 class RawRows:
-    """All rows of a source, not validated yet."""
+    """All rows of a file or folder, not validated yet."""
 
     documents: list[RawRow]
     questions: list[RawRow]
@@ -38,15 +38,15 @@ class RawRows:
     """Hex SHA-256 of the digests of the files."""
 
 
-def read(path: Path, format: str, *, limits: Limits = DEFAULT_LIMITS) -> RawRows:
-    """Read the file or folder `path` in the given `format`.
+def read(path: Path, file_format: str, *, limits: Limits = DEFAULT_LIMITS) -> RawRows:
+    """Read the file or folder `path` in the format `file_format`.
 
-    Raises ConfigError for an unknown format, StreamError if a file cannot be read as a whole or is above one of
-    `limits`, or if there is no row.
+    Raises ConfigError for an unknown format, StreamError if a file cannot be read or exceeds `limits`, or if
+    there is no row.
     """
-    if format not in _FORMATS:
-        raise ConfigError(f"unknown format {format!r}: use {', '.join(_FORMATS)}")
-    reader, patterns = _FORMATS[format]
+    if file_format not in _FORMATS:
+        raise ConfigError(f"unknown format {file_format!r}: use {', '.join(_FORMATS)}")
+    reader, patterns = _FORMATS[file_format]
     files = _files(path, patterns)
     rows = [row for file in files for row in reader(file, limits)]
     if not rows:
@@ -61,14 +61,14 @@ def read(path: Path, format: str, *, limits: Limits = DEFAULT_LIMITS) -> RawRows
 
 
 def infer_format(path: Path) -> str:
-    """The format of a file by its suffix (before .gz or .xz), or of a folder by the first of its files that tells one.
+    """The format of a file by its suffix (before .gz or .xz), or of a folder by its first file with a known suffix.
 
-    Raises ConfigError if no name tells it, as that of a .csv file, which two formats use.
+    Raises ConfigError if no suffix is known; two formats use .csv.
     """
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         name = file.name.removesuffix(".gz").removesuffix(".xz")
-        if format := _SUFFIXES.get(Path(name).suffix):
-            return format
+        if file_format := _SUFFIXES.get(Path(name).suffix):
+            return file_format
     raise ConfigError(f"the format of {path} is not clear from its name: name one with --format, {', '.join(_FORMATS)}")
 
 
