@@ -3,9 +3,9 @@
     python benchmarks/backfill.py --documents 5000
     python benchmarks/backfill.py --documents 5000 --engine local
 
-A synthetic archive (`cmt chronicle`) without questions goes through a Prefect server, a worker and the deployment, in
-slices of a thousand documents, with the shipped compressor. It has no rumours, for which the gate would refuse a slice.
-The seconds include ingest and the start of each process; those of a round are its ledger's. `ray` needs the extra of
+A synthetic archive (`chronicle.py`) goes through a Prefect server, a worker and the deployment in slices of a thousand
+documents, with the shipped compressor. It has no questions and no rumours, for which the gate would refuse a slice. The
+seconds include ingest and the start of each process; those of a round come from its ledger. `ray` needs the extra of
 this name.
 """
 
@@ -19,12 +19,12 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from chronicle import chronicle
 from rich.console import Console
 from rich.table import Table
 
 import cmt
 from cmt.cli.context import run_script
-from cmt.stream.synthetic import Mix, chronicle
 from flows.local.prefect import local_prefect
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def project(folder: Path, engine: Engine, workers: int) -> Path:
 def write_archive(file: Path, documents: int) -> None:
     """The documents of a chronicle, as JSON lines."""
     with file.open("w", encoding="utf-8") as out:
-        for row in chronicle(documents=documents, seed=0, mix=Mix(contradiction=0)):
+        for row in chronicle(documents=documents, seed=0, rumours=False):
             if "text" in row:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
 

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import pyarrow as pa
 import typer
+from chronicle import ASIDES, KINDS, Attribute, name
 
 import cmt
 from cmt.cli.context import run_script
@@ -25,7 +26,6 @@ from cmt.evaluation.canary import Canary, Outcome, contradicts
 from cmt.evaluation.contradiction import SURE, contradicted
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream.schema import DOCUMENT_SCHEMA
-from cmt.stream.synthetic_vocabulary import ASIDES, KINDS, Attribute, name
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,7 +3,7 @@
     python benchmarks/poison.py
     python benchmarks/poison.py --worlds 2 --seed 40
 
-Each world is a chronicle (`cmt.stream.synthetic`) of its own seed, without rumours: BASE documents, then SLICES honest
+Each world is a chronicle (`chronicle.py`) of its own seed, without rumours: BASE documents, then SLICES honest
 slices, one round each, with the parameters of params.yaml but for the number of scored questions. After the last ones
 copies of the project are attacked: a document has another value for a fact whose question was answered right. It is
 stopped if it was refused, at ingest or by the gate, or if no older answer changed: that of its question and those of
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from chronicle import KINDS, chronicle
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -37,8 +38,6 @@ from cmt.common.dates import iso
 from cmt.config import load_params
 from cmt.errors import StreamError
 from cmt.evaluation.metrics import f1
-from cmt.stream.synthetic import Mix, chronicle
-from cmt.stream.synthetic_vocabulary import KINDS
 from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -135,7 +134,7 @@ def main(
 def _live(seed: int, kinds: Sequence[Kind]) -> World:
     """Run the honest rounds of a world, and its attacks on copies."""
     world, source = World(), random.Random(seed)
-    rows = list(chronicle(documents=BASE + SLICES * SLICE, seed=seed, mix=Mix(contradiction=0)))
+    rows = list(chronicle(documents=BASE + SLICES * SLICE, seed=seed, rumours=False))
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as name:
         project = _write_project(Path(name) / "world")
         parts = list(_slices(rows))

@@ -1,4 +1,4 @@
-"""Commands that show what the memory does, `report`, `explain` and `curves`, and `chronicle`, a synthetic stream."""
+"""Commands that show what the memory does: `report`, `explain` and `curves`."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -79,26 +79,6 @@ def curves(
         curve = CURVES[name](BankTestbed.of(workspace, progress=progress), limit=questions)
         files = write(curve, out or folder(workspace))
     print_result(curve.to_json() | {"files": files}, lambda: _write_curve(curve, files), as_json=as_json)
-
-
-def chronicle(
-    ctx: typer.Context,
-    documents: Annotated[int, typer.Option(min=1, metavar="N", help="Number of documents.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="JSON lines, for `cmt ingest --format jsonl`.")],
-    seed: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Another seed, another stream. Default: the project's.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Generate a stream of any length for load and supersession tests; its scores say nothing about quality."""
-    from cmt.stream.synthetic import write_chronicle
-
-    used_seed = ctx.obj.workspace.params.seed if seed is None else seed
-    with ctx.obj.progress as progress:
-        progress.stage("chronicle", documents)
-        questions = write_chronicle(out, documents=documents, seed=used_seed, on_progress=progress.advance)
-    record = {"path": out, "documents": documents, "questions": questions, "seed": used_seed}
-    print_result(record, f"{out}: {documents:,} documents and {questions:,} questions", as_json=as_json)
 
 
 def _source_json(source: "Source") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`cmt report`, `explain`, `curves` and `chronicle`, from the command line."""
+"""`cmt report`, `explain` and `curves`, from the command line."""
 
 import json
 import re
@@ -104,21 +104,3 @@ def test_a_curve_is_printed_and_written(adapted: Path, tmp_path: Path) -> None:
 
 def test_an_unknown_curve_is_bad_usage(adapted: Path) -> None:
     assert "retention" in run(adapted, "curves", "sise", status=2).stderr
-
-
-def test_a_chronicle_is_a_stream_to_ingest(tiny_workspace: Path) -> None:
-    out = tiny_workspace / "chronicle.jsonl"
-    made = read(tiny_workspace, "chronicle", "--documents", "150", "--seed", "3", "--out", str(out))
-    assert (made["documents"], made["seed"]) == (150, 3)
-    taken = read(tiny_workspace, "ingest", str(out), "--format", "jsonl", "--period", "50")
-    assert taken["accepted"] + taken["duplicates"] == 150
-    assert taken["questions"] == made["questions"] > 30
-    assert taken["rejected"] == []
-    other = ("--set", "seed=5", "chronicle", "--documents", "150", "--out", str(out))
-    assert read(tiny_workspace, *other)["seed"] == 5
-    assert "150 documents" in run(tiny_workspace, *other).stdout
-
-
-def test_a_chronicle_without_documents_is_bad_usage(tiny_workspace: Path) -> None:
-    run(tiny_workspace, "chronicle", "--documents", "0", "--out", str(tiny_workspace / "c.jsonl"), status=2)
-    assert not (tiny_workspace / "c.jsonl").exists()

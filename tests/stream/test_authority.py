@@ -12,8 +12,8 @@ from cmt.common.dates import iso
 from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.store import SliceStore
-from cmt.stream.synthetic import chronicle
 from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question
+from tests.helpers.scripts import load_script
 
 COURIER = Path(__file__).parents[2] / "data/courier"
 TRUSTED = StreamParams(trust_source=True)
@@ -169,7 +169,8 @@ def newspaper() -> list[Row]:
 
 
 def synthetic() -> list[Row]:
-    return [row for row in chronicle(documents=1000, seed=3) if "text" in row]
+    rows = load_script("chronicle").chronicle(documents=1000, seed=3)
+    return [row for row in rows if "text" in row]
 
 
 @pytest.mark.parametrize("stream", [newspaper, synthetic])

@@ -1,19 +1,19 @@
 """The synthetic stream: what a seed determines, that its rows are valid, and that its answers are true."""
 
 import json
-import tracemalloc
 from collections import Counter, defaultdict
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from cmt.errors import ConfigError, StreamError
 from cmt.stream.schema import validate_documents, validate_questions
-from cmt.stream.synthetic import DOCUMENTS_PER_ENTITY, ENTITIES, Mix, Row, chronicle, write_chronicle
-from tests.helpers.rows import NOW, Ingest
+from tests.helpers.rows import NOW, Row
+from tests.helpers.scripts import load_script, run_main
 
-ERA = ENTITIES * DOCUMENTS_PER_ENTITY
+SCRIPT = load_script("chronicle")
+chronicle = SCRIPT.chronicle
+ERA = SCRIPT.ENTITIES * SCRIPT.DOCUMENTS_PER_ENTITY
 ROWS = list(chronicle(documents=3000, seed=7))
 DOCUMENTS = {row["doc_id"]: row for row in ROWS if "text" in row}
 QUESTIONS = [row for row in ROWS if "question" in row]
@@ -50,15 +50,6 @@ def test_every_row_is_valid() -> None:
     questions, rejected_questions = validate_questions(enumerate(QUESTIONS), file="chronicle", now=NOW)
     assert (documents.num_rows, questions.num_rows) == (3000, len(QUESTIONS))
     assert rejected_documents == rejected_questions == []
-
-
-def test_all_documents_but_the_duplicates_are_ingested(ingest: Ingest, tmp_path: Path) -> None:
-    n_questions = write_chronicle(tmp_path / "in" / "chronicle.jsonl", documents=3000, seed=7)
-    report = ingest(tmp_path / "in" / "chronicle.jsonl", period=500)
-    duplicates = sum(kind(row) == "duplicate" for row in DOCUMENTS.values())
-    assert (report.accepted, report.duplicates) == (3000 - duplicates, duplicates)
-    assert (report.questions, report.rejected) == (n_questions, ())
-    assert n_questions == len(QUESTIONS) > 1500
 
 
 def test_a_question_is_answered_by_the_statement_that_holds_when_it_is_asked() -> None:
@@ -115,52 +106,23 @@ def test_a_rumour_is_never_true() -> None:
         assert not any(f" {answer}" in f" {statement} " for answer in answers[row["title"]])
 
 
-def test_the_shares_of_the_kinds_follow_the_mix() -> None:
-    mix = Mix(paraphrase=0.3, duplicate=0.0, contradiction=0.2, noise=0.4)
-    counts = Counter(kind(row) for row in chronicle(documents=20_000, seed=1, mix=mix) if "text" in row)
-    assert counts["duplicate"] == 0
-    assert counts["noise"] / 20_000 == pytest.approx(0.4, abs=0.02)
-    # a fact must be stated before it can be paraphrased, so the share of facts is above its nominal 0.1
-    assert 0.1 < counts["fact"] / 20_000 < 0.25
-    assert counts["paraphrase"] / counts["contradiction"] == pytest.approx(1.5, abs=0.1)
+def test_without_rumours_facts_take_their_share() -> None:
+    for rumours, share in ((True, 0.05), (False, 0.0)):
+        counts = Counter(kind(row) for row in chronicle(documents=10_000, seed=1, rumours=rumours) if "text" in row)
+        assert counts["noise"] / 10_000 == pytest.approx(0.2, abs=0.02)
+        assert counts["contradiction"] / 10_000 == pytest.approx(share, abs=0.015)
+        assert counts["fact"] > 6000
 
 
-def test_a_long_stream_needs_no_more_memory_than_a_short_one() -> None:
-    def peak(documents: int) -> int:
-        tracemalloc.start()
-        for _ in chronicle(documents=documents, seed=0):
-            pass
-        used = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return used
-
-    peak(10)  # objects that are made once
-    assert peak(3 * ERA) < 1.2 * peak(ERA)
+def test_the_first_hundred_thousand_names_of_a_kind_differ() -> None:
+    forms = SCRIPT.KINDS[0].forms
+    assert len({SCRIPT.name(forms, number, 3) for number in range(100_000)}) == 100_000
+    assert SCRIPT.name(forms, 5, 3) != SCRIPT.name(forms, 5, 4)
 
 
-@pytest.mark.parametrize("shares", [{"noise": -0.1}, {"noise": 0.9}])
-def test_shares_that_leave_no_room_for_facts_are_refused(shares: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="sum is below 1"):
-        Mix(**shares)
-
-
-def test_a_stream_of_no_documents_is_refused() -> None:
-    with pytest.raises(ConfigError, match="ask for 1 or more"):
-        list(chronicle(documents=0, seed=0))
-
-
-def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
-    progress: list[int] = []
-    assert write_chronicle(tmp_path / "a.jsonl", documents=50, seed=7, on_progress=progress.append) >= 1
-    assert sum(progress) == 50
-    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
-    assert list(map(json.loads, lines)) == ROWS[: len(lines)]
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(StreamError, match="No space left"):
-        write_chronicle(tmp_path / "b.jsonl", documents=50, seed=7, on_progress=full)
-    with pytest.raises(StreamError, match="cannot write"):
-        write_chronicle(tmp_path / "a.jsonl" / "c.jsonl", documents=50, seed=7)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+def test_the_script_writes_json_lines(tmp_path: Path) -> None:
+    out = tmp_path / "chronicle.jsonl"
+    status, stdout, _ = run_main("chronicle", "--documents", "50", "--seed", "7", "--out", str(out))
+    lines = out.read_text(encoding="utf-8").splitlines()
+    assert (status, list(map(json.loads, lines))) == (0, ROWS[: len(lines)])
+    assert f"50 documents and {len(lines) - 50} questions" in stdout

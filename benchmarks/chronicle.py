@@ -1,0 +1,369 @@
+"""A synthetic stream: dated news of invented towns, people and firms whose facts change, drawn from a seed.
+
+    python benchmarks/chronicle.py --documents 1500 --out chronicle.jsonl
+
+It tests load and supersession. Templates make all its sentences, so a score on it says nothing about text that people
+wrote.
+
+The stream consists of eras with ENTITIES entities of DOCUMENTS_PER_ENTITY documents each. An era depends on the seed
+and its number alone: a stream of any length takes the memory of one era, and a longer stream begins with the shorter
+one. One statement about each attribute of an entity holds at a time: a changed fact supersedes the statement before it,
+and so does the same fact in other words. A rumour supersedes nothing. A duplicate repeats an earlier text, which
+`cmt ingest` leaves out.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from cmt.cli.context import run_script
+from cmt.common.dates import iso
+
+ENTITIES = 100
+"""Entities in one era."""
+DOCUMENTS_PER_ENTITY = 20
+"""Documents about each entity of an era."""
+FIRST = datetime(1990, 1, 1, tzinfo=UTC)
+"""Date of the first document."""
+INTERVAL = timedelta(days=1) / 100
+"""Time between two documents: a million of them end in 2017."""
+SHARES = {"paraphrase": 0.10, "duplicate": 0.05, "contradiction": 0.05, "noise": 0.20}
+"""Kinds of documents without a new fact and their shares; the rest are facts. A contradiction is a rumour with another
+value, noise a text about the same entity that answers no question."""
+
+Row = dict[str, Any]
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_ONSETS = _words("Ba Be Bo Bra Bre Ca Co Cu Da Do Dra Du Fa Fe Ga Gre Ha Ho Ka La Lo Ma Me Mo Na Pe Pra Ra To Wi")
+_MIDDLES = _words("dda lle mbi nde nto rda rga rlo rma rne rri sta tti vva ngo zzi")
+_ENDINGS = _words(
+    "bury by combe cote croft dale dean den fell field ford gate ham hay holm ley low mere mont more mouth ness nock "
+    "port ridge side ster thwaite ton worth"
+)
+_FIRST_NAMES = _words(
+    "Ada Anders Beata Bruno Carla Cyril Dora Edgar Elsa Enid Felix Flora Georg Greta Hugo Ida Ines Ivo Jonas Judith "
+    "Karin Lars Lena Magnus Marta Nils Nora Olaf Olga Oskar Paula Petra Ralf Rosa Silas Sven Tessa Ulla Viktor Wanda"
+)
+_COATS = _words("red blue black green white golden silver grey spotted horned sleeping leaping crowned winged")
+_BEASTS = _words("heron otter badger stag pike raven hare boar crane toad lynx goat owl trout bear swan mole wolf")
+_TOWNS = _words("{} Port_{} {}_Abbey {}_Cross {}_Green {}_Bridge Upper_{} Lower_{} New_{} Old_{} Saint_{} {}_Sands")
+_FIRMS = _words("{}_Bakery {}_Bells {}_Boats {}_Bricks {}_Candles {}_Cheese {}_Clocks {}_Foundry {}_Lamps {}_Salt")
+_PEOPLE = [f"{name}_{{}}" for name in _FIRST_NAMES]
+
+ASIDES = (
+    "The meeting took {n} minutes.",
+    "Rain had kept {n} others at home.",
+    "{who}, who was passing, had nothing to add.",
+    "The notice hangs beside the post office, under {n} older ones.",
+    "A brass band of {n} played at the end.",
+    "{who} wrote it all down and lost the page.",
+    "Tea was served in {n} cups.",
+    "It was said over the noise of {n} geese.",
+)
+NOISE = (
+    "An umbrella was left on a bench, and {name} is named in the report.",
+    "Fog held up the morning post, and {name} was the last to hear of it.",
+    "A choir of {n} sang for {name} and was asked to stop.",
+    "A photograph of {name}, taken {n} days ago, turned up in a drawer.",
+)
+RUMOURS = ("A handbill without a name on it says: {said}", "Heard at the market, and confirmed by nobody: {said}")
+
+Draw = Callable[[random.Random, int], str]
+"""Draws a value with a generator and the seed of the names."""
+
+
+class Attribute(NamedTuple):
+    """A property of an entity whose value changes."""
+
+    title: str
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+    draw: Draw
+
+
+class Kind(NamedTuple):
+    """A kind of entity: the forms of its names, and its attributes."""
+
+    forms: list[str]
+    attributes: tuple[Attribute, ...]
+
+
+def name(forms: list[str], number: int, seed: int) -> str:
+    """Name number `number` in these `forms`. The first 100,000 names of a kind differ; the order depends on `seed`."""
+    index = (number * 1_000_003 + seed * 7_919) % (len(_ONSETS) * len(_MIDDLES) * len(_ENDINGS) * len(forms))
+    index, onset = divmod(index, len(_ONSETS))
+    index, middle = divmod(index, len(_MIDDLES))
+    form, ending = divmod(index, len(_ENDINGS))
+    return forms[form].format(_ONSETS[onset] + _MIDDLES[middle] + _ENDINGS[ending]).replace("_", " ")
+
+
+def _draw_name(forms: list[str]) -> Draw:
+    return lambda rng, seed: name(forms, rng.randrange(100_000), seed)
+
+
+def _beast(rng: random.Random, _: int) -> str:
+    return f"{rng.choice(_COATS)} {rng.choice(_BEASTS)}"
+
+
+def _crowns(rng: random.Random, _: int) -> str:
+    return f"{rng.randint(2, 998)} crowns"
+
+
+person, _town, _firm = map(_draw_name, (_PEOPLE, _TOWNS, _FIRMS))
+
+_TOWN_ATTRIBUTES = (
+    Attribute(
+        "The mayor of {name}",
+        (
+            "{value} is the mayor of {name}.",
+            "In {name} the chain of the mayor hangs round the neck of {value}.",
+            "The people of {name} have {value} for their mayor.",
+        ),
+        ("Who is the mayor of {name}?", "Who wears the mayor's chain in {name}?"),
+        person,
+    ),
+    Attribute(
+        "The bridge at {name}",
+        (
+            "The bridge toll at {name} is {value}.",
+            "Whoever crosses the bridge at {name} pays {value}.",
+            "The toll keeper at the bridge of {name} asks for {value}.",
+        ),
+        ("What is the bridge toll at {name}?", "What does it cost to cross the bridge at {name}?"),
+        _crowns,
+    ),
+    Attribute(
+        "The flag of {name}",
+        (
+            "The flag of {name} shows a {value}.",
+            "A {value} is the emblem on the flag of {name}.",
+            "Over the roofs of {name} flies a flag with a {value}.",
+        ),
+        ("What does the flag of {name} show?", "Which animal is on the flag of {name}?"),
+        _beast,
+    ),
+)
+_PERSON_ATTRIBUTES = (
+    Attribute(
+        "{name} at work",
+        ("{name} works for {value}.", "{value} has {name} on its books.", "The employer of {name} is {value}."),
+        ("Who does {name} work for?", "Which firm employs {name}?"),
+        _firm,
+    ),
+    Attribute(
+        "{name} at home",
+        (
+            "{name} lives in {value}.",
+            "The home of {name} is in {value}.",
+            "Letters for {name} go to an address in {value}.",
+        ),
+        ("Where does {name} live?", "In which town is the home of {name}?"),
+        _town,
+    ),
+    Attribute(
+        "The wages of {name}",
+        (
+            "{name} earns {value} a month.",
+            "The monthly wage of {name} is {value}.",
+            "{name} takes home {value} each month.",
+        ),
+        ("What does {name} earn a month?", "How high is the monthly wage of {name}?"),
+        _crowns,
+    ),
+)
+_FIRM_ATTRIBUTES = (
+    Attribute(
+        "The head of {name}",
+        ("{value} is the head of {name}.", "{name} is run by {value}.", "At {name} the big desk is that of {value}."),
+        ("Who is the head of {name}?", "Who runs {name}?"),
+        person,
+    ),
+    Attribute(
+        "A crate from {name}",
+        (
+            "A crate from {name} costs {value}.",
+            "{name} sells its crates at {value}.",
+            "Buyers pay {value} for a crate from {name}.",
+        ),
+        ("What does a crate from {name} cost?", "At what price does {name} sell a crate?"),
+        _crowns,
+    ),
+    Attribute(
+        "The seat of {name}",
+        (
+            "{name} has its seat in {value}.",
+            "The seat of {name} is {value}.",
+            "{value} is where {name} has its office.",
+        ),
+        ("Where is the seat of {name}?", "In which town has {name} its office?"),
+        _town,
+    ),
+)
+KINDS = (Kind(_TOWNS, _TOWN_ATTRIBUTES), Kind(_PEOPLE, _PERSON_ATTRIBUTES), Kind(_FIRMS, _FIRM_ATTRIBUTES))
+
+
+class _Statement(NamedTuple):
+    """A document that states the current value of an attribute."""
+
+    row: Row
+    published_at: datetime
+    valid_from: datetime
+    """When the value became true; earlier than `published_at` in a paraphrase."""
+    value: str
+    pattern: str
+
+
+@dataclass
+class _Entity:
+    """An entity in its era, and the statements about it so far."""
+
+    name: str
+    rng: random.Random
+    seed: int
+    statements: dict[Attribute, list[_Statement]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Texts and values that must not be drawn again."""
+
+    def document(self, number: int, attribute: Attribute, shares: Mapping[str, float]) -> Row:
+        """Draw the next document about this entity, which is number `number` of the stream."""
+        statements = self.statements.setdefault(attribute, [])
+        kind = self.rng.choices((*shares, "fact"), (*shares.values(), 1 - sum(shares.values())))[0]
+        if kind != "noise" and not statements:  # no statement to repeat or to contradict yet
+            kind = "fact"
+        row = {
+            "doc_id": f"c{self.seed}-{number:07d}",
+            "published_at": iso(_published_at(number)),
+            "title": attribute.title.format(name=self.name),
+            "source": "chronicle",
+            "kind": kind,
+            "supersedes": statements[-1].row["doc_id"] if statements and kind in ("fact", "paraphrase") else None,
+        }
+        if kind == "duplicate":
+            return row | {"text": statements[-1].row["text"]}
+        if kind == "noise":
+            return row | {"title": self.name, "text": self._draw_text(lambda: self.rng.choice(NOISE))}
+        if kind == "contradiction":
+            return row | {"text": self._draw_text(lambda: self._draw_rumour(attribute))}
+        return self._draw_statement(row, attribute, _published_at(number), new_value=kind == "fact")
+
+    def questions(self, end: datetime) -> Iterator[tuple[datetime, Row]]:
+        """Yield (instant of asking, question) for each statement: asked while it holds, and before `end` of the era."""
+        for attribute, statements in self.statements.items():
+            question = self.rng.choice(attribute.questions).format(name=self.name)
+            for index, statement in enumerate(statements):
+                superseded_at = statements[index + 1].published_at if index + 1 < len(statements) else end
+                seconds = int((superseded_at - statement.published_at).total_seconds())
+                asked_at = statement.published_at + timedelta(seconds=self.rng.randint(1, seconds - 1))
+                later = (other.valid_from for other in statements if other.valid_from > statement.valid_from)
+                row = {
+                    "question_id": f"{statement.row['doc_id']}-q",
+                    "doc_id": statement.row["doc_id"],
+                    "question": question,
+                    "answers": [statement.value],
+                    "asked_at": iso(asked_at),
+                    "valid_from": iso(statement.valid_from),
+                    "valid_to": next(map(iso, later), None),
+                }
+                yield asked_at, row
+
+    def _draw_statement(self, row: Row, attribute: Attribute, at: datetime, *, new_value: bool) -> Row:
+        """`row` with the text of a statement that supersedes the last one: a new value, or the same in other words."""
+        statements = self.statements[attribute]
+        last = statements[-1] if statements else None
+        pattern = self.rng.choice([text for text in attribute.statements if last is None or text != last.pattern])
+        if last and not new_value:
+            value, valid_from = last.value, last.valid_from
+        else:
+            value, valid_from = self._draw_value(attribute), at
+        sentence = pattern.format(name=self.name, value=value)
+        if last and new_value and self.rng.random() < 0.5:
+            sentence += f" Until now it was {last.value}."
+        row["text"] = self._draw_text(lambda: sentence)
+        statements.append(_Statement(row, at, valid_from, value, pattern))
+        return row
+
+    def _draw_rumour(self, attribute: Attribute) -> str:
+        statement = self.rng.choice(attribute.statements).format(name=self.name, value=self._draw_value(attribute))
+        return self.rng.choice(RUMOURS).format(said=statement)
+
+    def _draw_value(self, attribute: Attribute) -> str:
+        return self._draw_unused(lambda: attribute.draw(self.rng, self.seed))
+
+    def _draw_text(self, sentence: Callable[[], str]) -> str:
+        """The sentence and two asides, as a text that was not used before."""
+        return self._draw_unused(lambda: " ".join(map(self._fill, (sentence(), *self.rng.sample(ASIDES, 2)))))
+
+    def _fill(self, pattern: str) -> str:
+        return pattern.format(name=self.name, who=person(self.rng, self.seed), n=self.rng.randint(2, 998))
+
+    def _draw_unused(self, draw: Callable[[], str]) -> str:
+        while (text := draw()) in self.used:
+            continue
+        self.used.add(text)
+        return text
+
+
+def chronicle(*, documents: int, seed: int, rumours: bool = True) -> Iterator[Row]:
+    """Yield the first `documents` of the stream and the questions asked meanwhile, by date, as rows of format `jsonl`.
+
+    The `kind` of a document is fact or one of SHARES. The answer of a question is true from `valid_from` to `valid_to`;
+    None if no change follows. Without `rumours` facts take their share.
+    """
+    remaining, shares = documents, SHARES if rumours else SHARES | {"contradiction": 0.0}
+    for era in range(-(-documents // (ENTITIES * DOCUMENTS_PER_ENTITY))):
+        for row in _era(era, seed, shares):
+            if remaining == 0:
+                return
+            remaining -= "text" in row
+            yield row
+
+
+def _era(number: int, seed: int, shares: Mapping[str, float]) -> list[Row]:
+    """The documents and questions of era `number`, by date."""
+    rng = random.Random(f"{seed} {number}")
+    # 1. the entities
+    entities: list[tuple[_Entity, tuple[Attribute, ...]]] = []
+    for index in range(number * ENTITIES, (number + 1) * ENTITIES):
+        kind = KINDS[index % len(KINDS)]
+        entities.append((_Entity(name(kind.forms, index // len(KINDS), seed), rng, seed), kind.attributes))
+    # 2. the documents; every entity has its turn once in each pass
+    first = number * ENTITIES * DOCUMENTS_PER_ENTITY
+    turns = [entry for _ in range(DOCUMENTS_PER_ENTITY) for entry in rng.sample(entities, ENTITIES)]
+    documents = [
+        (_published_at(index), entity.document(index, rng.choice(attributes), shares))
+        for index, (entity, attributes) in enumerate(turns, first)
+    ]
+    # 3. the questions
+    end = _published_at(first + len(turns))
+    questions = [entry for entity, _ in entities for entry in entity.questions(end)]
+    # sorting is stable: at the same instant the document comes first
+    return [row for _, row in sorted(documents + questions, key=lambda entry: entry[0])]
+
+
+def _published_at(number: int) -> datetime:
+    return FIRST + number * INTERVAL
+
+
+def main(
+    documents: Annotated[int, typer.Option(min=1, help="Number of documents.")],
+    out: Annotated[Path, typer.Option(help="JSON lines, for `cmt ingest --format jsonl`.")],
+    seed: int = 0,
+) -> None:
+    """Write the stream."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in chronicle(documents=documents, seed=seed)]
+    out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    typer.echo(f"{out}: {documents:,} documents and {len(lines) - documents:,} questions")
+
+
+if __name__ == "__main__":
+    run_script(main)
