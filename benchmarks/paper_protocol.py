@@ -1,11 +1,14 @@
-"""The published protocol: all documents of a stream are compressed first, then questions on them are asked.
+"""The published protocol: all documents of a file are compressed first, then questions about them are asked.
 
     python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
+    python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag --parts confidence
+    python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession,top_k --questions 400
 
-Any file of the accepted formats will do; without `--data` the environment variable CMT_SQUAD_DEV names it. A row whose
-compressor is missing is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and with codes;
-docs/experiments.md has the command that trains it) and `rag_trained`. Scores are 0–100, recall 0–1; `first_token` is
-the median time to the first token of single questions in ms.
+Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none abstains. A
+system whose compressor is missing is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and
+with codes; docs/experiments.md has the command that trains it) and `rag_trained`. `uniform`, `salient` and `camels`
+fine-tune a copy of the LM. Scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token
+of single questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
 """
 
 import json
@@ -13,9 +16,10 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+from finetuning import WEIGHTINGS, finetuned
 from protocol import Sample, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
@@ -36,11 +41,15 @@ from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, clos
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
 from cmt.common.arrow import replace_column, rows_with, take
+from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.metrics import mark, recall_at_k, summarise
+from cmt.evaluation.calibration import likely_shares, reliability
+from cmt.evaluation.metrics import Floats, mark, normalise_answer, recall_at_k, summarise
+from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 from cmt.lm.model import FrozenLM
+from cmt.stream.readers import infer_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RECALL_DEPTHS = (1, 3, 5, 20)
@@ -48,164 +57,176 @@ TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
 LATER_DOCUMENTS = 1200  # documents that are added to them
 CODES = 512  # of MBC (arXiv 2601.00756)
+KS = (1, 2, 4, 8, 16)  # selected memories
+KNOWN_F1 = 0.5  # an answer with this F1 counts as known
 
-Ask = Callable[[Sequence[int], int], list[Prediction]]
+Ask = Callable[[Sequence[int], int], Sequence[Prediction]]
 """Indices of questions and `max_new_tokens` → their answers."""
 Scores = dict[str, Any]
 
 
+@dataclass
 class Benchmark:
-    """The rows and parts of the benchmark on one sample."""
+    """The systems and parts of the benchmark on one sample."""
 
-    def __init__(
-        self, sample: Sample, params: Params, lm: FrozenLM, *, vectors: Path, rag_trained: Path, mac: Path
-    ) -> None:
-        self.sample, self.params, self.lm = sample, params, lm
-        self.vectors, self.rag_trained, self.trained_mac = vectors, rag_trained, mac
-        self.questions = sample.questions["question"].to_pylist()
-        self.golds = sample.questions["answers"].to_pylist()
-        self.doc_ids = sample.questions["doc_id"].to_pylist()
-        self.systems: dict[str, Callable[[], Iterator[Scores]]] = {
-            "cmt": self.cmt,
-            "memory": self.memory,
-            "mac": self.mac,
-            "mbc": self.mbc,
-            "rag": self.rag,
-            "rag_trained": self.rag_with_trained_prefix,
-            "full": self.full,
-            "closed": self.closed,
-        }
-        self.parts: dict[str, Callable[[], Scores]] = {
-            "abstention": self.abstention,
-            "strangers": self.strangers,
-            "retention": self.retention,
-            "noise": self.noise,
-        }
+    sample: Sample
+    params: Params
+    lm: FrozenLM
+    compressors: Mapping[str, Path]
+    """Folders of further compressors: `memory`, `mac` and `rag_trained`."""
+
+    def __post_init__(self) -> None:
+        self.selection, self.params = self.params.selection, self.params.without_abstention()
+        self.questions: list[str] = self.sample.questions["question"].to_pylist()
+        self.references: list[list[str]] = self.sample.questions["answers"].to_pylist()
+        self.doc_ids: list[str] = self.sample.questions["doc_id"].to_pylist()
+        self.as_of: list[datetime] = self.sample.questions["asked_at"].to_pylist()
 
     @cached_property
     def bank(self) -> TemporaryBank:
         """The documents, compressed by the compressor in use."""
-        return self._compressed(self.params.compressor.path, self.params)
+        return self._compress(self.params.compressor.path, self.params)
 
-    def rows(self, names: Iterable[str]) -> Iterator[Scores]:
-        """Scores of the named systems; a system may have several rows."""
-        for name in names:
-            yield from self.systems[name]()
+    def rows(self, systems: Iterable[str]) -> Iterator[Scores]:
+        """Scores of the named systems; a system may have several rows. One without its compressor has none."""
+        for name in systems:
+            folder = self.compressors.get("mac" if name == "mbc" else name)
+            if folder and (reason := missing_compressor(folder, self.lm)):
+                Console(stderr=True).print(f"system {name} is left out: {reason}")
+            else:
+                yield from SYSTEMS[name](self)
 
     # systems
 
     def cmt(self) -> Iterator[Scores]:
         """The memory, and the memory with the right document's memories given instead of selected."""
         with self.bank.answerer() as answerer:
-            yield self._memory_scores("cmt", answerer)
-        given = self.bank.memories_of(self.doc_ids)
-        with self.bank.answerer([]) as answerer:
-            replies = [answer.text for answer in _never_abstaining(answerer).answer_from(self.questions, given)]
-        yield self._scores("cmt, right document given", replies, None)
+            yield self._row("cmt", partial(self._ask_memory, answerer))
+            given = answerer.answer_from(self.questions, self.bank.memories_of(self.doc_ids))
+            yield self._scores("cmt, right document given", [answer.text for answer in given], None)
 
     def memory(self) -> Iterator[Scores]:
         """Banks without text in 4 bits, with a vector for eight tokens, four and sixteen."""
-        if not self._exists("memory", self.vectors):
-            return
+        folder = self.compressors["memory"]
         bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
         for window, label in ((8, "memory"), (4, "memory, n/4"), (16, "memory, n/16")):
-            compressor = self.params.compressor.model_copy(update={"path": self.vectors, "window": window})
+            compressor = self.params.compressor.model_copy(update={"path": folder, "window": window})
             params = self.params.model_copy(update={"bank": bank, "compressor": compressor})
-            yield self._textless_scores(label, self._compressed(self.vectors, params))
+            compressed = self._compress(folder, params)
+            with compressed.answerer() as answerer:
+                row = self._row(label, partial(self._ask_memory, answerer))
+            vectors, tokens = (pc.sum(compressed.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
+            yield row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
     def mac(self) -> Iterator[Scores]:
         """MAC (arXiv 2403.04317)."""
-        if self._exists("mac", self.trained_mac):
-            with self._compressed(self.trained_mac, self.params).answerer() as answerer:
-                yield self._memory_scores("mac", answerer)
+        with self._compress(self.compressors["mac"], self.params).answerer() as answerer:
+            yield self._row("mac", partial(self._ask_memory, answerer))
 
     def mbc(self) -> Iterator[Scores]:
         """MAC with a code for each vector, the nearest of CODES centroids (MBC, arXiv 2601.00756)."""
-        folder, dim = self.trained_mac, self.lm.hidden_size
-        if not self._exists("mbc", folder):
-            return
+        dim = self.lm.hidden_size
         # 1. MAC's memories
         bank = self.params.bank.model_copy(update={"codes": "fp16"})
-        compressed = self._compressed(folder, self.params.model_copy(update={"bank": bank}))
+        compressed = self._compress(self.compressors["mac"], self.params.model_copy(update={"bank": bank}))
         memories = [dequantize(blob, "fp16", dim) for blob in compressed.rows["memory"].to_pylist()]  # (k, D) each
-        # 2. the codes, of the stream itself, as those of MBC follow it
+        # 2. the codes, of the stream itself; those of MBC follow the stream
         vectors = np.concatenate(memories)
         means = MiniBatchKMeans(min(CODES, len(vectors)), random_state=self.params.seed, n_init=1).fit(vectors)
         coded = [quantize(means.cluster_centers_[means.predict(memory)], "fp16") for memory in memories]
-        # 3. the bank, and its size where a vector is a code of nine bits and the centroids are in fp16
-        rows = replace_column(compressed.rows, "memory", coded)
-        with replace(compressed, rows=rows).answerer() as answerer:
-            row = self._memory_scores("mbc", answerer)
+        # 3. the bank, and its size: nine bits for each vector, and the centroids in fp16
+        with replace(compressed, rows=replace_column(compressed.rows, "memory", coded)).answerer() as answerer:
+            row = self._row("mbc", partial(self._ask_memory, answerer))
         size = len(vectors) * math.ceil(math.log2(CODES)) / 8 + 2 * dim * len(means.cluster_centers_)
         yield row | {"of_memories": round(size / (2 * dim * len(vectors)), 4)}
 
-    def rag_with_trained_prefix(self) -> Iterator[Scores]:
-        """Whole texts from a search, behind a prefix that was trained to answer from them; the best search first."""
-        if not self._exists("rag_trained", self.rag_trained):
-            return
-        compressed = self._compressed(self.rag_trained, self.params)
-        rows = []
+    def trained_rag(self) -> Iterator[Scores]:
+        """Whole texts from a search, behind a prefix that was trained to answer from them."""
+        compressed = self._compress(self.compressors["rag_trained"], self.params)
         for way, params in trained_rag_ways(self.params).items():
             with replace(compressed, params=params).answerer() as answerer:
-                rows.append(self._memory_scores(f"rag_trained, {way}", answerer))
-        best, *others = sorted(rows, key=lambda row: -row["f1"])
-        yield best | {"row": "rag_trained", "way": best["row"].partition(", ")[2]}
-        yield from others
+                yield self._row(f"rag_trained, {way}", partial(self._ask_memory, answerer))
 
     def rag(self) -> Iterator[Scores]:
         """The frozen LM with the best text, or the best three, in its prompt."""
         searches = {"BM25": (False, True), "dense": (True, False), "hybrid": (True, True)}
         with self.bank.answerer() as answerer:
-            for (name, (dense, words)), top_k in product(searches.items(), (1, 3)):
-                label = "rag" if (name, top_k) == ("BM25", 1) else f"rag, {name} top-{top_k}"
-                yield self._rag_scores(label, answerer, dense=dense, words=words, top_k=top_k)
+            for (search, (dense, words)), top_k in product(searches.items(), (1, 3)):
+
+                def ask(
+                    indices: Sequence[int],
+                    max_new_tokens: int,
+                    dense: bool = dense,
+                    words: bool = words,
+                    top_k: int = top_k,
+                ) -> list[Prediction]:
+                    questions = [self.questions[i] for i in indices]
+                    predictions = rag(
+                        self.lm,
+                        answerer.bank,
+                        questions,
+                        [self.as_of[i] for i in indices],
+                        keys=answerer.keys(questions) if dense else None,
+                        top_k=top_k,
+                        words=words,
+                        max_new_tokens=max_new_tokens,
+                        batch_size=self.params.answering.batch_size,
+                    )
+                    return predictions or [Prediction("", ())] * len(questions)
+
+                yield self._row(f"rag, {search} top-{top_k}", ask)
 
     def full(self) -> Iterator[Scores]:
         """The frozen LM with the right document's text in its prompt."""
         texts = dict(zip(*(self.sample.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
         passages = [[Passage(doc_id, texts[doc_id])] for doc_id in self.doc_ids]
-        for label, examples in (("full", EXAMPLES), ("full, zero-shot", ())):
 
-            def ask(
-                indices: Sequence[int], max_new_tokens: int, examples: Sequence[Example] = examples
-            ) -> list[Prediction]:
-                return given_text(
-                    self.lm,
-                    [self.questions[i] for i in indices],
-                    [passages[i] for i in indices],
-                    examples=examples,
-                    max_new_tokens=max_new_tokens,
-                    batch_size=self.params.answering.batch_size,
-                )
+        def ask(examples: Sequence[Example], indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
+            return given_text(
+                self.lm,
+                [self.questions[i] for i in indices],
+                [passages[i] for i in indices],
+                examples=examples,
+                max_new_tokens=max_new_tokens,
+                batch_size=self.params.answering.batch_size,
+            )
 
-            yield self._timed_scores(label, ask)
+        yield self._row("full", partial(ask, EXAMPLES))
+        yield self._row("full, zero-shot", partial(ask, ()))
 
     def closed(self) -> Iterator[Scores]:
         """The frozen LM without any document."""
-        for label, examples in (("closed", EXAMPLES), ("closed, zero-shot", ())):
+        yield self._row("closed", partial(self._ask_alone, self.lm, EXAMPLES))
+        yield self._row("closed, zero-shot", partial(self._ask_alone, self.lm, ()))
 
-            def ask(
-                indices: Sequence[int], max_new_tokens: int, examples: Sequence[Example] = examples
-            ) -> list[Prediction]:
-                return closed_book(
-                    self.lm,
-                    [self.questions[i] for i in indices],
-                    examples=examples,
-                    max_new_tokens=max_new_tokens,
-                    batch_size=self.params.answering.batch_size,
-                )
-
-            yield self._timed_scores(label, ask)
+    def fine_tuned(self, weighting: str) -> Iterator[Scores]:
+        """A copy of the LM that learned the documents, without any in its prompt."""
+        lm = finetuned(self.lm, self.sample.documents["text"].to_pylist(), weighting)
+        yield self._row(weighting, partial(self._ask_alone, lm, EXAMPLES))
 
     # parts
+
+    def confidence(self) -> Scores:
+        """Calibration of the confidence, F1 without an answer being 0, and the shares of likely and refused answers."""
+        sample, count = self.sample, len(self.questions)
+        with self.bank.answerer() as answerer:
+            confidence, f1 = self._confidences(answerer, pa.concat_tables([sample.questions, sample.unanswerable]))
+        refused = confidence < self.selection.abstain_below
+        measured = reliability(confidence, f1)
+        scores = {"calibration error": measured.error, "unanswerable": len(f1) - count}
+        if count:
+            given = ~refused[:count]
+            likely = likely_shares(confidence[:count], f1[:count], given=given, likely=self.selection.likely_from)
+            scores |= likely._asdict() | {"answerable, refused": float(refused[:count].mean())}
+        return scores | ({"unanswerable, refused": float(refused[count:].mean())} if len(f1) > count else {})
 
     def abstention(self) -> Scores:
         """Abstention on questions whose document is not in the bank; other documents of its article are."""
         with self.bank.answerer() as answerer:
             return self._abstention_scores(answerer, absent=self.sample.absent, present=self.sample.questions)
 
-    def strangers(self) -> Scores:
-        """Abstention on as many questions whose whole article is not in the bank, which holds half of the articles."""
+    def off_topic(self) -> Scores:
+        """Abstention on questions whose whole article is not in the bank, which holds half of the articles."""
         inside, outside = self._article_halves()
         with self.bank.answerer(inside) as answerer:
             return self._abstention_scores(
@@ -216,12 +237,80 @@ class Benchmark:
         """F1 on the first documents, in a bank of these and after many more were added."""
         order = self.sample.documents["doc_id"].to_pylist()
         random.Random(0).shuffle(order)
-        return self._growth_scores(order[:EARLY_DOCUMENTS], order[: EARLY_DOCUMENTS + LATER_DOCUMENTS])
+        return self._growth(order[:EARLY_DOCUMENTS], order[: EARLY_DOCUMENTS + LATER_DOCUMENTS])
 
     def noise(self) -> Scores:
-        """F1 with as many irrelevant documents, all of other articles, as relevant ones."""
+        """F1 on relevant documents alone, and with as many irrelevant ones, all of other articles."""
         relevant, irrelevant = self._article_halves()
-        return self._growth_scores(relevant, relevant + irrelevant[: len(relevant)])
+        return self._growth(relevant, relevant + irrelevant[: len(relevant)])
+
+    def top_k(self) -> Scores:
+        """F1 and time to the first token with each of KS selected memories."""
+        points: Scores = {}
+        for k in KS:
+            selection = self.params.selection.model_copy(update={"top_k": k})
+            params = self.params.model_copy(update={"selection": selection})
+            with replace(self.bank, params=params).answerer() as answerer:
+                row = self._row("", partial(self._ask_memory, answerer))
+            points |= {f"K {k}, f1": row["f1"], f"K {k}, first token": row["first_token"]}
+        return points
+
+    def supersession(self) -> Scores:
+        """Questions whose answer an update changes: before it, after it, and after it as of the time before it.
+
+        Documents are banked by their depth in a chain of updates, so the bank lacks the update while the questions
+        about the document before it are asked.
+        """
+        # 1. chains of updates, and pairs of questions with equal words on a document and its update
+        documents = {row["doc_id"]: row for row in self.sample.documents.sort_by("published_at").to_pylist()}
+        pairs = self._changed_answers(documents)
+        depths: dict[str, int] = {}
+        for doc_id, row in documents.items():  # by date, so the superseded document comes first
+            depths[doc_id] = depths.get(row["supersedes"], -1) + 1
+        # 2. ask in each state of the bank
+        replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
+        for depth in range(max(depths.values()) + 1):
+            with self.bank.answerer([doc_id for doc_id in documents if depths[doc_id] <= depth]) as answerer:
+                for state, side in (("before", 0), ("after", 1), ("as of", 1)):
+                    asked = [i for i, pair in enumerate(pairs) if depths[pair[side]["doc_id"]] == depth]
+                    rows = [pairs[i][1 if state == "after" else 0] for i in asked]
+                    updates = [documents[pairs[i][1]["doc_id"]]["published_at"] for i in asked]
+                    as_of = [date - timedelta(microseconds=1) if state == "as of" else None for date in updates]
+                    answers = answerer.answer([row["question"] for row in rows], as_of=as_of)
+                    replies[state] |= {i: answer.text for i, answer in zip(asked, answers, strict=True)}
+        # 3. score
+        old, new = ([pair[side]["answers"] for pair in pairs] for side in (0, 1))
+        before, after, as_of_before = ([texts[i] for i in range(len(pairs))] for texts in replies.values())
+        known = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1)
+        views = {
+            "before: the old answer": (before, old),
+            "after: the new answer": (after, new),
+            "after, where the old one was known: the new answer": ([after[i] for i in known], [new[i] for i in known]),
+            "after: still the old one (lower is better)": (after, old),
+            "after, as of before: the old answer": (as_of_before, old),
+        }
+        points = {name: self._point(*view) for name, view in views.items()}
+        return {f"{name}, {key}": value for name, point in points.items() for key, value in point.items()}
+
+    def _changed_answers(self, documents: Mapping[str, Scores]) -> list[tuple[Scores, Scores]]:
+        """Pairs of questions with equal words on a document and its update, without a common answer, as many as asked.
+
+        Raises StreamError if there are none.
+        """
+        by_document: dict[str, list[Scores]] = {}
+        for row in self.sample.all_questions.to_pylist():
+            by_document.setdefault(row["doc_id"], []).append(row)
+        pairs = [
+            (old, new)
+            for doc_id, document in documents.items()
+            for new in by_document.get(doc_id, ())
+            for old in by_document.get(document["supersedes"], ())
+            if normalise_answer(old["question"]) == normalise_answer(new["question"])
+            and {*map(normalise_answer, old["answers"])}.isdisjoint(map(normalise_answer, new["answers"]))
+        ]
+        if not pairs:
+            raise StreamError("no question has another answer in a document that supersedes its own")
+        return draw(pairs, limit=len(self.questions), seed=self.params.seed)
 
     def _article_halves(self) -> tuple[list[str], list[str]]:
         """Ids of the documents of the first half of the articles, and of the second half."""
@@ -232,29 +321,37 @@ class Benchmark:
         return inside, [doc_id for doc_id, title in titles.items() if str(title) not in first_half]
 
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
-        """A sample of the questions on these documents, as large as the one of the rows if there are so many."""
+        """A sample of the questions on these documents, at most as many as the systems are asked."""
         table = rows_with(self.sample.all_questions, "doc_id", doc_ids)
         count = min(len(self.questions), table.num_rows)
-        rows = random.Random(0).sample(range(table.num_rows), count)
-        return take(table, sorted(rows))
+        return take(table, sorted(random.Random(0).sample(range(table.num_rows), count)))
 
-    def _growth_scores(self, before: Sequence[str], after: Sequence[str]) -> Scores:
+    def _growth(self, before: Sequence[str], after: Sequence[str]) -> Scores:
         """F1 on the documents `before`, in a bank of these and in a bank of the documents `after`."""
-        table = self._questions_on(before)
-        questions, golds = table["question"].to_pylist(), table["answers"].to_pylist()
-        scores = []
+        table, f1 = self._questions_on(before), []
         for doc_ids in (before, after):
             with self.bank.answerer(doc_ids) as answerer:
-                answers = _never_abstaining(answerer).answer(questions, as_of=[None] * len(questions))
-            scores.append(100 * float(mark([answer.text for answer in answers], golds).f1.mean()))
-        return {
-            "documents": len(before),
-            "of": len(after),
-            "questions": len(questions),
-            "before": scores[0],
-            "after": scores[1],
-            "left": 100 * scores[1] / scores[0] if scores[0] else 0.0,
-        }
+                answers = answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+            f1.append(100 * float(mark([answer.text for answer in answers], table["answers"].to_pylist()).f1.mean()))
+        sizes = {"documents": len(before), "of": len(after), "questions": table.num_rows}
+        return sizes | {"before": f1[0], "after": f1[1], "left": 100 * f1[1] / f1[0] if f1[0] else 0.0}
+
+    def _point(self, replies: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
+        """EM, F1 with its interval, and the share of the replies that are known."""
+        if not replies:
+            return {"questions": 0}
+        marks = mark(replies, references)
+        scores = summarise(marks, recalled=None, seed=self.params.seed)
+        low, high = scores.ci
+        known = float((marks.f1 >= KNOWN_F1).mean())
+        return {"questions": scores.n, "em": scores.em, "f1": scores.f1, "low": low, "high": high, "known": known}
+
+    def _confidences(self, answerer: Answerer, table: pa.Table) -> tuple[Floats, Floats]:
+        """Confidence and F1 (0–1) of each question (n,); F1 is 0 without an answer."""
+        answers = answerer.answer(table["question"].to_pylist(), as_of=table["asked_at"].to_pylist())
+        f1 = mark([answer.text for answer in answers], [row or [""] for row in table["answers"].to_pylist()]).f1
+        answerable = pc.greater(pc.list_value_length(table["answers"]), 0).to_numpy(zero_copy_only=False)
+        return np.array([answer.confidence for answer in answers]), np.where(answerable, f1, 0.0)
 
     def _abstention_scores(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> Scores:
         """Share of "not in memory" on questions whose document is `absent` and on those whose document is `present`.
@@ -264,66 +361,42 @@ class Benchmark:
         """
         # 1. answer without abstention
         answers = {
-            name: _never_abstaining(answerer).answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
+            name: answerer.answer(table["question"].to_pylist(), as_of=[None] * table.num_rows)
             for name, table in {"absent": absent, "present": present}.items()
         }
         # 2. shares below the thresholds
         confidence = {name: np.array([answer.confidence for answer in part]) for name, part in answers.items()}
-        threshold = self.params.selection.abstain_below
         tenth = float(np.quantile(confidence["present"], 0.1))
         elsewhere = mark([answer.text for answer in answers["absent"]], absent["answers"].to_pylist())
-        return {name: float((values < threshold).mean()) for name, values in confidence.items()} | {
+        return {name: float((values < self.selection.abstain_below).mean()) for name, values in confidence.items()} | {
             "threshold for a tenth": tenth,
             "absent then": float((confidence["absent"] < tenth).mean()),
             "absent, but said elsewhere": float(elsewhere.em.mean()),
         }
 
-    # scores
+    # answers and scores
 
-    def _compressed(self, folder: Path, params: Params) -> TemporaryBank:
-        """The documents, compressed by the compressor in `folder`."""
+    def _compress(self, folder: Path, params: Params) -> TemporaryBank:
         return TemporaryBank.of(folder, lm=self.lm, documents=self.sample.documents, params=params)
 
-    def _exists(self, name: str, folder: Path) -> bool:
-        """Whether `folder` has a compressor for the LM; if not, the reason is printed to stderr."""
-        if reason := missing_compressor(folder, self.lm):
-            Console(stderr=True).print(f"row {name} is left out: {reason}")
-        return reason is None
+    def _ask_memory(self, answerer: Answerer, indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
+        options = answerer.params.answering.model_copy(update={"max_new_tokens": max_new_tokens})
+        answerer = answerer.with_params(answerer.params.model_copy(update={"answering": options}))
+        answers = answerer.answer([self.questions[i] for i in indices], as_of=[self.as_of[i] for i in indices])
+        return [Prediction(answer.text, tuple(source.doc_id for source in answer.sources)) for answer in answers]
 
-    def _textless_scores(self, label: str, compressed: TemporaryBank) -> Scores:
-        """As `_memory_scores`, with the number of tokens that one vector stands for."""
-        with compressed.answerer() as answerer:
-            row = self._memory_scores(label, answerer)
-        vectors, tokens = (pc.sum(compressed.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
-        return row | {"tokens_per_vector": round(tokens / vectors, 2)}
+    def _ask_alone(
+        self, lm: FrozenLM, examples: Sequence[Example], indices: Sequence[int], max_new_tokens: int
+    ) -> list[Prediction]:
+        return closed_book(
+            lm,
+            [self.questions[i] for i in indices],
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            batch_size=self.params.answering.batch_size,
+        )
 
-    def _memory_scores(self, label: str, answerer: Answerer) -> Scores:
-        def ask(indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
-            questions = [self.questions[i] for i in indices]
-            answers = _never_abstaining(answerer, max_new_tokens).answer(questions, as_of=[None] * len(questions))
-            return [Prediction(answer.text, tuple(source.doc_id for source in answer.sources)) for answer in answers]
-
-        return self._timed_scores(label, ask)
-
-    def _rag_scores(self, label: str, answerer: Answerer, *, dense: bool, words: bool, top_k: int) -> Scores:
-        def ask(indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
-            questions = [self.questions[i] for i in indices]
-            predictions = rag(
-                self.lm,
-                answerer.bank,
-                questions,
-                [None] * len(questions),
-                keys=answerer.keys(questions) if dense else None,
-                top_k=top_k,
-                words=words,
-                max_new_tokens=max_new_tokens,
-                batch_size=self.params.answering.batch_size,
-            )
-            return predictions or []
-
-        return self._timed_scores(label, ask)
-
-    def _timed_scores(self, label: str, ask: Ask) -> Scores:
+    def _row(self, label: str, ask: Ask) -> Scores:
         """Scores of all questions, with the median time to the first token of single ones."""
         predictions = ask(range(len(self.questions)), self.params.answering.max_new_tokens)
         ranked = [prediction.doc_ids for prediction in predictions]
@@ -336,113 +409,113 @@ class Benchmark:
         return row | {"first_token": round(statistics.median(times), 1)}
 
     def _scores(self, label: str, replies: Sequence[str], ranked: Sequence[tuple[str, ...]] | None) -> Scores:
-        """Scores of the replies; recall if the documents behind them are given, best first."""
-        scores = summarise(mark(replies, self.golds), recalled=None, seed=self.params.seed)
+        """Scores of the replies; with recall if their documents are given, best first."""
+        scores = summarise(mark(replies, self.references), recalled=None, seed=self.params.seed)
         recall = None
         if ranked is not None:
             pairs = list(zip(ranked, self.doc_ids, strict=True))
-            deepest = max(len(doc_ids) for doc_ids in ranked)
-            recall = {
-                k: sum(recall_at_k(*pair, k) for pair in pairs) / len(pairs) for k in RECALL_DEPTHS if k <= deepest
-            }
-        low, high = scores.ci
+            depths = [k for k in RECALL_DEPTHS if k <= max(len(doc_ids) for doc_ids in ranked)]
+            recall = {str(k): round(statistics.mean(recall_at_k(*pair, k) for pair in pairs), 4) for k in depths}
         return {
             "row": label,
             "em": round(scores.em, 2),
             "em_prefix": round(scores.em_prefix, 2),
             "f1": round(scores.f1, 2),
-            "ci": [round(low, 2), round(high, 2)],
-            "recall": recall and {str(k): round(value, 4) for k, value in recall.items()},
+            "ci": [round(bound, 2) for bound in scores.ci],
+            "recall": recall,
             "n": scores.n,
         }
 
 
-def _never_abstaining(answerer: Answerer, max_new_tokens: int | None = None) -> Answerer:
-    """The same answerer without abstention, which the part `abstention` measures."""
-    answering = answerer.params.answering
-    answering = answering.model_copy(update={"max_new_tokens": max_new_tokens or answering.max_new_tokens})
-    params = answerer.params.without_abstention().model_copy(update={"answering": answering})
-    return Answerer(model=answerer.model, lm=answerer.lm, bank=answerer.bank, params=params)
-
-
-ALL = "cmt,memory,mac,mbc,rag,rag_trained,full,closed"
-PARTS = "abstention,strangers,retention,noise"
+SYSTEMS: dict[str, Callable[[Benchmark], Iterator[Scores]]] = {
+    "cmt": Benchmark.cmt,
+    "memory": Benchmark.memory,
+    "mac": Benchmark.mac,
+    "mbc": Benchmark.mbc,
+    "rag": Benchmark.rag,
+    "rag_trained": Benchmark.trained_rag,
+    "full": Benchmark.full,
+    "closed": Benchmark.closed,
+    **{name: partial(Benchmark.fine_tuned, weighting=name) for name in WEIGHTINGS},
+}
+PARTS: dict[str, Callable[[Benchmark], Scores]] = {
+    "confidence": Benchmark.confidence,
+    "abstention": Benchmark.abstention,
+    "off_topic": Benchmark.off_topic,
+    "retention": Benchmark.retention,
+    "noise": Benchmark.noise,
+    "supersession": Benchmark.supersession,
+    "top_k": Benchmark.top_k,
+}
 
 
 def main(
-    data: Annotated[Path, typer.Option(envvar="CMT_SQUAD_DEV", help="A file of the accepted formats")],
-    form: Annotated[str, typer.Option("--format")] = "squad",
-    documents: Annotated[int, typer.Option(min=1)] = 1665,
-    questions: Annotated[int, typer.Option(min=0, help="0: every question on them")] = 0,
+    data: Annotated[list[Path], typer.Option(help="A file or folder of the accepted formats; repeatable.")],
+    form: Annotated[str | None, typer.Option("--format", help="Of all files. Default: by their suffix.")] = None,
+    documents: Annotated[int, typer.Option(min=1, help="Documents of each file, a seeded sample.")] = 1665,
+    questions: Annotated[int, typer.Option(min=0, help="Questions on them, a seeded sample; 0: all.")] = 0,
     seed: int = 0,
-    rows: Annotated[str, typer.Option(help=f"Systems, of {ALL}; '' for none.")] = "all",
-    parts: Annotated[str, typer.Option(help=f"Further measurements, of {PARTS}.")] = "",
+    rows: Annotated[str, typer.Option(help=f"Systems, of {','.join(SYSTEMS)}; '' for none.")] = "all",
+    parts: Annotated[str, typer.Option(help=f"Further measurements, of {','.join(PARTS)}.")] = "",
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
     vectors: Annotated[Path, typer.Option(help="Compressor for banks without text.")] = ROOT / "data/compressor",
     rag_trained: Annotated[Path, typer.Option(help="Compressor with a trained prefix for RAG.")] = ROOT / "data/rag",
     mac: Annotated[Path, typer.Option(help="Compressor of MAC.")] = ROOT / "data/trained/mac",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON of the first file's figures, for `cmt report`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Print the scores of each row."""
-    # 1. validate the names first: measuring takes hours
-    row_names, part_names = _names(rows, ALL, "--rows"), _names(parts, PARTS, "--parts")
-    workspace = cmt.open(params=params)
-    sample = Sample.draw(data, form, documents=documents, questions=questions, seed=seed)
-    if not sample.questions.num_rows:
-        raise StreamError(f"{data} has no question with an answer on the sampled documents: draw more, or name another")
-    if "abstention" in part_names and not sample.absent.num_rows:
-        raise typer.BadParameter(
-            "every document would be in the bank, so none is absent: draw fewer", param_hint="--documents"
-        )
+    """Print the scores of each system on each file."""
+    # 1. check names and draw samples first: measuring takes hours
+    systems, measurements = _names(rows, SYSTEMS, "--rows"), _names(parts, PARTS, "--parts")
+    workspace, stderr = cmt.open(params=params), Console(stderr=True)
+    samples = {}
+    for path in data:
+        drawn = Sample.draw(path, form or infer_format(path), documents=documents, questions=questions, seed=seed)
+        if not (drawn.questions.num_rows or drawn.unanswerable.num_rows):
+            raise StreamError(f"{path} has no question on the sampled documents: draw more with --documents")
+        if "abstention" in measurements and not drawn.absent.num_rows:
+            message = f"every document of {path} would be in the bank, so none is absent: draw fewer"
+            raise typer.BadParameter(message, param_hint="--documents")
+        samples[path] = drawn
     # 2. measure
-    benchmark = Benchmark(sample, workspace.params, workspace.lm, vectors=vectors, rag_trained=rag_trained, mac=mac)
-    stderr = Console(stderr=True)
-    measured = []
-    for row in benchmark.rows(track(row_names, "rows", console=stderr)):
-        measured.append(row)
-        stderr.print(f"{row['row']}: F1 {row['f1']:.1f}")  # printed at once, because a later row may fail
-    _normalise_by_teacher(measured)
-    extra = {name: benchmark.parts[name]() for name in track(part_names, "parts", console=stderr)}
+    texts, compressors = [], {"memory": vectors, "rag_trained": rag_trained, "mac": mac}
+    for path, sample in samples.items():
+        benchmark = Benchmark(sample, workspace.params, workspace.lm, compressors)
+        measured = []
+        for row in benchmark.rows(track(systems if benchmark.questions else [], path.name, console=stderr)):
+            measured.append(row)
+            stderr.print(f"{path.name}, {row['row']}: F1 {row['f1']:.1f}")  # at once, because a later system may fail
+        found = {name: PARTS[name](benchmark) for name in track(measurements, f"{path.name}: parts", console=stderr)}
+        text = {"data": str(path), "documents": sample.documents.num_rows, "seed": seed, "rows": measured}
+        texts.append(text | found)
     # 3. print
-    result = {"documents": sample.documents.num_rows, "seed": seed, "rows": measured} | extra
-    print(json.dumps(result)) if as_json else _print_table(result)
+    if out:
+        write_json(out, texts[0])
+    print(json.dumps(texts)) if as_json else _print_tables(texts)
 
 
-def _normalise_by_teacher(rows: Sequence[Scores]) -> None:
-    """Give each row without text the share of the teacher's gain that it keeps: (x − closed) ÷ (teacher − closed).
-
-    The teacher is the same compressor with the text kept (arXiv 2510.20797). Needs the rows `cmt` and `closed`.
-    """
-    f1 = {row["row"]: row["f1"] for row in rows}
-    if {"cmt", "closed"} <= f1.keys() and f1["cmt"] != f1["closed"]:
-        for row in rows:
-            if row["row"].startswith("memory"):
-                row["teacher_normalised"] = (row["f1"] - f1["closed"]) / (f1["cmt"] - f1["closed"])
-
-
-def _names(names: str, accepted: str, option: str) -> list[str]:
+def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
     """The comma-separated `names`, or all accepted ones. BadParameter for an unknown name."""
-    chosen = [name.strip() for name in (accepted if names == "all" else names).split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in accepted.split(",")]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {accepted}", param_hint=option)
+    chosen = list(accepted) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in accepted]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {','.join(accepted)}", param_hint=option)
     return chosen
 
 
-def _print_table(result: Scores) -> None:
-    title = f"{result['documents']} documents"
-    table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", "of teacher", title=title)
-    for row in result["rows"]:
-        scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
-        low, high = row["ci"]
-        recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
-        first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
-        normalised = f"{row['teacher_normalised']:.2f}" if "teacher_normalised" in row else ""
-        table.add_row(row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token, normalised)
+def _print_tables(texts: Sequence[Mapping[str, Any]]) -> None:
     console = Console()
-    console.print(table)
-    for part in PARTS.split(","):
-        if part in result:
-            console.print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in result[part].items()))
+    for text in texts:
+        title = f"{Path(text['data']).name}, {text['documents']} documents"
+        table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", "questions", title=title)
+        for row in text["rows"]:
+            scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
+            recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
+            first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
+            table.add_row(row["row"], *scores, "{:.1f} – {:.1f}".format(*row["ci"]), recall, first_token, str(row["n"]))
+        console.print(table)
+        for part in PARTS:
+            if part in text:
+                console.print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in text[part].items()))
 
 
 if __name__ == "__main__":

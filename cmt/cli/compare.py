@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
 _HELP = (
-    "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, uniform, salient, "
-    "camels, cmt. Default: all."
+    "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, cmt. Default: all."
 )
 
 

@@ -29,9 +29,6 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
     "rag-dense-3": SystemStyle("dense RAG, top 3"),
     "rag-hybrid-1": SystemStyle("hybrid RAG, top 1"),
     "rag-hybrid-3": SystemStyle("hybrid RAG, top 3"),
-    "uniform": SystemStyle("fine-tuned"),
-    "salient": SystemStyle("fine-tuned, salient spans"),
-    "camels": SystemStyle("fine-tuned, CaMeLS-style"),
 }
 """By the name of the system in JSON. `rag` is what a round's evaluation calls `rag-bm25-1`."""
 

@@ -1,7 +1,6 @@
 """The systems that are compared: one function each, from questions to answers.
 
-All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, fine-tuned on the documents,
-or with the memory (CMT).
+All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, or with the memory (CMT).
 """
 
 import time
@@ -15,7 +14,6 @@ from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Passage, Prediction
 from cmt.evaluation.cost import TokenMeter
-from cmt.evaluation.finetuning import TOKEN_WEIGHTS, adapt, pieces
 from cmt.evaluation.testbed import ComparisonData
 
 
@@ -131,28 +129,6 @@ def rag(given: SystemInput, *, retriever: str, top_k: int) -> SystemRun | None:
     )
 
 
-def finetuned(given: SystemInput, *, weighting: str) -> SystemRun | None:
-    """A copy of the LM, fine-tuned on the documents, without any in the prompt; `weighting` as in `adapt`."""
-    lm, texts, recipe = given.answerer.lm, list(given.data.texts.values()), given.data.recipe
-    given.progress.stage(f"{weighting}: adapt", pieces(lm, texts, recipe))
-    adapted = adapt(
-        lm,
-        texts,
-        weighting=weighting,
-        seed=given.answerer.params.seed,
-        recipe=recipe,
-        on_progress=given.progress.advance,
-    )
-    size = sum(weight.numel() * weight.element_size() for weight in adapted.lm.model.parameters())
-    given.progress.stage(weighting, len(given.questions))
-    options = given.options | {"complete": given.meter.complete(adapted.lm)}
-    return given.timed(
-        lambda: prompting.closed_book(adapted.lm, given.questions, **options),
-        adapt_seconds=adapted.seconds,
-        stored_bytes=size,
-    )
-
-
 def memory(given: SystemInput) -> SystemRun | None:
     """CMT: the project's bank and compressor."""
     given.progress.stage("cmt", len(given.questions))
@@ -176,14 +152,10 @@ RAG_SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
     for retriever in ("bm25", "dense", "hybrid")
     for top_k in (1, 3)
 }
-FINETUNED_SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
-    name: partial(finetuned, weighting=name) for name in TOKEN_WEIGHTS
-}
 SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
     "closed": closed_book,
     "full": full_text,
     **RAG_SYSTEMS,
-    **FINETUNED_SYSTEMS,
     "cmt": memory,
 }
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""

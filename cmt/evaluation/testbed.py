@@ -18,7 +18,6 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import evaluate
-from cmt.evaluation.finetuning import Recipe
 from cmt.evaluation.sampling import sample_by_hash
 
 if TYPE_CHECKING:
@@ -151,7 +150,6 @@ class ComparisonData:
     """QUESTION_SCHEMA; questions about documents that are not in the bank, to measure abstention."""
     seconds: Mapping[str, float]
     """Stage → wall-clock seconds, summed over all committed rounds."""
-    recipe: Recipe = Recipe()
 
     @classmethod
     def of(cls, resources: "Resources", *, limit: int, progress: Progress | None = None) -> "ComparisonData":

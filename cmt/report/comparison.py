@@ -70,13 +70,12 @@ def compare(records: pa.Table, *, scores: NestedScores, seed: int) -> list[Syste
 
 
 def measured_baselines(resources: "Resources", *, limit: int, progress: Progress) -> Baselines:
-    """The stored rows of `cmt baselines`; on a bank of fewer than LARGE memories, missing quick ones are measured.
+    """The stored rows of `cmt baselines`; on a bank of fewer than LARGE memories, missing ones are measured.
 
-    Fine-tuning takes longer than the rest of the report, so those rows are only shown if they are stored. `limit` is
-    the maximum number of questions of a system that is measured now.
+    `limit` is the maximum number of questions of a system that is measured now.
     """
     from cmt.evaluation.comparison import Comparison
-    from cmt.evaluation.systems import FINETUNED_SYSTEMS, SYSTEMS
+    from cmt.evaluation.systems import SYSTEMS
     from cmt.evaluation.testbed import ComparisonData
 
     try:
@@ -87,9 +86,9 @@ def measured_baselines(resources: "Resources", *, limit: int, progress: Progress
     lineage = data.testbed.lineage
     rows = _stored(resources, lineage)
     comparison = Comparison(data)
-    quick = [name for name in SYSTEMS if name not in FINETUNED_SYSTEMS and not comparison.impossible(name)]
-    if resources.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(quick):
-        rows = keep(resources, comparison.measure(quick), lineage)
+    possible = [name for name in SYSTEMS if not comparison.impossible(name)]
+    if resources.bank.count_rows() < LARGE and not {row["row"] for row in rows}.issuperset(possible):
+        rows = keep(resources, comparison.measure(possible), lineage)
     measured = {row["row"] for row in rows}
     return Baselines(rows, [name for name in SYSTEMS if name not in measured], lineage)
 

@@ -1,9 +1,7 @@
-"""The published protocol as a command: every row and part, on a tiny LM and fictitious documents."""
+"""The published protocol as a command: every system and part, on a tiny LM, fictitious documents and two formats."""
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,163 +9,155 @@ from typing import Any
 import pytest
 
 import cmt
-from cmt.config import AggregatorParams, AlignmentParams, load_params
+from cmt.config import AggregatorParams, AlignmentParams
 from cmt.modeling.model import MemoryModel
 from tests.helpers.facts import FACTS
-from tests.helpers.scripts import load_script, run_main
+from tests.helpers.scripts import run_main
 
-ROOT = Path(__file__).parents[2]
 SAMPLED = 20
+UNANSWERABLE = 3
+UPDATE = "2031-05-01T08:00:00Z"
+
+
+def stream() -> list[dict[str, Any]]:
+    """FACTS as rows of format `jsonl`, and an update of the first one with another answer."""
+    rows: list[dict[str, Any]] = []
+    for fact in FACTS[:SAMPLED]:
+        rows.append({"title": fact["doc_id"][0]} | {key: fact[key] for key in ("doc_id", "published_at", "text")})
+        asked = {"doc_id": fact["doc_id"], "question": fact["question"], "answers": [fact["answer"]]}
+        rows.append(asked | {"asked_at": fact["published_at"]})
+    update = {"doc_id": "update", "published_at": UPDATE, "text": "Now it is wholly different, said Ode Marsh."}
+    rows.append(update | {"title": "u", "supersedes": FACTS[0]["doc_id"]})
+    rows.append({"doc_id": "update", "question": FACTS[0]["question"], "answers": ["Ode Marsh"], "asked_at": UPDATE})
+    return rows
+
+
+def squad(*, answered: int) -> str:
+    """Some of FACTS in SQuAD's layout: `answered` with their answer, UNANSWERABLE without."""
+    paragraphs = []
+    for index, fact in enumerate(FACTS[: answered + UNANSWERABLE]):
+        answers = [{"text": fact["answer"]}] if index < answered else []
+        qa = {"id": fact["doc_id"], "question": fact["question"], "answers": answers}
+        paragraphs.append({"context": fact["text"], "qas": [qa]})
+    return json.dumps({"version": "v2.0", "data": [{"title": "Facts", "paragraphs": paragraphs}]})
 
 
 @pytest.fixture(scope="module")
-def result(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("protocol") / "project"))
-    lines = []
-    for fact in FACTS:
-        document = {"doc_id": fact["doc_id"], "published_at": fact["published_at"]}
-        lines.append(document | {"title": fact["doc_id"][0], "text": fact["text"]})
-        lines.append(
-            {
-                "doc_id": fact["doc_id"],
-                "question": fact["question"],
-                "answers": [fact["answer"]],
-                "asked_at": fact["published_at"],
-            }
-        )
-    params, data = folder / "params.yaml", folder / "facts.jsonl"
-    data.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    workspace = cmt.open(params=params)
+    (folder / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stream()), encoding="utf-8")
+    (folder / "squad.json").write_text(squad(answered=6), encoding="utf-8")
+    (folder / "unanswerable.json").write_text(squad(answered=0), encoding="utf-8")
+    workspace = cmt.open(params=folder / "params.yaml")
     published = {"aggregator": AggregatorParams(kind="attention"), "alignment": AlignmentParams(kind="prefix")}
     MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(folder / "mac")
-    command = [
-        *(sys.executable, str(ROOT / "benchmarks/paper_protocol.py"), "--json", "--format", "jsonl"),
-        *("--data", str(data), "--documents", str(SAMPLED), "--questions", "6"),
-        *("--params", str(params), "--vectors", str(load_params(params).compressor.path)),
-        *("--rag-trained", str(folder / "nowhere"), "--mac", str(folder / "mac")),
-        *("--parts", "abstention,strangers,retention,noise"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "row rag_trained is left out: no compressor in" in " ".join(done.stderr.split())
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    return folder
 
 
-def test_every_row_is_scored_on_the_same_questions(result: dict[str, Any]) -> None:
-    names = [row["row"] for row in result["rows"]]
-    assert result["documents"] == SAMPLED
-    assert {
-        "cmt",
-        "cmt, right document given",
-        "memory",
-        "mac",
-        "mbc",
-        "rag",
-        "full",
-        "closed",
-        "closed, zero-shot",
-    } <= set(names)
-    assert len(names) == len(set(names))
-    for row in result["rows"]:
-        assert row["n"] == 6
+def measure(project: Path, *names: str, options: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """The figures of the files `names`, and stderr."""
+    data = [argument for name in names for argument in ("--data", str(project / name))]
+    compressor = str(cmt.open(params=project / "params.yaml").params.compressor.path)
+    folders = ["--vectors", compressor, "--rag-trained", str(project / "nowhere"), "--mac", str(project / "mac")]
+    arguments = [*data, "--params", str(project / "params.yaml"), "--json", *folders, *options]
+    status, stdout, stderr = run_main("paper_protocol", *arguments)
+    assert status == 0, stderr
+    return json.loads(stdout), stderr
+
+
+@pytest.fixture(scope="module")
+def text(project: Path) -> dict[str, Any]:
+    parts = "off_topic,retention,noise,supersession,top_k"
+    options = ["--questions", "3", "--parts", parts, "--out", str(project / "protocol.json")]
+    ([text], stderr) = measure(project, "facts.jsonl", options=options)
+    assert "system rag_trained is left out: no compressor in" in " ".join(stderr.split())
+    return text
+
+
+def test_every_system_is_scored_on_the_same_questions(text: dict[str, Any]) -> None:
+    names = [row["row"] for row in text["rows"]]
+    assert text["documents"] == SAMPLED + 1
+    expected = {"cmt", "cmt, right document given", "memory", "memory, n/4", "memory, n/16", "mac", "mbc", "full"}
+    expected |= {"full, zero-shot", "closed", "closed, zero-shot", "uniform", "salient", "camels"}
+    expected |= {f"rag, {search} top-{k}" for search in ("BM25", "dense", "hybrid") for k in (1, 3)}
+    assert set(names) == expected
+    assert len(names) == len(expected)
+    for row in text["rows"]:
+        assert row["n"] == 3
         assert 0 <= row["ci"][0] <= row["f1"] <= row["ci"][1] <= 100
 
 
-def test_recall_grows_with_depth_and_is_one_with_the_right_text(result: dict[str, Any]) -> None:
-    rows = {row["row"]: row["recall"] for row in result["rows"]}
+def test_recall_grows_with_depth_and_is_one_with_the_right_text(text: dict[str, Any]) -> None:
+    rows = {row["row"]: row["recall"] for row in text["rows"]}
     assert rows["full"] == {"1": 1.0}
-    assert rows["closed"] is None
+    assert rows["closed"] is rows["uniform"] is None
     for recall in filter(None, rows.values()):
         assert list(recall.values()) == sorted(recall.values())
 
 
-def test_rows_without_text_have_their_share_of_what_the_teacher_gains() -> None:
-    normalise = load_script("paper_protocol")._normalise_by_teacher
-    rows: list[dict[str, Any]] = [{"row": "cmt", "f1": 82.0}, {"row": "memory, n/4", "f1": 62.0}]
-    normalise(rows)
-    assert "teacher_normalised" not in rows[1]  # nothing to compare with
-    normalise([*rows, {"row": "closed", "f1": 2.0}])
-    assert rows[1]["teacher_normalised"] == pytest.approx(0.75)
-    assert "teacher_normalised" not in rows[0]
-
-
-@pytest.fixture
-def inside(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny project as the current folder, without the environment variable that names a file."""
-    monkeypatch.chdir(tiny_workspace)
-    monkeypatch.delenv("CMT_SQUAD_DEV", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    return tiny_workspace
-
-
-@pytest.mark.parametrize("wrong", [["--rows", "closed,ragg"], ["--parts", "retension"]])
-def test_a_name_that_is_none_is_refused_before_anything_is_measured(inside: Path, wrong: list[str]) -> None:
-    status, stdout, stderr = run_main("paper_protocol", "--data", "none.json", *wrong)
-    assert (status, stdout) == (2, "")
-    assert f"'{wrong[1].rpartition(',')[2]}' is none of" in " ".join(stderr.replace("│", " ").split())
-
-
-def test_without_a_file_the_option_and_the_environment_variable_are_named(inside: Path) -> None:
-    status, stdout, stderr = run_main("paper_protocol")
-    assert (status, stdout) == (2, "")
-    assert "--data" in stderr and "CMT_SQUAD_DEV" in stderr
-
-
-def test_the_environment_variable_names_the_file(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CMT_SQUAD_DEV", "none.json")
-    status, stdout, stderr = run_main("paper_protocol")
-    assert (status, stdout) == (1, "")
-    assert stderr.startswith("error: none.json not found; name a file")
-
-
-def test_a_file_that_is_not_there_is_one_line_to_act_on(inside: Path) -> None:
-    status, stdout, stderr = run_main("paper_protocol", "--data", "none.json")
-    assert (status, stdout) == (1, "")
-    assert stderr.startswith("error: none.json not found; name a file")
-
-
-@pytest.mark.parametrize(
-    ("published_at", "status", "message"),
-    [
-        ("2031-01-02T08:00:00", 1, "row 1: published_at: 2031-01-02T08:00:00 has no time zone"),
-        ("2031-01-02T08:00:00Z", 2, "draw fewer"),
-    ],
-)
-def test_a_sample_that_cannot_be_measured_is_refused_first(
-    inside: Path, published_at: str, status: int, message: str
-) -> None:
-    mill = {"doc_id": "mill", "published_at": published_at, "text": "The mill of Aldney has three wheels."}
-    question = {"doc_id": "mill", "question": "How many wheels?", "answers": ["three"], "asked_at": published_at}
-    (inside / "mills.jsonl").write_text(f"{json.dumps(mill)}\n{json.dumps(question)}\n", encoding="utf-8")
-    arguments = ["--data", "mills.jsonl", "--format", "jsonl", "--rows", "", "--parts", "abstention"]
-    returned, stdout, stderr = run_main("paper_protocol", *arguments)
-    assert (returned, stdout) == (status, "")
-    assert message in " ".join(stderr.replace("│", " ").split())
-
-
-def test_a_bank_without_text_reports_its_tokens_per_vector(result: dict[str, Any]) -> None:
-    ratios = {row["row"]: row["tokens_per_vector"] for row in result["rows"] if "tokens_per_vector" in row}
-    assert ratios.keys() == {"memory", "memory, n/4", "memory, n/16"}
+def test_banks_without_text_and_codes_report_their_size(text: dict[str, Any]) -> None:
+    ratios = {row["row"]: row["tokens_per_vector"] for row in text["rows"] if "tokens_per_vector" in row}
     for name, window in (("memory", 8), ("memory, n/4", 4), ("memory, n/16", 16)):
         assert window / 2 < ratios[name] <= window
-
-
-def test_the_codes_of_mbc_take_less_than_the_vectors(result: dict[str, Any]) -> None:
-    [share] = [row["of_memories"] for row in result["rows"] if "of_memories" in row]
+    [share] = [row["of_memories"] for row in text["rows"] if "of_memories" in row]
     assert 0 < share < 1
 
 
-def test_the_parts_report_their_sample_sizes(result: dict[str, Any]) -> None:
-    for part in ("abstention", "strangers"):
-        assert result[part].keys() >= {"absent", "present", "absent then"}
-        assert all(0 <= share <= 1 for share in result[part].values())
-    assert (result["retention"]["documents"], result["retention"]["of"]) == (SAMPLED, SAMPLED)
-    assert result["noise"]["documents"] < result["noise"]["of"] <= SAMPLED
-    assert result["retention"]["questions"] == 6 >= result["noise"]["questions"] > 0
+def test_parts_are_written_for_the_report(project: Path, text: dict[str, Any]) -> None:
+    written = json.loads((project / "protocol.json").read_text(encoding="utf-8"))
+    assert written == text
+    assert (text["retention"]["documents"], text["retention"]["of"]) == (SAMPLED + 1, SAMPLED + 1)
+    assert text["noise"]["documents"] < text["noise"]["of"] <= SAMPLED + 1
+    assert {f"K {k}, f1" for k in (1, 2, 4, 8, 16)} < text["top_k"].keys()
+    assert all(0 <= share <= 1 for share in text["off_topic"].values())
 
 
-def test_without_data_the_option_is_asked_for(inside: Path) -> None:
-    status, stdout, stderr = run_main("paper_protocol", "--rows", "closed")
-    assert (status, stdout) == (2, "")
-    assert "Missing option '--data'" in stderr
+def test_an_update_is_asked_before_and_after_it_and_as_of_before(text: dict[str, Any]) -> None:
+    points = text["supersession"]
+    for view in ("before: the old answer", "after: the new answer", "after, as of before: the old answer"):
+        assert points[f"{view}, questions"] == 1
+        assert 0 <= points[f"{view}, f1"] <= 100
+    assert points["before: the old answer, f1"] == points["after, as of before: the old answer, f1"]
+
+
+def test_confidence_covers_as_large_a_share_of_the_unanswerable_questions(project: Path) -> None:
+    options = ["--questions", "4", "--rows", "cmt", "--parts", "confidence"]
+    texts, _ = measure(project, "squad.json", "unanswerable.json", options=options)
+    mixed, without = (text["confidence"] for text in texts)
+    assert mixed["unanswerable"] == 2
+    assert 0 <= mixed["calibration error"] <= 1
+    assert mixed["unanswerable, refused"] in (0.0, 0.5, 1.0)
+    assert mixed["likely"] <= 1 - mixed["answerable, refused"]
+    assert [len(text["rows"]) for text in texts] == [2, 0]
+    assert without.keys() == {"calibration error", "unanswerable", "unanswerable, refused"}
+
+
+def test_tables_have_a_row_a_system(project: Path) -> None:
+    data = ["--data", str(project / "squad.json"), "--params", str(project / "params.yaml")]
+    status, stdout, stderr = run_main("paper_protocol", *data, "--rows", "closed", "--parts", "confidence")
+    assert status == 0, stderr
+    assert "squad.json, 9 documents" in stdout
+    assert "closed, zero-shot" in stdout
+    assert "confidence: calibration error 0." in stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--data", "none.json"], 1, "none.json not found; name a file"),
+        (["--data", "none.json", "--rows", "closed,ragg"], 2, "'ragg' is none of"),
+        (["--data", "none.json", "--parts", "retension"], 2, "'retension' is none of"),
+        (["--data", "rows.csv"], 2, "the format of"),
+        (["--data", "squad.json", "--documents", "1", "--format", "jsonl"], 1, "has no question on a valid document"),
+        (["--data", "squad.json", "--parts", "abstention"], 2, "draw fewer"),
+        ([], 2, "Missing option '--data'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_measured(
+    project: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, message: str
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("COLUMNS", "200")
+    returned, stdout, stderr = run_main("paper_protocol", *arguments)
+    assert (returned, stdout) == (status, "")
+    assert message in " ".join(stderr.replace("│", " ").split())

@@ -9,7 +9,6 @@ import cmt
 from cmt.errors import ConfigError
 from cmt.evaluation.comparison import Comparison, SystemResult, known_systems
 from cmt.evaluation.evaluate import SystemScores, evaluate
-from cmt.evaluation.finetuning import TOKEN_WEIGHTS
 from cmt.evaluation.systems import SYSTEMS
 from cmt.evaluation.testbed import ComparisonData
 
@@ -94,18 +93,15 @@ def test_only_what_retrieves_has_recall_and_rank(results: dict[str, SystemResult
 def test_more_text_means_more_tokens(results: dict[str, SystemResult]) -> None:
     tokens = {name: result.cost.tokens_per_question for name, result in results.items()}
     assert 0 < tokens["closed"] < tokens["full"] <= tokens["rag-bm25-1"] < tokens["rag-dense-3"]  # with titles
-    assert tokens["uniform"] == tokens["salient"] == tokens["camels"] == tokens["closed"]
     assert tokens["cmt"] > 0
 
 
 def test_stored_bytes_are_counted(data: ComparisonData, results: dict[str, SystemResult]) -> None:
     stored = {name: result.cost.stored_bytes for name, result in results.items()}
-    model = data.testbed.answerer.lm.model
     assert stored["closed"] == 0
     assert stored["full"] == sum(len(text.encode()) for text in data.texts.values())
     assert stored["full"] < stored["rag-bm25-1"] == stored["rag-bm25-3"]  # banked texts have titles
     assert stored["rag-dense-1"] == stored["rag-hybrid-1"] > stored["rag-bm25-1"]
-    assert {stored[name] for name in TOKEN_WEIGHTS} == {4 * sum(weight.numel() for weight in model.parameters())}
     assert stored["cmt"] > stored["rag-dense-1"]
 
 
@@ -114,7 +110,6 @@ def test_time_and_memory_are_measured(results: dict[str, SystemResult]) -> None:
         assert result.cost.seconds_per_question == result.seconds / 2 > 0
         assert result.cost.peak_bytes is None or result.cost.peak_bytes > 50 * 2**20
     assert (results["closed"].cost.adapt_seconds, results["full"].cost.adapt_seconds) == (0.0, 0.0)
-    assert all((results[name].cost.adapt_seconds or 0) > 0 for name in TOKEN_WEIGHTS)
     recorded = [results[name].cost.adapt_seconds for name in ("rag-bm25-1", "rag-dense-1", "cmt")]
     assert None not in recorded
     assert recorded[0] <= recorded[1] == recorded[2]  # seconds are rounded, and two texts take few
@@ -139,7 +134,7 @@ def test_a_threshold_of_one_refuses_every_question(half_adapted: cmt.Workspace) 
 
 
 def test_no_system_changes_the_lm(half_adapted: cmt.Workspace, results: dict[str, SystemResult]) -> None:
-    assert set(TOKEN_WEIGHTS) <= results.keys()
+    assert results.keys() == SYSTEMS.keys()
     untouched = cmt.open(params=half_adapted.root / "params.yaml").lm
     assert half_adapted.lm.weights_digest() == untouched.weights_digest()
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 from cmt.answering.answer import Answer
 from cmt.answering.confidence import Calibration
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
-from cmt.evaluation.finetuning import TOKEN_WEIGHTS
-from cmt.evaluation.systems import FINETUNED_SYSTEMS, RAG_SYSTEMS, SYSTEMS, SystemInput, predictions_of
+from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, predictions_of
 from cmt.evaluation.testbed import ComparisonData
 
 
 def test_every_system_has_a_label() -> None:
     assert SYSTEM_STYLES.keys() == {*SYSTEMS, *ROUND_SYSTEMS}
-    assert FINETUNED_SYSTEMS.keys() == TOKEN_WEIGHTS.keys()
 
 
 def test_closed_book_reads_no_document_and_full_text_the_right_one(comparison_data: ComparisonData) -> None:

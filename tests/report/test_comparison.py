@@ -5,15 +5,12 @@ import pytest
 import cmt
 from cmt.common.progress import NullProgress
 from cmt.evaluation.comparison import Comparison
-from cmt.evaluation.finetuning import TOKEN_WEIGHTS
 from cmt.evaluation.round_records import read_records
 from cmt.evaluation.systems import SYSTEMS
 from cmt.evaluation.testbed import ComparisonData
 from cmt.report.comparison import compare, keep, measured_baselines
 from cmt.report.history import entries
 from tests.helpers.reports import record, record_table
-
-QUICK = [name for name in SYSTEMS if name not in TOKEN_WEIGHTS]
 
 
 def test_systems_are_compared_question_by_question() -> None:
@@ -53,14 +50,14 @@ def test_scores_and_intervals_are_those_of_the_round(adapted: cmt.Workspace) -> 
 
 def test_a_system_that_is_measured_alone_joins_the_stored_ones(adapted: cmt.Workspace) -> None:
     data = ComparisonData.of(adapted, limit=2)
-    keep(adapted, Comparison(data).measure(["salient"]), data.testbed.lineage)
+    keep(adapted, Comparison(data).measure(["closed"]), data.testbed.lineage)
     baselines = measured_baselines(adapted, limit=20, progress=NullProgress())
-    assert [row["row"] for row in baselines.rows] == [name for name in SYSTEMS if name not in baselines.missing]
-    assert baselines.missing == ["uniform", "camels"]
-    assert [row["n"] for row in baselines.rows if row["row"] == "salient"] == [2]
+    assert [row["row"] for row in baselines.rows] == list(SYSTEMS)
+    assert baselines.missing == []
+    assert [row["n"] for row in baselines.rows if row["row"] == "closed"] == [2]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
 def test_stored_baselines_that_cannot_be_read_are_measured_again(adapted: cmt.Workspace, text: str) -> None:
     (adapted.state / "baselines.json").write_text(text)
-    assert len(measured_baselines(adapted, limit=1, progress=NullProgress()).rows) == len(QUICK)
+    assert len(measured_baselines(adapted, limit=1, progress=NullProgress()).rows) == len(SYSTEMS)
