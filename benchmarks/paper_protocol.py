@@ -213,12 +213,14 @@ class Benchmark:
             confidence, f1 = self._confidences(answerer, pa.concat_tables([sample.questions, sample.unanswerable]))
         refused = confidence < self.selection.abstain_below
         measured = reliability(confidence, f1)
-        scores = {"calibration error": measured.error, "unanswerable": len(f1) - count}
+        scores: Scores = {"calibration error": measured.error, "unanswerable": len(f1) - count}
         if count:
             given = ~refused[:count]
             likely = likely_shares(confidence[:count], f1[:count], given=given, likely=self.selection.likely_from)
             scores |= likely._asdict() | {"answerable, refused": float(refused[:count].mean())}
-        return scores | ({"unanswerable, refused": float(refused[count:].mean())} if len(f1) > count else {})
+        if len(f1) > count:
+            scores["unanswerable, refused"] = float(refused[count:].mean())
+        return {name: value for name, value in scores.items() if value is not None}
 
     def abstention(self) -> Scores:
         """Abstention on questions whose document is not in the bank; other documents of its article are."""
