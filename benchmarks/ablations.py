@@ -1,16 +1,15 @@
 """The three ablations of the paper: no memory-aware objective, no self-matching, no top-k (docs/method.md#objective).
 
-A fourth one is ours: no question set, with questions that `cmt.training.question_generation` makes from the documents.
-
     python benchmarks/ablations.py --pairs 3500 --questions 700
     python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"
 
-The whole method and its variants, but for the one without top-k, are trained from scratch on equally many pairs. They
-are asked about held-out articles, all in one bank. Without top-k, ψ reads every memory of a bank of
-PARAGRAPHS_WITHOUT_TOP_K paragraphs, with equal priors. Since the words of a question find most documents,
-self-matching is also evaluated with selection by keys alone. Each variant is compared with the whole method on the same
-questions: `less` is the difference of their F1 with the 95 % interval of a paired bootstrap. An interrupted training
-resumes from its last checkpoint. The training data are those that `cmt data pull` fetched.
+A fourth ablation trains without a question set, on questions that `cmt.training.question_generation` makes from the
+documents. The whole method and each variant are trained from nothing on the same number of pairs; without top-k the
+whole method's weights are used. All answer the same questions on held-out articles in one bank, and `less` is the
+difference of F1 from the whole method with the 95 % interval of a paired bootstrap. Without top-k, ψ reads every memory
+of a bank of PARAGRAPHS_WITHOUT_TOP_K paragraphs, with equal priors. Because the words of a question find most
+documents, self-matching is also measured with selection by keys alone. An interrupted training resumes from its last
+checkpoint. `cmt data pull` fetches the training data.
 """
 
 import json
@@ -44,7 +43,7 @@ from cmt.training.word_knowledge import WordKnowledge
 
 
 class Part(StrEnum):
-    """A part of the method that can be left out."""
+    """A part of the method that a variant lacks."""
 
     TOP_K = "top-k"
     OBJECTIVE = "memory-aware objective"
@@ -68,7 +67,7 @@ class VariantScores:
     seed: int
 
     def compared_with(self, whole: "VariantScores") -> dict[str, Any]:
-        """The scores, with `less`: F1 minus that of the whole method, mean and interval, 0–100."""
+        """The scores, with `less`: F1 minus the F1 of the whole method, mean and interval, 0–100."""
         difference = paired_bootstrap(self.f1, whole.f1, seed=self.seed)
         return self.row | {"less": [round(100 * value, 2) for value in difference]}
 
@@ -117,7 +116,7 @@ class Variant:
 
 
 def main(
-    pairs: Annotated[int, typer.Option(min=1, help="Question-answer pairs that each variant is trained on.")] = 3500,
+    pairs: Annotated[int, typer.Option(min=1, help="Question-answer pairs to train each variant on.")] = 3500,
     questions: Annotated[int, typer.Option(min=1, help="Number of held-out questions.")] = 300,
     without: Annotated[list[Part] | None, typer.Option(help="A part to leave out; repeatable. Default: all.")] = None,
     output: Annotated[Path, typer.Option(help="Folder of the trained variants.")] = Path("data/trained/ablations"),

@@ -1,4 +1,4 @@
-"""What adapting documents takes in a process of its own: bar 10 (`benchmarks/model_bars.py`)."""
+"""What bar 10 (`benchmarks/model_bars.py`) runs in a process of its own: adapting documents."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def adapt(params: Path, source: Path, folder: Path, window: int | None, count: i
     documents = pa.concat_tables([articles] * (1 + count // len(articles))).slice(0, count)
     options: dict[str, Any] = {"keep_text": True, "number_format": opened.params.bank.codes, "slice_id": "bench"}
     batch_tokens = opened.params.compressor.batch_tokens
-    compress_documents(model, documents.slice(0, 1), batch_tokens=batch_tokens, **options)  # what is built on first use
+    compress_documents(model, documents.slice(0, 1), batch_tokens=batch_tokens, **options)  # warm up
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak counts from here
     taken = timed(lambda: compress_documents(model, documents, batch_tokens=batch_tokens, **options))

@@ -1,14 +1,14 @@
-"""The bars: what a round, a question and a row of the bank cost, as ratios of one run.
+"""The bars: limits on what a round, a question and a row of the bank cost, as ratios within one run.
 
     make bench-bank     # the million rows, once
     make bench          # all bars; exit status 1 unless every one holds
     make bench ONLY=2   # one bar
 
-Bars 1, 2, 9 and 12 are of the bank, bar 8 of `cmt ingest`. Rows are synthetic: texts of words with the frequencies of a
-language, keys around some thousand topics, memories of the size of 16 tokens a vector in int4. Everything else is what
-a round does, except for Θ and the LM. The large and the small bank take turns in one run; every change is taken back.
-The others (`benchmarks/model_bars.py`) are of the language model and the compressor, on the bundled newspaper. Each bar
-is kept in data/bench until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
+Bars 1, 2, 9 and 12 measure the bank, bar 8 `cmt ingest`; the others (`benchmarks/model_bars.py`) measure the language
+model and the compressor on the bundled newspaper. Rows are synthetic: texts with the word frequencies of a language,
+keys around some thousand topics, memories as large as those of 16 tokens a vector in int4. The rest is what a round
+does, without Θ and the LM. The large and the small bank take turns in one run, and every change is undone. data/bench
+keeps the result of a bar until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
 [{"bar", "value", "limit", "ok"}, …].
 """
 
@@ -77,12 +77,12 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def doc_id(number: int) -> str:
-    """Of a synthetic document."""
+    """The doc_id of a synthetic document."""
     return f"bench-{number:09d}"
 
 
 def memory_id(number: int) -> str:
-    """Of the one memory of a synthetic document."""
+    """The memory_id of the only memory of a synthetic document."""
     return f"{doc_id(number)}#0"
 
 
@@ -98,7 +98,7 @@ class Texts:
         self.topics = random.standard_normal((TOPICS, KEY_DIM)).astype(np.float32)
 
     def drawn(self, random: np.random.Generator, count: int, words: int) -> list[str]:
-        """`count` texts of so many `words`."""
+        """`count` texts of `words` words each."""
         drawn = self.words[np.searchsorted(self.frequencies, random.random((count, words)))]
         return [" ".join(text) for text in drawn]
 
@@ -132,7 +132,7 @@ class Texts:
 
 
 class Material:
-    """What bars are measured on, each part made when it is first needed."""
+    """The inputs of the bars, each made when it is first needed."""
 
     @cached_property
     def texts(self) -> Texts:
@@ -149,7 +149,7 @@ class Material:
 
 
 def build(texts: Texts, rows: int, folder: Path) -> Bank:
-    """A bank of `rows` rows, indexed; continued if it was begun."""
+    """An indexed bank of `rows` rows; a bank that was begun is completed."""
     bank = Bank.open(uri=str(folder), schema=SCHEMA)
     block = min(rows, 50_000)
     for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
@@ -189,7 +189,7 @@ def round_of(bank: Bank, texts: Texts, first: int) -> None:
 
 
 def bar_1(material: Material) -> Iterator[Bar]:
-    """A round beside many rows and beside few."""
+    """The time of a round beside many rows and beside few."""
     texts, large = material.texts, material.large
     small = fresh(texts, "small")
     banks = {"large": large, "small": small}
@@ -217,7 +217,7 @@ def bar_1(material: Material) -> Iterator[Bar]:
 
 
 def bar_2(material: Material) -> Iterator[Bar]:
-    """A search beside many rows and beside few, and what the index misses."""
+    """The time of a search beside many rows and beside few, and the recall of the index."""
     texts, large = material.texts, material.large
     small = fresh(texts, "small")
     seconds: dict[str, list[float]] = {"large": [], "small": []}
@@ -345,7 +345,7 @@ def ingest(folder: Path, texts: Texts, first: int, count: int) -> tuple[float, i
 
 
 def bar_9(material: Material) -> Iterator[Bar]:
-    """Memory of a process that opens the large bank and searches it."""
+    """Memory of a process that opens and searches the large bank."""
     _ = material.large  # raises the error if there is none
     searched = [sys.executable, __file__, "--search-memory"]
     gigabytes = float(subprocess.run(searched, capture_output=True, text=True, check=True).stdout) / 1e9  # noqa: S603

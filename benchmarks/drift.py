@@ -1,12 +1,12 @@
-"""How often drift is seen where there is none, and where there is: on the questions of a stream, shuffled in time.
+"""How often the drift check raises an alarm where nothing changes, and how often it sees a fall, on shuffled questions.
 
     python benchmarks/drift.py
     python benchmarks/drift.py --shuffles 2000 --fall 10
 
-Takes the answers of the project's rounds (`make demo` leaves them). The questions are dealt to the rounds at random, so
-that nothing changes over time: every alarm is false. Then the F1 of a share of the newest round's questions is set to 0
-as if they were not answered any more, so that its mean falls by FALL points: every alarm is right. Writes
-metrics/drift.json = {"questions", "rounds", "false_alarms", "fall", "seen"}, the last two as shares of the rounds.
+Takes the answers of the project's rounds (`make demo` leaves some). Dealing the questions to the rounds at random
+removes any change over time, so every alarm is false. Then the F1 of a random share of the newest round's questions is
+set to 0, which lowers its mean by FALL points, so every alarm is right. Writes metrics/drift.json = {"questions",
+"rounds", "false_alarms", "fall", "seen"}; "false_alarms" and "seen" are shares of the shuffles.
 """
 
 import json
@@ -33,11 +33,11 @@ Figures = dict[str, Floats]
 
 def main(
     params: Annotated[Path, typer.Option(help="The project.")] = ROOT / "params.yaml",
-    shuffles: Annotated[int, typer.Option(min=1, help="Times that the questions are dealt.")] = 1000,
+    shuffles: Annotated[int, typer.Option(min=1, help="How often the questions are dealt.")] = 1000,
     fall: Annotated[float, typer.Option(min=0, help="Points of F1 that the newest round loses.")] = 15.0,
     out: Annotated[Path, typer.Option(help="Where the shares are written.")] = ROOT / "metrics/drift.json",
 ) -> None:
-    """Measure the shares of false alarms and of falls that are seen."""
+    """Measure the shares of false alarms and of detected falls."""
     workspace = cmt.open(params=params)
     drift, random = workspace.params.drift, np.random.default_rng(workspace.params.seed)
     # 1. The questions of all rounds.
@@ -51,7 +51,7 @@ def main(
             f"{len(own)} rounds with answers: run more than {drift.reference_rounds} first, for example `make demo`"
         )
     sizes, figures = [len(records) for records in own], figures_of(pa.concat_tables(own))
-    # 2. Shuffled, as they are and with a fall in the newest round.
+    # 2. Shuffle them, without and with a fall in the newest round.
     alarms = seen = 0
     for shuffle in range(shuffles):
         order = random.permutation(sum(sizes))

@@ -1,13 +1,13 @@
-"""Fit the confidence to texts that no training saw: its weights, its calibration, and where the verdicts divide.
+"""Fit the confidence on texts that no training saw: its weights, its calibration and the thresholds of the verdicts.
 
     python benchmarks/fit_confidence.py --data held_out/squad.json --data held_out/tweetqa.json
 
-Documents of all files are in one bank, some of each file are left out. Asked are questions that a document answers,
-that none answers (SQuAD 2.0), that another name was put into (`cmt.training.entity_swaps`), and questions on the
-documents that were left out. The confidence is a logistic regression on the evidence for an answer, with F1 as the
-outcome and 0 for every question without an answer. It prints the weights for `cmt/answering/confidence.py`, the
-calibration error of each file by cross-validation, the threshold that refuses a tenth of the answerable questions and
-what that refuses of the others, and the confidence from which 85 % of the answers have an F1 of at least 0.5.
+One bank holds documents of all files; a share of each file is left out. Questions are of four kinds: a document answers
+them; no document does (SQuAD 2.0); another name replaces one in them (`cmt.training.entity_swaps`); their document is
+left out. The confidence is a logistic regression on the evidence for an answer. Its outcome is F1, and 0 for every
+question without an answer. Prints the weights for `cmt/answering/confidence.py`, the calibration error of each file by
+cross-validation, the threshold that refuses a tenth of the answerable questions with the shares of the other kinds that
+it refuses, and the confidence from which 85 % of the answers have an F1 of at least 0.5.
 """
 
 import random
@@ -43,13 +43,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
 UNANSWERED_WEIGHT = 0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
 FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
-LIKELY_SHARE = 0.85  # a likely answer is right with this probability
+LIKELY_SHARE = 0.85  # probability that a likely answer is right
 FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Case:
-    """A question, and what came of it."""
+    """A question of one kind."""
 
     file: str
     kind: str
@@ -60,7 +60,7 @@ class Case:
 
 
 class RecordingAnswerer(Answerer):
-    """An answerer that keeps the evidence for each answer."""
+    """An answerer that records the evidence for each answer."""
 
     evidence: dict[str, Evidence]
 
@@ -115,7 +115,7 @@ def cross_validated(evidence: Floats, outcome: Floats, weight: Floats, groups: S
 
 
 def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iterator[tuple[str, float]]:
-    """Name and value of what the confidence achieves."""
+    """Name and value of each measure of the confidence."""
     kinds, files = np.array([case.kind for case in cases]), np.array([case.file for case in cases])
     answerable: Flags = kinds == "answerable"
     # 1. calibration on answerable questions

@@ -1,11 +1,11 @@
-"""Bytes of a bank against F1: the window and the number format of its memories.
+"""Bytes of a bank against F1, by the window and the number format of its memories.
 
-    cmt --set compressor.window=8 codebook --bytes 24     # the shipped compressor has those for 4 and 16
+    cmt --set compressor.window=8 codebook --bytes 24     # the shipped compressor has codebooks for 4 and 16
     python benchmarks/memory_size.py --questions 300
 
-The held-out articles of the training data (`train.source`, which `cmt data pull` fetches) are banked once in each
-format, with their text, and the same questions are asked of each bank. `less` is the difference of F1 with that of fp16
-at the same window, with the 95 % interval of a paired bootstrap. A format without its codebook is left out.
+The held-out articles of the training data (`cmt data pull` fetches them) are banked once in each format, with their
+text, and every bank answers the same questions. `less` is the difference of F1 from fp16 at the same window, with the
+95 % interval of a paired bootstrap. A format whose codebook is missing is left out.
 """
 
 import json

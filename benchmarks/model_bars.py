@@ -1,6 +1,6 @@
 """Bars of the language model and the compressor, on the bundled newspaper; `benchmarks/bench.py` runs them.
 
-Each ratio is of one run: the two that are compared take turns, and the median of each counts.
+The two sides of a ratio take turns within one run, and their medians count.
 """
 
 import json
@@ -139,11 +139,11 @@ def bar_4() -> Iterator[Bar]:
     yield Bar(4, "compression ÷ bare forward of the LM, tokens a second", best[0] / best[1], 0.7 * layers, True, detail)
 
 
-def compress(documents: pa.Table, batch_tokens: int, model: MemoryModel | None = None) -> None:
-    """What a round does to the documents of its slice; `model`: the compressor on another device."""
+def compress(documents: pa.Table, batch_tokens: int) -> None:
+    """Compress `documents` as a round does."""
     params = workspace().params
     compress_documents(
-        model or workspace().model,
+        workspace().model,
         documents,
         slice_id="bench",
         keep_text=params.bank.keep_text,
@@ -162,7 +162,7 @@ def forward(rows: Sequence[Sequence[int]], batch_tokens: int) -> None:
 
 
 def batches(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[list[Sequence[int]]]:
-    """The rows in batches of similar length, each of at most so many tokens with its padding, or one row."""
+    """The rows in batches of similar length: at most `batch_tokens` tokens with padding, or one longer row."""
     batch: list[Sequence[int]] = []
     for row in sorted(rows, key=len):
         if batch and len(row) * (len(batch) + 1) > batch_tokens:
@@ -180,7 +180,7 @@ def bar_5() -> Iterator[Bar]:
         replies: dict[str, list[str]] = {name: [] for name in ways}
         speeds: dict[str, list[float]] = {name: [] for name in ways}
         for ask in ways.values():
-            ask(asked[:8], 16)  # what is built on first use
+            ask(asked[:8], 16)  # warm up
         for first in track(range(0, len(asked), ASKED_AT_ONCE), "questions", console=Console(stderr=True)):
             questions = asked[first : first + ASKED_AT_ONCE]
             for name, ask in ways.items():
@@ -218,7 +218,7 @@ def bar_6() -> Iterator[Bar]:
 
 
 def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Callable[[Sequence[str], int], list[str]]]:
-    """Ways to answer questions with at most so many tokens: stored memories, expanded ones, RAG by BM25."""
+    """Name of a system → function (questions, max_new_tokens) → answers: stored and expanded memories, RAG by BM25."""
 
     def theirs(top_k: int) -> Callable[[Sequence[str], int], list[str]]:
         def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -241,7 +241,7 @@ def systems(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Calla
 
 
 def asked_with(answerer: Answerer, params: Params, expanded: int) -> Callable[[Sequence[str], int], list[str]]:
-    """A way to answer questions with at most so many tokens: `answerer` with `params` and `expanded` memories."""
+    """A system as in `systems`: `answerer` with `params` and `expanded` memories."""
 
     def ask(questions: Sequence[str], max_new_tokens: int) -> list[str]:
         options = with_options(params, expanded, max_new_tokens)
@@ -280,7 +280,7 @@ def bar_7() -> Iterator[Bar]:
     with TemporaryDirectory() as folder, served(Path(folder)) as port:
         clients: dict[int, list[float]] = {1: [], CLIENTS: []}
         seconds = {}
-        post(port, asked[0])  # what is built on first use
+        post(port, asked[0])  # warm up
         for count, latencies in clients.items():
             questions = asked[: count * ASKED_BY_CLIENT]
             began = time.perf_counter()

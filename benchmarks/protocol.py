@@ -1,4 +1,4 @@
-"""What benchmarks on files share: a sample of documents and questions, and the ways of RAG with a trained prefix."""
+"""Samples of documents and questions of a file, and the searches of RAG with a trained prefix."""
 
 import math
 import random
@@ -22,7 +22,7 @@ TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained
 
 @dataclass(frozen=True)
 class Sample:
-    """A seeded sample of documents and questions; of the questions only `unanswerable` ones have no answer."""
+    """A seeded sample of documents and questions. Only the questions in `unanswerable` have no answer."""
 
     documents: pa.Table
     """The documents of the bank."""
@@ -33,7 +33,7 @@ class Sample:
     absent: pa.Table
     """Questions on other documents."""
     unanswerable: pa.Table
-    """Questions on the documents that these do not answer, the same share of all such as `questions` are of theirs."""
+    """Unanswerable questions on the documents, in the same proportion as `questions`."""
 
     @classmethod
     def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Sample":
@@ -74,9 +74,9 @@ class Sample:
 
 
 def trained_rag_ways(params: Params) -> dict[str, Params]:
-    """Name of a way → the parameters with which a bank selects whole texts by it: three searches, one or three texts.
+    """Name of a search → parameters that select whole texts by it: three searches, one or three texts each.
 
-    They are for a compressor whose prefix was trained to answer from whole texts.
+    They suit a compressor whose prefix was trained to answer from whole texts.
     """
     weights = {"BM25": 100.0, "dense": 0.0, "hybrid": params.selection.full_text_weight}
     ways = {}
@@ -89,6 +89,6 @@ def trained_rag_ways(params: Params) -> dict[str, Params]:
 
 
 def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]]:
-    """Positions of the questions on one of `doc_ids`, and of the others."""
+    """Indices of the questions on `doc_ids`, and of the others."""
     inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
     return inside, sorted(set(range(questions.num_rows)) - set(inside))

@@ -132,9 +132,11 @@ def test_confidence_covers_as_large_a_share_of_the_unanswerable_questions(projec
     assert without.keys() == {"calibration error", "unanswerable", "unanswerable, refused"}
 
 
-def test_tables_have_a_row_a_system(project: Path) -> None:
+def test_tables_have_a_row_a_system(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     data = ["--data", str(project / "squad.json"), "--params", str(project / "params.yaml")]
-    status, stdout, stderr = run_main("paper_protocol", *data, "--rows", "closed", "--parts", "confidence")
+    options = ["--rows", "closed", "--parts", "confidence"]
+    status, stdout, stderr = run_main("paper_protocol", *data, *options)
     assert status == 0, stderr
     assert "squad.json, 9 documents" in stdout
     assert "closed, zero-shot" in stdout
