@@ -1,4 +1,4 @@
-"""`make pictures`: the pictures of docs/, in a headless Chromium: demo, report, MLflow, Prefect, and the year."""
+"""`make pictures`: the pictures of docs/, in a headless Chromium: web page, MLflow, Prefect, and the year."""
 
 import base64
 import os
@@ -30,14 +30,12 @@ EVENTS = [
     ("events", name)
     for name in ("cmt.compressor.promoted", "prefect.automation.triggered", "prefect.automation.action.executed")
 ]
-CLOSE_ASSISTANT = "document.querySelector('[aria-label=Close]')?.click();"
-"""Closes MLflow's assistant."""
-OPEN_ROUNDS = f"""
-{CLOSE_ASSISTANT}
+OPEN_ROUNDS = """
+document.querySelector('[aria-label=Close]')?.click();
 const stream = [...document.querySelectorAll('a')].find(link => link.textContent.includes('data/stream'));
 stream.closest('[role=gridcell]').querySelector('button').click();
 """
-"""Opens the rounds below the stream's run."""
+"""Closes MLflow's assistant and opens the rounds below the stream's run."""
 
 
 def main() -> None:
@@ -46,35 +44,26 @@ def main() -> None:
         sys.exit(missing())
     if not (ROOT / "data/bank").is_dir():
         sys.exit("no bank in data/bank: run `make demo` first")
-    # 1. the web page, at two sizes
+    # 1. the web page
     with serving(ROOT) as url:
-        take_answer(url, "desktop", "light", DOCS / "serve.png")
-        take_answer(url, "phone", "dark", DOCS / "serve-phone.png")
-    # 2. the report
-    subprocess.run([sys.executable, "-m", "cmt", "report"], cwd=ROOT, check=True)
-    for size, name in (("desktop", "report.png"), ("phone", "report-phone.png")):
-        with started(size, scale=1 if size == "desktop" else 2) as browser:
-            browser.get((ROOT / "report/index.html").as_uri())
-            write_screenshot(browser, DOCS / name)
-    # 3. MLflow and Prefect
+        take_answer(url, DOCS / "serve.png")
+    # 2. MLflow and Prefect
     with mlflow_server(ROOT / "mlflow.db") as url:
         address = f"{url}/#/experiments/1/runs?workflowType=machine_learning"
         take_page(address, ["data/stream", "round-"], DOCS / "mlflow.png", script=OPEN_ROUNDS)
     with prefect_server(ROOT / ".prefect/demo") as url:
         take_page(f"{url}/runs", ["update"], DOCS / "prefect.png")
-    # 4. the loop
-    if not (ROOT / "data/year/mlflow.db").exists():
+    # 3. the loop
+    if not (ROOT / ".prefect/year").exists():
         sys.exit("the pictures of docs/loop.md stay as they are: run `make year` before for new ones")
     with prefect_server(ROOT / ".prefect/year") as url:
         take_page(f"{url}/runs", ["recompress"], DOCS / "loop-runs.png")
         take_page(f"{url}/events?{urlencode(EVENTS)}", ["Cmt compressor promoted"], DOCS / "loop-events.png")
-    with mlflow_server(ROOT / "data/year/mlflow.db") as url:
-        take_page(f"{url}/#/models/cmt", ["Version 1"], DOCS / "loop-registry.png", script=CLOSE_ASSISTANT)
 
 
-def take_answer(url: str, size: str, scheme: str, path: Path) -> None:
+def take_answer(url: str, path: Path) -> None:
     """Ask as of a day, move the date to the last day, and write a screenshot of the window to `path`."""
-    with started(size, scheme=scheme, scale=1 if size == "desktop" else 2) as browser:
+    with started("desktop", scheme="light") as browser:
         browser.get(f"{url}/#{urlencode({'q': QUESTION, 'as-of': AS_OF})}")
         wait_for_answers(browser, 1)
         browser.find_element("id", "day").send_keys(Keys.END)
