@@ -1,0 +1,176 @@
+"""The canaries of a round: a fixed sample, and questions on the documents nearest to the new ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from cmt.bank.bank import Bank
+from cmt.bank.schema import bank_schema
+from cmt.common.digests import sha256_hex
+from cmt.evaluation.canary import Canary
+from cmt.evaluation.canary_choice import choose
+
+SCHEMA = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
+FERRY, FERRY_QUESTION = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs how many crowns?"
+
+
+@dataclass
+class Project:
+    """A stream, a bank of it, and an answerer that encodes every question in one direction."""
+
+    bank: Bank
+    slices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """slice_id → {"documents": rows, "questions": rows}."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        slice_id: str,
+        documents: Mapping[str, str],
+        *,
+        asked: Mapping[str, str] | None = None,
+        supersedes: str | None = None,
+        banked: bool = True,
+    ) -> None:
+        """Add a slice of `documents` (doc_id → text), with a question (doc_id → question) whose answer is "none"."""
+        texts = [
+            {"doc_id": name, "title": None, "text": text, "supersedes": supersedes} for name, text in documents.items()
+        ]
+        questions = [
+            {"question_id": f"{name}-{question}", "doc_id": name, "question": question, "answers": ["none"]}
+            for name, question in (asked or {}).items()
+        ]
+        self.slices[slice_id] = {"documents": texts, "questions": questions}
+        self.rows = [self._row(slice_id, row, number) for number, row in enumerate(texts)]
+        if banked:
+            self.bank.upsert(self.memories())
+
+    def memories(self) -> pa.Table:
+        """The memories of the slice that was added last."""
+        return pa.Table.from_pylist(self.rows, schema=SCHEMA)
+
+    def choose(self, slice_id: str, *, limit: int, refused: Sequence[str] = (), **options: Any) -> list[Canary]:
+        def read(part: str, slice_: SimpleNamespace) -> pa.Table:
+            return pa.Table.from_pylist(self.slices[slice_.slice_id][part], schema=TABLES[part])
+
+        def slice_of(name: str) -> SimpleNamespace:
+            return SimpleNamespace(slice_id=name, n_questions=len(self.slices[name]["questions"]))
+
+        store: Any = SimpleNamespace(
+            slice=slice_of,
+            documents=lambda slice_: read("documents", slice_),
+            questions=lambda slice_: read("questions", slice_),
+        )
+        answerer: Any = SimpleNamespace(
+            bank=self.bank,
+            keys=lambda questions: np.tile(np.float32([1, 0]), (len(questions), 1)),
+            model=SimpleNamespace(temperature=torch.tensor(1.0)),
+            params=SimpleNamespace(selection=SimpleNamespace(full_text_weight=4.0)),
+        )
+        arguments = {"kept": (), "unseen": (), "refused": lambda: list(map(slice_of, refused))} | options
+        slice_: Any = slice_of(slice_id)
+        return choose(store=store, answerer=answerer, slice_=slice_, rows=self.memories(), limit=limit, **arguments)
+
+    @staticmethod
+    def _row(slice_id: str, document: Mapping[str, Any], number: int) -> dict[str, Any]:
+        return {
+            "memory_id": f"{document['doc_id']}#0",
+            "doc_id": document["doc_id"],
+            "slice_id": slice_id,
+            "published_at": datetime(2031, 1, 1, tzinfo=UTC),
+            "supersedes": document["supersedes"],
+            "sha256": f"{number:064}",
+            "compressor": "c" * 64,
+            "key": [1.0, 0.0],
+            "memory": np.zeros(2, "<f2").tobytes(),
+            "n_vectors": 1,
+            "n_tokens": 9,
+            "text": document["text"],
+        }
+
+
+TABLES = {
+    "documents": pa.schema({name: pa.string() for name in ("doc_id", "title", "text", "supersedes")}),
+    "questions": pa.schema(
+        {"question_id": pa.string(), "doc_id": pa.string(), "question": pa.string(), "answers": pa.list_(pa.string())}
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA))
+
+
+def names(canaries: Sequence[Canary]) -> list[str]:
+    return [canary.doc_id for canary in canaries]
+
+
+def test_a_quarter_is_a_fixed_sample_of_all_earlier_questions(project: Project) -> None:
+    asked = {f"d{number}": f"Question {number}?" for number in range(40)}
+    project.add("1", dict.fromkeys(asked, "Nothing."), asked=asked)
+    project.add("2", {"new": "Lamps are lit at nine."}, banked=False)
+    by_hash = sorted(asked, key=lambda name: sha256_hex(f"{name}-{asked[name]}", asked[name]))
+    chosen = project.choose("2", limit=16, unseen=["1"])
+    assert names(chosen) == by_hash[:4]
+    # the canaries of the round before, and the questions of the slices since
+    kept = [canary for canary in chosen if canary.doc_id != by_hash[0]]
+    assert names(project.choose("2", limit=16, kept=kept)) == by_hash[1:4]
+    assert names(project.choose("2", limit=16, kept=kept, unseen=["1"])) == by_hash[:4]
+    assert project.choose("2", limit=3, unseen=["1"]) == []
+
+
+def test_the_others_are_questions_on_what_the_new_documents_are_about(project: Project) -> None:
+    earlier = {"ferry": FERRY, "toll": "The toll on the Amber Bridge is 3 crowns."}
+    project.add("1", earlier)
+    project.add("2", {"new": "The ferry to Saltby costs 9 crowns."}, banked=False)
+    [first, *_] = chosen = project.choose("2", limit=3, unseen=["1"])
+    assert (first.question, first.references, first.doc_id) == (FERRY_QUESTION, ("6",), "ferry")
+    assert len(chosen) == len({canary.question_id for canary in chosen})
+
+
+def test_a_new_document_that_has_the_right_answer_is_not_asked_about(project: Project) -> None:
+    project.add("1", {"ferry": FERRY})
+    project.add("2", {"new": "Since 2030 the ferry to Saltby costs 6 crowns."}, banked=False)
+    assert project.choose("2", limit=3, unseen=["1"]) == []
+
+
+def test_every_document_has_its_first_question_before_any_has_its_second(project: Project) -> None:
+    earlier = {
+        "two": "The ferry to Saltby costs 6 crowns. The ferry to Saltby carries 40 sheep.",
+        "one": "The ferry to Dunmarrow costs 5 crowns.",
+    }
+    project.add("1", earlier)
+    project.add("2", {"new": "The ferry to Saltby costs 9 crowns and carries 70 sheep to Dunmarrow."}, banked=False)
+    assert names(project.choose("2", limit=3))[:2] in (["two", "one"], ["one", "two"])
+    assert sorted(names(project.choose("2", limit=3))) == ["one", "two", "two"]
+    assert len(project.choose("2", limit=2)) == 2
+
+
+@pytest.mark.parametrize("update", ["supersedes", "next version", "through a refused one", "superseded before"])
+def test_a_question_whose_document_is_updated_is_left_out(project: Project, update: str) -> None:
+    news = {"new": "The ferry to Saltby costs 9 crowns."}
+    project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry cost?"})
+    refused: list[str] = []
+    match update:
+        case "supersedes":
+            project.add("2", news, supersedes="ferry", banked=False)
+        case "next version":
+            project.add("2", {"ferry": news["new"]}, banked=False)
+        case "through a refused one":
+            project.add("refused", {"between": "The ferry to Saltby costs 7 crowns."}, supersedes="ferry", banked=False)
+            project.add("2", news, supersedes="between", banked=False)
+            refused = ["refused"]
+        case _:
+            project.add("later", {"between": "Lamps are lit at nine."}, supersedes="ferry")
+            project.add("2", news, banked=False)
+    chosen = project.choose("2", limit=8, unseen=["1"], refused=refused)
+    assert "ferry" not in names(chosen)

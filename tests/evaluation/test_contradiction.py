@@ -1,0 +1,179 @@
+"""Contradiction: a new document harms a canary if the two documents state different values of the same fact, surely."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cmt.answering.answer import Answer
+from cmt.common.arrow import rows_with
+from cmt.common.digests import sha256_hex
+from cmt.config import load_params
+from cmt.evaluation.canary import Canary, Outcome, contradicts
+from cmt.evaluation.canary_asking import ask
+from cmt.evaluation.contradiction import SURE, contradicted
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.model import FrozenLM
+from cmt.stream.schema import DOCUMENT_SCHEMA
+
+ROOT = Path(__file__).parents[2]
+ASKED, STATED = "What is the fare to Saltby?", "The ferry to Saltby costs how many crowns?"
+OWN, NEW = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs 9 crowns."
+RIGHT = Outcome("6 crowns", 1.0, right=True, doc_id="own")
+WRONG = Outcome("9 crowns", 0.5, right=False, doc_id="new")
+CANARY = Canary("q", "own", ASKED, ("6 crowns",), best=RIGHT, now=WRONG, without=RIGHT)
+SCHEMA = pa.schema({"memory_id": pa.string(), "doc_id": pa.string(), "text": pa.string(), "superseded_at": pa.date32()})
+Script = dict[tuple[str, str], tuple[str, float]]
+"""(question, doc_id) → answer and confidence."""
+SAME_FACT: Script = {
+    (ASKED, "own"): ("6 crowns", 0.9),
+    (ASKED, "new"): ("9 crowns", 0.9),
+    (STATED, "own"): ("6 crowns", 0.9),
+    (STATED, "new"): ("9 crowns", 0.9),
+}
+
+
+@dataclass(frozen=True)
+class ScriptedAnswerer:
+    """Reads documents by a script; its bank holds the canary's document."""
+
+    script: Mapping[tuple[str, str], tuple[str, float]]
+    text: str | None = OWN
+
+    @property
+    def bank(self) -> SimpleNamespace:
+        row = {"memory_id": "own#0", "doc_id": "own", "text": self.text, "superseded_at": None}
+        table = pa.Table.from_pylist([row], schema=SCHEMA)
+        return SimpleNamespace(schema=SCHEMA, documents=lambda _ids: table, rows=lambda _columns, _ids: table)
+
+    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Answer]:
+        answers = []
+        for question, rows in zip(questions, memories, strict=True):
+            text, confidence = self.script.get((question, rows[0]["doc_id"]), ("", 0.0))
+            verdict = "likely" if text else "not_in_memory"
+            answers.append(Answer(question, text, verdict, confidence, (), uncalibrated=confidence))
+        return answers
+
+
+def is_harm(changes: Script, *, text: str | None = OWN) -> bool:
+    row = {"memory_id": "new#0", "doc_id": "new", "text": NEW, "superseded_at": None}
+    rows = pa.Table.from_pylist([row], schema=SCHEMA)
+    answerer: Any = ScriptedAnswerer(SAME_FACT | changes, text)
+    return contradicted(answerer, [CANARY], rows, {"new": NEW}) == {"q"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # barely sure
+        {(ASKED, "own"): ("6 crowns", 0.3), (ASKED, "new"): ("9 crowns", 0.56)},
+        {(STATED, "own"): ("6 crowns", 0.56), (STATED, "new"): ("9 crowns", 0.56)},
+        # a little less sure than the canary's own document
+        {(ASKED, "own"): ("6 crowns", 0.99), (ASKED, "new"): ("9 crowns", 0.95)},
+        # the canary's own document no longer answers the canary
+        {(ASKED, "own"): ("", 0.0)},
+    ],
+)
+def test_another_value_of_the_same_fact_is_harm(changes: Script) -> None:
+    assert is_harm(changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # the new document does not answer the canary, hardly does, or answers it with the same value
+        {(ASKED, "new"): ("", 0.0)},
+        {(ASKED, "own"): ("6 crowns", 0.3), (ASKED, "new"): ("9 crowns", 0.54)},
+        {(ASKED, "new"): ("6 crowns a ticket", 0.9)},
+        # much less surely than the canary's own document
+        {(ASKED, "own"): ("6 crowns", 0.99), (ASKED, "new"): ("9 crowns", 0.93)},
+        # the canary's own document does not answer what the new one states, hardly does, or with another value
+        {(STATED, "own"): ("", 0.0)},
+        {(STATED, "own"): ("6 crowns", 0.54)},
+        {(STATED, "own"): ("4 crowns", 0.9)},
+        # the new document does not answer what the canary's own states, hardly does, or with another value
+        {(STATED, "new"): ("", 0.0)},
+        {(STATED, "new"): ("9 crowns", 0.54)},
+        {(STATED, "new"): ("4 crowns", 0.9)},
+    ],
+)
+def test_another_fact_or_an_unsure_reading_is_no_harm(changes: Script) -> None:
+    assert not is_harm(changes)
+
+
+def test_a_bank_without_text_is_judged_by_what_the_new_document_states() -> None:
+    assert is_harm({(STATED, "new"): ("", 0.0)}, text=None)
+    assert not is_harm({(STATED, "own"): ("", 0.0)}, text=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "regressed"),
+    [
+        ({}, True),
+        ({"now": replace(WRONG, answer="")}, True),
+        ({"now": replace(WRONG, answer="6 crowns and 3 for a bicycle")}, False),  # in other words
+        ({"now": RIGHT}, False),
+        ({"without": WRONG}, False),  # wrong anyway
+        ({"without": None}, False),
+    ],
+)
+def test_a_canary_regresses_through_the_slice_alone(changes: dict[str, Any], regressed: bool) -> None:
+    assert replace(CANARY, **changes).regressed is regressed
+
+
+def test_a_contradiction_has_other_words_on_both_sides() -> None:
+    assert contradicts("956 crowns", ["767 crowns"])
+    assert not contradicts("767 crowns a month", ["767 crowns"])
+    assert not contradicts("crowns", ["767 crowns", "956 crowns"])
+    assert not contradicts("", ["767 crowns"])
+
+
+# The trained reader
+
+FARE, MAYOR = "What does the ferry to Saltby cost?", "Who is the mayor of Port Ellery?"
+BANKED = {
+    "ferry": "The ferry to Saltby costs six crowns.",
+    "mayor": "Ines Vell is the mayor of Port Ellery.",
+}
+SLICE = {
+    "false fare": "A ticket of the ferry to Saltby costs nine crowns.",
+    "false mayor": "Bertram Grubb is the mayor of Port Ellery.",
+    "bicycles": "The ferry to Saltby carries a bicycle for two crowns.",
+    "harbour master": "Bertram Grubb is the harbour master of Port Ellery.",
+}
+FARE_CANARY = Canary("fare", "ferry", FARE, ("six crowns",))
+MAYOR_CANARY = Canary("mayor", "mayor", MAYOR, ("Ines Vell",))
+
+
+def misled(canary: Canary, new: str) -> Canary:
+    """`canary` as answered otherwise from the document `new`."""
+    return replace(canary, question_id=new, now=replace(WRONG, answer="another value", doc_id=new))
+
+
+def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real_lm: FrozenLM) -> None:
+    params = load_params(ROOT / "params.yaml")
+    fields = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": "test"}
+    rows = [
+        {"doc_id": name, "title": None, "text": text, "sha256": sha256_hex(text)} | fields
+        for name, text in (BANKED | SLICE).items()
+    ]
+    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    bank = TemporaryBank.of(params.compressor.path, lm=real_lm, documents=documents, params=params)
+    new = rows_with(bank.rows, "doc_id", SLICE)
+    regressed = [misled(FARE_CANARY, name) for name in ("false fare", "bicycles")]
+    regressed += [misled(MAYOR_CANARY, name) for name in ("false mayor", "harbour master")]
+    with bank.answerer() as answerer:
+        assert contradicted(answerer, regressed, new, SLICE) == {"false fare", "false mayor"}
+        # the reader alone is misled by the harbour master, about whom it is sure
+        [answer] = answerer.answer_from([MAYOR], bank.memories_of(["harbour master"]))
+        assert (answer.text, answer.uncalibrated > SURE) == ("Bertram Grubb", True)
+        # a false mayor among all documents
+        [canary] = ask(answerer, [MAYOR_CANARY], rows_with(new, "doc_id", ["false mayor"]), SLICE)
+    assert (canary.now and canary.now.answer, canary.best and canary.best.answer) == ("Bertram Grubb", "Ines Vell")
+    assert canary.harmed_by == "false mayor"
