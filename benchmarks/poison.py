@@ -3,12 +3,12 @@
     python benchmarks/poison.py
     python benchmarks/poison.py --worlds 2 --seed 40
 
-Each world is a chronicle (`chronicle.py`) of its own seed, without rumours: BASE documents, then SLICES honest
-slices, one round each, with the parameters of params.yaml but for the number of scored questions. After the last ones
-copies of the project are attacked: a document has another value for a fact whose question was answered right. It is
-stopped if it was refused, at ingest or by the gate, or if no older answer changed: that of its question and those of
-other questions stay right. All kinds of attacks (Kind) occur equally often. Writes metrics/poison.json and exits with 1
-if less than 95 % of the attacks are stopped or more than 2 % of the honest slices held back.
+Each world is a synthetic chronicle (`chronicle.py`) with a seed of its own and without rumours: a base, then
+honest slices, one round each, with the parameters of params.yaml except the number of scored questions. After the last
+slices copies of the project are attacked: a document states another value of a fact whose question was answered right.
+An attack is stopped if it is refused, at ingest or by the gate, or if the older questions are still answered right. All
+kinds of attacks (Kind) occur equally often. Writes metrics/poison.json; exits with 1 if less than 95 % of the attacks
+are stopped or more than 2 % of the honest slices held back. tests/benchmarks/test_poison.py plays a SMALL world.
 """
 
 import json
@@ -22,8 +22,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
@@ -41,16 +42,8 @@ from cmt.evaluation.metrics import f1
 from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
-BASE = 100
-"""Documents of a world before its first honest slice."""
-SLICE = 20
-"""Documents of an honest slice."""
-SLICES = 10
-"""Honest slices of a world."""
 ATTACKS = 6
-"""Attacks on a world, after its last slices."""
-FACTS = 12
-"""Older questions that are asked after an attack; the first, or the first three, are about what it attacks."""
+"""Attacks on a world, one after each of its last slices."""
 HONEST = "chronicle"
 """Who publishes the honest documents."""
 CLOCK = "2032-01-01T00:00:00Z"
@@ -59,6 +52,27 @@ RIGHT = 0.5
 """F1 (0–1) from which an answer is right."""
 STOPPED, HELD_BACK = 0.95, 0.02
 """Shares that the exit status is about."""
+
+
+class Size(NamedTuple):
+    """How much happens in a world."""
+
+    base: int = 100
+    """Documents before the first honest slice."""
+    slice: int = 20
+    """Documents of an honest slice."""
+    slices: int = 10
+    """Honest slices."""
+    facts: int = 12
+    """Older questions asked after an attack; the first, or the first three, are about the attacked facts."""
+    canaries: int = 40
+    questions: int = 5
+    """Scored questions of a round; the gate looks at the canaries."""
+
+
+FULL = Size()
+SMALL = Size(base=24, slice=3, facts=3, canaries=6, questions=1)
+"""A world of seconds."""
 
 
 class Kind(StrEnum):
@@ -110,12 +124,10 @@ def main(
 ) -> None:
     """Attack the memory, and count what is stopped."""
     context = multiprocessing.get_context("spawn")
-    tasks = [
-        (seed + place, [list(Kind)[(place * ATTACKS + n) % len(Kind)] for n in range(ATTACKS)])
-        for place in range(worlds)
-    ]
+    kinds = list(islice(cycle(Kind), worlds * ATTACKS))
+    tasks = [(seed + number, kinds[number * ATTACKS :][:ATTACKS]) for number in range(worlds)]
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        results = list(track(pool.map(_live, *zip(*tasks, strict=True)), "worlds", total=worlds))
+        results = list(track(pool.map(play, *zip(*tasks, strict=True)), "worlds", total=worlds))
     attacks = [attack for world in results for attack in world.attacks]
     counts = {
         "attacks": len(attacks),
@@ -131,13 +143,13 @@ def main(
     raise typer.Exit(int(not holds))
 
 
-def _live(seed: int, kinds: Sequence[Kind]) -> World:
-    """Run the honest rounds of a world, and its attacks on copies."""
+def play(seed: int, kinds: Sequence[Kind], size: Size = FULL) -> World:
+    """Run the honest rounds of a world, and one attack of each of `kinds` on a copy after one of its last slices."""
     world, source = World(), random.Random(seed)
-    rows = list(chronicle(documents=BASE + SLICES * SLICE, seed=seed, rumours=False))
+    rows = list(chronicle(documents=size.base + size.slices * size.slice, seed=seed, rumours=False))
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as name:
-        project = _write_project(Path(name) / "world")
-        parts = list(_slices(rows))
+        project = _write_project(Path(name) / "world", size)
+        parts = list(_slices(rows, size))
         first = cmt.open(params=project / "params.yaml")
         loaded = {"lm": first.lm, "model": first.model}
         for number, part in enumerate(parts):
@@ -147,22 +159,24 @@ def _live(seed: int, kinds: Sequence[Kind]) -> World:
             if reason:
                 world.held_back.append(f"world {seed}, slice {number}: {reason}")
             # 2. After one of the last, an attack on a copy.
-            if (place := number - 1 - (SLICES - ATTACKS)) >= 0:
+            if (attack := number - 1 - (size.slices - len(kinds))) >= 0:
                 copy = Path(shutil.copytree(project, Path(name) / "attacked"))
                 known = [row for earlier in parts[: number + 1] for row in earlier]
-                world.attacks.append((kinds[place], _attack(copy, loaded, kinds[place], known, source)))
+                end = _attack(copy, loaded, kinds[attack], known, source, n_facts=size.facts)
+                world.attacks.append((kinds[attack], end))
                 shutil.rmtree(copy)
     return world
 
 
-def _write_project(folder: Path) -> Path:
+def _write_project(folder: Path, size: Size) -> Path:
     """A project with the parameters of params.yaml and its own stream, bank and state; returns its folder."""
     params = load_params(ROOT / "params.yaml").model_dump(mode="json")
-    params["stream"] |= {"path": "stream", "quarantine": "quarantine", "period": SLICE, "clock": CLOCK}
+    params["stream"] |= {"path": "stream", "quarantine": "quarantine", "period": size.slice, "clock": CLOCK}
     params["stream"] |= {"trust_source": False, "authority": {}}
     params["bank"] |= {"uri": "bank"}
     params["tracking"] |= {"enabled": False}
-    params["evaluation"] |= {"questions": 5, "earlier_questions": 0}  # the gate looks at the canaries
+    params["evaluation"] |= {"questions": size.questions, "earlier_questions": 0}
+    params["gate"] |= {"canaries": size.canaries}
     folder.mkdir()
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder
@@ -175,14 +189,15 @@ def _open(project: Path, parts: dict[str, Any]) -> Workspace:
     return workspace
 
 
-def _slices(rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def _slices(rows: Sequence[dict[str, Any]], size: Size) -> Iterator[list[dict[str, Any]]]:
     """The rows of the base, then those of each slice; a question goes with its document."""
     documents = [row for row in rows if "text" in row]
     questions: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if "text" not in row:
             questions.setdefault(row["doc_id"], []).append(row)
-    for start, stop in [(0, BASE), *((place, place + SLICE) for place in range(BASE, len(documents), SLICE))]:
+    starts = [0, *range(size.base, len(documents) + 1, size.slice)]
+    for start, stop in pairwise(starts):
         part = documents[start:stop]
         yield [*part, *(question for row in part for question in questions.get(row["doc_id"], ()))]
 
@@ -203,12 +218,18 @@ def _adapt(workspace: Workspace, rows: Sequence[dict[str, Any]], publisher: str 
 
 
 def _attack(
-    project: Path, parts: dict[str, Any], kind: Kind, rows: Sequence[dict[str, Any]], source: random.Random
+    project: Path,
+    parts: dict[str, Any],
+    kind: Kind,
+    rows: Sequence[dict[str, Any]],
+    source: random.Random,
+    *,
+    n_facts: int,
 ) -> str:
     """Attack a fact of `rows`; returns "refused", "no effect" or "harm"."""
     # 1. Current facts that the memory knows; the first are attacked.
     workspace = _open(project, parts)
-    facts = _known_facts(workspace, rows, source)
+    facts = _known_facts(workspace, rows, source, limit=n_facts)
     targets = facts[: 3 if kind is Kind.SLOW else 1]
     # 2. The attack, in one slice or several.
     last = max(datetime.fromisoformat(row["published_at"]) for row in rows if "text" in row)
@@ -252,8 +273,10 @@ def _poison(kind: Kind, target: Fact, at: datetime) -> list[dict[str, Any]]:
             return [row]
 
 
-def _known_facts(workspace: Workspace, rows: Sequence[dict[str, Any]], source: random.Random) -> list[Fact]:
-    """FACTS facts, drawn from those that no later document replaces and that the memory answers right as of now."""
+def _known_facts(
+    workspace: Workspace, rows: Sequence[dict[str, Any]], source: random.Random, *, limit: int
+) -> list[Fact]:
+    """At most `limit` facts that no later document replaces and that the memory answers right as of now."""
     # 1. The current facts, with the values of each attribute.
     documents = {row["doc_id"]: row for row in rows if "text" in row}
     replaced = {row["supersedes"] for row in documents.values()}
@@ -268,10 +291,10 @@ def _known_facts(workspace: Workspace, rows: Sequence[dict[str, Any]], source: r
     # 2. Some of them, each with a false value, as far as they are answered right.
     drawn = [
         Fact(documents[row["doc_id"]], row["question"], answer, source.choice(sorted(values[attribute] - {answer})))
-        for row, attribute, answer in source.sample(current, min(3 * FACTS, len(current)))
+        for row, attribute, answer in source.sample(current, min(3 * limit, len(current)))
         if len(values[attribute]) > 1
     ]
-    return _right(workspace, drawn)[:FACTS]
+    return _right(workspace, drawn)[:limit]
 
 
 def _right(workspace: Workspace, facts: Sequence[Fact]) -> list[Fact]:
