@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
-_PREFIXES = {"memory": "", "closed-book": "closed_", "RAG top-1": "rag_"}
+_LABELS = {"cmt": "memory", "closed": "closed-book", "rag": "RAG top-1"}
 
 
 def artifact_key(name: str) -> str:
@@ -31,9 +31,8 @@ def round_report(round_: "Round") -> str:
     if round_.reason:
         lines += [f"**{round_.reason}**", ""]
     scores = [
-        [system, *(_number(round_.scores.get(prefix + name)) for name in ("em", "f1", "f1_low", "f1_high", "recall"))]
-        for system, prefix in _PREFIXES.items()
-        if round_.scores.get(f"{prefix}f1") is not None
+        [_LABELS[system], *(_number(values.get(name)) for name in ("em", "f1", "f1_low", "f1_high", "recall"))]
+        for system, values in round_.scores.items()
     ]
     counts = [
         ["documents", str(round_.documents)],
@@ -63,7 +62,7 @@ def rounds_report(history: "Sequence[Round]") -> str:
             r.judgement or MISSING,
             str(r.documents),
             str(r.rows),
-            *(_number(r.scores.get(name)) for name in ("em", "f1", "recall")),
+            *(_number(r.memory_scores.get(name)) for name in ("em", "f1", "recall")),
         ]
         + [_number(r.adapt_seconds), _number(r.measure_seconds)]
         for r in history

@@ -27,7 +27,7 @@ def emit_round(round_: "Round") -> None:
         "compressor": round_.compressor,
         "bank_version": round_.version_after,
         "mlflow_run": round_.mlflow_run,
-        **{name: round_.scores.get(name) for name in ("em", "f1", "recall")},
+        **{name: round_.memory_scores.get(name) for name in ("em", "f1", "recall")},
     }
     event = COMMITTED if round_.state == "committed" else REFUSED
     _emit(event, f"cmt.slice.{round_.slice_id}", round_.slice_id, figures)

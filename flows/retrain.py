@@ -26,10 +26,8 @@ def training_workspace(params: str) -> Workspace:
 @cmt_task(name="train and evaluate")
 def train(params: str, limit: int) -> tuple[str, Scores]:
     """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
-    from cmt.bank.ledger import flat_scores
-
     folder, scored = training_workspace(params).train(questions=limit)
-    scores = flat_scores([scored.to_json()])
+    scores = scored.by_name()
     create_markdown_artifact(scores_report(scores), key="held-out", description=f"The compressor in {folder}")
     return str(folder), scores
 

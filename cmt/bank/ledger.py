@@ -1,22 +1,23 @@
 """The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from cmt.common.digests import json_checksum
+from cmt.common.systems import ScoresBySystem
 from cmt.errors import DamageError, RoundError
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
 
 MEMORY = "cmt"
-"""Name of the system that answers from the memories; its flat scores have no prefix."""
+"""Name of the system that answers from the memories."""
 SCORE_NAMES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
 """Scores of one system: EM, EM of the prefix, F1 and the bounds of its interval (0–100), and recall (0–1)."""
 
@@ -57,8 +58,8 @@ class Round:
     """Rows in the bank after the round."""
     questions: int | None = None
     """Questions that the round asked; None if it was not evaluated."""
-    scores: dict[str, float | None] = field(default_factory=dict)
-    """See `flat_scores`; `nested_scores` is the inverse."""
+    scores: ScoresBySystem = field(default_factory=dict)
+    """The scores of each system that was asked."""
     judgement: Judgement = ""
     canaries: dict[str, int] = field(default_factory=dict)
     """Counts of the canaries: `asked`, `wrong` (no longer right) and `harmed` (by documents of this slice)."""
@@ -89,6 +90,11 @@ class Round:
     def identity(self) -> tuple[str, str, str]:
         """Slice digest, compressor and bank parameters: rounds of equal identity write the same rows to the bank."""
         return self.slice_digest, self.compressor, self.bank_params
+
+    @property
+    def memory_scores(self) -> Mapping[str, float | None]:
+        """The scores of the memory; empty if no question was asked."""
+        return self.scores.get(MEMORY, {})
 
     @property
     def adapt_seconds(self) -> float:
@@ -188,7 +194,7 @@ class Ledger:
         try:
             values = json.loads(record)
             checksum = values.pop("checksum", None)
-            round_ = Round(**values)
+            round_ = Round(**values | {"scores": nested_scores(values.get("scores", {}))})
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"a row cannot be read: {error}") from None
         if checksum != json_checksum(values):
@@ -232,29 +238,21 @@ class Ledger:
 
 
 def _record(round_: Round) -> str:
-    values = json.loads(json.dumps(asdict(round_)))
+    values = json.loads(json.dumps(asdict(round_) | {"scores": flat_scores(round_.scores)}))
     return json.dumps(values | {"checksum": json_checksum(values)})
 
 
-def flat_scores(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The systems of an evaluation (`Evaluation.to_json()["rows"]`) as one flat dict, the form that is stored.
-
-    The keys are SCORE_NAMES: bare for the memory ("f1"), behind the name of the system for a baseline ("closed_f1").
-    A system that was asked no question has no scores.
-    """
-    scores: dict[str, float | None] = {}
-    for row in rows:
-        prefix = "" if row["row"] == MEMORY else f"{row['row']}_"
-        values = {**row, "f1_low": row["ci"][0], "f1_high": row["ci"][1]}
-        scores |= {f"{prefix}{name}": values[name] for name in SCORE_NAMES if row["n"]}
-    return scores
+def flat_scores(scores: ScoresBySystem) -> dict[str, float | None]:
+    """Scores in the form that is stored: {"f1": …} for the memory, {"closed_f1": …} for the system `closed`."""
+    return {
+        name if system == MEMORY else f"{system}_{name}": value
+        for system, values in scores.items()
+        for name, value in values.items()
+    }
 
 
 def nested_scores(flat: Mapping[str, float | None]) -> dict[str, dict[str, float | None]]:
-    """The inverse of `flat_scores`: {system: {score name: value}}, the memory under "cmt".
-
-    A key that ends with no name of SCORE_NAMES is kept whole under "cmt".
-    """
+    """The inverse of `flat_scores`. A key that ends with no name of SCORE_NAMES is kept whole under the memory."""
     scores: dict[str, dict[str, float | None]] = {}
     for key, value in flat.items():
         system, name = MEMORY, key

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cmt.bank.ledger import SCORE_NAMES, flat_scores
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import read_json, write_json
+from cmt.common.systems import ROUND_SYSTEMS
 from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
 from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
@@ -24,10 +26,6 @@ if TYPE_CHECKING:
     from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
     from cmt.bank.ledger import Round
-
-SCORES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
-SYSTEM_PREFIXES = ("", "closed_", "rag_")
-"""Prefixes of the scores of a round: the memory, closed-book and RAG."""
 
 _REPLAY_FOLDERS = {
     "stream.path": "slices",
@@ -110,11 +108,11 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
 
     replay_workspace = _answering_workspace(params)
     check_pin(replay_workspace)
-    systems = len(SYSTEM_PREFIXES) if replay_workspace.params.evaluation.baselines else 1
+    systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
     progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
-    rows = replay_workspace.evaluate(on_progress=progress.advance).to_json()["rows"]
-    write_json(replay_workspace.root / "metrics/scores.json", score_metrics(rows))
-    score_bars(rows=rows, path=replay_workspace.root / "plots/scores.png")
+    evaluation = replay_workspace.evaluate(on_progress=progress.advance)
+    write_json(replay_workspace.root / "metrics/scores.json", score_metrics(evaluation.to_json()["rows"]))
+    score_bars(scores=evaluation.scores(), path=replay_workspace.root / "plots/scores.png")
 
 
 STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
@@ -126,17 +124,15 @@ def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
     """The metrics of a replay: totals, the scores of the last committed round, and a record for each round."""
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     last = committed[-1] if committed else None
-    names = [prefix + score for prefix in SYSTEM_PREFIXES for score in SCORES]
     records = [
-        {"slice": r.slice_id, "state": r.state, "documents": r.documents, "rows": r.rows}
-        | {name: r.scores[name] for name in names if name in r.scores}
+        {"slice": r.slice_id, "state": r.state, "documents": r.documents, "rows": r.rows} | flat_scores(r.scores)
         for r in rounds
     ]
     return {
         "slices": len(rounds),
         "committed": len(committed),
         "rows": last.rows if last else 0,
-        "last": {name: last.scores[name] for name in names if last and last.scores.get(name) is not None},
+        "last": {name: v for name, v in flat_scores(last.scores if last else {}).items() if v is not None},
         "rounds": records,  # DVC leaves lists out of its tables
     }
 
@@ -164,7 +160,7 @@ def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
-    names = (*SCORES, "calibration_error", "likely", "likely_right", "n")
+    names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
     return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
 
 

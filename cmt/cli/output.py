@@ -205,9 +205,10 @@ def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left:
 
 def _round_row(round_: "Round") -> list[object]:
     state = f"{round_.state} before" if round_.already else round_.state.replace("_", " ")
-    scores = [_score(round_.scores.get(name)) for name in ("em", "f1", "closed_f1", "rag_f1")]
+    scores = [_score(round_.memory_scores.get(name)) for name in ("em", "f1")]
+    scores += [_score(round_.scores.get(system, {}).get("f1")) for system in ("closed", "rag")]
     seconds = [_seconds(round_, stages) for stages in (_ADAPTING, _MEASURING)]
-    recall = _recall(round_.scores.get("recall"))
+    recall = _recall(round_.memory_scores.get("recall"))
     gate, canaries = round_.judgement or MISSING, _canaries(round_)
     return [round_.round_id, state, gate, round_.documents, round_.rows, *scores, recall, canaries, *seconds]
 

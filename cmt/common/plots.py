@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.common.storage import write_bytes
-from cmt.common.systems import SYSTEM_STYLES
+from cmt.common.systems import SYSTEM_STYLES, ScoresBySystem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,14 +15,14 @@ _DRAWN = ("cmt", "rag", "closed")  # in the order of the legend
 _MAX_LABELS = 16  # on the axis of rounds: more would overlap
 
 
-def round_curve(*, rounds: Sequence[tuple[str, Mapping[str, Any]]], path: Path) -> None:
+def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> None:
     """Draw F1 of each system, with its 95 % interval, and recall@K of the memory after each round to the PNG `path`.
 
-    `rounds` are pairs (slice_id, `Evaluation.to_json()`), in order. A system without a score leaves a gap.
+    `rounds` are pairs (slice_id, scores), in order. A system without a score leaves a gap.
     """
     figure = _new_figure(8, 6)
     f1_axes, recall_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    by_system = [{row["row"]: row for row in evaluation["rows"]} for _, evaluation in rounds]
+    by_system = [scores for _, scores in rounds]
 
     # 1. F1, a line a system
     for name in _DRAWN:
@@ -73,16 +73,16 @@ def month_curve(*, months: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
-def score_bars(*, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw F1 of each of `rows` (as in `Evaluation.to_json()`), with its 95 % interval, as a bar to the PNG `path`."""
-    figure = _new_figure(6, 1 + 0.6 * max(1, len(rows)))
+def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
+    """Draw F1 of each system, with its 95 % interval, as a bar to the PNG `path`."""
+    figure = _new_figure(6, 1 + 0.6 * max(1, len(scores)))
     axes = figure.subplots()
-    for place, row in enumerate(rows):
-        style = SYSTEM_STYLES[row["row"]]
-        label = f"{style.short_label}  {row['f1']:.1f}"
-        axes.barh(place, row["f1"], color=style.colour, xerr=_error_bars([row]), capsize=4, height=0.6)
+    for place, (system, values) in enumerate(scores.items()):
+        style = SYSTEM_STYLES[system]
+        label = f"{style.short_label}  {values['f1']:.1f}"
+        axes.barh(place, values["f1"], color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
         axes.annotate(label, (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9)
-    axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(rows) - 0.4, -0.8))
+    axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(scores) - 0.4, -0.8))
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
 
@@ -105,7 +105,7 @@ def _save(figure: "Figure", path: Path) -> None:
 
 def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Lengths of each interval below and above its F1: (2, n)."""
-    below = [row["f1"] - row["ci"][0] for row in rows]
-    above = [row["ci"][1] - row["f1"] for row in rows]
+    below = [row["f1"] - row["f1_low"] for row in rows]
+    above = [row["f1_high"] - row["f1"] for row in rows]
     # rounding may put the mean outside its percentile interval
     return [[max(0.0, length) for length in side] for side in (below, above)]

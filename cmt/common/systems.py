@@ -32,6 +32,9 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
 }
 """By the name of the system in JSON. `rag` is what a round's evaluation calls `rag-bm25-1`."""
 
+ScoresBySystem = Mapping[str, Mapping[str, float | None]]
+"""System → name of a score → value: em, em_prefix, f1, f1_low and f1_high in 0–100, recall in 0–1."""
+
 ROUND_SYSTEMS = ("cmt", "closed", "rag")
 """The systems that the evaluation of a round can have, in its order."""
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.prompting import Prediction, closed_book, rag
+from cmt.bank.ledger import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -73,6 +74,12 @@ class SystemScores:
             "seconds": round(self.seconds, 2),
         }
 
+    def by_name(self) -> dict[str, float | None]:
+        """The values of SCORE_NAMES, rounded as in `to_json`; empty if the system was asked no question."""
+        values = self.to_json()
+        values["f1_low"], values["f1_high"] = values["ci"]
+        return {name: values[name] for name in SCORE_NAMES} if self.scores.n else {}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -92,6 +99,10 @@ class Evaluation:
     def system(self, name: str) -> SystemScores | None:
         """The scores of the system `name`; None if it was not run."""
         return next((system for system in self.systems if system.system == name), None)
+
+    def scores(self) -> dict[str, dict[str, float | None]]:
+        """The scores of each system by name; without those that were asked no question."""
+        return {system.system: scores for system in self.systems if (scores := system.by_name())}
 
     def to_json(self) -> dict[str, Any]:
         """`rows` has every system, the memory first; `scores` has the memory's alone.

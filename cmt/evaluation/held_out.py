@@ -44,10 +44,9 @@ def held_out_scores(
 def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
     """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of the training data.
 
-    Returns its scores, flat, as they are stored, and `held_out_name`. Raises StreamError if the training data are not
+    Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not
     installed.
     """
-    from cmt.bank.ledger import flat_scores
     from cmt.training.data import load_base_data
 
     params = resources.params
@@ -59,7 +58,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
         params=params,
         limit=questions,
     )
-    return flat_scores([evaluation.systems[0].to_json()]), held_out_name(params, questions=questions)
+    return evaluation.systems[0].by_name(), held_out_name(params, questions=questions)
 
 
 def held_out_name(params: Params, *, questions: int) -> str:

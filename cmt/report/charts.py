@@ -44,11 +44,11 @@ class Chart:
 
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     """F1 of every system after each round, with its interval; None if no round has a score."""
-    scored = [entry for entry in entries if entry.scores.get("cmt", {}).get("f1") is not None]
-    systems = [name for name in ROUND_SYSTEMS if any(name in entry.scores for entry in scored)]
+    scored = [entry for entry in entries if entry.round.memory_scores.get("f1") is not None]
+    systems = [name for name in ROUND_SYSTEMS if any(name in entry.round.scores for entry in scored)]
 
     def values(system: str, score_name: str) -> Values:
-        return [entry.scores.get(system, {}).get(score_name) for entry in scored]
+        return [entry.round.scores.get(system, {}).get(score_name) for entry in scored]
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -59,7 +59,7 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
         _finish(figure, axes, scored, "F1 (0–100, 95 % interval)")
 
     def cell(entry: Entry, system: str) -> str:
-        scores = entry.scores.get(system, {})
+        scores = entry.round.scores.get(system, {})
         return f"{score(scores.get('f1'))} ({interval(scores.get('f1_low'), scores.get('f1_high'))})"
 
     rows = [[entry.round.round_id, *(cell(entry, name) for name in systems)] for entry in scored]

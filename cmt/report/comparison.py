@@ -12,12 +12,12 @@ from cmt.common.arrow import take
 from cmt.common.difference import Difference
 from cmt.common.progress import Progress
 from cmt.common.storage import read_json, write_json
-from cmt.common.systems import system_label
+from cmt.common.systems import ScoresBySystem, system_label
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import answering_order
 from cmt.evaluation.metrics import Scores, mark, paired_bootstrap, summarise
 from cmt.report.curves import IDENTITY, LARGE
-from cmt.report.history import NestedScores, systems_in
+from cmt.report.history import systems_in
 
 if TYPE_CHECKING:
     from cmt.evaluation.comparison import SystemResult
@@ -54,7 +54,7 @@ class Baselines:
     lineage: Mapping[str, Any] | None = None
 
 
-def compare(records: pa.Table, *, scores: NestedScores, seed: int) -> list[SystemSummary]:
+def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[SystemSummary]:
     """A summary of every system in `records` (RECORD_SCHEMA), the memory first; recalls are those in `scores`."""
     # in the order in which `evaluate` asks, the bootstrap gives the same intervals as in the round
     records = take(records, answering_order(records))

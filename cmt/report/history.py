@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.ledger import Round, nested_scores
+from cmt.bank.ledger import Round
 from cmt.evaluation.round_records import is_own, read_records
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 LATEST = 200
 """Maximum number of rounds shown, so that the page stays small for any length of the stream."""
-
-NestedScores = Mapping[str, Mapping[str, float | None]]
-"""System → score (em, em_prefix, f1, f1_low, f1_high: 0–100; recall: 0–1) → its value."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,6 @@ class Entry:
     """The same on the sample of questions of earlier slices."""
     asked: int = 0
     """Number of questions of its evaluation; 0 without records."""
-
-    @property
-    def scores(self) -> NestedScores:
-        """The scores of the round by system; empty if no question was asked."""
-        return nested_scores(self.round.scores)
 
     @property
     def anchor(self) -> str:

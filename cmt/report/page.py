@@ -107,7 +107,7 @@ def gather(resources: "Resources", *, questions: int, progress: Progress) -> Pag
     baselines = measured_baselines(resources, limit=questions, progress=progress) if scored else Baselines()
     # 3. that round: its systems and its worst questions
     progress.stage("ask the worst questions again")
-    systems = compare(answered, scores=scored.scores, seed=resources.params.seed) if scored else []
+    systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
     basis = _rounds_basis([scored.round]) if scored else ""
     history_basis = _rounds_basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.retention_chart, charts.seconds_chart)
@@ -150,7 +150,7 @@ def render(page: Page) -> str:
 def _is_scored(entry: Entry) -> bool:
     return (
         entry.round.state == "committed"
-        and entry.scores.get("cmt", {}).get("f1") is not None
+        and entry.round.memory_scores.get("f1") is not None
         and entry.questions is not None
     )
 
@@ -205,7 +205,7 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
         )
         for system in systems
     ]
-    recall = scored.scores.get("cmt", {}).get("recall") if scored else None
+    recall = scored.round.memory_scores.get("recall") if scored else None
     if recall is not None:
         tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
     per_document = float(resources.stored_bank.stats()["bytes_per_document"])

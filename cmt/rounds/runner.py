@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cmt.bank.ledger import Round, flat_scores
+from cmt.bank.ledger import Round
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
+from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
@@ -168,8 +169,8 @@ class RoundRunner:
         with self._timed("bank", rows.num_rows):
             return self.resources.bank.upsert(rows).version
 
-    def evaluate(self) -> dict[str, float | None]:
-        """Score a sample of the questions of this slice and of earlier ones; returns `flat_scores`.
+    def evaluate(self) -> ScoresBySystem:
+        """Score a sample of the questions of this slice and of earlier ones; returns the scores.
 
         The record of each question is written to `answers.parquet` in the folder of the round.
         """
@@ -198,7 +199,7 @@ class RoundRunner:
                 on_progress=self.progress.advance,
             )
         write_table(self.folder / "answers.parquet", evaluation.records)
-        scores = flat_scores(evaluation.to_json()["rows"])
+        scores = evaluation.scores()
         write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
 
@@ -237,7 +238,7 @@ class RoundRunner:
             finished_at=_now(),
         )
         # 2. Commit or roll back.
-        judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.scores.get("f1"))
+        judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1"))
         decided = replace(decided, judgement=judgement, reason=reason)
         if judgement == "refused":
             restore(resources, started)

@@ -1,11 +1,11 @@
 """What of a round goes to MLflow, and under which names."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import MEMORY, Round
 from cmt.common.secrets import mask_secrets
 from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 DESCRIBED_ROUNDS = 20
 """Rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream."""
-_BASELINES = ("closed", "rag")
 
 
 def round_metrics(round_: Round) -> dict[str, float]:
@@ -23,7 +22,12 @@ def round_metrics(round_: Round) -> dict[str, float]:
 
     seconds/adapt is compressing and banking, seconds/measure asking questions; the stages stand beside them.
     """
-    metrics = {_score_name(name): value for name, value in round_.scores.items() if value is not None}
+    metrics = {
+        f"{'qa' if system == MEMORY else system}/{name}": value
+        for system, scores in round_.scores.items()
+        for name, value in scores.items()
+        if value is not None
+    }
     metrics |= {f"seconds/{stage}": seconds for stage, seconds in round_.seconds.items()}
     metrics |= {"seconds/adapt": round_.adapt_seconds, "seconds/measure": round_.measure_seconds}
     metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
@@ -40,8 +44,7 @@ def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
     """F1 and recall@K after each committed round with questions, as a PNG at `path`; None when there is none."""
     from cmt.common.plots import round_curve
 
-    rounds = [(r.slice_id, {"rows": _systems(r.scores)}) for r in history if r.state == "committed"]
-    scored = [(slice_id, scores) for slice_id, scores in rounds if scores["rows"]]
+    scored = [(r.slice_id, r.scores) for r in history if r.state == "committed" and r.scores]
     if not scored:
         return None
     round_curve(rounds=scored, path=path)
@@ -78,7 +81,7 @@ def describe(rounds: Sequence[Round]) -> dict[str, str]:
     kind = "JOB" if any(r.prefect_run for r in rounds) else "LOCAL"
     lines = ["| slice | documents | adapted in | F1 | 95 % | questions |", "|---|---|---|---|---|---|"]
     for round_ in rounds[-DESCRIBED_ROUNDS:]:
-        scores = round_.scores
+        scores = round_.memory_scores
         low, high = scores.get("f1_low"), scores.get("f1_high")
         interval = MISSING if low is None or high is None else f"{low:.1f} – {high:.1f}"
         f1, asked = format_optional(scores.get("f1"), ".1f"), format_optional(round_.questions)
@@ -100,23 +103,3 @@ def slice_dataset(round_: Round, stream: str) -> "DatasetInput":
         profile=json.dumps({"documents": round_.documents, "sha256": round_.slice_digest}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "adaptation")])
-
-
-def _score_name(name: str) -> str:
-    group, _, rest = name.partition("_")
-    return f"{group}/{rest}" if group in _BASELINES else f"qa/{name}"
-
-
-def _systems(scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Flat scores as the systems of an evaluation."""
-    prefixes = {"cmt": "", **{name: f"{name}_" for name in _BASELINES}}
-    return [
-        {
-            "row": name,
-            "f1": scores[f"{prefix}f1"],
-            "ci": [scores[f"{prefix}f1_low"], scores[f"{prefix}f1_high"]],
-            "recall": scores[f"{prefix}recall"],
-        }
-        for name, prefix in prefixes.items()
-        if f"{prefix}f1" in scores
-    ]

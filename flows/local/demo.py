@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
+from cmt.bank.ledger import flat_scores
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import read_json, write_json
@@ -127,8 +128,11 @@ class _Table:
             slice_id, *self.missing = self.missing
             round_ = committed[slice_id]
             row = {"slice": slice_id} | {name: getattr(round_, name) for name in ("documents", "rows", "questions")}
-            scores = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
-            row |= {name: round_.scores.get(name) for name in scores}
+            scores, names = (
+                flat_scores(round_.scores),
+                ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"),
+            )
+            row |= {name: scores.get(name) for name in names}
             row |= {name: round(getattr(round_, name), 1) for name in ("adapt_seconds", "measure_seconds")}
             self.rows.append(row | {"seconds": round(sum(round_.seconds.values()), 1)})
             note = "  already there" if slice_id in self._already else ""

@@ -1,13 +1,13 @@
 """The ledger: rounds and forgotten documents in LanceDB, and the two forms of scores."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lancedb
 import pytest
 
-from cmt.bank.ledger import Ledger, flat_scores, nested_scores
+from cmt.bank.ledger import SCORE_NAMES, Ledger, flat_scores, nested_scores
 from cmt.errors import BankError, DamageError
 from tests.helpers.rounds import ROUND
 
@@ -17,14 +17,9 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(lancedb.connect(str(tmp_path)))
 
 
-def system(name: str, *, f1: float, n: int = 4, recall: float | None = None) -> dict[str, Any]:
-    """A system in the form of `SystemScores.to_json`."""
-    ci = [f1 - 1, f1 + 1]
-    return {"row": name, "em": f1 - 5, "em_prefix": f1, "f1": f1, "ci": ci, "recall": recall, "n": n, "seconds": 1.0}
-
-
 def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -> None:
-    second = replace(ROUND, round_id="2031-02/0001", number=2, scores={"f1": 50.0, "recall": None}, seconds={"bank": 1})
+    scores = {"cmt": {"f1": 50.0, "recall": None}, "closed": {"f1": 3.0}}
+    second = replace(ROUND, round_id="2031-02/0001", number=2, scores=scores, seconds={"bank": 1})
     ledger.write(second)
     ledger.write(ROUND)
     assert ledger.rounds() == [ROUND, second]
@@ -82,41 +77,19 @@ def test_a_damaged_ledger_raises_a_bank_error(tmp_path: Path) -> None:
         Ledger(lancedb.connect(str(tmp_path)))
 
 
-def test_flat_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines() -> None:
-    assert flat_scores([system("cmt", f1=60.0, recall=0.9), system("rag", f1=30.0)]) == {
-        "em": 55.0,
-        "em_prefix": 60.0,
-        "f1": 60.0,
-        "f1_low": 59.0,
-        "f1_high": 61.0,
-        "recall": 0.9,
-        "rag_em": 25.0,
-        "rag_em_prefix": 30.0,
-        "rag_f1": 30.0,
-        "rag_f1_low": 29.0,
-        "rag_f1_high": 31.0,
-        "rag_recall": None,
-    }
+def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines(ledger: Ledger) -> None:
+    scores = {"cmt": {"f1": 60.0, "recall": 0.9}, "rag": {"f1_low": 29.0, "recall": None}}
+    flat = {"f1": 60.0, "recall": 0.9, "rag_f1_low": 29.0, "rag_recall": None}
+    assert flat_scores(scores) == flat
+    ledger.write(replace(ROUND, scores=scores))
+    assert json.loads(ledger._read("rounds")["record"][0].as_py())["scores"] == flat
+    assert ledger.rounds()[0].scores == scores
 
 
-def test_a_system_that_was_asked_nothing_has_no_scores() -> None:
-    assert flat_scores([system("cmt", f1=0.0, n=0)]) == {}
-    assert nested_scores({}) == {}
-
-
-@pytest.mark.parametrize("names", [["cmt"], ["cmt", "closed", "rag"], ["rag"], ["cmt", "rag_trained", "closed"]])
+@pytest.mark.parametrize("names", [[], ["cmt"], ["cmt", "closed", "rag"], ["rag"], ["cmt", "rag_trained", "closed"]])
 def test_nested_scores_is_the_inverse_of_flat_scores(names: list[str]) -> None:
-    systems = [system(name, f1=float(10 * place + 7)) for place, name in enumerate(names)]
-    flat = flat_scores(systems)
-    nested = nested_scores(flat)
-    assert list(nested) == names
-    for row in systems:
-        expected = {name: row[name] for name in ("em", "em_prefix", "f1", "recall")}
-        assert nested[row["row"]] == expected | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]}
-    again = {
-        name if key == "cmt" else f"{key}_{name}": v for key, scores in nested.items() for name, v in scores.items()
-    }
-    assert again == flat
+    scores = {name: dict.fromkeys(SCORE_NAMES, float(place)) for place, name in enumerate(names)}
+    assert list(nested_scores(flat_scores(scores)).items()) == list(scores.items())
 
 
 def test_nested_scores_keeps_unknown_names_under_the_memory() -> None:

@@ -6,15 +6,15 @@ import numpy as np
 from cmt.common.plots import round_curve, score_bars
 
 
-def make_row(name: str, f1: float, recall: float | None) -> dict[str, object]:
-    """The scores of one system, as in `Evaluation.to_json`."""
-    return {"row": name, "f1": f1, "ci": [f1 - 4, f1 + 4], "recall": recall, "em": 0.0, "em_prefix": 0.0, "n": 9}
+def scores(f1: float, recall: float | None) -> dict[str, float | None]:
+    """The scores of one system."""
+    return {"f1": f1, "f1_low": f1 - 4, "f1_high": f1 + 4, "recall": recall, "em": 0.0, "em_prefix": 0.0}
 
 
 ROUNDS = [
-    ("2031-01/0001", {"rows": [make_row("cmt", 40.0, 1.0), make_row("closed", 3.0, None), make_row("rag", 20.0, 0.8)]}),
-    ("2031-02/0001", {"rows": [make_row("cmt", 44.0, 0.9), make_row("closed", 2.0, None), make_row("rag", 18.0, 0.7)]}),
-    ("2031-03/0001", {"rows": [make_row("cmt", 42.0, 0.9)]}),
+    ("2031-01/0001", {"cmt": scores(40.0, 1.0), "closed": scores(3.0, None), "rag": scores(20.0, 0.8)}),
+    ("2031-02/0001", {"cmt": scores(44.0, 0.9), "closed": scores(2.0, None), "rag": scores(18.0, 0.7)}),
+    ("2031-03/0001", {"cmt": scores(42.0, 0.9)}),
 ]
 
 
@@ -38,7 +38,7 @@ def test_equal_rounds_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_rounds_without_scores_and_no_rounds_at_all_make_a_picture(tmp_path: Path) -> None:
-    for name, rounds in (("none.png", []), ("empty.png", [("2031-01/0001", {"rows": []})])):
+    for name, rounds in (("none.png", []), ("empty.png", [("2031-01/0001", {})])):
         round_curve(rounds=rounds, path=tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
@@ -53,7 +53,7 @@ def test_the_labels_of_a_long_stream_do_not_overlap(tmp_path: Path) -> None:
 
 def test_equal_scores_give_equal_bytes_in_the_bars_of_an_evaluation(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
-        score_bars(rows=ROUNDS[0][1]["rows"], path=tmp_path / name)
-    score_bars(rows=[], path=tmp_path / "none.png")
+        score_bars(scores=ROUNDS[0][1], path=tmp_path / name)
+    score_bars(scores={}, path=tmp_path / "none.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert count_colours(tmp_path / "one.png") > count_colours(tmp_path / "none.png")

@@ -36,7 +36,7 @@ def test_a_round_is_an_event_with_its_figures(project: Path, workspace: Workspac
     [round_] = workspace.rounds()
     figures = next(event for event in events(COMMITTED, f"cmt.slice.{FIRST}") if event["rows"] == round_.rows)
     assert (figures["documents"], figures["compressor"]) == (3, round_.compressor)
-    assert (figures["f1"], figures["bank_version"]) == (round_.scores["f1"], round_.version_after)
+    assert (figures["f1"], figures["bank_version"]) == (round_.memory_scores["f1"], round_.version_after)
 
 
 def test_drift_is_an_event(project: Path, change: Callable[..., None]) -> None:

@@ -266,7 +266,7 @@ def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(trained:
     assert memory.ingest().accepted == 32
     round_ = memory.update()
     assert round_.state == "committed"
-    scores = round_.scores
+    scores = round_.memory_scores
     assert scores["recall"] is not None and scores["em"] is not None and scores["f1"] is not None
     assert scores["recall"] >= 0.9
     assert 90 <= scores["em"] <= scores["f1"] <= 100

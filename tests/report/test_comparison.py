@@ -42,8 +42,8 @@ def test_scores_and_intervals_are_those_of_the_round(adapted: cmt.Workspace) -> 
     entry = entries(adapted)[0][-1]
     answered = read_records(adapted, entry.round)
     assert answered is not None
-    for system in compare(answered, scores=entry.scores, seed=adapted.params.seed):
-        scores = entry.scores[system.name]
+    for system in compare(answered, scores=entry.round.scores, seed=adapted.params.seed):
+        scores = entry.round.scores[system.name]
         assert (round(system.scores.f1, 2), system.recall) == (scores["f1"], scores["recall"])
         assert [round(bound, 2) for bound in system.scores.ci] == [scores["f1_low"], scores["f1_high"]]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import cmt
 from cmt.evaluation.round_records import read_records
-from cmt.report.history import Entry, entries, systems_in
+from cmt.report.history import entries, systems_in
 from tests.helpers.reports import record, record_table
 
 
@@ -42,9 +42,3 @@ def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, ca
 def test_only_systems_that_answered_are_in_records() -> None:
     assert systems_in(record_table(record("a"))) == ["cmt"]
     assert systems_in(record_table(record("a", rag="red", rag_f1=0.0))) == ["cmt", "rag"]
-
-
-def test_the_scores_of_a_round_are_by_system(adapted: cmt.Workspace) -> None:
-    scores = {"f1": 50.0, "f1_low": 30.0, "closed_f1": 10.0, "rag_recall": None}
-    entry = Entry(replace(adapted.ledger.rounds()[-1], scores=scores), None, None)
-    assert entry.scores == {"cmt": {"f1": 50.0, "f1_low": 30.0}, "closed": {"f1": 10.0}, "rag": {"recall": None}}

@@ -37,7 +37,8 @@ def test_rounds_adapt_to_the_slices_in_time_order(project: Path) -> None:
     assert workspace.rounds() == rounds
     assert {"compress", "canaries", "bank", "evaluate"} == rounds[0].seconds.keys()
     assert rounds[0].judgement == "not judged"  # there is no earlier question
-    assert {"em", "f1", "f1_low", "recall", "closed_f1", "rag_f1"} <= rounds[0].scores.keys()
+    assert rounds[0].scores.keys() == {"cmt", "closed", "rag"}
+    assert {"em", "f1", "f1_low", "recall"} <= rounds[0].memory_scores.keys()
     assert rounds[1].bank_digest == workspace.bank.digest()
     with pytest.raises(cmt.RoundError, match="no slice is pending"):
         workspace.update()
@@ -127,7 +128,10 @@ def test_a_refused_round_restores_the_bank_and_stays_pending(project: Path) -> N
     before = open_workspace(project).update()
     strict = open_workspace(project, gate__min_f1=100)
     refused = strict.update()
-    assert (refused.state, refused.reason) == ("refused", f"F1 {refused.scores['f1']:.1f} is below gate.min_f1 100")
+    assert (refused.state, refused.reason) == (
+        "refused",
+        f"F1 {refused.memory_scores['f1']:.1f} is below gate.min_f1 100",
+    )
     assert (refused.bank_digest, refused.rows) == (before.bank_digest, before.rows)
     assert strict.bank.digest() == before.bank_digest
     assert strict.pending() == [FEBRUARY]

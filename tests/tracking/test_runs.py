@@ -22,18 +22,8 @@ from cmt.tracking.runs import Tracker
 from tests.helpers.rounds import ROUND
 
 SCORES = {
-    "em": 40.0,
-    "em_prefix": 50.0,
-    "f1": 55.5,
-    "f1_low": 50.0,
-    "f1_high": 60.0,
-    "recall": 0.95,
-    "closed_em": 1.0,
-    "closed_em_prefix": 2.0,
-    "closed_f1": 3.5,
-    "closed_f1_low": 2.0,
-    "closed_f1_high": 4.0,
-    "closed_recall": None,
+    "cmt": {"em": 40.0, "em_prefix": 50.0, "f1": 55.5, "f1_low": 50.0, "f1_high": 60.0, "recall": 0.95},
+    "closed": {"em": 1.0, "em_prefix": 2.0, "f1": 3.5, "f1_low": 2.0, "f1_high": 4.0, "recall": None},
 }
 FIRST = replace(
     ROUND,
@@ -167,7 +157,9 @@ def test_a_round_with_other_settings_is_another_run(tracker: Tracker, project: P
 
 def test_the_parent_has_the_curve_of_all_rounds(tracker: Tracker, project: Params, client: MlflowClient) -> None:
     log(tracker, FIRST, project)
-    child = client.get_run(log(tracker, replace(SECOND, scores={"f1": 60.0} | SCORES | {"f1": 60.0}), project))
+    child = client.get_run(
+        log(tracker, replace(SECOND, scores=SCORES | {"cmt": SCORES["cmt"] | {"f1": 60.0}}), project)
+    )
     history = client.get_metric_history(child.data.tags["mlflow.parentRunId"], "qa/f1")
     assert [(point.step, point.value) for point in history] == [(1, 55.5), (2, 60.0)]
     assert len(runs(client)) == 3
