@@ -28,7 +28,7 @@ def baselines(
     from cmt.evaluation.comparison import Comparison, known_systems
     from cmt.evaluation.systems import SYSTEMS
     from cmt.evaluation.testbed import ComparisonData
-    from cmt.report.comparison import keep
+    from cmt.report.baselines import store_baselines
 
     workspace: Workspace = ctx.obj.workspace
     names = known_systems(list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")])
@@ -36,7 +36,7 @@ def baselines(
         progress.stage("load")
         data = ComparisonData.of(workspace, limit=questions, progress=progress)
         results = Comparison(data).measure(names)
-        keep(workspace, results, data.testbed.lineage)
+        store_baselines(workspace, results, data.testbed.lineage)
     record = {"rows": [result.to_json() for result in results], "lineage": data.testbed.lineage}
     print_result(record, lambda: _write(results), as_json=as_json)
 

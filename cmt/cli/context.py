@@ -36,7 +36,6 @@ _AFTER_INTERRUPT = {
     "rollback": "run the command again, or `cmt update`: either one finishes the rollback",
     "forget": "what was begun is finished by the next `cmt forget`, `cmt update` or `cmt rollback`; see `cmt verify`",
     "evaluate": "the answers so far are kept; run the command again to continue",
-    "report": "the curves and baselines measured so far are kept; run the command again to continue",
     "registry": "a version that was registered stays; run the command again",
     "recompress": "the slices that were compressed stay; run the command again to continue",
     "bank": "no memory was changed; run the command again",

@@ -26,19 +26,16 @@ CurveName = StrEnum("CurveName", ["retention", "noise", "supersession", "size", 
 def report(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report/index.html"),
-    questions: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Most questions of a point of a curve, and of a system.")
-    ] = 40,
     as_json: Json = False,
 ) -> None:
-    """Write one HTML page: rounds, curves, baselines, the worst questions, and what every number rests on."""
+    """Write one HTML page: rounds, baselines, the worst questions, and the inputs of every number."""
     from cmt.report.page import write_report
 
     with ctx.obj.progress as progress:
         progress.stage("load")
-        record = write_report(ctx.obj.workspace, out, questions=questions, progress=progress)
+        record = write_report(ctx.obj.workspace, out, progress=progress)
     content = (
-        f"{record['rounds']} rounds, {len(record['curves'])} curves, {record['worst_questions']} of the worst questions"
+        f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"
     )
     print_result(record, f"{out}: {content}, {record['bytes'] / 1e6:.1f} MB", as_json=as_json)
 
@@ -63,7 +60,7 @@ def explain(
 def curves(
     ctx: typer.Context,
     name: Annotated[CurveName, typer.Argument(metavar="CURVE", help=", ".join(CurveName) + ".")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: where `cmt report` looks.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: curves in the state folder.")] = None,
     questions: Annotated[int, typer.Option(min=1, metavar="N", help="Most questions of a point.")] = 200,
     as_json: Json = False,
 ) -> None:
@@ -71,13 +68,12 @@ def curves(
     from cmt.evaluation.curve import write
     from cmt.evaluation.curves import CURVES
     from cmt.evaluation.testbed import BankTestbed
-    from cmt.report.curves import folder
 
     workspace: Workspace = ctx.obj.workspace
     with ctx.obj.progress as progress:
         progress.stage("load")
         curve = CURVES[name](BankTestbed.of(workspace, progress=progress), limit=questions)
-        files = write(curve, out or folder(workspace))
+        files = write(curve, out or workspace.state / "curves")
     print_result(curve.to_json() | {"files": files}, lambda: _write_curve(curve, files), as_json=as_json)
 
 

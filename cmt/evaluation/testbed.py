@@ -51,15 +51,9 @@ class BankTestbed:
     def of(cls, resources: "Resources", *, progress: Progress | None = None) -> "BankTestbed":
         """The bank of `resources` and all questions of the stream. Raises BankError without a bank."""
         resources.answering_bank()
-        lineage = {
-            "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
-            "compressor": resources.model.digest,
-            "lm": resources.lm.digest,
-            "params": resources.params.digest("seed", "selection", "answering", "bank"),
-            "bank": resources.bank.digest(),
-            "git_commit": git_commit(resources.root),
-        }
-        return cls(resources.answerer, resources.store.all_questions(), lineage, progress or NullProgress())
+        return cls(
+            resources.answerer, resources.store.all_questions(), bank_lineage(resources), progress or NullProgress()
+        )
 
     @cached_property
     def memories(self) -> pa.Table:
@@ -128,6 +122,18 @@ class BankTestbed:
             on_progress=self.progress.advance,
         )
         return result.records, result.systems[0].seconds
+
+
+def bank_lineage(resources: "Resources") -> dict[str, Any]:
+    """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank, and the commit."""
+    return {
+        "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
+        "compressor": resources.model.digest,
+        "lm": resources.lm.digest,
+        "params": resources.params.digest("seed", "selection", "answering", "bank"),
+        "bank": resources.bank.digest(),
+        "git_commit": git_commit(resources.root),
+    }
 
 
 def as_of(questions: pa.Table, dates: Sequence[datetime]) -> pa.Table:

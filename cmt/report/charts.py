@@ -1,18 +1,15 @@
 """The charts of the report: each a drawing, the same numbers as a table, and what they are based on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.common.text import format_optional
-from cmt.evaluation import curve
 from cmt.evaluation.calibration import Reliability
-from cmt.evaluation.curve import Curve
-from cmt.report.comparison import SystemSummary
-from cmt.report.history import Entry
+from cmt.report.history import Entry, SystemSummary
 from cmt.report.svg import FAINT, INK, SERIES, svg
 
 if TYPE_CHECKING:
@@ -118,10 +115,16 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
 def systems_chart(systems: Sequence[SystemSummary], basis: str) -> Chart | None:
     """F1 of each system as a bar, with its interval; None without systems."""
     bars = [(system.label, system.scores.f1, *system.scores.ci) for system in systems]
-    colours = [SERIES[SYSTEM_STYLES[system.name].series] for system in systems]
 
     def draw(figure: "Figure") -> None:
-        curve.bars(figure.subplots(), bars, colours, INK)
+        axes = figure.subplots()
+        for index, (system, (label, f1, low, high)) in enumerate(zip(systems, bars, strict=True)):
+            colour, lengths = SERIES[SYSTEM_STYLES[system.name].series], [[max(0.0, f1 - low)], [max(0.0, high - f1)]]
+            axes.barh(index, f1, xerr=lengths, color=colour, ecolor=INK, height=0.4, capsize=3)
+            axes.annotate(f"{label}  {f1:.1f}", (0, index - 0.3), va="bottom")
+        axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(bars) - 0.6, -0.75))
+        axes.grid(alpha=0.3, axis="x")
+        axes.set_axisbelow(True)
 
     rows = [[label, score(f1), interval(low, high)] for label, f1, low, high in bars]
     note = "The same frozen LM writes the answers of every system."
@@ -153,32 +156,6 @@ def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
     note += few_questions([reliability.count])
     head = ["confidence", "answers", "mean confidence", "mean F1"]
     return _chart("reliability", "F1 against confidence", note, draw, head, rows, basis)
-
-
-def curve_chart(measured: Curve, *, note: str, basis: str) -> Chart | None:
-    """A measured curve over each of its axes; None without points."""
-    axes = measured.axes or {"series": "asked"}
-    head = [*axes.values(), "F1", "95 % interval", "kept, %", "known, %", "recall (0–1)", "questions"]
-    head += ["seconds a question"]
-    points = measured.points.to_pylist()
-
-    def draw(figure: "Figure") -> None:
-        curve.draw(measured, figure, colour=SERIES[0], ink=INK)
-
-    def cells(point: Mapping[str, Any]) -> list[str]:
-        return [
-            *(_number(point[column]) for column in axes),
-            score(point["f1"]),
-            interval(point["f1_low"], point["f1_high"]),
-            score(point["kept"]),
-            score(point["known"]),
-            f"{point['recall']:.3f}",
-            str(point["n"]),
-            f"{point['seconds']:.2f}",
-        ]
-
-    note += few_questions(point["n"] for point in points)
-    return _chart(measured.name, measured.title, note, draw, head, [cells(point) for point in points], basis)
 
 
 def score(value: float | None) -> str:
@@ -239,8 +216,3 @@ def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str
     axes.set_axisbelow(True)
     axes.grid(alpha=0.3, axis="y")
     figure.legend(loc="outside upper left", ncols=3)
-
-
-def _number(value: float | str) -> str:
-    """A position on an axis: four significant digits, thousands separated; the name of a bar as it is."""
-    return value if isinstance(value, str) else f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"

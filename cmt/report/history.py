@@ -1,4 +1,4 @@
-"""The rounds of the report: what the ledger says of each, and its scores on new and on earlier questions."""
+"""The rounds of the report: their records in the ledger, and the scores of each system on their questions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.ledger import Round
+from cmt.common.arrow import take
+from cmt.common.difference import Difference
+from cmt.common.systems import ScoresBySystem, system_label
+from cmt.evaluation.evaluate import answering_order
+from cmt.evaluation.metrics import Scores, mark, paired_bootstrap, summarise
 from cmt.evaluation.round_records import is_own, read_records
 
 if TYPE_CHECKING:
@@ -17,6 +22,23 @@ if TYPE_CHECKING:
 
 LATEST = 200
 """Maximum number of rounds shown, so that the page stays small for any length of the stream."""
+
+
+@dataclass(frozen=True)
+class SystemSummary:
+    """The scores of one system on the questions of a round."""
+
+    name: str
+    scores: Scores
+    recall: float | None
+    """Share of the questions whose gold document the system retrieved, 0–1; None if it retrieves nothing."""
+    behind: Difference | None
+    """F1 of the memory minus F1 of this system, paired by question, with its 95 % interval; None for the memory."""
+
+    @property
+    def label(self) -> str:
+        """The name that readers see."""
+        return system_label(self.name)
 
 
 @dataclass(frozen=True)
@@ -62,6 +84,21 @@ def systems_in(records: pa.Table) -> list[str]:
     """Names of the systems that answered in `records` (RECORD_SCHEMA), the memory first."""
     scored = [name for name in records.schema.names if name.endswith("_f1")]
     return [name.removesuffix("_f1") for name in scored if records[name].null_count < records.num_rows]
+
+
+def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[SystemSummary]:
+    """A summary of every system in `records` (RECORD_SCHEMA), the memory first; recalls are those in `scores`."""
+    # in the order in which `evaluate` asks, the bootstrap gives the same intervals as in the round
+    records = take(records, answering_order(records))
+    summaries = []
+    for name in systems_in(records):
+        marks = mark(records[name].to_pylist(), records["golds"].to_pylist())
+        behind = None
+        if name != "cmt":
+            behind = paired_bootstrap(100 * records["cmt_f1"].to_numpy(), 100 * marks.f1, seed=seed)
+        recall = scores.get(name, {}).get("recall")
+        summaries.append(SystemSummary(name, summarise(marks, recalled=None, seed=seed), recall, behind))
+    return summaries
 
 
 def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:

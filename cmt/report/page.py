@@ -15,13 +15,14 @@ from cmt.common.storage import write_bytes
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import answer_reliability
-from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate, round_questions
+from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
+from cmt.evaluation.testbed import bank_lineage
 from cmt.report import charts
-from cmt.report.comparison import Baselines, SystemSummary, compare, measured_baselines
-from cmt.report.curves import MeasuredCurve, measured_curves
+from cmt.report.baselines import Baselines, stored_baselines
 from cmt.report.failures import Failure, worst_answers
-from cmt.report.history import Entry, entries
+from cmt.report.history import Entry, SystemSummary, compare, entries
+from cmt.report.protocol import Protocol, read_protocol
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -50,18 +51,16 @@ class Page:
     left_out: int
     """Number of rounds before `entries`."""
     history: Sequence[charts.Chart]
-    curves: Sequence[charts.Chart]
-    unmeasured: Sequence[str]
-    """Names of curves that are not measured."""
     systems: Sequence[SystemSummary]
     systems_chart: charts.Chart | None
     reliability: charts.Chart | None
     """F1 against confidence in that round; None if the confidence is a cosine."""
     baselines: Baselines
     baselines_basis: str
+    protocol: Protocol | None
     failures: Sequence[Failure]
     scored: Entry | None
-    """The last round with a score, which tiles, systems and failures are about; None if there is none."""
+    """The last round with stored answers, which tiles, systems and failures are about; None if there is none."""
     basis: str
     """The basis of tiles, systems and failures."""
 
@@ -71,13 +70,12 @@ class Page:
         return any(source.passage.windows for failure in self.failures for source in failure.selected)
 
 
-def write_report(resources: "Resources", path: Path, *, questions: int, progress: Progress) -> dict[str, Any]:
+def write_report(resources: "Resources", path: Path, *, progress: Progress) -> dict[str, Any]:
     """Write the page to `path` and return a summary of its contents.
 
-    `questions` is the maximum number of questions of a point or a system that is measured now. Raises BankError without
-    a bank and StreamError if `path` cannot be written.
+    Raises BankError without a bank and StreamError if `path` cannot be written.
     """
-    page = gather(resources, questions=questions, progress=progress)
+    page = gather(resources, progress=progress)
     html = render(page).encode("utf-8", "replace")
     try:
         write_bytes(path, html)
@@ -87,27 +85,25 @@ def write_report(resources: "Resources", path: Path, *, questions: int, progress
         "path": path,
         "bytes": len(html),
         "rounds": len(page.entries),
-        "curves": [chart.name for chart in page.curves],
-        "unmeasured": page.unmeasured,
-        "ways": [system.name for system in page.systems],
-        "rows": [row["row"] for row in page.baselines.rows],
+        "systems": [system.name for system in page.systems],
+        "baselines": [row["row"] for row in page.baselines.rows],
         "worst_questions": len(page.failures),
     }
 
 
-def gather(resources: "Resources", *, questions: int, progress: Progress) -> Page:
-    """Collect the contents of the page. What the project has not stored is measured now."""
+def gather(resources: "Resources", *, progress: Progress) -> Page:
+    """Collect the stored measurements of the project, and ask the worst questions again."""
     progress.stage("gather")
-    # 1. rounds; the last scored one is compared and looked into
+    # 1. the rounds, and the answers of the last one that has a score
     shown, left_out = entries(resources)
-    scored = next((entry for entry in reversed(shown) if _is_scored(entry)), None)
-    answered = _records(resources, scored.round, progress) if scored else RECORD_SCHEMA.empty_table()
-    # 2. measurements on the bank in its present state
-    curves, unmeasured = measured_curves(resources, limit=questions, progress=progress) if scored else ([], [])
-    baselines = measured_baselines(resources, limit=questions, progress=progress) if scored else Baselines()
-    # 3. that round: its systems and its worst questions
-    progress.stage("ask the worst questions again")
+    scored = next((entry for entry in reversed(shown) if entry.asked and entry.round.state == "committed"), None)
+    answered = read_records(resources, scored.round) if scored else None
+    answered = RECORD_SCHEMA.empty_table() if answered is None else answered
     systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
+    # 2. what `cmt baselines` measured on the bank in its present state
+    baselines = stored_baselines(resources, bank_lineage(resources)) if scored else Baselines()
+    # 3. the worst questions of that round
+    progress.stage("ask the worst questions again")
     basis = _rounds_basis([scored.round]) if scored else ""
     history_basis = _rounds_basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.retention_chart, charts.seconds_chart)
@@ -118,13 +114,12 @@ def gather(resources: "Resources", *, questions: int, progress: Progress) -> Pag
         entries=shown,
         left_out=left_out,
         history=[chart for draw in history if (chart := draw(shown, history_basis))],
-        curves=[chart for measured in curves if (chart := _curve_chart(measured))],
-        unmeasured=unmeasured,
         systems=systems,
         systems_chart=charts.systems_chart(systems, basis),
         reliability=_reliability_chart(resources, answered, basis) if scored else None,
         baselines=baselines,
         baselines_basis=_bank_basis(baselines.lineage) if baselines.lineage else "",
+        protocol=read_protocol(resources.root),
         failures=worst_answers(answered, resources.answerer) if scored else [],
         scored=scored,
         basis=basis,
@@ -145,40 +140,6 @@ def render(page: Page) -> str:
     environment.filters |= {"score": charts.score, "interval": charts.interval, "signed": "{:+.1f}".format}
     environment.filters |= {"label": system_label, "short": _short}
     return environment.get_template("template.html.jinja").render(page=page)
-
-
-def _is_scored(entry: Entry) -> bool:
-    return (
-        entry.round.state == "committed"
-        and entry.round.memory_scores.get("f1") is not None
-        and entry.questions is not None
-    )
-
-
-def _records(resources: "Resources", round_: Round, progress: Progress) -> pa.Table:
-    """The stored answers of a round; if there are none, its questions are asked of the bank in its present state."""
-    stored = read_records(resources, round_)
-    if stored is not None:
-        return stored
-    params, store = resources.params, resources.store
-    questions = round_questions(
-        store=store,
-        slice_=store.slice(round_.slice_id),
-        own=params.evaluation.questions,
-        earlier=params.evaluation.earlier_questions,
-        seed=params.seed,
-    )
-    progress.stage("evaluate", (3 if params.evaluation.round_baselines else 1) * questions.num_rows)
-    return evaluate(
-        answerer=resources.answerer,
-        lm=resources.lm,
-        bank=resources.bank,
-        questions=questions,
-        params=params,
-        baselines=params.evaluation.round_baselines,
-        complete=resources.prompt_cache.complete,
-        on_progress=progress.advance,
-    ).records
 
 
 def _about(resources: "Resources") -> dict[str, str]:
@@ -210,13 +171,6 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
         tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
     per_document = float(resources.stored_bank.stats()["bytes_per_document"])
     return [*tiles, Tile("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
-
-
-def _curve_chart(measured: MeasuredCurve) -> charts.Chart | None:
-    asked = max(measured.curve.points["n"].to_pylist(), default=0)
-    note = f"A seeded sample of {asked} questions."
-    note += "" if measured.current else " Measured on an earlier state of the bank."
-    return charts.curve_chart(measured.curve, note=note, basis=_bank_basis(measured.curve.lineage))
 
 
 def _reliability_chart(resources: "Resources", answered: pa.Table, basis: str) -> charts.Chart | None:

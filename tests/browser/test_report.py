@@ -21,7 +21,7 @@ def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     workspace.ingest()
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
-    write_report(workspace, folder / "report/index.html", questions=4, progress=NullProgress())
+    write_report(workspace, folder / "report/index.html", progress=NullProgress())
     return (folder / "report/index.html").as_uri()
 
 

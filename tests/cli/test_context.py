@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from cmt.cli.context import parse_as_of, parse_overrides
 from cmt.cli.main import app
-from cmt.cli.progress_bar import ProgressBar
 from tests.helpers.cli import MAYOR, bank_report, read, run
 
 
@@ -152,17 +151,6 @@ def test_ctrl_c_at_the_prompt_of_a_chat_interrupts_no_stage(
 ) -> None:
     monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
     assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_in_a_report_tells_what_is_kept(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_report(*_: object, progress: ProgressBar, **__: object) -> None:
-        progress.stage("retention")
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr("cmt.report.page.write_report", write_report)
-    stderr = run(adapted_project, "report", status=130).stderr
-    assert "interrupted during retention: the curves and baselines measured so far are kept; run the command" in stderr
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -33,10 +33,10 @@ def marked_answer(monkeypatch: pytest.MonkeyPatch) -> Answer:
 
 def test_a_report_is_written_and_counted(adapted: Path, tmp_path: Path) -> None:
     out = tmp_path / "site" / "index.html"
-    result = read(adapted, "report", "--out", str(out), "--questions", "3")
+    result = read(adapted, "report", "--out", str(out))
     assert (result["path"], result["rounds"], result["bytes"]) == (str(out), 2, out.stat().st_size)
-    result = run(adapted, "report", "--out", str(out), "--questions", "3")
-    assert re.search(r"index\.html: 2 rounds, 5 curves, \d of the worst questions, 0\.\d MB", result.stdout)
+    result = run(adapted, "report", "--out", str(out))
+    assert re.search(r"index\.html: 2 rounds, 3 systems, \d worst questions, 0\.\d MB", result.stdout)
     assert "gather" in result.stderr
 
 

@@ -8,16 +8,16 @@ import pytest
 import yaml
 
 import cmt
-from cmt.common.progress import NullProgress
-from cmt.report.curves import folder as measured_folder
-from cmt.report.page import gather
+from cmt.evaluation.comparison import Comparison
+from cmt.evaluation.testbed import ComparisonData
+from cmt.report.baselines import store_baselines
 from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
 from tests.helpers.reports import HOSTILE
 
 
 @pytest.fixture(scope="session")
 def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after its rounds, with stored curves and quick baselines; not to be written to."""
+    """The project after its rounds, with three stored baselines; not to be written to."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("report") / "project"))
     document = {
         "doc_id": "evil",
@@ -43,17 +43,18 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     workspace.ingest()
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
-    gather(workspace, questions=20, progress=NullProgress())
+    data = ComparisonData.of(workspace, limit=2)
+    store_baselines(workspace, Comparison(data).measure(["full", "rag-bm25-3", "cmt"]), data.testbed.lineage)
     return folder
 
 
 @pytest.fixture
 def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
-    """A copy of the project, whose curves and baselines are current as well."""
+    """A copy of the project, whose baselines are current as well."""
     folder = Path(shutil.copytree(adapted_folder, tmp_path / "project"))
     original, copy = (cmt.open(params=path / "params.yaml") for path in (adapted_folder, folder))
     # the digest of the parameters includes the location of the bank
     digests = [workspace.params.digest("seed", "selection", "answering", "bank") for workspace in (original, copy)]
-    for file in (*measured_folder(copy).glob("*.json"), copy.state / "baselines.json"):
-        file.write_text(file.read_text().replace(*digests))
+    file = copy.state / "baselines.json"
+    file.write_text(file.read_text().replace(*digests))
     return copy

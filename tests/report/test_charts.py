@@ -1,31 +1,12 @@
 """Charts: a drawing and a table of the same numbers."""
 
-from dataclasses import replace
-
 import pytest
 
 import cmt
 from cmt.evaluation.calibration import answer_reliability
-from cmt.evaluation.curve import Curve, points_table
 from cmt.report import charts
-from cmt.report.comparison import compare
-from cmt.report.history import entries
+from cmt.report.history import compare, entries
 from tests.helpers.reports import record, record_table
-
-
-def test_a_curve_is_drawn_over_each_of_its_axes() -> None:
-    row = {"series": "memory", "n": 9, "em": 1.0, "em_prefix": 1.0, "f1_low": 20.0, "f1_high": 60.0, "recall": 0.5}
-    row |= {"documents": 5, "memories": 5, "bytes": 10, "seconds": 0.25}
-    points = points_table([row | {"x": x, "f1": f1, "first_token": x / 10} for x, f1 in ((1.0, 30.0), (16.0, 50.0))])
-    curve = Curve("k", "K", {"x": "selected", "first_token": "soon"}, points, {})
-    chart = charts.curve_chart(curve, note="", basis="this")
-    assert chart is not None
-    assert chart.head[:3] == ["selected", "soon", "F1"]
-    assert chart.rows[0] == ["1", "0.1", "30.0", "20.0 – 60.0", "–", "–", "0.500", "9", "0.25"]
-    assert len(chart.head) == len(chart.rows[0])
-    assert "selected</text>" in chart.svg and "soon</text>" in chart.svg
-    assert "From 9 questions only" in chart.note
-    assert charts.curve_chart(replace(curve, points=points.slice(0, 0)), note="", basis="") is None
 
 
 def test_charts_without_numbers_are_left_out() -> None:

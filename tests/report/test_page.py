@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 import cmt
 from cmt.common.progress import NullProgress
 from cmt.errors import BankError, StreamError
-from cmt.evaluation.systems import SYSTEMS
-from cmt.report.curves import folder
 from cmt.report.history import LATEST
 from cmt.report.page import gather, render, write_report
 from tests.helpers.reports import HOSTILE, ParsedPage
@@ -22,7 +19,7 @@ from tests.helpers.reports import HOSTILE, ParsedPage
 @pytest.fixture(scope="module")
 def html(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
-    write_report(opened(adapted_folder), path, questions=20, progress=NullProgress())
+    write_report(opened(adapted_folder), path, progress=NullProgress())
     return path.read_text(encoding="utf-8")
 
 
@@ -31,7 +28,7 @@ def opened(project: Path) -> cmt.Workspace:
 
 
 def page(workspace: cmt.Workspace) -> str:
-    return render(gather(workspace, questions=20, progress=NullProgress()))
+    return render(gather(workspace, progress=NullProgress()))
 
 
 def test_the_page_is_complete_and_loads_nothing(html: str) -> None:
@@ -98,7 +95,6 @@ def test_all_systems_and_the_worst_questions_are_shown(html: str) -> None:
         "closed-book",
         "BM25-RAG, top 1",
         "Who thought up the Dunmarrow hitch?",
-        "the right document",
     ):
         assert words in text
     assert 'class="card question"' in html
@@ -106,80 +102,53 @@ def test_all_systems_and_the_worst_questions_are_shown(html: str) -> None:
 
 def test_baselines_are_shown_with_their_costs(html: str, adapted: cmt.Workspace) -> None:
     text = ParsedPage(html).text
-    for words in ("the right document", "BM25-RAG, top 3", "dense RAG, top 1", "Peak, GB", "Tokens a question"):
+    for words in ("the right document", "BM25-RAG, top 3", "Peak, GB", "Tokens a question"):
         assert words in text
-    assert "Not measured" not in text[text.index("Scores and costs") :]
+    assert "Not measured: closed-book; BM25-RAG, top 1; dense RAG, top 1" in text
     rows = {row["row"]: row for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]}
     assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
 
 
+def test_the_published_protocol_is_shown_if_it_was_measured(html: str, adapted: cmt.Workspace) -> None:
+    assert 'id="protocol"' not in html
+    row = {"row": "cmt", "em": 1.0, "em_prefix": 2.0, "f1": 43.21, "ci": [40.0, 45.0], "recall": None, "n": 7}
+    (adapted.root / "metrics").mkdir()
+    record = {"documents": 1665, "rows": [row], "noise": {"left": 98.75}}
+    (adapted.root / "metrics/protocol.json").write_text(json.dumps(record))
+    text = ParsedPage(page(adapted)).text
+    assert "1,665 documents are compressed first" in text
+    assert "43.2 (40.0 – 45.0)" in text and "98.75" in text
+
+
 def test_f1_is_drawn_against_confidence(adapted: cmt.Workspace) -> None:
-    chart = gather(adapted, questions=20, progress=NullProgress()).reliability
+    chart = gather(adapted, progress=NullProgress()).reliability
     assert chart is not None
     assert chart.name == "reliability"
 
 
 def test_charts_of_few_questions_carry_a_warning(html: str) -> None:
-    text = ParsedPage(html).text
-    assert re.search(
-        r"A seeded sample of \d questions\. From \d questions? only: small differences say nothing\.", text
-    )
+    assert re.search(r" From \d questions? only: small differences say nothing\.", ParsedPage(html).text)
 
 
 def test_the_summary_has_stable_keys(adapted: cmt.Workspace, tmp_path: Path) -> None:
-    summary = write_report(adapted, tmp_path / "r.html", questions=20, progress=NullProgress())
+    summary = write_report(adapted, tmp_path / "r.html", progress=NullProgress())
     assert summary["bytes"] == (tmp_path / "r.html").stat().st_size
-    assert (summary["rounds"], summary["curves"]) == (2, ["retention", "noise", "supersession", "size", "k"])
-    assert summary["unmeasured"] == []
-    assert summary["rows"] == list(SYSTEMS)
-    assert summary["ways"] == ["cmt", "closed", "rag"]
+    assert (summary["rounds"], summary["systems"]) == (2, ["cmt", "closed", "rag"])
+    assert summary["baselines"] == ["full", "rag-bm25-3", "cmt"]
     assert 1 <= summary["worst_questions"] <= 5
 
 
-def test_curves_and_baselines_are_measured_once(adapted: cmt.Workspace) -> None:
-    shutil.rmtree(folder(adapted))
-    (adapted.state / "baselines.json").unlink()
-    first = gather(adapted, questions=20, progress=NullProgress())
-    files = {file: file.stat().st_mtime_ns for file in (*folder(adapted).iterdir(), adapted.state / "baselines.json")}
-    second = gather(adapted, questions=20, progress=NullProgress())
-    assert {file: file.stat().st_mtime_ns for file in files} == files
-    assert render(replace(second, made=first.made)) == render(first)
-
-
-def test_measurements_of_an_earlier_bank_are_repeated_on_a_small_bank_and_marked_on_a_large_one(
-    adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    curve = json.loads((folder(adapted) / "k.json").read_text())
-    curve |= {"title": "Old k", "lineage": curve["lineage"] | {"bank": "0" * 64}}  # of no bank
-    (folder(adapted) / "noise.json").write_text("no curve")
-    baselines = json.loads((adapted.state / "baselines.json").read_text())
-    baselines["lineage"]["bank"] = "0" * 64
-    texts = []
-    for memories in (0, 1000):  # from which on a bank is large
-        monkeypatch.setattr("cmt.report.curves.LARGE", memories)
-        monkeypatch.setattr("cmt.report.comparison.LARGE", memories)
-        (folder(adapted) / "k.json").write_text(json.dumps(curve))
-        (adapted.state / "baselines.json").write_text(json.dumps(baselines))
-        texts.append(ParsedPage(page(adapted)).text)
-    large, small = texts
-    assert re.search(r"Old k A seeded sample of \d questions\. Measured on an earlier state of the bank\.", large)
-    assert "cmt curves noise" in large
-    assert "Scores and costs" not in large
-    assert "Old k" not in small and "cmt curves" not in small
-    assert "Scores and costs" in small
-
-
 @pytest.mark.parametrize("state", ["missing", "damaged"])
-def test_a_round_without_records_is_asked_again(adapted: cmt.Workspace, state: str) -> None:
+def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace, state: str) -> None:
     for file in (adapted.state / "rounds").glob("*/answers.parquet"):
         file.unlink()
         if state == "damaged":
             file.write_bytes(b"PAR1 rubbish")
-    gathered = gather(adapted, questions=20, progress=NullProgress())
-    assert [system.name for system in gathered.systems] == ["cmt", "closed", "rag"]
-    assert gathered.failures
+    gathered = gather(adapted, progress=NullProgress())
+    assert (gathered.scored, gathered.systems, gathered.failures) == (None, [], [])
     assert [chart.name for chart in gathered.history] == ["rounds", "seconds"]  # the third needs each round's records
     assert all(entry.gain is None for entry in gathered.entries)
+    assert "no answers are stored" in ParsedPage(render(gathered)).text
 
 
 def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: Path) -> None:
@@ -189,7 +158,7 @@ def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: P
     workspace.update()
     reopened = opened(tiny_workspace)
     html = page(reopened)
-    assert "No round has been scored" in html
+    assert "There is no scored round" in html
     assert "2031-01/0001" in html
     assert "lm" not in vars(reopened)
     ParsedPage(html)
@@ -204,14 +173,14 @@ def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
 
 def test_without_a_bank_there_is_no_report(tiny_workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(BankError, match="cmt update"):
-        write_report(opened(tiny_workspace), tmp_path / "r.html", questions=20, progress=NullProgress())
+        write_report(opened(tiny_workspace), tmp_path / "r.html", progress=NullProgress())
     assert list(tmp_path.glob("*.html")) == []
 
 
 def test_a_page_that_cannot_be_written_is_a_stream_error(adapted: cmt.Workspace, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StreamError, match="cannot write"):
-        write_report(adapted, tmp_path / "file" / "r.html", questions=20, progress=NullProgress())
+        write_report(adapted, tmp_path / "file" / "r.html", progress=NullProgress())
 
 
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
@@ -219,7 +188,7 @@ def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
     names = [f"2030-{place:04d}/0001" for place in range(300)]
     rounds = [replace(last, round_id=name, slice_id=name, number=place - 300) for place, name in enumerate(names)]
     adapted.ledger.write(*rounds)
-    gathered = gather(adapted, questions=20, progress=NullProgress())
+    gathered = gather(adapted, progress=NullProgress())
     assert (len(gathered.entries), gathered.left_out) == (LATEST, 302 - LATEST)
     html = render(gathered)
     assert f"{302 - LATEST} earlier rounds are left out" in html
