@@ -267,11 +267,8 @@ class Workspace(Resources):
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            answerer=self.answerer.with_params(params, calibration=self.calibration()),
-            lm=self.lm,
-            bank=self.bank,
-            questions=questions,
-            params=params,
+            self.answerer.with_params(params, calibration=self.calibration()),
+            questions,
             baselines=params.evaluation.baselines,
             complete=self.prompt_cache.complete,
             record=self.answer_record,

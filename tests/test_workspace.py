@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import cmt
+from cmt.answering.answerer import Answerer
 from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.workspace import Workspace
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
@@ -70,10 +71,9 @@ def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> N
 def test_evaluate_passes_the_batch_size_on(adapted: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def spy(**arguments: Any) -> Evaluation:
-        sizes.append(arguments["params"].answering.batch_size)
-        assert arguments["answerer"].params.answering.batch_size == sizes[-1]
-        return evaluate(**arguments)
+    def spy(answerer: Answerer, *arguments: Any, **options: Any) -> Evaluation:
+        sizes.append(answerer.params.answering.batch_size)
+        return evaluate(answerer, *arguments, **options)
 
     monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", spy)
     adapted.evaluate()

@@ -19,6 +19,7 @@ from cmt.common.progress import OnProgress
 from cmt.lm import decoding
 
 if TYPE_CHECKING:
+    from cmt.answering.answer import Answer
     from cmt.bank.bank import Bank
     from cmt.lm.decoding import Complete
     from cmt.lm.model import FrozenLM
@@ -67,6 +68,11 @@ class Prediction:
 
     text: str
     doc_ids: tuple[str, ...]
+
+    @classmethod
+    def of(cls, answer: "Answer") -> "Prediction":
+        """An answer of the memory and its sources; the text is empty for "not in memory"."""
+        return Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
 
 
 def closed_book(

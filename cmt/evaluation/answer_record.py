@@ -30,9 +30,9 @@ class RecordedAnswer(Prediction):
 
     @classmethod
     def of(cls, answer: "Answer") -> "RecordedAnswer":
-        """Of an answer of the memory."""
-        doc_ids = tuple(source.doc_id for source in answer.sources)
-        return cls(answer.text if answer.known else "", doc_ids, answer.confidence, answer.uncalibrated)
+        """The scored part of an answer of the memory."""
+        scored = Prediction.of(answer)
+        return cls(scored.text, scored.doc_ids, answer.confidence, answer.uncalibrated)
 
     @classmethod
     def from_json(cls, text: str) -> "RecordedAnswer":
@@ -64,7 +64,7 @@ class AnswerRecord:
         version = answerer.bank.version
         file, setting = self._file(answerer.bank.name, version), _setting_digest(answerer, version)
         asked = list(zip(questions, as_of, strict=True))
-        keys = [_key(setting, *pair) for pair in asked]
+        keys = [sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked]
         answers = {key: RecordedAnswer.from_json(text) for key, text in file.read(set(keys)).items()}
         missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
         if on_progress:
@@ -117,7 +117,3 @@ def _setting_digest(answerer: "Answerer", version: int) -> str:
 def _code_digest() -> str:
     """Digest of all modules of this package."""
     return sha256_hex(*(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))))
-
-
-def _key(setting: str, question: str, as_of: datetime) -> str:
-    return sha256_hex(setting, as_of.astimezone(UTC).isoformat(), question)

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from cmt.answering.answerer import Answerer
 from cmt.common.progress import NullProgress, Progress
-from cmt.config import Params
 from cmt.errors import ConfigError
 from cmt.evaluation.challenger_decision import Figures, Measured
 from cmt.evaluation.curves import first_token
@@ -62,7 +61,7 @@ def compare_with_challenger(
         )
         progress.stage("evaluate", len(questions))
         with bank.answerer() as answerer:
-            own = _f1(answerer, questions, params, progress)
+            own = _f1(answerer, questions, progress)
             seconds = first_token(answerer, questions)
         progress.stage("held-out")
         evaluation = held_out_scores(
@@ -129,17 +128,9 @@ def _documents_up_to(store: "SliceStore", slice_id: str, *, limit: int) -> pa.Ta
     return documents.slice(max(0, len(documents) - limit))
 
 
-def _f1(answerer: Answerer, questions: pa.Table, params: Params, progress: Progress) -> Floats:
+def _f1(answerer: Answerer, questions: pa.Table, progress: Progress) -> Floats:
     """F1 (n,) in points of each of `questions`, in their order."""
-    evaluation = evaluate(
-        answerer=answerer,
-        lm=answerer.lm,
-        bank=answerer.bank,
-        questions=questions,
-        params=params,
-        baselines=False,
-        on_progress=progress.advance,
-    )
+    evaluation = evaluate(answerer, questions, on_progress=progress.advance)
     f1: Floats = 100 * evaluation.records["cmt_f1"].to_numpy()
     return f1
 

@@ -4,7 +4,7 @@ Each question is evaluated as of its `asked_at`, so answers that were superseded
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.ledger import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
-from cmt.config import Params
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.evaluation.calibration import LikelyShares, answer_reliability, likely_shares
 from cmt.evaluation.metrics import Scores, mark, recall_at_k, summarise
@@ -24,9 +23,7 @@ from cmt.evaluation.sampling import sample_by_hash
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
-    from cmt.bank.bank import Bank
     from cmt.lm.decoding import Complete
-    from cmt.lm.model import FrozenLM
     from cmt.stream.store import Slice, SliceStore
 
 RECORD_SCHEMA = pa.schema(
@@ -154,13 +151,10 @@ def answering_order(questions: pa.Table) -> list[int]:
 
 
 def evaluate(
-    *,
     answerer: "Answerer",
-    lm: "FrozenLM",
-    bank: "Bank",
     questions: pa.Table,
-    params: Params,
-    baselines: bool,
+    *,
+    baselines: bool = False,
     complete: "Complete | None" = None,
     record: AnswerRecord | None = None,
     on_progress: OnProgress | None = None,
@@ -170,68 +164,74 @@ def evaluate(
     "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` hold answers of an
     earlier evaluation, which are not computed again. `on_progress` counts answers: one a question and system.
     """
-    # 1. ask the memory, in a fixed order
+    # 1. ask the systems, in a fixed order of the questions
     order = answering_order(questions)
     asked = take(questions, order)
+    memory = _ask_memory(answerer, asked, record, on_progress)
+    runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
+    # 2. score each system
+    golds, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
+    marks = [mark([prediction.text for prediction in run.predictions], golds) for run in runs]
+    recalled = [_recalled(run, gold_documents) for run in runs]
+    seed = answerer.params.seed
+    systems = tuple(
+        SystemScores(run.name, summarise(run_marks, recalled=run_recalled, seed=seed), run.seconds)
+        for run, run_marks, run_recalled in zip(runs, marks, recalled, strict=True)
+    )
+    # 3. a record a question, back in the order of the questions
+    columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
+    columns |= {"golds": asked["answers"], "recalled": recalled[0], "sources": [a.doc_ids for a in memory.predictions]}
+    columns |= {name: [getattr(a, name) for a in memory.predictions] for name in ("confidence", "uncalibrated")}
+    for run, run_marks in zip(runs, marks, strict=True):
+        columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
+    nulls = [None] * asked.num_rows
+    records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+    records = take(records, sorted(range(len(order)), key=order.__getitem__))
+    # 4. how far the confidence can be trusted
+    if not answerer.confidence_is_probability:
+        return Evaluation(systems, records, calibration_error=None, likely=None)
+    likely = None
+    if records.num_rows:
+        confidence, f1 = records["confidence"].to_numpy(), records["cmt_f1"].to_numpy()
+        given = pc.not_equal(records["cmt"], "").to_numpy()
+        likely = likely_shares(confidence, f1, given=given, likely=answerer.params.selection.likely_from)
+    return Evaluation(systems, records, answer_reliability(records).error, likely)
+
+
+def _ask_memory(
+    answerer: "Answerer", asked: pa.Table, record: AnswerRecord | None, on_progress: OnProgress | None
+) -> _Run:
+    """The memory's answers, as RecordedAnswer."""
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
     if record:
         answers = record.answer(answerer, texts, as_of=as_of, on_progress=on_progress)
     else:
         answers = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=as_of, on_progress=on_progress)]
-    runs = [_Run("cmt", answers, params.selection.top_k, time.perf_counter() - started)]
+    return _Run("cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started)
 
-    # 2. ask the baselines; without kept texts there is no RAG
-    baseline_systems: tuple[tuple[str, Callable[..., list[Prediction] | None], int | None], ...] = (
+
+def _ask_baselines(
+    answerer: "Answerer", asked: pa.Table, complete: "Complete | None", on_progress: OnProgress | None
+) -> Iterator[_Run]:
+    """The answers of the LM alone and, if the bank keeps texts, of RAG with one text."""
+    lm, answering, texts = answerer.lm, answerer.params.answering, asked["question"].to_pylist()
+    systems: tuple[tuple[str, Callable[..., list[Prediction] | None], int | None], ...] = (
         ("closed", partial(closed_book, lm, texts), None),
-        ("rag", partial(rag, lm, bank, texts, as_of), 1),
+        ("rag", partial(rag, lm, answerer.bank, texts, asked["asked_at"].to_pylist()), 1),
     )
-    for name, ask, recall_depth in baseline_systems if baselines else ():
+    for name, ask, recall_depth in systems:
         started = time.perf_counter()
         predictions = ask(
-            max_new_tokens=params.answering.max_new_tokens,
-            batch_size=params.answering.batch_size,
+            max_new_tokens=answering.max_new_tokens,
+            batch_size=answering.batch_size,
             complete=complete,
             on_progress=on_progress,
         )
         if predictions is not None:
-            runs.append(_Run(name, predictions, recall_depth, time.perf_counter() - started))
+            yield _Run(name, predictions, recall_depth, time.perf_counter() - started)
         elif on_progress:
             on_progress(len(texts))
-
-    # 3. score each system
-    golds, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
-    marks = [mark([prediction.text for prediction in run.predictions], golds) for run in runs]
-    recalled = [_recalled(run, gold_documents) for run in runs]
-    systems = tuple(
-        SystemScores(run.name, summarise(run_marks, recalled=run_recalled, seed=params.seed), run.seconds)
-        for run, run_marks, run_recalled in zip(runs, marks, recalled, strict=True)
-    )
-
-    # 4. a record a question, back in the order of the questions
-    columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
-    columns |= {
-        "golds": asked["answers"],
-        "sources": [answer.doc_ids for answer in answers],
-        "recalled": recalled[0],
-        "confidence": [answer.confidence for answer in answers],
-        "uncalibrated": [answer.uncalibrated for answer in answers],
-    }
-    for run, run_marks in zip(runs, marks, strict=True):
-        columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
-    nulls = [None] * asked.num_rows
-    records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
-    records = take(records, sorted(range(len(order)), key=order.__getitem__))
-    if not answerer.confidence_is_probability:
-        return Evaluation(systems, records, None, None)
-    likely = _likely_shares(records, params.selection.likely_from) if records.num_rows else None
-    return Evaluation(systems, records, answer_reliability(records).error, likely)
-
-
-def _likely_shares(records: pa.Table, likely: float) -> LikelyShares:
-    """Of the memory's answers in `records`."""
-    given = pc.not_equal(records["cmt"], "").to_numpy()
-    return likely_shares(records["confidence"].to_numpy(), records["cmt_f1"].to_numpy(), given=given, likely=likely)
 
 
 def _recalled(run: _Run, gold_documents: Sequence[str]) -> list[bool] | None:

@@ -31,14 +31,8 @@ def held_out_scores(
     params = params.without_abstention()
     bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, as_in_use=as_in_use)
     with bank.answerer() as answerer:
-        return evaluate(
-            answerer=answerer,
-            lm=lm,
-            bank=answerer.bank,
-            questions=sample_on_documents(data.questions, data.held_out, limit=limit, seed=params.seed),
-            params=params,
-            baselines=False,
-        )
+        questions = sample_on_documents(data.questions, data.held_out, limit=limit, seed=params.seed)
+        return evaluate(answerer, questions)
 
 
 def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:

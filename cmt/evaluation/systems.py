@@ -136,7 +136,7 @@ def memory(given: SystemInput) -> SystemRun | None:
 
     def ask() -> list[Prediction]:
         answers.extend(_ask(given, given.memory()))
-        return predictions_of(answers)
+        return [Prediction.of(answer) for answer in answers]
 
     run = given.timed(
         ask,
@@ -159,14 +159,6 @@ SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
     "cmt": memory,
 }
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
-
-
-def predictions_of(answers: Sequence[Answer]) -> list[Prediction]:
-    """Answers as predictions: the text is empty for "not in memory"."""
-    return [
-        Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
-        for answer in answers
-    ]
 
 
 def _ask(given: SystemInput, answerer: Answerer) -> list[Answer]:

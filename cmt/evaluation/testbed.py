@@ -112,15 +112,7 @@ class BankTestbed:
 
     def ask(self, answerer: Answerer, questions: pa.Table) -> tuple[pa.Table, float]:
         """The answers to `questions` (RECORD_SCHEMA, in their order), and the wall-clock seconds of all of them."""
-        result = evaluate(
-            answerer=answerer,
-            lm=answerer.lm,
-            bank=answerer.bank,
-            questions=questions,
-            params=answerer.params,
-            baselines=False,
-            on_progress=self.progress.advance,
-        )
+        result = evaluate(answerer, questions, on_progress=self.progress.advance)
         return result.records, result.systems[0].seconds
 
 

@@ -123,15 +123,7 @@ def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) 
         return
     questions = questions_of(champion, promoted.scored_slice)
     progress.stage("evaluate", len(questions))
-    evaluation = evaluate(
-        answerer=champion.answerer,
-        lm=champion.lm,
-        bank=champion.bank,
-        questions=questions,
-        params=champion.params,
-        baselines=False,
-        on_progress=progress.advance,
-    )
+    evaluation = evaluate(champion.answerer, questions, on_progress=progress.advance)
     f1 = evaluation.systems[0].scores.f1
     if f1 < promoted.f1 - champion.params.promotion.max_loss:
         raise RoundError(

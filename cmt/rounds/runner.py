@@ -189,11 +189,8 @@ class RoundRunner:
         systems = 3 if baselines else 1
         with self._timed("evaluate", systems * questions.num_rows):
             evaluation = evaluate(
-                answerer=answerer,
-                lm=resources.lm,
-                bank=resources.bank,
-                questions=questions,
-                params=params,
+                answerer,
+                questions,
                 baselines=baselines,
                 complete=resources.prompt_cache.complete,
                 on_progress=self.progress.advance,

@@ -218,14 +218,7 @@ def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:
     f1: dict[str, Floats] = {}
     with bank.answerer() as answerer:
         for name in _slices(workspace)[LEARNED + 1 :]:
-            evaluation = evaluate(
-                answerer=answerer,
-                lm=workspace.lm,
-                bank=answerer.bank,
-                questions=store.questions(store.slice(name)),
-                params=params,
-                baselines=False,
-            )
+            evaluation = evaluate(answerer, store.questions(store.slice(name)))
             f1[name] = 100 * evaluation.records["cmt_f1"].to_numpy()
     return f1
 

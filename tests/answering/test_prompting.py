@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from cmt.answering.answer import MAX_QUESTION_TOKENS
+from cmt.answering.answer import MAX_QUESTION_TOKENS, Answer
 from cmt.answering.cache import PromptCache
-from cmt.answering.prompting import EXAMPLES, Passage, closed_book, given_text, rag
+from cmt.answering.prompting import EXAMPLES, Passage, Prediction, closed_book, given_text, rag
 from cmt.lm.model import FrozenLM
 
 OPTIONS = {"max_new_tokens": 6, "batch_size": 2}
 JANUARY, MARCH, JUNE = (datetime(2031, month, 15, tzinfo=UTC) for month in (1, 3, 6))
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the Saltby ferry cost?", "Who is the mayor of Port Ellery?"]
+
+
+def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
+    answer = Answer("Who?", "not in memory", "not_in_memory", 0.1, (), uncalibrated=0.1)
+    assert Prediction.of(answer) == Prediction("", ())
 
 
 def test_the_prompt_is_two_examples_and_the_question(script) -> None:

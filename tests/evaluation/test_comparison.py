@@ -47,14 +47,7 @@ def test_an_unknown_system_is_a_config_error(data: ComparisonData) -> None:
 def test_scores_are_those_of_evaluate(
     half_adapted: cmt.Workspace, data: ComparisonData, results: dict[str, SystemResult]
 ) -> None:
-    evaluation = evaluate(
-        answerer=data.testbed.answerer,
-        lm=half_adapted.lm,
-        bank=half_adapted.bank,
-        questions=data.asked,
-        params=half_adapted.params,
-        baselines=True,
-    )
+    evaluation = evaluate(data.testbed.answerer, data.asked, baselines=True)
     for name, compared_name in {"cmt": "cmt", "closed": "closed", "rag": "rag-bm25-1"}.items():
         evaluated, compared = evaluation.system(name), results[compared_name]
         assert evaluated is not None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,12 +46,15 @@ class Librarian:
     """In place of an Answerer: answers with the first word of the best article, and knows nothing of the ferry."""
 
     bank: Bank
+    lm: object = None
+    params: Params = field(default_factory=Params)
+    searched: Bank | None = None
     confidence_is_probability: bool = True
 
     def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:
         answers = []
         for text, moment in zip(questions, as_of, strict=True):
-            found = self.bank.full_text(text=text, k=4, as_of=moment).to_pylist()
+            found = (self.searched or self.bank).full_text(text=text, k=4, as_of=moment).to_pylist()
             sources = tuple(SimpleNamespace(doc_id=row["doc_id"]) for row in found)
             words = found[0]["text"].split()
             known = "ferry" not in text
@@ -66,15 +69,19 @@ class Librarian:
         return answers
 
 
-def run(lm: object, bank: Bank, questions: pa.Table = QUESTIONS, *, baselines: bool = True, **more) -> Evaluation:
-    options = {
-        "answerer": Librarian(bank),
-        "lm": lm,
-        "bank": bank,
-        "params": Params(),
-        "complete": getattr(lm, "complete", None),
-    } | more
-    return evaluate(questions=questions, baselines=baselines, **options)
+def run(
+    lm: object,
+    bank: Bank,
+    questions: pa.Table = QUESTIONS,
+    *,
+    baselines: bool = True,
+    params: Params | None = None,
+    searched: Bank | None = None,
+    **options,
+) -> Evaluation:
+    """Evaluate a Librarian; `searched` is the bank that it reads, by default `bank`."""
+    answerer = Librarian(bank, lm, params or Params(), searched)
+    return evaluate(answerer, questions, baselines=baselines, **{"complete": getattr(lm, "complete", None)} | options)
 
 
 def test_each_question_is_asked_as_of_its_own_date(script, bank: Bank) -> None:
@@ -139,7 +146,7 @@ def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
 
 def test_a_bank_without_texts_has_no_rag(script, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
-    found = run(script, textless_bank, answerer=Librarian(bank), on_progress=advances.append)
+    found = run(script, textless_bank, searched=bank, on_progress=advances.append)
     assert [system.system for system in found.systems] == ["cmt", "closed"]
     assert sum(advances) == 12
 

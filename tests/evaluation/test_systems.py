@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from cmt.answering.answer import Answer
 from cmt.answering.confidence import Calibration
+from cmt.answering.prompting import Prediction
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
-from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, predictions_of
+from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput
 from cmt.evaluation.testbed import ComparisonData
 
 
@@ -34,7 +34,7 @@ def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData)
     run = SYSTEMS["cmt"](SystemInput(comparison_data))
     assert run is not None
     assert [answer.question for answer in run.answers] == comparison_data.asked["question"].to_pylist()
-    assert run.predictions == predictions_of(run.answers)
+    assert run.predictions == [Prediction.of(answer) for answer in run.answers]
 
 
 def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonData) -> None:
@@ -42,8 +42,3 @@ def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonDat
     calibrated = replace(testbed, answerer=testbed.answerer.with_params(calibration=calibration))
     assert SystemInput(replace(comparison_data, testbed=calibrated)).memory().calibration == calibration
     assert calibrated.through(calibrated.answerer.bank, top_k=1).calibration == calibration
-
-
-def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
-    (prediction,) = predictions_of([Answer("Who?", "not in memory", "not_in_memory", 0.1, (), uncalibrated=0.1)])
-    assert prediction.text == ""
