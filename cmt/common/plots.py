@@ -79,9 +79,11 @@ def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
     axes = figure.subplots()
     for place, (system, values) in enumerate(scores.items()):
         style = SYSTEM_STYLES[system]
-        label = f"{style.short_label}  {values['f1']:.1f}"
-        axes.barh(place, values["f1"], color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
-        axes.annotate(label, (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9)
+        f1 = values["f1"] or 0.0
+        axes.barh(place, f1, color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
+        axes.annotate(
+            f"{style.short_label}  {f1:.1f}", (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9
+        )
     axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(scores) - 0.4, -0.8))
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
