@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
     Evidence,
-    best_similarity,
     confidence_of,
     evidence,
     threshold_margin,
@@ -42,7 +42,7 @@ from cmt.retrieval.selector import Selection, select_memories
 
 Key = NDArray[np.float32]
 Select = Callable[[int, Key], Selection]
-"""Position of a question and its key (p,) → its memories."""
+"""Index of a question and its key (p,) → its memories."""
 
 TIE_MARGIN = 0.02  # nats; a smaller lead may turn over in another batch, on whose shape rounding depends
 
@@ -51,7 +51,7 @@ class Query(NamedTuple):
     """A question on its way to an answer."""
 
     position: int
-    """Index among the caller's questions."""
+    """Among the caller's questions."""
     text: str
     tokens: list[int]
 
@@ -124,15 +124,22 @@ class Answerer:
         bank_version = self.bank.version
         answers = self._answer_all(self._queries(questions), self._search(questions, as_of), on_progress)
         answers = [self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)]
-        return self._with_closed_book(answers) if closed_book else answers
+        if not closed_book:
+            return answers
+        options = {name: getattr(self.params.answering, name) for name in ("max_new_tokens", "batch_size")}
+        predictions = prompting.closed_book(self.lm, questions, **options)
+        return [
+            replace(answer, closed_book=prediction.text)
+            for answer, prediction in zip(answers, predictions, strict=True)
+        ]
 
-    def stream(self, question: str, *, as_of: datetime | None, say: Callable[[str], None]) -> Answer:
-        """Answer one question; `say` is called with each piece of the text as it is generated.
+    def stream(self, question: str, *, as_of: datetime | None, on_text: Callable[[str], None]) -> Answer:
+        """Answer one question; `on_text` is called with each piece of the text as it is generated.
 
         Whether the answer is known is decided before the first piece, so no piece is taken back.
         """
         bank_version = self.bank.version
-        ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), say)
+        ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), on_text)
         return self._identified(answer, as_of, bank_version)
 
     def answer_from(
@@ -144,8 +151,8 @@ class Answerer:
     ) -> list[Answer]:
         """Answer each question from the given rows of the bank, without selection: an upper bound."""
 
-        def select_given(position: int, key: Key) -> Selection:
-            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[position]]
+        def select_given(index: int, key: Key) -> Selection:
+            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[index]]
             # the lead that a memory has if no other one shares a word with the question
             return Selection(rows, self.params.selection.full_text_weight)
 
@@ -161,21 +168,21 @@ class Answerer:
 
     def _queries(self, questions: Sequence[str]) -> list[Query]:
         return [
-            Query(position, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
-            for position, question in enumerate(questions)
+            Query(index, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
+            for index, question in enumerate(questions)
         ]
 
     def _search(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
         """Selection from the bank for each question as of its own date."""
 
-        def select(position: int, key: Key) -> Selection:
+        def select(index: int, key: Key) -> Selection:
             return select_memories(
                 self.bank,
                 self.model,
                 self.params.selection,
-                question=questions[position],
+                question=questions[index],
                 key=key,
-                as_of=as_of[position],
+                as_of=as_of[index],
             )
 
         return select
@@ -210,11 +217,11 @@ class Answerer:
 
     @torch.no_grad()
     def _answer_batch(
-        self, queries: Sequence[Query], select: Select, say: Callable[[str], None] | None = None
+        self, queries: Sequence[Query], select: Select, on_text: Callable[[str], None] | None = None
     ) -> list[tuple[Answer, bool]]:
         """Answers to B questions, each with whether it is stable: no decision on the way was a near-tie.
 
-        `say` receives the text of the first answer as it is generated.
+        `on_text` receives the text of the first answer as it is generated.
         """
         tokens = [query.tokens for query in queries]
         with self.model.autocast():
@@ -224,11 +231,11 @@ class Answerer:
             output = self.model.read(retrieval.encoding, tokens, retrieval.memories, self.params.selection)
         drafts = [self._draft(query, retrieval, output, row) for row, query in enumerate(queries)]
         # 3. generate
-        if say and not drafts[0].known:
-            say(NOT_IN_MEMORY)
+        if on_text and not drafts[0].known:
+            on_text(NOT_IN_MEMORY)
             texts, token_margins = [""], [math.inf]
         else:
-            texts, token_margins = self._generate(tokens, output, say)
+            texts, token_margins = self._generate(tokens, output, on_text)
         # 4. assemble
         read_margins = output.margins or [math.inf] * len(drafts)
         return [
@@ -282,8 +289,8 @@ class Answerer:
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         quote = output.answer_spans[row] if output.answer_spans else None
-        if begin_probability is None or quote is None:
-            confidence = best_similarity(selection)
+        if begin_probability is None or quote is None:  # the published ψ scores no tokens
+            confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
             found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
             confidence = self._confidence(query, found)
@@ -296,17 +303,16 @@ class Answerer:
             quote=quote,
             offsets=self.lm.offsets,
         )
-        text = NOT_IN_MEMORY if verdict == "not_in_memory" else ""
-        if verdict == "not_in_memory":  # the calibration is that of answers that were given
-            calibrated = confidence
-        return Answer(query.text, text, verdict, calibrated, sources, uncalibrated=confidence)
+        if verdict == "not_in_memory":  # the calibration is fitted on given answers only
+            return Answer(query.text, NOT_IN_MEMORY, verdict, confidence, sources, uncalibrated=confidence)
+        return Answer(query.text, "", verdict, calibrated, sources, uncalibrated=confidence)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
         """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""
         return confidence_of(found)
 
     def _generate(
-        self, tokens: Sequence[Sequence[int]], output: ReaderOutput, say: Callable[[str], None] | None
+        self, tokens: Sequence[Sequence[int]], output: ReaderOutput, on_text: Callable[[str], None] | None
     ) -> tuple[list[str], list[float]]:
         """Texts of the B answers, and the smallest lead of a token of each, in logits."""
         answering = self.params.answering
@@ -323,7 +329,7 @@ class Answerer:
                 for quote in output.answer_spans
             ]
         # 2. decode greedily
-        detokenizer = StreamingDetokenizer(self.lm, say) if say else None
+        detokenizer = StreamingDetokenizer(self.lm, on_text) if on_text else None
         generation = self._generate_tokens(
             self.lm,
             output.prompt,
@@ -363,18 +369,3 @@ class Answerer:
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
         id_ = answer_id(answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version)
         return replace(answer, id=id_)
-
-    def _with_closed_book(self, answers: Sequence[Answer]) -> list[Answer]:
-        from cmt.answering.prompting import closed_book
-
-        answering = self.params.answering
-        predictions = closed_book(
-            self.lm,
-            [answer.question for answer in answers],
-            max_new_tokens=answering.max_new_tokens,
-            batch_size=answering.batch_size,
-        )
-        return [
-            replace(answer, closed_book=prediction.text)
-            for answer, prediction in zip(answers, predictions, strict=True)
-        ]

@@ -128,7 +128,7 @@ class PromptCache:
     ) -> list[str]:
         """Same as `decoding.complete`, but generates only answers that this LM has not given before."""
         # 1. look up the answers
-        keys = [_key(self._lm_digest, shared + prompt, max_new_tokens) for prompt in prompts]
+        keys = [sha256_hex(self._lm_digest, str(max_new_tokens), shared + prompt) for prompt in prompts]
         answers = self._answers.read(set(keys))
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in answers}
         if on_progress:
@@ -150,7 +150,3 @@ class PromptCache:
             self._answers.write(new_answers)
             answers |= new_answers
         return [answers[key] for key in keys]
-
-
-def _key(lm_digest: str, prompt: str, max_new_tokens: int) -> str:
-    return sha256_hex(lm_digest, str(max_new_tokens), prompt)

@@ -79,11 +79,6 @@ def confidence_of(found: Evidence) -> float:
     return _sigmoid(float(np.dot(WEIGHTS, found)) + CONSTANT)
 
 
-def best_similarity(selection: Selection) -> float:
-    """Confidence of the published ψ, which scores no tokens: the best cosine; 0 without any memory."""
-    return max((row["similarity"] for row in selection.rows), default=0.0)
-
-
 def verdict_of(confidence: float, calibrated: float, selection: SelectionParams) -> Verdict:
     """The verdict on an answer: it is refused by its confidence before calibration, and likely by that after it."""
     if confidence < selection.abstain_below:

@@ -142,15 +142,12 @@ def _search(
         return bank.full_text(text=question, k=top_k, as_of=as_of)
     if not words:
         return bank.search(key=key, text=None, k=top_k, as_of=as_of)
-    # reciprocal rank fusion: Σ 1 / (constant + rank)
+    # reciprocal rank fusion: Σ 1 / (constant + rank), where the highest score has rank 1
     candidates = bank.search(key=key, text=question, k=FUSED, as_of=as_of)
-    fused = sum(1 / (RANK_CONSTANT + _ranks(candidates[name].to_numpy())) for name in ("similarity", "bm25"))
+    scores = [candidates[name].to_numpy() for name in ("similarity", "bm25")]
+    ranks = [1 + np.argsort(np.argsort(-values, kind="stable"), kind="stable") for values in scores]
+    fused = sum(1 / (RANK_CONSTANT + rank) for rank in ranks)
     return candidates.take(pa.array(np.argsort(-np.asarray(fused), kind="stable")[:top_k]))
-
-
-def _ranks(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rank of each score; the highest has rank 1."""
-    return np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1
 
 
 def given_text(
@@ -175,7 +172,11 @@ def given_text(
         rows = [row for row, given in enumerate(passages) if bool(given) == with_text]
         if not rows:
             continue
-        examples_text = _examples_text(examples, with_text=with_text)
+        # the worked examples end with a line break, where the tokens of both parts are those of the whole prompt
+        examples_text = "\n".join(
+            _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n"
+            for example in examples
+        )
         prompts = [
             _fitted_prompt(lm, passages[row], questions[row], shared=examples_text, reserve=max_new_tokens)
             for row in rows
@@ -193,13 +194,6 @@ def given_text(
         Prediction(answer, tuple(dict.fromkeys(passage.doc_id for passage in given)))
         for answer, given in zip(answers, passages, strict=True)
     ]
-
-
-def _examples_text(examples: Sequence[Example], *, with_text: bool) -> str:
-    """The worked examples. They end with a line break, where the tokens of both parts are those of the whole prompt."""
-    return "\n".join(
-        _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n" for example in examples
-    )
 
 
 def _prompt(texts: Sequence[str], question: str) -> str:

@@ -1,7 +1,7 @@
 """Compare systems on the same questions, by scores and by cost."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,7 +84,15 @@ class Comparison:
                 f1[name] = measured[1]
             else:
                 log.warning("system %s is left out: %s", name, reason or "the bank has no texts")
-        return [self._with_difference(result, f1) for result in results]
+        if "cmt" not in f1:
+            return results
+        seed = self.answerer.params.seed
+        return [
+            result
+            if result.system == "cmt"
+            else replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))
+            for result in results
+        ]
 
     def impossible(self, name: str) -> str | None:
         """Why a system cannot be measured on this bank; None if it can."""
@@ -109,8 +117,11 @@ class Comparison:
             stored_bytes=run.stored_bytes,
             tokens_per_question=run.tokens / count,
         )
-        scores = summarise(marks, recalled=self._recalled(run), seed=self.answerer.params.seed)
-        result = SystemResult(name, scores, run.seconds, cost=cost, mrr=self._mrr(run))
+        scores, mrr = summarise(marks, recalled=self._recalled(run), seed=self.answerer.params.seed), None
+        if (depth := run.recall_depth) is not None:
+            ranked = [prediction.doc_ids[:depth] for prediction in run.predictions]
+            mrr = float(reciprocal_ranks(ranked, self.given.gold_documents).mean())
+        result = SystemResult(name, scores, run.seconds, cost=cost, mrr=mrr)
         # 3. for the memory, measure abstention
         return (self._with_abstention(result, run) if run.answers else result), marks.f1
 
@@ -120,13 +131,6 @@ class Comparison:
             return None
         pairs = zip(run.predictions, self.given.gold_documents, strict=True)
         return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
-
-    def _mrr(self, run: SystemRun) -> float | None:
-        """Mean reciprocal rank of the gold documents; None if nothing is retrieved."""
-        if run.recall_depth is None:
-            return None
-        ranked = [prediction.doc_ids[: run.recall_depth] for prediction in run.predictions]
-        return float(reciprocal_ranks(ranked, self.given.gold_documents).mean())
 
     def _with_abstention(self, result: SystemResult, run: SystemRun) -> SystemResult:
         """Add abstention and calibration, for which questions without a document in the bank are asked as well."""
@@ -145,10 +149,3 @@ class Comparison:
             right = np.array([*(self._recalled(run) or []), *(False for _ in absent_answers)])
             calibration = reliability(confidence, right).error
         return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
-
-    def _with_difference(self, result: SystemResult, f1: Mapping[str, Floats]) -> SystemResult:
-        """Add the difference from the memory; `f1` has F1 of each question (n,) by system."""
-        if result.system == "cmt" or "cmt" not in f1:
-            return result
-        seed = self.answerer.params.seed
-        return replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))

@@ -80,32 +80,20 @@ def peak_memory() -> Iterator[Peak]:
     The kernel's high-water mark (VmHWM) is reset at the start. The one of getrusage cannot be, so a system would show
     the peak of an earlier one.
     """
+    # 1. return freed memory to the kernel, which malloc otherwise keeps: gigabytes after a fine-tuning
     gc.collect()
-    _trim()
-    is_reset, peak = _reset(), Peak()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
+        trim(0)
+    # 2. reset the high-water marks
+    peak, is_reset = Peak(), True
+    try:
+        (_PROC / "clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed
+        is_reset = False
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     yield peak
-    peak.resident = _high_water() if is_reset else None
+    # 3. read them
+    lines = (_PROC / "status").read_text().splitlines() if is_reset else []
+    peak.resident = next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
     peak.device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-
-
-def _trim() -> None:
-    """Return freed memory to the kernel, which malloc otherwise keeps: gigabytes after a fine-tuning."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
-        trim(0)
-
-
-def _reset() -> bool:
-    """Reset the high-water mark; False if the kernel does not allow it."""
-    try:
-        (_PROC / "clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _high_water() -> int | None:
-    """Peak resident memory since the last reset, in bytes."""
-    lines = (_PROC / "status").read_text().splitlines()
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

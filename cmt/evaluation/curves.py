@@ -84,7 +84,7 @@ def top_k(testbed: BankTestbed, *, limit: int = LIMIT, ks: Sequence[int] = KS) -
     bank, seed = testbed.answerer.bank, testbed.answerer.params.seed
     points: list[Point] = []
     for k in ks:
-        answerer = testbed.through(bank, top_k=k)
+        answerer = testbed.answerer_for(bank, top_k=k)
         records, seconds = testbed.ask(answerer, questions)
         measured = point(records, bank=bank, series="memory", x=k, seconds=seconds, seed=seed)
         points.append({**measured, "first_token": first_token(answerer, questions)})
@@ -117,7 +117,7 @@ def first_token(answerer: Answerer, questions: pa.Table) -> float:
 
 def _measure(testbed: BankTestbed, bank: Bank, questions: pa.Table, series: str, *, before: Sequence[Point]) -> Point:
     """Ask `questions` of `bank` and score the answers; `kept` is relative to the first point of the curve."""
-    records, seconds = testbed.ask(testbed.through(bank), questions)
+    records, seconds = testbed.ask(testbed.answerer_for(bank), questions)
     measured = point(records, bank=bank, series=series, seconds=seconds, seed=testbed.answerer.params.seed)
     first = [*before, measured][0]["f1"]
     return {**measured, "kept": 100 * measured["f1"] / first if first else None}

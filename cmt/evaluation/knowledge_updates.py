@@ -39,7 +39,7 @@ def knowledge_updates(testbed: BankTestbed, *, limit: int = LIMIT) -> Curve:
     seconds = 0.0
     with testbed.temporary_bank() as bank:
         # 1. bank the documents by their place, and ask what is asked at that time
-        answerer = testbed.through(bank)
+        answerer = testbed.answerer_for(bank)
         for place in range(max(places.values()) + 1):
             testbed.add(bank, [doc_id for doc_id, document_place in places.items() if document_place == place])
             not_updated = [pair for pair in pairs if places[pair.old["doc_id"]] == place]

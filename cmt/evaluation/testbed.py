@@ -103,7 +103,7 @@ class BankTestbed:
             raise StreamError("the stream has no question that fits this curve: `cmt ingest` more, and `cmt update`")
         return sample_by_hash(questions, limit=limit, seed=self.answerer.params.seed)
 
-    def through(self, bank: Bank, **selection: int | float) -> Answerer:
+    def answerer_for(self, bank: Bank, **selection: int | float) -> Answerer:
         """An answerer over `bank`, with some values of the parameters' section `selection` replaced."""
         answerer = self.answerer
         section = answerer.params.selection.model_copy(update=selection)

@@ -136,7 +136,7 @@ class DynamicBatcher:
             if request.on_text:
                 from_thread.run_sync(request.on_text, piece)
 
-        answer = answerer.stream(request.question, as_of=request.as_of, say=send)
+        answer = answerer.stream(request.question, as_of=request.as_of, on_text=send)
         return [self._served(answer, answerer)]
 
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:

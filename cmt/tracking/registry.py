@@ -88,7 +88,7 @@ class Registry:
             tags["cmt.slices"] = ", ".join(slices)
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
         known = next((version for version in self.versions() if version.digest == digest), None)
-        with self.session.explained():
+        with self.session.translate_errors():
             if known is None:
                 place = f"model-{digest[:12]}"
                 number = self._create(folder, project=project, params=params, place=place, tags=tags)
@@ -102,7 +102,7 @@ class Registry:
 
     def versions(self) -> list[Version]:
         """All versions, the newest first."""
-        with self.session.explained():
+        with self.session.translate_errors():
             found = self.session.client.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
             aliases = self._aliases() if found else {}
         return [_version(model_version, aliases) for model_version in found]
@@ -120,14 +120,14 @@ class Registry:
         """Copy the compressor of a version to a folder below `folder`; returns it. Raises ServiceError."""
         from mlflow import artifacts
 
-        with self.session.explained():
+        with self.session.translate_errors():
             source = self.session.client.get_model_version(NAME, version.version).source
             uri = f"{source}/artifacts/compressor"
             return Path(artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.session.uri))
 
     def started_by(self, version: Version) -> str:
         """The event that started the training of a version; "" if none is known."""
-        with self.session.explained():
+        with self.session.translate_errors():
             tags = self.session.client.get_run(version.run).data.tags if version.run else {}
         return str(tags.get(STARTED_BY, ""))
 
@@ -135,7 +135,7 @@ class Registry:
         """Give a version the alias `champion`, the one that had it `previous`, and the version `tags`."""
         client, aliases = self.session.client, self._aliases()
         self._set_tags(version, tags)
-        with self.session.explained():
+        with self.session.translate_errors():
             before = aliases.get(CHAMPION)
             if before not in (None, version.version):
                 client.set_registered_model_alias(NAME, PREVIOUS, before)
@@ -146,19 +146,25 @@ class Registry:
     def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version `tags`; it is no longer the challenger."""
         self._set_tags(version, tags)
-        with self.session.explained():
+        with self.session.translate_errors():
             if CHALLENGER in version.aliases:
                 self.session.client.delete_registered_model_alias(NAME, CHALLENGER)
 
     def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
-        with self.session.explained():
+        with self.session.translate_errors():
             for name, value in tags.items():
                 self.session.client.set_model_version_tag(NAME, version.version, name, value)
 
     def _create(self, folder: Path, *, project: Path, params: Params, place: str, tags: Mapping[str, str]) -> str:
         """Store the model as an artifact of its training's run, and register it."""
+        from mlflow.exceptions import MlflowException
+
         run = training_run(self.session, params)
-        self._create_registered_model()
+        try:
+            self.session.client.create_registered_model(NAME)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         with TemporaryDirectory() as scratch:
             _write_model(Path(scratch) / "model", folder, project.resolve())
             self.session.client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), place)
@@ -169,18 +175,9 @@ class Registry:
 
     def _aliases(self) -> dict[str, str]:
         """Alias → version."""
-        with self.session.explained():
+        with self.session.translate_errors():
             found = self.session.client.get_registered_model(NAME).aliases
         return {str(alias): str(version) for alias, version in found.items()}
-
-    def _create_registered_model(self) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.session.client.create_registered_model(NAME)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
 
 
 def card_scores(folder: Path) -> tuple[dict[str, float | None], str]:

@@ -41,7 +41,7 @@ class Tracker:
         session = self.session
         stream, bank = relative(params.stream.path, self.root), relative(params.bank.uri, self.root)
         metrics = round_metrics(round_)
-        with session.explained():
+        with session.translate_errors():
             # 1. the parent: one run for stream and bank, named after the source
             parent = session.run(
                 f"{Path(params.stream.source).name} ({stream})",
@@ -82,7 +82,7 @@ class Tracker:
 
     def mark_rolled_back(self, rounds: Sequence[Round]) -> None:
         """Update the runs of rounds that were rolled back. ServiceError as for `log_round`."""
-        with self.session.explained():
+        with self.session.translate_errors():
             for round_ in rounds:
                 if round_.mlflow_run:
                     run = self.session.client.get_run(round_.mlflow_run)
@@ -104,7 +104,7 @@ class Tracker:
             def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
                 if not state.is_world_process_zero:  # one of several processes
                     return
-                with session.tolerated():
+                with session.log_errors():
                     self.run = training_run(session, params)
                     session.client.update_run(self.run.info.run_id, status="RUNNING")
 
@@ -112,13 +112,13 @@ class Tracker:
                 if not self.run:
                     return
                 numbers = {name: float(v) for name, v in (logs or {}).items() if isinstance(v, int | float)}
-                with session.tolerated():
+                with session.log_errors():
                     metrics = {f"train/{name}": value for name, value in numbers.items()}
                     session.log(self.run, metrics, step=state.global_step)
 
             def on_train_end(self, *_: Any, **__: Any) -> None:
                 if self.run:
-                    with session.tolerated():
+                    with session.log_errors():
                         session.end(self.run, "FINISHED")
 
         return Curves()
@@ -128,7 +128,7 @@ class Tracker:
 
         `started_by`: the event that started the training, a tag of the run.
         """
-        with self.session.explained():
+        with self.session.translate_errors():
             run = training_run(self.session, params)
             metrics = {f"heldout/{name}": value for name, value in scores.items() if value is not None}
             self.session.log(run, metrics, step=0)

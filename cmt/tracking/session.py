@@ -46,7 +46,7 @@ _INSTALL = (
 
 
 class MlflowSession:
-    """A connection that is opened when it is first used; every failure of MLflow is a ServiceError in `explained`."""
+    """A connection that opens on first use. `translate_errors` turns every failure of MLflow into a ServiceError."""
 
     def __init__(self, params: TrackingParams, root: Path) -> None:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or params.uri
@@ -134,7 +134,7 @@ class MlflowSession:
         self.client.set_terminated(run.info.run_id, status, _milliseconds(at))
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn failures of MLflow, of its database or of the disk, and a missing driver, into a ServiceError."""
         try:
             yield
@@ -153,10 +153,10 @@ class MlflowSession:
             ) from None
 
     @contextmanager
-    def tolerated(self) -> Iterator[None]:
-        """As `explained`, but a failure is logged as a warning: tracking never stops a training."""
+    def log_errors(self) -> Iterator[None]:
+        """As `translate_errors`, but a failure is logged as a warning: tracking never stops a training."""
         try:
-            with self.explained():
+            with self.translate_errors():
                 yield
         except ServiceError as error:
             log.warning("%s", error)

@@ -211,7 +211,7 @@ def test_a_streamed_answer_is_the_answer_in_pieces(mayors: Answerer) -> None:
     most_pieces = 0
     for question, answer in zip(QUESTIONS, mayors.answer(QUESTIONS, as_of=NOW), strict=True):
         pieces: list[str] = []
-        streamed = mayors.stream(question, as_of=None, say=pieces.append)
+        streamed = mayors.stream(question, as_of=None, on_text=pieces.append)
         assert (streamed.text, streamed.known, source_ids(streamed)) == (answer.text, True, source_ids(answer))
         assert "".join(pieces) == answer.text
         most_pieces = max(most_pieces, len(pieces))
@@ -223,7 +223,7 @@ def test_a_streamed_abstention_is_one_piece_and_nothing_is_generated(
 ) -> None:
     strict, pieces = with_params(mayors, selection={"abstain_below": 1.0}), list[str]()
     monkeypatch.setattr(strict, "_generate_tokens", None)
-    answer = strict.stream(QUESTIONS[0], as_of=None, say=pieces.append)
+    answer = strict.stream(QUESTIONS[0], as_of=None, on_text=pieces.append)
     assert (answer.known, answer.text, pieces) == (False, NOT_IN_MEMORY, [NOT_IN_MEMORY])
 
 

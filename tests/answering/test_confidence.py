@@ -10,7 +10,6 @@ from cmt.answering.confidence import (
     CONSTANT,
     WEIGHTS,
     Evidence,
-    best_similarity,
     confidence_of,
     evidence,
     log_odds,
@@ -64,11 +63,6 @@ def test_an_answer_is_refused_before_calibration_and_likely_after_it(
     confidence: float, calibrated: float, verdict: str
 ) -> None:
     assert verdict_of(confidence, calibrated, SelectionParams(abstain_below=0.3, likely_from=0.7)) == verdict
-
-
-def test_without_token_scores_confidence_is_the_best_cosine() -> None:
-    assert best_similarity(Selection(ROWS)) == 0.7
-    assert best_similarity(Selection([])) == 0.0
 
 
 def test_log_odds_are_finite_at_zero_and_one() -> None:

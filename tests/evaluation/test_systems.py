@@ -41,4 +41,4 @@ def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonDat
     testbed, calibration = comparison_data.testbed, Calibration(slope=0.5, shift=2.0)
     calibrated = replace(testbed, answerer=testbed.answerer.with_params(calibration=calibration))
     assert SystemInput(replace(comparison_data, testbed=calibrated)).memory().calibration == calibration
-    assert calibrated.through(calibrated.answerer.bank, top_k=1).calibration == calibration
+    assert calibrated.answerer_for(calibrated.answerer.bank, top_k=1).calibration == calibration

@@ -61,7 +61,7 @@ def test_the_dates_of_questions_can_be_replaced(news_testbed: MakeTestbed) -> No
 
 def test_selection_parameters_can_be_replaced(adapted: cmt.Workspace) -> None:
     testbed = BankTestbed.of(adapted)
-    assert testbed.through(adapted.bank, top_k=3).params.selection.top_k == 3
+    assert testbed.answerer_for(adapted.bank, top_k=3).params.selection.top_k == 3
     assert testbed.answerer.params.selection.top_k == 8
 
 

@@ -65,7 +65,7 @@ class FirstWordAnswerer:
 class NewsTestbed(BankTestbed):
     """A testbed that asks a FirstWordAnswerer."""
 
-    def through(self, bank: Bank, **selection: Any) -> Any:
+    def answerer_for(self, bank: Bank, **selection: Any) -> Any:
         return replace(self.answerer, bank=bank)
 
 

@@ -80,15 +80,15 @@ def test_runs_that_log_the_same_dataset_at_once_all_have_it(project: Path) -> No
 
 def test_failures_are_service_errors_without_credentials(tmp_path: Path) -> None:
     session = MlflowSession(TrackingParams(uri="http://ann:secret@127.0.0.1:9"), tmp_path)
-    with pytest.raises(ServiceError, match="start or repair it") as caught, session.explained():
+    with pytest.raises(ServiceError, match="start or repair it") as caught, session.translate_errors():
         raise OSError("no route")
     assert "secret" not in str(caught.value)
-    with pytest.raises(KeyError), session.explained():
+    with pytest.raises(KeyError), session.translate_errors():
         raise KeyError("a defect of the caller stays what it is")
 
 
 def test_a_tolerated_failure_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with MlflowSession(TrackingParams(uri="http://127.0.0.1:9"), tmp_path).tolerated():
+    with MlflowSession(TrackingParams(uri="http://127.0.0.1:9"), tmp_path).log_errors():
         raise OSError("no route")
     assert "no route" in caplog.text
 
