@@ -128,10 +128,8 @@ class _Table:
             slice_id, *self.missing = self.missing
             round_ = committed[slice_id]
             row = {"slice": slice_id} | {name: getattr(round_, name) for name in ("documents", "rows", "questions")}
-            scores, names = (
-                flat_scores(round_.scores),
-                ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"),
-            )
+            names = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
+            scores = flat_scores(round_.scores)
             row |= {name: scores.get(name) for name in names}
             row |= {name: round(getattr(round_, name), 1) for name in ("adapt_seconds", "measure_seconds")}
             self.rows.append(row | {"seconds": round(sum(round_.seconds.values()), 1)})
