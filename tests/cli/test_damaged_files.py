@@ -8,7 +8,7 @@ import pytest
 import cmt
 from cmt.cli.client import ServerClient
 from cmt.config import load_params
-from cmt.report.comparison import _stored
+from cmt.report.baselines import stored_baselines
 from tests.helpers.cli import MAYOR, run
 
 CONTENTS = ["", "5", "null", "[]", "{}", '["a"', '{"url": 5}', "\x00"]
@@ -36,7 +36,7 @@ def test_state_files_that_only_save_time_are_ignored(adapted: Path, content: str
         (state / name).write_text(content)
     assert run(adapted, "ask", MAYOR).stdout
     assert ServerClient.find(adapted, load_params(adapted / "params.yaml")) is None
-    assert _stored(cmt.open(params=adapted / "params.yaml"), {}) == []
+    assert stored_baselines(cmt.open(params=adapted / "params.yaml"), {}).rows == []
 
 
 @pytest.mark.parametrize("content", CONTENTS)
