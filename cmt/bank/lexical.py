@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank import quantization
+from cmt.common.english import NAMES_AND_NUMBERS
 
 STEM = 6  # letters that a word is cut to
 FUNCTION_WORDS = frozenset(
@@ -34,8 +35,6 @@ PRESENT = 0.6  # weight above which a sketch counts as containing a word; one oc
 
 Sketches = NDArray[np.float32]  # (n, SIZE)
 
-_NAMES = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")  # capitalised words and numbers, but for the first word
-
 
 def coverage(question: str, text: str) -> float:
     """Share of the question's words that occur in `text`, weighted by word length; 0–1.
@@ -51,7 +50,7 @@ def names_covered(question: str, text: str) -> float:
 
     A name is a capitalised word that is not the first one.
     """
-    words = [word.lower()[:STEM] for word in _NAMES.findall(question)]
+    words = [word.lower()[:STEM] for word in NAMES_AND_NUMBERS.findall(question)]
     found = {word[:STEM] for word in re.findall(r"\w+", text.lower())}
     return sum(word in found for word in words) / len(words) if words else 1.0
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from cmt.training.question_spans import DATE, NAME, NUMBER, SENTENCE_END
+from cmt.common.english import DATE, NAME, NUMBER, SENTENCE_END
 
 PER_TEXT = 4
 """Questions made of one text at most."""

@@ -13,24 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmt.common.english import ABBREVIATIONS, END_MARK, MEASURED
+
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
-_NUMBER = r"(?:\d|\b(?i:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
-_UNITS = """
-    percent hundred thousand million billion trillion euro dollar pound cent crown franc yen rupee peso km mile
-    kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon
-    barrel degree volt watt megawatt second minute hour day week month year decade
-""".split()  # noqa: SIM905 - fifty quoted words read worse
-_QUANTITY = re.compile(rf"{_NUMBER}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_UNITS)})s?\b)")
-_SENTENCE_END = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))")
-_ABBREVIATIONS = frozenset(
-    """
-    mr mrs ms dr st ste mt mts ft prof rev hon pres gov sen rep gen col maj lt capt cmdr adm brig sgt jr sr vs no
-    """.split()  # noqa: SIM905 - as above
-)
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
-_SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905 - as above
+_SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ class QuoteLimits(NamedTuple):
         inside = {place for word in limited for place in range(word.start() + 1, word.end())}
         # 2. the places between a number and its unit
         asked = set(re.findall(r"\w+", question.lower()))
-        quantities = [found for found in _QUANTITY.finditer(whole) if not {found["unit"], f"{found['unit']}s"} & asked]
+        quantities = [found for found in MEASURED.finditer(whole) if not {found["unit"], f"{found['unit']}s"} & asked]
         before_unit = {place for found in quantities for place in range(found.start() + 1, found.end())}
         # 3. the places in words of the question, in small words, blanks and punctuation
         told = set() if "or" in asked else asked | _SMALL_WORDS
@@ -124,9 +113,9 @@ def _sentence_starts(text: str) -> set[int]:
     """The places at which a sentence or a line begins, the blanks before it included."""
     ends = [
         found.end()
-        for found in _SENTENCE_END.finditer(text)
+        for found in END_MARK.finditer(text)
         # neither an initial nor an abbreviation that a name follows
-        if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in _ABBREVIATIONS)
+        if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in ABBREVIATIONS)
         if found["next"].isupper()
     ]
     return {*ends, *(place for place, character in enumerate(text) if character == "\n")}

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column
+from cmt.common.english import DECIMAL, YEAR
 
 DOCUMENT_SHARE = 0.5  # share of the documents that are changed
 ANSWER_SHARE = 0.5  # share of the answers in such a document for which an earlier value is sought
@@ -41,8 +42,6 @@ _NAMES = (
     "{new}, replacing {old},",
     "first {old}, now {new}",
 )
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_YEAR = re.compile(r"\b1\d{3}\b|\b20\d\d\b")
 _ASKED_FOR = re.compile(r"\b(?:(who|where)|(?:what|which) (\w+))")
 _ANSWER_END = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
 """What may follow a complete answer: punctuation, or a word that is not part of a name or a figure."""
@@ -99,16 +98,16 @@ def _with_earlier_values(
 
 
 def _phrases(answer: str) -> tuple[str, ...]:
-    if _YEAR.search(answer):
+    if re.search(YEAR, answer):
         return _ANY_VALUE
-    return _ANY_VALUE + (_FIGURES if _NUMBER.search(answer) else _NAMES)
+    return _ANY_VALUE + (_FIGURES if DECIMAL.search(answer) else _NAMES)
 
 
 def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:
     """Another value of the answer's kind: a figure with other digits, or one of `names`; None if there is none."""
     if len(answer.split()) > MAX_ANSWER_WORDS:
         return None
-    if number := _NUMBER.search(answer):
+    if number := DECIMAL.search(answer):
         digits = [position for position in range(*number.span()) if answer[position].isdigit()]
         # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987 and 1983
         replaced = digits[-min(2, max(1, len(digits) - 1)) :]
@@ -128,5 +127,5 @@ def _kind(question: str, answer: str) -> str:
 
 def _value(text: str) -> float:
     """The first number in `text`, or 0."""
-    number = _NUMBER.search(text)
+    number = DECIMAL.search(text)
     return float(number[0].replace(",", "")) if number else 0.0

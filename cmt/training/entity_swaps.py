@@ -4,19 +4,14 @@
 answers both from the same sentence; trained on the second one too, ψ learns that the name has to match.
 """
 
-import calendar
 import random
-import re
 from collections import defaultdict
 
 import pyarrow as pa
 
+from cmt.common.english import MONTHS, NAME_OR_YEAR
+
 DRAWS = 16  # names among which one is sought that the document does not have
-# capitalised words inside of a question, joined by small words at most; or a year
-_NAME = re.compile(
-    r"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){0,2}[A-Z][\w.-]*\w)*|\b1\d{3}\b|\b20\d\d\b"
-)
-_MONTHS = frozenset(calendar.month_name[1:])
 
 
 def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
@@ -33,7 +28,7 @@ def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.T
     # 1. all names by kind, each with an article that it is from
     names_by_kind: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
-        for name in _NAME.findall(row["question"]):
+        for name in NAME_OR_YEAR.findall(row["question"]):
             names_by_kind[_kind(name)].setdefault(name, texts[row["doc_id"]][0])
     candidates = {kind: sorted(names.items()) for kind, names in names_by_kind.items()}
     # 2. exchange a name of each question
@@ -41,7 +36,7 @@ def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.T
     for row in rows:
         rng = random.Random(f"{seed} {row['question_id']}")
         article, text = texts[row["doc_id"]]
-        names = [match for match in _NAME.finditer(row["question"]) if match[0].lower() in text]
+        names = [match for match in NAME_OR_YEAR.finditer(row["question"]) if match[0].lower() in text]
         if not names:
             continue
         name = rng.choice(names)
@@ -60,4 +55,4 @@ def _kind(name: str) -> str:
     """Names of one kind can be exchanged: years, months, and names with the same number of words."""
     if name.isdigit():
         return "year"
-    return "month" if name in _MONTHS else str(len(name.split()))
+    return "month" if name in MONTHS else str(len(name.split()))

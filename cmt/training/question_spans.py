@@ -4,33 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
-DATE = rf"\b(?:\d{{1,2}} )?{_MONTH}(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
-NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
-NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+from cmt.common.english import INITIAL, LONG_NAME, NAME_WORD, PERIOD, QUANTITY, SENTENCE_END
 
 Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 
-_NUMBER_WORD = (
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
-)
-_DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
-_ERA = r"(?: (?:BCE?|AD|CE)\b)"
-_DAY = rf"(?:{DATE}){_ERA}?|\b\d{{1,4}}{_ERA}"
-_PERIOD = rf"{_DECADE}|(?:\bbetween )?(?:{_DAY})(?: (?:and|to) (?:{_DAY}))?"
-_UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet|°C|tonnes|tons"
-_QUANTITY = (
-    rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
-    rf"(?: (?:{_UNIT}))?"
-)
-_NAME_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)?"  # "O'Neill", but "Moss" of "Moss's"
-_LONG_NAME = (
-    rf"\b(?:[A-Z]\.|{_NAME_WORD}(?<=\w\w))"
-    rf"(?: (?:(?:of|of the|de|von|van|the (?=Great|Elder)) )?(?:[A-Z]\.|{_NAME_WORD}))+"
-    rf"|(?<=[\w,;(] )(?<![.!?] ){_NAME_WORD}|(?<=\(){_NAME_WORD}"
-)
-_FIRST_WORD = re.compile(rf"{_NAME_WORD}(?=[ ,'’])(?! [A-Z])")
+_FIRST_WORD = re.compile(rf"{NAME_WORD}(?=[ ,'’])(?! [A-Z])")
 
 DETERMINER = "(?:[Tt]he|[Aa]n?|[Ii]ts|[Tt]heir|[Hh]is|[Hh]er)"
 _PREPOSITIONS = "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|during|about"
@@ -58,8 +36,8 @@ _PHRASE = (
 )
 """Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
-_NAMED = re.compile(f"(?P<when>{_PERIOD})|(?P<number>{_QUANTITY})|(?P<name>{_LONG_NAME})")
-_NAMES = re.compile(rf"(?P<name>(?:{_LONG_NAME})(?:, (?:{_NAME_WORD} ?)+)*,? and {_NAME_WORD}(?: {_NAME_WORD})*)")
+_NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
+_NAMES = re.compile(rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)")
 """Several names as one answer."""
 _NOUN_PHRASE = re.compile(_PHRASE)
 _LONG_PHRASE = re.compile(
@@ -76,7 +54,6 @@ _CLAUSE = re.compile(
     rf"|\b(?:is|are|was|were) (?:an?|the) (?P<rest>{_CLAUSE_REST})"
 )
 _PART_OF_NUMBER = re.compile(r"[/:–#§]")  # of a fraction, a range, a reference
-_INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
 _SENTENCE_WORDS = range(5, 61)
 
 
@@ -132,7 +109,7 @@ def _sentences(text: str) -> Iterator[str]:
     """Sentences of `text`; a full stop behind an initial or a title ends none."""
     start = 0
     for match in SENTENCE_END.finditer(text):
-        if not _INITIAL.search(text, start, match.start()):
+        if not INITIAL.search(text, start, match.start()):
             yield text[start : match.start()]
             start = match.end()
     yield text[start:]
