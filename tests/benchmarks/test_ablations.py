@@ -1,21 +1,16 @@
 """The ablations as a command, on a tiny LM and a few steps of training."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.helpers.scripts import run_main
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_each_variant_is_compared_with_the_whole_method(training_project: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks/ablations.py"), "--json", "--pairs", "8", "--questions", "2"]
     options = ["--params", str(training_project / "params.yaml"), "--output", str(tmp_path)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    status, stdout, stderr = run_main("ablations", "--json", "--pairs", "8", "--questions", "2", *options)
+    assert status == 0, stderr
+    result = json.loads(stdout)
     assert result["pairs"] == 8
     rows = {row["row"]: row for row in result["rows"]}
     assert list(rows) == [

@@ -1,17 +1,33 @@
-"""`benchmarks/backfill.py` on a small archive, in one process."""
+"""`benchmarks/backfill.py` on a small archive, without a Prefect server; tests/flows has the flow itself."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.helpers.scripts import run_main
+import cmt
+from tests.helpers.scripts import load_script
 
 
-@pytest.mark.timeout(600)
-def test_a_small_archive_is_adapted() -> None:
-    status, stdout, stderr = run_main("backfill", "--documents", "20", "--engine", "local", "--json")
-    assert status == 0, stderr
-    row = json.loads(stdout)
+def test_a_small_archive_is_adapted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    @contextmanager
+    def without_server(*, params: Path, **_: Any) -> Iterator[SimpleNamespace]:
+        def run(_deployment: str, *, source: str) -> None:
+            workspace = cmt.open(params=params)
+            workspace.ingest(source=source)
+            for slice_id in workspace.pending():
+                workspace.update(slice_id=slice_id)
+
+        yield SimpleNamespace(run=run)
+
+    script = load_script("backfill")
+    monkeypatch.setattr(script, "local_prefect", without_server)
+    script.main(documents=20, engine=script.Engine.LOCAL, workers=1, as_json=True)
+    row = json.loads(capsys.readouterr().out)
     assert row["engine"] == "local"
     assert 10 <= row["documents"] <= 20
     assert row["seconds"] > row["compress_seconds"] > 0

@@ -1,6 +1,7 @@
 """The bars of the language model and the compressor, on the tiny project: each is a ratio of what was measured."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -9,13 +10,13 @@ import pytest
 
 from cmt.modeling.codebook import CENTROIDS, Codebook
 from tests.helpers.projects import open_workspace
-from tests.helpers.scripts import FOLDER, load_script
+from tests.helpers.scripts import load_script
 
 
 @pytest.fixture
 def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("model_bars")
-    monkeypatch.syspath_prepend(FOLDER)  # for the processes of bar 10
+    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))  # bar 10
     opened = open_workspace(adapted_project)
     # a copy of the compressor with a codebook, whose values are no matter for sizes
     folder = Path(shutil.copytree(opened.params.compressor.path, tmp_path / "compressor"))
