@@ -4,7 +4,8 @@
     python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag --parts confidence
     python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession,top_k --questions 400
 
-Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none abstains. A
+Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none
+abstains but in `supersession`. A
 system whose compressor is missing is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and
 with codes; docs/experiments.md has the command that trains it) and `rag_trained`. `uniform`, `salient` and `camels`
 fine-tune a copy of the LM. Scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token
@@ -270,16 +271,19 @@ class Benchmark:
         for doc_id, row in documents.items():  # by date, so the superseded document comes first
             depths[doc_id] = depths.get(row["supersedes"], -1) + 1
         # 2. ask in each state of the bank
+        abstaining = self.params.model_copy(update={"selection": self.selection})
         replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
         for depth in range(max(depths.values()) + 1):
-            with self.bank.answerer([doc_id for doc_id in documents if depths[doc_id] <= depth]) as answerer:
+            banked = [doc_id for doc_id in documents if depths[doc_id] <= depth]
+            with replace(self.bank, params=abstaining).answerer(banked) as answerer:
                 for state, side in (("before", 0), ("after", 1), ("as of", 1)):
                     asked = [i for i, pair in enumerate(pairs) if depths[pair[side]["doc_id"]] == depth]
                     rows = [pairs[i][1 if state == "after" else 0] for i in asked]
                     updates = [documents[pairs[i][1]["doc_id"]]["published_at"] for i in asked]
                     as_of = [date - timedelta(microseconds=1) if state == "as of" else None for date in updates]
                     answers = answerer.answer([row["question"] for row in rows], as_of=as_of)
-                    replies[state] |= {i: answer.text for i, answer in zip(asked, answers, strict=True)}
+                    texts = [answer.text if answer.known else "" for answer in answers]
+                    replies[state] |= dict(zip(asked, texts, strict=True))
         # 3. score
         old, new = ([pair[side]["answers"] for pair in pairs] for side in (0, 1))
         before, after, as_of_before = ([texts[i] for i in range(len(pairs))] for texts in replies.values())
@@ -515,9 +519,11 @@ def _print_tables(texts: Sequence[Mapping[str, Any]]) -> None:
             first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
             table.add_row(row["row"], *scores, "{:.1f} – {:.1f}".format(*row["ci"]), recall, first_token, str(row["n"]))
         console.print(table)
+        values = Table("part", "figure", "value")
         for part in PARTS:
-            if part in text:
-                console.print(f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in text[part].items()))
+            for name, value in text.get(part, {}).items():
+                values.add_row(part, name, f"{value:,.4g}")
+        console.print(values)
 
 
 if __name__ == "__main__":

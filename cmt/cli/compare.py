@@ -26,8 +26,8 @@ def baselines(
 ) -> None:
     """Compare systems on the same questions, with the costs of each; `cmt report` shows them too."""
     from cmt.evaluation.comparison import Comparison, known_systems
+    from cmt.evaluation.comparison_data import ComparisonData
     from cmt.evaluation.systems import SYSTEMS
-    from cmt.evaluation.testbed import ComparisonData
     from cmt.report.baselines import store_baselines
 
     workspace: Workspace = ctx.obj.workspace
@@ -36,8 +36,8 @@ def baselines(
         progress.stage("load")
         data = ComparisonData.of(workspace, limit=questions, progress=progress)
         results = Comparison(data).measure(names)
-        store_baselines(workspace, results, data.testbed.lineage)
-    record = {"rows": [result.to_json() for result in results], "lineage": data.testbed.lineage}
+        store_baselines(workspace, results, data.lineage)
+    record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
     print_result(record, lambda: _write(results), as_json=as_json)
 
 

@@ -22,7 +22,7 @@ from cmt.cli.compare import baselines
 from cmt.cli.context import CliContext, CommandApp, Json, RootGroup, parse_overrides, print_result
 from cmt.cli.init import init
 from cmt.cli.registry import registry
-from cmt.cli.report import curves, explain, report
+from cmt.cli.report import explain, report
 from cmt.cli.serve import serve
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
@@ -367,7 +367,6 @@ app.command("try", epilog="Example: cmt try --port 8000")(try_newspaper)
 app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
 app.command(epilog="Example: cmt report --out report/index.html")(report)
 app.command(epilog="Example: cmt explain 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(explain)
-app.command(epilog="Example: cmt curves retention --questions 100 --out curves")(curves)
 app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")

@@ -1,9 +1,8 @@
-"""Commands that show what the memory does: `report`, `explain` and `curves`."""
+"""Commands that show what the memory does: `report` and `explain`."""
 
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,11 +15,8 @@ from cmt.cli.context import AsOf, Json, parse_as_of, parse_question, print_resul
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source, Span
-    from cmt.evaluation.curve import Curve
     from cmt.report.highlights import Piece
     from cmt.workspace import Workspace
-
-CurveName = StrEnum("CurveName", ["retention", "noise", "supersession", "size", "k"])
 
 
 def report(
@@ -55,26 +51,6 @@ def explain(
         answer = workspace.ask(line, as_of=instant)
     record = output.answer_json(answer, instant) | {"sources": [_source_json(source) for source in answer.sources]}
     print_result(record, lambda: _write_answer(answer, workspace.params.selection.abstain_below), as_json=as_json)
-
-
-def curves(
-    ctx: typer.Context,
-    name: Annotated[CurveName, typer.Argument(metavar="CURVE", help=", ".join(CurveName) + ".")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: curves in the state folder.")] = None,
-    questions: Annotated[int, typer.Option(min=1, metavar="N", help="Most questions of a point.")] = 200,
-    as_json: Json = False,
-) -> None:
-    """Measure the score as the bank grows, with irrelevant documents, after updates, or over K."""
-    from cmt.evaluation.curve import write
-    from cmt.evaluation.curves import CURVES
-    from cmt.evaluation.testbed import BankTestbed
-
-    workspace: Workspace = ctx.obj.workspace
-    with ctx.obj.progress as progress:
-        progress.stage("load")
-        curve = CURVES[name](BankTestbed.of(workspace, progress=progress), limit=questions)
-        files = write(curve, out or workspace.state / "curves")
-    print_result(curve.to_json() | {"files": files}, lambda: _write_curve(curve, files), as_json=as_json)
 
 
 def _source_json(source: "Source") -> dict[str, Any]:
@@ -139,14 +115,3 @@ def _printable(text: str) -> str:
         for character in text.replace("\t", " ")
         if character == "\n" or unicodedata.category(character) not in ("Cc", "Cs")
     )
-
-
-def _write_curve(curve: "Curve", files: Sequence[Path]) -> None:
-    headings = {**(curve.axes or {"series": "asked"}), "f1": "F1", "f1_low": "low", "f1_high": "high"}
-    headings |= {"kept": "kept, %", "known": "known, %", "recall": "recall", "n": "questions"}
-    columns = curve.points.select(list(headings)).to_pydict()
-    columns |= {"x": [f"{x:g}" for x in columns.get("x", [])]}
-    names = [name for name in headings if any(value is not None for value in columns[name])]
-    rows = [[columns[name][place] for name in names] for place in range(curve.points.num_rows)]
-    output.write_table([headings[name] for name in names], rows)
-    output.write_lines(str(file) for file in files)

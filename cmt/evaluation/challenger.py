@@ -5,7 +5,9 @@ was trained on show what was learned, by the prequential protocol (Dawid 1984, S
 approach). The questions on the held-out articles of the base data show what was unlearned.
 """
 
+import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,7 +16,6 @@ from cmt.answering.answerer import Answerer
 from cmt.common.progress import NullProgress, Progress
 from cmt.errors import ConfigError
 from cmt.evaluation.challenger_decision import Figures, Measured
-from cmt.evaluation.curves import first_token
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.held_out import held_out_scores
 from cmt.evaluation.metrics import Floats, paired_bootstrap
@@ -28,6 +29,8 @@ from cmt.training.data import load_base_data
 if TYPE_CHECKING:
     from cmt.resources import Resources
     from cmt.stream.store import SliceStore
+
+_TIMED = 12  # questions that are asked alone to time the first token
 
 
 def compare_with_challenger(
@@ -62,7 +65,7 @@ def compare_with_challenger(
         progress.stage("evaluate", len(questions))
         with bank.answerer() as answerer:
             own = _f1(answerer, questions, progress)
-            seconds = first_token(answerer, questions)
+            seconds = _first_token(answerer, questions)
         progress.stage("held-out")
         evaluation = held_out_scores(
             folder=folder,
@@ -139,3 +142,15 @@ def _bytes(bank: TemporaryBank, documents: pa.Table) -> float:
     """Bytes of the memories of a document, without its text."""
     columns = [name for name in bank.rows.column_names if name != "text"]
     return float(bank.rows.select(columns).nbytes / len(documents))
+
+
+def _first_token(answerer: Answerer, questions: pa.Table) -> float:
+    """Median seconds to the first token of an answer, over the first _TIMED questions, each asked alone."""
+    answering = answerer.params.answering.model_copy(update={"max_new_tokens": 1, "batch_size": 1})
+    one_token = answerer.with_params(answerer.params.model_copy(update={"answering": answering}))
+    seconds = []
+    for row in questions.slice(0, _TIMED).to_pylist():
+        started = time.perf_counter()
+        one_token.answer([row["question"]], as_of=[row["asked_at"]])
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:] or seconds)  # the first question warms up

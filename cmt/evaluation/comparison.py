@@ -11,6 +11,7 @@ from cmt.common.difference import Difference
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
 from cmt.evaluation.calibration import reliability
+from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.cost import Cost, peak_memory
 from cmt.evaluation.metrics import (
     Abstention,
@@ -23,7 +24,6 @@ from cmt.evaluation.metrics import (
     summarise,
 )
 from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, SystemRun
-from cmt.evaluation.testbed import ComparisonData
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Comparison:
 
     def impossible(self, name: str) -> str | None:
         """Why a system cannot be measured on this bank; None if it can."""
-        text = self.data.testbed.memories["text"]
+        text = self.data.memories["text"]
         return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 
     def _measure(self, name: str) -> tuple[SystemResult, Floats] | None:

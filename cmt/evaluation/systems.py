@@ -13,8 +13,8 @@ from cmt.answering import prompting
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Passage, Prediction
+from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.cost import TokenMeter
-from cmt.evaluation.testbed import ComparisonData
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class SystemInput:
     meter: TokenMeter = field(default_factory=TokenMeter)
 
     def __post_init__(self) -> None:
-        self.answerer = self.data.testbed.answerer
-        self.progress = self.data.testbed.progress
+        self.answerer = self.data.answerer
+        self.progress = self.data.progress
         self.questions: list[str] = self.data.asked["question"].to_pylist()
         self.as_of = self.data.asked["asked_at"].to_pylist()
         self.gold_documents: list[str] = self.data.asked["doc_id"].to_pylist()
@@ -94,12 +94,12 @@ def closed_book(given: SystemInput) -> SystemRun | None:
 def full_text(given: SystemInput) -> SystemRun | None:
     """The LM with the right document in the prompt: an upper bound of RAG."""
     given.progress.stage("full", len(given.questions))
-    passages = [[Passage(doc_id, given.data.texts[doc_id])] for doc_id in given.gold_documents]
-    size = sum(len(text.encode()) for text in given.data.texts.values())
+    texts = dict(zip(*(given.data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
+    passages = [[Passage(doc_id, texts[doc_id])] for doc_id in given.gold_documents]
     return given.timed(
         lambda: prompting.given_text(given.answerer.lm, given.questions, passages, **given.options),
         adapt_seconds=0.0,
-        stored_bytes=size,
+        stored_bytes=sum(len(text.encode()) for text in texts.values()),
     )
 
 

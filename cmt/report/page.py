@@ -15,9 +15,9 @@ from cmt.common.storage import write_bytes
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import answer_reliability
+from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
-from cmt.evaluation.testbed import bank_lineage
 from cmt.report import charts
 from cmt.report.baselines import Baselines, stored_baselines
 from cmt.report.failures import Failure, worst_answers

@@ -164,7 +164,7 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def test_the_commands_are_complete() -> None:
     flat = ["ingest", "update", "train", "ask", "explain", "evaluate", "rounds", "rollback", "forget", "serve"]
-    flat += ["report", "curves", "baselines", "chat", "init", "try", "verify", "codebook"]
+    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook"]
     flat += ["lineage", "recompress"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),

@@ -1,6 +1,5 @@
-"""`cmt report`, `explain` and `curves`, from the command line."""
+"""`cmt report` and `explain`, from the command line."""
 
-import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +8,6 @@ from typing import Any
 import pytest
 
 from cmt.answering.answer import Answer, Source, Span
-from cmt.cli.report import CurveName
-from cmt.evaluation.curves import CURVES
 from cmt.workspace import Workspace
 from tests.helpers.cli import MAYOR, read, run
 
@@ -84,23 +81,3 @@ def test_an_unknown_answer_is_explained_too(adapted: Path) -> None:
 @pytest.mark.parametrize("question", ["", "  \n"])
 def test_an_empty_question_has_no_explanation(adapted: Path, question: str) -> None:
     assert "the question is empty" in run(adapted, "explain", question, status=2).stderr
-
-
-def test_the_command_offers_every_curve() -> None:
-    assert list(CurveName) == list(CURVES)
-
-
-def test_a_curve_is_printed_and_written(adapted: Path, tmp_path: Path) -> None:
-    result = read(adapted, "curves", "size", "--questions", "3", "--out", str(tmp_path / "curves"))
-    assert [point["documents"] for point in result["points"]] == [2, 3, 4, 5, 6]
-    assert [Path(file).name for file in result["files"]] == ["size.json", "size.parquet", "size.png"]
-    assert json.loads((tmp_path / "curves/size.json").read_text())["points"] == result["points"]
-    printed = run(adapted, "curves", "supersession").stdout
-    assert "after: the new answer" in printed
-    assert "kept" not in printed
-    assert re.search(r"F1 +low +high +recall +questions\n", run(adapted, "curves", "k", "--questions", "1").stdout)
-    assert str(adapted / "data/state/curves/supersession.png") in printed
-
-
-def test_an_unknown_curve_is_bad_usage(adapted: Path) -> None:
-    assert "retention" in run(adapted, "curves", "sise", status=2).stderr

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 import cmt
-from cmt.evaluation.testbed import ComparisonData
-from tests.helpers.news import news_bank, news_testbed
+from cmt.evaluation.comparison_data import ComparisonData
 from tests.helpers.scripted import bank, lm, other_lm, script, textless_bank
 
-__all__ = ["bank", "lm", "news_bank", "news_testbed", "other_lm", "script", "textless_bank"]
+__all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 import cmt
 from cmt.errors import ConfigError
 from cmt.evaluation.comparison import Comparison, SystemResult, known_systems
+from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.evaluate import SystemScores, evaluate
 from cmt.evaluation.systems import SYSTEMS
-from cmt.evaluation.testbed import ComparisonData
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_an_unknown_system_is_a_config_error(data: ComparisonData) -> None:
 def test_scores_are_those_of_evaluate(
     half_adapted: cmt.Workspace, data: ComparisonData, results: dict[str, SystemResult]
 ) -> None:
-    evaluation = evaluate(data.testbed.answerer, data.asked, baselines=True)
+    evaluation = evaluate(data.answerer, data.asked, baselines=True)
     for name, compared_name in {"cmt": "cmt", "closed": "closed", "rag": "rag-bm25-1"}.items():
         evaluated, compared = evaluation.system(name), results[compared_name]
         assert evaluated is not None
@@ -92,7 +92,7 @@ def test_more_text_means_more_tokens(results: dict[str, SystemResult]) -> None:
 def test_stored_bytes_are_counted(data: ComparisonData, results: dict[str, SystemResult]) -> None:
     stored = {name: result.cost.stored_bytes for name, result in results.items()}
     assert stored["closed"] == 0
-    assert stored["full"] == sum(len(text.encode()) for text in data.texts.values())
+    assert stored["full"] == sum(len(text.encode()) for text in data.documents["text"].to_pylist())
     assert stored["full"] < stored["rag-bm25-1"] == stored["rag-bm25-3"]  # banked texts have titles
     assert stored["rag-dense-1"] == stored["rag-hybrid-1"] > stored["rag-bm25-1"]
     assert stored["cmt"] > stored["rag-dense-1"]

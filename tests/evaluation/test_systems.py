@@ -5,8 +5,8 @@ from dataclasses import replace
 from cmt.answering.confidence import Calibration
 from cmt.answering.prompting import Prediction
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
+from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput
-from cmt.evaluation.testbed import ComparisonData
 
 
 def test_every_system_has_a_label() -> None:
@@ -38,7 +38,6 @@ def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData)
 
 
 def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonData) -> None:
-    testbed, calibration = comparison_data.testbed, Calibration(slope=0.5, shift=2.0)
-    calibrated = replace(testbed, answerer=testbed.answerer.with_params(calibration=calibration))
-    assert SystemInput(replace(comparison_data, testbed=calibrated)).memory().calibration == calibration
-    assert calibrated.answerer_for(calibrated.answerer.bank, top_k=1).calibration == calibration
+    calibration = Calibration(slope=0.5, shift=2.0)
+    calibrated = comparison_data.answerer.with_params(calibration=calibration)
+    assert SystemInput(replace(comparison_data, answerer=calibrated)).memory().calibration == calibration

@@ -7,10 +7,10 @@ import pytest
 
 import cmt
 from cmt.evaluation.comparison import SystemResult
+from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.cost import Cost
 from cmt.evaluation.metrics import Scores
 from cmt.evaluation.systems import SYSTEMS
-from cmt.evaluation.testbed import bank_lineage
 from cmt.report.baselines import IDENTITY, store_baselines, stored_baselines
 
 COST = Cost(1.0, 0.5, None, None, 10, 20.0)

@@ -1,0 +1,91 @@
+"""The data that the systems of a comparison share: a bank, its documents, and questions about them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.answering.answerer import Answerer
+from cmt.common.arrow import is_in, rows_with
+from cmt.common.progress import NullProgress, Progress
+from cmt.common.provenance import git_commit
+from cmt.errors import StreamError
+from cmt.evaluation.sampling import sample_by_hash
+
+if TYPE_CHECKING:
+    from cmt.resources import Resources
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """A bank with its answerer, its documents, and questions about them."""
+
+    answerer: Answerer
+    memories: pa.Table
+    """All rows of the bank."""
+    documents: pa.Table
+    """DOCUMENT_SCHEMA; the banked documents."""
+    asked: pa.Table
+    """QUESTION_SCHEMA; questions about banked documents, each asked as of its own date."""
+    absent: pa.Table
+    """QUESTION_SCHEMA; questions about documents that are not in the bank, to measure abstention."""
+    seconds: Mapping[str, float]
+    """Stage → wall-clock seconds, summed over all committed rounds."""
+    lineage: Mapping[str, Any]
+    """The inputs of the comparison, as `bank_lineage` returns them."""
+    progress: Progress
+
+    @classmethod
+    def of(cls, resources: "Resources", *, limit: int, progress: Progress | None = None) -> "ComparisonData":
+        """The bank of `resources`, at most `limit` questions about its documents and `limit` about absent ones.
+
+        Raises BankError without a bank and StreamError without questions.
+        """
+        # 1. the bank, and the seconds of its rounds
+        resources.answering_bank()
+        bank = resources.answerer.bank
+        memories = bank.rows(bank.schema.names).cast(bank.schema)
+        seconds: dict[str, float] = {}
+        for round_ in resources.rounds():
+            if round_.state == "committed":
+                for stage, stage_seconds in round_.seconds.items():
+                    seconds[stage] = seconds.get(stage, 0.0) + stage_seconds
+        # 2. the questions
+        questions, seed = resources.store.all_questions(), resources.params.seed
+        has_document = is_in(questions["doc_id"], memories["doc_id"])
+        asked, absent = questions.filter(has_document), questions.filter(pc.invert(has_document))
+        if not asked.num_rows:
+            raise StreamError("the stream has no question about a banked document: run `cmt ingest` and `cmt update`")
+        return cls(
+            answerer=resources.answerer,
+            memories=memories,
+            documents=rows_with(resources.store.all_documents(), "doc_id", memories["doc_id"]),
+            asked=sample_by_hash(asked, limit=limit, seed=seed),
+            absent=sample_by_hash(absent, limit=limit, seed=seed),
+            seconds=seconds,
+            lineage=bank_lineage(resources),
+            progress=progress or NullProgress(),
+        )
+
+    def spent(self, *stages: str) -> float | None:
+        """Seconds of the rounds in `stages`; None if one of them was not recorded."""
+        return sum(self.seconds[stage] for stage in stages) if set(stages) <= self.seconds.keys() else None
+
+    def bytes_to_search(self, *, keys: bool) -> int:
+        """Bytes of the banked texts and, with `keys`, of their keys in float32."""
+        text = sum(len(text.encode()) for text in self.memories["text"].to_pylist() if text)
+        return text + (4 * len(self.memories) * self.memories.schema.field("key").type.list_size if keys else 0)
+
+
+def bank_lineage(resources: "Resources") -> dict[str, Any]:
+    """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank, and the commit."""
+    return {
+        "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
+        "compressor": resources.model.digest,
+        "lm": resources.lm.digest,
+        "params": resources.params.digest("seed", "selection", "answering", "bank"),
+        "bank": resources.bank.digest(),
+        "git_commit": git_commit(resources.root),
+    }
