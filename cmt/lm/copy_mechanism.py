@@ -21,7 +21,7 @@ class CopyHypothesis:
     """Number of tokens generated so far."""
 
     @property
-    def next(self) -> int:
+    def next_token(self) -> int:
         """The next token under the hypothesis."""
         return self.tokens[self.position]
 
@@ -30,7 +30,7 @@ class CopyHypothesis:
 
         The probability becomes 0 when the token differs from the quote or the quote has ended.
         """
-        if not self.probability or token != self.next or self.position + 1 == len(self.tokens):
+        if not self.probability or token != self.next_token or self.position + 1 == len(self.tokens):
             self.probability = 0.0
             return
         self.probability /= self.probability + (1 - self.probability) * lm_probability
@@ -49,5 +49,5 @@ def mix_with_copies(lm_probability: Tensor, copies: Sequence[CopyHypothesis]) ->
     mixed = lm_probability.clone()  # (B, V)
     for row, copy in enumerate(copies):
         mixed[row] *= 1 - copy.probability
-        mixed[row, copy.next] += copy.probability
+        mixed[row, copy.next_token] += copy.probability
     return mixed

@@ -1,6 +1,6 @@
 """Greedy generation with the frozen LM, optionally contrastive and with a copy mechanism.
 
-Results do not depend on the batch: rows are grouped by width, and `complete` generates rows with a near-tie again,
+Results do not depend on the batch: rows are grouped by width, and `complete` generates a row with a near-tie again
 alone.
 """
 
@@ -17,7 +17,7 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt
 
 DRAFT_TOKENS = 8
-"""Tokens of a quote that are read together with the prompt. Few answers are longer."""
+"""Largest number of tokens of a quote to read together with the prompt. Few answers are longer."""
 
 OnToken = Callable[[int, int], None]
 """Called with the row of a prompt and the next token of its continuation, as soon as it is chosen."""
@@ -48,7 +48,7 @@ class Generate(Protocol):
 
 
 class Complete(Protocol):
-    """Answers text prompts: `complete` with its LM bound, or a cache in front of it."""
+    """Signature of `complete` with its LM bound, and of a cache in front of it."""
 
     def __call__(
         self,
@@ -79,11 +79,11 @@ def generate(
     with the copy hypothesis of its row. `on_token` is called for every token as it is generated.
     """
     prompts = [prompt, against] if against else [prompt]
-    # 1. group rows by their width: the result of a row must not depend on the others
+    # 1. group rows by width, so that the result of a row does not depend on the others
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, widths in enumerate(zip(*(part.row_widths() for part in prompts), strict=True)):
         groups.setdefault(widths, []).append(row)
-    # 2. generate each group, and put its rows back in place
+    # 2. generate each group
     result = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
     for widths, rows in groups.items():
         group_prompts = [part.take_rows(rows, width) for part, width in zip(prompts, widths, strict=True)]
@@ -106,8 +106,8 @@ def complete(
 ) -> list[str]:
     """Answer each text prompt greedily, up to the end of the line.
 
-    `shared` is read once and stands before every prompt. Answers do not depend on `batch_size`: rows with a near-tie
-    are generated again alone. `on_progress` gets the number of prompts that are done. `generate` may be replaced, for
+    `shared` is read once and precedes every prompt. Answers do not depend on `batch_size`: a row with a near-tie is
+    generated again alone. `on_progress` gets the number of finished prompts. A caller may replace `generate`, for
     example to count tokens.
     """
     # 1. read the shared text
@@ -152,23 +152,36 @@ def _generate_equal_width(
     rows: Sequence[int],
     on_token: OnToken | None,
 ) -> Generation:
-    """`generate` for prompts of equal width; the second of `prompts`, if any, is the one to contrast with.
+    """`generate` for prompts of equal width; a second one of `prompts` is contrasted with the first.
 
     `rows` are the rows in the caller's batch, for `on_token`.
     """
-    # 1. read the prompts, and behind each its quote: what the answer probably is
+    # 1. read each prompt together with its quote, the likely answer
     drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in copies or ()]
     decoders = [_BatchDecoder(lm, prompt, drafts) for prompt in prompts]
     texts = _Continuations(lm, rows, max_new_tokens, copies, on_token)
 
-    def scores(places: Sequence[int], drafted: int = 0) -> Tensor:
-        """Scores (B', V) of the next token of the rows at `places`, behind `drafted` tokens of their drafts."""
-        first, *others = (decoder.scores(places, drafted) for decoder in decoders)
+    def scores(positions: Sequence[int], accepted: int = 0) -> Tensor:
+        """Scores (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
+        first, *others = (decoder.scores(positions, accepted) for decoder in decoders)
         return (1 + alpha) * first.log_softmax(-1) - alpha * others[0].log_softmax(-1) if others else first
 
-    # 2. follow each draft as long as its tokens are those to be generated (speculative decoding, arXiv 2211.17192)
-    drafted = [0] * len(rows)
-    following = list(range(len(rows)))
+    # 2. accept the tokens of each draft that would be generated
+    accepted = _follow_drafts(texts, drafts, scores)
+    # 3. generate the rest token by token
+    _generate_rest(texts, decoders, accepted, scores)
+    return Generation(texts.tokens, texts.margins)
+
+
+def _follow_drafts(
+    texts: "_Continuations", drafts: Sequence[Sequence[int]], scores: Callable[[Sequence[int], int], Tensor]
+) -> list[int]:
+    """Extend each row as far as its draft is right, and by one token; returns the accepted tokens of each draft.
+
+    Speculative decoding (arXiv 2211.17192). Without `drafts` each row gets its first token.
+    """
+    accepted = [0] * len(texts.tokens)
+    following = list(range(len(accepted)))
     for length in range(DRAFT_TOKENS + 1):
         chosen = dict(zip(following, texts.extend(following, scores(following, length)), strict=True))
         following = [row for row in following if drafts and drafts[row][length : length + 1] == [chosen[row]]]
@@ -176,24 +189,35 @@ def _generate_equal_width(
         if not following:
             break
         for row in following:
-            drafted[row] += 1
-    # 3. generate the rest token by token, with B rows in the decoders
-    active = [row for row in range(len(rows)) if row not in texts.ended]
-    for decoder in decoders if active else ():
-        decoder.drop_drafts(drafted)
+            accepted[row] += 1
+    return accepted
+
+
+def _generate_rest(
+    texts: "_Continuations",
+    decoders: Sequence["_BatchDecoder"],
+    accepted: Sequence[int],
+    scores: Callable[[Sequence[int]], Tensor],
+) -> None:
+    """Extend each row until it has ended, with B `active` rows in the decoders."""
+    active = [row for row in range(len(accepted)) if row not in texts.ended]
+    if not active:
+        return
+    for decoder in decoders:
+        decoder.drop_drafts(accepted)
         decoder.keep_rows(active)
     while active:
+        # 1. read the last tokens, and choose the next ones
         for decoder in decoders:
             decoder.append([texts.tokens[row][-1] for row in active])
-        places = [place for place, row in enumerate(active) if row not in texts.ended]
-        texts.extend([active[place] for place in places], scores(places))
-        # drop ended rows once they are half of the batch: from there on it pays to copy the cache
-        places = [place for place in places if active[place] not in texts.ended]
-        if 2 * len(places) <= len(active):
-            active = [active[place] for place in places]
+        positions = [position for position, row in enumerate(active) if row not in texts.ended]
+        texts.extend([active[position] for position in positions], scores(positions))
+        # 2. drop ended rows once they are half of the batch: from there on it pays to copy the cache
+        positions = [position for position in positions if active[position] not in texts.ended]
+        if 2 * len(positions) <= len(active):
+            active = [active[position] for position in positions]
             for decoder in decoders if active else ():
-                decoder.keep_rows(places)
-    return Generation(texts.tokens, texts.margins)
+                decoder.keep_rows(positions)
 
 
 class _Continuations:
@@ -246,9 +270,9 @@ def _ends_answer(lm: FrozenLM, symbol: int) -> bool:
 
 
 class _BatchDecoder:
-    """A batch of B texts with the LM's cache of them; behind each prompt stands a draft of its continuation.
+    """A batch of B texts with the LM's cache; a draft of its continuation may follow each prompt.
 
-    With drafts, all rows have DRAFT_TOKENS positions for them, so that no row depends on the drafts of the others.
+    With drafts, every row has DRAFT_TOKENS positions for them, so that no row depends on the drafts of the others.
     """
 
     def __init__(self, lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> None:
@@ -257,27 +281,27 @@ class _BatchDecoder:
         if drafts:
             prompt = _with_drafts(lm, prompt, drafts)
         self.mask = prompt.whole_mask  # (B, P + T)
-        self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D): what comes next is scored on
+        self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D)
 
-    def scores(self, places: Sequence[int], drafted: int) -> Tensor:
-        """Logits (B', V) of what follows on the rows at `places`, after the first `drafted` tokens of their drafts."""
-        return self.lm.exact_logits(self._hidden[list(places), drafted])
+    def scores(self, positions: Sequence[int], accepted: int) -> Tensor:
+        """Logits (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
+        return self.lm.exact_logits(self._hidden[list(positions), accepted])
 
-    def drop_drafts(self, followed: Sequence[int]) -> None:
-        """Hide from each row what it has not followed of its draft; B numbers of tokens."""
+    def drop_drafts(self, accepted: Sequence[int]) -> None:
+        """Hide the rest of each draft behind its first `accepted` (B) tokens."""
         drafted = self._hidden.shape[1] - 1
         if drafted:
-            followed_ = torch.tensor(followed, device=self.lm.device)[:, None]  # (B, 1)
-            self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < followed_
+            counts = torch.tensor(accepted, device=self.lm.device)[:, None]  # (B, 1)
+            self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < counts
 
-    def keep_rows(self, places: Sequence[int]) -> None:
-        """Continue with the rows at `places` only, B' of them.
+    def keep_rows(self, positions: Sequence[int]) -> None:
+        """Continue with the B' rows at `positions`.
 
         A single row is computed twice: matrix products of one row are rounded differently from those of several.
         """
-        if len(places) == len(self.mask) > 1:
+        if len(positions) == len(self.mask) > 1:
             return
-        kept = torch.tensor([*places, *places] if len(places) == 1 else places, device=self.lm.device)
+        kept = torch.tensor([*positions, *positions] if len(positions) == 1 else positions, device=self.lm.device)
         self.cache.batch_select_indices(kept)
         self.mask = self.mask[kept]  # (B', P + T)
 

@@ -1,7 +1,7 @@
-"""The files of a pulled LM: their hashes when it was pulled, and whether they are still the same.
+"""The files of a pulled LM: their recorded hashes, and whether they still match.
 
-Whole files are hashed only if size, modification time or change time of one differ from the recorded ones. A program
-can set the modification time, but not the change time, so an edit is noticed whatever it restores.
+Files are hashed only if a size, modification time or change time differs from its record. A program can set the
+modification time but not the change time, so every edit is noticed.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ class Record:
     """Content of `lm.json`.
 
     `sha256`: of the fetched weights. `digest`: of the tensors, the identity that compressors name. `files`: every file
-    of the folder; earlier versions of cmt recorded sizes alone.
+    of the folder.
     """
 
     source: str
     sha256: str
     digest: str
-    files: dict[str, FileRecord] | dict[str, str]
+    files: dict[str, FileRecord]
 
 
 def read_record(folder: Path) -> Record:
@@ -54,14 +54,8 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
     return {name: FileRecord(sha256_file(folder / name), stamp) for name, stamp in stamps.items()}
 
 
-def recorded_files(record: Record) -> dict[str, FileRecord] | None:
-    """The files of `record` with their hashes; None if an earlier version of cmt recorded sizes alone."""
-    files = {name: file for name, file in record.files.items() if not isinstance(file, str)}
-    return files if len(files) == len(record.files) else None
-
-
 def files_digest(files: Mapping[str, FileRecord]) -> str:
-    """One digest of weights, configuration and tokenizer: folders with equal digests answer alike."""
+    """One digest of weights, configuration and tokenizer: folders with equal digests give equal answers."""
     return sha256_hex(*(part for name in sorted(files) for part in (name, files[name].sha256)))
 
 
@@ -71,13 +65,13 @@ def is_untouched(folder: Path, files: Mapping[str, FileRecord]) -> bool:
 
 
 def changed_files(recorded: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> list[str]:
-    """Names of the files whose content differs, that are missing, or that were added."""
+    """Names of the files that were changed, removed or added."""
     before, now = ({name: file.sha256 for name, file in files.items()} for files in (recorded, found))
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Name → stamp of each file that a loader could read: all but the record and hidden files."""
+    """Name → stamp of each file that a loader can read, which excludes the record and hidden files."""
     statuses = {
         file.name: file.stat()  # of a link, that of the file it names
         for file in sorted(folder.iterdir())

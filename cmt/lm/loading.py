@@ -1,8 +1,8 @@
-"""Loading of an LM's folder by transformers, which takes orders from the files: only harmless ones are let through.
+"""Loading of an LM's folder by transformers, which can run code that a config file names.
 
 `auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json` another model to load;
-each of them works from a configuration file alone, whatever the caller asks for. So a configuration may only hold the
-fields of its architecture, and everything else is refused before transformers sees it.
+each works from a configuration file alone, whatever arguments the caller passes. So a configuration may only hold the
+fields of its architecture, and every other field is refused before transformers reads it.
 """
 
 import inspect
@@ -18,7 +18,7 @@ from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 
 ATTENTION = "sdpa"
-"""The attention of every LM; fixed, because a configuration can name another one, even a kernel to be downloaded."""
+"""The attention of every LM; fixed, because a configuration can name another one, even a kernel to download."""
 CONFIG, TOKENIZER_CONFIG, WEIGHTS_INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
 
 # notes of the programs that wrote a configuration, and fields of earlier versions of transformers
@@ -28,7 +28,7 @@ max_window_layers model_type n_ctx output_past prefix rope_interleaved rope_scal
 task_specific_params tokenizer_class torch_dtype transformers.js_config transformers_version unk_token_id unsloth_fixed
 unsloth_version use_cache use_mrope use_sliding_window
 """
-# settings of generation, which once stood in the configuration; cmt decodes by itself
+# settings of generation, which were once part of the configuration; cmt decodes by itself
 _GENERATION = """
 bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample early_stopping
 encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty
@@ -67,9 +67,9 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ModelError if a file in `folder` asks for code, kernels or weights from elsewhere, or is no known LM.
+    """Raise ModelError if a file in `folder` names code, kernels or weights elsewhere, or if it is no known LM.
 
-    Raises OSError if there is no configuration.
+    Raises OSError without a configuration.
     """
     # 1. the configuration: a known architecture, with its own fields
     config = _read(folder / CONFIG)
@@ -82,7 +82,7 @@ def check_folder(folder: Path) -> None:
     # 2. the tokenizer: no code
     if (folder / TOKENIZER_CONFIG).exists():
         _check_keys(folder / TOKENIZER_CONFIG, _read(folder / TOKENIZER_CONFIG))
-    # 3. the weights: those of this folder
+    # 3. the weights: no files outside the folder
     if (folder / "adapter_config.json").exists():
         raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
     if (folder / WEIGHTS_INDEX).exists():
@@ -102,10 +102,10 @@ def _fields(kind: str) -> frozenset[str]:
 
 
 def _check_keys(file: Path, content: dict[str, Any]) -> None:
-    """Refuse, at any depth, keys that name code or kernels, and private ones, by which an attribute can be set."""
+    """Refuse, at any depth, keys that name code or kernels, and private keys, which can set an attribute."""
     for key in _keys(content):
         if key in _FORBIDDEN or (key.startswith("_") and key not in _HARMLESS):
-            raise _refused(file, f"it holds {key!r}, by which a file can have code, kernels or other weights loaded")
+            raise _refused(file, f"{key!r} can load code, kernels or other weights")
 
 
 def _keys(value: Any) -> Iterator[str]:

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from cmt.errors import ModelError
-from cmt.lm.integrity import RECORD, files_digest, read_record, recorded_files
+from cmt.lm.integrity import RECORD, files_digest, read_record
 from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
 TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}
-"""Differences in logits that a change of the batch can cause."""
+"""Largest difference in logits between batches."""
 
 
 class FrozenLM:
     """A decoder-only LM of transformers without gradients.
 
-    D is its hidden size, V its vocabulary. `digest` identifies the weights as they were pulled; compressors name it.
-    `files_digest` also covers configuration and tokenizer; recorded answers are filed under it.
+    D is its hidden size, V its vocabulary. `digest` identifies the pulled weights; compressors name it. `files_digest`
+    also covers configuration and tokenizer; it is the key of recorded answers.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = "") -> None:
@@ -48,8 +48,8 @@ class FrozenLM:
     def load(cls, folder: Path, *, dtype: str = "auto", device: torch.device | None = None) -> "FrozenLM":
         """Load the LM in `folder` (safetensors and tokenizer) to `device`; None: to the GPU if there is one.
 
-        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. The files are not hashed here: `weights.installed`
-        does. Raises ModelError if the folder is missing or damaged, or holds more than an LM (`loading.check_folder`).
+        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. `weights.installed` checks the files before.
+        Raises ModelError if the folder is missing or damaged, or if `loading.check_folder` refuses it.
         """
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
@@ -60,9 +60,9 @@ class FrozenLM:
             raise
         except Exception as error:  # transformers raises many kinds for a damaged folder
             raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
-        digest = record.digest if record else weights_digest(model)
-        files = recorded_files(record) if record else None
-        return cls(model.to(device), tokenizer, digest, files_digest(files) if files else "")
+        if record is None:
+            return cls(model.to(device), tokenizer, weights_digest(model))
+        return cls(model.to(device), tokenizer, record.digest, files_digest(record.files))
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +94,7 @@ class FrozenLM:
         return ids
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Beginning and end (excluded), in characters, of each token of `text`."""
+        """Half-open range of characters of each token of `text`."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return [(first, last) for first, last in encoded["offset_mapping"]]
 
@@ -131,7 +131,7 @@ class FrozenLM:
         return text.strip()
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
-        """Text of each token on its own."""
+        """Text of each token alone."""
         texts: list[str] = self.tokenizer.batch_decode([[token] for token in ids])
         return texts
 
@@ -141,10 +141,10 @@ class FrozenLM:
         return Prompt(self.embed(ids), mask, prefix)
 
     def cache(self, prefix: Prefix | None) -> DynamicCache:
-        """A new cache that holds `prefix`, or nothing."""
+        """A new cache with `prefix` in it, or an empty one."""
         cache = DynamicCache()
         if prefix is not None:
-            # unbind: its backward is one stack, where that of indexing is a zero-filled tensor for every layer
+            # unbind has one stack as its backward, indexing a zero-filled tensor for every layer
             for layer, (keys, values) in enumerate(zip(prefix[0].unbind(), prefix[1].unbind(), strict=True)):
                 cache.update(keys.to(self.model.dtype), values.to(self.model.dtype), layer)
         return cache
@@ -152,7 +152,7 @@ class FrozenLM:
     def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
         """Hidden states (B, T, D) of the prompt's tokens; `cache` holds its prefix and is extended.
 
-        Positions continue from those of the prefix; padding takes none.
+        Positions continue behind the prefix; padding has none.
         """
         positions = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)  # (B, P + T)
         hidden: Tensor = self.backbone(
@@ -166,9 +166,9 @@ class FrozenLM:
 
 
 def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
-    """A decoder of `count` layers of the LM from layer `first` on, and the LM's final norm.
+    """A decoder of `count` layers of the LM from layer `first` on, with the LM's final norm.
 
-    The modules are new and the weights shared. Raises ModelError if the decoder has no list of layers.
+    Its modules are new and share the weights. Raises ModelError if the decoder has no list of layers.
     """
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
     decoder = copy.deepcopy(lm.backbone, shared)

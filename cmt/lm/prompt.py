@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # In bfloat16 the result of a row depends on its padding, and on whether the batch has one row or several, but not on
-# the number of further rows (on a CPU, to the last bit). So a row is padded to the same width in every batch.
-PROMPT_WIDTH_STEP = 32  # positions: prompts are padded to the next multiple, by one position at least
+# the number of further rows (on a CPU, to the last bit). So a row gets the same width in every batch.
+PROMPT_WIDTH_STEP = 32  # positions: prompts are padded to the next larger multiple
 
 Prefix = tuple[Tensor, Tensor]
 """Keys and values, (layers, B, kv heads, P, head size) each."""
@@ -24,9 +24,9 @@ class Prompt:
     mask: Tensor
     """(B, T) 1 on tokens, 0 on padding."""
     prefix: Prefix | None = None
-    """Keys and values in front of the tokens."""
+    """Keys and values before the tokens."""
     prefix_mask: Tensor | None = None
-    """(B, P) 1 on positions of the prefix to attend to; None: on all."""
+    """(B, P) 1 on positions of the prefix to attend to; None: all."""
 
     @property
     def whole_mask(self) -> Tensor:
@@ -48,7 +48,7 @@ class Prompt:
         return Prompt(embeds, mask, prefix, prefix_mask)
 
     def row_widths(self) -> list[int]:
-        """Width to pad each row to, which depends on its own length only."""
+        """Padded width of each row, which depends only on its own length."""
         return [(length // PROMPT_WIDTH_STEP + 1) * PROMPT_WIDTH_STEP for length in self.mask.sum(1).tolist()]
 
 

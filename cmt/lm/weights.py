@@ -1,11 +1,11 @@
-"""The base LM on disk: pulled from its source once, checked, and installed for all later commands.
+"""The base LM on disk: fetched once, checked, and installed for all later commands.
 
-`<path>/<name>-<hash of source>/` holds safetensors, configuration, tokenizer, and the record `lm.json`: the source, the
-SHA-256 of the fetched weights, the digest of the tensors, and the SHA-256 of every file (`cmt.lm.integrity`). A pull
-works in `<path>/.partial-…` and moves the finished folder into place.
+`<path>/<name>-<hash of lm.source>/` holds safetensors, configuration, tokenizer, and the record `lm.json`: `lm.source`,
+the SHA-256 of the fetched weights, the digest of the tensors, and the SHA-256 of every file (`cmt.lm.integrity`). A
+pull works in `<path>/.partial-…` and moves the finished folder into place.
 
 The digest of the tensors is the identity of the LM, which compressors name: it does not depend on how transformers
-writes a configuration. The hashes of the files say whether the folder still is what was pulled.
+writes a configuration. The hashes of the files show whether the folder has changed since the pull.
 """
 
 import contextlib
@@ -30,7 +30,6 @@ from cmt.lm.integrity import (
     is_untouched,
     read_record,
     record_files,
-    recorded_files,
     write_record,
 )
 
@@ -40,28 +39,27 @@ log = logging.getLogger(__name__)
 def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
     """Fetch, check and convert the base LM unless it is installed; returns its folder below `path`.
 
-    `sha256` is that of the fetched weights (`download.digest_of`). Files of a `path:` folder are linked, not copied.
-    Raises ConfigError if `source` is malformed, ModelError if it cannot be fetched, read or written, or has another
-    digest.
+    `sha256`: the expected digest of the fetched weights (`download.digest_of`). Files of a `path:` folder are linked,
+    not copied. Raises ConfigError if `source` is malformed, ModelError if the LM cannot be fetched, read or written, or
+    has another digest.
     """
     folder = path / folder_name(source)
     partial = path / f".partial-{folder.name}"
     with _explain_disk_errors(path):
-        if _is_current(folder, source, sha256) and _has_hashes(folder) and not partial.exists():
+        if _is_current(folder, source, sha256) and not partial.exists():
             return folder
         with _pull_lock(path):
-            # another process may have pulled it meanwhile; an earlier version of cmt recorded no hashes
-            if not (_is_current(folder, source, sha256) and (_has_hashes(folder) or _add_hashes(folder))):
+            if not _is_current(folder, source, sha256):  # another process may have pulled it meanwhile
                 _install(source, sha256, folder, partial, on_progress)
             shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
 def installed(*, source: str, path: Path) -> Path:
-    """Folder of the installed base LM, whose files are those that were pulled.
+    """Folder of the installed base LM, unchanged since the pull.
 
-    Files with the recorded sizes and times are not read. Raises ModelError, which names the file, if the LM was not
-    pulled, or if a file was changed, removed or added.
+    Files with the recorded sizes and times are not read. Raises ModelError if the LM was not pulled, or if a file was
+    changed, removed or added; the message names the file.
     """
     folder = path / folder_name(source)
     if problem := _problem(folder):
@@ -70,21 +68,14 @@ def installed(*, source: str, path: Path) -> Path:
 
 
 def verify(*, source: str, path: Path) -> Path:
-    """Like `installed`, but reads every file and every weight; also raises ModelError if one has changed.
-
-    An LM that an earlier version of cmt pulled gets its hashes.
-    """
+    """As `installed`, but read every file and every weight; also raises ModelError if one has changed."""
     folder = installed(source=source, path=path)
-    # 1. every file
-    files = recorded_files(read_record(folder))
-    if files is not None and (changed := changed_files(files, record_files(folder))):
+    record = read_record(folder)
+    if changed := changed_files(record.files, record_files(folder)):
         raise ModelError(f"{_damage(changed, folder)}: remove the folder and run `cmt model pull`")
-    # 2. every weight
     with _explain_disk_errors(path):
-        if not _add_hashes(folder):
-            raise ModelError(
-                f"the weights in {folder} are not those that were pulled: remove it and run `cmt model pull`"
-            )
+        if _tensors_digest(folder) != record.digest:
+            raise ModelError(f"the weights in {folder} have changed: remove it and run `cmt model pull`")
     return folder
 
 
@@ -100,7 +91,7 @@ def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
 
 
 def _problem(folder: Path) -> str | None:
-    """What is wrong with an installed folder; None if nothing is."""
+    """The problem of an installed folder, or None."""
     # 1. the record
     if not folder.is_dir():
         return f"is not in {folder.parent}"
@@ -117,17 +108,14 @@ def _problem(folder: Path) -> str | None:
 
 
 def _changed(folder: Path, record: Record) -> list[str]:
-    """Names of the files in `folder` that are not as recorded. Files are hashed only if a size or time differs.
+    """Names of the files in `folder` that differ from `record`. Files are hashed only if a size or time differs.
 
-    Sizes and times of files that a copy or a restored backup has touched are recorded again.
+    Then the sizes and times of unchanged files, which a copy or a restored backup has touched, are recorded again.
     """
-    files = recorded_files(record)
-    if files is None:  # of an earlier version of cmt
-        return [name for name, size in record.files.items() if _size_and_time(folder / name) != size]
-    if is_untouched(folder, files):
+    if is_untouched(folder, record.files):
         return []
     found = record_files(folder)
-    changed = changed_files(files, found)
+    changed = changed_files(record.files, found)
     if not changed:
         with contextlib.suppress(OSError):  # in a folder that cannot be written, files are hashed every time
             write_record(folder, replace(record, files=found))
@@ -138,35 +126,13 @@ def _damage(changed: list[str], folder: Path) -> str:
     return f"{', '.join(changed)} in {folder} changed since it was pulled"
 
 
-def _size_and_time(file: Path) -> str:
-    """A file as earlier versions of cmt recorded it: its size, and the modification time of a linked one."""
-    if not file.is_file():
-        return "missing"
-    status = file.stat()
-    return f"{status.st_size} bytes" + (f", written {status.st_mtime_ns} ns" if file.is_symlink() else "")
-
-
-def _has_hashes(folder: Path) -> bool:
-    return recorded_files(read_record(folder)) is not None
-
-
-def _add_hashes(folder: Path) -> bool:
-    """Whether the weights are those that were pulled; if so, hashes that an earlier version left out are recorded."""
-    record = read_record(folder)
-    if _tensors_digest(folder) != record.digest:
-        return False
-    if recorded_files(record) is None:
-        write_record(folder, replace(record, files=record_files(folder)))
-    return True
-
-
 def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
     # 1. fetch
     partial.mkdir(exist_ok=True)
     try:
         fetched = fetch(source=source, partial=partial, on_progress=on_progress)
     except ModelError:
-        with contextlib.suppress(OSError):  # it stays if it holds something that the next pull can use
+        with contextlib.suppress(OSError):  # a folder with files that the next pull can use stays
             partial.rmdir()
         raise
     # 2. check the digest
@@ -179,12 +145,12 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
             f"{'the download was removed' if downloaded else 'it is not used'}. Correct lm.sha256, or find out who "
             f"changed the file"
         )
-    # 3. convert, and record what an undamaged folder looks like
+    # 3. convert, and record the files
     ready = _prepare(fetched, partial, on_progress)
     digest = _tensors_digest(ready)
     _sync(ready)  # before the record: it changes the files' times
     write_record(ready, Record(source, actual, digest, record_files(ready)))
-    # 4. move into place, instead of a damaged folder or one of another digest
+    # 4. replace a damaged folder, or one of another digest
     if folder.exists():
         shutil.rmtree(partial / "replaced", ignore_errors=True)
         folder.rename(partial / "replaced")
@@ -248,7 +214,7 @@ def _pull_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explain_disk_errors(path: Path) -> Iterator[None]:
-    """Raise ModelError, with what to do, in place of errors of the disk."""
+    """Turn errors of the disk into ModelError with a remedy."""
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -1,6 +1,6 @@
 """Routes that change the memory: `/ingest` and `/forget`. They exist only on a server with tokens.
 
-Neither runs a round, which takes minutes: `cmt update` or a flow does.
+Neither runs a round, which takes minutes; `cmt update` or a flow does.
 """
 
 import json
@@ -25,7 +25,7 @@ from cmt.workspace import Workspace
 
 INGEST = "/ingest"
 _JSON_LINES = ("application/x-ndjson", "application/jsonl")
-_RECEIVED = "received-"  # folders of bodies that are being ingested, in the state folder
+_RECEIVED = "received-"  # prefix of the folders of request bodies, in the state folder
 _LEFTOVER_SECONDS = 3600.0
 _BODY = {
     "requestBody": {
@@ -39,26 +39,26 @@ _BODY = {
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or not valid."},
     403: {"model": Problem, "description": "The token has another scope."},
-    422: {"model": Problem, "description": "Nothing in the request can be taken."},
+    422: {"model": Problem, "description": "No row of the request is valid."},
 }
 
 
 class Admin:
-    """Changes of the memory over `workspace`: ingests one at a time, and so forgetting, which may wait for a round."""
+    """Changes of the memory over `workspace`: one ingest and one forget at a time. A forget may wait for a round."""
 
     def __init__(self, workspace: Workspace) -> None:
-        # not the workspace that answers, whose tables are being read
+        # its own workspace: the one that answers has open tables
         self.workspace = Workspace(workspace.declared, workspace.root, follow=True)
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
         _remove_leftovers(self.workspace.state)
 
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
-        """Add the rows of `files` (name → JSON lines) to the stream, as published by the token's source."""
+        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source."""
         with _received(self.workspace.state, files, token=token) as source:
             return Ingested.of(self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source))
 
     def forget(self, doc_ids: list[str]) -> Forgotten:
-        """Forget documents. HTTPException (404) if one of them is unknown; then none is forgotten."""
+        """Forget documents. HTTPException (404) if one is unknown; then none is forgotten."""
         try:
             report = self.workspace.forget_all(doc_ids)
         except UnknownDocumentError as error:
@@ -80,7 +80,7 @@ router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], response
 async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingested:
     """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
 
-    Each is validated by itself; what cannot be taken is in `rejected`. The next round banks the new slices.
+    Each row is validated alone; `rejected` lists the invalid ones. The next round banks the new slices.
     """
     files = _files(request.headers.get("content-type", ""), await request.body())
     return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)
@@ -88,12 +88,12 @@ async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingeste
 
 @router.post("/forget")
 async def forget(request: Forget, admin: AdminOf) -> Forgotten:
-    """Remove the memories of documents from all banks, for good. It waits for a round that is at work."""
+    """Remove the memories of documents from all banks for good. Waits for a running round."""
     return await to_thread.run_sync(admin.forget, request.doc_ids, limiter=admin.forgetting)
 
 
 def _files(content_type: str, body: bytes) -> dict[str, bytes]:
-    """The body of an ingest as files of JSON lines. HTTPException (415) or RequestValidationError if it is neither."""
+    """The body of an ingest as files of JSON lines. HTTPException (415) or RequestValidationError for another body."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _JSON_LINES:
         return {"body.jsonl": body}
@@ -109,9 +109,9 @@ def _files(content_type: str, body: bytes) -> dict[str, bytes]:
 
 @contextmanager
 def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator[Path]:
-    """A folder with these files, or the only file, for as long as it is ingested.
+    """A temporary folder with `files`, or the single file in it.
 
-    What is wrong with it is raised as HTTPException (422), without the path of the folder.
+    Turns errors about it into HTTPException (422), without the path of the folder.
     """
     state.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=_RECEIVED, dir=state) as temporary:
@@ -122,13 +122,13 @@ def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator
         try:
             yield folder if len(files) > 1 else folder / next(iter(files))
         except StreamError as error:
-            if temporary in str(error):  # the others are about the stream
+            if temporary in str(error):  # other errors are about the stream
                 raise HTTPException(422, str(error).replace(f"{temporary}/", "")) from None
             raise
 
 
 def _remove_leftovers(state: Path) -> None:
-    """Remove what servers that were killed were ingesting; another one may be at work on what is younger."""
+    """Remove the files of killed servers; another server may still be ingesting younger ones."""
     for folder in state.glob(f"{_RECEIVED}*"):
         if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)

@@ -32,9 +32,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """The application over `workspace`, with LM and compressor loaded.
 
-    `hosts`: allowed values of the Host header, `*` for any. This refuses pages of other sites that resolve their own
-    name to 127.0.0.1 (DNS rebinding). ModelError when LM or compressor is missing, ConfigError when the tokens
-    cannot be read.
+    `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own name to 127.0.0.1 (DNS
+    rebinding). Raises ModelError if LM or compressor is missing, ConfigError if the tokens cannot be read.
     """
     serving = workspace.params.serving
     tokens = TokenFile(serving.token_file) if serving.token_file else None

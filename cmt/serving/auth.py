@@ -1,7 +1,7 @@
 """Who sent a request: bearer tokens (RFC 6750) and their scopes.
 
-`Identification` comes before the rate limit, which counts the requests of each token; `Authorization` after it, so that
-wrong tokens are limited as well.
+`Identification` precedes the rate limit, which counts the requests of each token. `Authorization` follows it, so that
+requests with wrong tokens are limited too.
 """
 
 import logging
@@ -19,12 +19,12 @@ from cmt.serving.tokens import Token, TokenFile
 log = logging.getLogger(__name__)
 
 LIVENESS = "/healthz"
-_OPEN = ("/", "/docs", LIVENESS)  # paths without a token: the pages, whose scripts ask for it, and the liveness route
+_OPEN = ("/", "/docs", LIVENESS)  # need no token: the pages, whose scripts ask for one, and the liveness route
 _OPEN_FOLDER = "/web/"
 
 
 class Identification:
-    """Puts the token of a request into its state, None without a valid one."""
+    """Stores the token of a request in its state; None without a valid token."""
 
     def __init__(self, app: ASGIApp, *, tokens: TokenFile) -> None:
         self.app, self.tokens = app, tokens
@@ -68,13 +68,13 @@ def admin_token(request: Request) -> Token:
     if token.scope != "admin":
         raise HTTPException(
             403,
-            f"the token {token.name} has the scope {token.scope}, and this needs admin",
+            f"the token {token.name} has the scope {token.scope}; this route needs admin",
             headers={"WWW-Authenticate": 'Bearer realm="cmt", error="insufficient_scope", scope="admin"'},
         )
     return token
 
 
 def _secret(scope: Scope) -> str:
-    """The token that a request carries, "" without one."""
+    """The token in a request's header; "" without one."""
     scheme, secret = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
     return secret if scheme.lower() == "bearer" else ""

@@ -1,7 +1,6 @@
 """Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
 
-Answers do not depend on the batch, and the LM is used by one batch at a time. Streaming requests are answered one at a
-time.
+Answers do not depend on the batch. The LM answers one batch at a time, and a streaming request alone.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """An answer, how many tokens question and answer have, and the compressor whose bank answered."""
+    """An answer, the numbers of tokens of question and answer, and the compressor of the bank."""
 
     answer: "Answer"
     question_tokens: int
@@ -41,7 +40,7 @@ class ServedAnswer:
 
 @dataclass(eq=False)
 class _Request:
-    """A question in the queue, and its outcome once it was answered."""
+    """A question in the queue, and its outcome."""
 
     question: str
     as_of: datetime | None
@@ -62,7 +61,7 @@ class DynamicBatcher:
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
 
     def load(self) -> None:
-        """Load LM and compressor before the first question. ModelError when one is missing."""
+        """Load LM and compressor before the first question. Raises ModelError if one is missing."""
         _ = self.workspace.model
 
     def bank(self) -> Bank:
@@ -74,13 +73,13 @@ class DynamicBatcher:
         return await self._process(_Request(question, as_of))
 
     async def stream(self, question: str, as_of: datetime | None) -> AsyncGenerator[str | ServedAnswer, None]:
-        """The answer's text in pieces while the LM generates it, then the whole answer; BankError as above.
+        """Yield pieces of the answer's text while the LM generates it, then the whole answer; BankError as above.
 
-        A client that disconnects does not affect the others: an answer that is being generated is finished.
+        A disconnecting client does not affect others: the LM finishes the answer.
         """
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         request = _Request(question, as_of, pieces.put_nowait)
-        # a task of its own: it may have to answer a batch of other requests first, which must not be cancelled halfway
+        # its own task: it may answer a batch of other requests first, and a disconnect must not cancel these
         task = asyncio.create_task(self._process(request))
         self._streams.add(task)
         task.add_done_callback(self._stream_ended)
@@ -93,7 +92,7 @@ class DynamicBatcher:
             self._withdraw(request)
 
     async def _process(self, request: _Request) -> ServedAnswer:
-        """Queue a request and answer batches until it is done; the request that holds the lock answers for all."""
+        """Queue a request and answer batches until it is done; the holder of the lock answers for all."""
         started = perf_counter()
         self._queue.append(request)
         try:
@@ -120,7 +119,7 @@ class DynamicBatcher:
                 request.answer = answer
 
     def _next_batch(self) -> list[_Request]:
-        """The oldest request and those behind it that can be answered with it; a streaming request alone."""
+        """The oldest request and the following ones for the same batch; a streaming request is a batch."""
         batch = [self._queue.popleft()]
         size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
         while len(batch) < size and self._queue and not self._queue[0].on_text:
@@ -128,7 +127,7 @@ class DynamicBatcher:
         return batch
 
     def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
-        """Runs in a worker thread; pieces are handed to the event loop."""
+        """Runs in a worker thread; the event loop receives the pieces."""
         (request,) = batch
         answerer = self.workspace.current_answerer()
 
@@ -155,9 +154,9 @@ class DynamicBatcher:
     def _stream_ended(self, task: "asyncio.Task[ServedAnswer]") -> None:
         self._streams.discard(task)
         if not task.cancelled():
-            task.exception()  # marks it as retrieved: asyncio would log it when no client listens any more
+            task.exception()  # marks it as retrieved, else asyncio logs it
 
     def _withdraw(self, request: _Request) -> None:
-        """Remove a request whose client has gone."""
+        """Remove a request whose client has disconnected."""
         if request in self._queue:
             self._queue.remove(request)

@@ -1,6 +1,6 @@
 """The bank's documents by date, for browsing.
 
-LanceDB cannot sort: the small columns of all rows are read once per version of the bank, and pages are cut from them.
+LanceDB cannot sort, so the small columns of all rows are read once per version of the bank.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ class DocumentBrowser:
         self._cached_for: tuple[str, int, frozenset[str]] | None = None
         self._documents = pa.table({})
 
-    def range(self) -> Range:
-        """First and last day of publication."""
+    def date_range(self) -> Range:
+        """First and last date of publication."""
         dates = self._newest_first()["published_at"].to_pylist()
         first, last = (dates[-1], dates[0]) if dates else (None, None)
         return Range(first=first, last=last, documents=len(dates))
@@ -66,7 +66,7 @@ class DocumentBrowser:
 
 
 def _documents(rows: pa.Table) -> pa.Table:
-    """One row a document, newest first, with the number of its memories; of a corrected one the latest version."""
+    """The latest version of each document, newest first, with the number of its memories."""
     rows = latest_versions(rows)
     counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
     first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])

@@ -11,7 +11,7 @@ from cmt.errors import BankError, CmtError, ConfigError
 from cmt.serving.schemas import Fault, Problem, explain
 
 REQUEST_ID = "X-Request-ID"
-"""Header with the id of the request, as the request log has it."""
+"""Header with the id of the request, which the request log repeats."""
 
 
 def problem(

@@ -1,6 +1,6 @@
-"""The identity of a project as `/health` reports it, by which `cmt ask` recognises the server of its own project.
+"""The identity of a project in `/health`; `cmt ask` recognises the server of its own project with it.
 
-Cheap to compute: no bank is opened and no weights are read.
+It opens no bank and reads no weights.
 """
 
 from pathlib import Path
@@ -17,5 +17,5 @@ def project_digest(root: Path) -> str:
 
 
 def answering_digest(params: Params) -> str:
-    """Digest of all parameters that shape answers, among them the address of the bank."""
+    """Digest of all parameters that affect answers, including the address of the bank."""
     return params.digest(*_ANSWERING)

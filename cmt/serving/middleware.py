@@ -21,13 +21,13 @@ HEADERS = {
 
 
 def request_state(scope: Scope) -> dict[str, Any]:
-    """What middleware and routes note about a request; routes see it as `request.state`."""
+    """State of a request that middleware and routes share; `request.state` in routes."""
     state: dict[str, Any] = scope.setdefault("state", {})
     return state
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that a request matched, "" if none."""
+    """The template of the route of a request; "" without a route."""
     return getattr(scope.get("route"), "path", "")
 
 

@@ -1,8 +1,7 @@
 """The memory as an MLflow model: the code that `mlflow models serve` runs, stored with every registered version.
 
 Answering needs the LM, which is too big to store with every version, and the bank, which grows. Both come from a
-project: the params.yaml that the environment variable CMT_PARAMS names, else the one that the version was registered
-from.
+project: its params.yaml is named by the environment variable CMT_PARAMS, or else by the registered version.
 """
 
 import os
@@ -27,7 +26,7 @@ class Memory(PythonModel):
     """Answers questions as of a date or now, with sources."""
 
     def load_context(self, context: Any) -> None:
-        """Open the project with the compressor of this version. BankError when the bank is another one's."""
+        """Open the project with the compressor of this version. BankError if the bank is of another compressor."""
         params = os.environ.get("CMT_PARAMS") or context.model_config["params"]
         self._workspace: Workspace = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
@@ -59,7 +58,7 @@ class Memory(PythonModel):
 
 
 def _validate(number: int, row: dict[Any, Any], *, longest: int) -> Ask:
-    # pandas has a missing date as None, NaN or NaT
+    # pandas represents a missing date as None, NaN or NaT
     fields = {name: value for name, value in row.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
     fields = {name: value.isoformat() if isinstance(value, date) else value for name, value in fields.items()}
     try:

@@ -1,7 +1,7 @@
 """The part of OpenAI's HTTP interface that chat clients use: `/v1/models` and `/v1/chat/completions`.
 
-The last user message is the question; earlier messages and sampling options are ignored, because the memory answers
-single questions. Sources are extra fields of the response, which clients pass on or ignore.
+The last user message is the question. Earlier messages and sampling options are ignored, because the memory answers
+single questions. Sources are extra fields of the response.
 """
 
 import json
@@ -86,7 +86,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The list of models: the memory is one."""
+    """The list of models, with one entry."""
 
     object: Literal["list"] = "list"
     data: list[Model]
@@ -148,14 +148,14 @@ def _header() -> dict[str, Any]:
 
 
 def _provenance(request: Completion, served: ServedAnswer) -> dict[str, Any]:
-    """The fields that OpenAI's interface does not have."""
+    """Fields beyond OpenAI's interface."""
     answered = served.response(request.as_of).model_dump(mode="json")
     names = ("verdict", "known", "confidence", "as_of", "sources", "compressor")
     return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
 
 
 def _usage(served: ServedAnswer) -> dict[str, int]:
-    """Tokens of question and answer; what the LM reads of its memories is not counted."""
+    """Tokens of question and answer, without the tokens of memories that the LM reads."""
     prompt, completion = served.question_tokens, served.answer_tokens
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 

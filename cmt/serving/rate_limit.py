@@ -11,11 +11,11 @@ from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
 
 LARGEST_NUMBER = 10_000
-"""Clients that are remembered; the one that was silent longest is forgotten first."""
+"""Largest number of remembered clients; the longest silent one is forgotten first."""
 
 
 class RateLimit:
-    """Refuses the requests of a client above `per_minute` with 429 and the seconds to wait in Retry-After."""
+    """Refuses requests of a client above `per_minute` with 429; Retry-After has the seconds to wait."""
 
     def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
         self.app, self.buckets = app, TokenBuckets(per_minute)
@@ -34,26 +34,26 @@ class RateLimit:
 
 
 class TokenBuckets:
-    """A bucket for each client: full at first with `per_minute` tokens, a request takes one, time refills it."""
+    """A bucket for each client: it starts with `per_minute` tokens, a request takes one, time refills it."""
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = monotonic) -> None:
         self.per_minute, self._clock = per_minute, clock
         self._buckets: dict[str, tuple[float, float]] = {}  # client → tokens, seconds of the last request
 
     def take(self, client: str) -> int:
-        """Take a token of `client`; 0, or the whole seconds until there is one."""
+        """Take a token of `client`; returns 0, or the seconds until the next token."""
         now = self._clock()
         tokens, last = self._buckets.pop(client, (float(self.per_minute), now))
         tokens = min(self.per_minute, tokens + (now - last) * self.per_minute / 60)
         allowed = tokens >= 1
-        self._buckets[client] = tokens - allowed, now  # at the end: the order is that of the last requests
+        self._buckets[client] = tokens - allowed, now  # at the end: ordered by the last request
         if len(self._buckets) > LARGEST_NUMBER:
             del self._buckets[next(iter(self._buckets))]
         return 0 if allowed else math.ceil((1 - tokens) * 60 / self.per_minute)
 
 
 def client_of(scope: Scope) -> str:
-    """The name of the token, or else the address; of IPv6 the network /64, whose addresses one client may have."""
+    """The name of the token, or else the address; for IPv6 the /64 network, which one client may own."""
     if token := request_state(scope).get("token"):
         return f"token {token.name}"
     address: str = (scope.get("client") or ("", 0))[0]

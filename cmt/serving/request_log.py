@@ -24,7 +24,7 @@ class RequestLog:
 
     def __init__(self, app: ASGIApp, *, handler: logging.Handler, questions: bool) -> None:
         self.app, self.questions = app, questions
-        self._logger = logging.Logger("cmt.requests")  # known to nobody else, so that no other log repeats it
+        self._logger = logging.Logger("cmt.requests")  # not in the logger hierarchy, so no other log repeats it
         self._logger.addHandler(handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +60,7 @@ class RequestLog:
 
 
 def log_handler(path: Path | None) -> logging.Handler:
-    """A handler that appends to the file `path`, which may be rotated; None: to stderr. Raises OSError."""
+    """A handler for stderr, or for the file `path`, which may be rotated. Raises OSError."""
     if path is None:
         return logging.StreamHandler()
     path.parent.mkdir(parents=True, exist_ok=True)

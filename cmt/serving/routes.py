@@ -18,9 +18,9 @@ from cmt.serving.identity import answering_digest, project_digest
 from cmt.serving.schemas import Alive, Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The server has tokens, and this one is missing or not valid."},
+    401: {"model": Problem, "description": "The server needs a token, which is missing or not valid."},
     422: {"model": Problem, "description": "The question or a date is invalid."},
-    429: {"model": Problem, "description": "Too many requests; Retry-After says how many seconds to wait."},
+    429: {"model": Problem, "description": "Too many requests; Retry-After has the seconds to wait."},
     503: {"model": Problem, "description": "There is no bank to answer from yet."},
 }
 router = APIRouter(responses=ERROR_RESPONSES)
@@ -37,7 +37,7 @@ def _browser(request: Request) -> DocumentBrowser:
 
 
 def _batcher_with_bank(batcher: Annotated[DynamicBatcher, Depends(_batcher)]) -> DynamicBatcher:
-    """The batcher of a server that has a bank. Checked before a stream starts: its status cannot change later."""
+    """The batcher of a server with a bank. Checked before a stream starts, because its status cannot change later."""
     batcher.bank()
     return batcher
 
@@ -56,7 +56,7 @@ def check_length(batcher: DynamicBatcher, question: str, *, field: str) -> None:
 
 
 def _checked(request: Ask, http_request: Request, batcher: Batcher) -> Ask:
-    """The request, with a question that is not too long. Checked before a stream starts, as the bank is."""
+    """The request, if its question is not too long. Checked before a stream starts."""
     check_length(batcher, request.question, field="question")
     http_request.state.question = request.question  # for the request log
     return request
@@ -67,7 +67,7 @@ Question = Annotated[Ask, Depends(_checked)]
 
 @router.post("/ask", tags=["answers"])
 async def ask(request: Question, batcher: Batcher) -> Answered:
-    """Answer from memory, with the source documents and the windows of them that the LM read."""
+    """Answer from memory, with the source documents and the windows that the LM read."""
     served = await batcher.answer(request.question, request.as_of)
     return served.response(request.as_of)
 
@@ -90,14 +90,14 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
 
 
 def _event(name: str, data: Any) -> ServerSentEvent:
-    """An event in ASCII: some clients end a line at every line separator of Unicode."""
+    """An event in ASCII, because some clients end a line at every line separator of Unicode."""
     return ServerSentEvent(event=name, raw_data=json.dumps(data))
 
 
 @router.get("/range", tags=["bank"])
-def range_(browser: Browser) -> Range:
+def date_range(browser: Browser) -> Range:
     """First and last date of publication in the bank."""
-    return browser.range()
+    return browser.date_range()
 
 
 @router.get("/documents", tags=["bank"])
@@ -114,7 +114,7 @@ def documents(
 
 @router.get("/document", tags=["bank"], responses={404: {"model": Problem, "description": "No such document."}})
 def document(browser: Browser, doc_id: str) -> Document:
-    """One document with the texts of its memories. The id is a query parameter because it may hold any character."""
+    """One document with the texts of its memories. The id is a query parameter because it may contain any character."""
     document = browser.document(doc_id)
     if document is None:
         raise HTTPException(404, f"document {doc_id!r} is not in the bank")

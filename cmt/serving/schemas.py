@@ -86,7 +86,7 @@ class Answered(BaseModel):
     """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
 
     id: str
-    """What `cmt lineage` takes: compressor, version of the bank, and a digest of question and answer."""
+    """Argument of `cmt lineage`: compressor, version of the bank, and a digest of question and answer."""
     question: str
     as_of: datetime | None
     answer: str
@@ -94,14 +94,14 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float
-    """The confidence before calibration, by which the verdict is decided."""
+    """The confidence before calibration, which determines the verdict."""
     sources: list[SourceOut]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
 
     @classmethod
     def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
-        """The response form of `answer`, which the bank of `compressor` gave."""
+        """The response form of `answer` from the bank of `compressor`."""
         return cls(
             id=answer.id,
             question=answer.question,
@@ -128,7 +128,7 @@ class Entry(BaseModel):
 
 
 class Page(BaseModel):
-    """A page of the bank's documents, newest first; `total` counts all within the dates."""
+    """A page of the bank's documents, newest first; `total` counts all documents within the dates."""
 
     total: int
     offset: int
@@ -175,7 +175,7 @@ class Ingest(BaseModel):
 
 
 class NewSlice(BaseModel):
-    """A slice that an ingest added; it waits for its round."""
+    """A new slice, which waits for its round."""
 
     slice_id: str
     documents: int
@@ -183,7 +183,7 @@ class NewSlice(BaseModel):
 
 
 class RejectedRow(BaseModel):
-    """A row that cannot be taken: `row` counts from 1 in `documents` or `questions`, or the lines of the body."""
+    """An invalid row; `row` counts from 1 in `documents` or `questions`, or the lines of the body."""
 
     file: str
     row: int
@@ -191,7 +191,7 @@ class RejectedRow(BaseModel):
 
 
 class Ingested(BaseModel):
-    """What an ingest took; `rejected` has the first 100 rows of `rejected_total`."""
+    """Result of an ingest; `rejected` has the first 100 of `rejected_total` rows."""
 
     slices: list[NewSlice]
     accepted: int
@@ -222,9 +222,9 @@ class Forget(BaseModel):
 
 
 class Forgotten(BaseModel):
-    """The forgotten documents, and the number of rows that were removed from all banks.
+    """The forgotten documents, and the number of rows removed from all banks.
 
-    A document that waits for its round has none, and will get none.
+    A document that waits for its round has no rows and gets none.
     """
 
     doc_ids: list[str]
@@ -244,7 +244,7 @@ class Health(BaseModel):
 
 
 class Fault(BaseModel):
-    """An error: what is wrong and what to do."""
+    """An error and its remedy."""
 
     message: str
     type: str

@@ -1,6 +1,6 @@
-"""The bearer tokens of `cmt serve`, in a file: their names, scopes and SHA-256 digests, never the tokens themselves.
+"""The bearer tokens of `cmt serve`: a file with their names, scopes and SHA-256 digests, but not the tokens.
 
-A token has 256 random bits. Nobody can try them all, so a fast digest protects it as well as a slow one would.
+A token has 256 random bits, too many to guess, so a fast digest is as safe as a slow one.
 """
 
 import hmac
@@ -37,16 +37,16 @@ class Token:
     """An entry of the file."""
 
     name: str
-    """Whose token it is; the request log has this name."""
+    """The owner of the token; the request log has this name."""
     scope: Scope
     source: str
-    """Who published the documents that are ingested with it."""
+    """The publisher of documents that are ingested with it."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     created_at: str
 
 
 class TokenFile:
-    """The file `path` of tokens; a change of it counts at the next request. Methods raise ConfigError."""
+    """The file `path` of tokens; the next request reads a changed file. Methods raise ConfigError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class TokenFile:
         return self._tokens
 
     def find(self, secret: str) -> Token | None:
-        """The token whose secret this is; every entry is compared, each in constant time."""
+        """The token with this `secret`; compares every entry in constant time."""
         digest, found = sha256_hex(secret), None
         for token in self.tokens():
             if hmac.compare_digest(token.sha256, digest):
@@ -102,7 +102,7 @@ class TokenFile:
 
     @contextmanager
     def _changing(self) -> Iterator[list[Token]]:
-        """The tokens in a list to change, which is written in the end; one process at a time."""
+        """Yield the tokens as a list to change, and write it; one process at a time."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path.with_name(f"{self.path.name}.lock"), timeout=_LOCK_SECONDS):
@@ -119,7 +119,7 @@ class TokenFile:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; check space and rights") from None
 
     def _check_owner(self, info: os.stat_result) -> None:
-        """ConfigError if another user can write the file, and so give tokens to anybody."""
+        """Raise ConfigError if another user can write the file and so issue tokens."""
         if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
             raise ConfigError(
                 f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "

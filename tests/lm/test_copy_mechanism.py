@@ -19,7 +19,7 @@ def test_a_token_of_the_quote_that_the_lm_did_not_expect_raises_the_probability(
     copy = CopyHypothesis([7, 8, 9], 0.5)
     copy.update(7, 0.25)
     assert copy.probability == pytest.approx(0.8)
-    assert copy.next == 8
+    assert copy.next_token == 8
     copy.update(8, 1.0)
     assert copy.probability == pytest.approx(0.8)
 

@@ -1,19 +1,17 @@
 """Pulling the base LM: it is installed whole, once, and every later change is noticed."""
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cmt.errors import ModelError
-from cmt.lm.model import FrozenLM, weights_digest
+from cmt.lm.model import FrozenLM
 from cmt.lm.weights import installed, pull, verify
 from tests.helpers.tiny import SOURCE, tiny_model, tiny_tokenizer, write_folder, write_gguf
 
@@ -138,13 +136,6 @@ def flip(file: Path, count: int = 1) -> None:
     file.write_bytes(content)
 
 
-def age_record(folder: Path) -> None:
-    """Rewrite the record of `folder` as earlier versions wrote it, with sizes alone."""
-    record = json.loads((folder / "lm.json").read_text())
-    record["files"] = {name: f"{(folder / name).stat().st_size} bytes" for name in record["files"]}
-    (folder / "lm.json").write_text(json.dumps(record))
-
-
 def test_flipped_bytes_are_noticed_at_the_next_use_and_repaired(local_source: str, path: Path) -> None:
     weights = pull(source=local_source, path=path) / "model.safetensors"
     status = weights.stat()
@@ -160,19 +151,10 @@ def test_flipped_bytes_are_noticed_at_the_next_use_and_repaired(local_source: st
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
 def test_every_file_that_shapes_answers_is_checked(local_source: str, path: Path, name: str) -> None:
     file = pull(source=local_source, path=path) / name
-    file.write_text(file.read_text().replace("10000.0", "20000.0") + " ")
+    file.write_text(file.read_text()[::-1])  # of the same size
     for check in (installed, verify):
         with pytest.raises(ModelError, match=f"{name} in .* changed"):
             check(source=local_source, path=path)
-
-
-def test_another_rope_theta_is_noticed(local_source: str, path: Path) -> None:
-    config = pull(source=local_source, path=path) / "config.json"
-    before = config.stat()
-    config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 20000.0'))
-    assert config.stat().st_size == before.st_size
-    with pytest.raises(ModelError, match=r"config\.json in .* changed"):
-        installed(source=local_source, path=path)
 
 
 def test_an_added_file_is_noticed(local_source: str, path: Path) -> None:
@@ -198,12 +180,6 @@ def test_files_that_were_only_touched_are_hashed_once(
     assert installed(source=local_source, path=path) == folder
 
 
-def test_the_identity_that_compressors_name_is_that_of_the_weights_alone(local_source: str, path: Path) -> None:
-    folder = pull(source=local_source, path=path)
-    lm = FrozenLM.load(folder, dtype="bfloat16")
-    assert lm.digest == lm.weights_digest() == json.loads((folder / "lm.json").read_text())["digest"]
-
-
 def test_another_configuration_is_another_digest_of_the_files(tmp_path: Path, path: Path) -> None:
     original = write_folder(tmp_path / "original")
     first = FrozenLM.load(pull(source=f"path:{original}", path=path))
@@ -212,37 +188,6 @@ def test_another_configuration_is_another_digest_of_the_files(tmp_path: Path, pa
     second = FrozenLM.load(pull(source=f"path:{original}", path=path))
     assert second.digest == first.digest
     assert second.files_digest != first.files_digest
-
-
-@pytest.mark.parametrize("update", [pull, verify])
-def test_an_lm_of_an_earlier_version_works_and_gets_its_hashes(
-    local_source: str, path: Path, update: Callable[..., Path]
-) -> None:
-    folder = pull(source=local_source, path=path)
-    before = {file: file.stat().st_mtime_ns for file in folder.iterdir() if file.name != "lm.json"}
-    age_record(folder)
-    assert installed(source=local_source, path=path) == folder
-    assert update(source=local_source, path=path) == folder
-    flip(folder / "model.safetensors")
-    with pytest.raises(ModelError, match="changed since it was pulled"):
-        installed(source=local_source, path=path)
-    flip(folder / "model.safetensors")
-    assert installed(source=local_source, path=path) == folder
-    assert [file for file, time in before.items() if file.stat().st_mtime_ns != time] == [folder / "model.safetensors"]
-
-
-def test_changed_weights_of_an_earlier_version_get_no_hashes(local_source: str, path: Path) -> None:
-    folder = pull(source=local_source, path=path)
-    age_record(folder)
-    flip(folder / "model.safetensors")
-    with pytest.raises(ModelError, match="not those that were pulled"):
-        verify(source=local_source, path=path)
-    assert FrozenLM.load(pull(source=local_source, path=path)).digest == digest_of_tiny_model()
-    verify(source=local_source, path=path)
-
-
-def digest_of_tiny_model() -> str:
-    return weights_digest(tiny_model())
 
 
 def test_a_folder_is_linked_not_copied(tmp_path: Path, path: Path) -> None:

@@ -108,7 +108,7 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert response.status_code == 403
         assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
         assert response.json()["error"]["type"] == "permission_error"
-        assert error_message(response) == "the token reader has the scope ask, and this needs admin"
+        assert error_message(response) == "the token reader has the scope ask; this route needs admin"
     assert cmt.open(params=guarded.folder / "params.yaml").stored_bank.has("ferry")
 
 
