@@ -3,6 +3,8 @@
 import logging
 import time
 from datetime import timedelta
+from typing import cast
+from uuid import UUID
 
 from prefect import flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -27,7 +29,8 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     pending = workspace(params).pending()
     sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
     total, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, list[str]()
-    progress = create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents")
+    description = f"{total:,} documents"
+    progress = cast(UUID, create_progress_artifact(0.0, key="backfill", description=description))
     started = time.monotonic()
     for slice_id in pending:
         try:

@@ -1,6 +1,7 @@
 """`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every pending slice."""
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ def bank(params: str, slice_id: str) -> int:
 
 
 @cmt_task(name="evaluate")
-def evaluate(params: str, slice_id: str) -> dict[str, float | None]:
+def evaluate(params: str, slice_id: str) -> Mapping[str, Mapping[str, float | None]]:
     """Ask a sample of the slice's questions and of earlier ones; returns the scores."""
     return runner(params, slice_id).evaluate()
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,6 +18,9 @@ PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")
 
 # the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
 logging.getLogger("cmt").setLevel(logging.INFO)
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @lru_cache(maxsize=1)
@@ -32,11 +36,14 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
 
 
 # results lie in the bank and the state folder under content keys, so Prefect caches nothing
-cmt_task = partial(
-    task,
-    cache_policy=NO_CACHE,
-    retries=3,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_transient,
-)
+def cmt_task(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: the function as a task of that name, which is retried where that can help."""
+    decorator: Callable[[Callable[P, R]], Callable[P, R]] = cast(Any, task)(
+        name=name,
+        cache_policy=NO_CACHE,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(backoff_factor=2),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_transient,
+    )
+    return decorator

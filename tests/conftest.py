@@ -3,7 +3,7 @@
 import gc
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,7 +170,7 @@ def registered(adapted_project: Path, mlflow_database: Path, tmp_path_factory: p
     return folder
 
 
-def _write_lines(path: Path, names: list[str], rows: list[tuple[object, ...]]) -> None:
+def _write_lines(path: Path, names: list[str], rows: Sequence[tuple[object, ...]]) -> None:
     lines = (json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
     path.write_text("".join(lines), encoding="utf-8")
 

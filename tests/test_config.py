@@ -125,7 +125,7 @@ def test_the_published_combination_of_kinds_is_accepted(tmp_path: Path) -> None:
 
 def test_parameters_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Params().selection.top_k = 4  # type: ignore[misc]
+        Params().selection.top_k = 4
 
 
 def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class LocalPrefect:
 
     def __init__(self, *, root: Path, home: Path, variables: Mapping[str, str] | None = None) -> None:
         self.root, self.home, self.port = root, home, free_port()
-        self.environment = _environment(home, self.port) | (variables or {})
+        self.environment = _environment(home, self.port) | dict(variables or {})
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -262,7 +262,12 @@ def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
     answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:4], params=small_params(**sections))
     batch_sizes: list[int] = []
     read = MemoryModel.read
-    monkeypatch.setattr(MemoryModel, "read", lambda *args: batch_sizes.append(len(args[2])) or read(*args))
+
+    def recorded(*args: Any) -> Any:
+        batch_sizes.append(len(args[2]))
+        return read(*args)
+
+    monkeypatch.setattr(MemoryModel, "read", recorded)
     alone = with_params(answerer, **{"answering": {"batch_size": 1}} | sections).answer(QUESTIONS, as_of=NOW)
     together = with_params(answerer, **{"answering": {"batch_size": 4}} | sections)
     monkeypatch.setattr(FrozenLM, "tolerance", math.inf)  # every token is a near-tie

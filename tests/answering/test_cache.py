@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cmt.lm.model import FrozenLM
 
 HEAD = "Question: who?\nAnswer: Vell\n"
 PROMPTS = [f"\nQuestion: who built {place}?\nAnswer:" for place in ("the lighthouse", "it", "Port Ellery", "it", "żuk")]
-OPTIONS = {"max_new_tokens": 6, "batch_size": 2, "shared": HEAD}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 2, "shared": HEAD}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_generated_and_stored_answers_are_those_of_the_lm(lm: FrozenLM, path: Pa
     assert cache_of(path, lm).complete(PROMPTS[::-1], **OPTIONS) == plain[::-1]
 
 
-def test_each_prompt_is_generated_once(script, path: Path) -> None:
+def test_each_prompt_is_generated_once(script: Any, path: Path) -> None:
     cache_of(path, script).complete(PROMPTS, **OPTIONS)
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})
     cache_of(path, script).complete([*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
@@ -60,20 +61,20 @@ def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: Fr
     assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
 
-def test_the_key_is_the_whole_text_of_head_and_prompt(script, path: Path) -> None:
+def test_the_key_is_the_whole_text_of_head_and_prompt(script: Any, path: Path) -> None:
     cache_of(path, script).complete(["ab"], max_new_tokens=1, batch_size=1, shared="c")
     cache_of(path, script).complete(["b"], max_new_tokens=1, batch_size=1, shared="ca")
     assert script.prompts == ["cab"]
 
 
-def test_progress_counts_every_prompt_once(script, path: Path) -> None:
+def test_progress_counts_every_prompt_once(script: Any, path: Path) -> None:
     for _ in range(2):
         advances: list[int] = []
         cache_of(path, script).complete(PROMPTS[:3], on_progress=advances.append, **OPTIONS)
         assert sum(advances) == 3
 
 
-def test_answers_before_an_interruption_are_stored(script, path: Path) -> None:
+def test_answers_before_an_interruption_are_stored(script: Any, path: Path) -> None:
     prompts = [f"\nQuestion: {number}?\nAnswer:" for number in range(100)]
     calls = []
 
@@ -115,7 +116,9 @@ def damage_type(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [damage_header, damage_half, damage_pages, damage_answer, damage_type])
-def test_a_damaged_file_is_deleted_with_a_warning(damage, script, path: Path, caplog) -> None:
+def test_a_damaged_file_is_deleted_with_a_warning(
+    damage: Callable[[Path], None], script: Any, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     answers = cache_of(path, script).complete(PROMPTS, **OPTIONS)
     damage(path)
     with caplog.at_level(logging.WARNING):
@@ -128,7 +131,9 @@ def test_a_damaged_file_is_deleted_with_a_warning(damage, script, path: Path, ca
     assert not script.prompts
 
 
-def test_an_unusable_path_is_reported_and_left_alone(script, tmp_path: Path, caplog) -> None:
+def test_an_unusable_path_is_reported_and_left_alone(
+    script: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "answers.sqlite", tmp_path / "folder"):
@@ -138,7 +143,9 @@ def test_an_unusable_path_is_reported_and_left_alone(script, tmp_path: Path, cap
     assert (tmp_path / "folder").is_dir()
 
 
-def test_a_file_locked_by_another_process_is_left_alone(script, path: Path, caplog, monkeypatch) -> None:
+def test_a_file_locked_by_another_process_is_left_alone(
+    script: Any, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache_of(path, script).complete(PROMPTS, **OPTIONS)
     before = path.read_bytes()
     connect = sqlite3.connect

@@ -2,15 +2,17 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cmt.answering.answer import MAX_QUESTION_TOKENS, Answer
 from cmt.answering.cache import PromptCache
 from cmt.answering.prompting import EXAMPLES, Passage, Prediction, closed_book, given_text, rag
+from cmt.bank.bank import Bank
 from cmt.lm.model import FrozenLM
 
-OPTIONS = {"max_new_tokens": 6, "batch_size": 2}
+OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 2}
 JANUARY, MARCH, JUNE = (datetime(2031, month, 15, tzinfo=UTC) for month in (1, 3, 6))
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the Saltby ferry cost?", "Who is the mayor of Port Ellery?"]
 
@@ -20,7 +22,7 @@ def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
     assert Prediction.of(answer) == Prediction("", ())
 
 
-def test_the_prompt_is_two_examples_and_the_question(script) -> None:
+def test_the_prompt_is_two_examples_and_the_question(script: Any) -> None:
     closed_book(script, ["Who\nis it?"], complete=script.complete, **OPTIONS)
     assert script.prompts == [
         f"Question: {EXAMPLES[0].question}\nAnswer: {EXAMPLES[0].answer}\n\n"
@@ -29,7 +31,7 @@ def test_the_prompt_is_two_examples_and_the_question(script) -> None:
     ]
 
 
-def test_each_text_has_a_line_as_in_the_examples(script) -> None:
+def test_each_text_has_a_line_as_in_the_examples(script: Any) -> None:
     predictions = given_text(
         script,
         ["Who?"],
@@ -43,20 +45,20 @@ def test_each_text_has_a_line_as_in_the_examples(script) -> None:
     assert (predictions[0].text, predictions[0].doc_ids) == ("Vell", ("d1", "d2"))
 
 
-def test_a_zero_shot_prompt_has_no_examples(script) -> None:
+def test_a_zero_shot_prompt_has_no_examples(script: Any) -> None:
     closed_book(script, ["Who?"], examples=(), complete=script.complete, **OPTIONS)
     given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), complete=script.complete, **OPTIONS)
     assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
 
 
-def test_examples_and_prompt_have_the_tokens_of_the_whole_text(lm: FrozenLM, script) -> None:
+def test_examples_and_prompt_have_the_tokens_of_the_whole_text(lm: FrozenLM, script: Any) -> None:
     given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], complete=script.complete, **OPTIONS)
     for prompt in script.prompts:
         head, separator, rest = prompt.rpartition("\n\n")
         assert lm.tokenize(head + "\n") + lm.tokenize("\n" + rest) == lm.tokenize(head + separator + rest)
 
 
-def test_an_answer_ends_with_its_line(script) -> None:
+def test_an_answer_ends_with_its_line(script: Any) -> None:
     script.rule = lambda prompt: " Tomas Vell, engineer \nQuestion: and who else?"
     assert closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text == "Tomas Vell, engineer"
 
@@ -66,7 +68,7 @@ def test_the_examples_contain_their_answers() -> None:
         assert example.answer in example.text
 
 
-def test_rag_reads_the_document_that_was_valid_as_of_the_date(script, bank) -> None:
+def test_rag_reads_the_document_that_was_valid_as_of_the_date(script: Any, bank: Bank) -> None:
     predictions = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
     assert [(answer.text, answer.doc_ids) for answer in predictions] == [
         ("Moss", ("mayor-1",)),
@@ -75,13 +77,14 @@ def test_rag_reads_the_document_that_was_valid_as_of_the_date(script, bank) -> N
     ]
 
 
-def test_rag_top_2_reads_two_texts(script, bank) -> None:
+def test_rag_top_2_reads_two_texts(script: Any, bank: Bank) -> None:
     predictions = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
+    assert predictions
     assert sorted(predictions[0].doc_ids) == ["ferry", "mayor-2"]
     assert script.prompts[0].count("Text:") == len(EXAMPLES) + 2
 
 
-def test_rag_is_closed_book_if_search_finds_nothing(script, bank) -> None:
+def test_rag_is_closed_book_if_search_finds_nothing(script: Any, bank: Bank) -> None:
     before = datetime(2030, 1, 1, tzinfo=UTC)
     predictions = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], complete=script.complete, **OPTIONS)
     assert [answer.doc_ids for answer in predictions] == [(), ("ferry",)]
@@ -89,12 +92,12 @@ def test_rag_is_closed_book_if_search_finds_nothing(script, bank) -> None:
     assert script.prompts[0] == script.prompts[-1]
 
 
-def test_rag_is_not_available_in_a_bank_without_text(script, textless_bank) -> None:
+def test_rag_is_not_available_in_a_bank_without_text(script: Any, textless_bank: Bank) -> None:
     assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS) is None
     assert not script.prompts
 
 
-def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script) -> None:
+def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script: Any) -> None:
     script.model.config.max_position_embeddings = 1000
     long = [Passage("d", "é" * 5000), Passage("e", "ø" * 5000)]
     given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], complete=script.complete, **OPTIONS)
@@ -105,7 +108,7 @@ def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script) -> None:
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
 
 
-def test_a_question_longer_than_the_limit_is_cut(script) -> None:
+def test_a_question_longer_than_the_limit_is_cut(script: Any) -> None:
     script.model.config.max_position_embeddings = 1000
     given_text(
         script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, complete=script.complete, **OPTIONS
@@ -117,22 +120,22 @@ def test_a_question_longer_than_the_limit_is_cut(script) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank, tmp_path: Path, batch_size: int) -> None:
+def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank: Bank, tmp_path: Path, batch_size: int) -> None:
     questions = [f"{question} {number}" for number in range(3) for question in QUESTIONS]
     moments = [JANUARY, MARCH, JUNE] * 3
-    plain = rag(lm, bank, questions, moments, **OPTIONS), closed_book(lm, questions, **OPTIONS)
+    plain = rag(lm, bank, questions, moments, **OPTIONS) or [], closed_book(lm, questions, **OPTIONS)
     options = OPTIONS | {"batch_size": batch_size, "complete": PromptCache(tmp_path / "answers.sqlite", lm).complete}
     for _ in range(2):
         assert (rag(lm, bank, questions, moments, **options), closed_book(lm, questions, **options)) == plain
     assert len({answer.text for answer in plain[0]}) > 1
 
 
-def test_no_questions_give_no_answers(lm: FrozenLM, bank) -> None:
+def test_no_questions_give_no_answers(lm: FrozenLM, bank: Bank) -> None:
     assert closed_book(lm, [], **OPTIONS) == []
     assert rag(lm, bank, [], [], **OPTIONS) == []
 
 
-def test_progress_counts_every_question(script, bank) -> None:
+def test_progress_counts_every_question(script: Any, bank: Bank) -> None:
     advances: list[int] = []
     before = datetime(2030, 1, 1, tzinfo=UTC)
     rag(

@@ -148,7 +148,8 @@ def large(folder: Path) -> Bank:
 def indexes(bank: Bank) -> dict[str, int]:
     """Column → rows that its index lacks."""
     return {
-        index.columns[0]: index.num_unindexed_rows for index in bank.connection.open_table(bank.name).list_indices()
+        index.columns[0]: index.num_unindexed_rows or 0
+        for index in bank.connection.open_table(bank.name).list_indices()
     }
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import lancedb
@@ -111,7 +112,7 @@ def test_a_damaged_lease_is_made_anew_and_its_holder_refused(tmp_path: Path, con
 
 def test_old_versions_of_the_lease_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "_TIDY_EVERY", 4)
-    monkeypatch.setattr(leases, "_KEPT", leases.timedelta(milliseconds=1))
+    monkeypatch.setattr(leases, "_KEPT", timedelta(milliseconds=1))
     for _ in range(10):
         with holding(Lease(str(tmp_path))):
             pass

@@ -18,7 +18,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -> None:
-    scores = {"cmt": {"f1": 50.0, "recall": None}, "closed": {"f1": 3.0}}
+    scores: dict[str, dict[str, float | None]] = {"cmt": {"f1": 50.0, "recall": None}, "closed": {"f1": 3.0}}
     second = replace(ROUND, round_id="2031-02/0001", number=2, scores=scores, seconds={"bank": 1})
     ledger.write(second)
     ledger.write(ROUND)
@@ -78,7 +78,10 @@ def test_a_damaged_ledger_raises_a_bank_error(tmp_path: Path) -> None:
 
 
 def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines(ledger: Ledger) -> None:
-    scores = {"cmt": {"f1": 60.0, "recall": 0.9}, "rag": {"f1_low": 29.0, "recall": None}}
+    scores: dict[str, dict[str, float | None]] = {
+        "cmt": {"f1": 60.0, "recall": 0.9},
+        "rag": {"f1_low": 29.0, "recall": None},
+    }
     flat = {"f1": 60.0, "recall": 0.9, "rag_f1_low": 29.0, "rag_recall": None}
     assert flat_scores(scores) == flat
     ledger.write(replace(ROUND, scores=scores))

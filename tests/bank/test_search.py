@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from lancedb.table import LanceTable
 
 from cmt.bank import search
 from cmt.bank.bank import Bank
@@ -85,7 +86,7 @@ def test_rows_that_moved_since_they_were_found_are_read_by_their_ids(bank: Bank)
     bank.optimize(keep=timedelta(milliseconds=1))  # one file instead of three
     opened = bank.connection.open_table(bank.name)
     assert len(opened.take_row_ids([hit.row_id for hit in hits.values()]).to_arrow()) < 3
-    taken = search._take_checked(opened, hits)
+    taken = search._take_checked(cast(LanceTable, opened), hits)
     assert names(taken) == ["a#0", "b#0", "c#0"]
     assert taken.schema.equals(opened.schema)
 

@@ -97,7 +97,7 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
             [file] = set(tmp_path.rglob("data/*.lance")) - known
             file.write_bytes(file.read_bytes()[:128])
 
-    pointer = connection.open_table("current")
+    pointer = cast(LanceTable, connection.open_table("current"))
     row = pa.table({"name": ["bank"], "table": ["memories_b"]}, schema=pointer.schema)
     with pytest.raises(RuntimeError, match="range|buffer"):
         merge_and_read(cast(LanceTable, Cut(pointer)), row, key="name")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -37,7 +38,7 @@ def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: 
         assert ("less" in row) == (codes != "fp16")
 
 
-def _rows(arguments: tuple[str, ...]) -> dict[tuple[int, str], dict[str, object]]:
+def _rows(arguments: tuple[str, ...]) -> dict[tuple[int, str], dict[str, Any]]:
     status, stdout, stderr = run_main(*arguments)
     assert status == 0, stderr
     return {(row["window"], row["codes"]): row for row in json.loads(stdout)}

@@ -50,7 +50,10 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (folder / "squad.json").write_text(squad(answered=6), encoding="utf-8")
     (folder / "unanswerable.json").write_text(squad(answered=0), encoding="utf-8")
     workspace = cmt.open(params=folder / "params.yaml")
-    published = {"aggregator": AggregatorParams(kind="attention"), "alignment": AlignmentParams(kind="prefix")}
+    published: dict[str, Any] = {
+        "aggregator": AggregatorParams(kind="attention"),
+        "alignment": AlignmentParams(kind="prefix"),
+    }
     MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(folder / "mac")
     return folder
 

@@ -17,7 +17,7 @@ MAYOR = "Who is the mayor of Port Ellery?"
 
 def logged(browser: Chrome, kind: str) -> list[dict[str, Any]]:
     """Entries of a log (`browser`: the console, `performance`: the network) since its last call."""
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    entries: list[dict[str, Any]] = browser.get_log(kind)
     return entries
 
 

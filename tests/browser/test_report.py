@@ -32,10 +32,10 @@ def press(browser: Chrome, key: str) -> None:
 def test_the_page_makes_no_request(browser: Chrome, report: str) -> None:
     browser.get(report)
     browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]  # type: ignore[no-untyped-call]
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [event["params"]["request"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert {request["url"] for request in requests} == {report}
-    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert browser.get_log("browser") == []
 
 
 def test_only_tables_are_wider_than_the_window_and_they_scroll(browser: Chrome, report: str) -> None:

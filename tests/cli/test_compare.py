@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cmt.evaluation.comparison import SYSTEMS
+from cmt.evaluation.systems import SYSTEMS
 from tests.helpers.cli import read, run
 
 

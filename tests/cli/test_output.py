@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_an_answer_as_json_has_no_source_texts() -> None:
     assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
     assert (record["verdict"], record["known"]) == ("likely", True)
     assert (record["answer"], record["confidence"], record["uncalibrated"]) == (record["text"], 0.9877, 0.9123)
-    source = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
+    source: dict[str, Any] = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
     source |= {"spans": (), "quote": None, "supersedes": None}
     assert record["sources"] == [source]
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -38,7 +39,7 @@ def test_equal_rounds_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_rounds_without_scores_and_no_rounds_at_all_make_a_picture(tmp_path: Path) -> None:
-    for name, rounds in (("none.png", []), ("empty.png", [("2031-01/0001", {})])):
+    for name, rounds in (("none.png", list[Any]()), ("empty.png", [("2031-01/0001", {})])):
         round_curve(rounds=rounds, path=tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 

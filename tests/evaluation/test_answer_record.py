@@ -52,7 +52,12 @@ def unrecorded(answerer: Answerer, as_of: Sequence[datetime] = DATES) -> list[Re
 
 def add(answerer: Answerer, rows: list[dict[str, Any]] = CRANE) -> None:
     """Bank more documents."""
-    options = {"slice_id": "2031-01/0002", "keep_text": True, "number_format": "int8", "batch_tokens": 256}
+    options: dict[str, Any] = {
+        "slice_id": "2031-01/0002",
+        "keep_text": True,
+        "number_format": "int8",
+        "batch_tokens": 256,
+    }
     answerer.bank.upsert(compress_documents(answerer.model, documents(rows), **options))
 
 
@@ -156,7 +161,7 @@ def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
 
 
 def test_answers_during_a_change_of_the_bank_are_not_recorded(
-    answerer: CountingAnswerer, record: AnswerRecord, caplog
+    answerer: CountingAnswerer, record: AnswerRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     single = counting(answerer, answering={"batch_size": 1})
     changes = iter([None, None, add])

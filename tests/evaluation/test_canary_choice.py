@@ -71,11 +71,15 @@ class Project:
         )
         answerer: Any = SimpleNamespace(
             bank=self.bank,
-            keys=lambda questions: np.tile(np.float32([1, 0]), (len(questions), 1)),
+            keys=lambda questions: np.tile(np.array([1, 0], np.float32), (len(questions), 1)),
             model=SimpleNamespace(temperature=torch.tensor(1.0)),
             params=SimpleNamespace(selection=SimpleNamespace(full_text_weight=4.0)),
         )
-        arguments = {"kept": (), "unseen": (), "refused": lambda: list(map(slice_of, refused))} | options
+        arguments: dict[str, Any] = {
+            "kept": (),
+            "unseen": (),
+            "refused": lambda: list(map(slice_of, refused)),
+        } | options
         slice_: Any = slice_of(slice_id)
         return choose(store=store, answerer=answerer, slice_=slice_, rows=self.memories(), limit=limit, **arguments)
 

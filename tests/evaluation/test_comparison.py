@@ -104,8 +104,8 @@ def test_time_and_memory_are_measured(results: dict[str, SystemResult]) -> None:
         assert result.cost.peak_bytes is None or result.cost.peak_bytes > 50 * 2**20
     assert (results["closed"].cost.adapt_seconds, results["full"].cost.adapt_seconds) == (0.0, 0.0)
     recorded = [results[name].cost.adapt_seconds for name in ("rag-bm25-1", "rag-dense-1", "cmt")]
-    assert None not in recorded
-    assert recorded[0] <= recorded[1] == recorded[2]  # seconds are rounded, and two texts take few
+    first, second, third = (seconds for seconds in recorded if seconds is not None)
+    assert first <= second == third  # seconds are rounded, and two texts take few
 
 
 def test_abstention_is_measured_for_the_memory_alone(results: dict[str, SystemResult]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.answering.answer import Answer
+from cmt.answering.answer import Answer, Verdict
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import load_params
@@ -55,7 +55,7 @@ class ScriptedAnswerer:
         answers = []
         for question, rows in zip(questions, memories, strict=True):
             text, confidence = self.script.get((question, rows[0]["doc_id"]), ("", 0.0))
-            verdict = "likely" if text else "not_in_memory"
+            verdict: Verdict = "likely" if text else "not_in_memory"
             answers.append(Answer(question, text, verdict, confidence, (), uncalibrated=confidence))
         return answers
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cmt.evaluation.metrics import Floats
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace
 
 
-def figures(f1: float, *, n: int, unknown: float = 0.1, seed: int = 0) -> dict[str, Floats]:
+def figures(f1: float, *, n: int, unknown: float = 0.1, seed: int = 0) -> dict[str, Any]:
     """Figures of `n` questions, right or wrong, with these means (0–1)."""
     random = np.random.default_rng(seed)
     right = 100.0 * (random.random(n) < f1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -51,7 +52,9 @@ class Librarian:
     searched: Bank | None = None
     confidence_is_probability: bool = True
 
-    def answer(self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress=None) -> list[object]:
+    def answer(
+        self, questions: Sequence[str], *, as_of: Sequence[datetime | None], on_progress: Any = None
+    ) -> list[Any]:
         answers = []
         for text, moment in zip(questions, as_of, strict=True):
             found = (self.searched or self.bank).full_text(text=text, k=4, as_of=moment).to_pylist()
@@ -77,21 +80,21 @@ def run(
     baselines: bool = True,
     params: Params | None = None,
     searched: Bank | None = None,
-    **options,
+    **options: Any,
 ) -> Evaluation:
     """Evaluate a Librarian; `searched` is the bank that it reads, by default `bank`."""
-    answerer = Librarian(bank, lm, params or Params(), searched)
+    answerer: Any = Librarian(bank, lm, params or Params(), searched)
     return evaluate(answerer, questions, baselines=baselines, **{"complete": getattr(lm, "complete", None)} | options)
 
 
-def test_each_question_is_asked_as_of_its_own_date(script, bank: Bank) -> None:
+def test_each_question_is_asked_as_of_its_own_date(script: Any, bank: Bank) -> None:
     records = run(script, bank).records.to_pylist()
     assert [row["cmt"] for row in records] == ["Moss", "Vell", "", "Vell"]
     assert [row["rag"] for row in records] == ["Moss", "Vell", "Tickets", "Vell"]
     assert [row["closed"] for row in records] == ["nobody"] * 4
 
 
-def test_each_system_has_the_scores_of_its_answers(script, bank: Bank) -> None:
+def test_each_system_has_the_scores_of_its_answers(script: Any, bank: Bank) -> None:
     found = run(script, bank)
     assert [system.system for system in found.systems] == ["cmt", "closed", "rag"]
     memory, closed, retrieved = (system.scores for system in found.systems)
@@ -102,12 +105,12 @@ def test_each_system_has_the_scores_of_its_answers(script, bank: Bank) -> None:
     assert all(system.seconds > 0 for system in found.systems)
 
 
-def test_an_answer_not_in_memory_counts_as_empty(script, bank: Bank) -> None:
+def test_an_answer_not_in_memory_counts_as_empty(script: Any, bank: Bank) -> None:
     record = run(script, bank).records.to_pylist()[2]
     assert (record["cmt"], record["cmt_f1"], record["recalled"]) == ("", 0.0, True)
 
 
-def test_recall_counts_the_first_k_sources(script, bank: Bank) -> None:
+def test_recall_counts_the_first_k_sources(script: Any, bank: Bank) -> None:
     question_ = question("q", "harbour", "Who is mayor of Port Ellery and its harbour?", ["Cranes"], "2031-06-01")
     asked = pa.Table.from_pylist([question_], schema=QUESTION_SCHEMA)
     sources = run(script, bank, asked).records["sources"][0].as_py()
@@ -118,7 +121,7 @@ def test_recall_counts_the_first_k_sources(script, bank: Bank) -> None:
         assert run(script, bank, asked, params=params).system("cmt").scores.recall == expected
 
 
-def test_records_have_their_schema_and_the_order_of_the_questions(script, bank: Bank) -> None:
+def test_records_have_their_schema_and_the_order_of_the_questions(script: Any, bank: Bank) -> None:
     records = run(script, bank).records
     assert records.schema == RECORD_SCHEMA
     assert records["question_id"].to_pylist() == ["q1", "q2", "q3", "q4"]
@@ -129,14 +132,14 @@ def test_records_have_their_schema_and_the_order_of_the_questions(script, bank: 
     assert records["confidence"].to_pylist()[1] == 0.8
 
 
-def test_scores_do_not_depend_on_the_order_of_the_questions(script, bank: Bank) -> None:
+def test_scores_do_not_depend_on_the_order_of_the_questions(script: Any, bank: Bank) -> None:
     many = pa.concat_tables([QUESTIONS] * 5)
     forwards, backwards = run(script, bank, many), run(script, bank, many.take(list(range(len(many)))[::-1]))
     assert [system.scores for system in forwards.systems] == [system.scores for system in backwards.systems]
     assert forwards.records.to_pylist() == backwards.records.to_pylist()[::-1]
 
 
-def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
+def test_without_baselines_only_the_memory_answers(script: Any, bank: Bank) -> None:
     found = run(script, bank, baselines=False)
     assert [system.system for system in found.systems] == ["cmt"]
     assert not script.prompts
@@ -144,14 +147,14 @@ def test_without_baselines_only_the_memory_answers(script, bank: Bank) -> None:
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
-def test_a_bank_without_texts_has_no_rag(script, bank: Bank, textless_bank: Bank) -> None:
+def test_a_bank_without_texts_has_no_rag(script: Any, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, searched=bank, on_progress=advances.append)
     assert [system.system for system in found.systems] == ["cmt", "closed"]
     assert sum(advances) == 12
 
 
-def test_json_has_stable_keys_and_rounded_numbers(script, bank: Bank) -> None:
+def test_json_has_stable_keys_and_rounded_numbers(script: Any, bank: Bank) -> None:
     found = json.loads(json.dumps(run(script, bank).to_json()))
     keys = ["row", "em", "em_prefix", "f1", "ci", "recall", "n", "seconds"]
     assert list(found) == ["scores", "rows"]
@@ -168,7 +171,7 @@ def test_json_has_stable_keys_and_rounded_numbers(script, bank: Bank) -> None:
     assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
 
 
-def test_progress_counts_every_question_of_every_system(script, bank: Bank, tmp_path: Path) -> None:
+def test_progress_counts_every_question_of_every_system(script: Any, bank: Bank, tmp_path: Path) -> None:
     cache = PromptCache(tmp_path / "answers.sqlite", script, script.complete)
     for _ in range(2):
         advances: list[int] = []

@@ -9,8 +9,8 @@ from prefect.artifacts import Artifact
 
 from cmt.errors import RoundError
 from cmt.workspace import open
-from flows import backfill as module
 from flows.backfill import backfill
+from flows.online_update import one_round
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_an_archive_is_adapted_slice_by_slice(project: Path, archive: str) -> No
 
 
 def test_an_interrupted_backfill_is_continued(project: Path, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    one_round, done = module.one_round, list[str]()
+    done = list[str]()
 
     def killed(params: str, slice_id: str) -> str:
         if len(done) == 1:
@@ -49,16 +49,16 @@ def test_an_interrupted_backfill_is_continued(project: Path, archive: str, monke
         done.append(slice_id)
         return one_round(params, slice_id)
 
-    monkeypatch.setattr(module, "one_round", killed)
+    monkeypatch.setattr("flows.backfill.one_round", killed)
     with pytest.raises(KeyboardInterrupt):
         backfill(source=archive, params=str(project))
-    monkeypatch.setattr(module, "one_round", one_round)
+    monkeypatch.setattr("flows.backfill.one_round", one_round)
     assert backfill(source=archive, params=str(project)) == 4  # three were adapted before
     assert [round_.state for round_ in open(params=project).rounds()] == ["committed"] * 3
 
 
 def test_a_refused_round_stops_no_other_one(project: Path, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    one_round, asked = module.one_round, list[str]()
+    asked = list[str]()
 
     def refused_first(params: str, slice_id: str) -> str:
         asked.append(slice_id)
@@ -66,7 +66,7 @@ def test_a_refused_round_stops_no_other_one(project: Path, archive: str, monkeyp
             raise RoundError(f"round {slice_id} was refused")
         return one_round(params, slice_id)
 
-    monkeypatch.setattr(module, "one_round", refused_first)
+    monkeypatch.setattr("flows.backfill.one_round", refused_first)
     with pytest.raises(RoundError, match=r"1 of 3 rounds were refused: every-3/0001"):
         backfill(source=archive, params=str(project))
     assert [round_.state for round_ in open(params=project).rounds()] == ["committed"] * 2

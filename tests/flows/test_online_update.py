@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.artifacts import Artifact
@@ -30,7 +31,7 @@ def test_a_flow_run_is_a_committed_round(project: Path, workspace: Workspace) ->
     (round_,) = workspace.rounds()
     assert (round_.slice_id, round_.state, round_.rows) == (FIRST, "committed", 3)
     with get_client(sync_client=True) as client:
-        run = client.read_flow_run(round_.prefect_run)
+        run = client.read_flow_run(UUID(round_.prefect_run))
     assert (run.name, run.parameters["slice"]) == (f"update-{FIRST}", FIRST)
 
 

@@ -62,6 +62,7 @@ def test_a_compressor_is_trained_measured_and_registered(project: Path, lamps: W
     assert str(version.version) == "1"
     assert version.tags["cmt.decision"].startswith(("promoted: F1", "refused: F1"))
     assert version.tags["cmt.digest"] == checkpoint_digest(lamps.params.train.output)
+    assert version.run_id
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert {"train/train_loss", "heldout/f1", "heldout/recall"} <= run.data.metrics.keys()

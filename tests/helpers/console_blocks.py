@@ -73,7 +73,7 @@ def same_line(expected: str, line: str) -> bool:
         figures.append(float(figure[0]))
         at = figure.end()
     matched = re.fullmatch(pattern + _literal(expected[at:]), line)
-    return bool(matched) and all(
+    return matched is not None and all(
         abs(float(actual) - figure) <= TOLERANCE for actual, figure in zip(matched.groups(), figures, strict=True)
     )
 

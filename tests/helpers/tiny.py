@@ -59,7 +59,9 @@ def write_gguf(file: Path, *, scale: float = 1.0) -> Path:
         if "q_proj" in name or "k_proj" in name:  # llama.cpp rotates neighbouring dimensions, transformers halves
             heads = 2 if "q_proj" in name else 1
             array = array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), array)
+        gguf_name = names.get_name(name, try_suffixes=(".weight",))
+        assert gguf_name
+        writer.add_tensor(gguf_name, array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

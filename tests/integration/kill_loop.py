@@ -43,7 +43,7 @@ def learn(params: Path, writer: Connection) -> None:
     """
     os.setsid()
     logging.basicConfig(stream=(params.parent / "log").open("a"), level=logging.INFO, force=True)
-    promotion.decide = lambda *_: Decision(True, "the test says so")
+    promotion.decide = lambda *_: Decision(True, "the test says so")  # type: ignore[attr-defined]
     workspace = cmt.open(params=params)
     writer.send("train")
     folder, scores = workspace.train(questions=2)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -169,8 +169,8 @@ def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[Tra
     all_memories = memories.vectors[None], memories.vector_mask[None]
     for ids, answer in ((question.question, question.answer) for question in asked):
         question = model.encode([ids])
-        aggregated = model.aggregator(question, *all_memories)[:, question.vector_mask[0].bool()]
-        keys, values = model.alignment(aggregated)
+        aggregated = cast(Any, model.aggregator)(question, *all_memories)[:, question.vector_mask[0].bool()]
+        keys, values = cast(Any, model.alignment)(aggregated)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
             cache.update(key, value, layer)

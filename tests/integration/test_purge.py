@@ -43,7 +43,8 @@ def write_news(folder: Path) -> None:
 def project(tiny_project: Path, mlflow_database: Path, tmp_path: Path) -> Path:
     """A project whose sources lie outside it, after its rounds, an evaluation, and a second look at a bad source."""
     folder, sources = tmp_path / "project", tmp_path / "sources"
-    folder.mkdir(), sources.mkdir()
+    folder.mkdir()
+    sources.mkdir()
     write_news(sources)
     params = yaml.safe_load((tiny_project / "params.yaml").read_text())
     params |= {

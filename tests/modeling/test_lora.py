@@ -89,7 +89,9 @@ def test_merged_layers_have_the_weights_that_peft_gives_them(kind: str, dtype: s
                 base = module.get_base_layer()
                 base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)
                 module.merge()
-                assert torch.equal(merged.get_submodule(name).weight, base.weight)
+                weight = merged.get_submodule(name).weight
+                assert isinstance(weight, torch.Tensor)
+                assert torch.equal(weight, base.weight)
 
 
 def test_adapters_of_other_layers_are_refused(tiny_lm: TinyLm) -> None:

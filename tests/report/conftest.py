@@ -54,7 +54,9 @@ def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
     folder = Path(shutil.copytree(adapted_folder, tmp_path / "project"))
     original, copy = (cmt.open(params=path / "params.yaml") for path in (adapted_folder, folder))
     # the digest of the parameters includes the location of the bank
-    digests = [workspace.params.digest("seed", "selection", "answering", "bank") for workspace in (original, copy)]
+    before, after = (
+        workspace.params.digest("seed", "selection", "answering", "bank") for workspace in (original, copy)
+    )
     file = copy.state / "baselines.json"
-    file.write_text(file.read_text().replace(*digests))
+    file.write_text(file.read_text().replace(before, after))
     return copy

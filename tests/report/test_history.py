@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 import cmt
 from cmt.evaluation.round_records import read_records
 from cmt.report.history import compare, entries, systems_in
@@ -26,7 +28,7 @@ def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> No
     assert (gone.gain, gone.anchor) == (None, "round-2030-01-0001")
 
 
-def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, caplog) -> None:
+def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture) -> None:
     round_ = adapted.ledger.rounds()[-1]
     stored = read_records(adapted, round_)
     assert stored is not None and systems_in(stored) == ["cmt", "closed", "rag"]

@@ -36,7 +36,12 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
 
 
 def rows_of(compressor: MemoryModel, facts: list[dict[str, Any]], **options: Any) -> pa.Table:
-    defaults = {"slice_id": "2030-03/0001", "keep_text": True, "number_format": "int8", "batch_tokens": 256}
+    defaults: dict[str, Any] = {
+        "slice_id": "2030-03/0001",
+        "keep_text": True,
+        "number_format": "int8",
+        "batch_tokens": 256,
+    }
     return compress_documents(compressor, documents(facts), **(defaults | options))
 
 

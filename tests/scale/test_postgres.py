@@ -87,7 +87,7 @@ def test_two_workers_update_one_bank_in_turn(
 def _count(address: str, query: str) -> int:
     url = "postgresql://" + address.partition("://")[2]
     with psycopg.connect(url) as connection:
-        row = connection.execute(query).fetchone()  # type: ignore[call-overload]
+        row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0
 
 

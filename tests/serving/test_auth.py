@@ -64,7 +64,7 @@ def guarded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             for secret in secrets.values()
         ]
         with clients[0], clients[1]:
-            yield Guarded(url, folder, file, *clients, nobody)
+            yield Guarded(url, folder, file, ask=clients[0], admin=clients[1], nobody=nobody)
 
 
 def test_every_route_but_liveness_and_the_pages_needs_a_token(guarded: Guarded) -> None:

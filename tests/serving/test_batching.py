@@ -59,7 +59,7 @@ def test_a_stream_that_is_closed_while_queued_is_not_answered(project: Path) -> 
         assert all_queued.wait(30)
         return stream(question, **options)
 
-    batcher.workspace.answerer.stream = recorded_stream  # type: ignore[method-assign, assignment]
+    batcher.workspace.answerer.stream = recorded_stream  # type: ignore[method-assign]
 
     async def listen(question: str) -> None:
         async with aclosing(batcher.stream(question, None)) as parts:

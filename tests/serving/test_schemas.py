@@ -1,7 +1,7 @@
 """Requests that are refused with the reason, dates, and the response form of answers."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -54,7 +54,9 @@ def test_an_invalid_filter_is_named(client: httpx.Client, query: str, field: str
 def test_a_plain_date_is_the_start_or_the_end_of_its_day_in_utc() -> None:
     assert TypeAdapter(Since).validate_python("2031-02-15") == datetime(2031, 2, 15, tzinfo=UTC)
     for end in (AsOf, Until):
-        assert TypeAdapter(end).validate_python("2031-02-15") == datetime(2031, 2, 15, 23, 59, 59, 999999, tzinfo=UTC)
+        assert TypeAdapter(cast(Any, end)).validate_python("2031-02-15") == datetime(
+            2031, 2, 15, 23, 59, 59, 999999, tzinfo=UTC
+        )
 
 
 @pytest.mark.parametrize("kind", [Since, Until, AsOf])

@@ -25,7 +25,8 @@ def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
         rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
     ) -> IngestReport:
         path = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
-        return ingest_into(store, path, **{"file_format": "jsonl", "period": "month", "now": NOW} | changes)
+        options: dict[str, Any] = {"file_format": "jsonl", "period": "month", "now": NOW}
+        return ingest_into(store, path, **options | changes)
 
     return run
 

@@ -6,6 +6,7 @@ import lzma
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_an_archive_of_a_megabyte_does_not_take_gigabytes(tmp_path: Path, name: 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 def test_a_file_above_the_limit_is_refused_with_the_limit_and_what_to_do(tmp_path: Path, suffix: str) -> None:
     rows = [json.dumps(make_document(str(number), text="a" * 900)) for number in range(90)]
-    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    packers: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+    packed = packers[suffix]
     path = tmp_path / f"rows.jsonl{suffix}"
     path.write_bytes(packed("\n".join(rows).encode()))
     assert len(read(path, "jsonl", limits=SMALL_LIMITS).documents) == 90

@@ -60,7 +60,9 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
 
 def test_the_run_that_holds_a_version_has_ended(registered: Path) -> None:
     mlflow = client(registered)
-    assert mlflow.get_run(mlflow.get_model_version(NAME, "1").run_id).info.status == "FINISHED"
+    run_id = mlflow.get_model_version(NAME, "1").run_id
+    assert run_id
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
 
 
 def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> None:
@@ -230,7 +232,8 @@ def test_a_server_elsewhere_names_its_own_project(
     with pytest.raises(cmt.BankError, match="run `cmt update` first"):
         load_model(folder)
     adapt(tiny_workspace)
-    model, question = load_model(folder), "Who is the mayor of Port Ellery?"
+    model: Any = load_model(folder)
+    question = "Who is the mayor of Port Ellery?"
     answered = model.predict(pd.DataFrame([{"question": question}]))
     assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
     dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None]

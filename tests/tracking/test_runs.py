@@ -21,7 +21,7 @@ from cmt.errors import ServiceError
 from cmt.tracking.runs import Tracker
 from tests.helpers.rounds import ROUND
 
-SCORES = {
+SCORES: dict[str, dict[str, float | None]] = {
     "cmt": {"em": 40.0, "em_prefix": 50.0, "f1": 55.5, "f1_low": 50.0, "f1_high": 60.0, "recall": 0.95},
     "closed": {"em": 1.0, "em_prefix": 2.0, "f1": 3.5, "f1_low": 2.0, "f1_high": 4.0, "recall": None},
 }

@@ -113,12 +113,18 @@ def with_unanswerable(lm: Any) -> Any:
     return paragraphs(documents(FARES), table, lm=lm, longest=256)
 
 
+def steps_of(dataset: StepDataset) -> list[Any]:
+    return [dataset[index] for index in range(len(dataset))]
+
+
 def test_unanswerable_questions_are_asked_last(tiny_lm: Any, tmp_path: Path) -> None:
     lm = tiny_lm("llama")
     pool = with_unanswerable(lm)
     assert [len(paragraph.unanswerable) for paragraph in pool] == [2] + [0] * (len(FARES) - 1)
     assert all(
-        question.answer for step in StepDataset(pool, training_params(tmp_path)) for question in step["questions"]
+        question.answer
+        for step in steps_of(StepDataset(pool, training_params(tmp_path)))
+        for question in step["questions"]
     )
     params = training_params(tmp_path, train={"unanswerable_per_paragraph": 1})
     steps = StepDataset(pool, params)
@@ -130,11 +136,11 @@ def test_unanswerable_questions_are_asked_last(tiny_lm: Any, tmp_path: Path) -> 
 def test_a_step_has_its_window(tiny_lm: Any, tmp_path: Path) -> None:
     pool = paragraph_pool(tiny_lm("llama"), FARES)
     params = training_params(tmp_path, train={"window_frequencies": {1: 1.0, 8: 3.0}, "questions": 400})
-    drawn = [step["window"] for step in StepDataset(pool, params)]
+    drawn = [step["window"] for step in steps_of(StepDataset(pool, params))]
     assert 0.6 < drawn.count(8) / len(drawn) < 0.9
     assert set(drawn) == {1, 8}
     plain = training_params(tmp_path)
-    assert {step["window"] for step in StepDataset(pool, plain)} == {plain.compressor.window}
+    assert {step["window"] for step in steps_of(StepDataset(pool, plain))} == {plain.compressor.window}
 
 
 def of_two_sources(lm: Any) -> list[Paragraph]:

@@ -68,7 +68,8 @@ def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path:
 
 
 def test_the_published_form_has_no_span_loss(tiny_lm: Any, tmp_path: Path) -> None:
-    lm, params = tiny_lm("llama"), training_params(tmp_path, **PUBLISHED)
+    sections: dict[str, Any] = PUBLISHED
+    lm, params = tiny_lm("llama"), training_params(tmp_path, **sections)
     result = make_step(lm, params)(**StepDataset(paragraph_pool(lm, FARES), params)[0])
     assert result["logs"].keys() == {"matching", "recall_at_1", "answer"}
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Pa
 def test_a_training_that_starts_from_a_compressor_keeps_the_length_of_its_keys(tmp_path: Path) -> None:
     run_training(tmp_path / "first")
     checkpoint = load_checkpoint(tmp_path / "first")
-    save_checkpoint(tmp_path / "short", checkpoint.with_key_weights(checkpoint.weights[TO_KEY][:5]))
+    config, weights = replace(checkpoint.config, key_dim=5), {TO_KEY: checkpoint.weights[TO_KEY][:5]}
+    save_checkpoint(tmp_path / "short", checkpoint._replace(config=config, weights=checkpoint.weights | weights))
     run_training(tmp_path / "second", train={"start": tmp_path / "short"})
     trained = load_checkpoint(tmp_path / "second")
     assert (trained.config.key_dim, len(trained.weights[TO_KEY])) == (5, 5)

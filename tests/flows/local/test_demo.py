@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 
 from cmt.workspace import open
 from flows.local import demo
-from flows.local.prefect import LocalPrefect, empty_database
+from flows.local.prefect import LocalPrefect, empty_database, local_prefect
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
@@ -52,7 +52,6 @@ def folder(
 def scheduled_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The flow runs that a schedule on the demo's server creates, once the demo is over."""
     found: list[dict[str, Any]] = []
-    local_prefect = demo.local_prefect
 
     @contextmanager
     def with_schedule(**options: Any) -> Iterator[LocalPrefect]:
