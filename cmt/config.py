@@ -533,7 +533,8 @@ def _refuse_renamed_keys(path: Path, raw: dict[str, Any]) -> None:
     """Raise ConfigError if `raw` has a key of RENAMED; the message names the present one."""
     for old, new in RENAMED.items():
         section, key = old.split(".")
-        if key in (raw.get(section) or {}):
+        values = raw.get(section)
+        if isinstance(values, dict) and key in values:
             raise ConfigError(f"{path}: {old} is now {section}.{new}: rename it")
 
 
