@@ -12,8 +12,8 @@ from prefect.runtime import flow_run
 
 from cmt.errors import CmtError, RoundError
 from flows.artifacts import artifact_key, drift_report, round_report, rounds_report
+from flows.challenger import decide_on_challenger
 from flows.events import emit_drift, emit_round
-from flows.promotion import decide_on_challenger
 from flows.tasks import PARAMS, cmt_task, workspace
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cmt.workspace import Workspace, open
 from flows.artifacts import scores_report
-from flows.promotion import decide_on_challenger
+from flows.challenger import decide_on_challenger
 from flows.tasks import PARAMS, cmt_task, workspace
 
 Scores = dict[str, float | None]

@@ -10,7 +10,8 @@ from tests.soak.faults import FAULTS
 from tests.soak.points import measure, one_point
 from tests.soak.project import build, opened, with_champion
 
-MOMENTS = 15
+MOMENTS = 6
+"""Of hundreds; `make soak` has a fault at every moment of the other operations."""
 
 
 @pytest.mark.timeout(900)

@@ -1,7 +1,5 @@
 """The shipped compressors, on the real LM and on invented documents that they were not trained on."""
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,9 +23,7 @@ def test_the_model_card_names_the_digest_of_the_weights(name: str) -> None:
 
 
 @pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
-@pytest.mark.parametrize(
-    ("keep_text", "codes", "window", "f1"), [(True, "int8", 4, 70), (False, "int4", 8, 70), (False, "int4", 16, 65)]
-)
+@pytest.mark.parametrize(("keep_text", "codes", "window", "f1"), [(True, "int8", 4, 70), (False, "int4", 8, 70)])
 def test_questions_about_unseen_documents_are_answered(
     real_lm: FrozenLM, keep_text: bool, codes: str, window: int, f1: float
 ) -> None:
@@ -49,15 +45,3 @@ def test_questions_about_unseen_documents_are_answered(
         answers = answerer.answer([fact["question"] for fact in FACTS], as_of=[None] * len(FACTS))
     scores = mark([answer.text for answer in answers], [[fact["answer"]] for fact in FACTS])
     assert 100 * float(scores.f1.mean()) >= f1
-
-
-def test_an_update_answers_instead_of_the_document_it_supersedes(real_lm: FrozenLM) -> None:
-    stories = [json.loads(line) for line in (ROOT / "data/courier/documents.jsonl").read_text().splitlines()]
-    rates = [story for story in stories if story["doc_id"] in {"reserve-rate-2031-01", "reserve-rate-2031-02"}]
-    bank = TemporaryBank.of(
-        ROOT / "data/compressor", lm=real_lm, documents=documents(rates), params=load_params(ROOT / "params.yaml")
-    )
-    with bank.answerer() as answerer:
-        question = "What is the base rate of the Corvale Reserve Bank?"
-        before, now = answerer.answer([question] * 2, as_of=[datetime(2031, 1, 31, tzinfo=UTC), None])
-    assert (before.text, now.text) == ("3.75 percent", "3.5 percent")

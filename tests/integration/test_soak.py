@@ -74,8 +74,8 @@ def test_nothing_is_lost_doubled_silent_or_wrong(tmp_path: Path) -> None:
     def ignore(done: int, total: int) -> None:
         pass
 
-    findings = every_point(tmp_path, workers=1, every=400, on_point=ignore)
+    findings = every_point(tmp_path, workers=1, every=600, on_point=ignore)
     findings.merge(chaos(tmp_path, rounds=1, seed=7, workers=1, on_round=ignore))
-    findings.merge(every_flip(tmp_path, count=25, seed=7, workers=1, on_flip=ignore))
+    findings.merge(every_flip(tmp_path, count=10, seed=7, workers=1, on_flip=ignore))
     assert not findings.sentences
-    assert findings.checked["fault_points"] >= 3 and findings.checked["flips"] == 25
+    assert findings.checked["fault_points"] >= 3 and findings.checked["flips"] == 10

@@ -10,7 +10,7 @@ import pytest
 from cmt.bank.ledger import Round
 from cmt.evaluation.canary_storage import read_canaries
 from cmt.workspace import Workspace
-from tests.helpers.projects import STEPS, open_workspace, run_steps
+from tests.helpers.projects import open_workspace, run_steps
 from tests.helpers.word_reader import WordReader, read_words
 
 MAYOR = "Who is the mayor of Port Ellery?"
@@ -128,7 +128,7 @@ def test_without_canaries_a_round_is_not_judged(project: Path) -> None:
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-@pytest.mark.parametrize("last", STEPS[1:-1])
+@pytest.mark.parametrize("last", ["choose_canaries", "upsert_memories", "ask_canaries"])
 def test_a_kill_leaves_no_trace_in_the_canaries(project: Path, last: str) -> None:
     ingest(project, HONEST)
     workspace = open_workspace(project)

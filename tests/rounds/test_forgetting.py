@@ -85,9 +85,9 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
         open_workspace(undisturbed).forget_all(["mayor-2"], purge=True)
     expected = content(undisturbed)
     assert (expected[2:], len(changes) >= 15) == ((["mayor-2"], [], []), True)
-    # 2. Stopped at each change but the last, in turn by a kill after it and by a full disk.
+    # 2. Stopped at every third change, in turn by a kill after it and by a full disk, and at the last but two.
     survived: list[int] = []
-    for step in changes[:-1]:
+    for step in sorted({*changes[:-1:3], len(changes) - 2}):
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
         with stopping(step, full=step % 2 == 0), suppress(Killed, cmt.CmtError):
             open_workspace(folder).forget_all(["mayor-2"], purge=True)
