@@ -1,1 +1,1 @@
-"""Source files → validated rows → immutable slices in time order."""
+"""Files → validated rows → immutable slices in time order."""

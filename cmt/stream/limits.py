@@ -1,6 +1,6 @@
-"""How much of a source file is taken: limits on its size, its rows, and the length of a text.
+"""Limits on the size of a file, its rows, and the length of a text.
 
-A small archive can hold gigabytes, and a file is read as a whole.
+A small archive can expand to gigabytes, and readers hold a whole file in memory.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cmt.config import StreamParams
 from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
-_BYTES_A_CHARACTER = 6  # of a character of JSON that is escaped
+_BYTES_A_CHARACTER = 6  # of an escaped character in JSON
 _BRACKETS_A_ROW = 10
 
 
@@ -29,12 +29,12 @@ class Limits:
 
     @property
     def file_bytes(self) -> int:
-        """Largest size of a source file, decompressed."""
+        """Largest size of a file, decompressed."""
         return self.file_megabytes * MEGABYTE
 
     @property
     def line_bytes(self) -> int:
-        """Largest size of a line of JSON that may hold an acceptable document; parsing takes up to 20 times as much."""
+        """Largest size of a line of JSON with an acceptable document; parsing needs up to 20 times the memory."""
         return MEGABYTE + _BYTES_A_CHARACTER * self.document_characters
 
     def too_large(self, path: Path) -> StreamError:
@@ -45,7 +45,7 @@ class Limits:
         )
 
     def check_rows(self, path: Path, rows: int) -> None:
-        """Raise StreamError if a file with this number of rows is above `stream.file_rows`."""
+        """Raise StreamError if a file has more `rows` than `stream.file_rows`."""
         if rows > self.file_rows:
             raise StreamError(
                 f"{path} has more than {self.file_rows:,} rows: split it, or raise stream.file_rows if you trust "
@@ -53,11 +53,11 @@ class Limits:
             )
 
     def check_brackets(self, path: Path, content: bytes) -> None:
-        """Raise StreamError if a JSON file has more lists and objects than `stream.file_rows` rows need."""
+        """Raise StreamError if a JSON file has more lists and objects than `stream.file_rows` rows can need."""
         self.check_rows(path, (content.count(b"[") + content.count(b"{")) // _BRACKETS_A_ROW)
 
     def check_length(self, key: str, text: str) -> None:
-        """Raise ValueError if `text`, the field `key` of a row, is above `stream.document_characters`."""
+        """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`."""
         if len(text) > self.document_characters:
             raise ValueError(
                 f"{key} has {len(text):,} characters, more than {self.document_characters:,}: split the document, "
@@ -66,4 +66,4 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits.of(StreamParams())
-"""The limits of callers without a params.yaml."""
+"""The default limits, for callers without a params.yaml."""

@@ -40,7 +40,7 @@ QUESTION_SCHEMA = pa.schema(
 )
 
 RAW_LENGTH = 2000
-"""Number of characters of a rejected row that the quarantine keeps."""
+"""Characters of a rejected row that the quarantine keeps."""
 
 Row = tuple[int, Mapping[str, Any]]
 """Number of a row in its file, and its values by column."""
@@ -53,18 +53,18 @@ _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that was not accepted, and why."""
+    """A rejected row, and why it was rejected."""
 
     file: str
     row: int
     """Number of the row, counted from 1; in text files the number of the line."""
     reason: str
     raw: str = field(default="", repr=False)
-    """The row as it was read, cut at 2000 characters."""
+    """The row before validation, cut at RAW_LENGTH characters."""
 
 
 def normalise(text: str) -> str:
-    """Normalise `text`: NFC, LF as line end, no control characters but LF and tab, no trailing or outer blanks.
+    """Normalise `text`: NFC, LF as line end, no control characters except LF and tab, no trailing or outer blanks.
 
     Byte order marks are removed; direction marks, joiners and emoji stay. The function is idempotent.
     """
@@ -75,19 +75,19 @@ def normalise(text: str) -> str:
 
 
 def text_sha256(text: str) -> str:
-    """Hex SHA-256 of the normalised text. Two texts are the same if their hashes are equal."""
+    """Hex SHA-256 of the normalised text, the identity of a text."""
     return sha256_hex(normalise(text))
 
 
 def document_id(text: str) -> str:
-    """The doc_id of a document that comes without one: the first 16 hex digits of the hash of its text."""
+    """The doc_id of a document without one: the first 16 hex digits of the hash of its text."""
     return text_sha256(text)[:16]
 
 
 def validate_documents(
     rows: Iterable[Row], *, file: str, now: datetime, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[pa.Table, list[Rejected]]:
-    """Validate `rows` as documents; return the valid ones in DOCUMENT_SCHEMA, in their order, and the rejected ones.
+    """Validate `rows` as documents; return the valid ones in DOCUMENT_SCHEMA, in order, and the rejected ones.
 
     A plain date as `published_at` means the start of that day in UTC. A `published_at` after `now` is rejected.
     """
@@ -102,11 +102,11 @@ def validate_questions(
     limits: Limits = DEFAULT_LIMITS,
     allow_unanswerable: bool = False,
 ) -> tuple[pa.Table, list[Rejected]]:
-    """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in their order, and the rejected ones.
+    """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in order, and the rejected ones.
 
-    A plain date as `asked_at` means the end of that day in UTC, so that the question sees what was published on that
-    day. An `asked_at` after `now` is rejected; a plain date is after `now` if its day begins after it. An empty list of
-    answers is rejected unless `allow_unanswerable`.
+    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day. An
+    `asked_at` after `now` is rejected; a plain date counts as its start here. An empty list of answers is rejected
+    unless `allow_unanswerable`.
     """
     validate = partial(_question, now=now, limits=limits, allow_unanswerable=allow_unanswerable)
     return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=validate)
@@ -206,7 +206,7 @@ def _identifier(values: Mapping[str, Any], key: str, limits: Limits) -> str | No
 
 
 def _instant(values: Mapping[str, Any], key: str, now: datetime, *, parse: Callable[[str], datetime]) -> datetime:
-    """The date-time in UTC; `parse` says which instant a plain date means."""
+    """The date-time in UTC; `parse` maps a plain date to an instant."""
     value = values.get(key)
     if value is None or value == "":
         raise ValueError(f"no {key}; write {INSTANT_OR_DATE}")
@@ -219,7 +219,7 @@ def _instant(values: Mapping[str, Any], key: str, now: datetime, *, parse: Calla
             instant = earliest = to_utc(value, accepted=INSTANT_OR_DATE)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    # a plain date is compared by the start of its day, or no question could be dated today
+    # compare the start of a plain date's day, or no question could be dated today
     if earliest > now:
         raise ValueError(
             f"{key} {iso(instant)} is in the future: the clock is at {iso(now)}; "

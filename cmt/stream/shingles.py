@@ -1,7 +1,7 @@
-"""Runs of words by which nearly equal texts are recognised, and sketches of them for where no text is kept.
+"""Runs of words that recognise nearly equal texts, and sketches of them that keep no text.
 
 A sketch is the set of the smallest hashes of the text's word shingles (Broder, 1997). Two sketches estimate how many
-shingles their texts share. Shingles are of words in lower case, so punctuation, case and blanks make no difference.
+shingles their texts share. Shingles ignore punctuation, case and blanks.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 SHINGLE_WORDS = 5
 """A changed word changes five shingles: texts of 100 words that differ in two words share four fifths of them."""
 NEARLY_EQUAL = 0.8
-"""Share of common shingles (Jaccard) from which two texts are nearly equal. A text with one more full stop has 1, one
-of 100 words with two changed words 0.8; reports made from one template with other names and numbers have less."""
+"""Share of common shingles (Jaccard) from which two texts are nearly equal. Another full stop leaves 1, two changed
+words of 100 leave 0.8; reports from one template with different names and numbers have less."""
 SKETCH_HASHES = 128
-"""Hashes of a sketch at most. The standard error of the estimate is below 0.05; texts of up to 132 words have none."""
+"""Largest number of hashes in a sketch. The standard error is below 0.05, and 0 for texts of up to 132 words."""
 
 _WORD = re.compile(r"\w+")
 _HASH_BYTES = 8
@@ -29,19 +29,19 @@ def words(text: str) -> list[str]:
 
 
 def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
-    """All runs of `size` words; of a shorter text the whole text. Empty without words."""
+    """All runs of `size` words; a shorter text is one run. Empty without words."""
     size = min(size, len(words))
     return {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)} if size else set()
 
 
 def sketch(text: str, *, salt: bytes) -> Sketch:
-    """The sketch of `text`; only sketches with the same `salt` can be compared. Empty for a text without words."""
+    """The sketch of `text`, comparable with sketches of the same `salt`. Empty without words."""
     hashes = (_hash(shingle, salt) for shingle in shingles(words(text)))
     return frozenset(_smallest(hashes))
 
 
 def overlap(first: Sketch, second: Sketch) -> float:
-    """Estimated share of the shingles of two texts that both have (Jaccard), 0–1."""
+    """Estimated share of common shingles of two texts (Jaccard), 0–1."""
     union = _smallest(first | second)
     return len(first & second & set(union)) / len(union) if union else 0.0
 

@@ -1,4 +1,4 @@
-"""Files of the slice store: tables are read with their checksums and digested by their rows."""
+"""Files of the slice store: tables with checksums, digests of their rows, the quarantine."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def read_table(path: Path, *, schema: pa.Schema, columns: tuple[str, ...] | None
 
 
 def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
-    """Hex SHA-256 of the sorted rows of both tables. It depends on neither their order nor the file format."""
+    """Hex SHA-256 of the sorted rows of both tables, independent of row order and file format."""
     digest = hashlib.sha256()
     for name, table in (("documents", documents), ("questions", questions)):
         digest.update(f"{name} {table.num_rows}\n".encode())
@@ -48,7 +48,7 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
 def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -> Path | None:
     """Write `rejected` as JSON lines to `folder`/`name` and return the path.
 
-    The file replaces that of an earlier ingest of the same source; without rejected rows it is removed.
+    It replaces the file of an earlier ingest with this `name`; without rejected rows it is deleted.
     """
     path = folder / name
     if not rejected:

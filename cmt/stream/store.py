@@ -1,4 +1,4 @@
-"""The slice store: the rows that each ingest accepted for each period, immutable and in time order.
+"""The slice store: the rows that each ingest admitted for each period, immutable and in time order.
 
 `<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest `<seq>.json` is written
 last; without it the slice does not exist. A document belongs to the period in which it was published, a question to
@@ -26,7 +26,7 @@ from cmt.stream.storage import read_table, rows_digest
 
 @dataclass(frozen=True)
 class Slice:
-    """The documents and questions that one ingest accepted for one period."""
+    """The documents and questions that one ingest admitted for one period."""
 
     slice_id: str
     """`<period>/<seq>`, such as 2031-01/0001."""
@@ -39,7 +39,7 @@ class Slice:
     n_documents: int
     n_questions: int
     path: Path
-    """The manifest; the two tables are beside it."""
+    """The manifest; both tables are in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class SliceStore:
         return without(read_rows(slice_, "questions"), self.forgotten())
 
     def all_documents(self) -> pa.Table:
-        """The documents of all slices in time order. A corrected document has one row a version, the valid one last."""
+        """The documents of all slices in time order. A corrected document has a row for each version."""
         return pa.concat_tables([DOCUMENT_SCHEMA.empty_table(), *map(self.documents, self.slices())])
 
     def all_questions(self) -> pa.Table:
@@ -166,10 +166,10 @@ class SliceStore:
             )
 
     def verify(self, *, skip: Collection[str] = ()) -> list[str]:
-        """Problems of the store: one line for each slice that lacks a file, is damaged or was altered, and one
-        for a damaged list of forgotten documents.
+        """Problems of the store: a line for each slice that lacks a file, is damaged or was altered, and for a damaged
+        list of forgotten documents.
 
-        `skip`: slice_ids that are being written again.
+        `skip`: slice_ids that a purge is rewriting.
         """
         problems = []
         try:
@@ -206,12 +206,12 @@ class SliceStore:
         return slice_
 
     def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
-        """Documents and questions of `slice_` but for `doc_ids` and the questions about them."""
+        """Documents and questions of `slice_` without the documents `doc_ids` and the questions about them."""
         return without(read_rows(slice_, "documents"), doc_ids), without(read_rows(slice_, "questions"), doc_ids)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the store while writing; an OSError becomes a StreamError."""
+        """Hold the lock of the store while writing. Turns OSError into StreamError."""
         lock = self.path / ".lock"
         try:
             self.path.mkdir(parents=True, exist_ok=True)

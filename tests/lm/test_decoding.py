@@ -55,7 +55,7 @@ def test_the_padding_of_a_prefix_changes_no_token(tiny_lm: TinyLm, kind: str) ->
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("length", [3, 8, 11])
+@pytest.mark.parametrize("length", [8, 11])
 def test_a_shared_text_equals_the_text_before_every_prompt(tiny_lm: TinyLm, kind: str, length: int) -> None:
     lm = tiny_lm(kind)
     words = lm.tokenize("the harbour and the mayor of Port Ellery, Saltby, crowns; ferry")
@@ -157,7 +157,7 @@ def without_drafts(lm: FrozenLM, text: str, quote: list[int], probability: float
 
 
 @EVERY_KIND
-@pytest.mark.parametrize("probability", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("probability", [0.3, 1.0])
 def test_a_quote_that_is_read_with_the_prompt_changes_no_token(tiny_lm: TinyLm, kind: str, probability: float) -> None:
     lm = tiny_lm(kind)
     plain = [transformers_continuation(lm, text, 12) for text in PROMPTS]

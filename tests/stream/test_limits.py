@@ -29,12 +29,9 @@ ROOT = Path(__file__).parents[2]
 MILLION = 1_000_000
 
 BOMBS = {
-    "zeros.json.gz": lambda: gzip.compress(bytes(300 * MILLION), 9),
-    "zeros.jsonl.xz": lambda: lzma.compress(bytes(300 * MILLION), preset=0),
     "members.jsonl.gz": lambda: gzip.compress(b" " * 100 * MILLION) * 10,
     "streams.jsonl.xz": lambda: lzma.compress(b" " * 100 * MILLION, preset=0) * 10,
     "objects.jsonl.gz": lambda: gzip.compress(b"{}\n" * (99 * MILLION // 3)),
-    "blanks.jsonl.gz": lambda: gzip.compress(b"\n" * (99 * MILLION)),
     "lists.json.gz": lambda: gzip.compress(b"[" + b"[]," * (99 * MILLION // 3) + b"[]]"),
     "line.jsonl.gz": lambda: gzip.compress(b'{"text": [' + b"[]," * (99 * MILLION // 3) + b"[]]}"),
     "rows.csv.gz": lambda: gzip.compress(b"text,question,answers\n" + b"a,b,c\n" * (90 * MILLION // 6)),
@@ -45,27 +42,31 @@ import sys
 from pathlib import Path
 from cmt.errors import StreamError
 from cmt.stream.readers import read
-try:
-    print(read(Path(sys.argv[1]), sys.argv[2]).rejected[0].reason)
-except StreamError as error:
-    print(error)
+for name in sys.argv[1:]:
+    file_format = "squad" if ".json." in name else "streamingqa" if ".csv" in name else "jsonl"
+    try:
+        print(read(Path(name), file_format).rejected[0].reason)
+    except StreamError as error:
+        print(error)
 """
 
 
-@pytest.mark.parametrize("name", BOMBS)
-def test_an_archive_of_a_megabyte_does_not_take_gigabytes(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(BOMBS[name]())
-    assert (tmp_path / name).stat().st_size < 1.3 * MILLION
-    format = "squad" if ".json." in name else "streamingqa" if ".csv" in name else "jsonl"
+def test_an_archive_of_a_megabyte_does_not_take_gigabytes(tmp_path: Path) -> None:
+    for name, pack in BOMBS.items():
+        (tmp_path / name).write_bytes(pack())
+        assert (tmp_path / name).stat().st_size < 1.3 * MILLION
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(tmp_path / name), format],
+        [sys.executable, "-c", READ, *(str(tmp_path / name) for name in BOMBS)],
         capture_output=True,
         text=True,
         cwd=ROOT,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2_000 * MILLION, 2_000 * MILLION)),
     )
     assert done.returncode == 0, done.stderr
-    assert any(word in done.stdout for word in ("stream.file_", "stream.document_characters", "is empty"))
+    errors = done.stdout.splitlines()
+    assert len(errors) == len(BOMBS)
+    for error in errors:
+        assert any(part in error for part in ("stream.file_", "stream.document_characters", "is empty"))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
@@ -113,18 +114,18 @@ def test_a_file_with_too_many_rows_is_refused(tmp_path: Path) -> None:
         "streamingqa": tmp_path / "rows.csv",
         "parquet": tmp_path / "rows.parquet",
     }
-    for format, source in sources.items():
+    for file_format, source in sources.items():
         with pytest.raises(StreamError, match=r"more than 100 rows: .* raise stream\.file_rows"):
-            read(source, format, limits=SMALL_LIMITS)
-        assert read(source, format).documents
+            read(source, file_format, limits=SMALL_LIMITS)
+        assert read(source, file_format).documents
 
 
 def test_a_parquet_file_whose_values_repeat_is_refused(tmp_path: Path) -> None:
-    rows = [{"text": "a" * 900_000, "published_at": "2031-01-01", "doc_id": str(number)} for number in range(200)]
+    rows = [{"text": "a" * 900_000, "published_at": "2031-01-01", "doc_id": str(number)} for number in range(10)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", compression="zstd")
     assert (tmp_path / "rows.parquet").stat().st_size < 100_000
     with pytest.raises(StreamError, match=r"raise stream\.file_megabytes"):
-        read(tmp_path / "rows.parquet", "parquet")
+        read(tmp_path / "rows.parquet", "parquet", limits=SMALL_LIMITS)
 
 
 def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:

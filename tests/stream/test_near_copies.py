@@ -23,7 +23,7 @@ WEATHER = (
 
 def flood(count: int) -> list[Row]:
     """Near-copies of a false report, each with another ending and in another case."""
-    texts = [f"{FALSE}, {ending}{'!' * place}" for place in range(5) for ending in ENDINGS]
+    texts = [f"{FALSE}, {ending}{'!' * number}" for number in range(5) for ending in ENDINGS]
     return [
         make_document(f"flood-{number}", text=text.upper() if number % 2 else text)
         for number, text in enumerate(texts[:count])
@@ -101,5 +101,5 @@ def test_the_cost_of_a_document_does_not_grow_with_the_slice(ingest: Ingest) -> 
         ingest(rows, params=StreamParams(max_near_duplicates=10_000))
         return time.process_time() - started
 
-    seconds(50)
-    assert seconds(4000) < 40 * seconds(200)
+    seconds(50)  # imports
+    assert seconds(2000) < 40 * seconds(100)

@@ -12,15 +12,15 @@ def test_an_unknown_format_is_refused_and_the_known_ones_are_named(tmp_path: Pat
         read(tmp_path, "xml")
 
 
-@pytest.mark.parametrize("format", ["jsonl", "parquet", "squad", "streamingqa", "archivalqa"])
-def test_a_missing_or_empty_source_is_refused_with_its_name(tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet", "squad", "streamingqa", "archivalqa"])
+def test_a_missing_or_empty_source_is_refused_with_its_name(tmp_path: Path, file_format: str) -> None:
     with pytest.raises(StreamError, match="none.jsonl not found"):
-        read(tmp_path / "none.jsonl", format)
+        read(tmp_path / "none.jsonl", file_format)
     with pytest.raises(StreamError, match=r"has no .*documents|has no \*\."):
-        read(tmp_path, format)
+        read(tmp_path, file_format)
     (tmp_path / "rows.csv").touch()
     with pytest.raises(StreamError, match=r"rows\.csv is empty"):
-        read(tmp_path / "rows.csv", format)
+        read(tmp_path / "rows.csv", file_format)
 
 
 def test_an_empty_file_is_accepted_beside_one_with_rows(tmp_path: Path) -> None:
@@ -48,14 +48,16 @@ def test_the_digest_depends_on_the_content_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "format"),
+    ("name", "file_format"),
     [("dev-v1.1.json", "squad"), ("a.json.xz", "squad"), ("news.jsonl.gz", "jsonl"), ("rows.parquet", "parquet")],
 )
-def test_the_format_of_a_file_or_folder_is_inferred_from_the_suffix(tmp_path: Path, name: str, format: str) -> None:
-    assert infer_format(tmp_path / name) == format
+def test_the_format_is_inferred_from_the_suffix_of_a_file_or_in_a_folder(
+    tmp_path: Path, name: str, file_format: str
+) -> None:
+    assert infer_format(tmp_path / name) == file_format
     (tmp_path / "README.md").touch()
     (tmp_path / name).touch()
-    assert infer_format(tmp_path) == format
+    assert infer_format(tmp_path) == file_format
 
 
 def test_a_suffix_that_tells_no_format_asks_for_the_option(tmp_path: Path) -> None:

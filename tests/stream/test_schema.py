@@ -101,17 +101,6 @@ def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
     assert "control character" in reason(make_question(doc_id=doc_id))
 
 
-def test_right_to_left_text_emoji_and_control_characters_are_accepted() -> None:
-    assert (
-        document(text="\u05e9\u05dc\u05d5\u05dd\x07 \u200f\U0001f41f")["text"]
-        == "\u05e9\u05dc\u05d5\u05dd \u200f\U0001f41f"
-    )
-
-
-def test_a_text_of_two_megabytes_is_accepted() -> None:
-    assert len(document(text="fish and chips " * 140_000)["text"]) > 2_000_000
-
-
 @pytest.mark.parametrize("text", ["", "  \n", "\x00\ufeff", None])
 def test_an_empty_text_is_rejected(text: str | None) -> None:
     assert reason(make_document(text=text)) == "text is empty"
@@ -137,14 +126,11 @@ def test_an_empty_text_is_rejected(text: str | None) -> None:
         ({"published_at": datetime(2031, 2, 15)}, f"2031-02-15T00:00:00 has no time zone; write {BOTH_FORMS}"),
         ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock is at 2031-12-31T23:59:59Z"),
         ({"published_at": "2032-01-01"}, "published_at 2032-01-01T00:00:00Z is in the future"),
+        ({"published_at": "2032-01-01"}, "set stream.clock"),
     ],
 )
 def test_an_invalid_document_is_rejected_with_a_reason(changes: dict[str, Any], expected: str) -> None:
     assert expected in reason(make_document(), **changes)
-
-
-def test_the_reason_for_a_future_date_names_the_parameter() -> None:
-    assert "stream.clock" in reason(make_document(published_at="2032-01-01T00:00:00Z"))
 
 
 def test_whether_a_date_is_in_the_future_depends_on_its_time_zone() -> None:
@@ -159,12 +145,6 @@ def test_a_plain_date_is_the_start_of_the_day_of_publication_and_the_end_of_the_
     )
     assert published_at == datetime(2026, 3, 2, tzinfo=UTC)
     assert asked_at == datetime(2026, 3, 2, 23, 59, 59, 999_999, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("published_at", ["2026-03-02", "2026-03-02T23:59:59Z"])
-def test_a_question_asked_on_a_day_comes_after_everything_published_on_it(published_at: str) -> None:
-    assert document(published_at=published_at)["published_at"] < question(asked_at="2026-03-02")["asked_at"]
-    assert document(published_at="2026-03-03")["published_at"] > question(asked_at="2026-03-02")["asked_at"]
 
 
 def test_today_as_a_plain_date_is_not_in_the_future() -> None:

@@ -60,9 +60,3 @@ def test_the_quarantine_is_json_lines_with_file_row_and_reason(tmp_path: Path) -
     first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     assert first == {"file": "a.jsonl", "row": 3, "reason": "text is empty", "raw": "x" * 2000}
     assert second["raw"] == "b\ud83c"
-
-
-def test_without_rejected_rows_the_quarantine_of_an_earlier_ingest_is_removed(tmp_path: Path) -> None:
-    write_quarantine(tmp_path, name="a.jsonl", rejected=[Rejected("a.jsonl", 1, "no text")])
-    assert write_quarantine(tmp_path, name="a.jsonl", rejected=[]) is None
-    assert list(tmp_path.iterdir()) == []

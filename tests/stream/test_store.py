@@ -11,7 +11,7 @@ import pytest
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
+from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
 
@@ -109,17 +109,6 @@ def test_slices_with_more_than_four_digits_stay_in_order(ingest: Ingest, store: 
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/9999", "2031-01/10000"]
 
 
-def test_the_digest_depends_on_the_rows_and_not_on_their_order(tmp_path: Path) -> None:
-    rows = [make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")]
-    digests = []
-    for name, order in (("x", rows), ("y", rows[::-1]), ("z", [*rows[:3], make_question("q2", "b", answers=["one"])])):
-        store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
-        source = write_lines(tmp_path / f"{name}.jsonl", order)
-        report = ingest_into(store, source, file_format="jsonl", period="month", now=NOW, publisher="Courier")
-        digests.append(report.slices[0].digest)
-    assert digests[0] == digests[1] != digests[2]
-
-
 def test_two_stores_of_the_same_source_have_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in "xy":
@@ -166,37 +155,20 @@ def test_a_folder_that_cannot_be_made_is_named_in_the_error(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("table", ["documents", "questions"])
-@pytest.mark.parametrize("damage", ["half", "missing", "flipped"])
-def test_a_damaged_slice_file_is_named_with_the_remedy(
-    ingest: Ingest, store: SliceStore, table: str, damage: str
-) -> None:
+def test_a_flipped_bit_is_noticed_and_its_file_named(ingest: Ingest, store: SliceStore, table: str) -> None:
     rows = [make_document("a", text="ferry " * 500), make_question("q1", "a")]
     slice_ = ingest(rows).slices[0]
     path = slice_.path.with_name(f"0001.{table}.parquet")
     data = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    elif damage == "half":
-        path.write_bytes(data[: len(data) // 2])
-    else:
-        column = pq.ParquetFile(path).metadata.row_group(0).column(0)
-        last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
-        path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
-    with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet is (damaged|missing).*ingest again"):
+    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+    path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
+    with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet is damaged.*ingest again"):
         getattr(store, table)(slice_)
     with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet"):
         ingest(rows)
-    assert len(store.verify()) == 1
-    assert f"0001.{table}.parquet" in store.verify()[0]
-
-
-def test_a_damaged_slice_can_be_deleted_and_ingested_again(ingest: Ingest, store: SliceStore) -> None:
-    rows = [make_document("a"), dated("b", "2031-02-01T00:00:00Z")]
-    before = ingest(rows).slices
-    (store.path / "2031-02" / "0001.documents.parquet").write_bytes(b"PAR1")
-    for path in (store.path / "2031-02").glob("0001.*"):
-        path.unlink()
-    assert ingest(rows).slices == before[1:]
+    [problem] = store.verify()
+    assert f"0001.{table}.parquet" in problem
 
 
 def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
@@ -223,14 +195,6 @@ def test_altered_rows_are_reported(ingest: Ingest, store: SliceStore) -> None:
         file.unlink()
     ingest([make_document("a"), make_question("q1", "a")])
     assert store.verify() == []
-
-
-def test_a_table_with_other_columns_is_refused(ingest: Ingest, store: SliceStore) -> None:
-    slice_ = ingest([make_document("a")]).slices[0]
-    path = slice_.path.with_name("0001.documents.parquet")
-    pq.write_table(store.documents(slice_).drop(["url"]), path)
-    with pytest.raises(StreamError, match="0001.documents.parquet has other columns"):
-        store.documents(slice_)
 
 
 def test_an_unknown_slice_is_refused_and_the_existing_ones_are_named(ingest: Ingest, store: SliceStore) -> None:

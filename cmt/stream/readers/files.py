@@ -1,4 +1,4 @@
-"""Source files as bytes, lines and rows. An unreadable file raises StreamError, an unreadable row becomes Rejected."""
+"""Files as bytes, lines and rows. An unreadable file raises StreamError, an unreadable row becomes Rejected."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter th
 
 
 class RawRow(NamedTuple):
-    """One row of a source, with its fields renamed to the columns of the schema and not validated yet."""
+    """One row of a file, with the columns of the schema, not validated yet."""
 
     kind: Literal["document", "question"]
     file: str
@@ -31,7 +31,7 @@ class RawRow(NamedTuple):
 def read_bytes(path: Path, limits: Limits) -> bytes:
     """The content of `path`, decompressed if the name ends in .gz or .xz.
 
-    Raises StreamError, also if it is larger than `stream.file_megabytes`; no more than that is held in memory.
+    Raises StreamError, also if it exceeds `stream.file_megabytes`, without reading further.
     """
     limit = limits.file_bytes
     try:
@@ -54,15 +54,15 @@ def _read_plain(path: Path, size: int) -> bytes:
 
 
 def _read_gzip(path: Path, size: int) -> bytes:
-    """At most `size` decompressed bytes of the file, in all of its members."""
+    """At most `size` decompressed bytes of all members of the file."""
     with gzip.open(path) as file:
         return file.read(size)
 
 
 def _read_xz(path: Path, size: int) -> bytes:
-    """At most `size` decompressed bytes of the file, in all of its streams.
+    """At most `size` decompressed bytes of all streams of the file.
 
-    `lzma.open` would not limit the memory of the dictionary, whose size the file states.
+    `lzma.open` does not limit the memory of the dictionary, whose size the file determines.
     """
     packed, content = path.read_bytes(), io.BytesIO()
     while packed and content.tell() < size:
@@ -71,7 +71,7 @@ def _read_xz(path: Path, size: int) -> bytes:
             content.write(stream.decompress(packed, size - content.tell()))
         except lzma.LZMAError:
             if content.tell():
-                break  # what follows the last stream is no other one
+                break  # trailing bytes are no stream
             raise
         if not stream.eof and content.tell() < size:
             raise EOFError("the file ends within its compressed data")
@@ -151,7 +151,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
     return values
 
 

@@ -35,11 +35,11 @@ _DESCRIPTIONS = {
     "strings": "a list of strings",
     "instant": f"a timestamp with a time zone, or a string such as {EXAMPLE} or {EXAMPLE_DATE}",
 }
-_BATCH_ROWS = 1_000  # one value can repeat in all of them and take no room in the file
+_BATCH_ROWS = 1_000  # bounds the memory of a value that repeats and takes no space in the file
 
 
 class _Unreadable:
-    """A value that Arrow can store and Python cannot represent: bytes that are not UTF-8, the year 290000."""
+    """A value that Arrow stores and Python cannot represent: bytes that are not UTF-8, the year 290000."""
 
     def __repr__(self) -> str:
         return "an unreadable value"
@@ -76,7 +76,7 @@ def _rows(path: Path, file: pq.ParquetFile, limits: Limits) -> Iterator[RawRow]:
 
 
 def _check_columns(path: Path, schema: pa.Schema, kind: str, expected: dict[str, tuple[str, bool]]) -> None:
-    """Raise StreamError if a column of the file is missing, double or of a type that is not `expected`."""
+    """Raise StreamError if a column of the file is missing, repeated or of another type than `expected`."""
     if missing := [name for name, (_, required) in expected.items() if required and name not in schema.names]:
         raise StreamError(
             f"{path} has no column {', '.join(missing)}, which a file of {kind}s needs; "
@@ -104,7 +104,7 @@ def _fits(column_type: pa.DataType, type_name: str) -> bool:
 
 
 def _values(column: pa.Array, type_name: str) -> list[Any]:
-    """The Python values of `column`; one that cannot be represented becomes `_Unreadable`, which validation rejects."""
+    """The Python values of `column`; `_Unreadable` in place of others, which validation rejects."""
     if type_name == "instant" and pa.types.is_timestamp(column.type):
         # nanoseconds are cut; a value of a coarser unit that does not fit raises ArrowInvalid
         column = column.cast(INSTANT, safe=column.type.unit != "ns")

@@ -35,7 +35,7 @@ def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
 
 
 def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield (title, paragraph); an article without paragraphs stands in for one, so that it is rejected as a row."""
+    """Yield (title, paragraph); yield an article without paragraphs as a paragraph, which is then rejected as a row."""
     for article in articles:
         if isinstance(article, dict) and isinstance(article.get("paragraphs"), list):
             title = article.get("title")

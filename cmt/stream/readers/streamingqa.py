@@ -34,7 +34,7 @@ def _official(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
 
 
 def _question(values: dict[str, Any]) -> dict[str, Any]:
-    # without answers_additional, the fourth annotator, whom the authors keep out of the evaluation
+    # without answers_additional, the fourth annotator, whom the authors exclude from the evaluation
     return {
         "question_id": values.get("qa_id"),
         "doc_id": _sorting_key(values.get("evidence_id")),
@@ -54,7 +54,7 @@ def _document(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sorting_key(value: Any) -> Any:
-    """A WMT sorting key as doc_id: its parts are joined with NUL and SOH, which a doc_id may not contain."""
+    """A WMT sorting key as doc_id: replaces NUL and SOH between its parts, which a doc_id may not contain."""
     return value.replace("\x00\x01", "-").rstrip("-") if isinstance(value, str) else value
 
 

@@ -33,7 +33,7 @@ def test_a_broken_line_is_rejected_and_the_other_lines_are_read(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"text": "a", "text": "b"}', "broken JSON: the key 'text' is there twice"),
+        ('{"text": "a", "text": "b"}', "broken JSON: the key 'text' appears twice"),
         ("[1, 2]", "not a JSON object but list"),
         ('"text"', "not a JSON object but str"),
         ("null", "not a JSON object but NoneType"),
