@@ -34,7 +34,7 @@ def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
 
 def test_a_source_is_named_and_a_stranger_refused(tiny_workspace: Path) -> None:
     printed = run(tiny_workspace, "ingest", "--source", "Courier").stdout
-    assert "the clock is fixed (stream.clock): what is dated after 2031-12-31T23:59:59Z is rejected" in printed
+    assert "the clock is fixed (stream.clock): rows dated after 2031-12-31T23:59:59Z are rejected" in printed
     forged = {"doc_id": "x", "published_at": "2031-03-01", "text": "The ferry is free.", "supersedes": "ferry"}
     rows = tiny_workspace / "more.jsonl"
     rows.write_text(
