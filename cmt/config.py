@@ -1,4 +1,4 @@
-"""`params.yaml` as frozen models, one section a stage. Unknown keys and values out of range are refused at load time.
+"""`params.yaml` as frozen models, one section a stage. Loading refuses unknown keys and values out of range.
 
 Relative paths are relative to the folder of the file, so a command gives the same result from any working directory.
 """
@@ -68,7 +68,7 @@ def _until(value: Any) -> Any:
 
 
 def _without_secrets(address: str) -> str:
-    """Refuse credentials in an address that is shown, logged and recorded; object storage has them elsewhere."""
+    """Refuse credentials in an address that is shown, logged and recorded."""
     if has_secrets(address):
         raise ValueError(
             "the address holds credentials, which would be recorded with every round: leave them out and set "
@@ -87,18 +87,18 @@ class LmParams(Section):
     path: Path = Path("data/lm")
     """Folder of the converted safetensors models."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of weights and matrix products; `auto`: bfloat16 where the device multiplies it fast, else float32."""
+    """Type of weights and matrix products; `auto`: bfloat16 on devices with fast bfloat16, else float32."""
 
 
 class StreamParams(Section):
     """Source files → immutable, time-ordered slices."""
 
     source: Path = Path("data/courier")
-    """File or folder that `cmt ingest` reads when none is named."""
+    """File or folder that `cmt ingest` reads by default."""
     format: Literal["jsonl", "parquet", "squad", "streamingqa", "archivalqa"] = "jsonl"
     """File format of `source`."""
     period: Literal["day", "week", "month"] | Positive = "month"
-    """What one slice spans: a calendar period in UTC, or a number of documents (≥ 1). Fixed once slices exist."""
+    """Length of a slice: a calendar period in UTC, or a number of documents (≥ 1). Fixed once slices exist."""
     path: Path = Path("data/stream")
     """Folder of the slice store."""
     quarantine: Path = Path("data/quarantine")
@@ -110,15 +110,15 @@ class StreamParams(Section):
     document_characters: Positive = 3_000_000
     """Longest text of a row, in characters; a row with a longer one is quarantined."""
     clock: Annotated[str, BeforeValidator(_clock)] = "system"
-    """The instant after which a date counts as future: `system` (the computer's clock), or a date-time with time
-    zone for a stream with a time of its own."""
+    """Dates after this instant count as future: `system` (the computer's clock), or a date-time with time zone for a
+    stream in its own time."""
 
     trust_source: bool = False
-    """Whether a file's own column `source` says who published a document, where `cmt ingest --source` does not."""
+    """Whether a file's column `source` names the publisher of a document, if `cmt ingest --source` does not."""
     authority: dict[str, tuple[str, ...]] = {}
     """Source → other sources whose documents it may supersede and correct, beside its own."""
     max_near_duplicates: Annotated[int, Field(ge=0)] = 3
-    """Largest number of documents of one slice that are near-copies of one another; 0: any number."""
+    """Largest number of near-copies of a document in one slice; 0: no limit."""
 
     def now(self) -> datetime:
         """The instant after which a date counts as future, in UTC."""
@@ -133,22 +133,22 @@ class CompressorParams(Section):
     kind: Literal["windows", "tokens"] = "windows"
     """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens behind the text."""
     window: Positive = 4
-    """Tokens that one vector of a memory stands for (kind `windows`): the trained number, or a multiple of it for a
-    smaller bank."""
+    """Tokens in a window, which one vector of a memory represents (kind `windows`): the trained number, a multiple of
+    it for a smaller bank, or a divisor for a larger one."""
     memory_tokens: Positive = 16
     """Vectors of a memory (kind `tokens`)."""
     layers: Positive = 12
-    """Number of the LM's first layers that Θ consists of."""
+    """Number of the LM's first layers that form Θ."""
     lora_rank: Positive = 32
     """Rank of Θ's LoRA adapters; their scale is 2."""
     chunk_tokens: Annotated[int, Field(ge=16, le=2048)] = 256
     """Longest piece of text that one memory holds, in tokens, 16–2048; longer documents become several memories."""
     batch_tokens: Positive = 4096
-    """Tokens that are compressed in one batch, padding included."""
+    """Tokens in a batch, padding included."""
 
 
 class CompressParams(Section):
-    """Where documents are compressed."""
+    """The process or processes that compress documents."""
 
     engine: Literal["local", "ray"] = "local"
     """`local`: in this process; `ray`: spread with Ray Data over `workers` processes (the extra `ray`). The memories
@@ -177,18 +177,18 @@ class AlignmentParams(Section):
     kind: Literal["text", "prefix"] = "text"
     """`text`: the best windows in the LM's own embeddings; `prefix`: keys and values in every layer, as published."""
     slots: Positive = 8
-    """Length of the key/value prefix that teaches the form of an answer, in positions (kind `text`)."""
+    """Positions of the key/value prefix, which teaches the form of an answer (kind `text`)."""
 
 
 class ObjectiveParams(Section):
     """The training loss: memory-aware likelihood + β · self-matching + γ · span loss (docs/method.md#objective)."""
 
     alpha: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
-    """α, 0–2: the likelihood is of (1 + α) · logits with memory − α · logits without; 0 is the plain likelihood."""
+    """α, 0–2: the likelihood uses (1 + α) · logits with memory − α · logits without; 0 is the plain likelihood."""
     beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3
     """β, 0–10: weight of the self-matching loss."""
     uniformity_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
-    """λ, 0–10: weight of the uniformity term, which keeps the keys of different documents apart."""
+    """λ, 0–10: weight of the uniformity term, which separates the keys of different documents."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """γ, 0–10: weight of the span loss, the likelihood of the answer's first and last token (aggregator `windows`)."""
 
@@ -200,28 +200,27 @@ class TrainParams(Section):
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = BASE
     """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`; or `stream`, the
-    documents of the stream with the questions that came with them, and made ones where there are few."""
+    documents of the stream with their questions; a document with few questions gets generated ones."""
     mix: dict[str, Weight] = {}
-    """Several sources in place of `source`, each of its form → its share of the paragraphs, relative to the others;
-    those of a small source come back sooner. Empty: `source` alone, every paragraph once an epoch. With `source:
-    stream` they are the base data, which is SQuAD if none is named."""
+    """Several sources in place of `source`, in the same form → share of the paragraphs, relative to the others;
+    paragraphs of a small source repeat more often. Empty: `source` alone, every paragraph once an epoch. With `source:
+    stream` they are the base data, by default SQuAD."""
     until: Annotated[str | None, BeforeValidator(_until)] = None
-    """With `source: stream`: the date, or the instant, up to which documents are published and questions asked; later
-    ones are left out. None: all of them."""
+    """With `source: stream`: documents published and questions asked after this date or instant are left out. None:
+    all are used."""
     base_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
-    """With `source: stream`: share of the paragraphs that are of the base data, so that what was learned from them
-    stays."""
+    """With `source: stream`: fraction of the paragraphs that come from the base data, against forgetting."""
     path: Path = Path("data/train")
     """Folder of the fetched training data."""
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
-    """Folder of a compressor to continue from, of the same configuration but for the kind of ψ, which then starts
+    """Folder of a compressor to continue from, with the same configuration; the kind of ψ may differ, ψ then starts
     untrained. None trains from a random initialisation."""
     start_weight: Fraction = 0.5
-    """Share of `start` in the final weights, 0–1: averaging before and after forgets less (arXiv 2109.01903)."""
+    """Weight of `start` in the final weights, 0–1; averaging both reduces forgetting (arXiv 2109.01903)."""
     validation_articles: Positive = 20
-    """Articles of each source held out for evaluation; the same for every seed."""
+    """Articles of each source held out for evaluation, independent of the seed."""
     questions: Positive = 25_650
     """Question-answer pairs to train on, repetitions included."""
     paragraphs: Positive = 16
@@ -229,33 +228,33 @@ class TrainParams(Section):
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
     unanswerable_per_paragraph: Annotated[int, Field(ge=0)] = 0
-    """Questions without an answer drawn from each paragraph at each step, from which ψ learns "nowhere": those of the
-    data (SQuAD 2.0 has them), and questions with another name in them (`cmt.training.entity_swaps`)."""
+    """Unanswerable questions drawn from each paragraph at each step, from which ψ learns "nowhere": those of the data
+    (SQuAD 2.0 has them), and questions in which a name was exchanged (`cmt.training.entity_swaps`)."""
     window_frequencies: dict[Positive, Weight] = {}
-    """Window of a step → how often, relative to the others; the same weights serve all. Each is a multiple or a divisor
-    of `compressor.window`. None named: those of `start`, each as often as the others, or `compressor.window`."""
+    """Window size of a step → relative frequency; the same weights serve all sizes. Each is a multiple or a divisor of
+    `compressor.window`. Empty: the sizes of `start`, equally often, or `compressor.window`."""
     answer_fraction: Fraction = 0.25
-    """Share of a step's questions that go through the LM, 0–1; all of them train selection and ψ."""
+    """Fraction of a step's questions that go through the LM, 0–1; all questions train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
-    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters use half of it."""
+    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters have half of it."""
     warmup_steps: Annotated[int, Field(ge=0)] = 40
     """Updates of linear warm-up."""
     decay_steps: Annotated[int, Field(ge=0)] = 0
-    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. With a constant
-    rate a run may be made longer until the fall begins: `questions` and `decay_steps` do not make it another run."""
+    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. A run with
+    a constant rate can be extended before the decay: `questions` and `decay_steps` are not part of its identity."""
     save_steps: Positive = 50
     """Updates between checkpoints."""
     bf16: bool = True
     """Compute matrix products in bfloat16; the master weights stay in float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """Device of a training: `auto` (a GPU if there is one), `cpu`, `cuda`, or a GPU by its number, such as `cuda:1`."""
+    """Device of a training: `auto` (a GPU if the machine has one), `cpu`, `cuda`, or a GPU such as `cuda:1`."""
     processes: Positive = 1
-    """Processes that train together on one machine, each on a GPU of its own or on a part of the cores."""
+    """Processes that train together on one machine, each on its own GPU or on a part of the cores."""
     steps_per_update: Positive = 1
-    """Steps whose gradients are averaged for one update of the weights, a multiple of `processes`, which share them.
-    The trained weights depend on it, and not on `processes`."""
+    """Steps whose gradients are averaged for one update, distributed over the processes: a multiple of `processes`.
+    The trained weights depend on it, but not on `processes`."""
     gradient_checkpointing: bool = False
-    """Recompute the activations of Θ in the backward pass, which saves memory and takes a second forward pass."""
+    """Recompute the activations of Θ in the backward pass: less memory, a second forward pass."""
     compile: bool = False
     """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
 
@@ -272,20 +271,20 @@ class TrainParams(Section):
 
     @property
     def from_stream(self) -> bool:
-        """Whether to train on the stream."""
+        """Whether the stream is trained on."""
         return self.source == STREAM
 
     @property
     def base(self) -> dict[str, float]:
-        """The question-answer data to fetch → their shares: those of `mix`, or `source` alone.
+        """The question-answer sources to fetch → their shares: `mix`, or `source` alone.
 
-        Articles of them are held out, also of a training on the stream.
+        Some of their articles are held out, also from a training on the stream.
         """
         return self.mix or {BASE if self.from_stream else self.source: 1.0}
 
     @property
     def shares(self) -> dict[str, float]:
-        """The sources to train on → their shares of the paragraphs; none if there is only one."""
+        """The sources to train on → their shares of the paragraphs; empty for a single source."""
         if not self.from_stream:
             return self.mix
         total = sum(self.base.values())
@@ -302,9 +301,9 @@ class BankParams(Section):
     """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
     """Number format of the memory vectors. `pq`: by the compressor's codebook for its window (`cmt codebook`), with
-    `keep_text`; `auto`: `pq` where that can be, else `int8`."""
+    `keep_text`; `auto`: `pq` if possible, else `int8`."""
     exact_below: Positive = 10_000
-    """Rows below which search is exhaustive; from there on `cmt bank optimize` builds an index."""
+    """Search is exhaustive below this number of rows; from there on `cmt bank optimize` builds an index."""
 
     @model_validator(mode="after")
     def _codes_fit(self) -> "BankParams":
@@ -314,12 +313,12 @@ class BankParams(Section):
 
 
 class SelectionParams(Section):
-    """Which memories a question gets: the best by the similarity of the keys and by words, as many as may matter."""
+    """Selection of memories for a question, by similarity of keys and by words, and what is read of them."""
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
     max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
-    """Largest distance of a memory from the first one in log-probability (nats); memories beyond are not read. On
+    """Largest gap in log-probability between a memory and the first one, in nats; memories beyond it are not read. On
     held-out articles ψ reads 2.5 memories on average, and answers as well as with all eight."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
     """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine alone."""
@@ -328,11 +327,11 @@ class SelectionParams(Section):
     neighbour_windows: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
     expanded_memories: Annotated[int, Field(ge=0)] = 4
-    """Likeliest memories that are encoded again from their tokens, with a vector for each token, and then read instead
-    of all (REFRAG, arXiv 2509.01092); 0: none. Without effect for a compressor that was not trained at window 1."""
+    """Number of likeliest memories that are encoded again with a vector for each token (REFRAG, arXiv 2509.01092); only
+    they are read. 0: off. No effect for a compressor that was not trained at window 1."""
     abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
     """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.25
-    refused 6 % of 826 answerable questions and 36 % of 70 that seem to be answered and are not."""
+    refused 6 % of 826 answerable questions and 36 % of 70 unanswerable ones that look answerable."""
     likely_from: Fraction = 0.7
     """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure. On held-out articles of
     five sets half of the answers were likely, and 85 % of those had an F1 of at least 0.5 (E97 of docs/experiments.md).
@@ -347,14 +346,14 @@ class AnsweringParams(Section):
     contrast: bool = False
     """Decode with the contrast of training: (1 + α) · logits with memory − α · logits without."""
     batch_size: Positive = 32
-    """Questions answered in one batch; the answers do not depend on it."""
+    """Questions answered in one batch. The answers do not depend on it."""
 
 
 class EvaluationParams(Section):
-    """What is measured after a round."""
+    """The evaluation after a round, and `cmt evaluate`."""
 
     questions: Annotated[int, Field(ge=0)] = 60
-    """Questions of its own slice that a round asks at most, drawn with the seed. `cmt evaluate` asks all of them."""
+    """Largest number of questions of its slice that a round asks, drawn with the seed. `cmt evaluate` asks all."""
     earlier_questions: Annotated[int, Field(ge=0)] = 20
     """Number of questions of earlier slices in the sample, drawn with the seed."""
     round_baselines: bool = False
@@ -364,44 +363,44 @@ class EvaluationParams(Section):
 
 
 class GateParams(Section):
-    """When a round is rolled back instead of committed."""
+    """Limits beyond which a round is rolled back instead of committed."""
 
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
     """Questions of earlier slices that are asked as of now after each round, 0–40; see `cmt.evaluation.canary`."""
     max_harmed: Annotated[int, Field(ge=0)] = 0
-    """Canaries that a round may turn wrong with documents that are no update of theirs."""
+    """Largest number of canaries that a round may turn wrong with documents that do not update theirs."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
-    """Largest accepted fall of the canaries' mean F1 against the best that each of them had, in points, 0–100."""
+    """Largest accepted fall of the canaries' mean F1 against the best F1 of each, in points, 0–100."""
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    """Lowest F1 of the questions of a round that is accepted, 0–100; 0 accepts any."""
+    """Lowest accepted F1 of a round's questions, 0–100; 0 accepts any."""
 
 
 class DriftParams(Section):
-    """When the questions of a new slice are said to be answered worse than before; see `cmt.evaluation.drift`."""
+    """Drift: the questions of a new slice are answered worse than before; see `cmt.evaluation.drift`."""
 
     reference_rounds: Positive = 3
-    """Rounds with questions before the newest one that it is compared with."""
+    """Number of earlier rounds with questions that the newest one is compared with."""
     false_alarm_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
-    """Share of the rounds, 0–1, in which a stream that does not change may raise an alarm."""
+    """Fraction of the rounds, 0–1, in which a stream that does not change may raise an alarm."""
 
 
 class PromotionParams(Section):
-    """When a challenger becomes the champion, and how its bank is filled; see docs/operations.md."""
+    """Conditions for a challenger to become the champion, and how its bank is filled; see docs/operations.md."""
 
     max_loss: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
-    """Largest loss of F1 that is accepted, in points, 0–100; the 95 % interval has to exclude a larger one."""
+    """Largest accepted loss of F1, in points, 0–100; the 95 % interval has to exclude a larger loss."""
     min_saving: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Share, 0–1, by which a challenger that is only as good has to be smaller or faster."""
+    """Fraction, 0–1, by which a challenger that is only as good has to be smaller or faster."""
     questions: Positive = 500
-    """Questions of the slice that decides, and questions on the held-out articles of the base data, at most."""
+    """Largest number of questions of the deciding slice, and on held-out articles of the base data."""
     documents: Positive = 2_000
-    """Documents that the questions are answered from, at most: the newest up to the slice that decides."""
+    """Largest number of documents that answer them: the newest up to the deciding slice."""
     duty_cycle: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Share of the time, above 0 and at most 1, that a recompression works; it rests after every slice."""
+    """Fraction of the time, above 0 and at most 1, that a recompression works; it rests after every slice."""
 
 
 class TrackingParams(Section):
-    """Where rounds are recorded: MLflow."""
+    """MLflow, which records the rounds."""
 
     enabled: bool = True
     """Record every round in MLflow."""
@@ -413,13 +412,13 @@ class TrackingParams(Section):
 
 
 class ServingParams(Section):
-    """What `cmt serve` and `cmt ask` take."""
+    """Limits and files of `cmt serve` and `cmt ask`."""
 
     question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
-    """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, all at once or
-    spread; 0: any number."""
+    """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, in a burst or
+    spread; 0: no limit."""
     token_file: Path | None = None
     """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
     `cmt serve` listens on a loopback address only."""
@@ -432,7 +431,7 @@ class ServingParams(Section):
 
 
 class Params(Section):
-    """The whole `params.yaml`."""
+    """All sections of `params.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of every random choice, at least 0."""
@@ -458,7 +457,7 @@ class Params(Section):
     def _kinds_fit(self) -> "Params":
         attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if attention != prefix:
-            raise ValueError("aggregator.kind 'attention' goes with alignment.kind 'prefix', the others with 'text'")
+            raise ValueError("aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'")
         if not attention and self.compressor.kind == "tokens":
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
         return self
@@ -475,7 +474,7 @@ class Params(Section):
         return self
 
     def without_abstention(self) -> "Params":
-        """A copy of these parameters with which every question is answered: no confidence is below the threshold."""
+        """A copy of these parameters that answers every question: no confidence is below the threshold."""
         return self.model_copy(update={"selection": self.selection.model_copy(update={"abstain_below": -1.0})})
 
     def digest(self, *sections: str) -> str:

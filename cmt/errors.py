@@ -5,8 +5,8 @@ CmtError
 ├── StreamError       a source file or slice cannot be read
 ├── ModelError        the base LM or a compressor is missing, damaged or does not match
 ├── BankError         the memory bank cannot be opened, read or written
-│   ├── DamageError   stored data are not those that were written
-│   └── UnknownDocumentError   neither a bank nor the stream has a document
+│   ├── DamageError   stored data changed after they were written
+│   └── UnknownDocumentError   no bank and no slice has the document
 ├── RoundError        a round cannot start, or was refused by its gate
 └── ServiceError      MLflow or the Prefect server cannot be reached
 """
@@ -41,11 +41,11 @@ class BankError(CmtError):
 
 
 class DamageError(BankError):
-    """Stored data are not those that were written; repeating the command does not help, its advice does."""
+    """Stored data changed after they were written. The message says how to repair them; repeating does not help."""
 
 
 class UnknownDocumentError(BankError):
-    """Neither a bank nor the stream has a document that is named."""
+    """No bank and no slice has the named document."""
 
 
 class RoundError(CmtError):

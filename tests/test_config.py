@@ -106,8 +106,8 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("aggregator: {kind: attention}", "goes with alignment.kind 'prefix'"),
-        ("alignment: {kind: prefix}", "goes with alignment.kind 'prefix'"),
+        ("aggregator: {kind: attention}", "requires alignment.kind 'prefix'"),
+        ("alignment: {kind: prefix}", "requires alignment.kind 'prefix'"),
         ("train: {window_frequencies: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
         ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
         ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),

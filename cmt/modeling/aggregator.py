@@ -16,12 +16,12 @@ from torch.utils.checkpoint import checkpoint
 from cmt.config import AggregatorParams
 from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import padded_length
-from cmt.modeling.checkpoint import place_weights_at
+from cmt.modeling.checkpoint import position_weights_at
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.lora import input_statistics, layers_with_lora, placeholder_statistics
 
-PAIRS_PER_BATCH = 16  # pairs of a question and a memory that are computed together
-RECOMPUTED_FROM = 96  # vectors of a memory above which training computes its activations twice instead of keeping them
+PAIRS_PER_BATCH = 16  # pairs of a question and a memory
+RECOMPUTED_FROM = 96  # vectors of a memory above which training recomputes its activations
 POSITION_GAP = 2  # positions between the question and the memory
 POINTER_DIM = 128  # dimension of the product of a window's state and a token's embeddings
 
@@ -30,16 +30,16 @@ class SpanReader(nn.Module):
     """ψ as a reader: scores of each token as beginning and as end of the answer.
 
     The blocks are the LM's layers above those of Θ, with their own LoRA adapters. They continue where Θ stopped, over
-    the question's states and one memory's windows. The question stands first and is read causally; windows attend to
+    the question's states and one memory's windows. The question comes first and is read causally; windows attend to
     the question and to all windows of the same memory. The output state of a window scores the window as a whole, the
-    places in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
+    positions in it, and its tokens, the last by a product with the LM's embeddings of each token and its neighbours.
     It reads windows of any size that is a multiple or a divisor of the trained one.
     """
 
     def __init__(
         self, lm: FrozenLM, params: AggregatorParams, *, first: int, window: int, trainable: bool = True
     ) -> None:
-        """`trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next."""
+        """`trainable=False` leaves out adapters and statistics, which a checkpoint replaces."""
         super().__init__()
         self.dtype, self.embed = lm.model.dtype, lm.embed
         if trainable:
@@ -66,7 +66,7 @@ class SpanReader(nn.Module):
         rows, memories, count, _ = windows.shape
         window = ids.shape[2] // count  # W
         windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)  # B·S pairs first
-        # 1. order the pairs by length; a pair of padding alone is left out
+        # 1. order the pairs by length, without pairs of padding
         lengths = mask.sum(1)  # (B·S,)
         order = [pair for pair in lengths.argsort().tolist() if lengths[pair]]
         # 2. score batches of N pairs of similar length
@@ -87,14 +87,14 @@ class SpanReader(nn.Module):
             else:
                 part = self._score_pairs(*inputs)
             parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))  # (N, n, 2)
-        # 3. put them back in place
+        # 3. restore the order of the pairs
         scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)  # (B·S, n, 2)
         if parts:
             scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
         return scores.view(rows, memories, -1, 2)
 
     def _equal_width_batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-        """At most PAIRS_PER_BATCH pairs at a time, all padded to the same width.
+        """Batches of at most PAIRS_PER_BATCH pairs, all padded to the same width.
 
         The width of a row must not depend on other rows (`cmt.lm.prompt.PROMPT_WIDTH_STEP`).
         """
@@ -111,7 +111,7 @@ class SpanReader(nn.Module):
         states = torch.cat([question, windows], 1) * self.scale + self.shift
         states = torch.cat([self.sink.expand(rows, 1, -1), states], 1).to(self.dtype)  # (N, 1 + T + k, D)
         real = torch.cat([mask.new_ones(rows, 1), question_mask, mask], 1).bool()  # (N, 1 + T + k)
-        # 2. positions: a window takes that of its middle token, counted from behind the question
+        # 2. positions: a window takes the position of its middle token, counted from the end of the question
         question_positions = torch.arange(before, device=question.device).expand(rows, -1)
         window = ids.shape[1] // windows.shape[1]  # W
         middles = torch.arange(windows.shape[1], device=question.device) * window + window // 2
@@ -136,18 +136,18 @@ class SpanReader(nn.Module):
         previous, following = F.pad(embeds, (0, 0, 1, 0))[:, :-1], F.pad(embeds, (0, 0, 0, 1))[:, 1:]
         words = self.word(torch.cat([previous, embeds, following], -1))  # (N, n, P)
         words = torch.unflatten(words, 1, (read.shape[1], -1))  # (N, k, W, P)
-        # 2. window + place + token
+        # 2. window + position + token
         pointer = torch.unflatten(self.pointer(read), -1, (POINTER_DIM, 2))  # (N, k, P, 2)
         window = words.shape[2]
-        place_weights = place_weights_at(self.place.weight, window)  # (2·W, D)
-        places = torch.unflatten(F.linear(read, place_weights), -1, (window, 2))  # (N, k, W, 2)
-        scores: Tensor = self.out(read).unsqueeze(2) + places + words @ pointer / POINTER_DIM**0.5
+        position_weights = position_weights_at(self.place.weight, window)  # (2·W, D)
+        positions = torch.unflatten(F.linear(read, position_weights), -1, (window, 2))  # (N, k, W, 2)
+        scores: Tensor = self.out(read).unsqueeze(2) + positions + words @ pointer / POINTER_DIM**0.5
         return scores.float()
 
     def _attention_bias(self, real: Tensor, before: int) -> Tensor:
         """Bias (N, 1, T, T) of attention scores: causal for the first `before` positions, open for the windows.
 
-        `real` (N, T) is false on padding, to which nothing attends but itself.
+        `real` (N, T) is false on padding, which only attends to itself.
         """
         size = real.shape[1]
         allowed = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
@@ -172,7 +172,7 @@ class Attention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, Q or K, width / heads)
             for part in (self.query(x), self.key(memory), self.value(memory))
         )
-        # a row without memories attends to its padding, since a softmax over nothing is not a number
+        # a row without memories attends to its padding, since a softmax over nothing is NaN
         open_mask = mask | ~mask.any(-1, keepdim=True)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=open_mask[:, None, None])
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
@@ -188,7 +188,7 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, question: Encoding, memories: Tensor, mask: Tensor) -> Tensor:
-        """M* (B, k_C, D) of `memories` (B, S, k, D) with `mask` (B, S, k); k_C is the question's number of vectors."""
+        """M* (B, k_C, D) of `memories` (B, S, k, D) with `mask` (B, S, k); k_C: vectors of the question."""
         x, flat, flat_mask = question.vectors, memories.flatten(1, 2), mask.flatten(1, 2).bool()  # S·k
         for block in self.blocks:
             x = block(x, flat, flat_mask)

@@ -1,7 +1,7 @@
-"""π: turns what ψ found into input of the frozen LM (docs/method.md#alignment).
+"""π: turns the output of ψ into input of the frozen LM (docs/method.md#alignment).
 
-`TextAlignment` highlights the embeddings of the chosen windows and puts a short key/value prefix in front, which
-carries the form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*) (CMT, arXiv 2412.07393).
+`TextAlignment` highlights the embeddings of the chosen windows and prepends a short key/value prefix, which teaches the
+form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*) (CMT, arXiv 2412.07393).
 """
 
 import torch
@@ -32,7 +32,7 @@ class KeyValueMap(nn.Module):
 
 
 class TextAlignment(nn.Module):
-    """A prefix of learned slots and the pooled question; embeddings highlighted in proportion to a probability."""
+    """A prefix from learned slots and the pooled question, and embeddings highlighted by a probability."""
 
     def __init__(self, lm: FrozenLM, slots: int) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class TextAlignment(nn.Module):
     def soft_tokens(self, embeds: Tensor, probability: Tensor) -> Tensor:
         """Embeddings (B, T, D) with one learned vector added for the beginning of the answer and one for its end.
 
-        `probability` (B, T, 2) of each token scales them; it is 0 outside of the memories.
+        `probability` (B, T, 2) of each token scales the vectors; it is 0 outside the memories.
         """
         return embeds.float() + probability @ self.highlight
 
 
 class PrefixAlignment(nn.Module):
-    """Published π: M* becomes a key/value prefix in every layer, by a shared trunk and one linear map."""
+    """Published π: a shared trunk and one linear map turn M* into a key/value prefix in every layer."""
 
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()

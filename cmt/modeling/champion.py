@@ -1,7 +1,7 @@
 """The champion: the compressor that a promotion chose, kept with the one before it in the project's data.
 
-A small file names both, so that commands, flows and server find them without MLflow. Which of the two answers is said
-by the bank alone, whose pointer moves when the champion's memories are complete (`cmt.rounds.recompression`).
+A small file names both, so commands, flows and server find them without MLflow. The bank's pointer selects the
+compressor that answers; it moves when the champion's memories are complete (`cmt.rounds.recompression`).
 """
 
 import shutil
@@ -23,13 +23,13 @@ class Promoted:
     digest: str
     """Of its weights and configuration."""
     bank: str
-    """First 12 digits of its digest in use, at its window, which name its bank."""
+    """First 12 digits of its digest at its window, which name its bank."""
     version: str = ""
-    """In the model registry; "" if it is in none."""
+    """In the model registry; "" if unregistered."""
     scored_slice: str = ""
-    """The slice on whose questions it was compared; "" if it was not."""
+    """The slice with the questions of the comparison; "" without a comparison."""
     f1: float | None = None
-    """0–100, on these questions."""
+    """F1 on these questions, 0–100."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Champion:
     champion: Promoted
     previous: Promoted
     going_back: bool = False
-    """Whether it was the compressor before `previous`, and a rollback made it the champion again."""
+    """Whether a rollback made the champion, which came before `previous`, the champion again."""
 
 
 def read_champion(state: Path) -> Champion | None:
-    """What the file in the state folder names; None if there is none. Raises ModelError if it is damaged."""
+    """The content of the file in the state folder; None without a file. Raises ModelError if it is damaged."""
     try:
         champion: Champion = read_sealed(state / FILE, Champion)
     except FileNotFoundError:
@@ -57,7 +57,7 @@ def read_champion(state: Path) -> Champion | None:
 
 
 def write_champion(state: Path, champion: Champion) -> None:
-    """Name `champion`, whose compressors were kept before. Raises OSError."""
+    """Write the file; `keep_compressor` has kept both compressors before. Raises OSError."""
     write_sealed(state / FILE, asdict(champion))
 
 
@@ -67,7 +67,7 @@ def champion_folder(state: Path, digest: str) -> Path:
 
 
 def keep_compressor(state: Path, source: Path) -> Path:
-    """Copy the compressor in `source` to its `champion_folder`, unless it is there; returns that folder.
+    """Copy the compressor in `source` to its `champion_folder`, unless the folder exists; returns that folder.
 
     Raises ModelError if it has no compressor, and OSError if it cannot be written.
     """

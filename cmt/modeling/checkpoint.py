@@ -20,12 +20,12 @@ WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
 TO_KEY = "compressor.to_key.weight"
 """Name of the map from a mean state to a search key, (p, D)."""
 SUMS = "SHA256SUMS"
-"""Hashes of both files, as `sha256sum -c` reads them; a folder of an earlier version of cmt has none."""
+"""File with the hashes of both files, as `sha256sum -c` reads them."""
 STORED_UNIFORMITY_WEIGHT = "spread"
 """Name of `objective.uniformity_weight` in CONFIG, whose bytes are part of a compressor's digest."""
-PLACES = "aggregator.place.weight"
+POSITION_WEIGHTS = "aggregator.place.weight"
 SLICES_ROW = "slices of the stream"
-"""Name of the row of a model card (`cmt.training.model_card`) with the slices that were trained on."""
+"""Name of the row of a model card (`cmt.training.model_card`) that lists the slices trained on."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class CompressorConfig:
     alignment: AlignmentParams
     objective: ObjectiveParams
     windows: tuple[int, ...] = ()
-    """Windows that the weights were trained at, in ascending order; none: that of `compressor` alone."""
+    """Window sizes that the weights were trained at, in ascending order; empty: `compressor.window` alone."""
     key_dim: int | None = None
-    """Numbers of a search key; None: as many as a hidden state has."""
+    """p: numbers of a search key; None: D, the size of a hidden state."""
 
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
@@ -48,7 +48,7 @@ class CompressorConfig:
         return cls(params.compressor, params.aggregator, params.alignment, params.objective, windows)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values for `config.json`, without `compressor.path`, the place of the folder."""
+        """JSON values for `config.json`, without `compressor.path`, which depends on the machine."""
         names = ("compressor", "aggregator", "alignment", "objective")
         sections = {name: getattr(self, name).model_dump(mode="json") for name in names}
         del sections["compressor"]["path"]
@@ -82,28 +82,28 @@ class Checkpoint(NamedTuple):
     def at_window(self, window: int) -> "Checkpoint":
         """This compressor with `window`, a multiple or a divisor of the trained window."""
         weights = self.weights
-        if (places := weights.get(PLACES)) is not None:
-            weights = weights | {PLACES: place_weights_at(places, window)}
+        if (positions := weights.get(POSITION_WEIGHTS)) is not None:
+            weights = weights | {POSITION_WEIGHTS: position_weights_at(positions, window)}
         compressor = self.config.compressor.model_copy(update={"window": window})
         return self._replace(config=replace(self.config, compressor=compressor), weights=weights)
 
 
-def place_weights_at(weights: Tensor, window: int) -> Tensor:
-    """Weights (2·W, D) of the scores of the W places in a window, as those (2·`window`, D) of another window.
+def position_weights_at(weights: Tensor, window: int) -> Tensor:
+    """Weights (2·W, D) of the scores of the W positions in a window, as those (2·`window`, D) of another window.
 
-    Neighbouring places of a wider window share the weights of one place; a place of a narrower window has the mean of
-    those that it stands for.
+    Neighbouring positions of a wider window share the weights of one position; a position of a narrower window has the
+    mean of the weights that it replaces.
     """
-    places = torch.unflatten(weights, 0, (-1, 2))  # (W, 2, D)
-    if window >= len(places):
-        return places.repeat_interleave(window // len(places), 0).flatten(0, 1)
-    return torch.unflatten(places, 0, (window, -1)).mean(1).flatten(0, 1)
+    positions = torch.unflatten(weights, 0, (-1, 2))  # (W, 2, D)
+    if window >= len(positions):
+        return positions.repeat_interleave(window // len(positions), 0).flatten(0, 1)
+    return torch.unflatten(positions, 0, (window, -1)).mean(1).flatten(0, 1)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the compressor in `folder`.
 
-    Raises ModelError if a file is missing, damaged, or not the one whose hash was written with it.
+    Raises ModelError if a file is missing, damaged, or differs from the hash that was written with it.
     """
     try:
         record = read_json(folder / CONFIG, dict[str, Any])
@@ -124,7 +124,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
     """Write `checkpoint` to `folder`, which is created if missing; returns its digest."""
     record = {"format": 1, "lm_digest": checkpoint.lm_digest, "design": checkpoint.config.to_dict()}
-    (folder / SUMS).unlink(missing_ok=True)  # written last: it never names other files than those beside it
+    (folder / SUMS).unlink(missing_ok=True)  # written last, so its hashes always belong to the files beside it
     write_json(folder / CONFIG, record)
     write_weights(folder, checkpoint.weights)
     write_bytes(
@@ -134,7 +134,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Write `tensors` as the weights of the compressor in `folder`, whole or not at all."""
+    """Write `tensors` as the weights of the compressor in `folder`, atomically."""
     write_bytes(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
@@ -154,7 +154,7 @@ def checkpoint_digest(folder: Path) -> str:
 def digest_in_use(folder: Path, *, window: int) -> str:
     """`MemoryModel.load(folder, window=window).digest`, from the files alone. Raises ModelError as `checkpoint_digest`.
 
-    The same weights write other memories at another window, so each window has a digest of its own.
+    The same weights write other memories at another window, so each window has its own digest.
     """
     digest = checkpoint_digest(folder)
     try:
@@ -167,7 +167,7 @@ def digest_in_use(folder: Path, *, window: int) -> str:
 
 
 def _check_sums(folder: Path) -> None:
-    """Raise ValueError if a file is not the one in SUMS. Nothing is checked if there is no such file."""
+    """Raise ValueError if a file differs from its hash in SUMS; a folder without SUMS is not checked."""
     if not (folder / SUMS).exists():
         return
     recorded = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
@@ -184,7 +184,7 @@ def _damaged(folder: Path, error: Exception) -> ModelError:
 def seen_slices(folder: Path) -> list[str]:
     """The slices of the stream that the compressor in `folder` was trained on, as its card names them.
 
-    None without a card. Raises ModelError if it cannot be read.
+    Empty without a card. Raises ModelError if the card cannot be read.
     """
     try:
         card = (folder / "card.md").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Product quantisation of memory vectors: one byte for each part of a vector.
 
 Jégou, Douze and Schmid 2011, Product quantization for nearest neighbor search. A vector of D numbers is cut into M
-parts, and the nearest of 256 centroids stands for each. The centroids are fitted to vectors of the compressor at one
-window, and are kept beside its weights.
+parts, and each part is replaced by the nearest of 256 centroids. The centroids are fitted to vectors of the compressor
+at one window, and are stored beside its weights.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from cmt.common.storage import write_bytes
 from cmt.errors import ConfigError, ModelError
 
 CODEBOOKS = "codebooks.safetensors"
-"""File beside the weights of a compressor, with a codebook for each window that one was fitted for."""
-CENTROIDS = 256  # as many as a byte tells apart
+"""File beside the weights of a compressor, with one codebook per window."""
+CENTROIDS = 256  # the values of a byte
 
 Vectors = NDArray[np.float32]  # (k, D)
 
@@ -60,25 +60,25 @@ class Codebook:
         return f"pq{len(self.centroids)}-{digest[:12]}"
 
     def encode(self, vectors: Vectors) -> bytes:
-        """`vectors` (k, D) as k · M bytes: for each part the number of the nearest centroid."""
+        """`vectors` (k, D) as k · M bytes: the index of the nearest centroid of each part."""
         parts = np.stack(np.split(vectors, len(self.centroids), axis=1))  # (M, k, D/M)
         centroids = self._float32  # (M, 256, D/M)
-        # |x − c|² less |x|², which is the same for all centroids
+        # |x − c|² − |x|²; |x|² is the same for all centroids
         distances = (centroids**2).sum(2)[:, None] - 2 * parts @ centroids.transpose(0, 2, 1)  # (M, k, 256)
         return bytes(distances.argmin(2).T.astype(np.uint8).tobytes())
 
     def decode(self, blob: bytes) -> Vectors:
-        """The vectors (k, D) that `encode` encoded, each part as its centroid."""
-        numbers = np.frombuffer(blob, np.uint8).reshape(-1, len(self.centroids))  # (k, M)
-        parts = self._float32[np.arange(len(self.centroids)), numbers]  # (k, M, D/M)
-        return parts.reshape(len(numbers), -1)
+        """The vectors (k, D) of a blob of `encode`, each part as its centroid."""
+        indices = np.frombuffer(blob, np.uint8).reshape(-1, len(self.centroids))  # (k, M)
+        parts = self._float32[np.arange(len(self.centroids)), indices]  # (k, M, D/M)
+        return parts.reshape(len(indices), -1)
 
     @cached_property
     def _float32(self) -> NDArray[np.float32]:
         return self.centroids.astype(np.float32)
 
     def save(self, folder: Path, window: int) -> None:
-        """Write the codebook for `window` beside the compressor in `folder`; those for other windows stay."""
+        """Write the codebook for `window` beside the compressor in `folder`; codebooks for other windows stay."""
         codebooks = _read(folder) | {_entry(window): self.centroids}
         write_bytes(folder / CODEBOOKS, save(dict(sorted(codebooks.items()))))
 
@@ -90,9 +90,9 @@ class Codebook:
 
 
 def stored_codes(codes: str, codebook: Codebook | None, *, keep_text: bool) -> str:
-    """The number format of a bank with `bank.codes: codes`; `codebook`: that of the compressor for its window.
+    """The number format of a bank with `bank.codes: codes`; `codebook`: the compressor's for its window.
 
-    `pq` becomes the codebook's name, and so does `auto` where there is one and the text is kept, else `int8`. Raises
+    `pq` becomes the codebook's name. So does `auto` with a codebook and text; otherwise `auto` becomes `int8`. Raises
     ModelError if `codes` is `pq` and there is no codebook.
     """
     if codes == "pq" and codebook is None:

@@ -1,7 +1,7 @@
 """Θ: encodes a text as memory vectors and a search key (docs/method.md#compressor); questions go through the same Θ.
 
 Θ consists of the LM's first layers with LoRA adapters. Their output is shifted and scaled to mean 0 and deviation 1,
-because a few dimensions in which an LM's states lie far from zero would dominate every cosine and eight-bit scale.
+because a few dimensions with states far from zero would dominate every cosine and eight-bit scale.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Encoding:
     states: Tensor
     """(B, T, D) state of each token; ψ reads those of the question."""
     mask: Tensor
-    """(B, T) 1 on tokens of the text."""
+    """(B, T) 1 on tokens of the text, 0 on padding."""
     vectors: Tensor
-    """(B, k, D) the memory: one vector a window, or a memory token."""
+    """(B, k, D) the memory: one vector per window or memory token."""
     vector_mask: Tensor
     """(B, k) 1 on vectors, 0 on padding."""
     pooled: Tensor
@@ -36,15 +36,15 @@ class Encoding:
 class Compressor(nn.Module):
     """Θ. With `kind: windows`, a vector is the mean of the states of W tokens, so k = ⌈n/W⌉.
 
-    With `kind: tokens`, the vectors are the states at k learned tokens behind the text (MAC, arXiv 2403.04317).
+    With `kind: tokens`, the vectors are the states at k learned tokens after the text (MAC, arXiv 2403.04317).
     """
 
     def __init__(
         self, lm: FrozenLM, params: CompressorParams, *, key_dim: int | None = None, trainable: bool = True
     ) -> None:
-        """`key_dim`: p, numbers of a search key; None: D, as many as a hidden state has.
+        """`key_dim`: p, numbers of a search key; None: D, the size of a hidden state.
 
-        `trainable=False` leaves out the adapters and the statistics, for trained ones that are loaded next.
+        `trainable=False` leaves out adapters and statistics, which a checkpoint replaces.
         """
         super().__init__()
         self.params = params
@@ -65,7 +65,7 @@ class Compressor(nn.Module):
     def forward(self, embeds: Tensor, mask: Tensor, window: int | None = None) -> Encoding:
         """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T), which start with BOS and are padded on the right.
 
-        A vector stands for `window` tokens if that is given, else for W.
+        `window`: tokens in a window; None: W.
         """
         if self.params.kind == "tokens":
             states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
@@ -78,20 +78,20 @@ class Compressor(nn.Module):
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
     def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States and mask of the text, and those of the k memory tokens.
+        """States and mask of the text, and of the k memory tokens.
 
-        They stand right behind each text, before its padding, so that a memory does not depend on its batch (check e of
+        They follow each text directly, before its padding, so that a memory does not depend on its batch (check e of
         docs/method.md#checks).
         """
         rows, count = embeds.shape[0], self.params.memory_tokens
-        places = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
-        embeds, mask = F.pad(embeds, (0, 0, 0, count)), F.pad(mask, (0, count)).scatter(1, places, 1)
+        positions = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
+        embeds, mask = F.pad(embeds, (0, 0, 0, count)), F.pad(mask, (0, count)).scatter(1, positions, 1)
         tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)  # (B, k, D)
-        embeds = embeds.scatter(1, places[..., None].expand_as(tokens), tokens)  # (B, 1 + T + k, D)
+        embeds = embeds.scatter(1, positions[..., None].expand_as(tokens), tokens)  # (B, 1 + T + k, D)
         states = self._states(embeds, mask)
-        vectors = states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))  # (B, k, D)
-        text_mask = mask.scatter(1, places, 0)[:, 1:]
-        return states[:, 1:], text_mask, vectors, torch.ones_like(places)
+        vectors = states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))  # (B, k, D)
+        text_mask = mask.scatter(1, positions, 0)[:, 1:]
+        return states[:, 1:], text_mask, vectors, torch.ones_like(positions)
 
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """States (B, T, D). With causal attention and padding on the right, no state depends on the padding."""

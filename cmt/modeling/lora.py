@@ -1,4 +1,4 @@
-"""LoRA adapters (arXiv 2106.09685) on layers of the LM: new modules around the LM's weights, which stay as they are."""
+"""LoRA adapters (arXiv 2106.09685) on layers of the LM: new modules around its weights, which do not change."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from cmt.lm.model import FrozenLM, slice_layers
 
 LORA_SCALE = 2  # alpha / rank
 LORA_SUFFIXES = (".lora_A.default.weight", ".lora_B.default.weight")  # after a linear's name, as peft names them
-# any plain text will do: the measurement is to find the few dimensions in which an LM's states lie far from zero
+# any plain text works: the measurement finds the few dimensions in which an LM's states lie far from zero
 PROSE = (
     "The ferry left the harbour at seven, an hour after the mayor had opened the new bridge. It carried 212 "
     "passengers, nine cars and a brass band from Dunmarrow that played until the pilot asked for silence. In 1974 the "
@@ -26,11 +26,11 @@ class StateStatistics:
     spread: Tensor
     """Standard deviation over tokens."""
     sink: Tensor
-    """State of the first token, on which attention rests that has no other target (arXiv 2309.17453)."""
+    """State of the first token, an attention sink (arXiv 2309.17453)."""
 
 
 def placeholder_statistics(lm: FrozenLM) -> StateStatistics:
-    """Ones in place of statistics that a checkpoint is about to overwrite: measuring them takes a pass of the LM."""
+    """Ones, instead of measured statistics, for a checkpoint to overwrite; measuring takes a pass of the LM."""
     return StateStatistics(*(torch.ones(lm.hidden_size, device=lm.device) for _ in range(3)))
 
 
@@ -69,10 +69,10 @@ def _set_input_cast(model: nn.Module, enabled: bool) -> None:
 
 @torch.no_grad()
 def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
-    """Add trained adapters to copies of the weights of a decoder without any: W + 2·B·A, as peft merges them.
+    """Merge trained adapters into copies of a decoder's weights: W + 2·B·A, as peft does.
 
-    One matrix product instead of three and a sum, for answering only. `adapters` are named as `layers_with_lora` names
-    them. The LM's own weights stay. Raises ModelError if they are not the adapters of exactly this decoder's linears.
+    Answering then takes one matrix product instead of three and a sum. `adapters` have the names of `layers_with_lora`.
+    The LM's own weights stay. Raises ModelError if the adapters do not belong to exactly this decoder's linear layers.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -110,6 +110,6 @@ def output_statistics(lm: FrozenLM, layers: int) -> StateStatistics:
 
 
 def _statistics(states: Tensor) -> StateStatistics:
-    """`states` (1, 1 + T, D), of which the first is that of BOS."""
+    """Statistics of `states` (1, 1 + T, D), without the first, which is BOS."""
     sink, text = states[0, 0].float(), states[0, 1:].float()  # (D,), (T, D)
     return StateStatistics(text.mean(0), text.std(0), sink)

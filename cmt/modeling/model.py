@@ -38,15 +38,15 @@ from cmt.modeling.supersession import discount_superseded
 from cmt.modeling.token_codec import TokenCodec
 
 PRIOR_WEIGHT = 0.5
-"""Weight of a memory's log-probability from the selection beside the scores of ψ, which reads the whole of it; chosen
-on held-out training articles (docs/experiments.md, E96)."""
+"""Weight of a memory's log-probability from the selection, relative to the scores of ψ; chosen on held-out training
+articles (docs/experiments.md, E96)."""
 REMEMBERED_BYTES = 256 * 2**20
-"""Size of the states that a model remembers of the texts it read last: some 900 memories of 128 tokens at D = 576."""
+"""Size of the cache of states of the latest texts: about 900 memories of 128 tokens at D = 576."""
 
 
 @dataclass(frozen=True)
 class RetrievedMemory:
-    """A selected memory, as ψ and π read it."""
+    """A selected memory, the input of ψ and π."""
 
     vectors: Tensor
     """(k, D) the memory's vectors."""
@@ -60,23 +60,23 @@ class RetrievedMemory:
 
 @dataclass(frozen=True)
 class ReaderOutput:
-    """What ψ and π make of B questions with S memories of n tokens each."""
+    """Output of ψ and π for B questions with S memories of n tokens each."""
 
     prompt: Prompt
     """The input of the LM."""
     begins: Tensor | None = None
-    """(B, S, n) probability that the answer begins with a token; the missing mass is that of "nowhere".
-    None with `kind: attention` and `none`, which score no tokens."""
+    """(B, S, n) probability that the answer begins with a token; the missing mass belongs to "nowhere".
+    None if ψ scores no tokens (`kind: attention` and `none`)."""
     spans: Sequence[Sequence[TokenSpan]] = ()
     """The spans that the LM reads, for each question."""
     answer_spans: Sequence[AnswerSpan | None] | None = None
-    """The quote of each question, None without memories; None as a whole where ψ scores no tokens."""
+    """The quote of each question, None without memories; None as a whole if ψ scores no tokens."""
     margins: Sequence[float] | None = None
-    """Smallest lead in log-probability of a question's quote and windows over any others; None like `answer_spans`."""
+    """Smallest lead in log-probability of a question's quote and windows over others; None like `answer_spans`."""
 
 
 class MemoryModel(nn.Module):
-    """Θ, ψ and π. The frozen LM is not a submodule, so no walk over parameters or state reaches it."""
+    """Θ, ψ and π. The frozen LM is not a submodule, so its weights are not among the parameters."""
 
     def __init__(
         self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained", *, trainable: bool = True
@@ -95,14 +95,14 @@ class MemoryModel(nn.Module):
         self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
         # temperature of the self-matching softmax, learned, e³ at the start (docs/method.md#objective)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
-        if not config.objective.beta:  # only self-matching trains them
+        if not config.objective.beta:  # only self-matching trains both
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
         self.codebook: Codebook | None = None
-        """Encodes vectors at the window of the model with `bank.codes: pq`; None if the compressor has none for it."""
+        """Encodes vectors with `bank.codes: pq`; None if the compressor has no codebook for the window."""
         self._content: TokenCodec | None = None
-        # Θ's states of texts that were read at full resolution; weights that are trained would outdate them
+        # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
         )
@@ -115,7 +115,7 @@ class MemoryModel(nn.Module):
 
     @property
     def window(self) -> int:
-        """W: number of tokens for which one vector of a memory stands."""
+        """W: tokens in a window, which one vector of a memory represents."""
         return self.config.compressor.window
 
     @property
@@ -131,15 +131,15 @@ class MemoryModel(nn.Module):
         return self._content
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Context in which products are computed in bfloat16, if the LM has that type; the weights stay float32."""
+        """Context of bfloat16 matrix products, if the LM has that type; the weights stay float32."""
         if self.lm.model.dtype == torch.bfloat16:
             return torch.autocast(self.lm.device.type, torch.bfloat16)
         return nullcontext()
 
     def encode(self, rows: Sequence[Sequence[int]], group: int = 8, window: int | None = None) -> Encoding:
-        """Θ over rows of token ids; the result is in their order. Batches of `group` rows have similar lengths.
+        """Θ over rows of token ids, in batches of `group` rows of similar length; the result keeps their order.
 
-        A vector stands for `window` tokens if that is given, else for W.
+        `window`: tokens in a window; None: W.
         """
         # 1. encode in the order of the lengths
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -165,20 +165,9 @@ class MemoryModel(nn.Module):
         `question` is the encoding of the questions, `asked` their token ids, `memories` those selected for each.
         """
         texts = [[memory.tokens for memory in row] for row in memories]
-        # 1. without token scores: the published ψ and π, or whole memories, the likeliest first
-        tails = [self.prompts.question_tokens(tokens) for tokens in asked]
-        if isinstance(self.alignment, PrefixAlignment):
-            assert isinstance(self.aggregator, CrossAttention)  # noqa: S101 - narrows the type
-            vectors, mask, _ = self._stack_memories(memories, self.window)  # (B, S, k, D), (B, S, k)
-            aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
-            return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
-        if self.aggregator is None:
-            spans = [
-                sorted(whole_memory_spans([len(memory.tokens) for memory in row]), key=lambda s: -row[s.memory].prior)
-                for row in memories
-            ]
-            return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
-        # 2. score the tokens, those of the likeliest memories once more at full resolution
+        if not isinstance(self.aggregator, SpanReader):
+            return self._read_whole_memories(question, asked, memories, texts)
+        # 1. score the tokens; those of the likeliest memories once more, with a vector for each token
         if selection.expanded_memories and self.window > 1 and 1 in self.config.windows:
             window, neighbours = 1, neighbours_at(selection.neighbour_windows, self.window, 1)
             expanded, leads = self._expand(question, memories, selection.expanded_memories)
@@ -187,7 +176,7 @@ class MemoryModel(nn.Module):
             window, neighbours, leads = self.window, selection.neighbour_windows, [float("inf")] * len(memories)
             log_probability = self._score_tokens(question, memories, window)
         on_cpu = log_probability.cpu()
-        # 3. choose the windows to read and the quote
+        # 2. choose the windows to read and the quote
         spans = [choose_windows(row, window, selection.best_windows, neighbours) for row in on_cpu]
         quotes = [
             self.quote(row, text, tokens) if text else None
@@ -197,13 +186,32 @@ class MemoryModel(nn.Module):
             min(lead, window_margin(row, window, selection.best_windows), quote.margin if quote else float("inf"))
             for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
         ]
-        # 4. build the prompt
+        # 3. build the prompt
         tails = [
             self.prompts.question_tokens(tokens, quote.tokens if quote else ())
             for tokens, quote in zip(asked, quotes, strict=True)
         ]
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
+
+    def _read_whole_memories(
+        self,
+        question: Encoding,
+        asked: Sequence[Sequence[int]],
+        memories: Sequence[Sequence[RetrievedMemory]],
+        texts: Sequence[Sequence[Sequence[int]]],
+    ) -> ReaderOutput:
+        """The published ψ and π, or without ψ the whole memories, the likeliest first; no token is scored."""
+        tails = [self.prompts.question_tokens(tokens) for tokens in asked]
+        if isinstance(self.aggregator, CrossAttention):
+            vectors, mask, _ = self._stack_memories(memories, self.window)  # (B, S, k, D), (B, S, k)
+            aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
+            return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
+        spans = [
+            sorted(whole_memory_spans([len(memory.tokens) for memory in row]), key=lambda s: -row[s.memory].prior)
+            for row in memories
+        ]
+        return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
 
     def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]) -> AnswerSpan:
         """The likeliest answer to a question among its memories' tokens, `log_probability` (S, n, 2).
@@ -217,11 +225,11 @@ class MemoryModel(nn.Module):
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
     ) -> tuple[list[list[RetrievedMemory]], list[float]]:
-        """The `count` likeliest memories of each question with a vector for each token, the others without vectors.
+        """The memories of each question: the `count` likeliest with a vector for each token, others without.
 
-        Also the lead in log-probability of those memories over the others.
+        Also returns the lead in log-probability of the likeliest over the others.
         """
-        # 1. choose with the vectors that are there, where a question has more memories
+        # 1. choose with the stored vectors, if a question has more memories
         contested = [row if len(row) > count else () for row in memories]
         chosen, leads = [list(range(len(row))) for row in memories], [float("inf")] * len(memories)
         if any(contested):
@@ -230,20 +238,20 @@ class MemoryModel(nn.Module):
                 if row_memories:
                     chosen[row], leads[row] = likeliest_memories(log_probability[row], count)
         # 2. encode the tokens again
-        places = [(row, place) for row, row_chosen in enumerate(chosen) for place in row_chosen]
-        states = self._token_states([memories[row][place].tokens for row, place in places])
+        positions = [(row, column) for row, row_chosen in enumerate(chosen) for column in row_chosen]
+        states = self._token_states([memories[row][column].tokens for row, column in positions])
         nothing = torch.zeros(0, self.lm.hidden_size)
-        vectors = dict(zip(places, states, strict=True))
+        vectors = dict(zip(positions, states, strict=True))
         expanded = [
-            [replace(memory, vectors=vectors.get((row, place), nothing)) for place, memory in enumerate(row_memories)]
+            [replace(memory, vectors=vectors.get((row, column), nothing)) for column, memory in enumerate(row_memories)]
             for row, row_memories in enumerate(memories)
         ]
         return expanded, leads
 
     def _token_states(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Θ's states (T, D) of each text; each is padded to a width that does not depend on the other texts."""
+        """Θ's states (T, D) of each text. The padding of a text does not depend on the other texts."""
         wanted = [tuple(tokens) for tokens in texts]
-        # 1. those that are remembered
+        # 1. take remembered states
         states = {text: self._remembered[text] for text in set(wanted) if text in self._remembered}
         # 2. encode the others, each once
         by_width = defaultdict(list)
@@ -259,12 +267,12 @@ class MemoryModel(nn.Module):
         return [states[text] for text in wanted]
 
     def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
-        """Log-probabilities (B, S, n, 2) of tokens to begin and to end the answer; a vector stands for `window`."""
+        """Log-probabilities (B, S, n, 2) that a token begins and ends the answer, for vectors of `window` tokens."""
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
         scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
         self._discount_superseded(scores, memories)
-        # half of it at the beginning and half at the end, so that a span has it once
+        # half at the beginning and half at the end, so a span has it once
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
         return token_log_probabilities(scores + prior[..., None, None] / 2)
@@ -272,34 +280,34 @@ class MemoryModel(nn.Module):
     def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
         for row, row_memories in enumerate(memories):
-            for place, memory in enumerate(row_memories):
+            for column, memory in enumerate(row_memories):
                 if not memory.superseded_tokens:
                     continue
-                # learned memory tokens may stand for fewer tokens than the text has
-                if count := int(torch.isfinite(scores[row, place, :, 0]).sum()):
+                # learned memory tokens may represent fewer tokens than the text has
+                if count := int(torch.isfinite(scores[row, column, :, 0]).sum()):
                     texts = self.lm.token_texts(memory.tokens[:count])
                     superseded = self.lm.token_texts(memory.superseded_tokens)
-                    scores[row, place, :count] = discount_superseded(scores[row, place, :count], texts, superseded)
+                    scores[row, column, :count] = discount_superseded(scores[row, column, :count], texts, superseded)
 
     def _stack_memories(
         self, memories: Sequence[Sequence[RetrievedMemory]], window: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, n), −1 on padding; n = k · `window`."""
-        most = max((len(row) for row in memories), default=1) or 1
+        most = max((len(row) for row in memories), default=1) or 1  # S
         longest = padded_length(max((len(memory.vectors) for row in memories for memory in row), default=1))
         vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
         mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
         ids = torch.full((len(memories), most, longest * window), -1)
         for row, row_memories in enumerate(memories):
-            for place, memory in enumerate(row_memories):
+            for column, memory in enumerate(row_memories):
                 tokens = memory.tokens[: ids.shape[2]]  # learned memory tokens are fewer than windows
-                ids[row, place, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-                vectors[row, place, : len(memory.vectors)] = memory.vectors
-                mask[row, place, : len(memory.vectors)] = 1
+                ids[row, column, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+                vectors[row, column, : len(memory.vectors)] = memory.vectors
+                mask[row, column, : len(memory.vectors)] = 1
         return vectors.to(self.lm.device), mask.to(self.lm.device), ids.to(self.lm.device)
 
     def trained_tensors(self) -> dict[str, Tensor]:
-        """The trained tensors by name: those of a checkpoint."""
+        """The trained tensors by name, which a checkpoint holds."""
         return {name: tensor.detach() for name, tensor in self.named_parameters() if tensor.requires_grad}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
@@ -326,9 +334,9 @@ class MemoryModel(nn.Module):
     def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False) -> "MemoryModel":
         """Load the compressor in `folder`; `window` may be a multiple or a divisor of the trained one.
 
-        With `merged` the adapters are merged into copies of the LM's layers: it answers faster, and cannot be trained
-        or saved. Raises ModelError if the folder is missing or damaged, was trained for another LM, or cannot have the
-        window.
+        With `merged` the adapters are merged into copies of the LM's layers: the model answers faster, but cannot be
+        trained or saved. Raises ModelError if the compressor is missing or damaged, belongs to another LM, or cannot
+        have the window.
         """
         checkpoint = load_checkpoint(folder)
         if checkpoint.lm_digest != lm.digest:
@@ -341,7 +349,7 @@ class MemoryModel(nn.Module):
             if window % trained and trained % window:
                 raise ModelError(
                     f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to "
-                    f"{trained}, to a multiple or to a divisor of it; {window} is none"
+                    f"{trained}, to a multiple or to a divisor of it, not to {window}"
                 )
             checkpoint = checkpoint.at_window(window)
         digest = digest_in_use(folder, window=window or trained)
@@ -363,7 +371,7 @@ class MemoryModel(nn.Module):
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
-    """Concatenate along the rows; the second dimension is padded with zeros to the longest."""
+    """Concatenate along the rows; zeros pad the second dimension to the longest."""
     if parts[0].dim() == 1 or len({part.shape[1] for part in parts}) == 1:
         return torch.cat(parts)
     longest = max(part.shape[1] for part in parts)

@@ -15,7 +15,7 @@ from cmt.modeling.span_decoding import TokenSpan
 class PromptBuilder:
     """Builds the prompts that the frozen LM answers from; answering and training share one layout.
 
-    It is no module: the trained tensors stay those of `alignment`.
+    It is not a module, so the names of the trained tensors are those of `alignment`.
     """
 
     def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
@@ -58,26 +58,26 @@ class PromptBuilder:
         generation.
         """
         assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
-        # 1. token ids of each row, and for each its place in the flattened probabilities; place 0 is outside of all
+        # 1. token ids of each row, and the index of each in the flattened probabilities; 0: outside the memories
         tokens_per_memory = 0 if probability is None else probability.shape[2]
-        rows, places = [], []
+        rows, indices = [], []
         for row_spans, row_texts, tail in zip(spans, texts, tails, strict=True):
             row = [self.lm.bos, *self._text_label]
-            row_places = [0] * len(row)
+            row_indices = [0] * len(row)
             for span in row_spans:
                 tokens = span.tokens_of(row_texts)
                 row += [*tokens, *self._line_break]
                 first = 1 + span.memory * tokens_per_memory + span.first
-                row_places += [*range(first, first + len(tokens)), *[0] * len(self._line_break)]
+                row_indices += [*range(first, first + len(tokens)), *[0] * len(self._line_break)]
             rows.append([*row, *tail])
-            places.append([*row_places, *[0] * len(tail)])
+            indices.append([*row_indices, *[0] * len(tail)])
         ids, mask = pad(rows, left=left, device=self.lm.device)  # (B, T)
         embeds = self.lm.embed(ids)  # (B, T, D)
         # 2. highlight the tokens that probably begin or end the answer
         if probability is not None:
-            padded_places, _ = pad(places, left=left, device=self.lm.device)  # (B, T)
+            padded_indices, _ = pad(indices, left=left, device=self.lm.device)  # (B, T)
             flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # (B, 1 + S·n, 2)
-            of_tokens = flat.gather(1, padded_places[..., None].expand(-1, -1, 2))  # (B, T, 2)
+            of_tokens = flat.gather(1, padded_indices[..., None].expand(-1, -1, 2))  # (B, T, 2)
             embeds = self.alignment.soft_tokens(embeds, of_tokens)
         # 3. the learned prefix stands in front
         return Prompt(embeds, mask, self.alignment.prefix(question))

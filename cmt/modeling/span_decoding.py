@@ -1,4 +1,4 @@
-"""Decoding of ψ's token scores: the windows that the LM reads and the span that it is given as a quote."""
+"""Decoding of ψ's token scores: the windows that the LM reads and the span that its prompt quotes."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from torch import Tensor
 from cmt.common.english import ABBREVIATIONS, END_MARK, MEASURED
 
 MAX_SPAN_TOKENS = 16
-SPAN_CANDIDATES = 32  # best spans among which the best one with other tokens is searched, for the margin
+SPAN_CANDIDATES = 32  # best spans that are searched for the best one with other tokens, for the margin
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
 _SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905
@@ -53,12 +53,13 @@ class AnswerSpan:
 
 
 class QuoteLimits(NamedTuple):
-    """Which spans of a memory of n tokens may be a quote: in one sentence, neither begun nor ended inside a word.
+    """Limits on the spans of a memory of n tokens that may be a quote.
 
-    The first line of a document is its title (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has
-    both of a pair of brackets or quotation marks, or neither. It does not end between a number and its unit, unless the
-    question names the unit. And it says more than the question does, unless that offers a choice: of 87,599 answers in
-    SQuAD train 0.4 % are words of their question and no more, where it has no "or".
+    A quote is in one sentence and neither begins nor ends inside a word. The first line of a document is its title
+    (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has both of a pair of brackets or quotation
+    marks, or neither. It does not end between a number and its unit, unless the question names the unit. It has a word
+    that the question lacks, unless the question has an "or": without "or", 0.4 % of 87,599 answers in SQuAD train
+    consist of words of their question.
     """
 
     begins: list[bool]
@@ -68,49 +69,61 @@ class QuoteLimits(NamedTuple):
     sentences: list[int]
     """(n,) number of the sentence that a token is in."""
     open_before: list[int]
-    """(n,) which brackets and quotation marks are open before a token, as a number."""
+    """(n,) code of the brackets and quotation marks that are open before a token."""
     open_after: list[int]
-    """(n,) which are open after it."""
+    """(n,) code of those open after it."""
     new: list[bool]
-    """(n,) whether a token is of a word that the question does not have. A quote has at least one."""
+    """(n,) whether a token belongs to a word that the question lacks. A quote has at least one."""
 
     @classmethod
     def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":
         """The limits in a text, given the texts of its tokens, for a quote that answers `question`."""
-        # 1. the places inside a word; letters without case are of scripts that may have no blanks between words
-        whole = "".join(token_texts)
-        limited = [word for word in _WORD.finditer(whole) if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
-        inside = {place for word in limited for place in range(word.start() + 1, word.end())}
-        # 2. the places between a number and its unit
+        text = "".join(token_texts)
         asked = set(re.findall(r"\w+", question.lower()))
-        quantities = [found for found in MEASURED.finditer(whole) if not {found["unit"], f"{found['unit']}s"} & asked]
-        before_unit = {place for found in quantities for place in range(found.start() + 1, found.end())}
-        # 3. the places in words of the question, in small words, blanks and punctuation
-        told = set() if "or" in asked else asked | _SMALL_WORDS
-        of_question = {place for word in limited if word[0].lower() in told for place in range(*word.span())}
-        silent = {place for place, character in enumerate(whole) if unicodedata.category(character)[0] in "ZPC"}
-        old = of_question | silent if told else set()
-        # 4. the places from which on there is another sentence, or other brackets and quotation marks are open
-        new_sentence, opened = _sentence_starts(whole), _opened(whole)
-        # 5. the tokens
-        no_end = inside | before_unit
-        limits, place, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
-        for text in token_texts:
-            blank, places = not text.strip(), range(place, place + len(text))
-            limits.begins.append(place not in inside and not blank)
-            limits.new.append(not old.issuperset(places))
-            limits.sentences.append(sentence := sentence + (not new_sentence.isdisjoint(places)))
+        # letters without case are of scripts that may have no blanks between words
+        words = [word for word in _WORD.finditer(text) if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
+        # 1. character indices inside a word, and between a number and its unit
+        in_word = _inner_characters(words)
+        quantities = [found for found in MEASURED.finditer(text) if not {found["unit"], f"{found['unit']}s"} & asked]
+        no_end = in_word | _inner_characters(quantities)
+        # 2. characters that say nothing new; those that begin a sentence, or open and close brackets
+        old = _known_characters(text, words, asked)
+        new_sentence, opened = _sentence_starts(text), _opened(text)
+        # 3. the limits of each token, from its characters start, …, end − 1
+        limits, end, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
+        for token_text in token_texts:
+            start, end = end, end + len(token_text)
+            characters, blank = range(start, end), not token_text.strip()
+            limits.begins.append(start not in in_word and not blank)
+            limits.ends.append(end not in no_end and not blank)
+            limits.new.append(not old.issuperset(characters))
+            limits.sentences.append(sentence := sentence + (not new_sentence.isdisjoint(characters)))
             limits.open_before.append(now_open)
-            for character in places:
-                now_open = opened.get(character, now_open)
+            for index in characters:
+                now_open = opened.get(index, now_open)
             limits.open_after.append(now_open)
-            place += len(text)
-            limits.ends.append(place not in no_end and not blank)
         return limits
 
 
+def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
+    """Indices of all characters of the matches but the first of each: at them a quote can neither begin nor end."""
+    return {index for match in matches for index in range(match.start() + 1, match.end())}
+
+
+def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]) -> set[int]:
+    """Indices of the characters of words `asked` and small words, of blanks and punctuation.
+
+    None if the question has an "or": it offers a choice, and the answer may be words of it alone.
+    """
+    if "or" in asked:
+        return set()
+    known = asked | _SMALL_WORDS
+    of_words = {index for word in words if word[0].lower() in known for index in range(*word.span())}
+    return of_words | {index for index, character in enumerate(text) if unicodedata.category(character)[0] in "ZPC"}
+
+
 def _sentence_starts(text: str) -> set[int]:
-    """The places at which a sentence or a line begins, the blanks before it included."""
+    """Indices of the characters at which a sentence or a line begins, the blanks before it included."""
     ends = [
         found.end()
         for found in END_MARK.finditer(text)
@@ -118,13 +131,13 @@ def _sentence_starts(text: str) -> set[int]:
         if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in ABBREVIATIONS)
         if found["next"].isupper()
     ]
-    return {*ends, *(place for place, character in enumerate(text) if character == "\n")}
+    return {*ends, *(index for index, character in enumerate(text) if character == "\n")}
 
 
 def _opened(text: str) -> dict[int, int]:
-    """Place of a bracket or quotation mark → a number for those that are open behind it.
+    """Index of a bracket or quotation mark → a number for the marks that are open after it.
 
-    A closing one that closes nothing does not count, nor does the mark of inches; at the end of a line all are closed.
+    A closing mark without an opening one does not count, nor does the mark of inches. A line end closes all marks.
     """
     opened, depth, quoted = dict[int, int](), 0, False
     for mark in _PAIRED.finditer(text):
@@ -147,12 +160,12 @@ def token_log_probabilities(scores: Tensor) -> Tensor:
 
 
 def neighbours_at(neighbours: int, window: int, other: int) -> int:
-    """Neighbours on either side with which a best window of `other` tokens shows about as many as one of `window`."""
+    """Neighbours of a window of `other` tokens that show about as much text as `neighbours` of one of `window`."""
     return max(0, math.ceil(((2 * neighbours + 1) * window / other - 1) / 2 - 0.5))
 
 
 def likeliest_memories(log_probability: Tensor, count: int) -> tuple[list[int], float]:
-    """The `count` memories with the most probability, and their lead in log-probability; inf if there are no others.
+    """The `count` most probable memories, and their lead in log-probability over the others; inf without others.
 
     `log_probability` (S, n, 2) is −inf on padding.
     """
@@ -179,11 +192,11 @@ def best_answer_span(
     within = scores.masked_fill(~_within(limits, scores.shape).to(scores.device), float("-inf"))
     if torch.isfinite(within).any():
         scores = within
-    values, places = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
-    spans = []
-    for place in places.tolist():
-        longer, memory, first = (int(index) for index in np.unravel_index(place, scores.shape))
-        spans.append(TokenSpan(memory, first, first + longer))
+    values, indices = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
+    spans = [
+        TokenSpan(int(memory), int(first), int(first + longer))
+        for longer, memory, first in zip(*np.unravel_index(indices.cpu().numpy(), scores.shape), strict=True)
+    ]
     tokens = [tuple(span.tokens_of(texts)) for span in spans]
     equal = torch.tensor([candidate == tokens[0] for candidate in tokens], device=values.device)
     # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are normalised again
@@ -247,15 +260,15 @@ def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: 
     windows_per_memory = log_probability.shape[1] // window
     top = _likeliest_windows(log_probability, window, best)[1].tolist()
     spans = []
-    for memory in dict.fromkeys(place // windows_per_memory for place in top):
-        # 1. the chosen windows and their neighbours, inside of the text
+    for memory in dict.fromkeys(index // windows_per_memory for index in top):
+        # 1. the chosen windows and their neighbours, inside the text
         length = int(lengths[memory])
-        chosen = [place % windows_per_memory for place in top if place // windows_per_memory == memory]
-        near = {number for middle in chosen for number in range(middle - neighbours, middle + neighbours + 1)}
-        inside = {number for number in near if 0 <= number * window < length}
+        chosen = [index % windows_per_memory for index in top if index // windows_per_memory == memory]
+        near = {index for middle in chosen for index in range(middle - neighbours, middle + neighbours + 1)}
+        inside = {index for index in near if 0 <= index * window < length}
         # 2. adjoining windows as one span
-        firsts = sorted(number for number in inside if number - 1 not in inside)
-        lasts = sorted(number for number in inside if number + 1 not in inside)
+        firsts = sorted(index for index in inside if index - 1 not in inside)
+        lasts = sorted(index for index in inside if index + 1 not in inside)
         for first, last in zip(firsts, lasts, strict=True):
             spans.append(TokenSpan(memory, first * window, min((last + 1) * window, length) - 1))
     return spans
@@ -263,8 +276,8 @@ def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: 
 
 def window_margin(log_probability: Tensor, window: int, best: int) -> float:
     """Lead in log-probability of the outcome of `choose_windows` over any other; inf if there is no other."""
-    values, places = _likeliest_windows(log_probability, window, best + 1)
-    memory = places // (log_probability.shape[1] // window)
+    values, indices = _likeliest_windows(log_probability, window, best + 1)
+    memory = indices // (log_probability.shape[1] // window)
     leads = values[:-1] - values[1:]
     # the order of chosen windows matters between memories only
     matters = memory[:-1] != memory[1:]
@@ -273,7 +286,7 @@ def window_margin(log_probability: Tensor, window: int, best: int) -> float:
 
 
 def _likeliest_windows(log_probability: Tensor, window: int, best: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and places among the S·k windows of the `best` likeliest, in descending order."""
+    """Log-probabilities of the `best` likeliest of the S·k windows, in descending order, and their indices."""
     scores = torch.unflatten(log_probability, 1, (-1, window)).logsumexp((-2, -1))  # (S, k)
-    values, places = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
-    return values, places
+    values, indices = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
+    return values, indices

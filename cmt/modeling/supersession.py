@@ -1,7 +1,7 @@
 """Down-weights answer spans whose words already appear in the superseded document (docs/method.md#supersession).
 
-An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader confuses them. The bank
-knows which document the update supersedes, and so which value is the old one.
+An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader confuses them. The
+superseded document, which the bank knows, identifies the old value.
 """
 
 import re
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cmt.modeling.span_decoding import span_log_probabilities
 
-# nats that a span loses if all its words are in the superseded document; chosen on paragraphs of held-out articles with
-# an artificial predecessor (docs/method.md#supersession)
+# nats that a span loses if all its words are in the superseded document; chosen on held-out paragraphs with an
+# artificial predecessor (docs/method.md#supersession)
 MAX_DISCOUNT = 2.5
 _WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 
@@ -22,9 +22,9 @@ _WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: Sequence[str]) -> Tensor:
     """ψ's `scores` (n, 2) of an update's tokens, with spans discounted by their share of words in `superseded`.
 
-    `token_texts` are the texts of the update's n tokens, `superseded` those of the superseded document's tokens. The
-    scores of a token change as the spans that begin or end with it do. Their log-sum is restored, so the update as a
-    whole becomes neither more nor less likely to hold the answer.
+    `token_texts` are the texts of the update's n tokens, `superseded` the texts of the superseded document's tokens.
+    The score of a token follows from the spans that begin or end with it. The log-sum of the scores is restored, so the
+    probability that the update holds the answer does not change.
     """
     # 1. the share of each span's words that are in the superseded document
     words, known = _words_of_tokens(token_texts), set(_words_of_tokens(superseded)) - {None}
@@ -40,7 +40,7 @@ def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: 
 
 
 def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
-    """For each token the word, in lower case, that it is part of: the first of several, None if there is none."""
+    """The word in lower case that each token is part of: the first of several, or None."""
     words = list(_WORD.finditer("".join(token_texts).lower()))
     words_of_tokens: list[str | None] = []
     number, end = 0, 0
@@ -54,7 +54,7 @@ def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
 
 
 def _counts(flags: Tensor, longest: int) -> Tensor:
-    """Number of set `flags` (n,) among the 1 … m = `longest` tokens from each token on, (m, n)."""
+    """(m, n) number of set `flags` (n,) among the 1 … m = `longest` tokens from each token on."""
     before = F.pad(flags.long().cumsum(0), (1, 0))  # (n + 1,)
     first = torch.arange(len(flags))
     last = (first + torch.arange(1, longest + 1)[:, None]).clamp(max=len(flags))  # (m, n)

@@ -1,8 +1,8 @@
 """Content channel: the tokens of a window in one vector, readable without training (docs/method.md#content-channel).
 
-A window's vector is the sum of its W token embeddings, each centred, of unit length, and turned by a fixed random
-rotation of its place. Turning back and taking the nearest embedding recovers 96 % of the tokens at W = 8 and D = 576;
-subtracting what the other places hold and searching again recovers all of them, at W = 16 too and after rounding to
+A window's vector is the sum of its W token embeddings, each centred, scaled to unit length, and rotated by a fixed
+random matrix for its position. Rotating back and taking the nearest embedding recovers 96 % of the tokens at W = 8 and
+D = 576. Subtracting the other positions and searching again recovers all tokens, also at W = 16 and after rounding to
 int4. A bank without text answers through this channel.
 """
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cmt.lm.model import FrozenLM
 
-CANDIDATES = 8  # L: nearest embeddings of a place among which its token is chosen
-SEARCHES = 2  # the second one hears each place without what the others hold
+CANDIDATES = 8  # L: nearest embeddings of a position among which its token is chosen
+SEARCHES = 2  # the second search subtracts the other positions
 ROTATION_SEED = 7410  # part of the format: a bank is read with the rotations it was written with
 
 
@@ -40,27 +40,27 @@ class TokenCodec:
     def read(self, vectors: Tensor, count: int) -> list[int]:
         """The first `count` token ids of vectors (k, D) of any length, by parallel interference cancellation."""
         vectors = vectors.to(self.rotations)
-        heard = self._turn_back(vectors)  # (k, W, D)
+        estimate = self._turn_back(vectors)  # (k, W, D)
         for _ in range(SEARCHES):
-            # 1. candidates: the embeddings nearest to what is heard at each place
-            candidates = self._nearest(heard, count)  # (k, W, L)
+            # 1. candidates: the embeddings nearest to the estimate of each position
+            candidates = self._nearest(estimate, count)  # (k, W, L)
             units = self.units[candidates]  # (k, W, L, D)
-            units.flatten(0, 1)[count:] = 0  # places behind the last token
-            # 2. subtract what the other places hold, if the nearest are right, and choose among the candidates
+            units.flatten(0, 1)[count:] = 0  # positions behind the last token
+            # 2. subtract the nearest embeddings of the other positions, and choose among the candidates
             total = torch.einsum("kwd,wde->ke", units[:, :, 0], self.rotations)  # (k, D)
             scale = (vectors * total).sum(1, keepdim=True) / (total * total).sum(1, keepdim=True)
-            heard = self._turn_back(vectors / scale - total) + units[:, :, 0]
-            best = torch.einsum("kwld,kwd->kwl", units, heard).argmax(-1, keepdim=True)  # (k, W, 1)
+            estimate = self._turn_back(vectors / scale - total) + units[:, :, 0]
+            best = torch.einsum("kwld,kwd->kwl", units, estimate).argmax(-1, keepdim=True)  # (k, W, 1)
         ids: list[int] = candidates.gather(2, best).flatten()[:count].tolist()
         return ids
 
-    def _nearest(self, heard: Tensor, count: int) -> Tensor:
-        """(k, W, L) ids of the embeddings nearest to `heard` (k, W, D), the nearest first; 0 from place `count` on."""
-        places = heard.shape[:2]
-        similarity = heard.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
-        ids = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, places.numel() - count))  # (k·W, L)
-        return torch.unflatten(ids, 0, places)
+    def _nearest(self, estimate: Tensor, count: int) -> Tensor:
+        """Ids (k, W, L) of the embeddings nearest to `estimate` (k, W, D), best first; 0 from position `count` on."""
+        shape = estimate.shape[:2]
+        similarity = estimate.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
+        ids = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, shape.numel() - count))  # (k·W, L)
+        return torch.unflatten(ids, 0, shape)
 
     def _turn_back(self, vectors: Tensor) -> Tensor:
-        """Vectors (k, D), turned back by the rotation of each place: its embedding and the noise of the others."""
+        """Vectors (k, D) rotated back for each position, (k, W, D): its embedding, and noise from the others."""
         return torch.einsum("ke,wde->kwd", vectors, self.rotations)

@@ -27,16 +27,16 @@ class Chunk:
 
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
-    """Cut a document at sentence ends into chunks of at most `longest` tokens, each preceded by the title.
+    """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the title in front.
 
-    A piece without a sentence end in its second half is cut after `longest` tokens. The title is not counted.
+    A piece without a sentence end in its second half is cut after `longest` tokens. The title does not count.
     """
     title = f"{document['title']}\n" if document["title"] else ""
     text, offsets = document["text"], lm.offsets(document["text"])
     chunks: list[Chunk] = []
     token, begin = 0, 0  # first token and first character of the next piece
     while token < len(offsets):
-        # 1. Where the piece ends.
+        # 1. The end of the piece.
         end = min(token + longest, len(offsets))
         if end < len(offsets):
             candidates = range(end, token + longest // 2, -1)

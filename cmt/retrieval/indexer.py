@@ -23,7 +23,7 @@ Encoded = list[tuple[Array, Array]]
 
 
 class EncodeBatches(Protocol):
-    """Encodes batches of token ids, in their order: here, or spread over processes (`cmt.retrieval.ray_engine`)."""
+    """Encodes batches of token ids, in order: here, or in several processes (`cmt.retrieval.ray_engine`)."""
 
     def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]: ...
 
@@ -31,7 +31,7 @@ class EncodeBatches(Protocol):
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
     """Schema of the bank that holds the memories of `model`.
 
-    Without text, each vector has its content channel as a second half, and each row has a sketch of its words.
+    Without text, each vector has the content channel as a second half, and each row has a sketch of its words.
     `number_format`: `bank.codes`. Raises ModelError as `cmt.modeling.codebook.stored_codes`.
     """
     codes = stored_codes(number_format, model.codebook, keep_text=keep_text)
@@ -58,9 +58,9 @@ def compress_documents(
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    `batch_tokens`: tokens per forward pass, padding included. `on_progress` is called after each batch with the number
-    of documents whose first chunk was in it and the number of tokens. Batches depend on the documents alone, so the
-    same slice always gives the same bytes, wherever `encode_batches` computes them (None: in this process).
+    `batch_tokens`: tokens per forward pass, padding included. `on_progress` gets, for each batch, the number of
+    documents that begin in it and its number of tokens. Batches depend on the documents alone, so the same slice always
+    gives the same bytes. `encode_batches` computes them; None: this process does.
     """
     # 1. Cut documents into chunks.
     longest = model.config.compressor.chunk_tokens
@@ -93,8 +93,8 @@ def retrieved_memory(
 ) -> RetrievedMemory:
     """Decode a row of a search (SearchRow) for ψ and π; tokens come from the text or from the content channel.
 
-    `schema`: that of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of
-    the document that it supersedes.
+    `schema`: of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of the
+    superseded document.
     """
     stored = torch.from_numpy(_decoded(model, row["memory"], schema))  # (k, D) or (k, 2·D)
     vectors, content = stored.tensor_split([model.lm.hidden_size], dim=1)  # (k, D), (k, 0) or (k, D)
@@ -123,7 +123,7 @@ def _decoded(model: MemoryModel, blob: bytes, schema: pa.Schema) -> Array:
 
 @torch.no_grad()
 def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_content: bool) -> Encoded:
-    """Θ's keys and vectors of a batch of token ids; `with_content`: beside them what the tokens are."""
+    """Θ's keys and vectors of a batch of token ids; `with_content` appends the content channel to the vectors."""
     with model.autocast():
         encoding = model.encode(batch, group=len(batch))
     encoded = []
@@ -131,7 +131,7 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
         vectors = encoding.vectors[row, :count].float()  # (k, D)
         if with_content:
             content = model.content.write(list(tokens))  # (k, D)
-            # Both halves share the scale of a quantized vector. Decoding the content does not depend on its norm.
+            # Both halves share the scale of a quantized vector; decoding the content does not depend on its norm.
             content = content * (vectors.abs().amax(1, keepdim=True) / content.abs().amax(1, keepdim=True))
             vectors = torch.cat([vectors, content], 1)  # (k, 2·D)
         encoded.append((encoding.key[row].float().cpu().numpy(), vectors.cpu().numpy()))

@@ -1,8 +1,8 @@
 """Compression spread with Ray Data over several processes (`compress.engine: ray`, the extra `ray`).
 
-Batches and their order are those of one process, so the rows are the same, byte for byte. Ray starts on this machine,
-reachable from it alone; with `RAY_ADDRESS` in the environment it is that cluster, whose machines have to see the same
-folders.
+Batches and their order are the same as in one process, so the rows are the same, byte for byte. Ray starts on this
+machine and listens on it alone. The environment variable RAY_ADDRESS names another cluster, whose machines have to see
+the same folders.
 """
 
 import os
@@ -33,7 +33,7 @@ class RayEncoder:
     compressor: Path
     """Folder of the compressor."""
     window: int
-    """Tokens that one vector stands for."""
+    """W: tokens in a window."""
     workers: int
     """Processes, each on one core."""
 
@@ -45,7 +45,7 @@ class RayEncoder:
         ray = _started(self.workers)
         ray.data.DataContext.get_current().execution_options.preserve_order = True
         ray.data.DataContext.get_current().enable_progress_bars = False
-        # 2. one block a batch, so that each process takes the next one when it is done
+        # 2. one block per batch, so each process takes the next block when it is done
         blocks = [pa.table({"tokens": pa.array(batch, pa.list_(pa.int32()))}) for batch in batches]
         dataset = ray.data.from_arrow(blocks).map_batches(
             _Worker,
@@ -93,7 +93,7 @@ def _started(workers: int) -> Any:
     """The module `ray`, connected to its cluster."""
     own = not os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if own:  # read at the import: without other machines Ray listens on 127.0.0.1 alone, as it does on macOS
+    if own:  # read at the import: Ray listens on 127.0.0.1 alone, as on macOS
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray.data

@@ -14,7 +14,7 @@ from cmt.bank.schema import SearchRow
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
-LEAD_RANK = 5  # rank of the candidate that the first one is compared with, as a measure of certainty
+LEAD_RANK = 5  # the lead of the first candidate over this rank measures certainty
 CANDIDATES = 200  # nearest keys whose sketches are scored in a bank without text
 
 Key = NDArray[np.float32]  # (p,)
@@ -28,7 +28,7 @@ class Selection(NamedTuple):
     lead: float = 0.0
     """Log-probability of the first candidate minus that of candidate LEAD_RANK, or of the last if there are fewer."""
     margin: float = math.inf
-    """Smallest change in log-probability that would alter the selection."""
+    """Smallest change in log-probability that alters the selection."""
 
 
 def select_memories(
@@ -40,11 +40,11 @@ def select_memories(
     key: Key,
     as_of: datetime | None,
 ) -> Selection:
-    """Select at most `top_k` memories within `reach` of the first, by log-probability (`prior`).
+    """Select at most `top_k` memories within `max_logprob_gap` of the first, by log-probability (`prior`).
 
     prior = log-softmax over the candidates of temperature · cosine + full_text_weight · words / max(words), where
     `words` is the BM25 score of the text or, in a bank without text, of the sketches of the nearest memories.
-    `key` (p,): search key of the question. `as_of`: date at which the memories are visible; None means now.
+    `key` (p,): search key of the question. `as_of`: only memories visible at this date; None: now.
     """
     # 1. Search the candidates.
     by_words = bool(selection.full_text_weight)
@@ -60,10 +60,10 @@ def select_memories(
         return Selection([])
     # 2. Rank them by log-probability.
     words = sketch_scores(question, [row["words"] for row in rows]) if by_sketch else [row["bm25"] for row in rows]
-    most = max(words) or 1.0
+    best_words = max(words) or 1.0
     temperature = model.temperature.item()
     logits = [
-        temperature * row["similarity"] + selection.full_text_weight * word / most
+        temperature * row["similarity"] + selection.full_text_weight * word / best_words
         for row, word in zip(rows, words, strict=True)
     ]
     total = float(np.logaddexp.reduce(logits))
@@ -71,7 +71,7 @@ def select_memories(
     # 3. Select the first ones.
     best, first = ranked[0][0], ranked[: selection.top_k]
     selected = [{**row, "prior": logit - total} for logit, row in first if best - logit <= selection.max_logprob_gap]
-    # 4. How far the selection is from another one: gaps between neighbouring ranks, and distances from `reach`.
+    # 4. The margin: gaps between neighbouring ranks, and distances from `max_logprob_gap`.
     gaps = [logit - following for (logit, _), (following, _) in pairwise(ranked[: len(selected) + 1])]
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]

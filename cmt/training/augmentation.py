@@ -1,8 +1,8 @@
-"""Augmentation of training text: some paragraphs state, beside an answer, a value that held before.
+"""Augmentation of training text: an outdated value is added beside some answers.
 
-An update says "two euros instead of three"; the encyclopedia that the training text is from seldom does. So some
-answers get a second value of their kind beside them – another figure, another name – in a phrase that tells which one
-holds now. Questions and answers stay unchanged.
+An update says "two euros instead of three"; encyclopedic training text rarely does. So some answers get a second value
+of their kind – another figure, another name – in a phrase that marks the current one. Questions and answers stay
+unchanged.
 """
 
 import random
@@ -15,9 +15,9 @@ import pyarrow as pa
 from cmt.common.arrow import replace_column
 from cmt.common.english import DECIMAL, YEAR
 
-DOCUMENT_SHARE = 0.5  # share of the documents that are changed
-ANSWER_SHARE = 0.5  # share of the answers in such a document for which an earlier value is sought
-MAX_ANSWER_WORDS = 4  # longer answers are left alone
+DOCUMENT_SHARE = 0.5  # of the documents are changed
+ANSWER_SHARE = 0.5  # of the answers in such a document get an earlier value, if one is found
+MAX_ANSWER_WORDS = 4  # longer answers stay as they are
 
 _ANY_VALUE = (
     "{new} instead of {old}",
@@ -44,7 +44,7 @@ _NAMES = (
 )
 _ASKED_FOR = re.compile(r"\b(?:(who|where)|(?:what|which) (\w+))")
 _ANSWER_END = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
-"""What may follow a complete answer: punctuation, or a word that is not part of a name or a figure."""
+"""Text after a complete answer: punctuation, or a word that is not part of a name or a figure."""
 
 
 def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
@@ -104,22 +104,22 @@ def _phrases(answer: str) -> tuple[str, ...]:
 
 
 def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:
-    """Another value of the answer's kind: a figure with other digits, or one of `names`; None if there is none."""
+    """Another value of the answer's kind: a figure with other digits, or one of `names`; None without one."""
     if len(answer.split()) > MAX_ANSWER_WORDS:
         return None
     if number := DECIMAL.search(answer):
-        digits = [position for position in range(*number.span()) if answer[position].isdigit()]
+        digits = [index for index in range(*number.span()) if answer[index].isdigit()]
         # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987 and 1983
         replaced = digits[-min(2, max(1, len(digits) - 1)) :]
-        new_digits = {position: rng.choice("123456789") for position in replaced}
-        old = "".join(new_digits.get(position, letter) for position, letter in enumerate(answer))
+        new_digits = {index: rng.choice("123456789") for index in replaced}
+        old = "".join(new_digits.get(index, letter) for index, letter in enumerate(answer))
     else:
         old = rng.choice(names) if names else answer
     return old if old != answer else None
 
 
 def _kind(question: str, answer: str) -> str:
-    """What a question asks for, and the shape of the name that answers it, as in "who XX"; empty if it is no name."""
+    """The question word with the shape of the name that answers it, such as "who XX"; empty if it is not a name."""
     asked_for = _ASKED_FOR.search(question.lower())
     shape = "".join("X" if word[0].isupper() else "x" for word in answer.split())
     return f"{asked_for[1] or asked_for[2]} {shape}" if asked_for and shape.startswith("X") else ""

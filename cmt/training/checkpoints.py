@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: which run they belong to, and which one is complete."""
+"""Checkpoints of a training run: the run that they belong to, and the latest complete one."""
 
 import json
 import logging
@@ -22,11 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def run_identity(model: MemoryModel, steps: StepDataset) -> str:
-    """sha256 of everything that determines the trained weights; runs with equal identities may share checkpoints."""
+    """SHA-256 of everything that determines the trained weights; runs with equal identities share checkpoints."""
     ignored = {"enabled", "source", "mix", "until", "base_fraction", "path", "output", "start", "start_weight"}
     ignored |= {"save_steps", "compile", "device", "processes"}
-    if steps.params.train.steps_per_update == 1:
-        ignored.add("steps_per_update")  # so that a run from before that parameter is continued
     if steps.params.train.decay_steps:  # up to the decay, a longer run has the same rates
         ignored |= {"questions", "decay_steps"}
     train = steps.params.train.model_dump(exclude=ignored)
@@ -61,7 +59,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 
 def _is_complete(checkpoint: Path) -> bool:
-    """Whether all files are there and whole. The Trainer writes its state last, but a full disk truncates any file."""
+    """Whether all files exist and are whole. The Trainer writes its state last, but a full disk truncates any file."""
     try:
         read_json(checkpoint / "trainer_state.json", dict[str, Any])
         with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file

@@ -27,13 +27,13 @@ class TrainingData:
     questions: pa.Table
     """Questions on them that have an answer (QUESTION_SCHEMA)."""
     unanswerable: pa.Table
-    """Questions that seem to be answered by their document and are not (QUESTION_SCHEMA, no `answers`)."""
+    """Questions that their document seems to answer but does not (QUESTION_SCHEMA, no `answers`)."""
     seen: pa.Table
     """Documents to train on."""
     held_out: pa.Table
     """Documents of the held-out articles of the base data, to evaluate on."""
     slices: tuple[str, ...] = ()
-    """slice_ids of the stream that `seen` is from."""
+    """slice_ids of the stream documents in `seen`."""
 
     @property
     def all_questions(self) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Training steps: paragraphs and questions on them; each step is a pure function of data, params and seed."""
+"""Training steps: paragraphs with questions; each step is a pure function of data, params and seed."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
 from cmt.training.sources import source_name
 
-PARAGRAPHS_PER_ARTICLE = 4  # paragraphs of one article in a step, which are hard negatives of each other
+PARAGRAPHS_PER_ARTICLE = 4  # of one article in a step, as hard negatives of each other
 TEACHER_FORCING_START = 1.0  # probability that the gold span is the quote, at the first step
 TEACHER_FORCING_END = 0.2  # … and at the last step; linear in between
 TEACHER_FORCING_RESUMED = 0.5  # … at the first step of a training that starts from a trained compressor
@@ -44,10 +44,10 @@ class Paragraph:
     text: list[int]
     questions: list[ParagraphQuestion]
     unanswerable: list[list[int]]
-    """Questions that seem to be answered by `text` and are not."""
+    """Questions that `text` seems to answer but does not."""
     article: str
     source: str
-    """The `source` of the document: with several, the `source_name` of the source that it counts for."""
+    """The `source` of the document; with several sources, the `source_name` of the one it counts for."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +56,32 @@ class TrainingQuestion:
 
     question: list[int]
     answer: list[int]
-    """With end-of-sequence; empty if the document does not answer the question."""
+    """With end-of-sequence; empty for an unanswerable question."""
     document: int
     """Index of its document in the step."""
     gold_spans: GoldSpans
-    """Occurrences of the answer in that document; none if it does not answer the question."""
+    """Occurrences of the answer in that document; none for an unanswerable question."""
 
 
 class Step(TypedDict):
     """The arguments of `TrainingStep.forward`."""
 
     documents: list[list[int]]
-    """Token ids of N documents, each with its title or without."""
+    """Token ids of N documents, with or without title."""
     questions: list[TrainingQuestion]
-    """Q questions on them, in random order; those without an answer are last."""
+    """Q questions on them, in random order, the unanswerable ones last."""
     teacher_forcing: float
     """Probability that the gold span is the quote."""
     negatives_draw: float
-    """Uniform draw in [0, 1), from which it is decided which questions have no negatives."""
+    """Uniform draw in [0, 1) that selects the questions without negatives."""
     window: int
-    """Tokens that one vector stands for."""
+    """W: tokens in a window."""
 
 
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
-    """Documents with at least one question whose answer is verbatim in the first `longest` tokens, or without answer.
+    """Documents with at least one usable question: unanswerable, or with an answer in the first `longest` tokens.
 
-    Questions whose answer is elsewhere, or has MAX_ANSWER_TOKENS tokens or more, are left out.
+    An answer has to be verbatim there and shorter than MAX_ANSWER_TOKENS; other questions are left out.
     """
     pairs_by_document = defaultdict(list)
     for row in questions.select(["doc_id", "question", "answers"]).to_pylist():
@@ -121,7 +121,7 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 
 
 class StepDataset(Dataset[Step]):
-    """All steps of a training run; step n is the same in a resumed run, and in a longer one up to its teacher forcing.
+    """All steps of a training run; step n is the same in a resumed run and, but for teacher forcing, a longer one.
 
     Paragraphs without an answered question are drawn only with several sources and `train.unanswerable_per_paragraph`.
     Raises StreamError if there is no answered question, none in some step, or no paragraph of some source.
@@ -150,24 +150,24 @@ class StepDataset(Dataset[Step]):
             questions += answered
 
     def _epochs(self, rng: random.Random) -> Iterator[list[int]]:
-        """Steps without end, of every paragraph once an epoch."""
+        """Endless steps, with every paragraph once an epoch."""
         size = self.params.train.paragraphs
         while True:
             order = [index for group in self._groups(range(len(self.pool)), rng) for index in group]
             yield from (order[i : i + size] for i in range(0, len(order), size))
 
     def _mixed(self, rng: random.Random) -> Iterator[list[int]]:
-        """Steps without end, of several sources by their shares.
+        """Endless steps that mix several sources by their shares.
 
-        The next group is of the source that is furthest behind its share. Raises StreamError if one has no paragraph.
+        The next group comes from the source furthest below its share. Raises StreamError if a source has no paragraph.
         """
         shares = {source_name(source): share for source, share in self.params.train.shares.items()}
         members = {name: [i for i, paragraph in enumerate(self.pool) if paragraph.source == name] for name in shares}
         if missing := [name for name in shares if not members[name]]:
             raise StreamError(
-                f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document that is in several "
-                "sources counts for the last one: name those that are part of another behind it. Questions without an "
-                "answer need train.unanswerable_per_paragraph"
+                f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document in several sources "
+                "counts for the last one: name a source after any source that contains it. Unanswerable questions need "
+                "train.unanswerable_per_paragraph"
             )
         groups = {name: self._endless_groups(members[name], rng) for name in shares}
         drawn, order = dict.fromkeys(shares, 0), list[int]()
@@ -185,7 +185,7 @@ class StepDataset(Dataset[Step]):
             yield from self._groups(members, rng)
 
     def _groups(self, indices: Iterable[int], rng: random.Random) -> list[list[int]]:
-        """These paragraphs once, in shuffled groups of at most PARAGRAPHS_PER_ARTICLE of one article."""
+        """Each of these paragraphs once, in shuffled groups of at most PARAGRAPHS_PER_ARTICLE from one article."""
         articles = defaultdict(list)
         for index in indices:
             articles[self.pool[index].article].append(index)

@@ -1,7 +1,7 @@
-"""Entity swaps: questions that become unanswerable because a name in them is exchanged for another one.
+"""Entity swaps: a question becomes unanswerable when a name in it is exchanged for another name.
 
-"Who is the mayor of Port Ellery?" becomes "Who is the mayor of Antwerp?". A reader that goes by the relation alone
-answers both from the same sentence; trained on the second one too, ψ learns that the name has to match.
+"Who is the mayor of Port Ellery?" becomes "Who is the mayor of Antwerp?". A reader that matches only the relation
+answers both from the same sentence. Trained on the second question too, ψ learns that the name has to match.
 """
 
 import random
@@ -11,21 +11,21 @@ import pyarrow as pa
 
 from cmt.common.english import MONTHS, NAME_OR_YEAR
 
-DRAWS = 16  # names among which one is sought that the document does not have
+DRAWS = 16  # names drawn in search of one that the document lacks
 
 
 def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
-    """One unanswerable variant (QUESTION_SCHEMA, no `answers`) of each question with a name that its document has.
+    """One unanswerable variant (QUESTION_SCHEMA, no `answers`) of each question with a name from its document.
 
-    The name is replaced by one of its kind from the questions on another article, no word of which is in the document.
-    A pure function of the tables and the seed.
+    The replacement is a name of the same kind from the questions on another article, without a word of the document. A
+    pure function of the tables and the seed.
     """
     texts = {
         row["doc_id"]: (row["title"] or row["doc_id"], f"{row['title'] or ''} {row['text']}".lower())
         for row in documents.select(["doc_id", "title", "text"]).to_pylist()
     }
     rows = [row for row in questions.to_pylist() if row["answers"] and row["doc_id"] in texts]
-    # 1. all names by kind, each with an article that it is from
+    # 1. all names by kind, each with its article
     names_by_kind: dict[str, dict[str, str]] = defaultdict(dict)
     for row in rows:
         for name in NAME_OR_YEAR.findall(row["question"]):
@@ -52,7 +52,7 @@ def entity_swaps(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.T
 
 
 def _kind(name: str) -> str:
-    """Names of one kind can be exchanged: years, months, and names with the same number of words."""
+    """The kind of a name: year, month, or its number of words. Names of one kind can be exchanged."""
     if name.isdigit():
         return "year"
     return "month" if name in MONTHS else str(len(name.split()))

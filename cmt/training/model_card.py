@@ -11,7 +11,7 @@ from cmt.modeling.checkpoint import SLICES_ROW, seen_slices
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
-SMOOTHING_WINDOW = 9  # logged steps
+SMOOTHED_STEPS = 9  # logged steps in a running mean
 
 
 def write_card(
@@ -22,15 +22,18 @@ def write_card(
     documents: int,
     scores: Mapping[str, Any],
     slices: Sequence[str] = (),
-    note: str = "",
 ) -> None:
     """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a training.
 
-    `documents` is the number of paragraphs trained on, `scores` the JSON of the system `cmt` on the held-out articles,
-    `slices` those of the stream that it was trained on, and `note` an optional paragraph. The card also names
-    the slices that `train.start` was trained on.
+    `documents`: number of paragraphs trained on. `scores`: JSON of the system `cmt` on the held-out articles. `slices`:
+    slices of the stream trained on; the card also names the slices of `train.start`. Raises ModelError if the log is
+    missing or damaged.
     """
-    history = [entry for entry in _log(folder / "log.json") if "answer" in entry]
+    path = folder / "log.json"
+    try:
+        history = [entry for entry in read_json(path, list[dict[str, Any]]) if "answer" in entry]
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is not the log of a training ({error}): run `cmt train` again") from None
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
     source, licence = _describe_sources(train.shares or {train.source: 1.0})
@@ -54,7 +57,7 @@ def write_card(
 Held-out articles, all in one bank, {scores["n"]} questions: **EM {scores["em"]:.1f}, F1 {scores["f1"]:.1f}**
 (95 % {low:.1f} – {high:.1f}), prefix EM {scores["em_prefix"]:.1f},
 recall@{params.selection.top_k} {scores["recall"]:.3f}.
-{note}
+
 ![training curve](curve.png)
 
 It belongs to the base LM above and is refused with any other.
@@ -63,17 +66,8 @@ It belongs to the base LM above and is refused with any other.
     )
 
 
-def _log(path: Path) -> list[dict[str, Any]]:
-    """The logged steps of a training. Raises ModelError if the file is missing or damaged."""
-    try:
-        steps: list[dict[str, Any]] = read_json(path, list[dict[str, Any]])
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not the log of a training ({error}): run `cmt train` again") from None
-    return steps
-
-
 def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
-    """Names of the sources, with shares if there are several, and a sentence on licences."""
+    """Names of the sources, with their shares if several, and a sentence on licences."""
     names, licences = zip(*map(describe_source, sources), strict=True)
     if len(names) == 1:
         return names[0], f"Licence: Apache-2.0; {licences[0]} and not contained."
@@ -94,20 +88,16 @@ def describe_source(source: str) -> tuple[str, str]:
 
 
 def _plot(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """One curve for each part of the loss, against the step."""
+    """Plot the parts of the loss against the step, each as a running mean."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, (name, title) in zip(axes.flat, CURVES.items(), strict=True):
-        points = [(entry["step"], float(entry[name])) for entry in history if name in entry]
-        axis.plot([step for step, _ in points], _running_mean([value for _, value in points]))
+        logged = [entry for entry in history if name in entry]
+        values, half = [float(entry[name]) for entry in logged], SMOOTHED_STEPS // 2
+        parts = [values[max(0, index - half) : index + half + 1] for index in range(len(values))]
+        axis.plot([entry["step"] for entry in logged], [sum(part) / len(part) for part in parts])
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def _running_mean(values: Sequence[float], window: int = SMOOTHING_WINDOW) -> list[float]:
-    half = window // 2
-    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [sum(part) / len(part) for part in parts]

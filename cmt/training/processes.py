@@ -1,8 +1,8 @@
-"""Training in several processes of one machine, each on a GPU or on a part of the cores.
+"""Training on the devices of one machine, in this process or in several, each on a GPU or on a part of the cores.
 
-The steps of an update (`train.steps_per_update`) are dealt to the processes, and DistributedDataParallel averages their
-gradients, so that the number of processes changes the time and, but for rounding, nothing else. The processes meet
-through a file, and speak over the loopback interface only.
+The steps of an update (`train.steps_per_update`) are distributed over the processes, and DistributedDataParallel
+averages their gradients, so the number of processes changes the time and, except for rounding, nothing else. The
+processes meet through a file and communicate over the loopback interface only.
 """
 
 import os
@@ -60,9 +60,9 @@ def _train_here(
 
 
 def training_device(train: TrainParams, rank: int | None = None) -> torch.device:
-    """The device of the process `rank` (None: this one): the one that `train.device` names, or a GPU of its own.
+    """The device of the process `rank` (None: this process): the device that `train.device` names, or its own GPU.
 
-    Raises ModelError if the machine does not have it.
+    Raises ModelError if the machine lacks it.
     """
     gpus = torch.cuda.device_count()
     if rank is None:
@@ -73,12 +73,12 @@ def training_device(train: TrainParams, rank: int | None = None) -> torch.device
     number = int(index or rank)
     if number >= gpus:
         missing = f"train.device: {train.device}" if index or not rank else f"train.processes: {train.processes}"
-        raise ModelError(f"{missing} needs {number + 1} GPUs, this machine has {gpus}: name a device that is there")
+        raise ModelError(f"{missing} needs {number + 1} GPUs, this machine has {gpus}: name an existing device")
     return torch.device("cuda", number)
 
 
 def needs_own_process(train: TrainParams) -> bool:
-    """Whether the training cannot run in this process: several take part, or one has to choose among several GPUs.
+    """Whether the training cannot run in this process: it needs several, or one that sees a single GPU.
 
     In a process that sees several GPUs, transformers' Trainer would split each step over all of them.
     """
@@ -87,9 +87,9 @@ def needs_own_process(train: TrainParams) -> bool:
 
 
 def run_in_processes(function: Callable[..., object], *args: object, train: TrainParams) -> None:
-    """Call `function`, which has to be importable, with `args` in `train.processes` processes and wait for all of them.
+    """Call the importable `function` with `args` in `train.processes` processes, and wait for all.
 
-    When one fails, the others are ended. Raises ModelError with its reason, and if the machine has too few GPUs.
+    If one process fails, the others are ended. Raises ModelError with its reason, or if the machine has too few GPUs.
     """
     for rank in range(train.processes):
         training_device(train, rank)
@@ -106,7 +106,7 @@ def run_in_processes(function: Callable[..., object], *args: object, train: Trai
 def _run(
     rank: int, function: Callable[..., object], args: tuple[object, ...], train: TrainParams, threads: int, folder: Path
 ) -> None:
-    """One of the processes: join the group, call the function, leave the group."""
+    """One process: join the group, call the function, leave the group."""
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
     device = training_device(train, rank)
     on_gpu = device.type == "cuda"

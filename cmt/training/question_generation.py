@@ -1,13 +1,12 @@
-"""Training questions made from texts by rule, for streams that come without questions or with few.
+"""Training questions generated from texts by rule, for streams with few questions or none.
 
-A date, a quantity, a name, a noun phrase or a clause of a document is the answer. The words around it become the
-question, without it and behind a question word: "Ines Vell opened the school in 1987." becomes "When did Ines Vell
-opened the school?" (Lewis et al. 2019, Unsupervised question answering by cloze translation, arXiv 1906.04980). Where
-another sentence of the documents has the same answer and names of this document, that sentence is often asked with, so
-that ψ does not learn to look for equal runs of words; and often the words behind the answer come first (Fabbri et al.
-2020, Template-based question generation from retrieved sentences, arXiv 2004.11892). The frozen LM lends what it knows
-of words (`cmt.training.word_knowledge`): what a name names decides its question word, and some words of a question are
-replaced by similar ones, as a person would not ask in the words of the text.
+The answer is a date, a quantity, a name, a noun phrase or a clause of a document. The words around it, after a question
+word, become the question: "Ines Vell opened the school in 1987." becomes "When did Ines Vell opened the school?" (Lewis
+et al. 2019, Unsupervised question answering by cloze translation, arXiv 1906.04980). If another sentence of the
+documents has the same answer and shares words with this document, the question often uses that sentence, so ψ does not
+learn to match runs of words. Often the words after the answer come first (Fabbri et al. 2020, Template-based question
+generation from retrieved sentences, arXiv 2004.11892). The frozen LM (`cmt.training.word_knowledge`) classifies names,
+which selects the question word, and supplies similar words, since people paraphrase.
 """
 
 import random
@@ -25,31 +24,31 @@ from cmt.training.question_words import PREPOSITION, QuestionWords
 from cmt.training.word_knowledge import WordKnowledge
 
 _SHARES = {"when": 0.15, "number": 0.13, "name": 0.33, "phrase": 0.22, "reason": 0.03, "way": 0.02, "rest": 0.12}
-"""How often each kind is asked for, of those that a document has: near the shares of SQuAD (Rajpurkar et al. 2016)."""
+"""Relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al. 2016)."""
 _SINGLE_WORD = 3
-"""A noun phrase or name of several words comes before three times as many single words."""
+"""A phrase or name of several words is drawn this many times as early as a single word."""
 _ELSEWHERE = 0.6
-"""Share of the questions that are asked with another sentence, of those for which there is one."""
-_COMPARED = 24  # other sentences with the same answer that are compared, at most
-_SHARED = 3  # content words of the document that another sentence has, at least
-_TRIED = 3  # times as many spans as questions are drawn, because some make a short question
+"""Share of the questions that use another sentence, if one exists."""
+_COMPARED = 24  # most other sentences with the same answer that are compared
+_SHARED = 3  # fewest content words that another sentence shares with the document
+_TRIED = 3  # spans drawn per question, because some make a short question
 _TURNED = 0.35
-"""Share of the questions with what is behind the answer first."""
+"""Share of the questions in which the words after the answer come first."""
 _NOISY = 0.35
 """Share of the questions with noise."""
-_LEFT_OUT = 0.3  # of the words of a noisy question, at most; drawn for each
-_MOVED = 3  # places that a word moves at most: section 2.2 of Lewis et al.
+_LEFT_OUT = 0.3  # largest share of the words that a noisy question omits; drawn for each question
+_MOVED = 3  # most positions that a word moves: section 2.2 of Lewis et al.
 _REPLACED = 0.3
-"""Content words of a question that are replaced by similar words, at most; drawn for each."""
-_SHARPNESS = 4  # of the draw among similar words: the power of the cosine
+"""Largest share of the content words that similar words replace; drawn for each question."""
+_SHARPNESS = 4  # power of the cosine in the draw among similar words
 _NAMED = 0.7
-"""Share of the pronouns that become the title of the document."""
-_QUESTION_WORDS = range(6, 17)  # beside the question word, at most; drawn for each question
+"""Share of the pronouns that the title of the document replaces."""
+_QUESTION_WORDS = range(6, 17)  # most words after the question word; drawn for each question
 _ONE_SIDE = 0.6
-"""Share of the questions with words of one side of the answer alone."""
-_GAPS = (0, 0, 1, 2, 3, 4, 5)  # words beside the answer that are left out, on either side; drawn for each question
-_CLAUSE_WORDS = range(4, 11)  # content words beside the answer that are sought at least; drawn for each question
-_CONTENT_WORDS = 4  # that a question has, where the document has enough such questions
+"""Share of the questions that use the words on one side of the answer only."""
+_GAPS = (0, 0, 1, 2, 3, 4, 5)  # words omitted on either side of the answer; drawn for each question
+_CLAUSE_WORDS = range(4, 11)  # fewest content words around the answer; drawn for each question
+_CONTENT_WORDS = 4  # fewest of a question, if the document has enough such questions
 
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
 _CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
@@ -68,20 +67,20 @@ def generate_questions(
 ) -> pa.Table:
     """Questions (QUESTION_SCHEMA) on `documents` (DOCUMENT_SCHEMA), at most `numbers` (doc_id → how many) on each.
 
-    A question is asked when its document is published, and has one answer, which is verbatim in the text. A function
-    of the arguments alone; the LM behind `knowledge` predicts what names name.
+    A question has the date of its document and one answer, verbatim from the text. The result depends on the arguments
+    alone; the LM in `knowledge` classifies names.
     """
     found = [
         (document, list(spans(document["text"])))
         for document in documents.select(["doc_id", "title", "text", "published_at"]).to_pylist()
     ]
-    # 1. of each document the spans that are asked for, each answer once
+    # 1. draw spans of each document, each answer once
     drafts = []
     for document, inside in found:
         rng = random.Random(f"{seed} {document['doc_id']} {document['published_at']}")
         distinct = {span.answer: span for span in inside}.values()
         drafts.append((document, list(islice(_drawn(distinct, rng), _TRIED * numbers[document["doc_id"]])), rng))
-    # 2. what the names among them name
+    # 2. classify the names among them
     kinds = knowledge.kinds(span.answer for _, drawn, _ in drafts for span in drawn if span.kind == "name")
     # 3. the questions
     writer = _QuestionWriter([span for _, inside in found for span in inside], kinds, knowledge)
@@ -105,9 +104,9 @@ class _QuestionWriter:
     def questions(
         self, document: Mapping[str, Any], drawn: Sequence[Span], count: int, rng: random.Random
     ) -> Iterator[dict[str, Any]]:
-        """Rows of QUESTION_SCHEMA, at most `count`, for the spans `drawn` of the document, in this order."""
+        """At most `count` rows of QUESTION_SCHEMA for the spans `drawn` of the document, in this order."""
         words = _content_words(document["text"])
-        # 1. questions, those with few content words behind the others
+        # 1. questions, those with few content words last
         asked: list[tuple[str, str]] = []
         short: list[tuple[str, str]] = []
         for span in drawn:
@@ -128,40 +127,40 @@ class _QuestionWriter:
             }
 
     def _elsewhere(self, span: Span, words: frozenset[str], rng: random.Random) -> Span | None:
-        """The same answer in the other clause that shares most with the document, if one shares enough."""
+        """The same answer in the clause elsewhere that shares most words with the document, if it shares enough."""
         others = [other for other in self._occurrences[span.answer] if other.sentence != span.sentence]
         if len(others) > _COMPARED:
             others = rng.sample(others, _COMPARED)
         own = _content_words(span.answer)
-        best, most = None, 0.0
+        best, best_shared = None, 0.0
         for other in others:
             clause = _content_words(" ".join(_around(other, _CONTENT_WORDS))) - own
             shared = len(clause & words)
-            if shared >= _SHARED and 2 * shared >= len(clause) and shared > most:
-                best, most = other, shared
+            if shared >= _SHARED and 2 * shared >= len(clause) and shared > best_shared:
+                best, best_shared = other, shared
         return best
 
     def _question(self, span: Span, title: str, rng: random.Random) -> str:
-        """The clause of the span without it, behind a question word."""
-        # 1. the words of the clause before and behind the answer
+        """The clause around the span, after a question word."""
+        # 1. the words of the clause before and after the answer
         before, behind = _around(span, rng.choice(_CLAUSE_WORDS))
-        # 2. the question word; what it stands for is left out
+        # 2. the question word, without the words that it replaces
         asking, before = self._question_words.of(span, before, behind, rng)
         starts, ends = _words(before), _words(behind)
         if starts and span.sentence.startswith(starts[0]) and FUNCTION_WORD.match(starts[0]):
             starts[0] = starts[0].lower()
-        # 3. a pronoun most likely stands for what the title names
+        # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
             starts, ends = ([_without_pronoun(word, title, rng) for word in part] for part in (starts, ends))
-        # 4. what a person asks with seldom surrounds the answer: often one side of it, and not the words beside it
+        # 4. a person's words seldom surround the answer: often use one side, and omit the nearest words
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
         gap = rng.choice(_GAPS)
         if len(_content_words(" ".join([*starts[: len(starts) - gap], *ends[gap:]]))) >= _CONTENT_WORDS:
             starts, ends = starts[: len(starts) - gap], ends[gap:]
         # 5. the nearest words, in the order of a question
-        most = rng.choice(_QUESTION_WORDS)
-        while len(starts) + len(ends) > most:
+        limit = rng.choice(_QUESTION_WORDS)
+        while len(starts) + len(ends) > limit:
             starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
         is_subject = not PREPOSITION.search(before) and _VERB_BEHIND.match(behind)
         if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
@@ -178,17 +177,17 @@ class _QuestionWriter:
         return f"{asking} {' '.join(words)}?"
 
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
-        """The words with their first auxiliary verb before them, or with "did" where another verb is in the past."""
-        auxiliary = next((place for place, word in enumerate(words) if word in _AUXILIARIES), None)
+        """The words with their first auxiliary verb in front, or with "did" for another verb in the past."""
+        auxiliary = next((index for index, word in enumerate(words) if word in _AUXILIARIES), None)
         if auxiliary is not None:
             return [words[auxiliary], *words[:auxiliary], *words[auxiliary + 1 :]]
-        verb = next((place for place, word in enumerate(words) if _PAST.fullmatch(word)), None)
+        verb = next((index for index, word in enumerate(words) if _PAST.fullmatch(word)), None)
         if verb is None:
             return list(words)
         return ["did", *words[:verb], self._knowledge.infinitive(words[verb]), *words[verb + 1 :]]
 
     def _similar_word(self, word: str, answer: str, rng: random.Random) -> str:
-        """A word similar to a content word that is no name, drawn by its similarity; else `word` itself."""
+        """A similar word, drawn by its similarity; `word` itself if it is a name or a function word."""
         if not word.islower() or FUNCTION_WORD.fullmatch(word):
             return word
         similar = [found for found in self._knowledge.similar(word) if found.word not in answer.lower()]
@@ -198,7 +197,7 @@ class _QuestionWriter:
 
 
 def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
-    """The spans in random order; of the kinds that are left each comes next with its share."""
+    """The spans in random order; the kind of the next span is drawn by the shares of the remaining kinds."""
     by_kind: dict[str, list[Span]] = defaultdict(list)
     for span in found:
         by_kind[span.kind].append(span)
@@ -213,7 +212,7 @@ def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
 
 
 def _around(span: Span, content_words: int) -> tuple[str, str]:
-    """What is before and behind the span in its clause, with the clauses beside it up to so many content words."""
+    """The text before and after the span in its clause, and in neighbouring clauses up to `content_words` words."""
     before, behind = (_IN_PARENTHESES.sub("", part) for part in (span.before, span.behind))
     starts = [0, *(match.end() for match in _CLAUSE_END.finditer(before))]
     ends = [*(match.start() for match in _CLAUSE_END.finditer(behind)), len(behind)]
@@ -228,7 +227,7 @@ def _around(span: Span, content_words: int) -> tuple[str, str]:
 
 
 def _without_pronoun(word: str, title: str, rng: random.Random) -> str:
-    """`title` for a pronoun, most of the time; else `word` itself."""
+    """`title` for most pronouns; other words are unchanged."""
     if rng.random() < _NAMED:
         if word.lower() in _PRONOUNS:
             return title
@@ -238,11 +237,11 @@ def _without_pronoun(word: str, title: str, rng: random.Random) -> str:
 
 
 def _with_noise(words: Sequence[str], rng: random.Random) -> list[str]:
-    """The words without some of them, each at most `_MOVED` places from its own."""
+    """The words without a few, each moved by at most `_MOVED` positions."""
     left_out = rng.uniform(0, _LEFT_OUT)
     kept = [word for word in words if rng.random() >= left_out] or words
-    places = [place + rng.uniform(0, _MOVED) for place in range(len(kept))]
-    return [word for _, word in sorted(zip(places, kept, strict=True))]
+    positions = [index + rng.uniform(0, _MOVED) for index in range(len(kept))]
+    return [word for _, word in sorted(zip(positions, kept, strict=True))]
 
 
 def _words(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a made question may ask for: dates, quantities, names, noun phrases and clauses of a text, found by rule."""
+"""Possible answers of generated questions: dates, quantities, names, noun phrases and clauses, found by rule."""
 
 import re
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ _PHRASE = (
     rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
     rf"(?<!ed)(?<!ing)(?<!ly){_BEHIND}"
 )
-"""Up to four words that are no function words, behind a determiner or a word that noun phrases follow."""
+"""Up to four words other than function words, after a determiner or a word that noun phrases follow."""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
 _NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
 _NAMES = re.compile(rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)")
@@ -44,11 +44,11 @@ _LONG_PHRASE = re.compile(
     rf"\b(?P<phrase>(?:[Tt]he |[Aa]n? )(?:{_WORD} ){{1,3}}(?:of|in|for|to|from|with|between|and) "
     rf"(?:(?:the|an?|its|their) )?(?:[\w'’-]+ ){{0,2}}[\w'’-]+){_BEHIND}"
 )
-"""A noun phrase with its determiner and what a preposition adds to it."""
+"""A noun phrase with its determiner and a prepositional phrase."""
 _PURPOSE = re.compile(
     r"\bto (?P<rest>(?!the\b|an?\b|its\b|their\b)[a-z]+ [^\s,.;:()]+(?: [^\s,.;:()]+){1,6}(?=[,.;]|$))"
 )
-"""What follows "to", as a clause."""
+"""The clause after "to"."""
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
     rf"|\b(?:is|are|was|were) (?:an?|the) (?P<rest>{_CLAUSE_REST})"
@@ -58,7 +58,7 @@ _SENTENCE_WORDS = range(5, 61)
 
 
 class Span(NamedTuple):
-    """Characters `start` to `end` of a sentence, and what kind of answer they are."""
+    """Characters `start` to `end` of a sentence, as an answer of a `kind`."""
 
     kind: Kind
     sentence: str
@@ -67,7 +67,7 @@ class Span(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """The characters themselves."""
+        """The text of the span."""
         return self.sentence[self.start : self.end]
 
     @property
@@ -77,17 +77,17 @@ class Span(NamedTuple):
 
     @property
     def behind(self) -> str:
-        """The sentence behind the answer."""
+        """The sentence after the answer."""
         return self.sentence[self.end :]
 
 
 def spans(text: str) -> Iterator[Span]:
-    """The possible answers of a text, in order; those of one sentence may overlap."""
+    """The possible answers in a text, in order; answers in one sentence may overlap."""
     lower = frozenset(re.findall(r"\b[a-z]\w+", text))
     for sentence in _sentences(text):
         if len(sentence.split()) not in _SENTENCE_WORDS:
             continue
-        # 1. a name that begins the sentence: a word that is not written small elsewhere
+        # 1. a name that begins the sentence: a word that never appears in lower case
         first = _FIRST_WORD.match(sentence)
         if first and not FUNCTION_WORD.fullmatch(first[0]) and first[0].lower() not in lower:
             yield Span("name", sentence, *first.span())
@@ -106,7 +106,7 @@ def spans(text: str) -> Iterator[Span]:
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """Sentences of `text`; a full stop behind an initial or a title ends none."""
+    """Sentences of `text`; a full stop after an initial or a title ends no sentence."""
     start = 0
     for match in SENTENCE_END.finditer(text):
         if not INITIAL.search(text, start, match.start()):

@@ -1,4 +1,4 @@
-"""The question word of a made question, from the answer and the words around it."""
+"""The question word of a generated question, chosen from the answer and the words around it."""
 
 import random
 import re
@@ -12,7 +12,7 @@ PREPOSITION = re.compile(
     r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
 )
 _WHAT_KIND = 0.35
-"""Share of the noun phrases of several words whose last word is in the question."""
+"""Share of the noun phrases of several words whose question has their last word."""
 
 _TITLE = (
     "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel|"
@@ -47,16 +47,16 @@ _NOUN_IN_NAME = re.compile(
     "society|club|team|group|province|state|region|valley|lake|palace|castle|cathedral|temple|park|"
     "stadium|hotel|system|program|association|federation|committee|commission"
 )
-"""Last words of names that say what is named."""
+"""Last words of names that tell the kind of the name."""
 
 _WHO_SHARE = 0.3  # of the names of groups that act
 
 
 class QuestionWords:
-    """Finds question words; for names, with what the LM and all occurrences of a name say of it."""
+    """Chooses question words; for names, from the LM's prediction and all occurrences of the name."""
 
     def __init__(self, spans: Iterable[Span], kinds: Mapping[str, str]) -> None:
-        """`kinds`: name → what it names, as `WordKnowledge.kinds` has it."""
+        """`kinds`: name → its kind, from `WordKnowledge.kinds`."""
         self._kinds = kinds
         self._occurrences: dict[str, Counter[str]] = defaultdict(Counter)  # name → kinds it seems to be of
         for span in spans:
@@ -64,23 +64,23 @@ class QuestionWords:
                 self._occurrences[span.answer][_kind_here(span)] += 1
 
     def of(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
-        """The question word for `span`, and `before` without what the question word stands for beside the answer.
+        """The question word for `span`, and `before` without the words that the question word replaces.
 
         `before` and `behind` are the words of its clause.
         """
-        # 1. clauses: their conjunction goes
+        # 1. clauses lose their conjunction
         if span.kind == "reason":
             return "Why", re.sub(r"\bbecause $", "", before)
         if span.kind == "way":
             return "How", re.sub(r"\bby $", "", before)
-        # 2. names: a noun beside the name says what is asked for
+        # 2. names: a noun beside the name becomes part of the question word
         if span.kind == "name" and (apposition := _APPOSITION.search(before)):
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}", before[: apposition.start()]
         # 3. the others
         before = re.sub(rf"\b{DETERMINER} $", "", before)
         preposition = PREPOSITION.search(before)
         asking = self._by_kind(span, preposition["word"].lower() if preposition else "", behind, rng)
-        # 4. a preposition that would stay alone goes
+        # 4. remove a preposition left without its noun
         if preposition and asking.split()[0] in ("When", "Where", "In", "On", "During", "How"):
             before = before[: preposition.start()]
         return asking, before
@@ -99,7 +99,7 @@ class QuestionWords:
 
     def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
         first, last = span.answer.split()[0], span.answer.split()[-1]
-        # 1. the name says it: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada Moss"
+        # 1. the name tells its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada Moss"
         if first != last and _NOUN_IN_NAME.fullmatch(last.lower()):
             return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])
         has_surname = (
@@ -111,10 +111,10 @@ class QuestionWords:
         kinds = self._occurrences[span.answer]
         if 5 * kinds["person"] > kinds.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or has_surname:
             return "Who"
-        # 2. the LM says it
+        # 2. the LM predicts the kind
         if kind := self._kinds.get(span.answer, ""):
             return _by_kind_of_name(kind, preposition, rng)
-        # 3. the words around it here and elsewhere say it
+        # 3. the words around the name suggest the kind
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"
         if preposition in _WHERE:
@@ -156,7 +156,7 @@ def _how_many(answer: str, behind: str, rng: random.Random) -> str:
 
 
 def _kind_here(span: Span) -> str:
-    """Whether the words around a name speak of a person or of a place: "person", "place" or ""."""
+    """The kind that the words around a name suggest: "person", "place" or ""."""
     if _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind):
         return "person"
     return "place" if _PLACE_BEFORE.search(span.before) else ""

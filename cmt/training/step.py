@@ -1,7 +1,7 @@
 """The forward pass of one training step: paragraphs and questions on them → the total loss.
 
-Every question trains the selection (self-matching) and ψ (span loss). A share of them, `train.answer_fraction`, is also
-answered by the frozen LM. A step holds up to four paragraphs of an article, so that its negatives are hard.
+Every question trains the selection (self-matching) and ψ (span loss). The frozen LM answers the fraction
+`train.answer_fraction` of the questions. A step holds up to four paragraphs of an article, as hard negatives.
 """
 
 import random
@@ -27,9 +27,9 @@ from cmt.modeling.span_decoding import (
 from cmt.training.dataset import TrainingQuestion
 from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
-HARD_NEGATIVES = 1  # memories that ψ sees beside the gold memory: the most similar other ones
-NO_NEGATIVES_RATE = 0.5  # share of the questions for which ψ sees the gold memory alone
-NO_ANSWER_RATE = 0.1  # share of the questions for which ψ sees the negatives alone, so that it learns "nowhere"
+HARD_NEGATIVES = 1  # the most similar other memories, which ψ sees beside the gold memory
+NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees the gold memory alone
+NO_ANSWER_RATE = 0.1  # of the questions: ψ sees the negatives alone, and learns "nowhere"
 
 
 class StepLoss(TypedDict):
@@ -37,7 +37,7 @@ class StepLoss(TypedDict):
 
     loss: Tensor
     logs: dict[str, Tensor]
-    """The parts of the loss, and the shares of questions for which the best key and the best first token are right."""
+    """The parts of the loss, and the shares of questions with the right best key and the right first token."""
 
 
 class TrainingStep(nn.Module):
@@ -71,7 +71,7 @@ class TrainingStep(nn.Module):
         logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean()}
         loss = objective.beta * matching
 
-        # 3. the first questions are answered by the LM, the last answerable ones are not shown their document
+        # 3. the LM answers the first questions; ψ does not see the document of the last answerable ones
         count = max(1, round(self.params.train.answer_fraction * answerable))
         first_without_gold = max(count, answerable - round(NO_ANSWER_RATE * answerable))
         order = torch.arange(len(gold), device=gold.device)  # (Q,)
@@ -171,12 +171,12 @@ class TrainingStep(nn.Module):
         window: int,
         teacher_forcing: float,
     ) -> Prompt:
-        """The best windows and the quote; the gold span is made the quote with probability `teacher_forcing`."""
+        """The best windows and the quote, which is the gold span with probability `teacher_forcing`."""
         selection, rng = self.params.selection, random.Random(teacher_forcing)
         log_probability = token_log_probabilities(scores)  # (Q, S, n, 2)
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
-        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then is the best
+        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, in the best window then
         quotes = [
             self.model.quote(part, text, question.question).span
             for part, text, question in zip(decoding, texts, questions, strict=True)
@@ -186,7 +186,7 @@ class TrainingStep(nn.Module):
                 gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
                 quotes[row] = TokenSpan(0, *gold_span)
                 decoding[row, 0, gold_span[0], 0] = 1e4
-        # 2. the windows, as much text at every window size
+        # 2. the windows, with the same amount of text at every window size
         neighbours = neighbours_at(selection.neighbour_windows, self.model.window, window)
         windows = [choose_windows(part, window, selection.best_windows, neighbours) for part in decoding]
         # 3. the prompt
@@ -220,7 +220,7 @@ class TrainingStep(nn.Module):
         ]
 
     def _answer_loss(self, prompt: Prompt, questions: list[TrainingQuestion]) -> Tensor:
-        """Memory-aware NLL of the answers, with which the prompts end."""
+        """Memory-aware NLL of the answers at the ends of the prompts."""
         lm, answers = self.model.lm, [question.answer for question in questions]
         target = torch.tensor([token for answer in answers for token in answer], device=lm.device)  # (A,)
         alpha = self.params.objective.alpha

@@ -1,4 +1,4 @@
-"""Training pairs from the stream: its documents up to a date, with the questions that came with them or were made."""
+"""Training pairs from the stream: its documents up to a date, with their questions and generated ones."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamPairs:
-    """Documents of the stream, questions on them, and where both are from."""
+    """Documents of the stream, questions on them, and their slices."""
 
     documents: pa.Table
     """One row a document (DOCUMENT_SCHEMA), the latest version."""
     questions: pa.Table
-    """QUESTION_SCHEMA; those that came with the stream first."""
+    """QUESTION_SCHEMA; questions of the stream before generated ones."""
     slices: tuple[str, ...]
     """slice_ids with a document or a question among these."""
 
@@ -36,11 +36,11 @@ def stream_pairs(
 ) -> StreamPairs:
     """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
 
-    A document with fewer than `per_document` questions gets others, made from its text with `knowledge`, up to that
-    number. Raises StreamError if a slice is damaged, or if there is no document.
+    A document with fewer than `per_document` questions gets generated ones (`generate_questions`), up to that number.
+    Raises StreamError if a slice is damaged or no document is left.
     """
     forgotten, documents, questions, slices = store.forgotten(), [], [], []
-    # 1. what the slices hold up to the date
+    # 1. documents and questions of the slices up to the date
     for slice_ in store.slices():
         published = _up_to(without(store.documents(slice_), forgotten), "published_at", until)
         asked = _up_to(store.questions(slice_), "asked_at", until)
@@ -57,7 +57,7 @@ def stream_pairs(
     kept = take(all_documents, sorted(latest.values()))
     own = pa.concat_tables([QUESTION_SCHEMA.empty_table(), *questions])
     own = rows_with(own, "doc_id", kept["doc_id"])
-    # 3. more questions where there are few
+    # 3. more questions on documents with few
     asked_on = Counter(own["doc_id"].to_pylist())
     missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
     made = generate_questions(kept, numbers=missing, seed=seed, knowledge=knowledge)

@@ -46,23 +46,16 @@ def train(
     """
     if params.train.compile:
         _check_compiler(lm.device)
-    if params.train.start and not params.train.window_frequencies:
-        params = _with_windows_of(params, params.train.start)
+    if params.train.start and not params.train.window_frequencies:  # those of `start`, each as often as the others
+        frequencies = dict.fromkeys(load_checkpoint(params.train.start).config.windows, 1.0)
+        params = params.model_copy(
+            update={"train": params.train.model_copy(update={"window_frequencies": frequencies})}
+        )
     torch.manual_seed(params.seed)
     output = params.train.output
     with training_attention(lm):
         # 1. the model
-        design = CompressorConfig.of(params)
-        start_weights: dict[str, torch.Tensor] = {}
-        if params.train.start:
-            start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
-            start_weights, design = start.trained_tensors(), replace(design, key_dim=start.config.key_dim)
-        model = MemoryModel(lm, design)
-        if start_weights:
-            if start.config.aggregator.kind != design.aggregator.kind:
-                start_weights = _with_psi_of(model, start_weights)
-            model.load_tensors(start_weights)
-        model.train()
+        model, start_weights = _untrained_model(lm, params)
         bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
         if not bf16:
             cast_lora_inputs(model)
@@ -91,37 +84,38 @@ def train(
         if checkpoint:
             log.info("continuing the training from %s", checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
-    # 4. save, averaged with the weights that it started from; of several processes one does
-    if not trainer.is_world_process_zero():
-        return output
-    if start_weights:
-        model.load_tensors(
-            {
-                name: trained.lerp(start_weights[name], params.train.start_weight)
-                for name, trained in model.trained_tensors().items()
-            }
-        )
-    model.save(output)
-    (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    # 4. save the mean of the trained weights and those of `train.start`, in one of several processes
+    if trainer.is_world_process_zero():
+        share, trained = params.train.start_weight, model.trained_tensors()
+        if start_weights:
+            model.load_tensors({name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()})
+        model.save(output)
+        (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return output
 
 
-def _with_psi_of(model: MemoryModel, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """`weights` with the tensors of the untrained ψ of `model` instead of their own."""
-    psi = "aggregator."
-    untrained = {name: tensor.clone() for name, tensor in model.trained_tensors().items() if name.startswith(psi)}
-    return {name: tensor for name, tensor in weights.items() if not name.startswith(psi)} | untrained
+def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[str, torch.Tensor]]:
+    """The model to train, and the weights of `train.start` in it; no weights if it starts from a random state.
 
-
-def _with_windows_of(params: Params, start: Path) -> Params:
-    """`params` with the windows that the compressor in `start` was trained at, each as often as the others."""
-    windows = dict.fromkeys(load_checkpoint(start).config.windows, 1.0)
-    return params.model_copy(update={"train": params.train.model_copy(update={"window_frequencies": windows})})
+    If `start` has another kind of ψ, the weights of ψ are the random ones.
+    """
+    design = CompressorConfig.of(params)
+    if not params.train.start:
+        return MemoryModel(lm, design).train(), {}
+    start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
+    model = MemoryModel(lm, replace(design, key_dim=start.config.key_dim)).train()
+    weights = start.trained_tensors()
+    if start.config.aggregator.kind != design.aggregator.kind:
+        psi = "aggregator."
+        random = {name: tensor.clone() for name, tensor in model.trained_tensors().items() if name.startswith(psi)}
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(psi)} | random
+    model.load_tensors(weights)
+    return model, weights
 
 
 @contextmanager
 def training_attention(lm: FrozenLM) -> Iterator[None]:
-    """Eager attention of the shared LM on a CPU, for as long as it is used for training; always reset afterwards.
+    """Eager attention of the shared LM during training on a CPU; always reset afterwards.
 
     Up to 1.7 × faster than sdpa for forward and backward passes over short sequences. For answering, sdpa is faster.
     """
@@ -135,7 +129,7 @@ def training_attention(lm: FrozenLM) -> Iterator[None]:
 
 
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
-    """A Trainer whose checkpoints hold the trained tensors only and whose steps keep the order of the dataset."""
+    """A Trainer with checkpoints of the trained tensors only and with the steps in the order of the dataset."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -155,10 +149,10 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         return SequentialSampler(train_dataset or self.train_dataset)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run a step; a logged one also measures the share of the device's matmul rate that it reaches.
+        """Run a step; a logged step also measures its share of the device's matmul rate.
 
-        Not if its layers are compiled: under a dispatch mode, which counts the operations, torch runs them uncompiled
-        and never compiles them again.
+        Compiled layers are not measured: under the dispatch mode that counts operations, torch runs them uncompiled and
+        never compiles them again.
         """
         if self.model.params.train.compile or (self.state.global_step + 1) % self.args.logging_steps:
             return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
@@ -182,7 +176,7 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
 
 @cache
 def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
-    """Floating-point operations a second of a square matrix product; the best of five."""
+    """Floating-point operations a second in a square matrix product; the best of five runs."""
     square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
     for _ in range(5):
         _synchronize(device)
@@ -205,7 +199,7 @@ def _enable_gradient_checkpointing(encoder: Any) -> None:
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Compile a minimal function. Raises ModelError if that fails, which otherwise shows in the first step."""
+    """Compile a minimal function, so that a missing compiler shows before the first step. Raises ModelError."""
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of dynamo, of inductor, of the compiler
@@ -217,7 +211,7 @@ def _check_compiler(device: torch.device) -> None:
 
 
 def _compile_layers(model: MemoryModel) -> None:
-    """Compile each layer of Θ and ψ in place, once for all widths; the names of their tensors stay."""
+    """Compile each layer of Θ and ψ in place, once for all widths; tensor names do not change."""
     for part in (model.compressor, model.aggregator):
         if part is not None:
             layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
@@ -245,7 +239,7 @@ def _training_arguments(
         output_dir=str(folder),
         max_steps=updates,
         gradient_accumulation_steps=train.steps_per_update // train.processes,
-        ddp_find_unused_parameters=False,  # every step has a gradient for all of them
+        ddp_find_unused_parameters=False,  # every step has a gradient for all parameters
         per_device_train_batch_size=1,  # an item of the dataset is a whole step
         lr_scheduler_type="warmup_stable_decay" if decay else "cosine",
         lr_scheduler_kwargs={"num_decay_steps": decay, "decay_type": "1-sqrt"} if decay else {},

@@ -1,6 +1,6 @@
-"""What the frozen language model knows of words: which words are similar, and what a name names.
+"""Similar words and kinds of names, from the frozen language model.
 
-Questions are made with it (`cmt.training.question_generation`), so that they need neither a lexicon nor a tagger.
+They replace a lexicon and a tagger in the generation of questions (`cmt.training.question_generation`).
 """
 
 import re
@@ -24,7 +24,7 @@ PLACES = frozenset([
 ACTORS = frozenset(["company", "party", "band", "team", "people", "army", "agency", "organization"])
 """Groups that act."""
 UNNAMED = frozenset(["group", "word"])
-"""Kinds that say nothing."""
+"""Kinds without information."""
 KINDS = [
     *sorted(PERSONS | PLACES | ACTORS | UNNAMED),
     "language", "university", "school", "newspaper", "magazine", "book", "film", "song", "album", "religion", "war",
@@ -32,15 +32,15 @@ KINDS = [
     "animal", "disease", "drug", "chemical", "metal", "planet", "star", "ship", "train", "airport", "program", "system",
     "theory", "period",
 ]  # fmt: skip
-"""Nouns for what a name can name."""
+"""Kinds of names."""
 _EXAMPLES = (
     "Marie Curie is a person. The Danube is a river. Lagos is a city. Toyota is a company. Finland is a country. "
     "Danish is a language. Hamlet is a book. The Kinks is a band. The Whigs is a party."
 )
 _LEAST_PROBABILITY = 0.4
-"""Probability of the likeliest kind below which a name is said to be of none."""
+"""Smallest probability of the likeliest kind; below it a name has no kind."""
 _BATCH = 256  # names
-_NEIGHBOURS = 8  # similar words of a word, at most
+_NEIGHBOURS = 8  # most similar words of a word
 _LEAST_SIMILARITY = 0.45
 _WORD = re.compile(r" [a-z]{3,}")
 
@@ -56,7 +56,7 @@ _IRREGULAR = {
 
 
 class SimilarWord(NamedTuple):
-    """A word, and the cosine of its embedding with that of the word that it is similar to."""
+    """A word, and the cosine between its embedding and the embedding of the given word."""
 
     word: str
     similarity: float
@@ -70,20 +70,20 @@ class WordKnowledge:
         self.similar = cache(self._similar)
 
     def _similar(self, word: str) -> tuple[SimilarWord, ...]:
-        """Words similar to the lower-case `word`, the most similar first; none for a word of several tokens."""
+        """Words similar to the lower-case `word`, the most similar first; empty for a word of several tokens."""
         tokens = self._lm.tokenize(f" {word}")
-        if len(tokens) > 1 or tokens[0] not in self._places:
+        if len(tokens) > 1 or tokens[0] not in self._indices:
             return ()
-        own = self._places[tokens[0]]
-        cosines, places = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
+        own = self._indices[tokens[0]]
+        cosines, indices = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
         return tuple(
-            SimilarWord(self._words[place], cosine)
-            for cosine, place in zip(cosines.tolist(), places.tolist(), strict=True)
-            if place != own and cosine >= _LEAST_SIMILARITY and not FUNCTION_WORD.fullmatch(self._words[place])
+            SimilarWord(self._words[index], cosine)
+            for cosine, index in zip(cosines.tolist(), indices.tolist(), strict=True)
+            if index != own and cosine >= _LEAST_SIMILARITY and not FUNCTION_WORD.fullmatch(self._words[index])
         )
 
     def infinitive(self, past: str) -> str:
-        """The infinitive of a verb in the past, or the verb itself where there is no such word."""
+        """The infinitive of a verb in the past; the verb itself if no candidate is a word."""
         if past in _IRREGULAR:
             return _IRREGULAR[past]
         stem, own = past.removesuffix("ed"), self._vector(past)
@@ -94,10 +94,10 @@ class WordKnowledge:
         return max(cosines, key=cosines.__getitem__, default=past)
 
     def _vector(self, word: str) -> Tensor | None:
-        """(D,) the embedding of `word`; None for a word of several tokens."""
+        """The embedding (D,) of `word`; None for a word of several tokens."""
         tokens = self._lm.tokenize(f" {word}")
-        place = self._places.get(tokens[0]) if len(tokens) == 1 else None
-        return None if place is None else self._vectors[place]
+        index = self._indices.get(tokens[0]) if len(tokens) == 1 else None
+        return None if index is None else self._vectors[index]
 
     def kinds(self, names: Iterable[str]) -> dict[str, str]:
         """The kind of each name, one of KINDS; "" where the LM is unsure."""
@@ -146,9 +146,9 @@ class WordKnowledge:
         return [text.strip() for text in self._lm.token_texts(self._tokens)]
 
     @cached_property
-    def _places(self) -> dict[int, int]:
-        """Token → its place in `_tokens`."""
-        return {token: place for place, token in enumerate(self._tokens)}
+    def _indices(self) -> dict[int, int]:
+        """Token → its index in `_tokens`."""
+        return {token: index for index, token in enumerate(self._tokens)}
 
     @cached_property
     def _vectors(self) -> Tensor:

@@ -123,7 +123,7 @@ def test_windows_of_a_memory_attend_to_each_other_and_have_positions(reader: Spa
     assert not torch.allclose(reversed_.unflatten(1, (-1, WINDOW)).flip(1).flatten(1, 2), scores[:, 0])
 
 
-def test_a_token_is_scored_by_its_place_its_embedding_and_its_neighbours(reader: SpanReader) -> None:
+def test_a_token_is_scored_by_its_position_its_embedding_and_its_neighbours(reader: SpanReader) -> None:
     vectors, mask, ids = memories()
     scores = reader(question(), vectors, mask, ids)
     assert len(scores[0, 0, :WINDOW, 0].unique()) == WINDOW

@@ -83,7 +83,7 @@ def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path:
     assert wide.digest != digest
     name = "aggregator.place.weight"
     before, after = (model.trained_tensors()[name].unflatten(0, (-1, 2)) for model in (narrow, wide))
-    assert all(torch.equal(after[place], before[place // 3]) for place in range(3 * WINDOW))
+    assert all(torch.equal(after[index], before[index // 3]) for index in range(3 * WINDOW))
     memories = [retrieved_memories(model, [" ".join(TEXTS)])[0] for model in (narrow, wide)]
     full_windows = len(memories[0].tokens) // (3 * WINDOW)
     mean_of_three = memories[0].vectors[: 3 * full_windows].unflatten(0, (-1, 3)).mean(1)
@@ -104,7 +104,7 @@ def test_a_model_reads_at_other_windows_with_the_same_weights(tiny_lm: TinyLm, t
     assert loaded.window == loaded.content.window == window
     texts = [lm.tokenize(text) for text in TEXTS]
     torch.testing.assert_close(model.encode(texts, window=window).vectors, loaded.encode(texts).vectors)
-    # ψ reads windows of any size: with shared or averaged scores of places
+    # ψ reads windows of any size: with shared or averaged scores of positions
     memories, (question,) = retrieved_memories(loaded, TEXTS), [loaded.encode([lm.tokenize(QUESTIONS[0])])]
     vectors, mask, ids = loaded._stack_memories([memories], window)
     scores = [other.aggregator(question, vectors, mask, ids) for other in (model, loaded)]  # type: ignore[misc]

@@ -14,11 +14,11 @@ from cmt.training.model_card import CURVES, describe_source, write_card
 SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
 
 
-def write(folder: Path, *, note: str = "", slices: Sequence[str] = (), **train: Any) -> str:
+def write(folder: Path, *, slices: Sequence[str] = (), **train: Any) -> str:
     history = [{"step": step} | dict.fromkeys(CURVES, 4.0 / step) for step in range(5, 50, 5)]
     (folder / "log.json").write_text(json.dumps([*history, {"step": 45, "train_runtime": 1.0}]))
     params = Params.model_validate({"seed": 3, "train": train})
-    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, slices=slices, note=note)
+    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, slices=slices)
     return (folder / "card.md").read_text()
 
 
@@ -48,13 +48,14 @@ def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None
     )
 
 
-def test_the_card_has_parameters_scores_and_note(tmp_path: Path) -> None:
-    card = write(tmp_path, note="\nA baseline.\n", questions=14_000, answer_fraction=0.5)
+def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
+    card = write(tmp_path, questions=14_000, answer_fraction=0.5)
     assert card.startswith("# Compressor abababababab\n")
     assert "| question-answer pairs seen | about 14,000, 50% of them through the LM |" in card
     assert "| steps | 45, seed 3, AdamW, rate 0.001, cosine |" in card
     assert "500 questions: **EM 46.6, F1 63.3**\n(95 % 59.5 – 66.8), prefix EM 53.0,\nrecall@8 0.968." in card
-    assert "\nA baseline.\n" in card
+    assert "![training curve](curve.png)" in card
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_card_names_every_slice_that_was_seen_also_before_its_start(tmp_path: Path) -> None:
@@ -68,8 +69,3 @@ def test_the_card_names_every_slice_that_was_seen_also_before_its_start(tmp_path
     write(second, start=first, slices=["2031-03/0001"])
     assert seen_slices(second) == ["2031-01/0001", "2031-02/0001", "2031-03/0001"]
     assert "slices of the stream" not in write(first)
-
-
-def test_the_curve_is_a_picture(tmp_path: Path) -> None:
-    assert "![training curve](curve.png)" in write(tmp_path)
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

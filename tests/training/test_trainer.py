@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "sections",
     [{}, PUBLISHED, PUBLISHED | {"compressor": {"kind": "tokens"}}],
-    ids=["window_frequencies", "published", "published tokens"],
+    ids=["windows", "published", "published tokens"],
 )
 def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, sections: dict[str, Any]) -> None:
     lm = build("llama")
@@ -86,21 +86,6 @@ def test_gradient_checkpointing_repeats_the_forward_pass_and_changes_no_loss(tmp
     assert checkpointed.passes == 2 * plain.passes
 
 
-def test_the_log_has_every_part_of_the_loss(tmp_path: Path) -> None:
-    run_training(tmp_path, train={"questions": 24})
-    log = (tmp_path / "log.json").read_text()
-    assert all(f'"{name}"' in log for name in ("loss", "matching", "span", "answer", "recall_at_1", "matmul_share"))
-
-
-def test_a_training_can_start_from_a_compressor(tmp_path: Path) -> None:
-    run_training(tmp_path / "first")
-    run_training(tmp_path / "second", train={"learning_rate": 1e-9, "start": tmp_path / "first"})
-    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("first", "second"))
-    torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-6)
-    with pytest.raises(ModelError, match="no compressor"):
-        run_training(tmp_path / "third", train={"start": tmp_path / "nowhere"})
-
-
 def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path) -> None:
     train = {"learning_rate": 1e-9, "start_weight": 0.0}
     run_training(tmp_path / "reader")
@@ -111,24 +96,20 @@ def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path)
     assert new_reader.keys() == reader.keys()
     for after in (prefix, {name: new_reader[name] for name in prefix}):
         torch.testing.assert_close(after, {name: reader[name] for name in prefix}, rtol=1e-2, atol=1e-6)
+    with pytest.raises(ModelError, match="no compressor"):
+        run_training(tmp_path / "none", train={"start": tmp_path / "nowhere"})
 
 
-def test_a_training_that_starts_from_a_compressor_keeps_its_windows(tmp_path: Path) -> None:
+def test_a_training_that_starts_from_a_compressor_keeps_its_windows_and_the_length_of_its_keys(tmp_path: Path) -> None:
     run_training(tmp_path / "first", train={"window_frequencies": {1: 1.0, 4: 1.0}})
-    run_training(tmp_path / "second", train={"start": tmp_path / "first"})
-    run_training(tmp_path / "third", train={"start": tmp_path / "first", "window_frequencies": {4: 1.0}})
-    windows = [load_checkpoint(tmp_path / name).config.windows for name in ("first", "second", "third")]
-    assert windows == [(1, 4), (1, 4), (4,)]
-
-
-def test_a_training_that_starts_from_a_compressor_keeps_the_length_of_its_keys(tmp_path: Path) -> None:
-    run_training(tmp_path / "first")
     checkpoint = load_checkpoint(tmp_path / "first")
     config, weights = replace(checkpoint.config, key_dim=5), {TO_KEY: checkpoint.weights[TO_KEY][:5]}
     save_checkpoint(tmp_path / "short", checkpoint._replace(config=config, weights=checkpoint.weights | weights))
     run_training(tmp_path / "second", train={"start": tmp_path / "short"})
-    trained = load_checkpoint(tmp_path / "second")
-    assert (trained.config.key_dim, len(trained.weights[TO_KEY])) == (5, 5)
+    run_training(tmp_path / "third", train={"start": tmp_path / "short", "window_frequencies": {4: 1.0}})
+    second, third = (load_checkpoint(tmp_path / name) for name in ("second", "third"))
+    assert (second.config.windows, third.config.windows) == ((1, 4), (4,))
+    assert second.config.key_dim == len(second.weights[TO_KEY]) == 5
 
 
 def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_path: Path) -> None:
@@ -183,11 +164,13 @@ def test_the_attention_of_the_lm_is_reset_even_if_training_fails(tmp_path: Path)
     assert lm.model.config._attn_implementation == "sdpa"
 
 
-def test_a_constant_rate_falls_over_the_last_steps(tmp_path: Path) -> None:
+def test_a_constant_rate_falls_over_the_last_steps_and_the_log_has_every_part_of_the_loss(tmp_path: Path) -> None:
     train_section = {"questions": 160, "warmup_steps": 4, "decay_steps": 16, "save_steps": 1000}
     run_training(tmp_path, train=train_section)
     history = json.loads((tmp_path / "log.json").read_text())
     rates = {entry["step"]: entry["learning_rate"] for entry in history if "learning_rate" in entry}
+    names = {name for entry in history for name in entry}
+    assert {"loss", "matching", "span", "answer", "recall_at_1", "matmul_share"} <= names
     constant, end = [rates[step] for step in (5, 10, 15, 20)], [rates[step] for step in (30, 35, 40)]
     assert constant == pytest.approx([constant[0]] * 4)
     assert end == sorted(end, reverse=True) and 0 < end[-1] < 0.1 * constant[0]
