@@ -33,8 +33,8 @@ def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None
     """Open the workspace of a project.
 
     `params`: path of params.yaml; relative paths in it start from its folder. `overrides`: values by dotted key
-    (`{"selection.top_k": 4}`). If a compressor was promoted, the one that answers is used in place of
-    `compressor.path`, unless that is overridden. Raises ConfigError if the file or a value is invalid.
+    (`{"selection.top_k": 4}`). After a promotion the compressor that answers replaces `compressor.path`, unless
+    that key is overridden. Raises ConfigError if the file or a value is invalid.
     """
     follow = "compressor.path" not in (overrides or {})
     return Workspace(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
@@ -43,7 +43,7 @@ def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None
 class Workspace(Resources):
     """A project: its resources (inherited from `Resources`) and the operations on them.
 
-    Open one with `cmt.open`. Nothing is loaded until it is needed.
+    Open it with `cmt.open`. Resources are loaded on first use.
     """
 
     @cached_property
@@ -130,9 +130,9 @@ class Workspace(Resources):
     def fit_codebook(self, *, parts: int | None = None, progress: Progress | None = None) -> "Codebook":
         """Fit a codebook for the compressor in use at `compressor.window` to training documents, and write it.
 
-        `parts`: bytes of a vector, see `cmt.retrieval.codebook_fitting`. A bank that was filled with another codebook
-        needs that one. Raises ConfigError if a vector cannot be cut so, ModelError or StreamError if compressor or
-        training data are missing.
+        `parts`: bytes of a vector, see `cmt.retrieval.codebook_fitting`. A bank keeps needing the codebook that it was
+        filled with. Raises ConfigError if a vector cannot be cut into `parts`, ModelError or StreamError if compressor
+        or training data are missing.
         """
         from cmt.retrieval.codebook_fitting import fit_codebook
         from cmt.training.data import load_training_data
@@ -149,8 +149,8 @@ class Workspace(Resources):
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
 
-        A round that the gate refuses is returned with the state `refused`; the bank is then as before the round. A
-        round that was committed before is returned with `already` set. Raises RoundError if nothing is pending and
+        A round that the gate refuses has the state `refused`, and the bank is restored. A round that was committed
+        earlier has `already` set. Raises RoundError if nothing is pending and
         StreamError if there is no such slice.
         """
         with self.updating():
@@ -171,7 +171,7 @@ class Workspace(Resources):
             return runner.track()
 
     def updating(self) -> AbstractContextManager[None]:
-        """Hold the lock that every change of the bank needs; see `cmt.rounds.recovery.updating`."""
+        """Hold the lock that every change of the bank requires; see `cmt.rounds.recovery.updating`."""
         return recovery.updating(self)
 
     def recover(self) -> str | None:
@@ -184,36 +184,36 @@ class Workspace(Resources):
     def move_pointer(self) -> bool:
         """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether that is new.
 
-        Rounds do it by themselves; it is for a change back to an earlier compressor, which leaves no slice pending.
+        Rounds do so themselves. Call it after a change back to an earlier compressor, which leaves no slice pending.
         """
         with self.updating():
             return recovery.move_pointer(self)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
-        """Read LM, compressor, slices, ledger and banks whole, and report what is not as it was written."""
+        """Read LM, compressor, slices, ledger and banks completely, and report what changed after it was written."""
         from cmt.rounds.verification import verify
 
         return verify(self, progress=progress or NullProgress())
 
     def rollback(self, round_id: str) -> Round:
-        """Restore the bank to the version before a committed round; this round and all later ones are pending again.
+        """Restore the bank to the version before a committed round; its slice and all later slices are pending again.
 
         Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
         """
         return recovery.rollback(self, round_id)
 
     def forget(self, doc_id: str) -> int:
-        """Delete the memories of a document from all banks, for good; returns the number of deleted rows.
+        """Delete the memories of a document from all banks permanently; returns the number of deleted rows.
 
         Raises BankError if neither a bank nor the stream has the document.
         """
         return self.forget_all([doc_id]).rows
 
     def forget_all(self, doc_ids: Collection[str], *, purge: bool = False) -> "ForgetReport":
-        """Forget documents: no rollback, later round or ingest brings them, or nearly the same texts, back.
+        """Forget documents: no rollback, later round or ingest restores them or near-copies of them.
 
         With `purge` their texts, questions and answers are also removed from everything that the project wrote, and all
-        earlier versions of the banks are dropped, so that no rollback reaches past it. If it is interrupted, the next
+        earlier versions of the banks are dropped, so no rollback reaches past it. If it is interrupted, the next
         command that changes the bank finishes it. Raises BankError if neither a bank nor the stream has one of the
         documents, and StreamError or RoundError if a slice is damaged or a file cannot be written.
         """
@@ -227,17 +227,17 @@ class Workspace(Resources):
     def forgettable(
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False
     ) -> "list[Candidate]":
-        """The documents of a source, and those in the bank that have every word of `matching`.
+        """The documents of a source, and the documents in the bank that have every word of `matching`.
 
-        Those that were forgotten before are left out, unless it is to `purge` them. Raises BankError if `matching` is
-        given and there is no bank that keeps texts.
+        Documents that were forgotten before are left out, except for `purge`. Raises BankError if `matching` is given
+        and no bank keeps texts.
         """
         from cmt.rounds import forgetting
 
         found = [] if source is None else forgetting.from_source(self, source)
         found += [] if matching is None else forgetting.matching(self, matching)
         left_out = set() if purge else set(self.forgotten())
-        return list({one.doc_id: one for one in found if one.doc_id not in left_out}.values())
+        return list({document.doc_id: document for document in found if document.doc_id not in left_out}.values())
 
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.

@@ -22,6 +22,7 @@ from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import closed_book
 from cmt.bank.bank import Bank
+from cmt.common.arrow import replace_column
 from cmt.config import Params
 from cmt.evaluation.metrics import exact_match
 from cmt.lm.model import FrozenLM
@@ -107,8 +108,8 @@ def ask(
 
 def exact_matches(answers: Sequence[Answer]) -> float:
     """Exact match in per cent."""
-    golds = {fact["question"]: [fact["answer"]] for fact in FACTS}
-    return 100 * float(np.mean([exact_match(answer.text, golds[answer.question]) for answer in answers]))
+    references = {fact["question"]: [fact["answer"]] for fact in FACTS}
+    return 100 * float(np.mean([exact_match(answer.text, references[answer.question]) for answer in answers]))
 
 
 # (a) and (b): answers come from the memories
@@ -144,10 +145,8 @@ def test_b_wrong_memories_are_no_better_than_none(
         damaged = memories[1:] + memories[:1]
     wrong = vectors
     for name in memories[0]:
-        place = wrong.schema.get_field_index(name)
-        column = pa.array([row[name] for row in damaged], wrong.schema.field(name).type)
-        wrong = wrong.set_column(place, wrong.schema.field(name), column)
-    # The keys are unchanged, so the right row is selected, but its memory is empty or that of another document.
+        wrong = replace_column(wrong, name, [row[name] for row in damaged])
+    # the keys are unchanged, so the right row is selected with a wrong memory
     answers = ask(trained, tmp_path / "bank", [wrong], FACTS, top_k=1, full_text_weight=0.0)
     assert exact_matches(answers) <= 10
 
@@ -176,7 +175,7 @@ def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[Tra
             cache.update(key, value, layer)
         text = torch.tensor([[model.lm.bos, *model.prompts.question_tokens(ids), *answer]])
         logits = model.lm.model(text, past_key_values=cache).logits[0, -len(answer) - 1 : -1]
-        losses += [-logits.log_softmax(-1)[place, token] for place, token in enumerate(answer)]
+        losses += [-logits.log_softmax(-1)[index, token] for index, token in enumerate(answer)]
     return torch.stack(losses).mean()
 
 
@@ -208,9 +207,8 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
     for term in ("alpha", "beta"):
         objective = params.objective.model_copy(update={term: 0.5})
         other = TrainingStep(step.model, params.model_copy(update={"objective": objective})).eval()
-        assert (
-            other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"] - loss
-        ).abs() > 1e-3
+        changed = other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"]
+        assert (changed - loss).abs() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["windows", "tokens"])
@@ -262,16 +260,16 @@ def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(trained:
         "tracking": {"enabled": False},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
-    memory = cmt.open(params=tmp_path / "params.yaml")
-    assert memory.ingest().accepted == 32
-    round_ = memory.update()
+    workspace = cmt.open(params=tmp_path / "params.yaml")
+    assert workspace.ingest().accepted == 32
+    round_ = workspace.update()
     assert round_.state == "committed"
     scores = round_.memory_scores
     assert scores["recall"] is not None and scores["em"] is not None and scores["f1"] is not None
     assert scores["recall"] >= 0.9
     assert 90 <= scores["em"] <= scores["f1"] <= 100
-    stats = memory.bank.stats()
-    # The same from all keys; a value near 1 would mean that they collapsed.
+    stats = workspace.bank.stats()
+    # the same from all keys; a value near 1 means that they collapsed
     keys = np.array(rows_of(trained.model, FACTS, keep_text=True, number_format="int8")["key"].to_pylist())
     cosines = [float(a @ b) for a, b in combinations(keys, 2)]
     assert stats["mean_pairwise_cosine"] == pytest.approx(np.mean(cosines), abs=0.01)
