@@ -1,1 +1,1 @@
-"""Prefect flows: they order calls of `cmt`. Nothing else imports Prefect."""
+"""Prefect flows that call `cmt` in order; Prefect is imported here only."""

@@ -1,4 +1,4 @@
-"""What flows leave behind: rounds and evaluations as Markdown for Prefect's artifacts, and a file of scores."""
+"""Rounds and evaluations as Markdown for Prefect's artifacts, and the name of the file of scores."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The decision on a challenger, which `cmt/retrain` and `cmt/online-update` take as soon as a new slice is there."""
+"""The decision on a challenger, taken by `cmt/retrain` and `cmt/online-update` once a newer slice has questions."""
 
 import logging
 
@@ -14,9 +14,9 @@ log = logging.getLogger("cmt.flows")
 
 @cmt_task(name="decide on the challenger")
 def decide_on_challenger(params: str) -> bool:
-    """Compare the challenger with the compressor in use; returns whether it is the champion since.
+    """Compare the challenger with the compressor in use; returns whether it became the champion.
 
-    False as well if there is no challenger, or no slice with questions after those that it was trained on.
+    False without a challenger, and while no slice with questions follows its training slices.
     """
     from cmt.rounds.promotion import promote_version
     from cmt.tracking.registry import CHALLENGER, Registry

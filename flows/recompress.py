@@ -9,7 +9,7 @@ from flows.tasks import PARAMS, cmt_task, workspace
 
 @cmt_task(name="recompress")
 def fill(params: str) -> bool:
-    """Fill the bank and move the pointer; returns whether the champion answers since."""
+    """Fill the bank and move the pointer; returns whether the champion took over."""
     from cmt.rounds.recompression import recompress
 
     result = recompress(workspace(params))
@@ -26,7 +26,7 @@ def fill(params: str) -> bool:
 
 @flow(name="cmt", flow_run_name="recompress")
 def recompress(params: str = PARAMS) -> bool:
-    """Recompress all slices with the champion while the compressor before it answers; True if it answers since.
+    """Recompress all slices with the champion while its predecessor answers; True if the champion took over.
 
     A run that was killed is continued by the next one.
     """

@@ -37,9 +37,8 @@ QUESTIONS = [
 
 
 LONGEST = [
-    "flows/local/",
-    "integration/",
     "flows/",
+    "integration/",
     "benchmarks/",
     "report/",
     "serving/test_mlflow_model.py",
@@ -52,18 +51,18 @@ LONGEST = [
 ]
 """The tests that take longest, to begin with: what one worker ends with, another waits for."""
 TOGETHER = ("flows/", "report/")
-"""Folders whose files share a fixture that takes seconds: they stay on one worker, except a file named in LONGEST."""
+"""Folders whose files share a fixture that takes seconds, such as a Prefect server: they stay on one worker."""
 
 
-def _place(nodeid: str) -> int:
+def _position(nodeid: str) -> int:
     path = nodeid.removeprefix("tests/")
-    return next((place for place, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+    return next((position for position, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files by LONGEST; `--no-loadscope-reorder` hands them out in this order."""
-    items.sort(key=lambda item: _place(item.nodeid))
+    items.sort(key=lambda item: _position(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -73,9 +72,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            place = _place(nodeid)
-            together = place < len(LONGEST) and LONGEST[place] in TOGETHER
-            return LONGEST[place] if together else str(super()._split_scope(nodeid))
+            position = _position(nodeid)
+            together = position < len(LONGEST) and LONGEST[position] in TOGETHER
+            return LONGEST[position] if together else str(super()._split_scope(nodeid))
 
     return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 

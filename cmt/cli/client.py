@@ -6,7 +6,7 @@ needs no comparison: its address is one of these parameters, and a server answer
 version at that address.
 
 A server with tokens gets the one in the environment variable CMT_TOKEN, once it is known that the process that wrote
-`server.json` still runs: otherwise whoever took over its port would get it.
+`server.json` still runs: otherwise a process that took over its port would receive the token.
 """
 
 import json
@@ -88,7 +88,7 @@ class ServerClient:
             return None
 
     def ask(self, question: str, as_of: datetime | None) -> Answer | None:
-        """The server's answer, or None if there is none, for whatever reason."""
+        """The server's answer, or None if the request fails."""
         body = {"question": question, "as_of": None if as_of is None else iso(as_of)}
         try:
             return _answer(self._request("POST", "/ask", body, timeout=_ANSWER_SECONDS))

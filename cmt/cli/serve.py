@@ -53,7 +53,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
 
             # a page of another site has no token
             app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
-        # 2. say where
+        # 2. print the address
         if not _is_loopback(host):
             warning = f"warning: tokens, questions and answers reach {host} unencrypted: put a proxy with TLS before it"
             write_line(warning, style="yellow", stderr=True)

@@ -1,7 +1,7 @@
 """`make postgres`: a PostgreSQL server of this machine for Prefect and MLflow, which runs until Ctrl-C.
 
-It listens on a Unix socket in its folder and on no network address. The data stay in the folder. For a server that is
-there already, only the two addresses are needed (docs/operations.md).
+It listens on a Unix socket in its folder and on no network address. The data stay in the folder. An existing
+server needs only the two addresses (docs/operations.md).
 """
 
 import os
@@ -54,7 +54,7 @@ def local_postgres(folder: Path) -> Iterator[Addresses]:
                 f"PostgreSQL does not run as root, and there is no account {_ROOT_RUNS_AS}: create it"
             ) from None
     if not (folder / "PG_VERSION").exists():
-        # only who may enter the folder reaches the socket
+        # the permissions of the folder protect the socket
         _run(
             folder, binaries / "initdb", "--pgdata", folder, "--username", USER, "--auth", "trust", "--encoding", "UTF8"
         )
@@ -123,7 +123,7 @@ def main() -> int:
         print(f"postgres: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        pass  # how it is meant to end
+        pass  # the intended end
     return 0
 
 

@@ -99,7 +99,7 @@ def write_project(base: str) -> Path:
     params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable_per_paragraph": 1}
     params["train"] |= {"window_frequencies": {1: 0.5, 4: 0.5}, "validation_articles": 8}
     params["evaluation"] |= {"questions": 30, "earlier_questions": 10}
-    # an interval of so few questions excludes no loss of 1; nobody waits for the machine while the recompression works
+    # an interval of so few questions excludes no loss of 1; the recompression may use the whole machine
     params["promotion"] |= {"questions": 250, "max_loss": 3.0, "duty_cycle": 1.0}
     params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
     YEAR.mkdir(parents=True)
@@ -164,7 +164,7 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
             wait([asking])
             server.send_signal(signal.SIGINT)
             server.wait(30)
-        asking.result()  # raises what ended it before
+        asking.result()  # raises the error that ended the thread
 
 
 def _answered_by(port: int, question: str) -> str:

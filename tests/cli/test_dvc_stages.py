@@ -138,7 +138,7 @@ def trainable(tiny_workspace: Path) -> Path:
 
 def test_rounds_run_with_a_trained_compressor(trainable: Path) -> None:
     shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
-    run(trainable)
+    run(trainable, "prepare", "train", "replay")
     trained = contents(trainable / "data/replay/compressor")
     assert trained.keys() == {"config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png"}
     assert trained["compressor.safetensors"] != contents(shipped)["compressor.safetensors"]
@@ -184,7 +184,7 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
 
 def test_a_replay_has_the_error_of_the_confidence_with_and_without_calibration(tiny_workspace: Path) -> None:
     change(tiny_workspace, "selection", abstain_below=0)
-    run(tiny_workspace)
+    run(tiny_workspace, "prepare", "train", "replay")
     result = metrics(tiny_workspace, "replay")
     workspace = dvc_stages.workspace(tiny_workspace / "params.yaml")
     records = [pq.read_table(path) for path in sorted(workspace.state.glob("rounds/*/answers.parquet"))]
@@ -195,16 +195,14 @@ def test_a_replay_has_the_error_of_the_confidence_with_and_without_calibration(t
     assert result["calibration_error"] != result["uncalibrated_error"]
 
 
-def test_a_replay_leaves_the_live_bank_and_mlflow_alone(tiny_workspace: Path) -> None:
+def test_a_replay_from_scratch_gives_the_same_bytes_and_leaves_the_live_bank_and_mlflow_alone(
+    replayed: Path, tiny_workspace: Path
+) -> None:
     change(tiny_workspace, "tracking", enabled=True)
     run(tiny_workspace)
+    assert results(tiny_workspace) == results(replayed)
     assert sorted(path.name for path in (tiny_workspace / "data").iterdir()) == ["replay"]
     assert not (tiny_workspace / "mlflow.db").exists()
-
-
-def test_a_replay_from_scratch_gives_the_same_bytes(replayed: Path, tiny_workspace: Path) -> None:
-    run(tiny_workspace)
-    assert results(tiny_workspace) == results(replayed)
 
 
 def test_a_replay_over_an_earlier_one_gives_the_same_bytes(replayed: Path) -> None:

@@ -91,7 +91,7 @@ def _count(address: str, query: str) -> int:
     return int(row[0]) if row else 0
 
 
-def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_reported_with_their_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServiceError, match="too long for PostgreSQL's socket"), local_postgres(tmp_path / ("x" * 100)):
         pass
     monkeypatch.setenv("PATH", "")
