@@ -1,4 +1,4 @@
-"""How often a canary is said to be harmed by a document on the same attribute of its subject, and on another one.
+"""How often a document on the same attribute of a subject counts as harm to a canary, and one on another attribute.
 
     python benchmarks/contradictions.py
     python benchmarks/contradictions.py --subjects 12 --seed 1

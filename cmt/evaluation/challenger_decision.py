@@ -1,4 +1,4 @@
-"""Whether a challenger becomes the champion: by its figures beside those of the compressor in use."""
+"""The decision on a challenger, by its figures and the figures of the compressor in use."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ _MEASURED = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one compressor."""
+    """The figures of one compressor."""
 
     f1: float
     """0–100, on the slice that decides."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cmt.resources import Resources
 
 FIGURES = {"f1": -1, "recall": -1, "unknown": 1}
-"""What is compared → the sign of a change for the worse: F1, the share of questions whose document is found, and the
-share that is answered "not in memory"."""
+"""Compared figure → sign of a change for the worse. `recall`: share of questions whose document is found; `unknown`:
+share of questions answered "not in memory"."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Drift:
-    """What the newest round shows beside the rounds before it."""
+    """The newest round compared with the rounds before it."""
 
     slice_id: str
     reference: tuple[str, ...]

@@ -1,10 +1,10 @@
 """Canaries' questions, made from a text by a rule, for streams that come without questions.
 
 A name, a number or a date of a sentence gives way to a question word: "The ferry to Saltby costs 6 crowns." becomes
-"The ferry to Saltby costs how many crowns?", and what it replaced is the answer. It is the identity cloze of Lewis et
+"The ferry to Saltby costs how many crowns?", and the replaced words are the answer. It is the identity cloze of Lewis et
 al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980) with a question word in the gap.
 
-The rule takes what mostly has one answer at a time. Many people live in a town, but a person lives in one: a name is
+The rule takes facts that mostly have one answer at a time. Many people live in a town, but a person lives in one: a name is
 asked for where it is "the" something ("Moss is the mayor of Port Ellery."), or at the end of a statement in the present
 tense. The question has to keep a name that says what it is about.
 """
@@ -45,7 +45,7 @@ def made_questions(text: str) -> list[MadeQuestion]:
 def question_on(text: str, answer: str) -> str | None:
     """The question that `answer` answers in the first sentence of `text` that has it; None if none has it.
 
-    Its question word says nothing of the kind of the answer, but for a number.
+    The question word is the same for every kind of answer except a number.
     """
     number = re.match(NUMBER, answer)
     word = "how many" if number else "who or what"

@@ -43,7 +43,7 @@ class ForgetReport:
     similar: tuple[Similar, ...] = ()
     """Documents with nearly the same text that stay in the stream."""
     purged: dict[str, int] = field(default_factory=dict)
-    """What a purge removed → how many; what there was none of is left out."""
+    """Kind of removed thing → number; kinds without any are left out."""
     unreached: tuple[str, ...] = ()
     """Where a purged text may still be."""
 
@@ -88,7 +88,7 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
 
 
 def finish(resources: Resources) -> ForgetReport | None:
-    """Do what the journal says; None without one. Raises the CmtError of what cannot be read or written."""
+    """Finish the forgetting in the journal; None without a journal. Raises CmtError if a file or bank fails."""
     journal = read_journal(resources)
     if journal is None:
         return None
@@ -101,7 +101,7 @@ def finish(resources: Resources) -> ForgetReport | None:
             resources.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
         rows = sum(bank.remove(journal.doc_ids) for bank in _banks(resources))
-        # 3. Delete the texts; the slices last, because what is taken from them is recognised by them.
+        # 3. Delete the texts; the slices last, because copies of their texts are recognised by comparison with them.
         purged = {}
         if journal.purge:
             purged = purging.purge(resources, _banks(resources), journal.doc_ids, journal.slices)
@@ -150,7 +150,7 @@ def matching(resources: Resources, query: str) -> list[Candidate]:
 
 
 def _candidates(rows: Iterable[dict[str, Any]]) -> list[Candidate]:
-    """One for each doc_id, from its last row."""
+    """One candidate for each doc_id, from its last row."""
     return list({row["doc_id"]: Candidate(**row) for row in rows}.values())
 
 

@@ -9,13 +9,13 @@ from cmt.config import GateParams
 from cmt.evaluation.canary import Canary
 
 FEWEST = 10
-"""Canaries from which their mean F1 is compared; one of fewer moves the mean too far."""
+"""Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean too far."""
 _NAMED = 3  # harmed canaries that a reason names
 _CHARACTERS = 80  # of a question or an answer in a reason
 
 
 class Decision(NamedTuple):
-    """What the gate says of a round."""
+    """The decision of the gate on a round."""
 
     judgement: Judgement
     reason: str = ""
@@ -28,7 +28,7 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
     harmed = [canary for canary in canaries if canary.harmed_by]
     if len(harmed) > gate.max_harmed:
         return Decision("refused", _harm(harmed, asked=len(canaries)))
-    # 2. The mean of the canaries, against the best that each of them had.
+    # 2. The mean F1 of the canaries, against the best outcome of each.
     if len(canaries) >= FEWEST:
         best, now = (100 * sum(scores) / len(canaries) for scores in zip(*map(_f1, canaries), strict=True))
         if best - now > gate.max_f1_drop:

@@ -21,19 +21,19 @@ _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-
 
 @dataclass(frozen=True)
 class Lineage:
-    """What is known of a round, a version or an answer."""
+    """The known facts about a round, a version or an answer."""
 
     name: str
     facts: dict[str, str]
-    """By name; what is not known is left out."""
+    """By name; unknown facts are left out."""
 
 
 def lineage(resources: "Resources", name: str) -> list[Lineage]:
-    """Of the round `name`, once for each compressor that adapted the slice, or of a version or an answer of that name.
+    """The lineage of the round, registered version or answer `name`; of a round, one for each compressor.
 
-    Of an answer: what answered, and the round after which it did.
+    An answer has the lineage of its compressor and bank version, and of the last round before it.
 
-    Raises ConfigError if there is neither, and ServiceError if MLflow is needed and cannot be used.
+    Raises ConfigError if nothing has that name, and ServiceError if MLflow is needed and cannot be used.
     """
     rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
     if rounds:

@@ -1,4 +1,4 @@
-"""Looking after the banks of all compressors: indexes, files, and versions that nobody goes back to."""
+"""Looking after the banks of all compressors: indexes, files, and old versions."""
 
 from datetime import timedelta
 

@@ -1,7 +1,7 @@
 """Removing the texts of forgotten documents from everything that a project wrote.
 
-Banks and slices are written again. In tables of answers, caches and the quarantine, rows go that name the document or
-repeat its words. What is made again by a command is deleted. Every step can be repeated.
+Banks and slices are written again. Tables of answers, caches and the quarantine lose the rows that name the document or
+repeat its words. Files that a command makes again are deleted. Every step can be repeated.
 """
 
 import configparser
@@ -78,7 +78,7 @@ def purge(
     answers = sum(_clean_table(path, traces) for path in tables)
     caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
     cached = sum(cache.remove(traces.in_answer) for cache in caches)
-    # 3. What is made again: recorded answers of an earlier bank, the report, copies of the stream.
+    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies of the stream.
     files = [*(state / "rounds").rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
     files += [path for path in state.glob("received-*/**/*") if path.is_file()]  # of a server that was killed
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
@@ -117,7 +117,7 @@ def unreached(resources: Resources) -> Iterator[str]:
 
 @contextmanager
 def writing(resources: Resources) -> Iterator[None]:
-    """Raise what the disk or a database refuses as RoundError, which says that the forgetting goes on later."""
+    """Raise errors of the disk or a database as RoundError, whose message says that the forgetting goes on later."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -135,7 +135,7 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
     try:
         rows = pq.read_table(path)
-    except pa.ArrowException:  # nobody else can read it either
+    except pa.ArrowException:  # no other reader can read it either
         return _delete(path)
     if rows.column_names == CANARY_SCHEMA.names:
         return _clean_canaries(path, traces)
@@ -220,7 +220,7 @@ def _names_a_document(path: Path, traces: Traces) -> bool:
 
 
 def _update_slice_digests(resources: Resources, slice_id: str, before: str, after: str) -> None:
-    """Let the rounds of all compressors name the new digest of a slice, so that it does not wait for a round again."""
+    """Write the new digest of a slice to the rounds of all compressors, so that the slice is not pending again."""
     if not Ledger.exists(resources.params.bank.uri):
         return
     rounds = [round_ for round_ in resources.ledger.rounds() if round_.slice_id == slice_id]

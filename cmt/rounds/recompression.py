@@ -30,16 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recompression:
-    """What a recompression did."""
+    """The outcome of a recompression."""
 
     compressor: str
     """Digest of the champion's weights and configuration."""
     slices: int
-    """Slices that were compressed now; the others were there."""
+    """Slices that this run compressed; the others were in the bank before."""
     documents: int
     seconds: float
     moved: bool
-    """Whether the champion answers since; False if it did before."""
+    """Whether the pointer moved to the champion; False if the champion answered before."""
 
 
 class _SliceRunner(RoundRunner):

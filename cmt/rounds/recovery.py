@@ -66,7 +66,7 @@ def updating(resources: Resources) -> Iterator[None]:
 def recover(resources: Resources) -> str | None:
     """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside `updating`.
 
-    Every round and rollback starts with it. Those of all compressors are looked at. Returns a description of the
+    Every round and rollback starts with it. It covers the rounds of all compressors. Returns a description of the
     interrupted round or rollback, None if there was none.
     """
     message = None
