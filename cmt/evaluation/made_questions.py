@@ -1,12 +1,12 @@
 """Canaries' questions, made from a text by a rule, for streams that come without questions.
 
 A name, a number or a date of a sentence gives way to a question word: "The ferry to Saltby costs 6 crowns." becomes
-"The ferry to Saltby costs how many crowns?", and the replaced words are the answer. It is the identity cloze of Lewis et
-al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980) with a question word in the gap.
+"The ferry to Saltby costs how many crowns?", and the replaced words are the answer. It is the identity cloze of Lewis
+et al. 2019 (Unsupervised question answering by cloze translation, arXiv 1906.04980) with a question word in the gap.
 
-The rule takes facts that mostly have one answer at a time. Many people live in a town, but a person lives in one: a name is
-asked for where it is "the" something ("Moss is the mayor of Port Ellery."), or at the end of a statement in the present
-tense. The question has to keep a name that says what it is about.
+The rule takes facts that mostly have one answer at a time. Many people live in a town, but a person lives in one: a
+name is asked for where it is "the" something ("Moss is the mayor of Port Ellery."), or at the end of a statement in the
+present tense. The question has to keep a name that says what it is about.
 """
 
 import re
