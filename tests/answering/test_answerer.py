@@ -139,10 +139,11 @@ def test_answers_are_in_the_order_of_the_questions(mayors: Answerer) -> None:
     assert mayors.answer([], as_of=[]) == []
 
 
-@pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
-def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path, sections: Sections) -> None:
-    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:6], params=small_params(**sections))
-    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:6])]
+@pytest.mark.parametrize("name", ["text", "published"])
+def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
+    sections = SETUPS[name]
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:3], params=small_params(**sections))
+    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:3])]
     answers = answerer.answer(questions, as_of=[None] * 10)
     assert len({answer.text for answer in answers}) > 1
     for size in (1, 10):
@@ -154,16 +155,14 @@ def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path,
             assert other.confidence == pytest.approx(answer.confidence, abs=1e-4)
 
 
-@pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
-def test_the_order_of_the_documents_does_not_change_answers(
-    tiny_lm: TinyLm, tmp_path: Path, sections: Sections
-) -> None:
-    rows, params = [*FACTS[:5], *MAYORS], small_params(**sections)
-    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:5])]
+@pytest.mark.parametrize("name", ["text", "vectors", "published"])
+def test_the_order_of_the_documents_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
+    rows, params = [*FACTS[:2], *MAYORS], small_params(**SETUPS[name])
+    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:2])]
     forwards = untrained_answerer(tiny_lm("llama"), tmp_path / "a", rows, params=params, one_by_one=True)
     backwards = untrained_answerer(tiny_lm("llama"), tmp_path / "b", rows[::-1], params=params, one_by_one=True)
-    answers = forwards.answer(questions, as_of=[None] * 9)
-    assert backwards.answer(questions, as_of=[None] * 9) == answers
+    answers = forwards.answer(questions, as_of=[None] * len(questions))
+    assert backwards.answer(questions, as_of=[None] * len(questions)) == answers
     assert len({answer.text for answer in answers}) > 1
 
 
@@ -281,8 +280,8 @@ def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
 def test_in_bfloat16_the_batch_size_does_not_change_answers(tmp_path: Path, sections: Sections) -> None:
     lm = build("llama")
     lm.model.bfloat16()
-    answerer = untrained_answerer(lm, tmp_path, FACTS[:6], params=small_params(**sections))
-    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:6])]
+    answerer = untrained_answerer(lm, tmp_path, FACTS[:3], params=small_params(**sections))
+    questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:3])]
     by_size = {
         size: with_params(answerer, **{"answering": {"batch_size": size}} | sections).answer(
             questions, as_of=[None] * len(questions)

@@ -1,18 +1,12 @@
 """Recorded answers are read, as long as nothing changed that answers depend on."""
 
 import json
-import logging
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import cmt
@@ -22,7 +16,7 @@ from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
 from tests.helpers.facts import documents
-from tests.helpers.untrained import MAYORS, PUBLISHED, small_params, untrained_answerer
+from tests.helpers.untrained import MAYORS, small_params, untrained_answerer
 
 TinyLm = Callable[[str], FrozenLM]
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the ferry to Saltby cost?", "Six?", "Who?", "Where is it?"]
@@ -95,10 +89,7 @@ def test_a_duplicate_question_is_asked_once(answerer: CountingAnswerer, record: 
     [
         {"selection": {"top_k": 1}},
         {"selection": {"abstain_below": 0.99}},
-        {"selection": {"full_text_weight": 0.0}},
-        {"selection": {"best_windows": 1}},
         {"answering": {"max_new_tokens": 3}},
-        {"answering": {"contrast": True}},
         {"bank": {"exact_below": 7}},
     ],
     ids=json.dumps,
@@ -178,110 +169,28 @@ def test_answers_during_a_change_of_the_bank_are_not_recorded(
     assert single.count == 5
 
 
-def test_a_damaged_record_is_discarded_with_a_warning(
-    answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = record.answer(answerer, QUESTIONS, as_of=DATES)
-    (file,) = (tmp_path / "state").iterdir()
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with caplog.at_level(logging.WARNING):
-        assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
-    assert "is damaged" in caplog.text
-    caplog.clear()
-    assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
-    assert answerer.count == 10
-    assert not caplog.records
+def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+    expected, single, heard = unrecorded(answerer), counting(answerer, answering={"batch_size": 1}), list[int]()
+
+    def interrupt(count: int) -> None:
+        heard.append(count)
+        if sum(heard) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record.answer(single, QUESTIONS, as_of=DATES, on_progress=interrupt)
+    resumed, heard = counting(answerer), list[int]()
+    again = AnswerRecord(record.folder).answer(resumed, QUESTIONS, as_of=DATES, on_progress=heard.append)
+    assert (again, resumed.count, heard) == (expected, 1, [4, 1])
 
 
-def test_answers_of_the_published_architecture_are_recorded(
-    tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
-) -> None:
-    answerer = untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS, params=small_params(**PUBLISHED))
-    assert (
-        record.answer(answerer, QUESTIONS, as_of=DATES)
-        == unrecorded(answerer)
-        == record.answer(answerer, QUESTIONS, as_of=DATES)
-    )
-
-
-SPARE = 60
-"""Questions beyond those of the tiny project: after the first of them are recorded, a kill has seconds to arrive."""
-
-
-@pytest.fixture
-def project(tiny_workspace: Path) -> Path:
-    """A project after two rounds, with enough questions for some seconds."""
-    start = datetime(2031, 3, 1, tzinfo=UTC)
-    rows = [
-        {"doc_id": "ferry", "question": f"What does ferry {n} cost?", "answers": ["six"], "asked_at": start}
-        for n in range(SPARE)
-    ]
-    lines = [json.dumps(row | {"asked_at": (start + timedelta(minutes=1)).isoformat()}) + "\n" for row in rows]
-    with (tiny_workspace / "news/questions.jsonl").open("a") as file:
-        file.writelines(lines)
-    text = (tiny_workspace / "params.yaml").read_text()
-    text = text.replace("max_new_tokens: 4", "max_new_tokens: 4\n  batch_size: 2")
-    (tiny_workspace / "params.yaml").write_text(text + "\nevaluation: {earlier_questions: 2, baselines: false}\n")
-    workspace = cmt.open(params=tiny_workspace / "params.yaml")
-    workspace.ingest()
-    while workspace.pending():
-        workspace.update()
-    return tiny_workspace
-
-
-def recorded(project: Path) -> int:
-    """Number of answers on disk."""
-    count = 0
-    for file in (project / "data/state").glob("answers-*.sqlite"):
-        database = sqlite3.connect(file, timeout=30)
-        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        count += database.execute("SELECT count(*) FROM answers").fetchone()[0] if tables else 0
-        database.close()
-    return count
-
-
-def test_a_killed_evaluation_resumes(project: Path) -> None:
-    command = [sys.executable, "-m", "cmt", "--params", str(project / "params.yaml"), "evaluate", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while recorded(project) < 8 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    done = recorded(project)
-    assert 8 <= done < SPARE + 4
-
-    def evaluate(name: str) -> tuple[Any, list[int]]:
+def test_a_project_evaluates_again_only_what_changed(adapted_workspace: Path) -> None:
+    def evaluate() -> tuple[pa.Table, int]:
         heard: list[int] = []
-        workspace = cmt.open(params=project / "params.yaml")
-        if name:
-            workspace.answer_record = AnswerRecord(project / name)
-        return workspace.evaluate(on_progress=heard.append), heard
+        workspace = cmt.open(params=adapted_workspace / "params.yaml", overrides={"evaluation.baselines": False})
+        return workspace.evaluate(on_progress=heard.append).records, heard[0]
 
-    resumed, heard = evaluate("")
-    assert (heard[0], sum(heard)) == (done, SPARE + 4)
-    again, heard = evaluate("")
-    assert heard == [SPARE + 4]
-    undisturbed, heard = evaluate("elsewhere")
-    assert (heard[0], sum(heard)) == (0, SPARE + 4)
-    assert resumed.systems[0].scores == again.systems[0].scores == undisturbed.systems[0].scores
-    assert resumed.records.drop_columns("confidence") == undisturbed.records.drop_columns("confidence")
-    assert again.records == resumed.records
-    assert again.systems[0].seconds < undisturbed.systems[0].seconds
-
-
-def test_a_rollback_and_a_forgotten_document_ask_everything_again(adapted_workspace: Path) -> None:
-    workspace = cmt.open(params=adapted_workspace / "params.yaml", overrides={"evaluation.baselines": False})
-
-    def recorded_count() -> int:
-        heard: list[int] = []
-        workspace.evaluate(on_progress=heard.append)
-        return heard[0]
-
-    assert [recorded_count(), recorded_count()] == [0, 4]
-    workspace.rollback(workspace.rounds()[-1].round_id)
-    assert [recorded_count(), recorded_count()] == [0, 4]
-    workspace.update()
-    assert [recorded_count(), recorded_count()] == [0, 4]
-    workspace.forget("ferry")
-    assert [recorded_count(), recorded_count()] == [0, 3]  # the question about it is not asked
+    (first, computed), (again, recorded) = evaluate(), evaluate()
+    assert (first, computed, recorded) == (again, 0, 4)
+    cmt.open(params=adapted_workspace / "params.yaml").forget("ferry")
+    assert [evaluate()[1], evaluate()[1]] == [0, 3]  # the question about it is not asked
