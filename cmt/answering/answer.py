@@ -1,4 +1,4 @@
-"""An answer and the sources that it rests on."""
+"""An answer and its sources."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
-"""How far an answer can be trusted: from a confidence of `selection.likely_from` on it is likely, and below
+"""How far an answer can be trusted. From a confidence of `selection.likely_from` on it is likely, and below
 `selection.abstain_below`, before calibration, no answer is given."""
 
 
@@ -33,10 +33,10 @@ def check_length(question: str, *, longest: int) -> None:
 
 
 def answer_id(answer: "Answer", *, as_of: datetime | None, compressor: str, bank_version: int) -> str:
-    """`COMPRESSOR-VERSION-ANSWER`: what answered, and a digest of question, date, text and source documents.
+    """`COMPRESSOR-VERSION-ANSWER`, where the last part is a digest of question, date, text and source documents.
 
-    `compressor`: digest of its weights. Nothing has to be stored to follow an id back, and the same answer of the same
-    version of the bank has the same one.
+    `compressor`: digest of its weights. Equal answers of the same version of the bank have equal ids, so an
+    answer can be traced without storing it.
     """
     date = as_of.astimezone(UTC).isoformat() if as_of else ""
     digest = sha256_hex(answer.question, date, answer.text, *(source.doc_id for source in answer.sources))
@@ -56,7 +56,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Source:
-    """A document that an answer rests on."""
+    """A document behind an answer."""
 
     doc_id: str
     title: str | None
@@ -84,15 +84,15 @@ class Answer:
     verdict: Verdict
     """`not_in_memory`, with the text "not in memory", also if the bank has no visible memory."""
     confidence: float
-    """Expected F1 of the answer, 0–1; of an answer that is given, calibrated by the answers of earlier rounds. For the
-    published ψ the best cosine."""
+    """Expected F1 of the answer, 0–1. Given answers are calibrated by the answers of earlier rounds. For the published
+    ψ it is the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
     id: str = ""
     """See `answer_id`; "" if the memories were given and not selected from a bank."""
     uncalibrated: float = field(kw_only=True)
-    """The confidence before calibration, 0–1, by which an answer is refused."""
+    """Confidence before calibration, 0–1; used for abstention."""
 
     @property
     def known(self) -> bool:

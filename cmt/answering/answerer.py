@@ -44,7 +44,7 @@ Key = NDArray[np.float32]
 Select = Callable[[int, Key], Selection]
 """Index of a question and its key (p,) → its memories."""
 
-TIE_MARGIN = 0.02  # nats; a smaller lead may turn over in another batch, on whose shape rounding depends
+TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may reverse a smaller lead
 
 
 class Query(NamedTuple):
@@ -58,7 +58,7 @@ class Query(NamedTuple):
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What the bank holds for a batch of B questions."""
+    """The encoding and the memories of a batch of B questions."""
 
     encoding: Encoding
     """Θ's encoding of the questions."""
@@ -136,7 +136,7 @@ class Answerer:
     def stream(self, question: str, *, as_of: datetime | None, on_text: Callable[[str], None]) -> Answer:
         """Answer one question; `on_text` is called with each piece of the text as it is generated.
 
-        Whether the answer is known is decided before the first piece, so no piece is taken back.
+        The verdict is decided before the first piece, so no piece is revoked.
         """
         bank_version = self.bank.version
         ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), on_text)
@@ -153,7 +153,7 @@ class Answerer:
 
         def select_given(index: int, key: Key) -> Selection:
             rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[index]]
-            # the lead that a memory has if no other one shares a word with the question
+            # the lead of a memory if no other memory shares a word with the question
             return Selection(rows, self.params.selection.full_text_weight)
 
         return self._answer_all(self._queries(questions), select_given, on_progress)

@@ -1,4 +1,4 @@
-"""Attribution: which documents, and which spans of them, an answer rests on."""
+"""Attribution: the documents behind an answer, and the spans of them that the LM read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def attribute_sources(
 def text_spans(text: str, spans: Sequence[TokenSpan], begin_probability: Tensor, offsets: Offsets) -> tuple[Span, ...]:
     """Token spans of one memory as character spans of its `text`, in the order of the text.
 
-    `begin_probability` (n,) is that of the memory's tokens.
+    `begin_probability` (n,): probability that the answer begins with each token of the memory.
     """
     if not spans:
         return ()
@@ -72,7 +72,7 @@ def text_spans(text: str, spans: Sequence[TokenSpan], begin_probability: Tensor,
 
 
 def quote_span(text: str, span: TokenSpan, begin_probability: Tensor, offsets: Offsets) -> Span | None:
-    """The quoted token span as a character span without surrounding blanks; None if nothing else is in it.
+    """The quoted token span as a character span without surrounding blanks; None if it is blank.
 
     The blanks are stripped because a token includes the one before its word.
     """

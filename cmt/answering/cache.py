@@ -52,7 +52,7 @@ class ChecksummedAnswers:
         )
 
     def remove(self, matches: Callable[[str], bool]) -> int:
-        """Remove the answers that `matches` is true of, from the bytes of the file too; returns their number.
+        """Remove the answers that `matches` accepts, also from the bytes of the file; returns their number.
 
         Raises sqlite3.Error if the file cannot be written, for example because another process uses it.
         """
@@ -79,7 +79,7 @@ class ChecksummedAnswers:
     def discard(self) -> None:
         """Delete the file and its journal."""
         try:
-            # a journal that is left behind would be replayed into the next file of that name
+            # SQLite would replay a remaining journal into the next file of that name
             for file in (self.path, self.path.with_name(f"{self.path.name}-journal")):
                 file.unlink(missing_ok=True)
         except OSError as error:
@@ -145,7 +145,7 @@ class PromptCache:
                 shared=shared,
                 on_progress=on_progress,
             )
-            # 3. store each block as soon as it is there
+            # 3. store each block at once
             new_answers = dict(zip(block, generated, strict=True))
             self._answers.write(new_answers)
             answers |= new_answers

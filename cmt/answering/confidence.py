@@ -15,7 +15,7 @@ from cmt.retrieval.selector import Selection
 
 
 class Evidence(NamedTuple):
-    """What the confidence in an answer goes by."""
+    """Features of the confidence model."""
 
     reader: float
     """Log-odds of ψ that one of the memories holds the answer."""
@@ -26,7 +26,7 @@ class Evidence(NamedTuple):
     names: float
     """Share of the question's names and numbers in it, 0–1; 1 for a question without any."""
     lead: float
-    """Log-probability by which the selection's first memory is ahead."""
+    """Lead of the selection's first memory, a difference of log-probabilities."""
 
 
 class Calibration(NamedTuple):
@@ -46,7 +46,7 @@ class Calibration(NamedTuple):
 
 
 NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
-"""With which a confidence stays what it is."""
+"""The identity."""
 
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
@@ -62,7 +62,7 @@ def evidence(
 ) -> Evidence:
     """The evidence for the answer to `question` from the selected memories, whose texts are `texts`.
 
-    `begin_probability` (S, n) is that of each token to begin the answer.
+    `begin_probability` (S, n): probability that the answer begins with each token.
     """
     text = texts[quote.span.memory]
     return Evidence(
@@ -80,7 +80,7 @@ def confidence_of(found: Evidence) -> float:
 
 
 def verdict_of(confidence: float, calibrated: float, selection: SelectionParams) -> Verdict:
-    """The verdict on an answer: it is refused by its confidence before calibration, and likely by that after it."""
+    """The verdict on an answer. The confidence before calibration refuses it, the calibrated one makes it likely."""
     if confidence < selection.abstain_below:
         return "not_in_memory"
     return "likely" if calibrated >= selection.likely_from else "unsure"
@@ -89,7 +89,7 @@ def verdict_of(confidence: float, calibrated: float, selection: SelectionParams)
 def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:
     """Distance of a confidence from the threshold on the scale of log-probabilities, in nats.
 
-    `temperature` is given if the confidence is a cosine. Infinite if no confidence can cross the threshold.
+    `temperature`: of the selection, if the confidence is a cosine. Infinite if no confidence can cross the threshold.
     """
     if temperature is not None:
         return abs(confidence - threshold) * temperature

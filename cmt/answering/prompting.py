@@ -56,7 +56,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Passage:
-    """A text for a prompt, and the document that it is from."""
+    """A text for a prompt, and its document."""
 
     doc_id: str
     text: str
@@ -172,7 +172,7 @@ def given_text(
         rows = [row for row, given in enumerate(passages) if bool(given) == with_text]
         if not rows:
             continue
-        # the worked examples end with a line break, where the tokens of both parts are those of the whole prompt
+        # the examples end with a line break, so that tokenizing both parts gives the tokens of the whole prompt
         examples_text = "\n".join(
             _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n"
             for example in examples

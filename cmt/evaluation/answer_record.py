@@ -42,7 +42,7 @@ class RecordedAnswer(Prediction):
 
 
 class AnswerRecord:
-    """Answers in a file in `folder`, one a bank; a new version of the bank replaces it.
+    """Answers in one file a bank in `folder`; a new version of the bank replaces the file.
 
     The key of an answer is a digest of everything that determines it: the bank's version and content, LM, compressor,
     calibration, parameters except the batch size, the code of this package, the question and its date.
@@ -60,7 +60,7 @@ class AnswerRecord:
         on_progress: OnProgress | None = None,
     ) -> list[RecordedAnswer]:
         """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every few batches."""
-        # 1. read what is recorded
+        # 1. read the recorded answers
         version = answerer.bank.version
         file, setting = self._file(answerer.bank.name, version), _setting_digest(answerer, version)
         asked = list(zip(questions, as_of, strict=True))
@@ -80,11 +80,11 @@ class AnswerRecord:
             if answerer.bank.version == version:
                 file.write({key: json.dumps(asdict(answer)) for key, answer in new.items()})
             else:
-                log.warning("the bank changed while it was asked: %d answers are not recorded", len(new))
+                log.warning("the bank changed during the evaluation: %d answers are not recorded", len(new))
         return [answers[key] for key in keys]
 
     def _file(self, bank: str, version: int) -> ChecksummedAnswers:
-        """The file of a version of a bank; those of its other versions are deleted."""
+        """The file of one version of a bank. Files of its other versions are deleted."""
         path = self.folder / f"answers-{bank}-{version}.sqlite"
         for other in self.folder.glob(f"answers-{bank}-*.sqlite"):
             if other != path:

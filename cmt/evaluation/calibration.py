@@ -18,13 +18,12 @@ from cmt.evaluation.metrics import Flags, Floats
 
 BINS = 10
 CALIBRATED_ON = 500
-"""Questions by whose answers a confidence is calibrated, at most: the latest ones. A round reads no more records."""
+"""Maximum number of questions whose answers calibrate the confidence; the latest ones are used."""
 PRIOR = 20
-"""Answers that the fit of a calibration has beside the real ones, for which the confidence is right: few answers move
-it little."""
+"""Number of pseudo-answers with a perfectly calibrated confidence that regularise the fit of a calibration."""
 RIGHT_F1 = 0.5
-"""F1 (0–1) from which a likely answer was right to be called so."""
-_DECIMALS = 4  # of a calibration, which the last bits of a confidence do not change
+"""F1 (0–1) from which an answer counts as right."""
+_DECIMALS = 4  # rounding makes a calibration independent of the last bits of a confidence
 _ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
 
@@ -65,20 +64,20 @@ def reliability(confidence: Floats, outcome: Floats | Flags) -> Reliability:
     if not (np.all(confidence >= -_ROUNDING) and np.all(confidence <= 1 + _ROUNDING)):
         raise ConfigError("a confidence is not between 0 and 1: calibration is defined for probabilities only")
     # 1. the bin of each answer: bins are closed above
-    places = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (n,)
-    counts = np.bincount(places, minlength=BINS)  # (BINS,), as the sums
-    confidence_sums = np.bincount(places, weights=confidence, minlength=BINS)
-    outcome_sums = np.bincount(places, weights=outcome, minlength=BINS)
+    bin_indices = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)  # (n,)
+    counts = np.bincount(bin_indices, minlength=BINS)  # (BINS,), as the sums
+    confidence_sums = np.bincount(bin_indices, weights=confidence, minlength=BINS)
+    outcome_sums = np.bincount(bin_indices, weights=outcome, minlength=BINS)
     # 2. the means of each bin, and Σ count / n · |mean confidence − mean outcome|
     bins = tuple(
         ReliabilityBin(
-            low=place / BINS,
-            high=(place + 1) / BINS,
+            low=index / BINS,
+            high=(index + 1) / BINS,
             count=int(count),
-            confidence=float(confidence_sums[place] / count) if count else None,
-            outcome=float(outcome_sums[place] / count) if count else None,
+            confidence=float(confidence_sums[index] / count) if count else None,
+            outcome=float(outcome_sums[index] / count) if count else None,
         )
-        for place, count in enumerate(counts)
+        for index, count in enumerate(counts)
     )
     error = float(np.abs(confidence_sums - outcome_sums).sum() / len(confidence)) if len(confidence) else None
     return Reliability(bins, error)
@@ -87,7 +86,7 @@ def reliability(confidence: Floats, outcome: Floats | Flags) -> Reliability:
 def answer_reliability(records: pa.Table) -> Reliability:
     """The reliability of the answers that the memory gave in `records` (RECORD_SCHEMA), with F1 as the outcome.
 
-    A refused question has no text in the records, so the F1 that its answer would have is unknown and it is left out.
+    Refused questions are left out: the F1 of their answers is unknown.
     Raises ConfigError if a confidence is not in 0–1.
     """
     given = records.filter(pc.not_equal(records["cmt"], ""))
@@ -95,7 +94,7 @@ def answer_reliability(records: pa.Table) -> Reliability:
 
 
 class LikelyShares(NamedTuple):
-    """How often the answers that are called likely are so."""
+    """How many answers are called likely, and how many of them are right."""
 
     likely: float
     """Share of the questions whose answer is likely, 0–1."""
@@ -116,7 +115,7 @@ def likely_shares(confidence: Floats, f1: Floats, *, given: Flags, likely: float
 def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:
     """The calibration by the answers in `records`, tables of RECORD_SCHEMA with the latest first, and their number.
 
-    They are those that were given to the CALIBRATED_ON latest questions; of a refused question no F1 is known.
+    The answers to the CALIBRATED_ON latest questions are used, without refused questions, whose F1 is unknown.
     """
     # 1. the latest answers
     confidences, outcomes = [np.arange(0.5, PRIOR) / PRIOR], [np.arange(0.5, PRIOR) / PRIOR]
@@ -124,9 +123,7 @@ def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:
     for table in records:
         latest = table[: CALIBRATED_ON - questions]
         given = latest.filter(pc.not_equal(latest["cmt"], ""))
-        # an earlier version of cmt recorded one confidence, which was not calibrated
-        name = "uncalibrated" if "uncalibrated" in given.column_names else "confidence"
-        confidences.append(given[name].to_numpy())
+        confidences.append(given["uncalibrated"].to_numpy())
         outcomes.append(given["cmt_f1"].to_numpy())
         questions += latest.num_rows
         answers += given.num_rows
@@ -145,6 +142,6 @@ def _platt(confidence: Floats, outcome: Floats) -> Calibration:
     both, labels = np.concatenate([odds, odds]), np.repeat([1, 0], len(odds))
     fitted = LogisticRegression(C=np.inf).fit(both, labels, np.concatenate([outcome, 1 - outcome]))
     slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-    if slope <= 0:  # the confidence says nothing: every answer has the mean
+    if slope <= 0:  # the confidence carries no information: every answer gets the mean
         slope, shift = 0.0, log_odds(float(outcome.mean()))
     return Calibration(round(slope, _DECIMALS), round(shift, _DECIMALS))

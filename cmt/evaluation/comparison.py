@@ -37,7 +37,7 @@ def known_systems(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class SystemResult(evaluate.SystemScores):
-    """The scores of a system with its cost; `seconds` are those of answering alone."""
+    """The scores and the cost of a system; `seconds` covers answering alone."""
 
     cost: Cost
     mrr: float | None = None
@@ -45,9 +45,9 @@ class SystemResult(evaluate.SystemScores):
     behind: Difference | None = None
     """F1 (0–100) of the memory minus F1 of the system, with its 95 % interval; None for `cmt`, and without it."""
     abstention: Abstention | None = None
-    """Of the memory only: how well it abstains on questions about documents that are not in the bank."""
+    """Only for the memory: abstention on questions about documents that are not in the bank."""
     calibration: float | None = None
-    """Of the memory only: expected calibration error of the confidence that a source is the gold document."""
+    """Only for the memory: expected calibration error of the confidence that a source is the gold document."""
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `SystemScores.to_json` and five more; a value that does not apply is null."""

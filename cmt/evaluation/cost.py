@@ -68,9 +68,9 @@ class Peak:
     """Peak memory in bytes; set when `peak_memory` exits."""
 
     resident: int | None = None
-    """Of the process; None except on Linux."""
+    """The process; None except on Linux."""
     device: int | None = None
-    """Of the accelerator; None without one."""
+    """The accelerator; None without one."""
 
 
 @contextmanager

@@ -50,7 +50,10 @@ RECORD_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class SystemScores:
-    """The scores of one system and the wall-clock seconds of its answers; cached and recorded answers take none."""
+    """The scores of one system, and the wall-clock seconds in which it computed its answers.
+
+    Answers from a cache or a record take no time.
+    """
 
     system: str
     """Its name; the JSON key is `row`."""
@@ -87,10 +90,10 @@ class Evaluation:
     records: pa.Table
     """RECORD_SCHEMA, in the order of the questions."""
     calibration_error: float | None
-    """Expected calibration error of the memory's confidence, 0–1, over the answers that were given: a refused question
-    has no F1. None if all were refused, or if the confidence is a cosine."""
+    """Expected calibration error of the memory's confidence, 0–1, over given answers: a refused question has
+    no F1. None if all were refused, or if the confidence is a cosine."""
     likely: LikelyShares | None
-    """How many questions have a likely answer, and how many of these answers are right. None without questions, or if
+    """Shares of questions with a likely answer, and of right answers among these. None without questions, or if
     the confidence is a cosine."""
 
     def system(self, name: str) -> SystemScores | None:
@@ -98,7 +101,7 @@ class Evaluation:
         return next((system for system in self.systems if system.system == name), None)
 
     def scores(self) -> dict[str, dict[str, float | None]]:
-        """The scores of each system by name; without those that were asked no question."""
+        """The scores of each system that was asked a question, by system and name."""
         return {system.system: scores for system in self.systems if (scores := system.by_name())}
 
     def to_json(self) -> dict[str, Any]:
@@ -127,8 +130,8 @@ class _Run:
 def round_questions(*, store: "SliceStore", slice_: "Slice", own: int, earlier: int, seed: int) -> pa.Table:
     """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before it, each by date.
 
-    Samples are drawn by hash: they depend neither on the order of rows nor on later slices, and most of them stay
-    from round to round.
+    A hash draws the samples: they depend neither on the order of rows nor on later slices, and most questions of one
+    round are also asked in the next.
     """
     slice_ids = [known.slice_id for known in store.slices()]
     before = slice_ids[: slice_ids.index(store.slice(slice_.slice_id).slice_id)]
@@ -161,8 +164,8 @@ def evaluate(
 ) -> Evaluation:
     """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of RAG with one text.
 
-    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` hold answers of an
-    earlier evaluation, which are not computed again. `on_progress` counts answers: one a question and system.
+    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` return the answers
+    of an earlier evaluation without computing them again. `on_progress` counts answers: one a question and system.
     """
     # 1. ask the systems, in a fixed order of the questions
     order = answering_order(questions)
@@ -170,8 +173,8 @@ def evaluate(
     memory = _ask_memory(answerer, asked, record, on_progress)
     runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
     # 2. score each system
-    golds, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
-    marks = [mark([prediction.text for prediction in run.predictions], golds) for run in runs]
+    references, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
+    marks = [mark([prediction.text for prediction in run.predictions], references) for run in runs]
     recalled = [_recalled(run, gold_documents) for run in runs]
     seed = answerer.params.seed
     systems = tuple(

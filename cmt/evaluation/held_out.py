@@ -56,7 +56,7 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
 
 
 def held_out_name(params: Params, *, questions: int) -> str:
-    """The name of a held-out evaluation: equal names stand for equal questions."""
+    """The name of a held-out evaluation: equal names mean equal questions."""
     train = params.train
     source = "; ".join(source.rpartition("/")[2] for source in train.base)
     return f"{questions} questions on {train.validation_articles} articles of {source}, seed {params.seed}"

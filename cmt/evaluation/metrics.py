@@ -1,7 +1,7 @@
 """Metrics of answers, of retrieval and of abstention.
 
-Exact match and F1 are those of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The prefix match is what
-the published CMT numbers call EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
+Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The published CMT numbers
+call the prefix match EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
 functions name their source.
 """
 
@@ -52,14 +52,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Abstention:
-    """How well a system abstains. Each share is 0–1, and None if it is a share of no questions."""
+    """How well a system abstains. Each share is 0–1; None without questions."""
 
     precision: float | None
-    """Of the refused questions, those without an answer."""
+    """Share of the refused questions that have no answer."""
     recall: float | None
-    """Of the questions without an answer, those that were refused."""
+    """Share of the questions without an answer that were refused."""
     false_alarm: float | None
-    """Of the questions with an answer, those that were refused."""
+    """Share of the questions with an answer that were refused."""
 
 
 def normalise_answer(text: str) -> str:
@@ -67,26 +67,26 @@ def normalise_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
-def exact_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 if the normalised prediction equals any normalised gold answer, else 0.0."""
+def exact_match(prediction: str, references: Sequence[str]) -> float:
+    """1.0 if the normalised prediction equals any normalised reference, else 0.0."""
     normalised = normalise_answer(prediction)
-    return float(any(normalise_answer(gold) == normalised for gold in golds))
+    return float(any(normalise_answer(reference) == normalised for reference in references))
 
 
-def prefix_match(prediction: str, golds: Sequence[str]) -> float:
-    """1.0 if the normalised prediction starts with the shortest gold answer, normalised; else 0.0."""
-    gold = normalise_answer(min(golds, key=len))
+def prefix_match(prediction: str, references: Sequence[str]) -> float:
+    """1.0 if the normalised prediction starts with the shortest reference, normalised; else 0.0."""
+    reference = normalise_answer(min(references, key=len))
     answer = normalise_answer(prediction)
-    # a gold answer of articles alone is normalised to "", which every prediction starts with
-    return float(answer[: len(gold)] == gold) if gold else float(not answer)
+    # a reference of articles alone is normalised to "", which every prediction starts with
+    return float(answer.startswith(reference)) if reference else float(not answer)
 
 
-def f1(prediction: str, golds: Sequence[str]) -> float:
-    """F1 of the bags of normalised words, 0–1, with the gold answer that gives the highest.
+def f1(prediction: str, references: Sequence[str]) -> float:
+    """F1 of the bags of normalised words, 0–1, with the reference that gives the highest.
 
     If either side has no words: 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
     """
-    return max(_overlap(prediction, gold) for gold in golds)
+    return max(_overlap(prediction, reference) for reference in references)
 
 
 def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
@@ -99,14 +99,14 @@ def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
     return float(gold in ranked[:k])
 
 
-def reciprocal_ranks(ranked: Sequence[Sequence[str]], golds: Sequence[str]) -> Floats:
+def reciprocal_ranks(ranked: Sequence[Sequence[str]], gold_documents: Sequence[str]) -> Floats:
     """1 / rank of each question's gold document in its `ranked` (distinct documents, best first); 0 if it is absent.
 
     Shape (n,), in 0–1; the mean is MRR (Voorhees 1999, The TREC-8 question answering track report).
     """
     width = max(map(len, ranked), default=0)
-    hits = np.zeros((len(golds), width + 1), dtype=np.bool_)
-    for row, (documents, gold) in enumerate(zip(ranked, golds, strict=True)):
+    hits = np.zeros((len(gold_documents), width + 1), dtype=np.bool_)
+    for row, (documents, gold) in enumerate(zip(ranked, gold_documents, strict=True)):
         hits[row, : len(documents)] = [name == gold for name in documents]
     return np.where(hits.any(axis=1), 1.0 / (1 + hits.argmax(axis=1)), 0.0)
 
@@ -122,9 +122,9 @@ def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
     )
 
 
-def mark(predictions: Sequence[str], golds: Sequence[Sequence[str]]) -> Marks:
-    """The marks of each prediction against the gold answers at its position."""
-    pairs = list(zip(predictions, golds, strict=True))
+def mark(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Marks:
+    """The marks of each prediction against the references at its position."""
+    pairs = list(zip(predictions, references, strict=True))
     return Marks(
         em=np.array([exact_match(*pair) for pair in pairs], dtype=np.float64),
         em_prefix=np.array([prefix_match(*pair) for pair in pairs], dtype=np.float64),
@@ -174,9 +174,9 @@ def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int 
 
 
 def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) -> Difference:
-    """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that leaves the share `tail` on either side.
+    """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that excludes the share `tail` on either side.
 
-    Both samples are resampled by themselves (Efron and Tibshirani 1993, chapter 16).
+    The samples are resampled independently (Efron and Tibshirani 1993, chapter 16).
     """
     random = np.random.default_rng(seed)
     means = [
@@ -187,12 +187,12 @@ def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) 
 
 
 def _share(part: Flags, of: Flags) -> float | None:
-    """The share of `part` in the questions `of`; None if there are none."""
+    """The share of `part` in the questions `of`; None without questions."""
     return float((part & of).sum() / of.sum()) if of.any() else None
 
 
-def _overlap(prediction: str, gold: str) -> float:
-    ours, theirs = normalise_answer(prediction).split(), normalise_answer(gold).split()
+def _overlap(prediction: str, reference: str) -> float:
+    ours, theirs = normalise_answer(prediction).split(), normalise_answer(reference).split()
     if not ours or not theirs:
         return float(ours == theirs)
     common = (Counter(ours) & Counter(theirs)).total()

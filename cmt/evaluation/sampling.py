@@ -1,7 +1,7 @@
 """Seeded samples of questions. Each call draws the same questions on every machine.
 
-By position, a sample depends on the number of rows and their order. By hash, it does not: each question is drawn or
-not by a hash of the seed and its own columns, so most of a sample stays when the table grows.
+A sample by position depends on the number of rows and their order. A sample by hash does not: a hash of the seed and
+of its own columns decides about each question, so most of the sample stays when the table grows.
 """
 
 import heapq
@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def draw(items: Sequence[Item], *, limit: int, seed: int) -> list[Item]:
-    """At most `limit` of `items`, in the order of drawing; all of them, in their own order, if there are not more."""
+    """At most `limit` of `items`, in the order of drawing; all items in their own order if `limit` is not smaller."""
     return Random(seed).sample(items, limit) if limit < len(items) else list(items)
 
 

@@ -34,7 +34,7 @@ class SystemRun:
     tokens: int
     """Prompt positions that the LM read, over all questions."""
     answers: Sequence[Answer] = ()
-    """Of the memory only: the answers with confidence and sources."""
+    """Only for the memory: the answers with confidence and sources."""
 
 
 @dataclass

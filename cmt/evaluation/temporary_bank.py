@@ -1,4 +1,4 @@
-"""A compressor over documents in a bank that is deleted afterwards, to measure it beside the project's bank."""
+"""Documents in a temporary bank, to measure a compressor beside the project's bank."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
 
 @dataclass(frozen=True)
 class TemporaryBank:
-    """Documents that are compressed once, to be banked together or in part."""
+    """Documents that are compressed once and banked together or in part."""
 
     model: MemoryModel
     rows: pa.Table
@@ -54,8 +54,8 @@ class TemporaryBank:
     ) -> "TemporaryBank":
         """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
 
-        The project's compressor, and any other one `as_in_use`, has the window of `compressor.window`, else the one
-        that it was trained with. `on_progress` is that of `compress_documents`. Raises ModelError if the compressor
+        The window is `compressor.window` for the project's compressor and with `as_in_use`, otherwise the window of the
+        training. `on_progress`: see `compress_documents`. Raises ModelError if the compressor
         cannot be loaded.
         """
         as_in_use = as_in_use or folder.resolve() == params.compressor.path.resolve()

@@ -1,4 +1,4 @@
-"""The charts of the report: each a drawing, the same numbers as a table, and what they are based on."""
+"""The charts of the report: a drawing each, with the same numbers as a table, and their inputs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -81,11 +81,11 @@ def retention_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
         _finish(figure, axes, recorded, "F1 (0–100)")
 
     rows = [
-        [entry.round.round_id, *(score(values[place]) for values in lines.values())]
-        for place, entry in enumerate(recorded)
+        [entry.round.round_id, *(score(values[index]) for values in lines.values())]
+        for index, entry in enumerate(recorded)
     ]
     head = ["round", *(f"{label}, F1" for label in lines)]
-    note = "The memory’s answers to the questions of the newest slice, and to those of earlier slices."
+    note = "The memory’s answers to the questions of the newest slice, and of earlier slices."
     note += few_questions(entry.questions or 0 for entry in recorded)
     return _chart("kept", "New and earlier questions", note, draw, head, rows, basis)
 
@@ -104,8 +104,8 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
         _finish(figure, axes, timed, "seconds")
 
     rows = [
-        [entry.round.round_id, *(score(values[place]) for values in seconds.values())]
-        for place, entry in enumerate(timed)
+        [entry.round.round_id, *(score(values[index]) for values in seconds.values())]
+        for index, entry in enumerate(timed)
     ]
     head = ["round", *(f"{stage}, seconds" for stage in seconds)]
     note = "Wall-clock seconds of each round. Its evaluation asks every question of every system."
@@ -169,11 +169,11 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def few_questions(counts: Iterable[int]) -> str:
-    """A warning for a note if a number of `counts` is below FEW_QUESTIONS, else nothing; 0 stands for unknown."""
+    """A warning for a note if a number of `counts` is below FEW_QUESTIONS, else ""; a count of 0 means unknown."""
     fewest = min(filter(None, counts), default=FEW_QUESTIONS)
     if fewest >= FEW_QUESTIONS:
         return ""
-    return f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences say nothing."
+    return f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences are not significant."
 
 
 def _chart(
@@ -194,10 +194,10 @@ def _line(
     axes: "Axes", label: str, values: Values, bounds: tuple[Values, Values] | None = None, *, colour: str, marker: str
 ) -> None:
     """Draw a line, with error bars to its lower and upper `bounds`; None leaves a gap in the markers."""
-    points = [(place, value) for place, value in enumerate(values) if value is not None]
-    lengths = [[abs(value - (bound[place] or 0)) for place, value in points] for bound in bounds] if bounds else None
+    points = [(index, value) for index, value in enumerate(values) if value is not None]
+    lengths = [[abs(value - (bound[index] or 0)) for index, value in points] for bound in bounds] if bounds else None
     axes.errorbar(
-        [place for place, _ in points],
+        [index for index, _ in points],
         [value for _, value in points],
         yerr=lengths,
         label=label,

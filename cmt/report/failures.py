@@ -1,4 +1,4 @@
-"""The questions with the lowest F1, asked again to show which memories were selected and which windows were read."""
+"""The questions with the lowest F1, asked again to show the selected memories and the windows that the LM read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Failure:
     answered: str
     """The recorded answer; empty for "not in memory"."""
     f1: float
-    """Of the recorded answer, 0–100."""
+    """F1 of the recorded answer, 0–100."""
     confidence: float
     answered_now: str
     """The answer of the bank in its present state; empty if it is the recorded one or "not in memory"."""

@@ -26,7 +26,7 @@ class Piece(NamedTuple):
 
     text: str
     probability: float | None
-    """Of the window that it belongs to; None outside all windows."""
+    """Probability of its window; None outside all windows."""
     quoted: bool = False
     """Whether it was quoted to the LM as the likeliest answer."""
 

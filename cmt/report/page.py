@@ -1,4 +1,4 @@
-"""`cmt report`: everything that a project measured, in one HTML file that loads nothing."""
+"""`cmt report`: the measurements of a project in one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _DIGESTS = {"bank": "bank", "compressor": "compressor", "parameters": "params", "commit": "git_commit"}
 _SHORT = 12  # digits of a digest that are shown; the tables have all of them as a title
-_MAX_NAMED = 3  # values of a kind, such as commits, that are named below a chart
+_MAX_NAMED = 3  # values of one kind, such as commits, below a chart
 
 
 class Tile(NamedTuple):
@@ -60,7 +60,7 @@ class Page:
     protocol: Protocol | None
     failures: Sequence[Failure]
     scored: Entry | None
-    """The last round with stored answers, which tiles, systems and failures are about; None if there is none."""
+    """The last round with stored answers, the subject of tiles, systems and failures; None without such a round."""
     basis: str
     """The basis of tiles, systems and failures."""
 
@@ -207,10 +207,10 @@ def _rounds_basis(rounds: Sequence[Round]) -> str:
 
 
 def _short(digest: str) -> str:
-    """The first digits of a digest; a commit keeps the + that says that files were changed."""
+    """The first digits of a digest. A commit keeps its +, the mark of uncommitted changes."""
     return digest[:_SHORT] + ("+" if digest.endswith("+") else "")
 
 
-def _relative(place: str, root: Path) -> str:
-    path = Path(place)
-    return str(path.relative_to(root)) if path.is_relative_to(root) else place
+def _relative(location: str, root: Path) -> str:
+    path = Path(location)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else location

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # placeholder colours that figures are drawn in; each is replaced by a CSS variable of the page
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030301", "#030302", "#030303", "#030304", "#030305", "#030306")
-_VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--s{place}" for place, colour in enumerate(SERIES, 1)}}
+_VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--s{index}" for index, colour in enumerate(SERIES, 1)}}
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",

@@ -1,4 +1,4 @@
-"""What of a round goes to MLflow, and under which names."""
+"""The metrics, parameters and tags of a round in MLflow."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ DESCRIBED_ROUNDS = 20
 def round_metrics(round_: Round) -> dict[str, float]:
     """Metrics of a round: qa/, closed/ and rag/ scores (0–100; recall 0–1), counts/, canaries/, calibration/, seconds/.
 
-    seconds/adapt is compressing and banking, seconds/measure asking questions; the stages stand beside them.
+    seconds/adapt covers compressing and banking, seconds/measure asking questions; each stage has a metric of its own.
     """
     metrics = {
         f"{'qa' if system == MEMORY else system}/{name}": value
@@ -41,7 +41,7 @@ def round_metrics(round_: Round) -> dict[str, float]:
 
 
 def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
-    """F1 and recall@K after each committed round with questions, as a PNG at `path`; None when there is none."""
+    """F1 and recall@K after each committed round with questions, as a PNG at `path`; None without such a round."""
     from cmt.common.plots import round_curve
 
     scored = [(r.slice_id, r.scores) for r in history if r.state == "committed" and r.scores]

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 NAME = "cmt"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-"""Aliases of versions: the one that was promoted last, the one that was added last, the one before the champion."""
+"""Aliases: the version promoted last, the version added last, and the champion before the present one."""
 DECISION = "cmt.decision"
-"""Tag of a version: what was decided on it."""
+"""Tag of a version: the decision about it."""
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
-# what answering imports: serving a version elsewhere needs neither Prefect nor DVC
+# the imports of answering: serving a version elsewhere needs neither Prefect nor DVC
 NEEDED = (
     *("anyio", "filelock", "lancedb", "mlflow", "numpy", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
     *("rich", "safetensors", "torch", "transformers", "typer"),
@@ -53,10 +53,10 @@ class Version:
     f1: float | None
     """On held-out articles, 0–100; None when it was registered without scores."""
     held_out: str
-    """The questions it was measured on; F1 on different questions are not compared."""
+    """Name of its questions; F1 on different questions is not compared."""
     aliases: tuple[str, ...] = ()
     decision: str = ""
-    """What was decided on it, and why; "" before that."""
+    """The decision about it, with the reason; "" before the decision."""
     run: str = ""
     """The MLflow run of its training."""
     slices: str = ""
@@ -90,8 +90,8 @@ class Registry:
         known = next((version for version in self.versions() if version.digest == digest), None)
         with self.session.translate_errors():
             if known is None:
-                place = f"model-{digest[:12]}"
-                number = self._create(folder, project=project, params=params, place=place, tags=tags)
+                artifact_path = f"model-{digest[:12]}"
+                number = self._create(folder, project=project, params=params, artifact_path=artifact_path, tags=tags)
             else:
                 number = known.version
                 for name, value in tags.items():
@@ -132,7 +132,7 @@ class Registry:
         return str(tags.get(STARTED_BY, ""))
 
     def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
-        """Give a version the alias `champion`, the one that had it `previous`, and the version `tags`."""
+        """Give a version the alias `champion` and `tags`; the champion before it becomes `previous`."""
         client, aliases = self.session.client, self._aliases()
         self._set_tags(version, tags)
         with self.session.translate_errors():
@@ -144,7 +144,7 @@ class Registry:
                 client.delete_registered_model_alias(NAME, CHALLENGER)
 
     def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
-        """Give a version `tags`; it is no longer the challenger."""
+        """Give a version `tags`, and take the alias `challenger` from it."""
         self._set_tags(version, tags)
         with self.session.translate_errors():
             if CHALLENGER in version.aliases:
@@ -155,7 +155,9 @@ class Registry:
             for name, value in tags.items():
                 self.session.client.set_model_version_tag(NAME, version.version, name, value)
 
-    def _create(self, folder: Path, *, project: Path, params: Params, place: str, tags: Mapping[str, str]) -> str:
+    def _create(
+        self, folder: Path, *, project: Path, params: Params, artifact_path: str, tags: Mapping[str, str]
+    ) -> str:
         """Store the model as an artifact of its training's run, and register it."""
         from mlflow.exceptions import MlflowException
 
@@ -167,8 +169,8 @@ class Registry:
                 raise
         with TemporaryDirectory() as scratch:
             _write_model(Path(scratch) / "model", folder, project.resolve())
-            self.session.client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), place)
-        source = f"{run.info.artifact_uri}/{place}"
+            self.session.client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), artifact_path)
+        source = f"{run.info.artifact_uri}/{artifact_path}"
         created = self.session.client.create_model_version(NAME, source, run.info.run_id, tags=dict(tags))
         self.session.end(run, "FINISHED")  # the run of a shipped compressor starts here
         return str(created.version)
@@ -181,9 +183,9 @@ class Registry:
 
 
 def card_scores(folder: Path) -> tuple[dict[str, float | None], str]:
-    """The held-out scores that the card in `folder` states, and the questions they were measured on.
+    """The held-out scores in the card of `folder`, and the name of their questions.
 
-    ModelError when there is no card or it states no scores.
+    Raises ModelError without a card or without scores in it.
     """
     try:
         card = (folder / "card.md").read_text(encoding="utf-8")

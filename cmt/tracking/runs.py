@@ -33,10 +33,10 @@ class Tracker:
         self.session, self.root = MlflowSession(params, root), root
 
     def log_round(self, round_: Round, *, params: Params, history: Sequence[Round], artifacts: Sequence[Path]) -> str:
-        """Record a round as a child of its stream's run; returns the id of the child run.
+        """Record a round as a child run of its stream; returns the id of the child run.
 
-        `history`: the ledger, for the curve. Those of `artifacts` that exist are copied. ServiceError within seconds
-        when MLflow cannot be reached or written.
+        `history`: rounds of the ledger, for the curve. Missing `artifacts` are skipped. Raises ServiceError within
+        seconds if MLflow cannot be reached or written.
         """
         session = self.session
         stream, bank = relative(params.stream.path, self.root), relative(params.bank.uri, self.root)
@@ -58,7 +58,7 @@ class Tracker:
                 ),
                 started=round_.started_at,
             )
-            # 3. what it measured, where it comes from, and the slice as its input
+            # 3. metrics, lineage, and the slice as the input of the run
             session.log(
                 child,
                 metrics,

@@ -36,7 +36,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` prints nothing but JSON
 }
-# makes MLflow's UI open the experiment on its runs instead of asking what kind it is
+# opens the experiment on its runs in MLflow's UI, which otherwise asks for its kind
 _EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
 _INSTALL = (
@@ -124,7 +124,7 @@ class MlflowSession:
                 self.client.log_inputs(run.info.run_id, datasets)
 
     def attach(self, run: "Run", files: Sequence[Path | None]) -> None:
-        """Copy those of `files` that exist into the run's artifacts."""
+        """Copy `files` into the run's artifacts; missing ones are skipped."""
         for file in files:
             if file is not None and file.exists():
                 self.client.log_artifact(run.info.run_id, str(file))
@@ -168,7 +168,7 @@ class MlflowSession:
         if found is None:
             try:
                 self.client.create_experiment(name, artifact_location=location, tags=dict(_EXPERIMENT_KIND))
-            except MlflowException:  # another process may have created it; else the next line shows what is wrong
+            except MlflowException:  # another process may have created it
                 if self.client.get_experiment_by_name(name) is None:
                     raise
             found = self.client.get_experiment_by_name(name)
@@ -176,10 +176,10 @@ class MlflowSession:
         return found
 
 
-def relative(place: Path | str, root: Path) -> str:
-    """`place` relative to `root` where it is below it, so that a project that moves keeps its keys."""
-    path = Path(place)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(place)
+def relative(location: Path | str, root: Path) -> str:
+    """`location` relative to `root` if it is below it, so that a project that moves keeps its keys."""
+    path = Path(location)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(location)
 
 
 def _is_below(location: str, root: Path) -> bool:
@@ -188,7 +188,7 @@ def _is_below(location: str, root: Path) -> bool:
 
 
 def _prepare_database(path: Path, client: type) -> None:
-    """Create and migrate the database at `path` unless it is there.
+    """Create and migrate the database at `path` unless it exists.
 
     Two first uses at once, or a kill during one, leave a database that MLflow never accepts again. So one process
     creates it under another name and moves it into place.

@@ -162,7 +162,7 @@ def test_answers_during_a_change_of_the_bank_are_not_recorded(
             work(answerer)
 
     record.answer(single, QUESTIONS, as_of=DATES, on_progress=change)
-    assert "the bank changed while it was asked" in caplog.text
+    assert "the bank changed during the evaluation" in caplog.text
     expected = unrecorded(single)
     single.count = 0
     assert record.answer(single, QUESTIONS, as_of=DATES) == expected

@@ -127,7 +127,7 @@ def test_f1_is_drawn_against_confidence(adapted: cmt.Workspace) -> None:
 
 
 def test_charts_of_few_questions_carry_a_warning(html: str) -> None:
-    assert re.search(r" From \d questions? only: small differences say nothing\.", ParsedPage(html).text)
+    assert re.search(r" From \d questions? only: small differences are not significant\.", ParsedPage(html).text)
 
 
 def test_the_summary_has_stable_keys(adapted: cmt.Workspace, tmp_path: Path) -> None:
