@@ -125,9 +125,3 @@ def test_where_the_confidence_says_nothing_all_answers_have_the_mean() -> None:
     found, _ = calibrated_by([answered([(0.9, 0.1), (0.1, 0.9)] * 100)])
     assert found.slope == 0
     assert found.apply(0.1) == found.apply(0.9) == pytest.approx(0.5, abs=0.01)
-
-
-def test_records_of_versions_without_calibration_have_one_confidence() -> None:
-    records = answered([(0.5, 1.0)] * 30)
-    before = records.drop_columns("confidence").rename_columns({"uncalibrated": "confidence"})
-    assert calibrated_by([before]) == calibrated_by([records])
