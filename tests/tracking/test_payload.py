@@ -27,6 +27,9 @@ def test_scores_are_grouped_by_system_and_missing_ones_left_out() -> None:
     metrics = round_metrics(ROUND)
     assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (62.125, 1.5, 60.0)
     assert "qa/recall" not in metrics
+    calibrated = round_metrics(replace(ROUND, calibration={"slope": 0.75, "answers": 60}, tokens_per_second=812.5))
+    assert (calibrated["calibration/slope"], calibrated["calibration/answers"]) == (0.75, 60.0)
+    assert calibrated["counts/tokens_per_second"] == 812.5
     assert "counts/questions" not in round_metrics(replace(ROUND, questions=None))
 
 

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from cmt.bank.ledger import Round
 from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
+from cmt.tracking.payload import round_metrics
 from cmt.tracking.runs import Tracker
 from tests.helpers.rounds import ROUND
 
@@ -72,53 +73,26 @@ def runs(client: MlflowClient, condition: str = "") -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time"]))
 
 
-def test_a_round_becomes_a_child_of_its_stream(tracker: Tracker, project: Params, client: MlflowClient) -> None:
-    child = client.get_run(log(tracker, FIRST, project))
-    parent = client.get_run(child.data.tags["mlflow.parentRunId"])
-    assert child.info.run_name == "round-0001 2031-01/0001"
-    assert (parent.info.run_name, parent.data.tags["cmt.bank"]) == ("courier (data/news)", "data/bank")
-    assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
-    assert child.info.end_time - child.info.start_time == 60_000
-    assert child.data.metrics == parent.data.metrics
-
-
-def test_scores_counts_and_seconds_are_metrics_by_group(
-    tracker: Tracker, project: Params, client: MlflowClient
-) -> None:
-    metrics = client.get_run(log(tracker, FIRST, project)).data.metrics
-    assert metrics["qa/f1"] == 55.5
-    assert metrics["qa/em_prefix"] == 50.0
-    assert metrics["qa/recall"] == 0.95
-    assert metrics["closed/f1"] == 3.5
-    assert "closed/recall" not in metrics
-    assert (metrics["counts/documents"], metrics["counts/rows"]) == (40, 42)
-    assert metrics["counts/tokens_per_second"] == 812.5
-    assert [metrics[f"calibration/{name}"] for name in ("slope", "shift", "answers")] == [0.75, 1.25, 60]
-    assert (metrics["seconds/compress"], metrics["seconds/bank"]) == (3.25, 0.5)
-
-
-def test_lineage_is_in_tags_and_settings_in_params(tracker: Tracker, project: Params, client: MlflowClient) -> None:
-    data = client.get_run(log(tracker, FIRST, project)).data
-    assert data.tags["cmt.round"] == "2031-01/0001"
-    assert data.tags["cmt.bank_digest"] == "b" * 64
-    assert data.tags["cmt.version_after"] == "2"
-    assert data.tags["cmt.prefect_run"] == "flow-run"
-    assert data.tags["cmt.dtype"] == "bfloat16"
-    assert data.tags["cmt.git_commit"] == "a" * 40 + "+"
-    assert data.tags["mlflow.source.git.commit"] == "a" * 40
-    assert data.params["selection.top_k"] == "8"
-    assert data.params["seed"] == "0"
-
-
-def test_answers_and_curve_lie_below_the_project(
+def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(
     tracker: Tracker, project: Params, client: MlflowClient, tmp_path: Path
 ) -> None:
     answers = tmp_path / "answers.parquet"
     answers.write_bytes(b"PAR1")
     child = client.get_run(log(tracker, FIRST, project, answers, tmp_path / "gone.parquet"))
-    parent = child.data.tags["mlflow.parentRunId"]
+    # 1. the runs
+    parent = client.get_run(child.data.tags["mlflow.parentRunId"])
+    assert child.info.run_name == "round-0001 2031-01/0001"
+    assert (parent.info.run_name, parent.data.tags["cmt.bank"]) == ("courier (data/news)", "data/bank")
+    assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
+    assert child.info.end_time - child.info.start_time == 60_000
+    # 2. what they record
+    assert child.data.metrics == parent.data.metrics == round_metrics(FIRST)
+    tags = {"cmt.round": "2031-01/0001", "cmt.version_after": "2", "mlflow.source.git.commit": "a" * 40}
+    assert tags.items() <= child.data.tags.items()
+    assert (child.data.params["selection.top_k"], child.data.params["seed"]) == ("8", "0")
+    # 3. their files, below the project
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"answers.parquet", "curve.png"}
-    assert {file.path for file in client.list_artifacts(parent)} == {"curve.png"}
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"curve.png"}
     curve = next((tmp_path / "mlruns").rglob(f"{child.info.run_id}/**/curve.png"))
     assert curve.read_bytes().startswith(b"\x89PNG")
 
@@ -165,19 +139,14 @@ def test_the_parent_has_the_curve_of_all_rounds(tracker: Tracker, project: Param
     assert len(runs(client)) == 3
 
 
-def test_a_refused_round_is_a_failed_run_with_its_reason(
+def test_a_refused_round_without_questions_is_a_failed_run_with_counts_and_no_curve(
     tracker: Tracker, project: Params, client: MlflowClient
 ) -> None:
-    run = client.get_run(log(tracker, replace(FIRST, state="refused", reason="F1 3.0 is too low"), project))
-    assert (run.info.status, run.data.tags["cmt.reason"]) == ("FAILED", "F1 3.0 is too low")
-
-
-def test_a_round_without_questions_has_counts_and_no_curve(
-    tracker: Tracker, project: Params, client: MlflowClient
-) -> None:
-    silent = replace(FIRST, scores={})
+    silent = replace(FIRST, scores={}, state="refused", reason="too few")
     run = tracker.log_round(silent, params=project, history=[silent], artifacts=[])
-    assert client.get_run(run).data.metrics["counts/documents"] == 40
+    found = client.get_run(run)
+    assert (found.info.status, found.data.tags["cmt.reason"]) == ("FAILED", "too few")
+    assert found.data.metrics["counts/documents"] == 40
     assert client.list_artifacts(run) == []
 
 
