@@ -144,11 +144,11 @@ def test_the_batch_size_does_not_change_answers(tiny_lm: TinyLm, tmp_path: Path,
     sections = SETUPS[name]
     answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:3], params=small_params(**sections))
     questions = [*QUESTIONS, *(fact["question"] for fact in FACTS[:3])]
-    answers = answerer.answer(questions, as_of=[None] * 10)
+    answers = answerer.answer(questions, as_of=[None] * len(questions))
     assert len({answer.text for answer in answers}) > 1
     for size in (1, 10):
         changed = {"answering": {"batch_size": size}} | sections
-        others = with_params(answerer, **changed).answer(questions, as_of=[None] * 10)
+        others = with_params(answerer, **changed).answer(questions, as_of=[None] * len(questions))
         assert [answer.text for answer in others] == [answer.text for answer in answers]
         for other, answer in zip(others, answers, strict=True):
             assert [source.doc_id for source in other.sources] == [source.doc_id for source in answer.sources]
