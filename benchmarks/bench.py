@@ -40,8 +40,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank
 from cmt.bank.ledger import Ledger, Round
+from cmt.bank.location import BankLocation
 from cmt.bank.quantization import vector_bytes
 from cmt.bank.schema import bank_schema
 from cmt.cli.context import run_script
@@ -142,7 +143,7 @@ class Material:
     def large(self) -> Bank:
         """The large bank. Raises BankError if it is not complete."""
         if (FOLDER / "large").is_dir():
-            bank = Bank.open(uri=str(FOLDER / "large"), schema=SCHEMA)
+            bank = open_bank(BankLocation(str(FOLDER / "large")), schema=SCHEMA)
             if bank.count_rows() >= LARGE:
                 return bank
         raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
@@ -150,7 +151,7 @@ class Material:
 
 def build(texts: Texts, rows: int, folder: Path) -> Bank:
     """An indexed bank of `rows` rows; a bank that was begun is completed."""
-    bank = Bank.open(uri=str(folder), schema=SCHEMA)
+    bank = open_bank(BankLocation(str(folder)), schema=SCHEMA)
     block = min(rows, 50_000)
     for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
         bank.upsert(texts.rows(first, min(block, rows - first)))
@@ -174,7 +175,7 @@ def round_of(bank: Bank, texts: Texts, first: int) -> None:
         slice_id="bench",
         slice_digest="",
         compressor="be" * 32,
-        bank_params="",
+        row_format="",
         params_digest="",
         state="started",
         version_before=version_before,
@@ -269,7 +270,7 @@ def question(texts: Texts, random: np.random.Generator) -> tuple[np.ndarray, str
 
 def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
     """Share of the nearest rows that a search by key finds."""
-    exact = Bank.open(uri=bank.connection.uri, exact_below=10**12)
+    exact = open_bank(BankLocation(bank.connection.uri, 10**12))
     found, truth = (
         set(opened.search(key=key, text=None, k=KEPT, as_of=as_of)["memory_id"].to_pylist()) for opened in (bank, exact)
     )
@@ -389,7 +390,7 @@ BARS: dict[int, Callable[[Material], Iterator[Bar]]] = dict(
 def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:
     """A new bank."""
     shutil.rmtree(FOLDER / name, ignore_errors=True)
-    return build(texts, rows, FOLDER / name) if rows else Bank.open(uri=str(FOLDER / name), schema=SCHEMA)
+    return build(texts, rows, FOLDER / name) if rows else open_bank(BankLocation(str(FOLDER / name)), schema=SCHEMA)
 
 
 def main(

@@ -36,7 +36,8 @@ from transformers import TrainerCallback
 import cmt
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import rag
-from cmt.bank.bank import Bank
+from cmt.bank.bank import open_bank
+from cmt.bank.location import BankLocation
 from cmt.config import AggregatorParams, AlignmentParams, Params
 from cmt.errors import ModelError, ServiceError
 from cmt.evaluation.metrics import mark
@@ -112,7 +113,7 @@ def bar_3() -> Iterator[Bar]:
 def stored_bytes(rows: pa.Table) -> int:
     """Bytes of the files of a bank of `rows`, with its indexes."""
     with TemporaryDirectory() as folder:
-        bank = Bank.open(uri=folder, schema=rows.schema)
+        bank = open_bank(BankLocation(folder), schema=rows.schema)
         bank.upsert(rows)
         bank.optimize(keep=timedelta(milliseconds=1))
         return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())

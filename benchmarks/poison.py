@@ -184,9 +184,7 @@ def _write_project(folder: Path, size: Size) -> Path:
 
 def _open(project: Path, parts: dict[str, Any]) -> Workspace:
     """The project as a new process opens it, with LM and compressor as they were loaded before."""
-    workspace = cmt.open(params=project / "params.yaml")
-    workspace.__dict__ |= parts
-    return workspace
+    return Workspace(load_params(project / "params.yaml"), project, **parts)
 
 
 def _slices(rows: Sequence[dict[str, Any]], size: Size) -> Iterator[list[dict[str, Any]]]:

@@ -262,7 +262,7 @@ class Workspace(Resources):
         answering = self.params.answering
         answering = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
         params = self.params.model_copy(update={"answering": answering})
-        self.answering_bank()
+        self.active_bank()
         questions = self.store.all_questions()
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)

@@ -7,6 +7,7 @@ import lancedb
 import pytest
 
 import cmt
+from cmt.bank.bank import open_banks
 from cmt.bank.tables import LEASE
 from cmt.lm.model import FrozenLM
 from cmt.workspace import Workspace
@@ -35,12 +36,12 @@ def test_state_lies_beside_a_local_bank_and_in_the_project_for_an_object_store(p
     assert open_workspace(project, bank__uri="s3://bucket/bank").state == project / "data/state"
 
 
-def test_bank_params_name_the_number_format_and_the_kept_text(project: Path) -> None:
-    assert open_workspace(project).bank_params == "int8-text"
-    assert open_workspace(project, bank__codes="int4", bank__keep_text=False).bank_params == "int4-vectors"
+def test_the_row_format_names_the_number_format_and_the_kept_text(project: Path) -> None:
+    assert open_workspace(project).row_format == "int8-text"
+    assert open_workspace(project, bank__codes="int4", bank__keep_text=False).row_format == "int4-vectors"
 
 
-def test_other_bank_params_make_all_slices_pending(project: Path) -> None:
+def test_another_row_format_makes_all_slices_pending(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
     assert workspace.pending() == [FEBRUARY]
@@ -77,7 +78,7 @@ def test_banks_are_those_of_all_compressors(project: Path) -> None:
     old.update()
     new = open_workspace(project, compressor__path=str(save_other_compressor(old, project / "new")))
     new.update()
-    assert {bank.name for bank in open_workspace(project).banks()} == {old.bank.name, new.bank.name}
+    assert {bank.name for bank in open_banks(open_workspace(project).bank_location)} == {old.bank.name, new.bank.name}
 
 
 def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) -> None:

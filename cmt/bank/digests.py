@@ -1,7 +1,7 @@
-"""The table `digests`: the digest of each version of a bank, so that a change updates it from the rows that it changes.
+"""The table `digests`: the digest of each version of a bank, so that a change updates it from the changed rows alone.
 
-A record is a shortcut, not a source. Where it is missing or damaged, or another process wrote in between, the digest is
-computed from all rows. `Bank.audit` always does that.
+A record only saves time. The digest is computed from all rows if the record is missing or damaged, if another process
+wrote in between, and always by `Bank.audit`.
 """
 
 import logging
@@ -23,7 +23,7 @@ from cmt.errors import BankError
 log = logging.getLogger(__name__)
 
 _NAME = "digests"
-# No primary key, as in `cmt.bank.tables`; two equal records do no harm.
+# No primary key, as in `cmt.bank.tables`; two equal records are harmless.
 _SCHEMA = pa.schema(
     [
         pa.field("place", pa.string(), nullable=False),  # <table>@<version>
@@ -44,41 +44,41 @@ class RecordedDigests:
 
     def at(self, version: int) -> RowsDigest | None:
         """The digest of `version`; None if it is not recorded, or the record cannot be read."""
-        with suppress(BankError, ValueError), self._translated():
+        with suppress(BankError, ValueError), self._translate_errors():
             table = self._open()
             if table is None:
                 return None
             table.checkout_latest()  # type: ignore[no-untyped-call]
-            rows = table.search().where(col("place") == lit(self._place(version))).limit(1).to_list()
+            rows = table.search().where(col("place") == lit(self._key(version))).limit(1).to_list()
             if rows and rows[0]["checksum"] == _checksum(rows[0]["place"], rows[0]["digest"]):
                 return RowsDigest.parse(rows[0]["digest"])
         return None
 
     def write(self, version: int, digest: RowsDigest) -> None:
-        """Record the digest of `version`, if the table can be written; a table that cannot is dropped."""
-        place, text = self._place(version), str(digest)
-        values = {"place": place, "bank": self._bank, "version": version, "digest": text}
-        row = pa.Table.from_pylist([{**values, "checksum": _checksum(place, text)}], schema=_SCHEMA)
+        """Record the digest of `version`; a table that cannot be written is dropped."""
+        key, text = self._key(version), str(digest)
+        values = {"place": key, "bank": self._bank, "version": version, "digest": text}
+        row = pa.Table.from_pylist([{**values, "checksum": _checksum(key, text)}], schema=_SCHEMA)
         try:
-            with self._translated():
+            with self._translate_errors():
                 if self._open() is None:
-                    self._drop()  # its files were altered, if there are any
+                    self._drop()  # it may be damaged
                     self._table = open_or_create_table(self._connection, _NAME, _SCHEMA)
                 merge_and_read(cast(LanceTable, self._table), row, key="place")
         except BankError as error:
             log.warning("%s: the next digest is computed from all rows", error)
-            with suppress(BankError), self._translated():
+            with suppress(BankError), self._translate_errors():
                 self._drop()
 
     def keep(self, versions: Collection[int]) -> None:
         """Remove the records of all other versions, if the table can be written."""
-        with suppress(BankError), self._translated():
+        with suppress(BankError), self._translate_errors():
             if (table := self._open()) is not None:
                 others = ~col("version").isin(map(lit, sorted(versions)))
                 table.delete((col("bank") == lit(self._bank)) & others)
 
     def _open(self) -> LanceTable | None:
-        """The table; None if there is none, or its files were altered, over which Lance may end the process."""
+        """The table; None if it is missing or damaged, which could make Lance end the process."""
         if self._table is None and not altered_files(self._connection.uri, _NAME, DATA):
             self._table = open_table(self._connection, _NAME)
         return self._table
@@ -88,12 +88,12 @@ class RecordedDigests:
         if _NAME in self._connection.list_tables().tables:
             self._connection.drop_table(_NAME)
 
-    def _translated(self) -> AbstractContextManager[None]:
+    def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(f"the digests in {self._connection.uri} cannot be read or written")
 
-    def _place(self, version: int) -> str:
+    def _key(self, version: int) -> str:
         return f"{self._bank}@{version}"
 
 
-def _checksum(place: str, digest: str) -> str:
-    return json_checksum({"place": place, "digest": digest})
+def _checksum(key: str, digest: str) -> str:
+    return json_checksum({"place": key, "digest": digest})

@@ -1,47 +1,46 @@
-"""Whether stored data are those that were written: checksums of rows, digests of indexes, the counts of the ledger.
+"""Detection of damage: checksums of rows, of indexes and of files.
 
-The checksum is a column that only the bank sees; `bank_schema` and the digest of a bank are without it.
+The checksum of a row is a column that only the bank sees; `bank_schema` and the digest of a bank leave it out.
 
-An index decides which rows are found, not what they say. When it is built, a file beside it gets its files' digest.
-`Bank.audit` compares them; a search does not, for it would have to read all of them. Lance ends the process over some
-damaged files, so digests of indexes and of lists of deleted rows are compared by `cmt verify` before Lance reads them,
-and those of the files of ledger and pointer whenever they are opened. On object storage there are no digests of files.
+An index affects recall, not content. Its checksum is written beside its files when it is built, and compared by
+`Bank.audit`; a search does not compare it, because that would read the whole index. Lance ends the process over some
+damaged files. `cmt verify` therefore compares indexes and lists of deleted rows before Lance reads them, and the files
+of ledger and pointer are compared whenever they are opened. On object storage files have no checksums.
 """
 
 import hashlib
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cmt.bank.ledger import Round
 from cmt.bank.schema import row_contents
 from cmt.common.digests import sha256_file, sha256_hex
-from cmt.common.storage import read_sealed, write_bytes, write_sealed
+from cmt.common.storage import read_checked_json, write_bytes, write_checked_json
 from cmt.errors import DamageError
 
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 CHECKSUM = "checksum"
-_SIZE = 16  # bytes of a checksum
-_SEAL = "cmt-digest"  # file in the folder of an index; Lance removes it with the others
+"""Name of the column."""
+_SIZE = 16  # bytes of the checksum of a row
+_FILE = "cmt-digest"  # the file of checksums in a folder; Lance removes it with the folder of an index
 DELETIONS, DATA = "_deletions", "data"
-"""Folders of a Lance table: of the files that list deleted rows, and of those that hold the rows."""
-FIELD = pa.field(CHECKSUM, pa.binary())
+"""Folders of a Lance table: lists of deleted rows, and rows."""
+CHECKSUM_FIELD = pa.field(CHECKSUM, pa.binary())
 
 
 def content_schema(stored: pa.Schema) -> pa.Schema:
     """The schema of a table without its checksums."""
-    place = stored.get_field_index(CHECKSUM)
-    return stored if place < 0 else stored.remove(place)
+    index = stored.get_field_index(CHECKSUM)
+    return stored if index < 0 else stored.remove(index)
 
 
 def with_checksums(rows: pa.Table) -> pa.Table:
-    """`rows`, which have every column of their table but the checksum, with their checksums as the last column."""
-    return rows.append_column(FIELD, pa.array(_checksums(rows), FIELD.type))
+    """`rows`, which have all other columns of their table, with their checksums as the last column."""
+    return rows.append_column(CHECKSUM_FIELD, pa.array(_checksums(rows), CHECKSUM_FIELD.type))
 
 
 def unmatched(rows: pa.Table) -> pa.Table:
@@ -60,80 +59,59 @@ def check_rows(rows: pa.Table, table: "LanceTable") -> None:
             "says how to repair it"
         )
     if len(set(ids)) < len(ids):
-        twice = next(name for place, name in enumerate(ids) if name in ids[:place])
+        twice = next(name for index, name in enumerate(ids) if name in ids[:index])
         raise DamageError(
             f"memory {twice!r} in {table.uri} occurs twice: run `cmt verify`, which says how to repair it"
         )
 
 
-def contradiction(rounds: Sequence[Round], *, version: int, rows: int, at_rest: bool = False) -> str | None:
-    """How a bank with `rows` rows at `version` contradicts the committed ones of `rounds`; None if it does not.
-
-    `rounds` are those of its compressor. Every change makes a version, so none that the ledger names may be missing.
-    `at_rest`: no round is at work and no document was forgotten, so that later versions have as many rows.
-    """
-    committed = [round_ for round_ in rounds if round_.state == "committed"]
-    newest = max(committed, key=lambda round_: round_.version_after or 0, default=None)
-    if newest is None or newest.version_after is None:
-        return None
-    if version < newest.version_after:
-        return f"is at version {version}, but round {newest.round_id} left version {newest.version_after}"
-    if rows != newest.rows and (at_rest or version == newest.version_after):
-        return f"has {rows:,} rows, but round {newest.round_id} left {newest.rows:,}"
-    return None
-
-
-def seal_indexes(table: "LanceTable") -> None:
-    """Write the digest of each index beside its files, unless it is there. Raises OSError."""
+def write_index_checksums(table: "LanceTable") -> None:
+    """Write the checksum of each index that has none. Raises OSError."""
     for folder in _index_folders(table):
-        if not (folder / _SEAL).exists():
-            with suppress(FileNotFoundError):  # another process has sealed it at the same time
-                write_bytes(folder / _SEAL, _files_digest(folder).encode())
+        if not (folder / _FILE).exists():
+            with suppress(FileNotFoundError):  # another process has removed the index
+                write_bytes(folder / _FILE, _files_checksum(folder).encode())
 
 
-def sealed_columns(table: "LanceTable") -> set[str]:
-    """The columns whose index has a digest. Lance reads all indexes for it, so none may be altered."""
-    return {column for folder, column in _index_folders(table).items() if (folder / _SEAL).exists()}
+def columns_with_checksums(table: "LanceTable") -> set[str]:
+    """The columns whose index has a checksum. Lance reads all indexes to list them, so none may be damaged."""
+    return {column for folder, column in _index_folders(table).items() if (folder / _FILE).exists()}
 
 
 def altered_indexes(table: "LanceTable") -> list[Path]:
-    """Folders of the indexes that do not match their digest, those of earlier versions included. Raises OSError."""
+    """Folders of the indexes that do not match their checksum, also those of earlier versions. Raises OSError."""
     if "://" in table.uri:
         return []
-    seals = sorted(Path(table.uri).glob(f"_indices/*/{_SEAL}"))
-    return [seal.parent for seal in seals if seal.read_bytes() != _files_digest(seal.parent).encode()]
+    recorded = sorted(Path(table.uri).glob(f"_indices/*/{_FILE}"))
+    return [file.parent for file in recorded if file.read_bytes() != _files_checksum(file.parent).encode()]
 
 
-def seal_files(table: "LanceTable", name: str) -> None:
-    """Write the digests of the files in a folder of `table`, DELETIONS or DATA, beside them. Raises OSError.
-
-    Only those of new files are computed.
-    """
+def write_checksums(table: "LanceTable", name: str) -> None:
+    """Write the checksums of the new files in a folder of `table`, DELETIONS or DATA. Raises OSError."""
     folder = Path(table.uri) / name
     if "://" in table.uri or not folder.is_dir():
         return
-    sealed, files = _sealed_files(folder), _files(folder)
-    digests = {path.name: sealed.get(path.name) or sha256_file(path) for path in files}
-    if not digests and (folder / _SEAL).exists():
-        (folder / _SEAL).unlink()
-    elif digests != sealed:
-        with suppress(FileNotFoundError):  # another process has sealed them at the same time
-            write_sealed(folder / _SEAL, digests)
+    recorded = _recorded(folder)
+    checksums = {path.name: recorded.get(path.name) or sha256_file(path) for path in _files(folder)}
+    if not checksums and (folder / _FILE).exists():
+        (folder / _FILE).unlink()
+    elif checksums != recorded:
+        with suppress(FileNotFoundError):  # another process wrote them at the same time
+            write_checked_json(folder / _FILE, checksums)
 
 
 def altered_files(uri: str, table: str, name: str) -> list[str]:
-    """Names of the files in a folder, DELETIONS or DATA, of a table at `uri` that do not match their digest.
+    """Names of the files in a folder, DELETIONS or DATA, of a table at `uri` that do not match their checksum.
 
-    Does not open the table. On object storage there are none.
+    Does not open the table; returns none on object storage.
     """
     folder = Path(uri) / f"{table}.lance" / name
     if "://" in uri or not folder.is_dir():
         return []
-    altered = []
-    sealed = _sealed_files(folder)
+    altered, recorded = [], _recorded(folder)
     for path in _files(folder):
         with suppress(FileNotFoundError):  # another process has dropped old versions
-            if sealed.get(path.name) not in (None, sha256_file(path)):
+            if recorded.get(path.name) not in (None, sha256_file(path)):
                 altered.append(path.name)
     return altered
 
@@ -142,11 +120,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in (".arrow", ".bin", ".lance"))
 
 
-def _sealed_files(folder: Path) -> dict[str, str]:
-    """File → digest; none if nothing was sealed, or the seal itself is damaged."""
+def _recorded(folder: Path) -> dict[str, str]:
+    """File → checksum; empty if none were written or their file is damaged."""
     with suppress(OSError, ValueError):
-        sealed: dict[str, str] = read_sealed(folder / _SEAL, dict[str, str])
-        return sealed
+        recorded: dict[str, str] = read_checked_json(folder / _FILE, dict[str, str])
+        return recorded
     return {}
 
 
@@ -158,9 +136,9 @@ def _index_folders(table: "LanceTable") -> dict[Path, str]:
     return {folder: column for folder, column in folders.items() if folder.is_dir()}
 
 
-def _files_digest(folder: Path) -> str:
+def _files_checksum(folder: Path) -> str:
     """SHA-256 over names and contents of the files in `folder`."""
-    files = sorted(path for path in folder.iterdir() if path.name != _SEAL and not path.name.startswith("."))
+    files = sorted(path for path in folder.iterdir() if path.name != _FILE and not path.name.startswith("."))
     return sha256_hex(*(f"{path.name} {sha256_file(path)}" for path in files))
 
 

@@ -1,9 +1,9 @@
-"""The lease of a bank: a row in the bank itself, which lets one writer change it, on any number of machines.
+"""The lease of a bank: a row of the bank, which admits one writer at a time on any number of machines.
 
-The row changes by conditional merges only, of which Lance commits one at a time: whoever finds the row as it was read
-before becomes its holder. The holder renews it from a thread. No clocks are compared: a lease has run out when the row
-did not change for SECONDS as the machine that waits measures them. Each holder has a higher number than the one before
-it. A holder that was suspended for too long finds another one in the row, and may not write any more.
+The lease is acquired by compare-and-swap: a merge that replaces the row only if it is as it was read. Lance commits one
+such merge at a time. The holder renews the row from a thread. The lease expires when the row has not changed for
+SECONDS on the clock of the machine that waits, so clocks are never compared. Each holder has a higher number than its
+predecessor; a holder that was suspended for too long finds another number in the row, and its next write is refused.
 """
 
 import logging
@@ -30,7 +30,7 @@ from cmt.errors import BankError, RoundError
 log = logging.getLogger(__name__)
 
 SECONDS = 30.0
-"""How long a holder may be silent before another one takes over."""
+"""Seconds without a renewal after which another process takes over."""
 RENEWAL_SECONDS = 5.0
 """Seconds between two renewals."""
 _POLL_SECONDS = 0.5
@@ -49,17 +49,17 @@ _SCHEMA = pa.schema(
         pa.field("pid", pa.int64(), nullable=False),
     ]
 )
-_in_this_process: set[str] = set()  # holders that did not release their lease yet
+_in_this_process: set[str] = set()  # holders whose lease is not released yet
 
 
 class _Row(NamedTuple):
     """The row of a lease."""
 
     number: int
-    """The fencing number: each holder's is higher than those before."""
+    """The fencing number, which grows with every holder."""
     renewals: int
     holder: str
-    """A random name, "" if nobody holds the lease."""
+    """A random name; "" for a free lease."""
     machine: str
     """See `this_machine`."""
     host: str
@@ -68,7 +68,7 @@ class _Row(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody holds the lease: it was released, or its holder was a process of this machine that ended."""
+        """Whether the lease was released, or its holder was a process of this machine that has ended."""
         if not self.holder:
             return True
         if self.machine != this_machine():
@@ -77,15 +77,15 @@ class _Row(NamedTuple):
 
 
 @contextmanager
-def held(uri: str, *, timeout: float) -> "Iterator[Lease]":
+def hold_lease(uri: str, *, timeout: float) -> "Iterator[Lease]":
     """Hold the lease of the bank at `uri`; waits up to `timeout` seconds for another holder.
 
-    Raises RoundError if the other one still holds it then, and BankError if the lease cannot be written.
+    Raises RoundError after that, and BankError if the lease cannot be written.
     """
     lease = Lease(uri)
     _in_this_process.add(lease.holder)
     ended = Event()
-    thread = Thread(target=lease.keep, args=(ended,), name="cmt-lease", daemon=True)
+    thread = Thread(target=lease.renew_until, args=(ended,), name="cmt-lease", daemon=True)
     try:
         lease.acquire(timeout=timeout)
         thread.start()
@@ -99,12 +99,12 @@ def held(uri: str, *, timeout: float) -> "Iterator[Lease]":
 
 
 class Lease:
-    """The lease of the bank at `uri`, for one holder; see `held`."""
+    """The lease of the bank at `uri`, for one holder; see `hold_lease`."""
 
     def __init__(self, uri: str) -> None:
         self.uri, self.holder = uri, uuid.uuid4().hex
         self._own = _Row(0, 0, self.holder, this_machine(), socket.gethostname(), os.getpid())
-        self._last_number = 0  # of a lease that was damaged, at least
+        self._last_number = 0  # lower bound for that of a damaged lease
         self._table: LanceTable | None = None
         self._lock = Lock()  # the thread that renews, and the one that writes to the bank
 
@@ -113,12 +113,12 @@ class Lease:
         started = unchanged_since = time.monotonic()
         last, warned = None, False
         while True:
-            # 1. Who holds it? A row that does not change has no living holder.
+            # 1. Read the holder. A row that does not change has no living holder.
             row, now = self._read_or_replace(), time.monotonic()
             if row != last:
                 last, unchanged_since = row, now
             silent = now - unchanged_since >= SECONDS
-            # 2. Take it if nobody does. Whoever comes second finds another row, and waits.
+            # 2. Take a free lease. Another process that was faster has changed the row.
             if row is None or row.is_free or silent:
                 if self._take(row):
                     if row is not None and row.holder:
@@ -136,30 +136,30 @@ class Lease:
             time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Raise RoundError if another one holds the lease now: what this holder knows of the bank may be outdated."""
+        """Raise RoundError if another process holds the lease: what this one read of the bank may be outdated."""
         row = self._read()
         if row is None or (row.holder, row.number) != (self.holder, self._own.number):
             other = f"{row.host} (process {row.pid})" if row else "another process"
             raise RoundError(
-                f"{other} took over bank {self.uri}, because this process was silent for {SECONDS:g} s: nothing more "
-                "is written; run the command again"
+                f"{other} took over bank {self.uri}, because this process was silent for {SECONDS:g} s: it stops "
+                "writing; run the command again"
             )
 
-    def keep(self, ended: Event) -> None:
-        """Renew the lease until `ended` is set. What fails is tried again; `check` notices a lease that was lost."""
+    def renew_until(self, ended: Event) -> None:
+        """Renew the lease until `ended` is set. A failed renewal is repeated; `check` notices a lost lease."""
         while not ended.wait(RENEWAL_SECONDS):
             with suppress(BankError):
                 self._renew(self._own._replace(renewals=self._own.renewals + 1))
 
     def release(self) -> None:
-        """Let the next holder in at once. A lease that cannot be released runs out."""
+        """Free the lease at once. A lease that cannot be released expires."""
         try:
             self._renew(self._own._replace(renewals=self._own.renewals + 1, holder=""))
         except BankError as error:
-            log.warning("the lease runs out in %d seconds: %s", SECONDS, error)
+            log.warning("the lease expires in %d seconds: %s", SECONDS, error)
 
     def _renew(self, row: _Row) -> None:
-        """Replace the row of this holder by `row`; that of another one stays."""
+        """Replace the row of this holder by `row`; the row of another holder stays."""
         self._write(row, only_if=f"target.number = {row.number}")
         self._own = row
 
@@ -171,13 +171,13 @@ class Lease:
                 self._write(own, only_if=f"target.number = {row.number} AND target.renewals = {row.renewals}")
             else:
                 self._write(own, only_if="false", insert=True)
-        taken = self._read() == own  # an answer that was lost on its way would hide a commit
+        taken = self._read() == own  # the merge may have committed although its answer was lost
         if taken:
             self._own = own
         return taken
 
     def _write(self, row: _Row, *, only_if: str, insert: bool = False) -> None:
-        """Replace the stored row by `row` if it meets the condition; with `insert` also if there is none."""
+        """Replace the stored row by `row` if it meets the condition; with `insert` also write the first row."""
         rows = pa.Table.from_pylist([{"name": "bank", **row._asdict()}], schema=_SCHEMA)
         with (
             self._lock,
@@ -190,10 +190,10 @@ class Lease:
             merge.execute(rows)
             if table.version % _TIDY_EVERY == 0:
                 with suppress(BankError), translate_errors("old versions of the lease cannot be dropped"):
-                    table.optimize(cleanup_older_than=_KEPT)  # the lease is written, and the next one tries again
+                    table.optimize(cleanup_older_than=_KEPT)  # the lease is written; a later write tries again
 
     def _read(self) -> _Row | None:
-        """The row as it is now; None before the first holder."""
+        """The newest row; None before the first holder."""
         with self._lock, translate_errors(f"the lease of bank {self.uri} cannot be read"):
             table = self._opened()
             table.checkout_latest()  # type: ignore[no-untyped-call]
@@ -201,7 +201,7 @@ class Lease:
             return _Row(**{name: rows[0][name] for name in _Row._fields}) if rows else None
 
     def _read_or_replace(self) -> _Row | None:
-        """The row; a lease that stays unreadable is made anew, and whoever held it finds that it is lost."""
+        """The row; a lease that stays unreadable is created again, and its holder loses it."""
         for _ in range(_ATTEMPTS - 1):
             with suppress(BankError):
                 return self._read()
@@ -209,18 +209,18 @@ class Lease:
         try:
             return self._read()
         except BankError as error:
-            log.warning("%s; it is made anew", error)
+            log.warning("%s; it is created again", error)
         connection = lancedb.connect(self.uri)
         with self._lock, translate_errors(f"the lease of bank {self.uri} cannot be written", "check space and rights"):
             if LEASE in connection.list_tables().tables:
                 connection.drop_table(LEASE)
-            self._table, self._last_number = None, int(time.time())  # more leases than seconds there never were
+            self._table, self._last_number = None, int(time.time())  # above every earlier number
         return self._read()
 
     def _opened(self) -> LanceTable:
         if self._table is None:
             connection = lancedb.connect(self.uri)
-            self._table = open_table(connection, LEASE)  # without the lock file, which a read-only bank has not
+            self._table = open_table(connection, LEASE)  # needs no lock file, which a read-only bank lacks
             if self._table is None:
                 try:
                     self._table = open_or_create_table(connection, LEASE, _SCHEMA)
@@ -231,11 +231,11 @@ class Lease:
 
 @cache
 def this_machine() -> str:
-    """What tells this machine from others, since its start; a container is a machine of its own, as its pids are."""
+    """Identifier of this machine since its start. A container counts as a machine, because it has its own pids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return f"{socket.gethostname()} {uuid.getnode():012x}"
 
 
@@ -244,6 +244,6 @@ def _is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # another user's, or no pid at all
+    except (PermissionError, OverflowError):  # another user's process, or an invalid pid
         return True
     return True

@@ -1,7 +1,7 @@
 """The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,11 +22,11 @@ SCORE_NAMES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
 """Scores of one system: EM, EM of the prefix, F1 and the bounds of its interval (0–100), and recall (0–1)."""
 
 State = Literal["started", "committed", "refused", "rolling_back", "rolled_back", "interrupted"]
-"""`started` and `rolling_back` are in progress; without a process that holds the lock they were interrupted."""
+"""`started` and `rolling_back` are in progress, or interrupted if no process holds the lock."""
 
 
 Judgement = Literal["", "passed", "refused", "not judged"]
-"""What the gate said: `not judged` if there was nothing to judge the round by, "" if it was not asked (yet)."""
+"""Verdict of the gate: `not judged` without canaries and thresholds, "" before the gate is asked."""
 
 ADAPT_STAGES = ("compress", "bank")
 
@@ -38,13 +38,13 @@ class Round:
     round_id: str
     """Equal to slice_id."""
     number: int
-    """Place among the committed rounds, counted from 1 in the order of their commits."""
+    """Position among the committed rounds in the order of their commits, from 1."""
     slice_id: str
     slice_digest: str
     compressor: str
     """Digest of the compressor."""
-    bank_params: str
-    """The bank parameters that shape the rows, such as "int8-text"."""
+    row_format: str
+    """The bank parameters that shape the rows, such as "int8-text"; stored as `bank_params`."""
     params_digest: str
     """Digest of the parameters that shape answers and scores."""
     state: State
@@ -64,8 +64,8 @@ class Round:
     canaries: dict[str, int] = field(default_factory=dict)
     """Counts of the canaries: `asked`, `wrong` (no longer right) and `harmed` (by documents of this slice)."""
     calibration: dict[str, float] = field(default_factory=dict)
-    """Of the confidence, by the answers of earlier rounds: `slope`, `shift`, and the number of `answers`. Empty if
-    there were none."""
+    """Calibration of the confidence by the answers of earlier rounds: `slope`, `shift`, and the number of `answers`.
+    Empty without any."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall-clock seconds by stage."""
     tokens_per_second: float | None = None
@@ -76,7 +76,7 @@ class Round:
     dvc_lock: str = ""
     """SHA-256 of dvc.lock; "" if there is none."""
     recompressed: bool = False
-    """Whether it filled the bank of a champion: such a round asks nothing, and MLflow has no run of it."""
+    """Whether it filled the bank of a champion: such a round asks no question and has no MLflow run."""
     mlflow_run: str = ""
     prefect_run: str = ""
     started_at: str = ""
@@ -84,12 +84,12 @@ class Round:
     reason: str = ""
     """Why the round was refused, interrupted or rolled back."""
     already: bool = False
-    """True if the round was committed before and nothing was done."""
+    """Whether the round had been committed before, so that this one did nothing."""
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """Slice digest, compressor and bank parameters: rounds of equal identity write the same rows to the bank."""
-        return self.slice_digest, self.compressor, self.bank_params
+        """Slice digest, compressor and row format: rounds of equal identity write the same rows to the bank."""
+        return self.slice_digest, self.compressor, self.row_format
 
     @property
     def memory_scores(self) -> Mapping[str, float | None]:
@@ -103,8 +103,12 @@ class Round:
 
     @property
     def measure_seconds(self) -> float:
-        """Wall-clock seconds to ask questions, and of every other stage that is not adaptation."""
+        """Wall-clock seconds of all other stages, such as asking questions."""
         return sum(seconds for stage, seconds in self.seconds.items() if stage not in ADAPT_STAGES)
+
+
+_STORED_NAMES = {"row_format": "bank_params"}
+_PYTHON_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 class Ledger:
@@ -127,10 +131,10 @@ class Ledger:
         from cmt.bank.integrity import DATA, altered_files
         from cmt.bank.tables import open_or_create_table, open_table
 
-        self._connection, self._check_lease = connection, check_lease
-        for name in self.SCHEMAS:  # before Lance reads them, which may end the process over damage
+        self.connection, self._check_lease = connection, check_lease
+        for name in self.SCHEMAS:  # before Lance reads them, which may end the process
             if altered := altered_files(connection.uri, name, DATA):
-                raise self._damaged(f"{altered[0]} does not match its digest")
+                raise self._damaged(f"{altered[0]} does not match its checksum")
         with self._translate_errors("opened"):
             # Tables that exist are opened without the lock file, which a read-only bank could not create.
             tables = {name: open_table(connection, name) for name in self.SCHEMAS}
@@ -138,11 +142,6 @@ class Ledger:
                 name: open_or_create_table(connection, name, self.SCHEMAS[name]) if table is None else table
                 for name, table in tables.items()
             }
-
-    @property
-    def connection(self) -> "DBConnection":
-        """The LanceDB connection that the tables of memories share."""
-        return self._connection
 
     @staticmethod
     def exists(uri: str) -> bool:
@@ -178,7 +177,7 @@ class Ledger:
                 )
 
     def forgotten(self) -> list[str]:
-        """The doc_ids that were forgotten and must not be banked again, sorted. Raises DamageError."""
+        """The doc_ids that must not be banked again, sorted. Raises DamageError."""
         rows = self._read("forgotten").to_pylist()
         for row in rows:
             if row["checksum"] != json_checksum({"doc_id": row["doc_id"]}):
@@ -194,7 +193,8 @@ class Ledger:
         try:
             values = json.loads(record)
             checksum = values.pop("checksum", None)
-            round_ = Round(**values | {"scores": nested_scores(values.get("scores", {}))})
+            named = {_PYTHON_NAMES.get(name, name): value for name, value in values.items()}
+            round_ = Round(**named | {"scores": nested_scores(values.get("scores", {}))})
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"a row cannot be read: {error}") from None
         if checksum != json_checksum(values):
@@ -204,7 +204,7 @@ class Ledger:
     def _damaged(self, reason: str) -> DamageError:
         from cmt.bank.tables import how_to_refill
 
-        uri = self._connection.uri
+        uri = self.connection.uri
         return DamageError(f"the ledger in {uri} is damaged ({reason}): {how_to_refill(uri)}")
 
     def _read(self, name: str) -> pa.Table:
@@ -233,12 +233,13 @@ class Ledger:
     def _translate_errors(self, action: str, *advice: str) -> Iterator[None]:
         from cmt.bank.tables import translate_errors
 
-        with translate_errors(f"the ledger in {self._connection.uri} cannot be {action}", *advice):
+        with translate_errors(f"the ledger in {self.connection.uri} cannot be {action}", *advice):
             yield
 
 
 def _record(round_: Round) -> str:
-    values = json.loads(json.dumps(asdict(round_) | {"scores": flat_scores(round_.scores)}))
+    fields = asdict(round_) | {"scores": flat_scores(round_.scores)}
+    values = json.loads(json.dumps({_STORED_NAMES.get(name, name): value for name, value in fields.items()}))
     return json.dumps(values | {"checksum": json_checksum(values)})
 
 
@@ -262,3 +263,20 @@ def nested_scores(flat: Mapping[str, float | None]) -> dict[str, dict[str, float
                     system, name = key.removesuffix(f"_{suffix}"), suffix
         scores.setdefault(system, {})[name] = value
     return scores
+
+
+def contradiction(rounds: Sequence[Round], *, version: int, rows: int, idle: bool = False) -> str | None:
+    """How a bank with `rows` rows at `version` contradicts the committed ones of `rounds`; None if it does not.
+
+    `rounds` are those of its compressor. Every change makes a version, so none that the ledger names may be missing.
+    `idle`: no round is running and no document was forgotten, so later versions have the same number of rows.
+    """
+    committed = [round_ for round_ in rounds if round_.state == "committed"]
+    newest = max(committed, key=lambda round_: round_.version_after or 0, default=None)
+    if newest is None or newest.version_after is None:
+        return None
+    if version < newest.version_after:
+        return f"is at version {version}, but round {newest.round_id} left version {newest.version_after}"
+    if rows != newest.rows and (idle or version == newest.version_after):
+        return f"has {rows:,} rows, but round {newest.round_id} left {newest.rows:,}"
+    return None

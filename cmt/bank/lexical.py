@@ -29,9 +29,9 @@ FUNCTION_WORDS = frozenset(
 SIZE = 1152  # numbers in a sketch
 CODES = "int4"  # number format of a stored sketch
 BYTES = quantization.vector_bytes(CODES, SIZE)  # size of a stored sketch
-PLACES = 8  # positions of a sketch that one word changes
+POSITIONS = 8  # of a sketch that one word changes
 SATURATION, SHORTENED, AVERAGE = 1.2, 0.75, 70  # BM25's k1 and b, and the mean number of words of a text
-PRESENT = 0.6  # weight above which a sketch counts as containing a word; one occurrence in AVERAGE words weighs 1
+PRESENT = 0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
 
 Sketches = NDArray[np.float32]  # (n, SIZE)
 
@@ -66,8 +66,8 @@ def sketch(text: str) -> bytes:
     length = 1 - SHORTENED + SHORTENED * counts.total() / AVERAGE
     vector = np.zeros(SIZE, np.float32)
     for word, count in sorted(counts.items()):
-        places, signs = _word_signs(word)
-        np.add.at(vector, places, signs * (count * (SATURATION + 1) / (count + SATURATION * length)))
+        positions, signs = _word_signs(word)
+        np.add.at(vector, positions, signs * (count * (SATURATION + 1) / (count + SATURATION * length)))
     return quantization.quantize(vector[None], CODES)
 
 
@@ -80,7 +80,7 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     if not words:
         return [0.0] * len(sketches)
     texts = np.concatenate([quantization.dequantize(blob, CODES, SIZE) for blob in sketches])  # (n, SIZE)
-    terms = [(texts[:, places] * signs).sum(1) for places, signs in map(_word_signs, words)]
+    terms = [(texts[:, positions] * signs).sum(1) for positions, signs in map(_word_signs, words)]
     weights = np.stack(terms, 1)  # (n, words)
     document_frequency = (weights > PRESENT).sum(0)  # (words,)
     idf = np.log1p((len(texts) - document_frequency + 0.5) / (document_frequency + 0.5))  # (words,)
@@ -90,9 +90,9 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
 
 @lru_cache(maxsize=100_000)
 def _word_signs(word: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions (PLACES,) of a word in a sketch and its scaled signs (PLACES,).
+    """Positions (POSITIONS,) of a word in a sketch and its scaled signs (POSITIONS,).
 
     Part of the storage format: stored sketches can only be read with the same hash.
     """
-    drawn = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=4 * PLACES).digest(), "<u4").astype(np.int64)
-    return drawn % SIZE, np.where(drawn >> 31, 1, -1).astype(np.float32) / np.float32(PLACES**0.5)
+    drawn = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=4 * POSITIONS).digest(), "<u4").astype(np.int64)
+    return drawn % SIZE, np.where(drawn >> 31, 1, -1).astype(np.float32) / np.float32(POSITIONS**0.5)

@@ -1,4 +1,4 @@
-"""What an upsert changes: new and changed rows, earlier versions, dates of supersession. Arrow tables in and out."""
+"""The changes of an upsert: new and changed rows, earlier versions, dates of supersession. Arrow tables in and out."""
 
 from typing import Any, NamedTuple
 
@@ -13,22 +13,22 @@ _NEVER = np.iinfo(np.int64).max  # microseconds
 
 
 class Upsert(NamedTuple):
-    """What an upsert does to the stored rows."""
+    """The changes of an upsert to the stored rows."""
 
     rows: pa.Table
-    """The rows to write: all that are not stored yet."""
+    """The rows to write, because they are not stored yet."""
     renamed: dict[str, str]
-    """memory_id of a stored row → the one that it gets, because its version is not the latest any more."""
+    """memory_id of a stored row → its new one, because a later version of its document arrived."""
     gone: pa.Table
-    """The stored rows whose memory_id nothing has any more."""
+    """The stored rows whose memory_id falls free."""
 
 
 def supersession_dates(rows: pa.Table) -> pa.ChunkedArray:
     """For each row, the instant from which its text no longer holds, or null.
 
-    That is the date of the next version of its document, or of the first other document that supersedes it and is not
-    older than the row. A document supersedes what its latest version names, from the first version on that names it.
-    `rows` has VERSION_COLUMNS.
+    This is the date of the next version of its document, or of the first other document that supersedes it and is not
+    older than the row. A document supersedes the one that its latest version names, from the first version on that
+    names it. `rows` has VERSION_COLUMNS.
     """
     # 1. documents with several versions
     versions = rows.group_by("doc_id").aggregate([("published_at", "min"), ("published_at", "max")])
@@ -60,10 +60,10 @@ def misdated(rows: pa.Table) -> pa.Table:
 
 
 def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
-    """What writing `rows`, which are whole versions of documents, does to the `stored` ones (VERSION_COLUMNS).
+    """The changes to the `stored` rows (VERSION_COLUMNS) when `rows`, whole versions of documents, are written.
 
-    The latest version of a document has the plain memory_ids, an earlier one those with its date. A version with the
-    date of a stored one replaces it. Raises DamageError if a stored memory_id is not that of a chunk.
+    The latest version of a document has plain memory_ids, an earlier one has ids with its date. A version replaces a
+    stored one of the same date. Raises DamageError if a stored memory_id does not name a chunk.
     """
     # 1. the latest version of each document in `rows`
     known = rows_with(stored, "doc_id", rows["doc_id"])
@@ -72,7 +72,7 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
     latest = latest.aggregate([("published_at", "max")])
     latest_dates = dict(zip(latest["doc_id"].to_pylist(), latest["published_at_max"].to_pylist(), strict=True))
 
-    def placed(row: dict[str, Any]) -> str:
+    def new_id(row: dict[str, Any]) -> str:
         doc_id, published_at = row["doc_id"], row["published_at"]
         version = None if published_at == latest_dates[doc_id] else published_at
         return memory_id(doc_id, chunk_number(row["memory_id"], doc_id), version)
@@ -80,16 +80,16 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
     # 2. the memory_ids that follow from it
     names = ["memory_id", *names]
     restated = {(row["doc_id"], row["published_at"]) for row in rows.select(names[1:]).to_pylist()}
-    ids = [placed(row) for row in rows.select(names).to_pylist()]
+    ids = [new_id(row) for row in rows.select(names).to_pylist()]
     renamed, vacated = {}, []
     for row in known.select(names).to_pylist():
-        new = placed(row)
+        new = new_id(row)
         if (row["doc_id"], row["published_at"]) in restated:
             vacated.append(row["memory_id"])
         elif new != row["memory_id"]:
             renamed[row["memory_id"]] = new
             vacated.append(row["memory_id"])
-    # 3. rows that are there already, and those that no row takes the place of
+    # 3. the rows to write, and the stored rows without a successor
     gone = set(vacated) - set(ids) - set(renamed.values())
     return Upsert(
         rows=_changed(replace_column(rows, "memory_id", ids), stored),
@@ -100,10 +100,10 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
 
 def _changed(rows: pa.Table, stored: pa.Table) -> pa.Table:
     """The rows that `stored` does not have with the same memory_id, date and sha256."""
-    place = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
+    index = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
     same = pc.and_(
-        pc.equal(stored["sha256"].take(place), rows["sha256"]),
-        pc.equal(stored["published_at"].take(place), rows["published_at"]),
+        pc.equal(stored["sha256"].take(index), rows["sha256"]),
+        pc.equal(stored["published_at"].take(index), rows["published_at"]),
     )
     return rows.filter(pc.invert(pc.fill_null(same, False)))
 
@@ -114,32 +114,31 @@ def _withdrawn(updates: pa.Table, of_several: pa.Table, several: pa.Table) -> pa
         pc.index_in(of_several["doc_id"], value_set=several["doc_id"].combine_chunks())
     )
     latest = of_several.filter(pc.equal(of_several["published_at"], latest_date))
-    place = pc.index_in(updates["doc_id"], value_set=latest["doc_id"].combine_chunks())
-    named = pc.fill_null(pc.equal(latest["supersedes"].take(place), updates["supersedes"]), False)
-    return pc.and_(pc.is_valid(place), pc.invert(named))
+    index = pc.index_in(updates["doc_id"], value_set=latest["doc_id"].combine_chunks())
+    named = pc.fill_null(pc.equal(latest["supersedes"].take(index), updates["supersedes"]), False)
+    return pc.and_(pc.is_valid(index), pc.invert(named))
 
 
 def _first_from(
     begins: np.ndarray, doc_ids: pa.ChunkedArray, targets: pa.ChunkedArray, dates: np.ndarray
 ) -> np.ndarray:
-    """For each row (n,), the first of the `dates` of its document that is not before `begins`, _NEVER if there is none.
+    """For each row (n,), the first of the `dates` of its document from `begins` on, or _NEVER.
 
     `begins` (n,), `doc_ids` (n,): the rows; `targets` (m,), `dates` (m,): a document, and a date of it. Microseconds.
     """
     first = np.full(len(begins), _NEVER)
     # 1. the rows of documents with dates, and all documents as numbers
     documents = pc.unique(targets)
-    places = pc.index_in(doc_ids, value_set=documents)
-    rows = np.flatnonzero(pc.is_valid(places).to_numpy())
-    row_document = places.drop_null().to_numpy().astype(np.int64)
+    indices = pc.index_in(doc_ids, value_set=documents)
+    rows = np.flatnonzero(pc.is_valid(indices).to_numpy())
+    row_document = indices.drop_null().to_numpy().astype(np.int64)
     document = pc.index_in(targets, value_set=documents).to_numpy().astype(np.int64)
     # 2. documents and dates as one number each that sorts by both: dates become their ranks
     ranked = np.unique(np.concatenate([dates, begins[rows]]))
     key = np.sort(document * len(ranked) + np.searchsorted(ranked, dates))
     row_key = row_document * len(ranked) + np.searchsorted(ranked, begins[rows])
     # 3. the next key that belongs to the row's document
-    place = np.searchsorted(key, row_key)
-    following = np.append(key, -1)[place]
+    following = np.append(key, -1)[np.searchsorted(key, row_key)]
     same = following // max(len(ranked), 1) == row_document
     first[rows[same]] = ranked[following[same] % len(ranked)]
     return first

@@ -1,7 +1,7 @@
 """Memory vectors as the bytes of a bank row: `fp16`, or `int8` and `int4` with one fp16 scale per vector.
 
-The format of a compressor's codebook, `pq<bytes>-<digest>`, has so many bytes a vector; `cmt.modeling.codebook` encodes
-and decodes them.
+The format of a compressor's codebook, `pq<bytes>-<digest>`, has the given bytes a vector; `cmt.modeling.codebook`
+encodes and decodes it.
 """
 
 import re

@@ -19,7 +19,7 @@ from cmt.errors import BankError, DamageError
 
 SCHEMA_VERSION = "1"
 _MODULUS = 2**256
-# Metadata of a table's key field. Without it, two writers of the same new row would both insert it.
+# Metadata of a table's key field: of two writers of the same new row, one inserts it.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
 # The columns that supersession and change detection read: a few hundred bytes per row instead of kilobytes.
 VERSION_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "supersedes", "sha256"]
@@ -50,7 +50,7 @@ class SearchRow(TypedDict):
     bm25: NotRequired[float]
     """BM25 score, 0 without a common word; only from `Bank.search` and `Bank.full_text`."""
     prior: NotRequired[float]
-    """Log-probability that the row is the one asked for; added by `cmt.retrieval.selector.select_memories`."""
+    """Log-probability that the question asks for this row; added by `cmt.retrieval.selector.select_memories`."""
 
 
 class BankRow(TypedDict):
@@ -76,12 +76,12 @@ class BankRow(TypedDict):
 
 
 def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
-    """The memory_id of a chunk of a document, of the `version` of that date, or of the latest one (None)."""
+    """The memory_id of a chunk of a document in the `version` of that date; None: in the latest one."""
     return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
 
 
 def chunk_number(memory_id: str, doc_id: str) -> int:
-    """The number of the chunk that has `memory_id`. Raises DamageError if it is not that of a chunk of `doc_id`."""
+    """The number of the chunk with `memory_id`. Raises DamageError if it does not name a chunk of `doc_id`."""
     number, _, _ = memory_id.removeprefix(f"{doc_id}#").partition("@")
     if not number.isdecimal():
         raise DamageError(f"memory {memory_id!r} is not a chunk of document {doc_id!r}: run `cmt verify`")

@@ -1,8 +1,8 @@
 """Search in a table of memories: nearest keys by cosine and best texts by BM25, as of a date.
 
-A search has two steps: places and scores first, then the selected rows, because a row holds kilobytes of memory and
-text. The rows are checked against their checksums; DamageError names the first that does not match.
-Filters are typed expressions; user text never becomes part of a query string.
+A search reads row ids and scores first, then the selected rows, because a row holds kilobytes of memory and text. It
+compares the rows with their checksums; DamageError names the first damaged one. Filters are typed expressions; user
+text never becomes part of a query string.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from cmt.bank.tables import translate_errors
 from cmt.common.arrow import is_in
 from cmt.errors import BankError, ConfigError, DamageError
 
-_SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # what decides whether a row is visible
+_SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # determine whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
-_PROBES = 40  # partitions of the vector index that are searched at least
-_UNCONDITIONED = (1, 8)  # times as many rows as wanted that are fetched of a large table to find enough visible ones
+_PROBES = 40  # smallest number of partitions of the vector index to search
+_UNCONDITIONED = (1, 8)  # multiples of the wanted rows to fetch from a large table until enough are visible
 _LOOKUP = 4096  # values that are looked up at once
 
 
@@ -38,30 +38,20 @@ class _Hit(NamedTuple):
     score: float
     memory_id: str
     row_id: int
-    """Its place in this version of the table."""
+    """Its position in this version of the table."""
 
 
-def search(
-    table: LanceTable,
-    *,
-    key: np.ndarray,
-    text: str | None,
-    k: int,
-    as_of: datetime | None,
-    large: bool,
-    hidden: Collection[str] = (),
-) -> pa.Table:
-    """Union of the `k` rows nearest to `key` (p,) and the `k` best for `text`; see `Bank.search`.
+def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None, large: bool) -> pa.Table:
+    """Union of the rows of `view` nearest to `key` (p,) and of those best for `text`; see `Bank.search`.
 
-    `large`: use the vector index instead of comparing with every row. `hidden`: doc_ids that are left out. Raises
-    BankError if `key` does not fit the table and ConfigError if `k` or `as_of` is invalid.
+    `large`: use the vector index instead of comparing with every row. Raises BankError if `key` does not fit the table.
     """
-    # 1. places and scores
-    key, view = _checked_key(key, table.schema), _View(k, as_of, hidden)
+    # 1. row ids and scores
+    key = _checked_key(key, table.schema)
     queries = [_nearest_keys(table, key, large)]
     if text:
         queries.append(_best_texts(table, text))
-    nearest, *rest = _best(table, queries, k, view, large)
+    nearest, *rest = _best(table, queries, view, large)
     hits = rest[0] if rest else {}
     if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
@@ -72,11 +62,9 @@ def search(
     return _ordered(_with_bm25(rows, hits), "similarity")
 
 
-def full_text(
-    table: LanceTable, *, text: str, k: int, as_of: datetime | None, large: bool, hidden: Collection[str] = ()
-) -> pa.Table:
-    """The `k` best rows for `text`, without the documents `hidden`; see `Bank.full_text`."""
-    [hits] = _best(table, [_best_texts(table, text)], k, _View(k, as_of, hidden), large)
+def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.Table:
+    """The rows of `view` best for `text`; see `Bank.full_text`."""
+    [hits] = _best(table, [_best_texts(table, text)], view, large)
     rows = _take_checked(table, hits)
     rows = rows.select(_result_columns(rows))
     return _ordered(_with_bm25(rows, hits), "bm25")
@@ -99,7 +87,7 @@ def with_all_words(table: LanceTable, text: str) -> list[str]:
 
 
 def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
-    """Those of `doc_ids` that have a row."""
+    """The `doc_ids` that have a row."""
     if not doc_ids:
         return set()
     rows = _read(table, ["memory_id", "doc_id"], col("doc_id").isin(map(lit, sorted(doc_ids))))
@@ -107,33 +95,33 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
 
 
 def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
-    """The place of each key of `keys` (n, p) with the memory_ids of its `k` nearest rows; see `Bank.nearest`."""
+    """Pairs of an index of `keys` (n, p) and the memory_id of one of its `k` nearest rows; see `Bank.nearest`."""
     query = _nearest_keys(table, keys, large, any_partition=True)
-    builder = query.builder.where(_View(k, None).condition).select(["memory_id", "_distance"])
+    builder = query.builder.where(View(k, None).condition).select(["memory_id", "_distance"])
     with query.reading():
         hits = builder.limit(k).to_arrow()
-    places = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
-    return list(zip(places, hits["memory_id"].to_pylist(), strict=True))
+    indices = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
+    return list(zip(indices, hits["memory_id"].to_pylist(), strict=True))
 
 
 def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
     """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
     for text in texts:
-        _best(table, [_best_texts(table, text)], 1, _View(1, None), large=False)
+        _best(table, [_best_texts(table, text)], View(1, None), large=False)
 
 
 def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
     """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
-    _best(table, [_nearest_keys(table, key, large=True)], 1, _View(1, None), large=False)
+    _best(table, [_nearest_keys(table, key, large=True)], View(1, None), large=False)
 
 
 def related_versions(
     table: LanceTable, doc_ids: Collection[str], targets: Collection[str]
 ) -> tuple[pa.Table, set[str]]:
-    """What a change of the documents `doc_ids`, of which some supersede `targets`, has to know of the stored rows.
+    """The stored rows that a change of the documents `doc_ids` depends on; some of these supersede `targets`.
 
-    Returns VERSION_COLUMNS of those documents, of all that they supersede or superseded, and of the others that
-    supersede these; and the doc_ids whose superseded_at may change. The time it takes does not depend on other rows.
+    Returns VERSION_COLUMNS of the documents, of all that they supersede or superseded, and of further documents that
+    supersede these; and the doc_ids whose superseded_at may change. Other rows cost no time.
     """
     # 1. the documents themselves, and what they supersede
     own = _lookup(table, "doc_id", doc_ids)
@@ -190,21 +178,21 @@ def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
 def _take_checked(table: LanceTable, hits: Mapping[str, _Hit]) -> pa.Table:
     """The rows of `hits`, with all columns, sorted by memory_id. Raises DamageError.
 
-    They are at the places that were found, unless the table has changed since. The compressor, which is the same in all
-    rows, is taken from the schema: Lance decodes a whole page of a constant column for a row.
+    The rows are at the row ids of the hits unless the table has changed since. The compressor, the same in all rows, is
+    taken from the schema: Lance decodes a whole page of a constant column for a row.
     """
     if not hits:
         return table.schema.empty_table()
-    # 1. at their places, or by their ids
+    # 1. by row id, or by memory_id after a change
     schema = table.schema
     row_ids = [hit.row_id for hit in hits.values()]
     rows = table.take_row_ids(row_ids).select([name for name in schema.names if name != "compressor"]).to_arrow()
     if set(rows["memory_id"].to_pylist()) != hits.keys():
         return _read_checked(table, memory_id_in(set(hits)))
     # 2. complete and checked
-    place = schema.get_field_index("compressor")
+    index = schema.get_field_index("compressor")
     compressor = pa.array([schema_value(schema, "compressor")] * len(rows), pa.string())
-    rows = rows.add_column(place, schema.field(place), compressor).sort_by("memory_id")
+    rows = rows.add_column(index, schema.field(index), compressor).sort_by("memory_id")
     check_rows(rows, table)
     return rows
 
@@ -217,23 +205,23 @@ def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:
     key, size = np.asarray(key, dtype=np.float64), schema.field("key").type.list_size
     if key.shape != (size,) or not np.isfinite(key).all() or not key.any():
         raise BankError(
-            f"a search key of shape {key.shape} does not fit: it has to be {size} finite numbers, not all 0"
+            f"a search key of shape {key.shape} does not fit: it must have {size} finite numbers, not all 0"
         )
     return key
 
 
-class _View:
-    """The rows that are visible as of a date, without the documents `hidden`.
+class View:
+    """The `k` best of the rows that are visible as of a date, without the documents `excluded`.
 
-    Raises ConfigError if `k`, the number of rows that are searched for, is < 1, or `as_of` has no time zone.
+    Raises ConfigError if `k` is < 1 or `as_of` has no time zone.
     """
 
-    def __init__(self, k: int, as_of: datetime | None, hidden: Collection[str] = ()) -> None:
+    def __init__(self, k: int, as_of: datetime | None, excluded: Collection[str] = ()) -> None:
         if k < 1:
             raise ConfigError(f"k is {k}: search for at least one memory")
         if as_of is not None and as_of.tzinfo is None:
             raise ConfigError(f"the date {as_of.isoformat()} has no time zone: write {as_of.isoformat()}Z for UTC")
-        self._as_of, self._hidden = as_of, pa.array(sorted(hidden), pa.string())
+        self.k, self._as_of, self._excluded = k, as_of, sorted(excluded)
 
     @property
     def condition(self) -> Expr:
@@ -243,7 +231,7 @@ class _View:
         visible = func("concat", superseded_at.cast("string")) == lit("")
         if self._as_of is not None:
             visible = (col("published_at") <= lit(self._as_of)) & (visible | (superseded_at > lit(self._as_of)))
-        return visible & ~col("doc_id").isin(map(lit, self._hidden.to_pylist())) if len(self._hidden) else visible
+        return visible & ~col("doc_id").isin(map(lit, self._excluded)) if self._excluded else visible
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The visible ones of `rows`, which have the columns _SEEN."""
@@ -252,7 +240,7 @@ class _View:
             as_of = pa.scalar(self._as_of, TIMESTAMP)
             later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
             visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
-        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self._hidden))))
+        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self._excluded))))
 
 
 @dataclass(frozen=True)
@@ -261,12 +249,12 @@ class _Query:
 
     builder: LanceQueryBuilder
     score: Literal["_distance", "_score"]
-    """Of the keys, the smaller the better, or of the words."""
+    """Distance of the keys, best if small, or score of the words."""
     reading: Callable[[], AbstractContextManager[None]]
-    """The context in which the query runs: that of the index that it reads."""
+    """Translates the errors of the index that the query reads."""
 
     def ranked(self, found: pa.Table) -> list["_Hit"]:
-        """The rows that it found, best first; ties are ordered by memory_id."""
+        """The rows `found`, best first; ties are ordered by memory_id."""
         sign = 1.0 if self.score == "_distance" else -1.0
         columns = (found[name].to_pylist() for name in (self.score, "memory_id", "_rowid"))
         hits = (_Hit(*values) for values in zip(*columns, strict=True))
@@ -274,7 +262,7 @@ class _Query:
 
 
 def _nearest_keys(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> _Query:
-    """A search for the rows nearest to `key`; `any_partition`: in as many of a large table as it takes to find some."""
+    """A search for the rows nearest to `key`; `any_partition`: search partitions until it finds some."""
     builder = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
     builder = builder.distance_type("cosine")
     if not large:
@@ -284,14 +272,14 @@ def _nearest_keys(table: LanceTable, key: np.ndarray, large: bool, *, any_partit
 
 
 def _best_texts(table: LanceTable, text: str) -> _Query:
-    """A search for the rows whose texts are the best for the words of `text`, by BM25."""
+    """A search by BM25 for the rows with the best texts for the words of `text`."""
     # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
     builder = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
     return _Query(builder, "_score", partial(_reading_index, table, "full-text"))
 
 
 def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
-    """Those of `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
+    """The `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
     names, query = {hit.row_id: hit.memory_id for hit in hits}, _best_texts(table, text)
     builder = query.builder.where(memory_id_in(set(names.values()))).select(["_score"]).with_row_id(True)
     with query.reading():
@@ -310,17 +298,18 @@ def _reading_index(table: LanceTable, kind: str) -> Iterator[None]:
             raise
 
 
-def _best(table: LanceTable, queries: Sequence[_Query], k: int, view: _View, large: bool) -> list[dict[str, _Hit]]:
-    """For each of `queries` its best `k` rows in `view` by memory_id, best first; ties are ordered by memory_id.
+def _best(table: LanceTable, queries: Sequence[_Query], view: View, large: bool) -> list[dict[str, _Hit]]:
+    """For each of `queries` its best rows in `view` by memory_id, best first; ties are ordered by memory_id.
 
-    Which of several equal rows Lance returns depends on its files, so a tie at rank `k` is fetched completely.
+    Which of several equal rows Lance returns depends on its files, so a tie at the last rank is fetched completely.
     """
     best: dict[str, dict[str, _Hit]] = {}
+    k = view.k
     for limit, condition in _attempts(k + 16, view, large):
         unfinished = [query for query in queries if query.score not in best]
         for query, found in zip(unfinished, _fetch(table, unfinished, limit, condition), strict=True):
             ranked = query.ranked(view.of(found))
-            # all there are, or more than a tie at rank k
+            # all rows of the table, or more than the tie at rank k
             if len(found) < limit or (len(ranked) >= k and ranked[k - 1].score != query.ranked(found)[-1].score):
                 best[query.score] = _by_id(ranked[:k])
         if len(best) == len(queries):
@@ -328,8 +317,8 @@ def _best(table: LanceTable, queries: Sequence[_Query], k: int, view: _View, lar
     return [best[query.score] for query in queries]
 
 
-def _attempts(limit: int, view: _View, large: bool) -> Iterator[tuple[int, Expr | None]]:
-    """Numbers of rows to fetch, and the condition that they meet, until enough of them are visible.
+def _attempts(limit: int, view: View, large: bool) -> Iterator[tuple[int, Expr | None]]:
+    """Numbers of rows to fetch, and their condition, until enough of them are visible.
 
     Lance evaluates a condition for every row, so in a `large` table the best rows are fetched without it first.
     """
@@ -343,10 +332,10 @@ def _attempts(limit: int, view: _View, large: bool) -> Iterator[tuple[int, Expr 
 def _fetch(table: LanceTable, queries: Sequence[_Query], limit: int, condition: Expr | None) -> list[pa.Table]:
     """The best `limit` rows of each query that meet `condition`, with the columns _SEEN, the score and _rowid.
 
-    Lance takes longer to read columns as a part of a search than to find the places and then read the rows there.
+    Lance takes longer to read columns as a part of a search than to find row ids and then read these rows.
     """
-    # 1. the places
-    places = []
+    # 1. the row ids
+    row_ids_of = []
     for query in queries:
         builder = query.builder
         if condition is not None:
@@ -354,17 +343,17 @@ def _fetch(table: LanceTable, queries: Sequence[_Query], limit: int, condition: 
             if isinstance(builder, LanceVectorQueryBuilder):
                 builder.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
         with query.reading():
-            places.append(builder.select([query.score]).with_row_id(True).limit(limit).to_arrow())
+            row_ids_of.append(builder.select([query.score]).with_row_id(True).limit(limit).to_arrow())
     # 2. the columns, of all queries at once in the order in which Lance reads them
-    row_ids = sorted({row_id for found in places for row_id in found["_rowid"].to_pylist()})
+    row_ids = sorted({row_id for found in row_ids_of for row_id in found["_rowid"].to_pylist()})
     rows = table.take_row_ids(row_ids).select(_SEEN).with_row_id().to_arrow()
     if rows["_rowid"].to_pylist() == row_ids:
-        at = [pc.index_in(found["_rowid"], value_set=rows["_rowid"].combine_chunks()) for found in places]
+        at = [pc.index_in(found["_rowid"], value_set=rows["_rowid"].combine_chunks()) for found in row_ids_of]
         return [
             rows.take(order).append_column(query.score, found[query.score])
-            for query, found, order in zip(queries, places, at, strict=True)
+            for query, found, order in zip(queries, row_ids_of, at, strict=True)
         ]
-    # 3. or one by one, if rows have been moved since
+    # 3. or query by query, if rows were moved meanwhile
     return [query.builder.select([*_SEEN, query.score]).to_arrow() for query in queries]
 
 

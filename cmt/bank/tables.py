@@ -1,4 +1,4 @@
-"""LanceDB tables: open, create once, point to the current one; LanceDB's errors as BankError."""
+"""LanceDB tables: open, create once, point to the current one. Errors of LanceDB become BankError."""
 
 import re
 from collections.abc import Iterator
@@ -13,16 +13,20 @@ from filelock import FileLock
 from lancedb.db import DBConnection
 from lancedb.table import LanceTable
 
-from cmt.bank.integrity import DATA, altered_files, seal_files
+from cmt.bank.integrity import DATA, altered_files, write_checksums
 from cmt.errors import BankError, CmtError, DamageError
 
 MEMORIES = "memories_"
 """Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
 LEASE = "lease"
-"""Name of the table that says who may write; see `cmt.bank.lease`."""
+"""Name of the table of the lease; see `cmt.bank.lease`."""
+FOREVER = timedelta(days=36_500)
+"""Age of versions to drop, if none is to be dropped."""
+MAX_ATTEMPTS = 20
+"""Commits to try while other processes write."""
 _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
-_KEPT = timedelta(minutes=1)  # age of the versions of a small table that are dropped; no reader takes so long
+_KEPT = timedelta(minutes=1)  # versions of a small table are dropped at this age; every reader is faster
 _PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
 # No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one key. The table has one
 # row; a second one of the same name would be updated with it.
@@ -35,9 +39,9 @@ class WriteConflict(BankError):
 
 @contextmanager
 def translate_errors(what: str, advice: str = "run `cmt verify`, which says what is damaged") -> Iterator[None]:
-    """Raise what LanceDB raises as BankError: `what` failed, the reason without LanceDB's source location, `advice`.
+    """Raise an error or panic of LanceDB as BankError: `what` failed, the reason without source location, `advice`.
 
-    So is a panic, which LanceDB raises on some damaged files. Raises WriteConflict if another process committed first.
+    LanceDB panics on some damaged files. Raises WriteConflict if another process committed first.
     """
     try:
         yield
@@ -74,10 +78,15 @@ def how_to_refill(uri: str) -> str:
 def memory_tables(connection: DBConnection) -> list[str]:
     """Names of the tables of memories, one a compressor, sorted.
 
-    A kill while a table was created may have left its folder without a version, which LanceDB lists. It is no table.
+    Leaves out a folder without a version, which a kill during the creation of a table leaves and LanceDB lists.
     """
     listed = (name for name in connection.list_tables().tables if name.startswith(MEMORIES))
     return sorted(name for name in listed if _has_version(connection, name))
+
+
+def table_name(compressor: str) -> str:
+    """Name of the table of memories of the compressor with this digest, of which 12 digits suffice."""
+    return f"{MEMORIES}{compressor[:12]}"
 
 
 def _has_version(connection: DBConnection, name: str) -> bool:
@@ -85,7 +94,7 @@ def _has_version(connection: DBConnection, name: str) -> bool:
         with translate_errors(f"table {name}"):
             return open_table(connection, name) is not None
     except BankError:
-        return True  # it is damaged, which opening it for use tells
+        return True  # it is damaged; opening it raises the error
 
 
 def open_table(connection: DBConnection, name: str) -> LanceTable | None:
@@ -101,7 +110,7 @@ def open_table(connection: DBConnection, name: str) -> LanceTable | None:
 
 def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema) -> LanceTable:
     """The table `name`, created empty if it does not exist."""
-    # Without the lock, two processes could both miss the table, and the later one would overwrite it with an empty one.
+    # Without the lock, two processes could both find no table, and the second would overwrite the first one's.
     with nullcontext() if "://" in connection.uri else FileLock(Path(connection.uri) / "create.lock"):
         table = open_table(connection, name)
         return table if table is not None else cast(LanceTable, connection.create_table(name, schema=schema))
@@ -116,20 +125,20 @@ def set_current_table(connection: DBConnection, table: str) -> None:
 def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
     """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or undo the commit.
 
-    Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file; of _COMPACT_EVERY
-    versions one is compacted.
+    Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file, so one version in
+    _COMPACT_EVERY is compacted.
     """
     with _read_or_undo(table):
         table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
-    if table.version % _COMPACT_EVERY == 0:  # what cannot be compacted now is compacted after later writes
+    if table.version % _COMPACT_EVERY == 0:  # after an error a later write compacts it
         with suppress(BankError), translate_errors(f"table {table.name} cannot be compacted"), _read_or_undo(table):
             table.optimize(cleanup_older_than=_KEPT)
-    seal_files(table, DATA)
+    write_checksums(table, DATA)
 
 
 @contextmanager
 def _read_or_undo(table: LanceTable) -> Iterator[None]:
-    """Read the table after a write; if that fails, go back to the version before it and raise."""
+    """Read the table after a write; if that fails, restore the version before it and raise."""
     before = table.version
     yield
     try:
@@ -154,9 +163,23 @@ def current_table(connection: DBConnection) -> str | None:
     """Name of the current table, None before one is set. Raises DamageError if the pointer was altered."""
     if altered := altered_files(connection.uri, _CURRENT, DATA):
         raise DamageError(
-            f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its digest): run "
+            f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its checksum): run "
             "`cmt update --all`, which sets it again"
         )
     pointer = open_table(connection, _CURRENT)
     rows = [] if pointer is None else pointer.search().select(["table"]).limit(1).to_list()
     return str(rows[0]["table"]) if rows else None
+
+
+def active_table(connection: DBConnection) -> str:
+    """As `current_table`, but raises BankError before one is set."""
+    name = current_table(connection)
+    if name is None:
+        raise BankError(f"bank {connection.uri} does not say which compressor answers: run `cmt update --all`")
+    return name
+
+
+def active_compressor(connection: DBConnection) -> str:
+    """First 12 digits of the compressor whose table is the current one. Raises BankError if there is none."""
+    with translate_errors(f"bank {connection.uri} cannot be read"):
+        return active_table(connection).removeprefix(MEMORIES)

@@ -83,7 +83,7 @@ class Asker:
     def load(self) -> None:
         """Load LM, compressor and bank unless a server answers. Raises ModelError, BankError."""
         if self._server is None:
-            self._context.workspace.answering_bank()
+            self._context.workspace.active_bank()
 
     def ask(self, question: str, as_of: datetime | None, *, compare: bool = False) -> "Answer":
         """The answer. `compare`: with the LM's answer without memory, which no server gives."""

@@ -13,7 +13,7 @@ bank = CommandApp(help="The memory bank.")
 @bank.command(epilog="Example: cmt bank stats --json")
 def stats(ctx: typer.Context, as_json: Json = False) -> None:
     """Count rows, documents and bytes."""
-    result = ctx.obj.workspace.stored_bank.stats()
+    result = ctx.obj.workspace.open_bank().stats()
     print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
 
 

@@ -178,7 +178,7 @@ def check_pin(replay_workspace: Workspace) -> None:
     path = _pin_path(replay_workspace)
     try:
         pinned = read_json(path, dict[str, Any])
-        bank = replay_workspace.stored_bank
+        bank = replay_workspace.open_bank()
         equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
     except (OSError, ValueError, LookupError, CmtError):
         equal = False
@@ -195,7 +195,7 @@ def _answering_workspace(params: Path) -> Workspace:
     settings = sha256_hex(
         replay_workspace.params.digest("seed", "answering", "evaluation"),
         str(lm.model.dtype),
-        replay_workspace.bank_params,
+        replay_workspace.row_format,
         lm.digest,
         model.digest,
         *(slice_.digest for slice_ in replay_workspace.store.slices()),

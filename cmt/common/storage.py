@@ -44,13 +44,13 @@ def read_json(path: Path, expected: Any) -> Any:
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 
-def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+def write_checked_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path` as JSON with a checksum over its values, atomically. Raises OSError, TypeError."""
     write_json(path, {**content, "checksum": json_checksum(content)})
 
 
-def read_sealed(path: Path, expected: Any) -> Any:
-    """What `write_sealed` wrote to `path`, as the type `expected`, such as a dataclass.
+def read_checked_json(path: Path, expected: Any) -> Any:
+    """What `write_checked_json` wrote to `path`, as the type `expected`, such as a dataclass.
 
     Raises OSError, and ValueError if the file is truncated, of another type, or does not match its checksum.
     """

@@ -1,7 +1,6 @@
 """Asking the canaries after a slice was banked, and finding those that it harms."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from cmt.evaluation.metrics import f1
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.answering.answerer import Answerer
-    from cmt.bank.bank import Bank
 
 
 def ask(
@@ -39,8 +37,9 @@ def ask(
     doubtful = [
         canary for canary, outcome in zip(canaries, now, strict=True) if not outcome.right and outcome.doc_id in new_ids
     ]
-    with _hidden(answerer.bank, new_ids):
-        outcomes = _outcomes(answerer, doubtful, None)
+    bank = answerer.bank
+    without_slice = answerer.with_params(bank=bank.excluding(bank.excluded_doc_ids | new_ids))
+    outcomes = _outcomes(without_slice, doubtful, None)
     without = {canary.question_id: outcome for canary, outcome in zip(doubtful, outcomes, strict=True)}
     # 3. Keep the best outcome of each.
     asked = []
@@ -54,17 +53,6 @@ def ask(
         for canary in asked
         if canary.best and canary.best.right
     ]
-
-
-@contextmanager
-def _hidden(bank: "Bank", doc_ids: set[str]) -> Iterator[None]:
-    """Leave `doc_ids` out of what the bank finds meanwhile."""
-    hidden = bank.hidden
-    bank.hidden = hidden | doc_ids
-    try:
-        yield
-    finally:
-        bank.hidden = hidden
 
 
 def _outcomes(answerer: "Answerer", canaries: Sequence[Canary], on_progress: OnProgress | None) -> list[Outcome]:

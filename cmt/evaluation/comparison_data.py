@@ -44,7 +44,7 @@ class ComparisonData:
         Raises BankError without a bank and StreamError without questions.
         """
         # 1. the bank, and the seconds of its rounds
-        resources.answering_bank()
+        resources.active_bank()
         bank = resources.answerer.bank
         memories = bank.rows(bank.schema.names).cast(bank.schema)
         seconds: dict[str, float] = {}

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.answering.answerer import Answerer
-from cmt.bank.bank import Bank
+from cmt.bank.bank import open_bank
+from cmt.bank.location import BankLocation
 from cmt.common.arrow import rows_with
 from cmt.common.storage import read_json
 from cmt.config import Params
@@ -86,6 +87,6 @@ class TemporaryBank:
         if doc_ids is not None:
             rows = rows_with(rows, "doc_id", doc_ids)
         with TemporaryDirectory() as folder:
-            bank = Bank.open(uri=folder, schema=rows.schema, exact_below=self.params.bank.exact_below)
+            bank = open_bank(BankLocation(folder, self.params.bank.exact_below), schema=rows.schema)
             bank.upsert(rows)
             yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params, generate=generate)

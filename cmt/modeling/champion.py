@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cmt.common.storage import flush_to_disk, read_sealed, replace_file, write_sealed
+from cmt.common.storage import flush_to_disk, read_checked_json, replace_file, write_checked_json
 from cmt.errors import ModelError
 
 FILE = "champion.json"
@@ -45,7 +45,7 @@ class Champion:
 def read_champion(state: Path) -> Champion | None:
     """The content of the file in the state folder; None without a file. Raises ModelError if it is damaged."""
     try:
-        champion: Champion = read_sealed(state / FILE, Champion)
+        champion: Champion = read_checked_json(state / FILE, Champion)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -58,7 +58,7 @@ def read_champion(state: Path) -> Champion | None:
 
 def write_champion(state: Path, champion: Champion) -> None:
     """Write the file; `keep_compressor` has kept both compressors before. Raises OSError."""
-    write_sealed(state / FILE, asdict(champion))
+    write_checked_json(state / FILE, asdict(champion))
 
 
 def champion_folder(state: Path, digest: str) -> Path:

@@ -73,7 +73,7 @@ def entries(resources: "Resources") -> tuple[list[Entry], int]:
 
     Raises BankError without a bank.
     """
-    compressor = resources.stored_bank.schema.metadata[b"compressor"].decode()
+    compressor = resources.open_bank().schema.metadata[b"compressor"].decode()
     rounds = resources.ledger.rounds(compressor)
     slices = {slice_.slice_id: slice_ for slice_ in resources.store.slices()}
     shown = [_entry(resources, round_, slices.get(round_.slice_id)) for round_ in rounds[-LATEST:]]

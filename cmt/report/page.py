@@ -144,7 +144,7 @@ def render(page: Page) -> str:
 
 def _about(resources: "Resources") -> dict[str, str]:
     """Facts about the project, by label."""
-    bank, params = resources.stored_bank, resources.params
+    bank, params = resources.open_bank(), resources.params
     stats = bank.stats()
     scheme, _, source = params.lm.source.partition(":")
     return {
@@ -169,7 +169,7 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
     recall = scored.round.memory_scores.get("recall") if scored else None
     if recall is not None:
         tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
-    per_document = float(resources.stored_bank.stats()["bytes_per_document"])
+    per_document = float(resources.open_bank().stats()["bytes_per_document"])
     return [*tiles, Tile("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
 
 

@@ -2,7 +2,7 @@
 
 A journal in the state folder is written first and removed last. Every step can be repeated, so after a kill or a full
 disk the next command that changes the bank finishes the work (`recovery.updating`); until then searches leave the
-announced documents out (`Resources.answering_bank`), and `cmt verify` reports it.
+announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
 """
 
 import logging
@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_banks
 from cmt.bank.ledger import Ledger
-from cmt.common.storage import flush_to_disk, read_sealed, write_sealed
+from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
@@ -117,7 +117,7 @@ def read_journal(resources: Resources) -> Journal | None:
     """The forgetting at work; None if there is none. Raises RoundError if the journal is damaged."""
     path = resources.forgetting_journal
     try:
-        journal: Journal = read_sealed(path, Journal)
+        journal: Journal = read_checked_json(path, Journal)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -143,8 +143,8 @@ def matching(resources: Resources, query: str) -> list[Candidate]:
         raise BankError(
             f"bank {resources.params.bank.uri} keeps no texts to match: name the documents, or use --source"
         )
-    doc_ids = resources.stored_bank.with_all_words(query)
-    rows = resources.stored_bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
+    doc_ids = resources.open_bank().with_all_words(query)
+    rows = resources.open_bank().documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
     found = {candidate.doc_id: candidate for candidate in _candidates({**row, "source": None} for row in rows)}
     return [found[doc_id] for doc_id in doc_ids]
 
@@ -155,7 +155,7 @@ def _candidates(rows: Iterable[dict[str, Any]]) -> list[Candidate]:
 
 
 def _banks(resources: Resources) -> list[Bank]:
-    return list(resources.banks()) if Ledger.exists(resources.params.bank.uri) else []
+    return list(open_banks(resources.bank_location)) if Ledger.exists(resources.params.bank.uri) else []
 
 
 def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -184,4 +184,4 @@ def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]
 
 def _write_journal(resources: Resources, journal: Journal) -> None:
     with purging.writing(resources):
-        write_sealed(resources.forgetting_journal, asdict(journal))
+        write_checked_json(resources.forgetting_journal, asdict(journal))

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
-from cmt.bank.bank import FOREVER
+from cmt.bank.bank import open_banks
 from cmt.bank.ledger import Ledger
+from cmt.bank.tables import FOREVER
 from cmt.common.progress import Progress
 from cmt.resources import Resources
 from cmt.rounds.recovery import updating
@@ -21,6 +22,6 @@ def optimize(resources: Resources, *, keep_days: float | None, progress: Progres
         if keep_days is not None and Ledger.exists(resources.params.bank.uri):
             resources.ledger.check_uninterrupted("versions are dropped")
         keep = FOREVER if keep_days is None else max(timedelta(days=keep_days), timedelta(milliseconds=1))
-        for bank in resources.banks():
+        for bank in open_banks(resources.bank_location):
             bank.optimize(keep=keep)
-        return resources.stored_bank.stats()
+        return resources.open_bank().stats()

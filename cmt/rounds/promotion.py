@@ -53,7 +53,7 @@ def promote_version(
     registry = Registry(resources.params.tracking, resources.root)
     challenger = registry.version(version)
     with _promoting(resources):
-        resources.follow()
+        resources.reload_if_promoted()
         if challenger.champion:
             return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
         named = read_champion(resources.state)
@@ -88,7 +88,7 @@ def roll_back_promotion(resources: Resources) -> Promotion:
         named = read_champion(resources.state)
         if named is None:
             raise RoundError("no compressor was promoted, so there is none to go back to: see `cmt registry list`")
-        if not (named.going_back and resources.stored_bank.answering == named.previous.bank):  # else it was interrupted
+        if not (named.going_back and resources.active_compressor == named.previous.bank):  # else it was interrupted
             named = Champion(replace(named.previous, f1=None), named.champion, going_back=True)
             write_champion(resources.state, named)
     reason = f"rolled back from {named.previous.digest[:12]}"

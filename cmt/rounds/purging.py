@@ -71,7 +71,7 @@ def purge(
     traces = Traces(doc_ids, texts)
     # 1. The banks: their versions, files and indexes.
     for bank in banks:
-        bank.rewrite()
+        bank.purge_history()
     # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
     tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]

@@ -84,8 +84,7 @@ def recompress(
     named = read_champion(resources.state)
     if named is None:
         raise RoundError("no compressor was promoted: run `cmt registry promote` first")
-    champion = Resources(_with_path(resources, named.champion), resources.root)
-    champion.__dict__["lm"] = resources.lm
+    champion = Resources(_with_path(resources, named.champion), resources.root, lm=resources.lm)
     slices = documents = 0
     while True:
         # 1. The slices.

@@ -33,12 +33,13 @@ def updating(resources: Resources) -> Iterator[None]:
 
     The lock is a file of this machine, the lease a row of the bank that other machines see. A forgetting that was
     interrupted is finished first; if it cannot be, its documents stay hidden and a warning says why, because the
-    command may be the one that repairs the bank. The compressor is the one that answers by then (`Resources.follow`).
+    command may be the one that repairs the bank. The compressor is the one that answers by then, see
+    `Resources.reload_if_promoted`.
 
     Raises RoundError if another update still holds one of them then, or if the lock file cannot be written, and
     BankError if the lease cannot.
     """
-    from cmt.bank.lease import held
+    from cmt.bank.lease import hold_lease
 
     path = resources.state / "update.lock"
     lock = FileLock(path)
@@ -54,9 +55,9 @@ def updating(resources: Resources) -> Iterator[None]:
     except OSError as error:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
-        with held(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
+        with hold_lease(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
             _finish_forgetting(resources)
-            resources.follow()
+            resources.reload_if_promoted()
             yield
     finally:
         resources.lease = None
@@ -132,7 +133,7 @@ def restore(resources: Resources, round_: Round) -> None:
 
     if f"{MEMORIES}{round_.compressor[:12]}" not in memory_tables(resources.ledger.connection):
         return
-    bank = resources.bank_of(round_.compressor)
+    bank = resources.open_bank(round_.compressor)
     bank.restore(round_.version_before)
     bank.remove(resources.forgotten())
 
@@ -193,7 +194,7 @@ def _roll_back(resources: Resources, round_id: str) -> None:
         names = ", ".join(round_.round_id for round_ in resources.rounds() if round_.state == "committed") or "none"
         raise RoundError(f"no committed round {round_id!r}; there are: {names}")
     for target in targets.values():
-        resources.bank_of(target.compressor).check_version(target.version_before)
+        resources.open_bank(target.compressor).check_version(target.version_before)
     # 2. Announce it in one commit. After a kill, recover() continues from here.
     reason = _reason(round_id)
     later = [

@@ -71,7 +71,7 @@ class RoundRunner:
             return replace(previous, already=True)
         # 3. Check what the round reads: the slice by its digest, the bank by version and number of rows.
         resources.store.check(self.slice)
-        resources.check_bank(at_rest=True)
+        resources.check_bank(idle=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES):
@@ -86,7 +86,7 @@ class RoundRunner:
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
             compressor=resources.model.digest,
-            bank_params=resources.bank_params,
+            row_format=resources.row_format,
             params_digest=resources.params.digest("seed", "selection", "answering", "evaluation", "gate"),
             state="started",
             version_before=resources.bank.version,
@@ -167,7 +167,9 @@ class RoundRunner:
         """
         rows = self._staged_rows()
         with self._timed("bank", rows.num_rows):
-            return self.resources.bank.upsert(rows).version
+            bank = self.resources.bank
+            bank.upsert(rows)
+            return bank.version
 
     def evaluate(self) -> ScoresBySystem:
         """Score a sample of the questions of this slice and of earlier ones; returns the scores.
@@ -288,7 +290,7 @@ class RoundRunner:
 
     @property
     def _identity(self) -> tuple[str, str, str]:
-        return self.slice.digest, self.resources.model.digest, self.resources.bank_params
+        return self.slice.digest, self.resources.model.digest, self.resources.row_format
 
     def _staged_file(self, forgotten: list[str]) -> Path:
         """The file of this slice's memories. Its name changes with the forgotten documents, which are not in it."""
@@ -339,8 +341,8 @@ class RoundRunner:
         return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in refused]
 
     def _rounds_of_this_bank(self) -> list[Round]:
-        bank_params = self.resources.bank_params  # with a codebook, it is read for them
-        return [round_ for round_ in self.resources.rounds() if round_.bank_params == bank_params]
+        row_format = self.resources.row_format  # with a codebook, it is read for them
+        return [round_ for round_ in self.resources.rounds() if round_.row_format == row_format]
 
     @contextmanager
     def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cmt.bank.bank import Bank
-from cmt.bank.integrity import DELETIONS, altered_files, contradiction
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.bank import Bank, open_bank
+from cmt.bank.integrity import DELETIONS, altered_files
+from cmt.bank.ledger import Ledger, Round, contradiction
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
@@ -157,16 +157,16 @@ def _bank(resources: Resources, name: str) -> PartReport:
     # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
     problems: list[str] = []
     undo: list[Round] = []
-    at_rest = bool(rounds) and not _at_work(rounds) and not resources.forgotten()
+    idle = bool(rounds) and not _is_running(rounds) and not resources.forgotten()
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
-        damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its digest"
+        damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
     try:
-        bank = Bank.open_table(uri=uri, name=name, exact_below=resources.params.bank.exact_below)
+        bank = open_bank(resources.bank_location, compressor=compressor)
         version, rows = bank.version_and_rows()
     except BankError as error:
         return PartReport(part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}")
-    if problem := contradiction(rounds, version=version, rows=rows, at_rest=at_rest):
+    if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
         problems.append(f"bank {uri} {problem}")
         undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
     # 2. Read every row.
@@ -176,7 +176,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
         problems.append(str(error))
         return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))
     problems += audit.problems
-    if not problems and at_rest and committed and committed[-1].bank_digest != audit.digest:
+    if not problems and idle and committed and committed[-1].bank_digest != audit.digest:
         problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
     if problems and not undo:
         undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
@@ -203,7 +203,7 @@ def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
     return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
 
 
-def _at_work(rounds: Sequence[Round]) -> bool:
+def _is_running(rounds: Sequence[Round]) -> bool:
     return any(round_.state in ("started", "rolling_back") for round_ in rounds)
 
 

@@ -65,8 +65,8 @@ class DynamicBatcher:
         _ = self.workspace.model
 
     def bank(self) -> Bank:
-        """The bank that answers. BankError when there is none to answer from, see `Resources.answering_bank`."""
-        return self.workspace.answering_bank()
+        """The bank that answers. BankError when there is none to answer from, see `Resources.active_bank`."""
+        return self.workspace.active_bank()
 
     async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:
         """Answer a question in one of the next batches. BankError when there is no bank to answer from."""

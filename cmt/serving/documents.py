@@ -58,10 +58,10 @@ class DocumentBrowser:
     def _newest_first(self) -> pa.Table:
         with self._lock:
             bank = self._bank()
-            state = bank.name, bank.version, bank.hidden
+            state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
                 rows = bank.rows(_COLUMNS)
-                self._documents, self._cached_for = _documents(without(rows, bank.hidden)), state
+                self._documents, self._cached_for = _documents(without(rows, bank.excluded_doc_ids)), state
             return self._documents
 
 

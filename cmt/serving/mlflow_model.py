@@ -31,7 +31,7 @@ class Memory(PythonModel):
         self._workspace: Workspace = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
         )
-        self._workspace.answering_bank()
+        self._workspace.active_bank()
         self._lock = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from cmt.common.storage import read_sealed, write_sealed
+from cmt.common.storage import read_checked_json, write_checked_json
 from cmt.errors import StreamError
 from cmt.stream.admission import ValidatedRows
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
@@ -89,8 +89,8 @@ class Forgotten:
         """Write both files, each atomically. Raises OSError."""
         texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
         stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids))
-        write_sealed(folder / SKETCHES, vars(stored))
-        write_sealed(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
+        write_checked_json(folder / SKETCHES, vars(stored))
+        write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
 
     def with_documents(
         self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]
@@ -188,7 +188,7 @@ def _without_content(rows: ValidatedRows, forgotten: Forgotten) -> ValidatedRows
 def _read(path: Path, expected: Any) -> Any:
     """The JSON with checksum in `path`; None without such a file. Raises StreamError if it is damaged."""
     try:
-        return read_sealed(path, expected)
+        return read_checked_json(path, expected)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -61,9 +61,9 @@ def flat_params(params: Params) -> dict[str, str]:
 
 def lineage(round_: Round) -> dict[str, str]:
     """Origin and outcome of a round, as tags."""
-    origin = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "bank_params", "params_digest")
+    origin = ("round_id", "slice_id", "slice_digest", "compressor", "dtype", "params_digest")
     outcome = ("state", "judgement", "reason", "version_before", "version_after", "bank_digest")
-    values = {name: getattr(round_, name) for name in origin + outcome}
+    values = {name: getattr(round_, name) for name in origin + outcome} | {"bank_params": round_.row_format}
     tags = {f"cmt.{name}": str(value) for name, value in values.items() if value not in (None, "")}
     tags["cmt.round"] = tags.pop("cmt.round_id")
     links = {

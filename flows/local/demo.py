@@ -152,7 +152,7 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or never run."""
     try:
         record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
-        if record["bank_digest"] != workspace.stored_bank.digest() or record["limit"] != FINAL_QUESTIONS:
+        if record["bank_digest"] != workspace.open_bank().digest() or record["limit"] != FINAL_QUESTIONS:
             return None
     except (OSError, ValueError, LookupError):
         return None
@@ -189,7 +189,7 @@ def _register(workspace: Workspace) -> None:
 
 def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float) -> None:
     """Write metrics/demo.json and print the last two lines."""
-    digest = workspace.stored_bank.digest()
+    digest = workspace.open_bank().digest()
     write_json(ROOT / "metrics/demo.json", {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds})
     last = [round_ for round_ in workspace.rounds() if round_.state == "committed"][-1].bank_digest
     same = "as the last round left it" if digest == last else f"changed since the last round, which left {last}"

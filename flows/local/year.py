@@ -130,7 +130,7 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
         counts["seconds"] = round(time.monotonic() - began, 1)
         counts["answered_meanwhile"] = len(compressors)
         time.sleep(5)  # some more answers, from the new bank
-    known = workspace.stored_bank.answering
+    known = workspace.active_compressor
     first_new = compressors.index(known) if known in compressors else len(compressors)
     counts["wrong_version"] = sum(name != known for name in compressors[first_new:])
     counts["documents"] = sum(slice_.n_documents for slice_ in workspace.store.slices())

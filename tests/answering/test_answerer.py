@@ -126,7 +126,7 @@ def test_an_update_is_read_beside_the_document_that_it_supersedes_while_the_bank
     beside, alone = weight_and_best_begin(update), weight_and_best_begin(update | {"supersedes": None})
     assert beside[0] == pytest.approx(alone[0], rel=1e-3)
     assert beside[1] != pytest.approx(alone[1], rel=1e-3)
-    answerer.bank.forget("moss")
+    answerer.bank.remove({"moss"})
     assert weight_and_best_begin(update) == alone
 
 

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank, open_banks
+from cmt.bank.location import BankLocation
 from cmt.bank.quantization import vector_bytes
 from cmt.bank.schema import bank_schema
+from cmt.bank.tables import active_compressor
 from cmt.errors import BankError, ConfigError
 from tests.helpers.banks import (
     COMPRESSOR,
@@ -32,6 +34,7 @@ from tests.helpers.banks import (
     key_of,
     lettered,
     names,
+    problems,
     stored,
     superseded,
     table,
@@ -44,17 +47,14 @@ from tests.helpers.traces import data_files
 
 def test_open_names_the_command_if_there_is_no_bank_and_creates_no_folder(tmp_path: Path) -> None:
     with pytest.raises(BankError, match="no bank at .*bank: run `cmt update` first"):
-        Bank.open(uri=str(tmp_path / "bank"))
+        open_bank(BankLocation(str(tmp_path / "bank")))
     assert not (tmp_path / "bank").exists()
-
-
-def test_open_treats_a_folder_without_a_bank_as_missing(tmp_path: Path) -> None:
     with pytest.raises(BankError, match="no bank at"):
-        Bank.open(uri=str(tmp_path))
+        open_bank(BankLocation(str(tmp_path)))  # an empty folder
 
 
 def test_open_without_a_schema_returns_the_first_bank_with_its_schema(bank: Bank, tmp_path: Path) -> None:
-    again = Bank.open(uri=str(tmp_path / "bank"))
+    again = open_bank(BankLocation(str(tmp_path / "bank")))
     assert again.name == bank.name == "memories_c0ffeec0ffee"
     assert again.schema.equals(SCHEMA) and again.schema.metadata == SCHEMA.metadata
 
@@ -62,34 +62,37 @@ def test_open_without_a_schema_returns_the_first_bank_with_its_schema(bank: Bank
 def test_a_new_compressor_fills_its_own_table_until_it_is_promoted(bank: Bank, tmp_path: Path) -> None:
     bank.upsert(table(document("a")))
     green_schema = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
-    green = Bank.open(uri=str(tmp_path / "bank"), schema=green_schema)
+    green = open_bank(BankLocation(str(tmp_path / "bank")), schema=green_schema)
     assert green.count_rows() == 0
-    assert Bank.open(uri=str(tmp_path / "bank")).name == bank.name
-    green.promote()
-    assert Bank.open(uri=str(tmp_path / "bank")).name == green.name
-    bank.promote()
-    assert Bank.open(uri=str(tmp_path / "bank")).count_rows() == 1
+    assert open_bank(BankLocation(str(tmp_path / "bank"))).name == bank.name
+    green.make_current()
+    assert open_bank(BankLocation(str(tmp_path / "bank"))).name == green.name
+    bank.make_current()
+    assert open_bank(BankLocation(str(tmp_path / "bank"))).count_rows() == 1
 
 
 def test_an_open_bank_sees_the_writes_of_others(bank: Bank, tmp_path: Path) -> None:
-    reader = Bank.open(uri=str(tmp_path / "bank"))
+    reader = open_bank(BankLocation(str(tmp_path / "bank")))
     bank.upsert(table(document("a")))
     assert reader.version == bank.version
     assert visible(reader, None) == {"a#0"}
 
 
-def test_open_all_opens_the_banks_of_all_compressors(bank: Bank, tmp_path: Path) -> None:
+def test_open_banks_opens_the_banks_of_all_compressors(bank: Bank, tmp_path: Path) -> None:
     other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
-    Bank.open(uri=str(tmp_path / "bank"), schema=other)
-    assert {each.name for each in Bank.open_all(uri=str(tmp_path / "bank"))} == {bank.name, "memories_beefbeefbeef"}
+    open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
+    assert {each.name for each in open_banks(BankLocation(str(tmp_path / "bank")))} == {
+        bank.name,
+        "memories_beefbeefbeef",
+    }
 
 
-def test_answering_is_the_compressor_of_the_current_bank(bank: Bank, tmp_path: Path) -> None:
+def test_the_active_compressor_is_that_of_the_current_bank(bank: Bank, tmp_path: Path) -> None:
     other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
-    green = Bank.open(uri=str(tmp_path / "bank"), schema=other)
-    assert bank.answering == green.answering == COMPRESSOR[:12]
-    green.promote()
-    assert bank.answering == green.answering == "beefbeefbeef"
+    green = open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
+    assert active_compressor(bank.connection) == COMPRESSOR[:12]
+    green.make_current()
+    assert active_compressor(bank.connection) == "beefbeefbeef"
 
 
 # Writing
@@ -98,16 +101,16 @@ def test_answering_is_the_compressor_of_the_current_bank(bank: Bank, tmp_path: P
 def test_upsert_inserts_new_rows_unchanged(bank: Bank) -> None:
     rows = table(document("a", chunks=2), document("b"))
     result = bank.upsert(rows)
-    assert (result.inserted, result.updated, result.version) == (3, 0, bank.version)
+    assert result == (3, 0, 0)
     assert bank.rows(bank.schema.names).equals(rows)
 
 
 def test_a_repeated_upsert_changes_neither_rows_nor_digest_nor_version(bank: Bank) -> None:
     rows = table(document("a", chunks=2), document("b", supersedes="a", at=3))
-    first, digest = bank.upsert(rows), bank.digest()
-    again = bank.upsert(rows)
-    assert (again.inserted, again.updated, again.version) == (0, 0, first.version)
-    assert bank.digest() == digest
+    bank.upsert(rows)
+    version, digest = bank.version, bank.digest()
+    assert bank.upsert(rows) == (0, 0, 0)
+    assert (bank.version, bank.digest()) == (version, digest)
 
 
 def test_a_row_with_the_same_text_and_date_is_not_rewritten(bank: Bank) -> None:
@@ -128,7 +131,7 @@ def test_a_changed_text_replaces_its_rows_and_drops_surplus_chunks(bank: Bank) -
 def test_a_document_that_only_lost_chunks_is_reindexed(bank: Bank) -> None:
     bank.upsert(table(document("a", chunks=3), document("b", text="plain")))
     bank.upsert(table(document("a")))
-    fresh = Bank.open(uri=bank._uri + "2", schema=SCHEMA)
+    fresh = open_bank(BankLocation(bank.location.uri + "2"), schema=SCHEMA)
     fresh.upsert(table(document("a"), document("b", text="plain")))
     assert bank.digest() == fresh.digest()
     hits = [opened.full_text(text="plain words", k=5, as_of=None) for opened in (bank, fresh)]
@@ -143,42 +146,38 @@ def test_upsert_ignores_superseded_at_of_its_argument(bank: Bank) -> None:
 
 
 def test_an_empty_upsert_writes_only_the_full_text_index(bank: Bank) -> None:
-    first = bank.upsert(table())
-    assert (first.inserted, bank.upsert(table()).version) == (0, first.version)
+    assert bank.upsert(table()) == (0, 0, 0)
+    version = bank.version
+    bank.upsert(table())
+    assert bank.version == version
 
 
 def test_forgetting_an_update_makes_its_predecessor_current_again(bank: Bank) -> None:
     bank.upsert(table(document("a", chunks=2)))
     before = bank.digest()
     bank.upsert(table(document("b", at=3, supersedes="a", chunks=2)))
-    assert bank.forget("b") == 2
+    assert bank.remove({"b"}) == 2
     assert bank.digest() == before
     assert visible(bank, None) == {"a#0", "a#1"}
 
 
-def test_forgetting_an_unknown_document_names_it(bank: Bank) -> None:
-    bank.upsert(table(document("a")))
-    with pytest.raises(BankError, match=r"document \"it's\" is not in bank .*: nothing was forgotten"):
-        bank.forget("it's")
-
-
-def test_a_rewritten_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(bank: Bank, tmp_path: Path) -> None:
+def test_a_purged_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(bank: Bank, tmp_path: Path) -> None:
     bank.upsert(table(*map(lettered, range(40))))
     assert bank.remove({"d5", "d6", "nobody"}) == 2
     rows, hits, files = bank.digest(), bm25(bank), data_files(tmp_path / "bank")
     bank.optimize(keep=timedelta(milliseconds=1))
     assert files & data_files(tmp_path / "bank")  # the file of the deleted rows: they are too few to write it again
-    bank.rewrite()
-    assert (bank.digest(), bm25(bank), bank.verify()) == (rows, hits, [])
+    bank.purge_history()
+    assert (bank.digest(), bm25(bank), problems(bank)) == (rows, hits, [])
     assert files.isdisjoint(data_files(tmp_path / "bank"))
     bank.remove({f"d{number}" for number in range(40)})
-    bank.rewrite()
+    bank.purge_history()
     assert (bank.count_rows(), bank.upsert(table(document("a"))).inserted) == (0, 1)
 
 
-def test_hidden_documents_are_in_no_search(bank: Bank) -> None:
+def test_excluded_documents_are_in_no_search(bank: Bank) -> None:
     bank.upsert(table(document("a", text="old words"), document("it's", at=3, text="old ways"), document("c")))
-    bank.hidden = frozenset({"it's", "gone"})
+    bank = bank.excluding({"it's", "gone"})
     for as_of in (None, day(9)):
         assert visible(bank, as_of) == {"a#0", "c#0"}
         assert names(bank.full_text(text="old", k=9, as_of=as_of)) == ["a#0"]
@@ -207,12 +206,6 @@ def test_rows_returns_columns_of_all_rows_or_of_some_by_memory_id(bank: Bank) ->
     assert bank.rows(["memory_id"], set()).num_rows == 0
 
 
-def test_rows_reads_the_newest_version(bank: Bank, tmp_path: Path) -> None:
-    reader = Bank.open(uri=str(tmp_path / "bank"))
-    bank.upsert(table(document("a")))
-    assert names(reader.rows(["memory_id"])) == ["a#0"]
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -225,17 +218,17 @@ def test_rows_reads_the_newest_version(bank: Bank, tmp_path: Path) -> None:
 )
 def test_verify_names_the_problems(bank: Bank, damage: dict[str, Any], message: str) -> None:
     bank.upsert(table(document("b")))
-    assert bank.verify() == []
+    assert problems(bank) == []
     bank.connection.open_table(bank.name).add(table([{**row, **damage} for row in document("a")]))
-    problems = bank.verify()
-    assert any(message in problem for problem in problems)
-    assert any("full-text index misses rows" in problem for problem in problems)
+    found = problems(bank)
+    assert any(message in problem for problem in found)
+    assert any("full-text index misses rows" in problem for problem in found)
 
 
 def test_verify_finds_a_duplicate_row(bank: Bank) -> None:
     bank.upsert(table(document("a")))
     bank.connection.open_table(bank.name).add(table(document("a")))
-    assert "memory 'a#0' occurs 2 times" in bank.verify()
+    assert "memory 'a#0' occurs 2 times" in problems(bank)
 
 
 def test_stats_counts_rows_bytes_and_the_mean_cosine(bank: Bank) -> None:
@@ -257,10 +250,10 @@ def test_restore_brings_back_a_version_with_its_full_text_index(bank: Bank) -> N
     bank.upsert(table(document("a", text="harbour"), document("b")))
     version, digest, scores = bank.version, bank.digest(), bm25(bank)
     bank.upsert(table(document("c", at=3, supersedes="a", text="harbour alpha")))
-    bank.forget("b")
+    bank.remove({"b"})
     bank.restore(version)
     assert bank.version > version
-    assert (bank.digest(), bm25(bank), bank.verify()) == (digest, scores, [])
+    assert (bank.digest(), bm25(bank), problems(bank)) == (digest, scores, [])
     assert names(bank.full_text(text="harbour", k=5, as_of=None)) == ["a#0"]
 
 
@@ -277,19 +270,21 @@ def test_restoring_an_unknown_version_names_those_that_are_kept(bank: Bank) -> N
 
 
 def test_optimize_changes_no_row_and_keeps_every_version(bank: Bank) -> None:
-    first = bank.upsert(table(document("a"))).version
+    bank.upsert(table(document("a")))
+    first = bank.version
     digests = [bank.digest()]
     for n in range(5):
         bank.upsert(table(document(f"d{n}")))
     digests.append(bank.digest())
     bank.optimize()
-    assert bank.digest() == digests[1] and bank.verify() == []
+    assert bank.digest() == digests[1] and problems(bank) == []
     bank.restore(first)
     assert bank.digest() == digests[0]
 
 
 def test_optimize_drops_versions_older_than_keep(bank: Bank) -> None:
-    first = bank.upsert(table(document("a"))).version
+    bank.upsert(table(document("a")))
+    first = bank.version
     bank.upsert(table(document("b")))
     bank.optimize(keep=timedelta(milliseconds=1))
     with pytest.raises(BankError, match=f"has no version {first}"):
@@ -333,7 +328,7 @@ def full_disk(folder: Path, kind: str) -> Iterator[Path]:
 
 
 def test_one_write_may_have_more_rows_than_lance_gives_a_merge(tmp_path: Path) -> None:
-    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA, exact_below=300)
+    bank = open_bank(BankLocation(str(tmp_path / "bank"), 300), schema=SCHEMA)
     bank.upsert(table(*(document(f"d{n}", key=key_of(str(n))) for n in range(300))))
     bank.optimize()  # a merge has this limit where memory_id is indexed
     vectors = 4_000_000 // vector_bytes("int8", DIM)
@@ -345,7 +340,7 @@ def test_one_write_may_have_more_rows_than_lance_gives_a_merge(tmp_path: Path) -
 @pytest.mark.parametrize("kind", ["limit", "tmpfs"] if can_mount() else ["limit"])
 def test_a_full_disk_raises_a_bank_error_and_leaves_the_bank_unchanged(tmp_path: Path, kind: str) -> None:
     with full_disk(tmp_path / "disk", kind) as disk:
-        bank = Bank.open(uri=str(disk / "bank"), schema=SCHEMA)
+        bank = open_bank(BankLocation(str(disk / "bank")), schema=SCHEMA)
         bank.upsert(table(document("a")))
         before = bank.version, bank.digest()
         big = [{**row, "memory": os.urandom(6 * 3000), "n_vectors": 3000} for row in document("big", chunks=500)]
@@ -353,7 +348,7 @@ def test_a_full_disk_raises_a_bank_error_and_leaves_the_bank_unchanged(tmp_path:
             bank.upsert(table(big))
         assert (bank.version, bank.digest()) == before
         bank.upsert(table(document("b")))
-        assert Bank.open(uri=str(disk / "bank")).verify() == []
+        assert problems(open_bank(BankLocation(str(disk / "bank")))) == []
 
 
 @contextmanager
@@ -376,18 +371,18 @@ def read_only(folder: Path) -> Iterator[None]:
 def test_a_read_only_bank_can_be_searched_but_not_written() -> None:
     folder = Path(tempfile.mkdtemp())  # not tmp_path: only root may enter its parents
     try:
-        bank = Bank.open(uri=str(folder / "bank"), schema=SCHEMA)
+        bank = open_bank(BankLocation(str(folder / "bank")), schema=SCHEMA)
         bank.upsert(table(document("a"), document("b", at=2)))
         before = bank.version, bank.digest()
         with read_only(folder):
-            assert visible(Bank.open(uri=str(folder / "bank")), None) == {"a#0", "b#0"}
+            assert visible(open_bank(BankLocation(str(folder / "bank"))), None) == {"a#0", "b#0"}
             for write in (
                 lambda: bank.upsert(table(document("c"))),
-                lambda: bank.forget("a"),
+                lambda: bank.remove({"a"}),
                 lambda: bank.restore(1),
                 lambda: bank.optimize(),
-                lambda: bank.promote(),
-                lambda: Bank.open(uri=str(folder / "other"), schema=SCHEMA),
+                lambda: bank.make_current(),
+                lambda: open_bank(BankLocation(str(folder / "other")), schema=SCHEMA),
             ):
                 with pytest.raises(BankError, match="Permission denied"):
                     write()
@@ -401,7 +396,7 @@ def test_a_read_only_bank_can_be_searched_but_not_written() -> None:
 
 def write_documents(uri: str, start: int, barrier: Any) -> None:
     barrier.wait()
-    bank = Bank.open(uri=uri, schema=SCHEMA)
+    bank = open_bank(BankLocation(uri), schema=SCHEMA)
     for n in range(start, start + 3):
         # Each supersedes a document of the other process.
         bank.upsert(table(lettered(n), lettered(50), document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}")))
@@ -418,10 +413,10 @@ def test_two_processes_that_write_at_once_leave_one_consistent_bank(tmp_path: Pa
     for worker in workers:
         worker.join(timeout=120)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    alone = Bank.open(uri=str(tmp_path / "alone"), schema=SCHEMA)
+    alone = open_bank(BankLocation(str(tmp_path / "alone")), schema=SCHEMA)
     documents = [document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}") for n in range(6)]
     alone.upsert(table(*map(lettered, [*range(6), 50]), *documents))
-    both = Bank.open(uri=str(tmp_path / "both"))
-    assert both.verify() == []
+    both = open_bank(BankLocation(str(tmp_path / "both")))
+    assert problems(both) == []
     assert pc.all(pc.equal(pc.value_counts(pa.array(list(stored(both)))).field("counts"), 1)).as_py()
     assert (both.digest(), bm25(both)) == (alone.digest(), bm25(alone))

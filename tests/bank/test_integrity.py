@@ -1,19 +1,18 @@
 """Checksums of rows: written with every change, checked whenever a row is read for an answer."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmt.bank.bank import Bank
-from cmt.bank.integrity import CHECKSUM, contradiction, unmatched, with_checksums
+from cmt.bank.bank import Bank, open_bank
+from cmt.bank.integrity import CHECKSUM, unmatched, with_checksums
+from cmt.bank.location import BankLocation
 from cmt.errors import BankError, DamageError
-from tests.helpers.banks import SCHEMA, day, document, key_of, stored, table
+from tests.helpers.banks import SCHEMA, day, document, key_of, problems, stored, table
 from tests.helpers.damage import garble, newest_index, replace_bytes
-from tests.helpers.rounds import ROUND
 
 READS: list[Callable[[Bank], Any]] = [
     lambda bank: bank.search(key=key_of("q"), text=None, k=5, as_of=None),
@@ -56,7 +55,6 @@ def test_a_checksum_covers_every_column() -> None:
         assert len(unmatched(changed)) == 1, name
 
 
-@pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize(
     "values",
     [
@@ -68,22 +66,18 @@ def test_a_checksum_covers_every_column() -> None:
     ],
     ids=lambda values: next(iter(values)),
 )
-def test_a_row_that_was_changed_behind_the_bank_is_not_returned(
-    bank: Bank, read: Callable[[Bank], Any], values: dict[str, Any]
-) -> None:
+def test_a_row_that_was_changed_behind_the_bank_is_not_returned(bank: Bank, values: dict[str, Any]) -> None:
     ferry(bank)
-    read(bank)
     bank.connection.open_table(bank.name).update(where="doc_id = 'ferry'", values=values)
-    if "superseded_at" in values and read in (READS[0], READS[2]):
-        return  # hidden as of now
-    with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
-        read(bank)
+    for read in READS[1::2] if "superseded_at" in values else READS:  # a superseded row is not visible as of now
+        with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
+            read(bank)
 
 
 def test_a_byte_that_changed_on_the_disk_is_noticed(bank: Bank, tmp_path: Path) -> None:
     ferry(bank)
     assert replace_bytes(tmp_path / "bank" / f"{bank.name}.lance" / "data", b"six crowns", b"ten crowns") == 1
-    reopened = Bank.open(uri=str(tmp_path / "bank"))
+    reopened = open_bank(BankLocation(str(tmp_path / "bank")))
     for read in READS:
         with pytest.raises(DamageError, match="memory 'ferry#0'"):
             read(reopened)
@@ -111,37 +105,37 @@ def test_dates_of_supersession_are_covered_by_new_checksums(bank: Bank) -> None:
     before = stored(bank)["ferry#0"][CHECKSUM]
     bank.upsert(table(document("ferry-2", at=3, supersedes="ferry")))
     assert stored(bank)["ferry#0"][CHECKSUM] != before
-    bank.forget("ferry-2")
+    bank.remove({"ferry-2"})
     assert stored(bank)["ferry#0"][CHECKSUM] == before
     bank.optimize(keep=timedelta(milliseconds=1))
-    assert bank.verify() == []
+    assert problems(bank) == []
 
 
 # The full-text index
 
-ALTERED = "does not match its digest: run `cmt bank optimize`"
+ALTERED = "does not match its checksum: run `cmt bank optimize`"
 
 
-@pytest.mark.parametrize("part", ["docs", "invert", "metadata", "tokens"])
+@pytest.mark.parametrize("part", ["docs", "metadata"])
 def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, tmp_path: Path, part: str) -> None:
     bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
     before = READS[1](bank)
     files = newest_index(tmp_path / "bank" / f"{bank.name}.lance")
     garble([file for file in files if part in file.name])
-    damaged = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    damaged = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
     with pytest.raises(BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"):
         READS[1](damaged)
-    assert [ALTERED in problem for problem in damaged.verify()] == [True]
+    assert [ALTERED in problem for problem in problems(damaged)] == [True]
     for seal in (tmp_path / "bank").rglob("cmt-digest"):  # as on object storage
         seal.unlink()
-    [problem] = damaged.verify()
+    [problem] = problems(damaged)
     assert "the full-text index of" in problem and "run `cmt bank optimize`" in problem
     damaged.optimize()
     assert READS[1](damaged).equals(before)
-    assert damaged.verify() == []
+    assert problems(damaged) == []
 
 
-def test_a_bit_that_changed_in_an_index_is_found_by_its_digest(bank: Bank, tmp_path: Path) -> None:
+def test_a_bit_that_changed_in_an_index_is_found_by_its_checksum(bank: Bank, tmp_path: Path) -> None:
     bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
     [file] = [
         path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name.endswith("docs.lance")
@@ -149,9 +143,9 @@ def test_a_bit_that_changed_in_an_index_is_found_by_its_digest(bank: Bank, tmp_p
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(bytes(content))
-    assert [ALTERED in problem for problem in bank.verify()] == [True]
+    assert [ALTERED in problem for problem in problems(bank)] == [True]
     bank.optimize()
-    assert bank.verify() == []
+    assert problems(bank) == []
 
 
 def test_an_index_over_which_lance_ends_the_process_is_named_before_it_is_listed(bank: Bank, tmp_path: Path) -> None:
@@ -160,9 +154,9 @@ def test_an_index_over_which_lance_ends_the_process_is_named_before_it_is_listed
     content = bytearray(file.read_bytes())
     content[-13] ^= 192  # of the length of the schema
     file.write_bytes(bytes(content))
-    assert [ALTERED in problem for problem in bank.verify()] == [True]
+    assert [ALTERED in problem for problem in problems(bank)] == [True]
     bank.optimize()
-    assert (bank.verify(), file.exists()) == ([], False)
+    assert (problems(bank), file.exists()) == ([], False)
 
 
 def test_the_damaged_index_of_an_earlier_version_is_removed_and_made_again_after_a_rollback(
@@ -172,50 +166,28 @@ def test_the_damaged_index_of_an_earlier_version_is_removed_and_made_again_after
     before, answers = bank.version, READS[1](bank)
     garble(newest_index(tmp_path / "bank" / f"{bank.name}.lance"))
     bank.upsert(table(document("d20", text="six crowns 20")))
-    assert [ALTERED in problem for problem in bank.verify()] == [True]
+    assert [ALTERED in problem for problem in problems(bank)] == [True]
     bank.optimize()
-    assert bank.verify() == []
+    assert problems(bank) == []
     bank.restore(before)
-    rolled_back = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    rolled_back = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
     with pytest.raises(BankError, match="run `cmt bank optimize`"):
         READS[1](rolled_back)
     rolled_back.optimize()
     assert READS[1](rolled_back).equals(answers)
-    assert rolled_back.verify() == []
+    assert problems(rolled_back) == []
 
 
 def test_a_damaged_vector_index_is_named_and_optimize_repairs_it(tmp_path: Path) -> None:
     uri = str(tmp_path / "bank")
-    bank = Bank.open(uri=uri, schema=SCHEMA, exact_below=50)
+    bank = open_bank(BankLocation(uri, 50), schema=SCHEMA)
     bank.upsert(table(*(document(f"d{n}") for n in range(60))))
     bank.optimize()
     before = READS[0](bank)
     folder = tmp_path / "bank" / f"{bank.name}.lance" / "_indices"
     garble([file for index in folder.iterdir() for file in index.iterdir() if file.name == "auxiliary.idx"])
-    damaged = Bank.open(uri=uri, schema=SCHEMA, exact_below=50)
+    damaged = open_bank(BankLocation(uri, 50), schema=SCHEMA)
     with pytest.raises(BankError, match=r"the vector index of .* cannot be read: .*; run `cmt bank optimize`"):
         READS[0](damaged)
     damaged.optimize()
     assert READS[0](damaged).equals(before)
-
-
-# The counts of the ledger
-
-
-LEFT = replace(ROUND, state="committed", version_after=7, rows=6)
-
-
-@pytest.mark.parametrize(
-    ("version", "rows", "at_rest", "problem"),
-    [
-        (7, 6, True, None),
-        (9, 5, False, None),
-        (9, 5, True, "has 5 rows, but round 2031-01/0001 left 6"),
-        (7, 5, False, "has 5 rows, but round 2031-01/0001 left 6"),
-        (4, 6, False, "is at version 4, but round 2031-01/0001 left version 7"),
-    ],
-)
-def test_a_bank_must_have_what_the_last_round_left(version: int, rows: int, at_rest: bool, problem: str | None) -> None:
-    earlier = replace(ROUND, state="committed", version_after=3, rows=3)
-    assert contradiction([earlier, LEFT], version=version, rows=rows, at_rest=at_rest) == problem
-    assert contradiction([replace(LEFT, state="rolled_back")], version=1, rows=0, at_rest=True) is None

@@ -1,4 +1,4 @@
-"""The lease of a bank: one holder at a time, on any number of machines, and none that was given up for dead."""
+"""The lease of a bank: one holder at a time on any number of machines; a silent one loses it."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ import lancedb
 import pytest
 
 from cmt.bank import lease as leases
-from cmt.bank.lease import Lease, held
+from cmt.bank.lease import Lease, hold_lease
 from cmt.bank.tables import LEASE
 from cmt.errors import RoundError
 
@@ -60,7 +60,7 @@ def test_only_one_of_many_machines_writes_at_a_time(tmp_path: Path) -> None:
 
 def test_a_holder_that_renews_its_lease_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = on("north", str(tmp_path))
-    with held(str(tmp_path), timeout=5) as lease:
+    with hold_lease(str(tmp_path), timeout=5) as lease:
         with pytest.raises(RoundError, match=rf"\(process {os.getpid()}\) still changes bank .*: wait for it"):
             other.acquire(timeout=1)  # longer than a lease lasts without renewal
         lease.check()
@@ -76,9 +76,9 @@ def test_a_holder_that_was_silent_too_long_is_followed_and_refused(tmp_path: Pat
     slow.check()
     quick.acquire(timeout=5)
     assert quick._own.number > slow._own.number
-    with pytest.raises(RoundError, match=r"quick \(process .*\) took over bank .*: nothing more is written"):
+    with pytest.raises(RoundError, match=r"quick \(process .*\) took over bank .*: it stops writing"):
         slow.check()
-    slow.release()  # that of the other one stays
+    slow.release()  # the other lease stays
     quick.check()
 
 
@@ -89,9 +89,9 @@ def test_the_lease_of_a_process_of_this_machine_that_ended_is_taken_at_once(
     ended = subprocess.Popen(["true"])
     ended.wait()
     on(leases.this_machine(), str(tmp_path), pid=ended.pid).acquire(timeout=0)
-    Lease(str(tmp_path)).acquire(timeout=0)  # nor is one waited for that this process left behind
-    with held(str(tmp_path), timeout=0), pytest.raises(RoundError):
-        Lease(str(tmp_path)).acquire(timeout=0)  # but for one that it holds
+    Lease(str(tmp_path)).acquire(timeout=0)  # this process left it behind
+    with hold_lease(str(tmp_path), timeout=0), pytest.raises(RoundError):
+        Lease(str(tmp_path)).acquire(timeout=0)  # this process holds it
     on(leases.this_machine(), str(tmp_path), pid=1).acquire(timeout=0)
     with pytest.raises(RoundError):
         Lease(str(tmp_path)).acquire(timeout=0)
@@ -99,7 +99,7 @@ def test_the_lease_of_a_process_of_this_machine_that_ended_is_taken_at_once(
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", None], ids=["empty", "damaged", "missing"])
-def test_a_damaged_lease_is_made_anew_and_its_holder_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_lease_is_created_again_and_its_holder_refused(tmp_path: Path, content: bytes | None) -> None:
     before, after = on("before", str(tmp_path)), on("after", str(tmp_path))
     before.acquire(timeout=0)
     for manifest in (tmp_path / f"{LEASE}.lance/_versions").iterdir():

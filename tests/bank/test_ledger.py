@@ -7,7 +7,7 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from cmt.bank.ledger import SCORE_NAMES, Ledger, flat_scores, nested_scores
+from cmt.bank.ledger import SCORE_NAMES, Ledger, contradiction, flat_scores, nested_scores
 from cmt.errors import BankError, DamageError
 from tests.helpers.rounds import ROUND
 
@@ -23,7 +23,7 @@ def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -
     ledger.write(second)
     ledger.write(ROUND)
     assert ledger.rounds() == [ROUND, second]
-    assert Ledger(lancedb.connect(ledger._connection.uri)).rounds() == [ROUND, second]
+    assert Ledger(lancedb.connect(ledger.connection.uri)).rounds() == [ROUND, second]
 
 
 def test_writing_a_round_again_replaces_its_row(ledger: Ledger) -> None:
@@ -44,7 +44,7 @@ def test_rounds_of_two_compressors_have_separate_rows(ledger: Ledger) -> None:
 
 def test_rounds_of_equal_identity_write_the_same_rows() -> None:
     assert ROUND.identity == replace(ROUND, state="committed", number=7, params_digest="x").identity
-    for change in ({"slice_digest": "x"}, {"compressor": "x"}, {"bank_params": "int4-vectors"}):
+    for change in ({"slice_digest": "x"}, {"compressor": "x"}, {"row_format": "int4-vectors"}):
         assert ROUND.identity != replace(ROUND, **change).identity  # type: ignore[arg-type]
 
 
@@ -107,7 +107,29 @@ def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path
     content = bytearray(file.read_bytes())
     content[-40] ^= 248
     file.write_bytes(bytes(content))
-    with pytest.raises(DamageError, match=rf"{file.name} does not match its digest.*restore .* from a backup"):
+    with pytest.raises(DamageError, match=rf"{file.name} does not match its checksum.*restore .* from a backup"):
         Ledger(ledger.connection)
     file.write_bytes(bytes(content[:-40] + bytes([content[-40] ^ 248]) + content[-39:]))
     assert Ledger(ledger.connection).rounds() == [ROUND]
+
+
+# Contradictions between a bank and its ledger
+
+
+LEFT = replace(ROUND, state="committed", version_after=7, rows=6)
+
+
+@pytest.mark.parametrize(
+    ("version", "rows", "idle", "problem"),
+    [
+        (7, 6, True, None),
+        (9, 5, False, None),
+        (9, 5, True, "has 5 rows, but round 2031-01/0001 left 6"),
+        (7, 5, False, "has 5 rows, but round 2031-01/0001 left 6"),
+        (4, 6, False, "is at version 4, but round 2031-01/0001 left version 7"),
+    ],
+)
+def test_a_bank_must_have_what_the_last_round_left(version: int, rows: int, idle: bool, problem: str | None) -> None:
+    earlier = replace(ROUND, state="committed", version_after=3, rows=3)
+    assert contradiction([earlier, LEFT], version=version, rows=rows, idle=idle) == problem
+    assert contradiction([replace(LEFT, state="rolled_back")], version=1, rows=0, idle=True) is None

@@ -61,12 +61,6 @@ def test_a_memory_has_the_size_that_vector_bytes_says(number_format: str) -> Non
     assert len(blob) == 5 * quantization.vector_bytes(number_format, 64)
 
 
-def test_int4_takes_about_a_quarter_of_fp16() -> None:
-    assert quantization.vector_bytes("int4", 576) == 290
-    assert quantization.vector_bytes("int8", 576) == 578
-    assert quantization.vector_bytes("fp16", 576) == 1152
-
-
 def test_unknown_codes_are_refused() -> None:
     for use in (quantization.vector_bytes, lambda codes, dim: quantization.dequantize(b"", codes, dim)):
         with pytest.raises(ConfigError, match="codes 'int3' are unknown: choose one of fp16, int8, int4"):

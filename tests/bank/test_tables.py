@@ -11,8 +11,9 @@ import pytest
 from lancedb.table import LanceTable
 
 from cmt.bank import tables
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank, open_banks
 from cmt.bank.integrity import altered_files
+from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.bank.tables import (
     WriteConflict,
@@ -70,7 +71,7 @@ def test_an_altered_pointer_is_named_before_lance_reads_it(tmp_path: Path) -> No
     set_current_table(connection, "memories_a")
     [file] = (tmp_path / "current.lance/data").glob("*.lance")
     file.write_bytes(file.read_bytes()[:-40] + bytes(40))
-    with pytest.raises(DamageError, match=r"the pointer in .* does not match its digest.*run `cmt update --all`"):
+    with pytest.raises(DamageError, match=r"the pointer in .* does not match its checksum.*run `cmt update --all`"):
         current_table(connection)
 
 
@@ -173,7 +174,7 @@ def test_a_damaged_bank_raises_a_bank_error(bank: Bank, tmp_path: Path) -> None:
     for manifest in (tmp_path / "bank" / f"{bank.name}.lance" / "_versions").iterdir():
         manifest.write_bytes(b"cut")
     with pytest.raises(BankError, match="bank .* cannot be opened: "):
-        Bank.open(uri=str(tmp_path / "bank"))
+        open_bank(BankLocation(str(tmp_path / "bank")))
 
 
 def test_a_table_whose_creation_was_interrupted_is_none_until_it_is_created_again(bank: Bank, tmp_path: Path) -> None:
@@ -181,6 +182,6 @@ def test_a_table_whose_creation_was_interrupted_is_none_until_it_is_created_agai
     (tmp_path / "bank/memories_abababababab.lance/_transactions").mkdir(parents=True)
     assert "memories_abababababab" in bank.connection.list_tables().tables
     assert memory_tables(bank.connection) == [bank.name]
-    assert [table.name for table in Bank.open_all(uri=str(tmp_path / "bank"))] == [bank.name]
-    Bank.open(uri=str(tmp_path / "bank"), schema=other)
+    assert [table.name for table in open_banks(BankLocation(str(tmp_path / "bank")))] == [bank.name]
+    open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
     assert memory_tables(bank.connection) == ["memories_abababababab", bank.name]

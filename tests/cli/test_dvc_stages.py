@@ -17,7 +17,8 @@ from rich.console import Console
 
 import cmt
 from cmt.answering.confidence import NO_CALIBRATION
-from cmt.bank.bank import Bank
+from cmt.bank.bank import open_bank
+from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.cli import dvc_stages
 from cmt.cli.progress_bar import ProgressBar
@@ -174,7 +175,7 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
     assert result["last"].items() <= result["rounds"][1].items()
     workspace = dvc_stages.workspace(replayed / "params.yaml")
     assert json.loads(pin(replayed)) == {
-        "table": workspace.stored_bank.name,
+        "table": workspace.open_bank().name,
         "rows": 6,
         "digest": workspace.rounds()[1].bank_digest,
         "calibration": workspace.calibration()._asdict(),
@@ -318,7 +319,7 @@ def memories(*numbers: int) -> pa.Table:
 
 def pinned_bytes(folder: Path, *batches: pa.Table) -> bytes:
     """The pin of a new bank with these rows."""
-    bank = Bank.open(uri=str(folder / "bank"), schema=BANK_SCHEMA)
+    bank = open_bank(BankLocation(str(folder / "bank")), schema=BANK_SCHEMA)
     for batch in batches:
         bank.upsert(batch)
     dvc_stages.pin(bank, NO_CALIBRATION, folder / "bank.json")

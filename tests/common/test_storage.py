@@ -10,12 +10,12 @@ import pytest
 from cmt.common.storage import (
     atomic_path,
     flush_to_disk,
+    read_checked_json,
     read_json,
-    read_sealed,
     replace_file,
     write_bytes,
+    write_checked_json,
     write_json,
-    write_sealed,
     write_table,
 )
 
@@ -150,11 +150,11 @@ def test_missing_json_is_an_error_of_the_disk(tmp_path: Path) -> None:
         read_json(tmp_path / "state.json", list[str])
 
 
-def test_sealed_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> None:
+def test_checked_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "content.json"
-    write_sealed(path, {"names": ["a", "b"], "count": 2})
-    assert read_sealed(path, dict[str, Any]) == {"names": ["a", "b"], "count": 2}
+    write_checked_json(path, {"names": ["a", "b"], "count": 2})
+    assert read_checked_json(path, dict[str, Any]) == {"names": ["a", "b"], "count": 2}
     for altered in (path.read_text().replace('"b"', '"c"'), path.read_text().replace("checksum", "chucksum")):
         path.write_text(altered)
         with pytest.raises(ValueError, match="does not match its checksum"):
-            read_sealed(path, dict[str, Any])
+            read_checked_json(path, dict[str, Any])

@@ -126,7 +126,7 @@ def test_a_change_of_the_bank_discards_its_answers(
     changes: list[Callable[[], object]] = [
         lambda: add(answerer),
         lambda: answerer.bank.restore(version),
-        lambda: answerer.bank.forget("vell"),
+        lambda: answerer.bank.remove({"vell"}),
     ]
     for change in changes:
         change()

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank
+from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.canary import Canary
@@ -111,7 +112,7 @@ TABLES = {
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    return Project(Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA))
+    return Project(open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA))
 
 
 def names(canaries: Sequence[Canary]) -> list[str]:

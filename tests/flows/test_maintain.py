@@ -13,15 +13,15 @@ from flows.maintain import maintain
 
 def test_old_versions_go_and_the_answers_stay(project: Path, workspace: Workspace) -> None:
     workspace.update()
-    first = workspace.stored_bank.version
+    first = workspace.open_bank().version
     workspace.update()
-    digest = workspace.stored_bank.digest()
+    digest = workspace.open_bank().digest()
     stats = maintain(keep_days=0, params=str(project))
     opened = open(params=project)
-    assert stats["rows"] == opened.stored_bank.count_rows() > 0
-    assert opened.stored_bank.digest() == digest
+    assert stats["rows"] == opened.open_bank().count_rows() > 0
+    assert opened.open_bank().digest() == digest
     with pytest.raises(BankError, match=f"has no version {first}"):
-        opened.stored_bank.check_version(first)
+        opened.open_bank().check_version(first)
     found = Artifact.get("maintain")
     assert found is not None
     assert "| rows |" in str(found.data)
@@ -29,9 +29,9 @@ def test_old_versions_go_and_the_answers_stay(project: Path, workspace: Workspac
 
 def test_by_default_every_version_of_the_last_quarter_stays(project: Path, workspace: Workspace) -> None:
     workspace.update()
-    first = workspace.stored_bank.version
+    first = workspace.open_bank().version
     maintain(params=str(project))
-    open(params=project).stored_bank.check_version(first)
+    open(params=project).open_bank().check_version(first)
 
 
 def test_a_negative_age_is_refused_before_anything_runs(project: Path) -> None:

@@ -67,24 +67,24 @@ def test_a_refused_round_fails_the_run_and_leaves_the_bank(
 ) -> None:
     online_update(slice=FIRST, params=str(project))
     change(gate={"min_f1": 100.0})
-    before = workspace.stored_bank.digest()
+    before = workspace.open_bank().digest()
     from flows.tasks import workspace as opened
 
     opened.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
         online_update(slice=SECOND, params=str(project))
-    assert workspace.stored_bank.digest() == before
+    assert workspace.open_bank().digest() == before
     assert "refused" in artifact("round-2031-02-0001")
 
 
 def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, workspace: Workspace) -> None:
     online_update(slice=FIRST, params=str(project))
-    before = workspace.stored_bank.digest()
+    before = workspace.open_bank().digest()
     questions = workspace.store.slice(FIRST).path.with_name("0001.questions.parquet")
     questions.write_bytes(questions.read_bytes()[:100])  # of an earlier slice: not read before the evaluation
     with pytest.raises(StreamError, match="damaged"):
         online_update(slice=SECOND, params=str(project))
-    assert workspace.stored_bank.digest() == before
+    assert workspace.open_bank().digest() == before
     assert {r.slice_id: r.state for r in workspace.rounds()} == {FIRST: "committed", SECOND: "interrupted"}
 
 

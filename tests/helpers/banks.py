@@ -95,3 +95,9 @@ def bm25(bank: Bank) -> list[tuple[str, float]]:
     """memory_id and BM25 score of all rows for "alpha beta gamma", best first."""
     hits = bank.full_text(text="alpha beta gamma", k=50, as_of=day(99))
     return list(zip(names(hits), hits["bm25"].to_pylist(), strict=True))
+
+
+def problems(bank: Bank) -> list[str]:
+    """All problems that `Bank.audit` finds."""
+    audit = bank.audit()
+    return [*audit.problems, *filter(None, [audit.index_problem])]

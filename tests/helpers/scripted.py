@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank
+from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.lm.model import FrozenLM
 from tests.helpers.lms import build
@@ -81,7 +82,7 @@ DOCUMENTS = [
 ]
 
 
-def open_bank(folder: Path, *, keep_text: bool) -> Bank:
+def scripted_bank(folder: Path, *, keep_text: bool) -> Bank:
     """DOCUMENTS in a real bank, with arbitrary keys and memories."""
     schema = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
     rows = [
@@ -101,16 +102,16 @@ def open_bank(folder: Path, *, keep_text: bool) -> Bank:
         }
         for number, (doc_id, date, supersedes, text) in enumerate(DOCUMENTS)
     ]
-    bank = Bank.open(uri=str(folder), schema=schema)
+    bank = open_bank(BankLocation(str(folder)), schema=schema)
     bank.upsert(pa.Table.from_pylist(rows, schema=schema))
     return bank
 
 
 @pytest.fixture(scope="session")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    return open_bank(tmp_path_factory.mktemp("bank"), keep_text=True)
+    return scripted_bank(tmp_path_factory.mktemp("bank"), keep_text=True)
 
 
 @pytest.fixture(scope="session")
 def textless_bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    return open_bank(tmp_path_factory.mktemp("textless"), keep_text=False)
+    return scripted_bank(tmp_path_factory.mktemp("textless"), keep_text=False)

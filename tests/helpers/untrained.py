@@ -9,7 +9,8 @@ import torch
 
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.bank.bank import Bank
+from cmt.bank.bank import open_bank
+from cmt.bank.location import BankLocation
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
@@ -75,7 +76,9 @@ def untrained_answerer(
             if parameter.requires_grad and "lora_A" not in name and name != "log_temperature":
                 parameter.add_(0.1 * torch.randn(parameter.shape))
     keep_text, number_format = params.bank.keep_text, params.bank.codes
-    bank = Bank.open(uri=str(folder), schema=memory_schema(model, keep_text=keep_text, number_format=number_format))
+    bank = open_bank(
+        BankLocation(str(folder)), schema=memory_schema(model, keep_text=keep_text, number_format=number_format)
+    )
     batches = [[row] for row in rows] if one_by_one else [list(rows)] if rows else []
     for batch in batches:
         memories = compress_documents(

@@ -38,7 +38,7 @@ def read_words(workspace: Workspace) -> WordReader:
     """Let `workspace` answer with a WordReader; returns it."""
     reader = WordReader(model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params)
     reader.asked = []
-    workspace.__dict__["answerer"] = reader
+    workspace._answerer = reader
     return reader
 
 

@@ -31,6 +31,7 @@ import yaml
 import cmt
 from cmt.errors import BankError
 from cmt.workspace import Workspace
+from tests.helpers.banks import problems
 
 ROOT = Path(__file__).parents[2]
 ARTICLES, QUESTIONS = 5, 2  # articles per month, questions per article
@@ -216,11 +217,11 @@ def committed(workspace: Workspace) -> int:
 def outcome(workspace: Workspace) -> dict[str, Any]:
     """The state of bank and ledger that kills must not change, read as a new process does."""
     reopened = Workspace(workspace.params, workspace.root)
-    bank, rounds = reopened.stored_bank, reopened.ledger.rounds()
+    bank, rounds = reopened.open_bank(), reopened.ledger.rounds()
     return {
         "digest": bank.digest(),
         "rows": bank.count_rows(),
-        "problems": bank.verify(),
+        "problems": problems(bank),
         "rounds": [
             (r.round_id, r.number, r.state, r.judgement, r.canaries, r.documents, r.rows, r.bank_digest, r.scores)
             for r in rounds
@@ -232,7 +233,7 @@ def delete_bank(workspace: Workspace) -> None:
     """Delete bank and state."""
     for place in (Path(workspace.params.bank.uri), workspace.state):
         shutil.rmtree(place)
-    for name in ("stored_bank", "ledger"):
+    for name in ("_connection", "ledger"):
         workspace.__dict__.pop(name, None)
 
 

@@ -13,7 +13,7 @@ from cmt.lm.model import FrozenLM
 def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: Path) -> None:
     write_project(tmp_path / "project")
     memory = cmt.open(params=tmp_path / "project/params.yaml", overrides={"evaluation.baselines": False})
-    memory.__dict__["lm"] = real_lm  # loaded once for all tests
+    memory._lm = real_lm  # loaded once for all tests
     documents, questions = example_rows()
     assert memory.ingest().accepted == len(documents)
     for slice_id in memory.pending():

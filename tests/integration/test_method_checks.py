@@ -21,7 +21,8 @@ import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import closed_book
-from cmt.bank.bank import Bank
+from cmt.bank.bank import open_bank
+from cmt.bank.location import BankLocation
 from cmt.common.arrow import replace_column
 from cmt.config import Params
 from cmt.evaluation.metrics import exact_match
@@ -96,7 +97,7 @@ def ask(
     **changes: float,
 ) -> list[Answer]:
     """Answers to the questions on `facts` from a new bank, with `parts` upserted one by one and a changed selection."""
-    stored = Bank.open(uri=str(bank), schema=parts[0].schema)
+    stored = open_bank(BankLocation(str(bank)), schema=parts[0].schema)
     for part in parts:
         stored.upsert(part)
     selection = trained.params.selection.model_copy(update=changes)

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cmt.bank.bank import Bank
+from cmt.bank.bank import Bank, open_bank
 from cmt.bank.lexical import sketch
+from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
@@ -38,7 +39,7 @@ def names(selection: Selection) -> list[str]:
 @pytest.fixture
 def bank(tmp_path: Path) -> Bank:
     """Twelve documents with random keys; the text of `d7` has the word of the question."""
-    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    bank = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
     bank.upsert(table(*(document(f"d{n}", text="a lighthouse" if n == 7 else f"word{n}") for n in range(12))))
     return bank
 
@@ -47,7 +48,7 @@ def bank(tmp_path: Path) -> Bank:
 def textless_bank(tmp_path: Path) -> Bank:
     """The same without texts, with sketches instead."""
     schema = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor=COMPRESSOR, sketched=True)
-    bank = Bank.open(uri=str(tmp_path / "textless"), schema=schema)
+    bank = open_bank(BankLocation(str(tmp_path / "textless")), schema=schema)
     rows = [
         row | {"text": None, "words": sketch("a lighthouse" if n == 7 else f"word{n}")}
         for n in range(12)
@@ -58,7 +59,7 @@ def textless_bank(tmp_path: Path) -> Bank:
 
 
 def test_an_empty_bank_selects_nothing(tmp_path: Path) -> None:
-    empty = Bank.open(uri=str(tmp_path / "empty"), schema=SCHEMA)
+    empty = open_bank(BankLocation(str(tmp_path / "empty")), schema=SCHEMA)
     assert select(empty, key=key_of("q")) == Selection([], 0.0, math.inf)
 
 
@@ -113,14 +114,14 @@ def test_words_of_the_question_select_a_memory_that_keys_do_not(kind: str, reque
 
 
 def test_only_memories_visible_as_of_the_date_are_selected(tmp_path: Path) -> None:
-    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    bank = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
     bank.upsert(table(document("old", at=1), document("new", at=5, supersedes="old")))
     assert names(select(bank, key=key_of("q"), as_of=4)) == ["old"]
     assert names(select(bank, key=key_of("q"))) == ["new"]
 
 
 def test_ties_are_ordered_by_memory_id(tmp_path: Path) -> None:
-    bank = Bank.open(uri=str(tmp_path / "bank"), schema=SCHEMA)
+    bank = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
     bank.upsert(table(*(document(name, key=key_of("same")) for name in "cab")))
     selection = select(bank, key=key_of("same"), top_k=2)
     assert names(selection) == ["a", "b"]

@@ -48,7 +48,7 @@ def update(folder: Path, slice_id: str, **overrides: Any) -> tuple[Round, Worksp
 
 def test_a_false_document_on_an_earlier_fact_is_refused_and_named(project: Path) -> None:
     ingest(project, POISON)
-    before = open_workspace(project).stored_bank.digest()
+    before = open_workspace(project).open_bank().digest()
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.judgement) == ("refused", "refused")
     assert round_.canaries == {"asked": 1, "wrong": 1, "harmed": 1}
@@ -62,7 +62,7 @@ def test_the_advice_of_a_refusal_helps(project: Path) -> None:
     assert "`cmt forget handbill`" in update(project, MARCH)[0].reason
     open_workspace(project).forget("handbill")
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.judgement, workspace.bank.has("handbill")) == ("committed", "passed", False)
+    assert (round_.state, round_.judgement, workspace.bank.present({"handbill"})) == ("committed", "passed", set())
 
 
 def test_a_harm_that_is_accepted_is_committed_and_not_held_against_later_rounds(project: Path) -> None:

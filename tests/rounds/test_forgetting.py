@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import cmt
-from cmt.bank.bank import Bank
+from cmt.bank import maintenance, writing
 from cmt.bank.ledger import Ledger
 from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
@@ -47,8 +47,8 @@ def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
         for owner, name in (
             (os, "replace"),
             (os, "unlink"),
-            (Bank, "_commit"),
-            (Bank, "_compact"),
+            (writing, "_commit"),
+            (maintenance, "compact"),
             (Ledger, "_upsert"),
         ):
             patch.setattr(owner, name, failing(getattr(owner, name)))
@@ -70,7 +70,7 @@ def content(folder: Path) -> tuple[Any, ...]:
     """What a forgetting changes."""
     workspace = open_workspace(folder)
     slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.store.slices()]
-    return workspace.stored_bank.digest(), slices, workspace.forgotten(), workspace.pending(), problems(folder)
+    return workspace.open_bank().digest(), slices, workspace.forgotten(), workspace.pending(), problems(folder)
 
 
 # Interruptions
@@ -100,7 +100,9 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
         assert workspace.forgetting_journal.exists(), step
         if step == len(changes) - 2:  # a slice is half written, and only this is said of it
             assert problems(folder) == ["the purge of 1 document is not finished"]
-        if "mayor-2" in workspace.forgotten() and workspace.stored_bank.has("mayor-2"):  # announced and not deleted yet
+        if "mayor-2" in workspace.forgotten() and workspace.open_bank().present(
+            {"mayor-2"}
+        ):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
         assert workspace.move_pointer() is False
         assert content(folder) == expected, step
@@ -133,7 +135,7 @@ def test_rows_of_a_forgotten_document_are_reported_and_hidden(adapted_workspace:
 
 
 def test_what_a_forgotten_document_superseded_is_answered_again(adapted_workspace: Path) -> None:
-    bank = open_workspace(adapted_workspace).stored_bank
+    bank = open_workspace(adapted_workspace).open_bank()
     assert set(bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()) == {"mayor-2"}
     open_workspace(adapted_workspace).forget("mayor-2")
     assert set(bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()) == {"mayor-1"}
@@ -151,7 +153,7 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     workspace.forget("ferry")
     shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
     assert workspace.update().rows == 6
-    assert (workspace.bank.has("new"), workspace.bank.has("copy")) == (True, False)
+    assert workspace.bank.present({"new", "copy"}) == {"new"}
     assert "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
 
 
@@ -233,7 +235,7 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
     assert workspace.update().state == "committed"
     assert "documents are still being forgotten" in caplog.text
     workspace.move_pointer()
-    assert (problems(adapted_workspace), workspace.bank.has("ferry")) == ([], False)
+    assert (problems(adapted_workspace), workspace.bank.present({"ferry"})) == ([], set())
 
 
 def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
@@ -242,4 +244,4 @@ def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
     manifest.write_text(manifest.read_text().replace(workspace.store.slice(JANUARY).digest, "0" * 64))
     with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
         workspace.forget_all(["ferry"], purge=True)
-    assert (workspace.forgotten(), workspace.bank.has("ferry")) == ([], True)
+    assert (workspace.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})

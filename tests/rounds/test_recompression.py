@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cmt.bank.bank import open_banks
 from cmt.errors import RoundError
 from cmt.modeling.champion import champion_folder, read_champion, write_champion
 from cmt.rounds.promotion import roll_back_promotion
@@ -27,7 +28,7 @@ def compressors(workspace: Workspace) -> tuple[str, str, str]:
     """First digits of the champion, of the compressor in use, and of the one whose bank answers."""
     named = read_champion(workspace.state)
     assert named
-    return named.champion.bank, workspace.compressor_digest[:12], workspace.stored_bank.answering
+    return named.champion.bank, workspace.compressor_digest[:12], workspace.active_compressor
 
 
 def fill(folder: Path) -> Recompression:
@@ -90,7 +91,7 @@ def test_a_rollback_of_a_round_is_one_of_every_bank(project: Path) -> None:
     rounds = open_workspace(project).all_rounds()
     assert {(round_.slice_id, round_.state) for round_ in rounds} == {(JANUARY, "committed"), (FEBRUARY, "rolled_back")}
     assert len(rounds) == 4
-    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_workspace(project).banks()]
+    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_banks(open_workspace(project).bank_location)]
     assert [set(rows["slice_id"].to_pylist()) for rows in banks] == [{JANUARY}, {JANUARY}]
 
 
@@ -99,7 +100,7 @@ def test_a_forgotten_document_is_in_no_bank_and_comes_into_none(project: Path) -
     doc_id = workspace.store.all_documents()["doc_id"][0].as_py()
     workspace.forget(doc_id)
     fill(project)
-    assert not any(bank.has(doc_id) for bank in open_workspace(project).banks())
+    assert not any(bank.present({doc_id}) for bank in open_banks(open_workspace(project).bank_location))
 
 
 def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: Path) -> None:

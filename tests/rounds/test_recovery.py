@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 import cmt
+from cmt.bank.bank import open_banks
 from cmt.bank.lease import Lease
 from cmt.cli.main import app
 from cmt.rounds.runner import RoundRunner
@@ -188,11 +189,11 @@ def test_a_forgotten_document_does_not_come_back_with_rollback_or_update(project
     assert workspace.forget("ferry") == 1
     without = workspace.bank.digest()
     workspace.rollback(FEBRUARY)
-    assert not workspace.bank.has("ferry")
+    assert not workspace.bank.present({"ferry"})
     assert workspace.update().bank_digest == without
     workspace.rollback(JANUARY)
     assert [workspace.update().rows, workspace.update().rows] == [2, 5]
-    assert workspace.bank.verify() == []
+    assert workspace.bank.audit().problems == []
 
 
 def test_a_document_of_a_pending_round_can_be_forgotten(project: Path) -> None:
@@ -202,7 +203,7 @@ def test_a_document_of_a_pending_round_can_be_forgotten(project: Path) -> None:
     workspace.rollback(JANUARY)
     assert workspace.forget("ferry") == 0
     workspace.update(), workspace.update()
-    assert not any(workspace.bank.has(doc_id) for doc_id in ("hitch", "ferry"))
+    assert not any(workspace.bank.present({doc_id}) for doc_id in ("hitch", "ferry"))
 
 
 def test_a_new_bank_of_the_stream_lacks_forgotten_documents(project: Path) -> None:
@@ -211,8 +212,8 @@ def test_a_new_bank_of_the_stream_lacks_forgotten_documents(project: Path) -> No
     workspace.forget("ferry")
     other = open_workspace(project, bank__uri=str(project / "other"), bank__codes="int4")
     other.update(), other.update()
-    assert not other.bank.has("ferry")
-    assert other.bank.has("raft")
+    assert not other.bank.present({"ferry"})
+    assert other.bank.present({"raft"})
 
 
 def test_a_forgotten_document_is_in_no_bank_and_after_optimize_in_no_file(project: Path) -> None:
@@ -221,7 +222,7 @@ def test_a_forgotten_document_is_in_no_bank_and_after_optimize_in_no_file(projec
     new = open_workspace(project, compressor__path=str(save_other_compressor(old, project / "new")))
     new.update(), new.update()
     assert open_workspace(project).forget("ferry") == 2
-    assert not (old.bank.has("ferry") or new.bank.has("ferry"))
+    assert not (old.bank.present({"ferry"}) or new.bank.present({"ferry"}))
     command = ["--params", str(project / "params.yaml"), "bank", "optimize", "--keep-days", "0"]
     assert CliRunner().invoke(app, command).exit_code == 0
     for data in (project / "data/bank").rglob("*.lance"):
@@ -313,7 +314,7 @@ def test_a_read_only_bank_answers_and_refuses_changes(readable_project: Path, fo
             with pytest.raises(cmt.CmtError, match=r"/(bank|state)\b.*cannot be written: .*check .*space and rights"):
                 write()
     assert states(open_workspace(readable_project)) == {JANUARY: "committed"}
-    assert open_workspace(readable_project).bank.has("ferry")
+    assert open_workspace(readable_project).bank.present({"ferry"})
 
 
 # The lease
@@ -332,7 +333,7 @@ def take_over(workspace: Workspace) -> Lease:
 def test_a_round_whose_lease_was_lost_writes_nothing_more(project: Path, undisturbed: list[str], last: str) -> None:
     # 1. A round loses its lease after the step `last`; its next step would write.
     suspended = open_workspace(project)
-    with pytest.raises(cmt.RoundError, match=r"took over bank .*: nothing more is written"), suspended.updating():
+    with pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"), suspended.updating():
         run_steps(suspended, JANUARY, last=last)
         lease = take_over(suspended)
         version = suspended.bank.version
@@ -349,18 +350,18 @@ def test_a_lost_lease_refuses_every_other_change(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
     changes: list[Callable[[], object]] = [
-        lambda: workspace.bank.forget("ferry"),
+        lambda: workspace.bank.remove({"ferry"}),
         lambda: workspace.bank.restore(1),
         workspace.bank.optimize,
-        workspace.bank.promote,
+        workspace.bank.make_current,
         lambda: workspace.ledger.forget("ferry"),
-        lambda: [bank.forget("ferry") for bank in workspace.banks()],
-        lambda: workspace.stored_bank.forget("ferry"),
+        lambda: [bank.remove({"ferry"}) for bank in open_banks(workspace.bank_location)],
+        lambda: workspace.open_bank().remove({"ferry"}),
     ]
     with workspace.updating():
         take_over(workspace)
         for change in changes:
             with pytest.raises(cmt.RoundError, match="took over"):
                 change()
-    assert workspace.bank.has("ferry")
+    assert workspace.bank.present({"ferry"})
     assert workspace.forgotten() == []

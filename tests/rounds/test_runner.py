@@ -118,7 +118,7 @@ def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(proj
     for as_of, corrected in ((None, True), (datetime(2031, 2, 28, tzinfo=UTC), False)):
         rows = workspace.bank.full_text(text="ferry", k=5, as_of=as_of)
         assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [("ferry", corrected)]
-    assert workspace.bank.verify() == []
+    assert workspace.bank.audit().problems == []
 
 
 # The gate
@@ -171,7 +171,7 @@ def test_a_document_forgotten_during_a_round_is_not_banked(project: Path) -> Non
     for doc_id in ("hitch", "mayor-1"):
         workspace.forget(doc_id)
     assert open_workspace(project).update().rows == 4
-    assert not any(workspace.bank.has(doc_id) for doc_id in ("hitch", "mayor-1"))
+    assert not any(workspace.bank.present({doc_id}) for doc_id in ("hitch", "mayor-1"))
 
 
 def test_a_slice_whose_documents_are_all_forgotten_makes_an_empty_round(project: Path) -> None:
@@ -192,9 +192,9 @@ def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(pro
     new = open_workspace(project, compressor__path=str(save_other_compressor(old, project / "new")))
     assert new.pending() == [JANUARY, FEBRUARY]
     new.update()
-    assert open_workspace(project).stored_bank.name == old.bank.name
+    assert open_workspace(project).open_bank().name == old.bank.name
     new.update()
-    assert open_workspace(project).stored_bank.name == new.bank.name != old.bank.name
+    assert open_workspace(project).open_bank().name == new.bank.name != old.bank.name
     assert states(old) == states(new) == {JANUARY: "committed", FEBRUARY: "committed"}
     assert (old.bank.count_rows(), new.bank.count_rows()) == (6, 6)
 

@@ -23,7 +23,7 @@ FERRY = "What does the ferry to Saltby cost?"
 
 def bank_table(project: Path) -> Path:
     """The folder of the table that answers."""
-    return project / "data/bank" / f"{open_workspace(project).stored_bank.name}.lance"
+    return project / "data/bank" / f"{open_workspace(project).open_bank().name}.lance"
 
 
 def reports(project: Path) -> dict[str, PartReport]:
@@ -91,7 +91,7 @@ def test_a_damaged_row_stops_the_round_that_asks_for_it(adapted_workspace: Path)
 
 def test_a_bank_whose_rows_were_exchanged_is_not_what_the_round_left(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.bank.forget("ferry")
+    workspace.bank.remove({"ferry"})
     [problem] = reports(adapted_workspace)["bank"].problems
     assert problem.endswith(f"has 5 rows, but round {FEBRUARY} left 6")
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
@@ -107,7 +107,7 @@ def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace
     january, february = open_workspace(adapted_workspace).rounds()
     assert january.version_after
     lose_versions(bank_table(adapted_workspace), keep=january.version_after)
-    assert open_workspace(adapted_workspace).stored_bank.count_rows() == 3
+    assert open_workspace(adapted_workspace).open_bank().count_rows() == 3
     lost = rf"is at version {january.version_after}, but round {FEBRUARY} left version {february.version_after}"
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
     uses: list[Callable[[Workspace], object]] = [
@@ -170,7 +170,7 @@ def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(adapted_w
     content[-20] ^= 1
     file.write_bytes(bytes(content))
     report = reports(adapted_workspace)["bank"]
-    assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its digest" in report.problems[0]
+    assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its checksum" in report.problems[0]
     assert "cmt update --all" in report.advice
 
 

@@ -76,7 +76,7 @@ def test_two_workers_update_one_bank_in_turn(
     workspace = open_workspace(project)
     assert states(workspace) == {JANUARY: "committed", FEBRUARY: "committed"}
     assert workspace.bank.digest() == open_workspace(adapted_project).bank.digest()
-    assert workspace.bank.verify() == []
+    assert workspace.bank.audit().problems == []
     # 3. both services kept their records in PostgreSQL
     assert _count(addresses.prefect, "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'") == 2
     rounds = "SELECT count(*) FROM tags WHERE key = 'cmt.key'"

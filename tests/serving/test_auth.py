@@ -109,7 +109,7 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
         assert response.json()["error"]["type"] == "permission_error"
         assert error_message(response) == "the token reader has the scope ask; this route needs admin"
-    assert cmt.open(params=guarded.folder / "params.yaml").stored_bank.has("ferry")
+    assert cmt.open(params=guarded.folder / "params.yaml").open_bank().present({"ferry"})
 
 
 def test_tokens_count_from_the_moment_of_their_change(guarded: Guarded) -> None:

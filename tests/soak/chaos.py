@@ -204,7 +204,7 @@ class Chaos:
     def _wrong(self) -> tuple[Kind, str] | None:
         """How the project differs from the model: kind and sentence."""
         try:
-            bank = opened(self.folder).stored_bank
+            bank = opened(self.folder).open_bank()
             rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
             found = sorted((row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None)
             damaged = problems(self.folder)

@@ -153,7 +153,9 @@ def _result(
         return "named", ""
     workspace = opened(project)
     if top not in ("lm", "compressor"):
-        workspace.__dict__ |= parts  # as loaded before; reading them again takes longer than the question
+        workspace = Workspace(
+            workspace.params, project, **parts
+        )  # as loaded before; reading them again takes longer than the question
     try:
         if content(project) != expected:
             return "silent", "the content differs"
@@ -166,6 +168,6 @@ def _result(
 
 def _answers(workspace: Workspace) -> list[tuple[str, ...]]:
     """Answers, confidences and sources of the fixed questions."""
-    workspace.answering_bank()
+    workspace.active_bank()
     answered = workspace.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
     return [(a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered]

@@ -1,0 +1,135 @@
+"""Maintenance of a table of memories: compaction, purging of earlier versions, reading everything, statistics."""
+
+import shutil
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.bank.indexes import (
+    altered_index_folders,
+    index_keys,
+    index_problem,
+    index_text,
+    index_values,
+    indexed_keys,
+    text_is_indexed,
+    write_file_checksums,
+)
+from cmt.bank.integrity import unmatched
+from cmt.bank.memory_table import MemoryTable
+from cmt.bank.merge import misdated
+from cmt.bank.schema import VERSION_COLUMNS, RowsDigest, id_problems, key_matrix, mean_cosine, row_problems
+from cmt.bank.tables import FOREVER
+
+_KEYS = 256  # keys of the sample whose mean cosine is a statistic
+
+
+class Audit(NamedTuple):
+    """Findings from reading every row of a bank."""
+
+    problems: list[str]
+    """Problems of rows, one sentence each."""
+    index_problem: str | None
+    """A problem of an index; None without one."""
+    digest: str
+    """See `Bank.digest`."""
+    rows: int
+    slices: list[str]
+    """slice_ids of the damaged rows, sorted."""
+
+
+def compact(bank: MemoryTable, *, keep: timedelta, unfinished: bool = False) -> None:
+    """Rebuild the indexes, compact the files and drop versions older than `keep`.
+
+    `unfinished`: also delete the files of writes that never became a version.
+    """
+    # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All altered ones are
+    #    replaced before Lance lists any, for that may end the process.
+    if altered := altered_index_folders(bank):
+        index_keys(bank, again=True)
+    index_text(bank)
+    index_values(bank)
+    index_keys(bank)
+    for folder in altered:
+        shutil.rmtree(folder, ignore_errors=True)
+    # 2. Compaction, and when its result can be read, the clean-up.
+    before = bank.version
+    with bank.writing():
+        bank.latest().optimize(cleanup_older_than=FOREVER)
+    bank.read_or_undo(before)
+    with bank.writing():
+        bank.latest().optimize(cleanup_older_than=keep, delete_unverified=unfinished)
+    if not text_is_indexed(bank):
+        index_text(bank)
+    write_file_checksums(bank)
+    # 3. The digest, and the records of the versions that are kept.
+    bank.digests.write(*bank.compute_digest())
+    bank.digests.keep(bank.kept_versions())
+
+
+def purge_history(bank: MemoryTable) -> None:
+    """Write all rows and indexes to new files and delete every other file, with all earlier versions.
+
+    Takes time in proportion to the bank. `compact` alone leaves deleted rows in the files of their neighbours. No other
+    process may write meanwhile.
+    """
+    table = bank.latest()
+    with bank.writing():
+        rows = pa.RecordBatchReader.from_batches(
+            table.schema,
+            (batch for rows in bank.sorted_batches() for batch in rows.cast(table.schema).to_batches()),
+        )
+        before = table.version
+        table.add(rows, mode="overwrite")
+    bank.read_or_undo(before)
+    compact(bank, keep=timedelta(milliseconds=1), unfinished=True)
+
+
+def audit(bank: MemoryTable) -> Audit:
+    """Read every row, and a sample of the full-text index, and report their problems."""
+    problems: list[str] = []
+    slices: set[str] = set()
+    # 1. Each row by itself, and the digest of all.
+    digest = RowsDigest()
+    with bank.reading():
+        for batch in bank.sorted_batches():
+            content = batch.select(bank.schema.names)
+            digest += RowsDigest.of(content)
+            wrong = unmatched(batch)
+            problems += [f"memory {name!r} does not match its checksum" for name in wrong["memory_id"].to_pylist()]
+            problems += row_problems(content, bank.schema)
+            slices.update(wrong["slice_id"].to_pylist())
+    # 2. The rows of a document, and of documents that supersede each other.
+    versions = bank.rows(VERSION_COLUMNS)
+    problems += id_problems(versions)
+    problems += [
+        f"document {name!r} has another superseded_at than its successors' dates say"
+        for name in sorted(set(misdated(versions)["doc_id"].to_pylist()))
+    ]
+    # 3. The indexes.
+    problem = index_problem(bank, versions["memory_id"].to_pylist())
+    return Audit(problems, problem, str(digest), len(versions), sorted(slices))
+
+
+def stats(bank: MemoryTable) -> dict[str, int | float]:
+    """Size of a bank: rows, documents, bytes, bytes_per_document, version, indexed, mean_pairwise_cosine.
+
+    `indexed` counts the rows in the vector index. `mean_pairwise_cosine` is the mean over a sample of keys: near 1 the
+    keys have collapsed; NaN for fewer than two rows.
+    """
+    versions, table = bank.rows(VERSION_COLUMNS), bank.latest()
+    names = versions["memory_id"].to_pylist()
+    sample = bank.rows(["memory_id", "key"], set(names[:: max(1, len(names) // _KEYS)]))
+    documents = len(pc.unique(versions["doc_id"]))
+    size = int(cast(Any, table.stats())["total_bytes"])
+    return {
+        "rows": versions.num_rows,
+        "documents": documents,
+        "bytes": size,
+        "bytes_per_document": size / max(documents, 1),
+        "version": table.version,
+        "indexed": indexed_keys(table),
+        "mean_pairwise_cosine": mean_cosine(key_matrix(sample["key"])),
+    }

@@ -1,0 +1,137 @@
+"""Changes of a table of memories. Each is one Lance commit, repeated until nothing is left to do.
+
+Processes may change different documents concurrently. The digest of the table is updated from the rows that a change
+writes and removes.
+"""
+
+from collections.abc import Callable, Collection
+from typing import NamedTuple, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.bank.indexes import index_changes, text_is_indexed
+from cmt.bank.integrity import unmatched, with_checksums
+from cmt.bank.memory_table import MemoryTable
+from cmt.bank.merge import misdated
+from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
+from cmt.bank.search import memory_id_in, read_content, read_rows, related_versions
+from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict
+from cmt.common.arrow import replace_column, rows_with, rows_without
+
+Plan = Callable[[pa.Table], tuple[pa.Table, pa.Table]]
+"""Stored rows (VERSION_COLUMNS) → the rows to write and the rows to delete."""
+
+
+class Counts(NamedTuple):
+    """Numbers of rows that a change wrote and deleted."""
+
+    inserted: int = 0
+    updated: int = 0
+    """Rewritten rows: their text changed, or a change superseded their document."""
+    deleted: int = 0
+
+
+class _MergeResult(Protocol):
+    """The result of a LanceDB merge."""
+
+    version: int
+    num_inserted_rows: int
+    num_updated_rows: int
+    num_deleted_rows: int
+
+
+class _Commit(NamedTuple):
+    """The result of one commit."""
+
+    version: int
+    counts: Counts
+    memory_ids: set[str]
+    """Its rows."""
+    removed: RowsDigest | None
+    """Digest of the rows that it removed or replaced; None if it is unknown."""
+    added: RowsDigest
+    """Digest of the rows that it wrote."""
+
+
+def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Collection[str], plan: Plan) -> Counts:
+    """Commit what `plan` returns for the stored rows until nothing is left to do.
+
+    The change concerns the documents `doc_ids`, some of which supersede `targets`; `plan` gets the rows of all of
+    these. There is always one more attempt than commits, because another process may have written in between. Raises
+    WriteConflict if others write all the time.
+    """
+    total = Counts()
+    version = bank.version
+    digest = bank.digests.at(version)  # of `version`; None if it is unknown
+    for _ in range(MAX_ATTEMPTS):
+        # 1. One attempt.
+        before = bank.version
+        with bank.reading():
+            stored, affected = related_versions(bank.latest(), doc_ids, targets)
+        try:
+            commit = _commit(bank, stored, affected, *plan(stored))
+        except WriteConflict:
+            continue
+        # 2. Nothing is left to do: index the rows and record the digest.
+        if commit is None:
+            if any(total) or not text_is_indexed(bank):
+                version = version + index_changes(bank) if version == before else -1
+                _record_digest(bank, version, digest)
+            return total
+        total = Counts(*map(sum, zip(total, commit.counts, strict=True)))
+        bank.read_or_undo(before, commit.memory_ids)
+        # 3. Only if no other process has written in between, the rows differ by this change alone.
+        alone = version == before and commit.version == before + 1
+        digest = digest - commit.removed + commit.added if digest and commit.removed and alone else None
+        version = commit.version
+    raise WriteConflict(f"bank {bank.location.uri} is being rewritten by other processes: wait for them and repeat")
+
+
+def _commit(bank: MemoryTable, stored: pa.Table, affected: set[str], fresh: pa.Table, gone: pa.Table) -> _Commit | None:
+    """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do.
+
+    `stored` and `affected` as `related_versions` returns them.
+    """
+    # 1. The rows whose superseded_at changes with this commit.
+    fresh = replace_column(fresh, "superseded_at", [None] * len(fresh))
+    replaced = pa.concat_tables([fresh.select(["memory_id"]), gone.select(["memory_id"])])["memory_id"]
+    unchanged = rows_without(stored, "memory_id", replaced)
+    redated = rows_with(misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged])), "doc_id", affected)
+    redated_ids = set(redated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
+    if not (len(fresh) or len(gone) or redated_ids):
+        return None
+    with bank.writing():
+        # 2. Fresh and redated rows, each with its date, and the stored rows that they replace.
+        table = bank.latest()
+        source = pa.concat_tables([fresh, read_content(table, redated_ids)])
+        position = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
+        source = replace_column(source, "superseded_at", redated["superseded_at"].take(position))
+        gone_ids = set(gone["memory_id"].to_pylist())
+        memory_ids = gone_ids.union(source["memory_id"].to_pylist())
+        before = read_rows(table, table.schema.names, memory_ids)
+        # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
+        # that another process wrote meanwhile.
+        differs = (
+            "target.sha256 != source.sha256 OR target.published_at != source.published_at"
+            " OR target.superseded_at != source.superseded_at"
+            " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
+        )
+        merge = table.merge_insert("memory_id").when_matched_update_all(where=differs)
+        merge = merge.when_not_matched_insert_all()
+        if gone_ids:
+            merge = merge.when_not_matched_by_source_delete(memory_id_in(gone_ids))
+        result = cast(_MergeResult, merge.execute(with_checksums(source)))
+    # 4. What the digest loses; it is unknown if a replaced row was damaged, or was not replaced.
+    counts = Counts(result.num_inserted_rows, result.num_updated_rows, result.num_deleted_rows)
+    complete = (counts.inserted + counts.updated, counts.updated + counts.deleted) == (len(source), len(before))
+    known = complete and not len(unmatched(before))
+    removed = RowsDigest.of(before.select(bank.schema.names)) if known else None
+    return _Commit(result.version, counts, memory_ids, removed, RowsDigest.of(source))
+
+
+def _record_digest(bank: MemoryTable, version: int, digest: RowsDigest | None) -> None:
+    """Record the digest of the newest version, which is `digest` unless there is a newer one than `version`."""
+    if digest is None or (version, digest.rows) != bank.version_and_rows():
+        version, digest = bank.compute_digest()
+    bank.digests.write(version, digest)
