@@ -343,8 +343,6 @@ class AnsweringParams(Section):
 
     max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 16
     """Longest answer in tokens, 1–512; 16 as in the published protocol."""
-    contrast: bool = False
-    """Decode with the contrast of training: (1 + α) · logits with memory − α · logits without."""
     batch_size: Positive = 32
     """Questions answered in one batch. The answers do not depend on it."""
 

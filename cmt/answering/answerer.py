@@ -235,7 +235,7 @@ class Answerer:
             on_text(NOT_IN_MEMORY)
             texts, token_margins = [""], [math.inf]
         else:
-            texts, token_margins = self._generate(tokens, output, on_text)
+            texts, token_margins = self._generate(output, on_text)
         # 4. assemble
         read_margins = output.margins or [math.inf] * len(drafts)
         return [
@@ -311,16 +311,10 @@ class Answerer:
         """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""
         return confidence_of(found)
 
-    def _generate(
-        self, tokens: Sequence[Sequence[int]], output: ReaderOutput, on_text: Callable[[str], None] | None
-    ) -> tuple[list[str], list[float]]:
+    def _generate(self, output: ReaderOutput, on_text: Callable[[str], None] | None) -> tuple[list[str], list[float]]:
         """Texts of the B answers, and the smallest lead of a token of each, in logits."""
-        answering = self.params.answering
-        # 1. the prompts without memory, to contrast with, and the quotes as copy hypotheses
-        without_memory, copies = None, None
-        if answering.contrast:
-            prompts = [[self.lm.bos, *self.model.prompts.question_tokens(question)] for question in tokens]
-            without_memory = self.lm.prompt(prompts, left=True)
+        # 1. the quotes as copy hypotheses
+        copies = None
         if output.answer_spans is not None:
             copies = [
                 CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
@@ -333,9 +327,7 @@ class Answerer:
         generation = self._generate_tokens(
             self.lm,
             output.prompt,
-            max_new_tokens=answering.max_new_tokens,
-            against=without_memory,
-            alpha=self.model.config.objective.alpha,
+            max_new_tokens=self.params.answering.max_new_tokens,
             copies=copies,
             on_token=detokenizer.put if detokenizer else None,
         )

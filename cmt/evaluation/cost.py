@@ -50,13 +50,10 @@ class TokenMeter:
     def __init__(self) -> None:
         self.tokens_read = 0
 
-    def generate(
-        self, lm: FrozenLM, prompt: Prompt, *, against: Prompt | None = None, **options: Any
-    ) -> decoding.Generation:
+    def generate(self, lm: FrozenLM, prompt: Prompt, **options: Any) -> decoding.Generation:
         """`decoding.generate`, metered; a shared head counts for every question."""
-        for metered in filter(None, (prompt, against)):
-            self.tokens_read += int(metered.whole_mask.sum())
-        return decoding.generate(lm, prompt, against=against, **options)
+        self.tokens_read += int(prompt.whole_mask.sum())
+        return decoding.generate(lm, prompt, **options)
 
     def complete(self, lm: FrozenLM) -> decoding.Complete:
         """`decoding.complete` of `lm`, metered."""

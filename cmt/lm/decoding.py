@@ -1,4 +1,4 @@
-"""Greedy generation with the frozen LM, optionally contrastive and with a copy mechanism.
+"""Greedy generation with the frozen LM, optionally with a copy mechanism.
 
 Results do not depend on the batch: rows are grouped by width, and `complete` generates a row with a near-tie again
 alone.
@@ -28,7 +28,7 @@ class Generation(NamedTuple):
 
     tokens: list[list[int]]
     margins: list[float]
-    """Smallest lead of a row's tokens over the runner-up, in logits (in log-probability with a contrast or copies)."""
+    """Smallest lead of a row's tokens over the runner-up, in logits (in log-probability with copies)."""
 
 
 class Generate(Protocol):
@@ -40,8 +40,6 @@ class Generate(Protocol):
         prompt: Prompt,
         *,
         max_new_tokens: int,
-        against: Prompt | None = None,
-        alpha: float = 0.0,
         copies: Sequence[CopyHypothesis] | None = None,
         on_token: OnToken | None = None,
     ) -> Generation: ...
@@ -67,28 +65,23 @@ def generate(
     prompt: Prompt,
     *,
     max_new_tokens: int,
-    against: Prompt | None = None,
-    alpha: float = 0.0,
     copies: Sequence[CopyHypothesis] | None = None,
     on_token: OnToken | None = None,
 ) -> Generation:
     """Continue each prompt greedily up to end-of-sequence or the end of the line.
 
-    Prompts are padded on the left. With `against`, the distributions are contrasted as in training, with
-    log p = (1 + α) · log p(prompt) − α · log p(against) (docs/method.md#objective). With `copies`, every step is mixed
-    with the copy hypothesis of its row. `on_token` is called for every token as it is generated.
+    Prompts are padded on the left. With `copies`, every step is mixed with the copy hypothesis of its row. `on_token`
+    is called for every token as it is generated.
     """
-    prompts = [prompt, against] if against else [prompt]
     # 1. group rows by width, so that the result of a row does not depend on the others
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, widths in enumerate(zip(*(part.row_widths() for part in prompts), strict=True)):
-        groups.setdefault(widths, []).append(row)
+    groups: dict[int, list[int]] = {}
+    for row, width in enumerate(prompt.row_widths()):
+        groups.setdefault(width, []).append(row)
     # 2. generate each group
     result = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
-    for widths, rows in groups.items():
-        group_prompts = [part.take_rows(rows, width) for part, width in zip(prompts, widths, strict=True)]
+    for width, rows in groups.items():
         group_copies = [copies[row] for row in rows] if copies else None
-        group = _generate_equal_width(lm, group_prompts, max_new_tokens, alpha, group_copies, rows, on_token)
+        group = _generate_equal_width(lm, prompt.take_rows(rows, width), max_new_tokens, group_copies, rows, on_token)
         for row, ids, margin in zip(rows, *group, strict=True):
             result.tokens[row], result.margins[row] = ids, margin
     return result
@@ -145,37 +138,25 @@ def _shared_prefix(lm: FrozenLM, text: str) -> Prefix:
 
 def _generate_equal_width(
     lm: FrozenLM,
-    prompts: Sequence[Prompt],
+    prompt: Prompt,
     max_new_tokens: int,
-    alpha: float,
     copies: Sequence[CopyHypothesis] | None,
     rows: Sequence[int],
     on_token: OnToken | None,
 ) -> Generation:
-    """`generate` for prompts of equal width; a second one of `prompts` is contrasted with the first.
-
-    `rows` are the rows in the caller's batch, for `on_token`.
-    """
+    """`generate` for prompts of equal width. `rows` are the rows in the caller's batch, for `on_token`."""
     # 1. read each prompt together with its quote, the likely answer
     drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in copies or ()]
-    decoders = [_BatchDecoder(lm, prompt, drafts) for prompt in prompts]
+    decoder = _BatchDecoder(lm, prompt, drafts)
     texts = _Continuations(lm, rows, max_new_tokens, copies, on_token)
-
-    def scores(positions: Sequence[int], accepted: int = 0) -> Tensor:
-        """Scores (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
-        first, *others = (decoder.scores(positions, accepted) for decoder in decoders)
-        return (1 + alpha) * first.log_softmax(-1) - alpha * others[0].log_softmax(-1) if others else first
-
     # 2. accept the tokens of each draft that would be generated
-    accepted = _follow_drafts(texts, drafts, scores)
+    accepted = _follow_drafts(texts, drafts, decoder)
     # 3. generate the rest token by token
-    _generate_rest(texts, decoders, accepted, scores)
+    _generate_rest(texts, decoder, accepted)
     return Generation(texts.tokens, texts.margins)
 
 
-def _follow_drafts(
-    texts: "_Continuations", drafts: Sequence[Sequence[int]], scores: Callable[[Sequence[int], int], Tensor]
-) -> list[int]:
+def _follow_drafts(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> list[int]:
     """Extend each row as far as its draft is right, and by one token; returns the accepted tokens of each draft.
 
     Speculative decoding (arXiv 2211.17192). Without `drafts` each row gets its first token.
@@ -183,7 +164,7 @@ def _follow_drafts(
     accepted = [0] * len(texts.tokens)
     following = list(range(len(accepted)))
     for length in range(DRAFT_TOKENS + 1):
-        chosen = dict(zip(following, texts.extend(following, scores(following, length)), strict=True))
+        chosen = dict(zip(following, texts.extend(following, decoder.scores(following, length)), strict=True))
         following = [row for row in following if drafts and drafts[row][length : length + 1] == [chosen[row]]]
         following = [row for row in following if row not in texts.ended]
         if not following:
@@ -193,30 +174,23 @@ def _follow_drafts(
     return accepted
 
 
-def _generate_rest(
-    texts: "_Continuations",
-    decoders: Sequence["_BatchDecoder"],
-    accepted: Sequence[int],
-    scores: Callable[[Sequence[int]], Tensor],
-) -> None:
-    """Extend each row until it has ended, with B `active` rows in the decoders."""
+def _generate_rest(texts: "_Continuations", decoder: "_BatchDecoder", accepted: Sequence[int]) -> None:
+    """Extend each row until it has ended, with B `active` rows in the decoder."""
     active = [row for row in range(len(accepted)) if row not in texts.ended]
     if not active:
         return
-    for decoder in decoders:
-        decoder.drop_drafts(accepted)
-        decoder.keep_rows(active)
+    decoder.drop_drafts(accepted)
+    decoder.keep_rows(active)
     while active:
         # 1. read the last tokens, and choose the next ones
-        for decoder in decoders:
-            decoder.append([texts.tokens[row][-1] for row in active])
+        decoder.append([texts.tokens[row][-1] for row in active])
         positions = [position for position, row in enumerate(active) if row not in texts.ended]
-        texts.extend([active[position] for position in positions], scores(positions))
+        texts.extend([active[position] for position in positions], decoder.scores(positions))
         # 2. drop ended rows once they are half of the batch: from there on it pays to copy the cache
         positions = [position for position in positions if active[position] not in texts.ended]
         if 2 * len(positions) <= len(active):
             active = [active[position] for position in positions]
-            for decoder in decoders if active else ():
+            if active:
                 decoder.keep_rows(positions)
 
 
@@ -283,7 +257,7 @@ class _BatchDecoder:
         self.mask = prompt.whole_mask  # (B, P + T)
         self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D)
 
-    def scores(self, positions: Sequence[int], accepted: int) -> Tensor:
+    def scores(self, positions: Sequence[int], accepted: int = 0) -> Tensor:
         """Logits (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
         return self.lm.exact_logits(self._hidden[list(positions), accepted])
 

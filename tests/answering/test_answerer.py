@@ -239,21 +239,6 @@ def test_the_closed_book_answer_comes_beside_the_others(mayors: Answerer) -> Non
     assert [replace(answer, closed_book=None) for answer in answers] == mayors.answer(QUESTIONS, as_of=NOW)
 
 
-def test_decoding_can_be_contrastive_as_in_training(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    texts = {}
-    for alpha in (0.0, 2.0):
-        objective = {"alpha": alpha}
-        plain = untrained_answerer(
-            tiny_lm("llama"), tmp_path / str(alpha), MAYORS, params=small_params(objective=objective)
-        )
-        contrastive = with_params(plain, answering={"contrast": True}, objective=objective)
-        texts[alpha] = [
-            [answer.text for answer in answerer.answer(QUESTIONS, as_of=NOW)] for answerer in (plain, contrastive)
-        ]
-    assert texts[0.0][0] == texts[0.0][1] == texts[2.0][0]
-    assert texts[2.0][1] != texts[2.0][0]
-
-
 @pytest.mark.parametrize("sections", SETUPS.values(), ids=SETUPS)
 def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
     tiny_lm: TinyLm, tmp_path: Path, sections: Sections, monkeypatch: pytest.MonkeyPatch

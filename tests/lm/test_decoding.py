@@ -75,28 +75,6 @@ def test_completions_do_not_depend_on_the_batch_size(tiny_lm: TinyLm) -> None:
     assert complete(lm, [], max_new_tokens=10, batch_size=3) == []
 
 
-def test_a_contrast_with_alpha_zero_changes_nothing(tiny_lm: TinyLm) -> None:
-    lm = tiny_lm("llama")
-    prompt = all_prompts(lm)
-    against = lm.prompt([with_bos(lm, "Answer:")] * len(PROMPTS), left=True)
-    plain = generate(lm, prompt, max_new_tokens=10).tokens
-    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=0.0).tokens == plain
-    assert generate(lm, prompt, max_new_tokens=10, against=against, alpha=2.0).tokens != plain
-
-
-def test_the_contrast_is_that_of_training(tiny_lm: TinyLm) -> None:
-    lm = tiny_lm("llama")
-    ids, other = with_bos(lm, PROMPTS[1]), with_bos(lm, "Answer:")
-    prompt, against = (lm.prompt([row], left=True) for row in (ids, other))
-    tokens = generate(lm, prompt, max_new_tokens=4, against=against, alpha=1.5).tokens
-    expected: list[int] = []
-    for _ in range(4):
-        with torch.no_grad():
-            with_text, without = (lm.model(torch.tensor([row + expected])).logits[0, -1] for row in (ids, other))
-        expected.append(int((2.5 * with_text - 1.5 * without).argmax()))
-    assert tokens == [expected]
-
-
 @pytest.mark.parametrize("symbol", ["</s>", "\n", "\n\n"])
 def test_generation_ends_with_the_sequence_or_the_line(symbol: str) -> None:
     lm = build("llama")
