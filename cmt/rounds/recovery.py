@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
-from cmt.rounds import forgetting
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
@@ -167,6 +166,8 @@ def rollback(resources: Resources, round_id: str) -> Round:
 
 def _finish_forgetting(resources: Resources) -> None:
     """Finish a forgetting that was interrupted; if that fails, it is a warning."""
+    from cmt.rounds import forgetting
+
     if not resources.forgetting_journal.exists():
         return
     try:

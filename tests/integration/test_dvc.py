@@ -17,13 +17,27 @@ ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train", "replay", "evaluate"]
 # Modules that need not be dependencies of every stage that imports them: they change no result, or only that of the
 # stages that name them.
-SILENT = {f"cmt.{name}" for name in ("config", "errors", "resources", "workspace", "bank", "bank.ledger", "rounds")}
+SILENT = {
+    f"cmt.{name}"
+    for name in ("config", "errors", "resources", "workspace", "bank", "bank.ledger", "bank.location", "rounds")
+}
 SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
 SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {
     f"cmt.common{name}"
-    for name in ("", ".dates", ".digests", ".imports", ".progress", ".provenance", ".secrets", ".storage", ".text")
+    for name in (
+        "",
+        ".dates",
+        ".digests",
+        ".imports",
+        ".progress",
+        ".provenance",
+        ".secrets",
+        ".storage",
+        ".systems",
+        ".text",
+    )
 }
 
 # Python imports this at its start. A stage writes what it has imported when it ends.
