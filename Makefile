@@ -34,7 +34,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs test-scale postgres docs browser pictures report kill soak poison year bench-bank bench repro clean
+.PHONY: help try demo install lint audit check test test-docs test-scale postgres docs browser pictures report soak poison year bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,9 +104,6 @@ pictures: install ## the pictures of docs/ from the demo of the present version,
 report: .venv/runtime ## report/index.html from the demo's bank; runs the demo first where there is none
 	@test -d data/bank || $(MAKE) demo
 	$(BIN)/cmt report
-
-kill: install ## SIGKILL an update at random moments; every time it must end as the undisturbed one
-	$(BIN)/python tests/integration/kill.py
 
 soak: install ## every write, rename, fsync and unlink fails once; chaos beside a model; damage to every kind of file
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak
