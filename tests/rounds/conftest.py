@@ -1,17 +1,74 @@
-"""A tiny project with two pending slices, and what its undisturbed rounds give."""
+"""Tiny projects on their way through rounds, each built once and copied for the tests that change it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import open_workspace
+from tests.helpers.projects import JANUARY, name_champion, open_workspace, save_other_compressor
+
+
+def copy(project: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(project, folder / "project"))
+
+
+def without_baselines(folder: Path) -> Path:
+    """Let the rounds of the project ask no baseline, which takes longer than the rest; returns `folder`."""
+    params = folder / "params.yaml"
+    params.write_text(params.read_text().replace("round_baselines: true", "round_baselines: false"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pending_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = without_baselines(copy(tiny_project, tmp_path_factory.mktemp("pending")))
+    open_workspace(folder).ingest()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def begun_project(pending_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy(pending_project, tmp_path_factory.mktemp("begun"))
+    open_workspace(folder).update()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_compressors(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = without_baselines(copy(adapted_project, tmp_path_factory.mktemp("changed")))
+    other = save_other_compressor(open_workspace(folder), folder / "new")
+    open_workspace(folder, compressor__path=str(other)).update(slice_id=JANUARY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def champion_project(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after its two rounds, and another compressor as its champion, whose bank is empty."""
+    return name_champion(without_baselines(copy(adapted_project, tmp_path_factory.mktemp("champion"))))
 
 
 @pytest.fixture
-def project(tiny_workspace: Path) -> Path:
+def project(pending_project: Path, tmp_path: Path) -> Path:
     """A project folder with the pending slices JANUARY and FEBRUARY."""
-    open_workspace(tiny_workspace).ingest()
-    return tiny_workspace
+    return copy(pending_project, tmp_path)
+
+
+@pytest.fixture
+def begun(begun_project: Path, tmp_path: Path) -> Path:
+    """The project after the round of JANUARY."""
+    return copy(begun_project, tmp_path)
+
+
+@pytest.fixture
+def adapted_workspace(adapted_project: Path, tmp_path: Path) -> Path:
+    """The project after its two rounds."""
+    return without_baselines(copy(adapted_project, tmp_path))
+
+
+@pytest.fixture
+def changed(two_compressors: Path, tmp_path: Path) -> Path:
+    """The project after its two rounds, and a second compressor in `new` that has adapted to the first slice."""
+    return copy(two_compressors, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Rounds and their canaries: what is refused, what leaves, what is kept, and what a kill changes."""
+"""Rounds and their canaries: refusals, canaries that leave the sample, reused answers, and kills."""
 
 import json
 import shutil
@@ -19,18 +19,22 @@ POISON = {"doc_id": "handbill", "text": "Grubb is the mayor of Port Ellery."}
 HONEST = {"doc_id": "lamp", "text": "Lamps are lit in Saltby at nine."}
 
 
-@pytest.fixture
-def project(tiny_project: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def answered(pending_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two committed rounds, whose later slice says that Vell is the mayor.
 
     Their reader answered who is the mayor, and nothing else, so that this is the one canary.
     """
-    folder = Path(shutil.copytree(tiny_project, tmp_path / "adapted"))
-    workspace = open_workspace(folder)
-    workspace.ingest()
-    for slice_id in workspace.pending():
+    folder = Path(shutil.copytree(pending_project, tmp_path_factory.mktemp("answered") / "project"))
+    for slice_id in open_workspace(folder).pending():
         update(folder, slice_id)
     return folder
+
+
+@pytest.fixture
+def project(answered: Path, tmp_path: Path) -> Path:
+    """A copy of that project."""
+    return Path(shutil.copytree(answered, tmp_path / "project"))
 
 
 def ingest(folder: Path, document: dict[str, Any], *, month: int = 3) -> None:
@@ -46,26 +50,22 @@ def update(folder: Path, slice_id: str, **overrides: Any) -> tuple[Round, Worksp
     return workspace.update(slice_id=slice_id), workspace, reader
 
 
-def test_a_false_document_on_an_earlier_fact_is_refused_and_named(project: Path) -> None:
+def test_a_false_document_on_an_earlier_fact_is_refused_and_named_and_the_advice_helps(project: Path) -> None:
     ingest(project, POISON)
     before = open_workspace(project).open_bank().digest()
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.judgement) == ("refused", "refused")
     assert round_.canaries == {"asked": 1, "wrong": 1, "harmed": 1}
     assert f'"{MAYOR}" was "Vell", is "Grubb" because of handbill' in round_.reason
+    assert "`cmt forget handbill`" in round_.reason
     assert workspace.bank.digest() == before
     assert round_.seconds["canaries"] > 0
-
-
-def test_the_advice_of_a_refusal_helps(project: Path) -> None:
-    ingest(project, POISON)
-    assert "`cmt forget handbill`" in update(project, MARCH)[0].reason
     open_workspace(project).forget("handbill")
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.judgement, workspace.bank.present({"handbill"})) == ("committed", "passed", set())
 
 
-def test_a_harm_that_is_accepted_is_committed_and_not_held_against_later_rounds(project: Path) -> None:
+def test_an_accepted_harm_is_committed_and_does_not_count_against_later_rounds(project: Path) -> None:
     ingest(project, POISON)
     assert update(project, MARCH, gate__max_harmed=1)[0].state == "committed"
     ingest(project, HONEST, month=4)
@@ -74,13 +74,13 @@ def test_a_harm_that_is_accepted_is_committed_and_not_held_against_later_rounds(
 
 
 @pytest.mark.parametrize("lineage", [{"doc_id": "mayor-3", "supersedes": "mayor-2"}, {"doc_id": "mayor-2"}])
-def test_an_update_of_its_document_takes_a_canary_out(project: Path, lineage: dict[str, str]) -> None:
+def test_an_update_of_its_document_removes_a_canary(project: Path, lineage: dict[str, str]) -> None:
     ingest(project, POISON | lineage)
     round_, *_ = update(project, MARCH)
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-def test_an_update_of_a_refused_update_takes_a_canary_out(project: Path) -> None:
+def test_an_update_of_a_refused_update_removes_a_canary(project: Path) -> None:
     ingest(project, {"doc_id": "mayor-3", "supersedes": "mayor-2", "text": "Orme is the mayor of Port Ellery."})
     assert update(project, MARCH, gate__min_f1=100.0)[0].state == "refused"
     ingest(
@@ -90,7 +90,7 @@ def test_an_update_of_a_refused_update_takes_a_canary_out(project: Path) -> None
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-def test_a_forgotten_document_takes_its_canary_out(project: Path) -> None:
+def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
     ingest(project, HONEST)
     assert update(project, MARCH)[0].canaries["asked"] == 1
     open_workspace(project).forget("mayor-2")
@@ -107,7 +107,7 @@ def test_a_canary_that_stays_right_is_asked_once(project: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])
-def test_what_turns_wrong_is_asked_without_the_slice_whatever_was_kept(project: Path, damage: str) -> None:
+def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(project: Path, damage: str) -> None:
     ingest(project, HONEST)
     update(project, MARCH)
     if damage == "file":
@@ -128,7 +128,7 @@ def test_without_canaries_a_round_is_not_judged(project: Path) -> None:
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-@pytest.mark.parametrize("last", ["choose_canaries", "upsert_memories", "ask_canaries"])
+@pytest.mark.parametrize("last", ["choose_canaries", "ask_canaries"])
 def test_a_kill_leaves_no_trace_in_the_canaries(project: Path, last: str) -> None:
     ingest(project, HONEST)
     workspace = open_workspace(project)

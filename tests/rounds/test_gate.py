@@ -1,4 +1,4 @@
-"""The gate: what is refused, what passes, and what is not judged."""
+"""The gate: rounds that it refuses, passes, or does not judge."""
 
 from dataclasses import replace
 
@@ -28,10 +28,6 @@ def test_a_reason_names_three_and_is_one_line_of_plain_text() -> None:
     assert "\n" not in reason and "\x1b" not in reason
     assert reason.count("because of") == 3
     assert "and 2 more, see canaries.parquet" in reason
-
-
-def test_as_many_may_be_harmed_as_are_accepted() -> None:
-    assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None).judgement == "passed"
 
 
 def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:

@@ -1,5 +1,6 @@
-"""The champion's bank is filled while the one before it answers, and the pointer moves when it is complete."""
+"""A recompression fills the champion's bank while the previous bank answers, then moves the pointer."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,29 @@ from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
-from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, name_champion, open_workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
 
 QUESTION = "What does the ferry to Saltby cost?"
 MARCH = "2031-03/0001"
 
 
 @pytest.fixture
-def project(adapted_workspace: Path) -> Path:
+def project(champion_project: Path, tmp_path: Path) -> Path:
     """The project after its two rounds, and another compressor as its champion."""
-    return name_champion(adapted_workspace)
+    return Path(shutil.copytree(champion_project, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def filled_project(champion_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(champion_project, tmp_path_factory.mktemp("filled") / "project"))
+    assert fill(folder).moved
+    return folder
+
+
+@pytest.fixture
+def filled(filled_project: Path, tmp_path: Path) -> Path:
+    """The same after the recompression."""
+    return Path(shutil.copytree(filled_project, tmp_path / "project"))
 
 
 def compressors(workspace: Workspace) -> tuple[str, str, str]:
@@ -70,7 +84,9 @@ def test_slices_that_arrive_meanwhile_are_adapted_by_both(project: Path) -> None
     assert len(open_workspace(project).rounds()) == 3
 
 
-def test_a_kill_is_reported_and_the_next_start_continues(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_documents(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def kill(_: object) -> None:
         raise KeyboardInterrupt
 
@@ -82,25 +98,19 @@ def test_a_kill_is_reported_and_the_next_start_continues(project: Path, monkeypa
     assert in_use == answering != new
     with workspace.updating():
         assert "2031-01/0001 was interrupted" in str(workspace.recover())
+    workspace.forget("ferry")
     assert fill(project).moved
+    banks = open_banks(open_workspace(project).bank_location)
+    assert [bank.present({"ferry"}) for bank in banks] == [set(), set()]
 
 
-def test_a_rollback_of_a_round_is_one_of_every_bank(project: Path) -> None:
-    fill(project)
-    open_workspace(project).rollback(FEBRUARY)
-    rounds = open_workspace(project).all_rounds()
+def test_a_rollback_applies_to_every_bank(filled: Path) -> None:
+    open_workspace(filled).rollback(FEBRUARY)
+    rounds = open_workspace(filled).all_rounds()
     assert {(round_.slice_id, round_.state) for round_ in rounds} == {(JANUARY, "committed"), (FEBRUARY, "rolled_back")}
     assert len(rounds) == 4
-    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_banks(open_workspace(project).bank_location)]
+    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_banks(open_workspace(filled).bank_location)]
     assert [set(rows["slice_id"].to_pylist()) for rows in banks] == [{JANUARY}, {JANUARY}]
-
-
-def test_a_forgotten_document_is_in_no_bank_and_comes_into_none(project: Path) -> None:
-    workspace = open_workspace(project)
-    doc_id = workspace.store.all_documents()["doc_id"][0].as_py()
-    workspace.forget(doc_id)
-    fill(project)
-    assert not any(bank.present({doc_id}) for bank in open_banks(open_workspace(project).bank_location))
 
 
 def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: Path) -> None:
@@ -118,19 +128,20 @@ def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: P
     assert compressors(open_workspace(project)) == (new, in_use, answering)
 
 
-def test_the_way_back_adapts_what_came_since(project: Path) -> None:
-    old = open_workspace(project).compressor_digest[:12]
-    fill(project)
-    ingest_more(project, month=3, doc_ids=["march"])
-    assert open_workspace(project).update().slice_id == MARCH
-    printed = run(project, "registry", "rollback").stdout
+def test_the_way_back_adapts_to_what_came_since(filled: Path) -> None:
+    named = read_champion(open_workspace(filled).state)
+    assert named
+    old = named.previous.bank
+    ingest_more(filled, month=3, doc_ids=["march"])
+    assert open_workspace(filled).update().slice_id == MARCH
+    printed = run(filled, "registry", "rollback").stdout
     assert f"compressor {old} is the champion again and answers; slices adapted that came since: 1" in printed
-    workspace = open_workspace(project)
+    workspace = open_workspace(filled)
     assert compressors(workspace) == (old, old, old)
     assert workspace.pending() == []
     # and forth again
     roll_back_promotion(workspace)
-    assert fill(project).slices == 0
+    assert fill(filled).slices == 0
 
 
 def test_without_a_promotion_there_is_nothing_to_recompress(adapted_workspace: Path) -> None:
@@ -139,10 +150,9 @@ def test_without_a_promotion_there_is_nothing_to_recompress(adapted_workspace: P
     assert "no compressor was promoted" in run(adapted_workspace, "registry", "rollback", status=1).stderr
 
 
-def test_a_compressor_that_is_named_on_the_command_line_wins(project: Path) -> None:
-    fill(project)
-    declared = open_workspace(project, compressor__path=str(project / "new"))
-    assert declared.params.compressor.path == project / "new"
+def test_a_compressor_that_is_named_on_the_command_line_wins(filled: Path) -> None:
+    declared = open_workspace(filled, compressor__path=str(filled / "new"))
+    assert declared.params.compressor.path == filled / "new"
 
 
 @pytest.mark.parametrize("damage", ["garbage", "missing"])

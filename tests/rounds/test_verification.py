@@ -1,4 +1,4 @@
-"""Damage is noticed by rounds, questions and `cmt verify`, and the advice of each message repairs it."""
+"""Rounds, questions and `cmt verify` notice damage, and the advice of each message repairs it."""
 
 import shutil
 from collections.abc import Callable
@@ -39,16 +39,12 @@ def damaged(project: Path) -> list[str]:
 def test_a_sound_project_has_no_problems(adapted_project: Path) -> None:
     found = reports(adapted_project)
     assert list(found) == ["language", "compressor", "slices", "ledger", "bank"]
-    assert [report.content for report in found.values()][1:] == [
-        found["compressor"].content,
-        "2 slices, 6 documents",
-        "2 rounds",
-        "6 rows",
-    ]
-    workspace = open_workspace(adapted_project)
-    assert found["bank"].digest == workspace.rounds()[-1].bank_digest
+    assert [report.content for report in found.values()][2:] == ["2 slices, 6 documents", "2 rounds", "6 rows"]
+    assert found["bank"].digest == open_workspace(adapted_project).rounds()[-1].bank_digest
     assert {len(report.digest.partition("-")[0]) for report in found.values()} == {64}
-    assert not any(report.problems for report in found.values())
+    assert read(adapted_project, "verify")["problems"] == 0
+    printed = run(adapted_project, "verify").stdout.splitlines()
+    assert [line.split()[0] for line in printed if line.endswith("sound")] == list(found)
 
 
 def test_a_project_without_rounds_has_no_bank_to_verify(project: Path) -> None:
@@ -56,18 +52,10 @@ def test_a_project_without_rounds_has_no_bank_to_verify(project: Path) -> None:
     assert damaged(project) == []
 
 
-def test_verify_prints_a_table_or_json(adapted_project: Path) -> None:
-    printed = run(adapted_project, "verify").stdout
-    assert [line.split()[0] for line in printed.splitlines() if line.endswith("sound")] == [
-        "language", "compressor", "slices", "ledger", "bank",
-    ]  # fmt: skip
-    assert read(adapted_project, "verify")["problems"] == 0
-
-
 # Rows
 
 
-def test_a_changed_text_is_not_answered_from_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
+def test_a_changed_text_stops_a_question_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
     before = read(adapted_workspace, "ask", FERRY)
     assert replace_bytes(bank_table(adapted_workspace) / "data", b"six crowns", b"ten crowns")
     stderr = run(adapted_workspace, "ask", FERRY, status=1).stderr
@@ -89,7 +77,7 @@ def test_a_damaged_row_stops_the_round_that_asks_for_it(adapted_workspace: Path)
         open_workspace(adapted_workspace).update()
 
 
-def test_a_bank_whose_rows_were_exchanged_is_not_what_the_round_left(adapted_workspace: Path) -> None:
+def test_a_bank_that_lacks_rows_stops_the_next_round(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.bank.remove({"ferry"})
     [problem] = reports(adapted_workspace)["bank"].problems
@@ -97,6 +85,13 @@ def test_a_bank_whose_rows_were_exchanged_is_not_what_the_round_left(adapted_wor
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
     with pytest.raises(cmt.DamageError, match=f"has 5 rows, but round {FEBRUARY} left 6: run `cmt verify`"):
         open_workspace(adapted_workspace).update()
+
+
+def test_a_bank_with_other_rows_than_the_ledger_recorded_is_reported(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.ledger.write(replace(workspace.rounds()[-1], bank_digest="0" * 64 + "-3"))
+    [problem] = [problem for report in reports(adapted_workspace).values() for problem in report.problems]
+    assert f"has other rows than round {FEBRUARY} left" in problem
 
 
 # Versions
@@ -154,39 +149,43 @@ def test_a_damaged_index_is_named_and_the_advice_repairs_it(adapted_workspace: P
 # Slices, ledger, compressor, LM
 
 
-def alter(path: Path) -> None:
-    """Write a table of a slice again with another text, as a valid Parquet file."""
+def replace_column(path: Path, name: str, values: pa.Array) -> None:
+    """Write a table again with other values in a column, as a valid Parquet file."""
     rows = pq.read_table(path)
-    texts = [text.replace("blue", "grey") for text in rows["text"].to_pylist()]
-    place = rows.schema.get_field_index("text")
-    pq.write_table(rows.set_column(place, rows.schema.field(place), [texts]), path)
+    position = rows.schema.get_field_index(name)
+    pq.write_table(rows.set_column(position, rows.schema.field(position), values), path)
+
+
+def flip(path: Path) -> None:
+    """Change a bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(bytes(content))
 
 
 def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(adapted_workspace: Path) -> None:
     open_workspace(adapted_workspace).forget("raft")
     assert damaged(adapted_workspace) == []
     file = next((bank_table(adapted_workspace) / "_deletions").glob("*.arrow"))
-    content = bytearray(file.read_bytes())
-    content[-20] ^= 1
-    file.write_bytes(bytes(content))
+    flip(file)
     report = reports(adapted_workspace)["bank"]
     assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its checksum" in report.problems[0]
     assert "cmt update --all" in report.advice
 
 
-def test_an_altered_slice_stops_its_round_before_it_begins(project: Path) -> None:
-    workspace = open_workspace(project)
-    workspace.update()
-    alter(workspace.store.slice(FEBRUARY).path.with_name("0001.documents.parquet"))
+def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
+    workspace = open_workspace(begun)
+    documents = workspace.store.slice(FEBRUARY).path.with_name("0001.documents.parquet")
+    replace_column(documents, "text", pa.array(["The crane is grey."] * 3))
     with pytest.raises(cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"):
-        open_workspace(project).update()
+        open_workspace(begun).update()
     assert [round_.round_id for round_ in workspace.rounds()] == [JANUARY]
-    assert damaged(project) == ["slices"]
+    assert damaged(begun) == ["slices"]
     for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
-    run(project, "ingest")
-    run(project, "update", "--all")
-    assert damaged(project) == []
+    run(begun, "ingest")
+    run(begun, "update", "--all")
+    assert damaged(begun) == []
 
 
 def test_a_missing_slice_of_a_committed_round_is_named(adapted_workspace: Path) -> None:
@@ -227,10 +226,7 @@ def test_changed_weights_of_a_compressor_are_noticed(adapted_workspace: Path) ->
     folder = Path(shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy"))
     workspace = open_workspace(adapted_workspace, compressor__path=str(folder))
     assert not [report for report in workspace.verify() if report.problems]
-    weights = folder / "compressor.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(bytes(content))
+    flip(folder / "compressor.safetensors")
     [report] = [report for report in workspace.verify() if report.problems]
     assert report.part == "compressor" and "compressor.safetensors changed" in report.problems[0]
 
@@ -238,21 +234,11 @@ def test_changed_weights_of_a_compressor_are_noticed(adapted_workspace: Path) ->
 # Staged memories
 
 
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(bytes(content))
+def count_one_token(path: Path) -> None:
+    replace_column(path, "n_tokens", pa.array([1] * 3, pa.int32()))
 
 
-def rewrite(path: Path) -> None:
-    rows = pq.read_table(path)
-    place, counts = rows.schema.get_field_index("n_tokens"), pa.array([1] * len(rows), pa.int32())
-    pq.write_table(rows.set_column(place, rows.schema.field(place), counts), path)
-
-
-@pytest.mark.parametrize(
-    "damage", [flip, rewrite, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"x" * 99)]
-)
+@pytest.mark.parametrize("damage", [flip, count_one_token, lambda path: path.write_bytes(b"")])
 def test_damaged_staged_memories_are_compressed_again(
     project: Path, undisturbed: list[str], damage: Callable[[Path], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,11 +247,3 @@ def test_damaged_staged_memories_are_compressed_again(
     damage(staged)
     assert open_workspace(project).update().bank_digest == undisturbed[0]
     assert "its documents are compressed again" in caplog.text
-
-
-def test_a_bank_with_other_rows_than_the_ledger_recorded_is_reported(project: Path) -> None:
-    workspace = open_workspace(project)
-    last = workspace.update()
-    workspace.ledger.write(replace(last, bank_digest="0" * 64 + "-3"))
-    [problem] = [problem for report in reports(project).values() for problem in report.problems]
-    assert f"has other rows than round {last.round_id} left" in problem
