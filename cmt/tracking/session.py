@@ -79,9 +79,6 @@ class MlflowSession:
                 *(self._experiment, mask_secrets(found.artifact_location), name),
             )
             found = self._find_or_create(name, location)
-        if found.tags.keys().isdisjoint(_EXPERIMENT_KIND):
-            for key, value in _EXPERIMENT_KIND.items():
-                self.client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
     def run(self, name: str, *, tags: Mapping[str, str], key: str, started: str = "") -> "Run":

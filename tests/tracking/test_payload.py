@@ -17,14 +17,10 @@ ROUND = replace(
 )
 
 
-def test_adapting_and_measuring_are_separate_seconds() -> None:
+def test_metrics_are_grouped_and_missing_ones_left_out() -> None:
     metrics = round_metrics(ROUND)
     assert (metrics["seconds/adapt"], metrics["seconds/measure"]) == (1.75, 12.5)
     assert (metrics["seconds/compress"], metrics["seconds/evaluate"]) == (1.5, 12.0)
-
-
-def test_scores_are_grouped_by_system_and_missing_ones_left_out() -> None:
-    metrics = round_metrics(ROUND)
     assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (62.125, 1.5, 60.0)
     assert "qa/recall" not in metrics
     calibrated = round_metrics(replace(ROUND, calibration={"slope": 0.75, "answers": 60}, tokens_per_second=812.5))
@@ -40,6 +36,9 @@ def test_the_description_has_the_headline_figures() -> None:
     assert lines[0] == "| slice | documents | adapted in | F1 | 95 % | questions |"
     assert lines[2] == "| 2031-01/0001 | 40 | 1.8 s | 62.1 | 50.0 – 70.0 | 60 |"
     assert lines[3] == "| 2031-02/0001 | 40 | 1.8 s | – | – | 0 |"
+    tags = describe([replace(ROUND, prefect_run="flow-run")])
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("cmt/online-update", "JOB")
+    assert "mlflow.note.content" not in describe([])
 
 
 def test_a_long_stream_is_described_by_its_newest_rounds() -> None:
@@ -48,12 +47,6 @@ def test_a_long_stream_is_described_by_its_newest_rounds() -> None:
     assert len(note) < 8000  # MLflow cuts longer tags
     assert note.splitlines()[2].startswith(f"| {3001 - DESCRIBED_ROUNDS}-01/0001 ")
     assert note.splitlines()[-1].startswith("| 3000-01/0001 ")
-
-
-def test_a_flow_run_is_named_as_the_source() -> None:
-    tags = describe([replace(ROUND, prefect_run="flow-run")])
-    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("cmt/online-update", "JOB")
-    assert "mlflow.note.content" not in describe([])
 
 
 def test_the_slice_is_the_dataset_of_the_run() -> None:

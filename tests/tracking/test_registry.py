@@ -3,19 +3,15 @@
 import json
 import re
 import shutil
-import sys
 import tomllib
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.models import Model
-from mlflow.pyfunc import load_model
 from typer.testing import CliRunner
 
 import cmt
@@ -26,7 +22,8 @@ from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
 from cmt.serving.schemas import SourceOut
 from cmt.tracking.registry import CHAMPION, NAME, NEEDED, card_scores
-from tests.helpers.projects import JANUARY, adapt, open_workspace, save_other_compressor
+from tests.helpers.lamps import write_lamps
+from tests.helpers.projects import JANUARY, open_workspace, save_other_compressor
 from tests.helpers.registry import HELD_OUT, add, registry
 
 ROOT = Path(__file__).parents[2]
@@ -34,12 +31,17 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def project(registered: Path, tmp_path: Path) -> Path:
-    """A copy to change, its database too; what is stored with the versions stays where it was."""
+    """A copy to change, with its database; the files of the versions stay in the original."""
     return Path(shutil.copytree(registered, tmp_path / "registered"))
 
 
 def client(folder: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")
+
+
+def aliases(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The aliases of each version."""
+    return {found.version: found.aliases for found in registry(folder).versions()}
 
 
 def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
@@ -56,17 +58,12 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
+    assert client(registered).get_run(found.run_id).info.status == "FINISHED"
 
 
-def test_the_run_that_holds_a_version_has_ended(registered: Path) -> None:
-    mlflow = client(registered)
-    run_id = mlflow.get_model_version(NAME, "1").run_id
-    assert run_id
-    assert mlflow.get_run(run_id).info.status == "FINISHED"
-
-
-def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> None:
+def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path) -> None:
     folder = Path(download_artifacts(client(registered).get_model_version(NAME, "1").source))
+    # 1. Inputs and outputs.
     model = Model.load(folder)
     assert model.signature
     assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
@@ -75,23 +72,12 @@ def test_a_version_says_what_goes_in_and_what_comes_out(registered: Path) -> Non
     assert {of.name for of in source.properties} == SourceOut.model_fields.keys()
     example = model.load_input_example(str(folder))
     assert example.to_dict("records") == [{"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}]
-
-
-def test_requirements_are_those_of_the_package_in_one_version_each(registered: Path) -> None:
-    folder = Path(download_artifacts(client(registered).get_model_version(NAME, "1").source))
+    # 2. Requirements of the package, each in one version.
     lines = (folder / "requirements.txt").read_text().split()
     assert [line.partition("==")[0] for line in lines] == list(NEEDED)
     assert all(re.fullmatch(r"[a-z-]+==[0-9.]+", line) for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {re.split(r"[<>=]", line)[0] for line in project["dependencies"]} >= set(NEEDED)
-
-
-def test_the_same_weights_are_one_version_with_the_latest_scores(project: Path, tmp_path: Path) -> None:
-    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
-    assert add(project, compressor, f1=42.0) == "1"
-    assert add(project, another(compressor, tmp_path / "b"), f1=41.0) == "2"
-    found = [(found.version, found.f1, found.champion) for found in registry(project).versions()]
-    assert found == [("2", 41.0, False), ("1", 42.0, True)]
 
 
 def another(compressor: Path, folder: Path) -> Path:
@@ -103,24 +89,36 @@ def another(compressor: Path, folder: Path) -> Path:
     return folder
 
 
-def test_what_is_not_registered_cannot_be_promoted(tiny_workspace: Path, mlflow_database: Path, project: Path) -> None:
-    with pytest.raises(cmt.ConfigError, match="no version 7 of cmt is registered; there are: 1"):
-        promote_version(open_workspace(project), "7")
-    shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
-    with pytest.raises(cmt.ConfigError, match="there are: none: `cmt registry add` one first"):
-        promote_version(open_workspace(tiny_workspace))
-
-
-def test_a_version_that_is_promoted_moves_the_aliases(project: Path, tmp_path: Path) -> None:
+def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(project: Path, tmp_path: Path) -> None:
     compressor = cmt.open(params=project / "params.yaml").params.compressor.path
+    assert add(project, compressor, f1=42.0) == "1"
     assert add(project, another(compressor, tmp_path / "b"), f1=41.0) == "2"
-    aliases = registry(project)
-    assert {found.version: found.aliases for found in aliases.versions()} == {"2": ("challenger",), "1": ("champion",)}
-    aliases.set_champion(aliases.version("2"), tags={"cmt.decision": "promoted: a test"})
-    assert {found.version: found.aliases for found in aliases.versions()} == {"2": ("champion",), "1": ("previous",)}
+    versions = registry(project)
+    assert [(found.version, found.f1, found.aliases) for found in versions.versions()] == [
+        ("2", 41.0, ("challenger",)),
+        ("1", 42.0, ("champion",)),
+    ]
+    versions.set_champion(versions.version("2"), tags={"cmt.decision": "promoted: a test"})
+    assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
     assert client(project).get_model_version(NAME, "2").tags["cmt.decision"] == "promoted: a test"
-    folder = aliases.download(aliases.version("2"), tmp_path / "download")
+    folder = versions.download(versions.version("2"), tmp_path / "download")
     assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "b")
+
+
+def kill(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["create_model_version", "set_registered_model_alias"])
+def test_a_killed_registration_is_completed_by_the_next_one(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    compressor = another(cmt.open(params=project / "params.yaml").params.compressor.path, tmp_path / "b")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, step, kill)
+        add(project, compressor, f1=41.0)
+    assert add(project, compressor, f1=41.0) == "2"
+    assert aliases(project) == {"2": ("challenger",), "1": ("champion",)}
 
 
 def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_path: Path) -> None:
@@ -129,7 +127,7 @@ def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_pa
     compressor = save_other_compressor(workspace, tmp_path / "b")
     added = run(project, "add", str(compressor), "--questions", "3")
     assert added["version"] == "2"
-    assert added["held_out"] == "3 questions on 1 articles of lessons.json, seed 0"
+    assert added["held_out"] == "3 questions on 1 articles of lamps.json, seed 0"
     assert 0 <= added["scores"]["f1"] <= 100
     # random weights answer nothing: the challenger is as good, and neither smaller nor faster by so much
     limits = "promotion={max_loss: 100, min_saving: 0.99}"
@@ -161,29 +159,17 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
     assert (named.champion.scored_slice, named.previous.digest) == (JANUARY, checkpoint_digest(in_use))
     for one in (named.champion, named.previous):
         assert checkpoint_digest(champion_folder(workspace.state, one.digest)) == one.digest
-    assert {found.version: found.aliases for found in registry(project).versions()} == {
-        "2": ("champion",), "1": ("previous",),
-    }  # fmt: skip
+    assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
     again = promote_version(open_workspace(project))
     assert (again.promoted, again.reason) == (False, "version 2 is the champion already")
     # the bank of the champion is not filled yet
     assert open_workspace(project).params.compressor.path == champion_folder(workspace.state, named.previous.digest)
 
 
-@pytest.mark.parametrize(
-    "step",
-    [
-        "cmt.rounds.promotion.keep_compressor",
-        "cmt.rounds.promotion.write_champion",
-        "cmt.tracking.registry.Registry.set_champion",
-    ],
-)
-def test_a_promotion_that_was_killed_is_completed_by_the_next_one(
+@pytest.mark.parametrize("step", ["cmt.rounds.promotion.write_champion", "cmt.tracking.registry.Registry.set_champion"])
+def test_a_killed_promotion_is_completed_by_the_next_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def kill(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     lessons(project)
     workspace = open_workspace(project)
     assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None) == "2"
@@ -195,8 +181,7 @@ def test_a_promotion_that_was_killed_is_completed_by_the_next_one(
     named = read_champion(workspace.state)
     assert named
     assert named.champion.digest == checkpoint_digest(tmp_path / "b")
-    aliases = {found.version: found.aliases for found in registry(project).versions()}
-    assert aliases == {"2": ("champion",), "1": ("previous",)}
+    assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
 
 
 def run(folder: Path, *arguments: str, set_: str = "seed=0") -> Any:
@@ -208,52 +193,15 @@ def run(folder: Path, *arguments: str, set_: str = "seed=0") -> Any:
 
 
 def lessons(project: Path) -> None:
-    """Four articles to measure on, in SQuAD's layout."""
-    data = [{"title": name, "paragraphs": [_paragraph(name)]} for name in ("Ann", "Bea", "Cyd", "Dot")]
-    (project / "data/train").mkdir(parents=True)
-    (project / "data/train/lessons.json").write_text(json.dumps({"version": "1.1", "data": data}))
+    """Four articles to measure on."""
     params = yaml.safe_load((project / "params.yaml").read_text())
-    params["train"] = {"source": "path:lessons.json", "validation_articles": 1}
+    params["train"] = {**write_lamps(project, ["Ann", "Bea", "Cyd", "Dot"]), "validation_articles": 1}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def _paragraph(name: str) -> dict[str, Any]:
-    text = f"The keeper of the lamp is {name}."
-    answers = [{"text": name, "answer_start": text.index(name)}]
-    return {"context": text, "qas": [{"id": name, "question": "Who keeps the lamp?", "answers": answers}]}
-
-
-def test_a_server_elsewhere_names_its_own_project(
-    registered: Path, tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = download_artifacts(client(registered).get_model_version(NAME, "1").source)
-    monkeypatch.setattr(sys, "path", list(sys.path))  # MLflow puts the version's code there
-    monkeypatch.setenv("CMT_PARAMS", str(tiny_workspace / "params.yaml"))
-    with pytest.raises(cmt.BankError, match="run `cmt update` first"):
-        load_model(folder)
-    adapt(tiny_workspace)
-    model: Any = load_model(folder)
-    question = "Who is the mayor of Port Ellery?"
-    answered = model.predict(pd.DataFrame([{"question": question}]))
-    assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
-    dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None]
-    several = model.predict(pd.DataFrame({"question": [question] * 4, "as_of": pd.Series(dates, dtype=object)}))
-    mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in several["sources"]]
-    assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}]
-
-
-def test_the_shipped_compressor_is_registered_from_its_card(project: Path) -> None:
+def test_the_held_out_scores_of_a_compressor_are_read_from_its_card(tmp_path: Path) -> None:
     scores, held_out = card_scores(ROOT / "data/compressor")
     assert (scores, held_out) == ({"em": 46.8, "f1": 59.8}, "500 questions on 20 articles, from the card")
-    params = cmt.open(params=project / "params.yaml").params
-    folder = ROOT / "data/compressor"
-    version = registry(project).add(
-        folder, project=project / "params.yaml", params=params, scores=scores, held_out=held_out
-    )
-    assert (registry(project).versions()[0].version, registry(project).versions()[0].f1) == (version, 59.8)
-
-
-def test_a_card_without_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(cmt.ModelError, match="no readable card"):
         card_scores(tmp_path)
     (tmp_path / "card.md").write_text("# Compressor\n")

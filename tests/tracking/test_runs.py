@@ -97,36 +97,25 @@ def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(
     assert curve.read_bytes().startswith(b"\x89PNG")
 
 
-def test_logging_a_round_again_changes_its_run_and_doubles_nothing(
+def test_a_round_is_one_run_until_it_runs_again_or_with_other_settings(
     tracker: Tracker, project: Params, client: MlflowClient, tmp_path: Path
 ) -> None:
+    # 1. Logging a round again changes its run and doubles nothing.
     first = log(tracker, FIRST, project)
-    again = log(Tracker(project.tracking, tmp_path), replace(FIRST, state="rolled_back"), project)
-    assert again == first
+    assert log(Tracker(project.tracking, tmp_path), replace(FIRST, rows=43), project) == first
     assert len(runs(client)) == 2
     assert len(client.get_metric_history(first, "qa/f1")) == 1
-    assert client.get_run(first).data.tags["cmt.state"] == "rolled_back"
-    assert client.get_run(first).info.status == "KILLED"
-
-
-def test_a_round_that_runs_again_after_a_rollback_is_another_run(
-    tracker: Tracker, project: Params, client: MlflowClient
-) -> None:
-    first = log(tracker, FIRST, project)
+    # 2. A rollback ends it.
     tracker.mark_rolled_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
     found = client.get_run(first)
     assert (found.info.status, found.data.tags["cmt.state"]) == ("KILLED", "rolled_back")
     assert found.data.tags["cmt.reason"] == "rollback of 2031-01/0001"
+    # 3. The repeated round, and the round with other settings, are other runs.
     again = log(tracker, replace(FIRST, started_at="2031-02-02T06:00:00+00:00"), project)
-    assert again != first
-    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again)] == [1, 1]
-
-
-def test_a_round_with_other_settings_is_another_run(tracker: Tracker, project: Params, client: MlflowClient) -> None:
-    first = log(tracker, FIRST, project)
     other = log(tracker, replace(FIRST, params_digest="q" * 64), project)
-    assert other != first
-    assert len(runs(client, "tags.`cmt.round` = '2031-01/0001'")) == 2
+    assert len({first, again, other}) == 3
+    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again, other)] == [1, 1, 1]
+    assert len(runs(client, "tags.`cmt.round` = '2031-01/0001'")) == 3
 
 
 def test_the_parent_has_the_curve_of_all_rounds(tracker: Tracker, project: Params, client: MlflowClient) -> None:
@@ -159,8 +148,8 @@ def test_the_environment_comes_before_the_parameters(
     assert MlflowClient(tracking_uri=f"sqlite:///{elsewhere}").get_run(run).info.run_id == run
 
 
-def test_an_unreachable_server_is_said_within_seconds(project: Params, tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound, and nobody listens
+def test_an_unreachable_server_is_an_error_within_seconds(project: Params, tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, and nothing listens
         taken.bind(("127.0.0.1", 0))
         uri = f"http://ann:secret@127.0.0.1:{taken.getsockname()[1]}"
         started = time.monotonic()
@@ -170,16 +159,12 @@ def test_an_unreachable_server_is_said_within_seconds(project: Params, tmp_path:
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_no_database_is_said(tracker: Tracker, project: Params, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_an_error(tracker: Tracker, project: Params, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database at all, but long enough to be one" * 20)
     with pytest.raises(ServiceError, match="file is not a database"):
         log(tracker, FIRST, project)
-
-
-def test_a_database_that_cannot_be_made_is_said(project: Params, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ServiceError, match=r"file/mlflow\.db cannot be used"):
-        log(Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path), FIRST, project)
+    with pytest.raises(ServiceError, match=r"mlflow\.db/mlflow\.db cannot be used"):
+        log(Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/mlflow.db/mlflow.db"), tmp_path), FIRST, project)
 
 
 FIRST_USE = """
@@ -217,7 +202,7 @@ def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(
     assert not (tmp_path / "mlflow.db.partial").exists()
 
 
-def test_a_training_leaves_its_curves_and_goes_on_in_the_same_run(
+def test_a_training_leaves_its_curves_and_held_out_scores_in_one_run(
     tracker: Tracker, project: Params, client: MlflowClient
 ) -> None:
     for step in (5, 10):  # each as after a restart
@@ -226,13 +211,17 @@ def test_a_training_leaves_its_curves_and_goes_on_in_the_same_run(
         curves.on_train_begin(None, state, None)
         curves.on_log(None, state, None, logs={"loss": 10.0 / step, "note": "no number"}, model=None)
         curves.on_train_end(None, state, None)
-    (run,) = runs(client)
+    [run] = runs(client)
     assert run.info.status == "FINISHED"
     history = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(5, 2.0), (10, 1.0)]
+    tracker.finish_training(params=project, scores={"f1": 51.25, "recall": None})
+    [run] = runs(client)
+    assert (run.info.status, run.data.metrics["heldout/f1"]) == ("FINISHED", 51.25)
+    assert "heldout/recall" not in run.data.metrics
 
 
-def test_a_training_goes_on_without_mlflow(project: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_continues_without_mlflow(project: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     curves = Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path).log_training(project)
     state = SimpleNamespace(global_step=5, is_world_process_zero=True)
@@ -240,10 +229,3 @@ def test_a_training_goes_on_without_mlflow(project: Params, tmp_path: Path, capl
     curves.on_log(None, state, None, logs={"loss": 1.0})
     curves.on_train_end(None, state, None)
     assert "cannot be used" in caplog.text
-
-
-def test_a_training_ends_with_its_held_out_scores(tracker: Tracker, project: Params, client: MlflowClient) -> None:
-    tracker.log_training(project).on_train_begin(None, SimpleNamespace(global_step=0, is_world_process_zero=True), None)
-    tracker.finish_training(params=project, scores={"f1": 51.25, "recall": None})
-    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert (run.info.status, run.data.metrics) == ("FINISHED", {"heldout/f1": 51.25})
