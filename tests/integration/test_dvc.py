@@ -154,9 +154,7 @@ def change(folder: Path, section: str, key: str, value: object) -> None:
 
 def test_a_second_run_skips_all_stages(reproduced: Path) -> None:
     before = results(reproduced)
-    output = dvc(reproduced, "repro")
-    assert output.count("didn't change, skipping") == len(STAGES)
-    assert "Data and pipelines are up to date." in output
+    assert repro(reproduced) == []
     assert results(reproduced) == before
 
 
@@ -209,21 +207,11 @@ def test_new_articles_are_replayed_and_evaluated(copied: Path) -> None:
     assert pending(copied) == ["replay", "evaluate"]
 
 
-def test_metrics_show_lists_all_systems(reproduced: Path) -> None:
-    shown = json.loads(dvc(reproduced, "metrics", "show", "--json"))
-    files = {name: entry["data"] for name, entry in shown[""]["data"].items()}
-    assert files["metrics/scores.json"].keys() == {"cmt", "closed", "rag"}
+def test_metrics_have_all_systems(reproduced: Path) -> None:
+    scores, replay = (json.loads((reproduced / f"metrics/{name}.json").read_text()) for name in ("scores", "replay"))
+    assert scores.keys() == {"cmt", "closed", "rag"}
     errors = {"calibration_error", "uncalibrated_error"}
-    assert files["metrics/replay.json"].keys() == {"slices", "committed", "rows", "last", *errors}
-
-
-def test_plots_show_embeds_the_images(reproduced: Path) -> None:
-    dvc(reproduced, "plots", "show")
-    page = (reproduced / "dvc_plots/index.html").read_text()
-    for name in ("rounds", "scores"):
-        [picture] = (reproduced / "dvc_plots/static").glob(f"*{name}.png")
-        assert picture.name in page
-        assert picture.read_bytes() == (reproduced / f"plots/{name}.png").read_bytes()
+    assert replay.keys() == {"slices", "committed", "rows", "last", *errors}
 
 
 def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path, imports: Path) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL, a full disk or a torn write at seeded moments of a recompression and of the way back."""
+"""SIGKILL, a full disk or a torn write at seeded moments of a recompression and of the rollback of a promotion."""
 
 import random
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.soak.faults import FAULTS
 from tests.soak.points import measure, one_point
 from tests.soak.project import build, opened, with_champion
 
-MOMENTS = 6
+MOMENTS = 4
 """Of hundreds; `make soak` has a fault at every moment of the other operations."""
 
 
@@ -25,7 +25,7 @@ def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
     operation = measure(arguments[-1], arguments, template, tmp_path, steps=True)
     named = read_champion(opened(template).state)
     assert named
-    # what answers at the end: the champion, or with the way back the compressor before it
+    # the champion answers at the end, after a rollback the compressor before it
     assert (operation.before.answering, operation.after.answering) == (
         f"memories_{(named.champion if filled else named.previous).bank}",
         f"memories_{(named.previous if filled else named.champion).bank}",

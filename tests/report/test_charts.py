@@ -1,7 +1,5 @@
 """Charts: a drawing and a table of the same numbers."""
 
-import pytest
-
 import cmt
 from cmt.evaluation.calibration import answer_reliability
 from cmt.report import charts
@@ -45,13 +43,10 @@ def test_the_reliability_chart_has_a_row_a_bin_with_answers() -> None:
     assert charts.reliability_chart(answer_reliability(record_table()), "") is None
 
 
-@pytest.mark.parametrize(
-    ("counts", "warning"),
-    [([], ""), ([30, 500], ""), ([0, 30], ""), ([40, 4], " From 4 questions only"), ([1], " From 1 question only")],
-)
-def test_few_questions_are_warned_of(counts: list[int], warning: str) -> None:
-    assert charts.few_questions(counts).startswith(warning)
-    assert bool(charts.few_questions(counts)) == bool(warning)
+def test_few_questions_are_warned_of() -> None:
+    assert [charts.few_questions(counts) for counts in ([], [30, 500], [0, 30])] == ["", "", ""]
+    assert charts.few_questions([40, 4]).startswith(" From 4 questions only")
+    assert charts.few_questions([1]).startswith(" From 1 question only")
 
 
 def test_missing_scores_are_dashes() -> None:

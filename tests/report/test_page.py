@@ -1,10 +1,11 @@
-"""The page: what it shows, that it loads nothing, and that no text of documents is markup in it."""
+"""The page shows every round, system and baseline, loads nothing, and escapes the text of documents."""
 
 import json
 import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,18 +18,21 @@ from tests.helpers.reports import HOSTILE, ParsedPage
 
 
 @pytest.fixture(scope="module")
-def html(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def written(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """The summary and the page of the project."""
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
-    write_report(opened(adapted_folder), path, progress=NullProgress())
-    return path.read_text(encoding="utf-8")
+    summary = write_report(opened(adapted_folder), path, progress=NullProgress())
+    assert summary["bytes"] == path.stat().st_size
+    return summary, path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def html(written: tuple[dict[str, Any], str]) -> str:
+    return written[1]
 
 
 def opened(project: Path) -> cmt.Workspace:
     return cmt.open(params=project / "params.yaml")
-
-
-def page(workspace: cmt.Workspace) -> str:
-    return render(gather(workspace, progress=NullProgress()))
 
 
 def test_the_page_is_complete_and_loads_nothing(html: str) -> None:
@@ -60,9 +64,7 @@ def test_the_page_can_be_used_with_a_keyboard_and_read_on_a_phone(html: str) -> 
     assert "prefers-color-scheme: dark" in html
     assert ":focus-visible" in html
     assert "Skip to the report" in parsed.text
-
-
-def test_every_table_scrolls_in_its_own_container(html: str) -> None:
+    # every table scrolls in its own container
     assert html.count("<table>") == len(re.findall(r'<div class="scroll"[^>]*>\s*<table>', html)) > 5
     assert re.search(r"\.scroll \{[^}]*overflow-x: auto", html)
 
@@ -84,20 +86,13 @@ def test_every_round_has_its_lineage_with_short_digests(html: str, adapted: cmt.
     assert html.count(f"compressor {rounds[0].compressor[:12]}") >= 8  # below every table and chart
 
 
-def test_the_quoted_span_is_underlined(html: str) -> None:
-    assert re.search(r'<mark class="quote" title="quoted, probability [01]\.\d\d">[^<]+</mark>', html)
-
-
-def test_all_systems_and_the_worst_questions_are_shown(html: str) -> None:
+def test_all_systems_and_the_worst_questions_are_shown_with_quotes(html: str) -> None:
     text = ParsedPage(html).text
-    for words in (
-        "CMT memory",
-        "closed-book",
-        "BM25-RAG, top 1",
-        "Who thought up the Dunmarrow hitch?",
-    ):
+    for words in ("CMT memory", "closed-book", "BM25-RAG, top 1", "Who thought up the Dunmarrow hitch?"):
         assert words in text
     assert 'class="card question"' in html
+    assert re.search(r'<mark class="quote" title="quoted, probability [01]\.\d\d">[^<]+</mark>', html)
+    assert re.search(r" From \d questions? only: small differences are not significant\.", text)
 
 
 def test_baselines_are_shown_with_their_costs(html: str, adapted: cmt.Workspace) -> None:
@@ -115,35 +110,24 @@ def test_the_published_protocol_is_shown_if_it_was_measured(html: str, adapted: 
     (adapted.root / "metrics").mkdir()
     record = {"documents": 1665, "rows": [row], "noise": {"left": 98.75}}
     (adapted.root / "metrics/protocol.json").write_text(json.dumps(record))
-    text = ParsedPage(page(adapted)).text
+    gathered = gather(adapted, progress=NullProgress())
+    text = ParsedPage(render(gathered)).text
     assert "1,665 documents are compressed first" in text
     assert "43.2 (40.0 – 45.0)" in text and "98.75" in text
+    # F1 is drawn against the confidence
+    assert gathered.reliability and gathered.reliability.name == "reliability"
 
 
-def test_f1_is_drawn_against_confidence(adapted: cmt.Workspace) -> None:
-    chart = gather(adapted, progress=NullProgress()).reliability
-    assert chart is not None
-    assert chart.name == "reliability"
-
-
-def test_charts_of_few_questions_carry_a_warning(html: str) -> None:
-    assert re.search(r" From \d questions? only: small differences are not significant\.", ParsedPage(html).text)
-
-
-def test_the_summary_has_stable_keys(adapted: cmt.Workspace, tmp_path: Path) -> None:
-    summary = write_report(adapted, tmp_path / "r.html", progress=NullProgress())
-    assert summary["bytes"] == (tmp_path / "r.html").stat().st_size
+def test_the_summary_has_stable_keys(written: tuple[dict[str, Any], str]) -> None:
+    summary, _ = written
     assert (summary["rounds"], summary["systems"]) == (2, ["cmt", "closed", "rag"])
     assert summary["baselines"] == ["full", "rag-bm25-3", "cmt"]
     assert 1 <= summary["worst_questions"] <= 5
 
 
-@pytest.mark.parametrize("state", ["missing", "damaged"])
-def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace, state: str) -> None:
+def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -> None:
     for file in (adapted.state / "rounds").glob("*/answers.parquet"):
         file.unlink()
-        if state == "damaged":
-            file.write_bytes(b"PAR1 rubbish")
     gathered = gather(adapted, progress=NullProgress())
     assert (gathered.scored, gathered.systems, gathered.failures) == (None, [], [])
     assert [chart.name for chart in gathered.history] == ["rounds", "seconds"]  # the third needs each round's records
@@ -152,35 +136,30 @@ def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace, s
 
 
 def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: Path) -> None:
+    path = tiny_workspace / "r.html"
+    with pytest.raises(BankError, match="cmt update"):
+        write_report(opened(tiny_workspace), path, progress=NullProgress())
+    assert not path.exists()
     (tiny_workspace / "news/questions.jsonl").unlink()
     workspace = opened(tiny_workspace)
     workspace.ingest()
     workspace.update()
     reopened = opened(tiny_workspace)
-    html = page(reopened)
-    assert "There is no scored round" in html
-    assert "2031-01/0001" in html
+    write_report(reopened, path, progress=NullProgress())
+    html = path.read_text(encoding="utf-8")
+    assert "There is no scored round" in html and "2031-01/0001" in html
     assert "lm" not in vars(reopened)
     ParsedPage(html)
+    with pytest.raises(StreamError, match="cannot write"):
+        write_report(reopened, path / "r.html", progress=NullProgress())
 
 
 def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"gate.min_f1": 100.0})
     workspace.ingest()
     assert workspace.update().state == "refused"
-    assert re.search(r"is refused: F1 [\d.]+ is below gate.min_f1 100", ParsedPage(page(workspace)).text)
-
-
-def test_without_a_bank_there_is_no_report(tiny_workspace: Path, tmp_path: Path) -> None:
-    with pytest.raises(BankError, match="cmt update"):
-        write_report(opened(tiny_workspace), tmp_path / "r.html", progress=NullProgress())
-    assert list(tmp_path.glob("*.html")) == []
-
-
-def test_a_page_that_cannot_be_written_is_a_stream_error(adapted: cmt.Workspace, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StreamError, match="cannot write"):
-        write_report(adapted, tmp_path / "file" / "r.html", progress=NullProgress())
+    html = render(gather(workspace, progress=NullProgress()))
+    assert re.search(r"is refused: F1 [\d.]+ is below gate.min_f1 100", ParsedPage(html).text)
 
 
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:

@@ -37,10 +37,6 @@ def test_rows_and_parts_become_tables(tmp_path: Path) -> None:
     assert protocol.parts == [["retention", "before", "61"], ["retention", "questions", "1,200"]]
 
 
-def test_without_the_file_there_is_no_protocol(tmp_path: Path) -> None:
-    assert read_protocol(tmp_path) is None
-
-
 @pytest.mark.parametrize("text", ["", "[]", '{"documents": 3}', '{"documents": 3, "rows": [{"row": "cmt"}]}'])
 def test_a_file_that_cannot_be_read_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     write(tmp_path, text)

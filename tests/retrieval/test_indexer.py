@@ -73,27 +73,12 @@ def test_rows_are_valid_in_their_schema(tiny_lm: TinyLm, kind: str, number_forma
     assert (rows["text"].null_count == 0) is keep_text
 
 
-@pytest.mark.parametrize("keep_text", [True, False])
-def test_the_same_documents_give_the_same_rows_in_any_order(tiny_lm: TinyLm, keep_text: bool) -> None:
+def test_the_same_documents_give_the_same_rows_in_any_order(tiny_lm: TinyLm) -> None:
     compressor = model(tiny_lm("llama"))
-    rows = rows_of(compressor, FACTS[:6], keep_text=keep_text)
-    assert rows_of(compressor, FACTS[:6], keep_text=keep_text) == rows
-    assert rows_of(compressor, FACTS[5::-1], keep_text=keep_text) == rows
-    assert rows_of(compressor, FACTS[:5], keep_text=keep_text) != rows
-
-
-def test_a_memory_does_not_depend_on_its_batch(tiny_lm: TinyLm) -> None:
-    for kind in ("windows", "tokens"):
-        compressor = model(tiny_lm("llama"), kind=kind)
-        together = rows_of(compressor, FACTS[:6], number_format="fp16")
-        schema = together.schema
-        for row in together.to_pylist():
-            fact = next(fact for fact in FACTS if fact["doc_id"] == row["doc_id"])
-            alone = rows_of(compressor, [fact], number_format="fp16", batch_tokens=1).to_pylist()
-            twin = next(other for other in alone if other["memory_id"] == row["memory_id"])
-            np.testing.assert_allclose(row["key"], twin["key"], rtol=1e-4, atol=1e-5)
-            ours, theirs = (retrieved_memory(compressor, other, schema).vectors for other in (row, twin))
-            torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)  # fp16 may round either way
+    rows = rows_of(compressor, FACTS[:6], keep_text=False)
+    assert rows_of(compressor, FACTS[:6], keep_text=False) == rows
+    assert rows_of(compressor, FACTS[5::-1], keep_text=False) == rows
+    assert rows_of(compressor, FACTS[:5], keep_text=False) != rows
 
 
 def test_vectors_are_stored_and_read_by_the_codebook(tiny_lm: TinyLm) -> None:
@@ -132,19 +117,16 @@ def test_a_stored_text_is_tokenized_for_reading(tiny_lm: TinyLm) -> None:
         assert compressor.lm.decode(memory.tokens) == row["text"]
         assert memory.vectors.shape == (row["n_vectors"], 32)
         assert memory.prior == -0.5
+    # memories of learned tokens have no text tokens
+    learned = model(tiny_lm("llama"), kind="tokens")
+    rows = rows_of(learned, FACTS[:1], keep_text=False)
+    memory = retrieved_memory(learned, rows.to_pylist()[0], rows.schema, prior=0.0)
+    assert (memory.tokens, memory.vectors.shape) == ([], (3, 32))
 
 
-def test_memories_of_learned_tokens_have_no_text_tokens(tiny_lm: TinyLm) -> None:
-    compressor = model(tiny_lm("llama"), kind="tokens")
-    rows = rows_of(compressor, FACTS[:1], keep_text=False)
-    memory = retrieved_memory(compressor, rows.to_pylist()[0], rows.schema, prior=0.0)
-    assert memory.tokens == []
-    assert memory.vectors.shape == (3, 32)
-
-
-@pytest.mark.parametrize("number_format", FORMATS)
-def test_without_text_tokens_are_decoded_from_the_vectors(real_lm: FrozenLM, number_format: str) -> None:
+def test_without_text_tokens_are_decoded_from_the_vectors(real_lm: FrozenLM) -> None:
     compressor = model(real_lm, layers=1)
+    number_format = "int4"  # the coarsest
     rows = rows_of(compressor, FACTS[:3], keep_text=False, number_format=number_format)
     with_text = rows_of(compressor, FACTS[:3], keep_text=True, number_format=number_format)
     assert rows["text"].null_count == len(rows)

@@ -17,19 +17,16 @@ from cmt.bank.schema import bank_schema
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.selector import LEAD_RANK, Selection, select_memories
-from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document, key_of, table
+from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, document, key_of, table
 
 TEMPERATURE = 20.0
 QUESTION = "Where is the lighthouse?"
 
 
-def select(
-    bank: Bank, *, key: np.ndarray, aggregator: object = True, as_of: int | None = None, **selection: Any
-) -> Selection:
+def select(bank: Bank, *, key: np.ndarray, aggregator: object = True, **selection: Any) -> Selection:
     model = cast(MemoryModel, SimpleNamespace(temperature=torch.tensor(TEMPERATURE), aggregator=aggregator))
     params = SelectionParams.model_validate({"max_logprob_gap": 1000.0} | selection)
-    date = None if as_of is None else day(as_of)
-    return select_memories(bank, model, params, question=QUESTION, key=key, as_of=date)
+    return select_memories(bank, model, params, question=QUESTION, key=key, as_of=None)
 
 
 def names(selection: Selection) -> list[str]:
@@ -63,38 +60,43 @@ def test_an_empty_bank_selects_nothing(tmp_path: Path) -> None:
     assert select(empty, key=key_of("q")) == Selection([], 0.0, math.inf)
 
 
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def logits_of_documents() -> dict[str, float]:
+    """The scaled cosine of each document's key and the question's."""
+    return {f"d{n}": TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)}
+
+
 def test_priors_are_the_log_softmax_of_scaled_cosines_over_the_candidates(bank: Bank) -> None:
     selection = select(bank, key=key_of("q"), top_k=6, full_text_weight=0.0)
-    logits = {f"d{n}": TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)}
+    logits = logits_of_documents()
     ranked = sorted(logits, key=lambda name: -logits[name])
     total = np.logaddexp.reduce([logits[name] for name in ranked])  # 2 · top_k candidates: all of them
     assert names(selection) == ranked[:6]
     np.testing.assert_allclose([row["prior"] for row in selection.rows], [logits[n] - total for n in ranked[:6]], 1e-6)
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
 def test_lead_is_the_distance_to_the_candidate_of_lead_rank(bank: Bank) -> None:
-    logits = sorted((TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)), reverse=True)
+    logits = sorted(logits_of_documents().values(), reverse=True)
     assert select(bank, key=key_of("q"), full_text_weight=0.0).lead == pytest.approx(logits[0] - logits[LEAD_RANK - 1])
     few = select(bank, key=key_of("q"), full_text_weight=0.0, top_k=1)  # two candidates
     assert few.lead == pytest.approx(logits[0] - logits[1])
 
 
-def test_memories_beyond_reach_are_not_selected(bank: Bank) -> None:
-    logits = sorted((TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)), reverse=True)
-    reach = (2 * logits[0] - logits[2] - logits[3]) / 2  # between the third and the fourth
-    selection = select(bank, key=key_of("q"), full_text_weight=0.0, max_logprob_gap=reach)
+def test_memories_beyond_the_largest_gap_are_not_selected(bank: Bank) -> None:
+    logits = sorted(logits_of_documents().values(), reverse=True)
+    gap = (2 * logits[0] - logits[2] - logits[3]) / 2  # between the third and the fourth
+    selection = select(bank, key=key_of("q"), full_text_weight=0.0, max_logprob_gap=gap)
     assert len(selection.rows) == 3
     assert len(select(bank, key=key_of("q"), full_text_weight=0.0, max_logprob_gap=0.0).rows) == 1
 
 
 @pytest.mark.parametrize("aggregator", [True, None])
 def test_margin_is_the_smallest_change_that_alters_the_selection(bank: Bank, aggregator: object) -> None:
-    logits = sorted((TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)), reverse=True)
+    logits = sorted(logits_of_documents().values(), reverse=True)
     selection = select(bank, key=key_of("q"), aggregator=aggregator, full_text_weight=0.0, top_k=4)
     gaps = [-step for step in np.diff(logits[:5])]
     # Without ψ the LM reads whole memories in their order, so gaps within the selection count as well.
@@ -111,13 +113,6 @@ def test_words_of_the_question_select_a_memory_that_keys_do_not(kind: str, reque
     assert names(by_key)[0] == "d3"
     assert "d7" not in names(by_key)
     assert names(by_both)[0] == "d7"
-
-
-def test_only_memories_visible_as_of_the_date_are_selected(tmp_path: Path) -> None:
-    bank = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
-    bank.upsert(table(document("old", at=1), document("new", at=5, supersedes="old")))
-    assert names(select(bank, key=key_of("q"), as_of=4)) == ["old"]
-    assert names(select(bank, key=key_of("q"))) == ["new"]
 
 
 def test_ties_are_ordered_by_memory_id(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from cmt.errors import CmtError
 from cmt.workspace import Workspace
+from tests.helpers.rows import write_lines
 from tests.soak.findings import Findings, kind_of_file
 from tests.soak.processes import PROCESSES, run
-from tests.soak.project import PEOPLE, THINGS, Content, build, content, opened, write_lines
+from tests.soak.project import PEOPLE, THINGS, Content, build, content, opened
 
 QUESTIONS = [
     *(f"Who has the {thing}?" for thing in THINGS),

@@ -1,6 +1,5 @@
 """A project of kilobytes on its way through rounds, and what must be true of it."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from cmt.modeling.model import MemoryModel
 from cmt.rounds.recompression import recompress
 from cmt.workspace import Workspace
 from tests.helpers.projects import name_champion, run_steps, save_other_compressor
+from tests.helpers.rows import write_lines
 from tests.helpers.tiny import write_folder
 
 MONTHS = ("2031-01/0001", "2031-02/0001", "2031-03/0001")
@@ -152,12 +152,6 @@ def write_news(folder: Path, documents: Sequence[dict[str, Any]]) -> Path:
     write_lines(folder / "documents.jsonl", documents)
     write_lines(folder / "questions.jsonl", questions)
     return folder
-
-
-def write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write `rows` as JSON Lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def opened(folder: Path) -> Workspace:
