@@ -96,7 +96,7 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
 
 
 def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None:
-    """Bring the texts of `purged` to all other places: quarantine, report, DVC's cache, replayed slices, remains."""
+    """Copy the texts of `purged` elsewhere: quarantine, report, DVC's cache, replayed slices, temporary files."""
     workspace = open_workspace(project)
     texts = [row["text"] for row in rows if row["doc_id"] in purged and "text" in row]
     # 1. The quarantine: a copy of the documents with a wrong date.
@@ -107,7 +107,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     )
     assert len(workspace.ingest(source=bad).rejected) == N_DOCUMENTS
     workspace.update()
-    # 2. A page, and what a killed writer left.
+    # 2. A page, and the temporary file of a killed writer.
     (project / "report").mkdir()
     (project / "report/index.html").write_text(f"<p>{texts[0]}</p>")
     (workspace.store.path / "2031-01/.0001.documents.parquet.tmp").write_text(texts[0])

@@ -1,4 +1,4 @@
-"""A project with two rounds for the tests of the report, one of whose documents and questions is an attack."""
+"""A project with two rounds for the tests of the report, with an attack in a document and a question."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from tests.helpers.reports import HOSTILE
 
 @pytest.fixture(scope="session")
 def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after its rounds, with three stored baselines; not to be written to."""
+    """The project after its rounds, with three stored baselines; read-only."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("report") / "project"))
     document = {
         "doc_id": "evil",

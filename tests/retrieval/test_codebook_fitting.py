@@ -39,7 +39,7 @@ def texts(count: int) -> pa.Table:
     return documents(rows)
 
 
-def test_a_byte_stands_for_sixteen_numbers_unless_the_bytes_are_named(folder: Path, lm: FrozenLM) -> None:
+def test_a_byte_encodes_sixteen_numbers_unless_the_number_of_bytes_is_given(folder: Path, lm: FrozenLM) -> None:
     assert Codebook.load(folder, 2) is None
     named = Codebook.load(folder, 1)
     assert named and named.name.startswith("pq8-")

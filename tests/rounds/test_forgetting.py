@@ -22,7 +22,7 @@ WHO = "Who is the mayor of Port Ellery?"
 
 
 class Killed(BaseException):
-    """Stands for a kill: nothing catches it."""
+    """A kill, which nothing catches."""
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def fill(folder: Path) -> Recompression:
     return recompress(open_workspace(folder), sleep=lambda _: None)
 
 
-def test_the_compressor_before_the_champion_answers_until_its_bank_is_complete(project: Path) -> None:
+def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_complete(project: Path) -> None:
     workspace = open_workspace(project)
     new, in_use, answering = compressors(workspace)
     assert in_use == answering != new
@@ -57,7 +57,7 @@ def test_the_compressor_before_the_champion_answers_until_its_bank_is_complete(p
     result = fill(project)
     assert (result.slices, result.moved) == (2, True)
     assert compressors(open_workspace(project)) == (new, new, new)
-    # a process that was open meanwhile goes on with the champion
+    # a process that was open during the recompression continues with the champion
     assert workspace.ask(QUESTION).question == before.question
     assert workspace.compressor_digest[:12] == new
     assert open_workspace(project).pending() == []
@@ -66,7 +66,7 @@ def test_the_compressor_before_the_champion_answers_until_its_bank_is_complete(p
     assert [report.part for report in open_workspace(project).verify() if report.problems] == []
 
 
-def test_slices_that_arrive_meanwhile_are_adapted_by_both(project: Path) -> None:
+def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(project: Path) -> None:
     workspace = open_workspace(project)
     old = workspace.compressor_digest
     calls = 0

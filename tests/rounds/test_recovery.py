@@ -197,7 +197,7 @@ def test_waiting_for_the_lock_ends_with_its_path(project: Path, monkeypatch: pyt
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Run the block as the user nobody if the tests run as root, who may write everywhere."""
+    """Run the block as the user nobody if the tests run as root, whom permissions do not stop."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)

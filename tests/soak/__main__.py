@@ -1,6 +1,6 @@
 """`make soak`: faults at every system call, chaos beside a model, and damage to every kind of file.
 
-Writes `metrics/soak.json` and exits with 1 if content was lost, doubled, wrong, or damaged without a word.
+Writes `metrics/soak.json` and exits with 1 if content was lost, doubled, wrong, or silently damaged.
 """
 
 import argparse
@@ -27,10 +27,10 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of chaos and flips")
-    parser.add_argument("--every", type=int, default=1, help="let only every n-th fault point fail")
+    parser.add_argument("--every", type=int, default=1, help="inject a fault only at every n-th fault point")
     parser.add_argument("--rounds", type=int, default=200, help="rounds of chaos")
-    parser.add_argument("--flips", type=int, default=3000, help="bytes that are changed")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes at once")
+    parser.add_argument("--flips", type=int, default=3000, help="number of changed bytes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="concurrent processes")
     parser.add_argument("--out", type=Path, default=ROOT / "metrics/soak.json")
     options = parser.parse_args()
     prepare()
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _print(findings: Findings, console: Console) -> None:
-    """Where faults hit, what became of flips, and what is wrong."""
+    """Print the hits of faults, the results of flips, and the findings."""
     for title, counts in (
         ("Faults, by file and system call", findings.faults),
         ("Flips, by file and result", findings.flips),

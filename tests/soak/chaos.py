@@ -1,7 +1,7 @@
-"""Writers, readers, forgets, rollbacks, kills, wrong clocks and damaged files beside a model of what must be true.
+"""Writers, readers, forgets, rollbacks, kills, wrong clocks and damaged files, compared with a model of the project.
 
-Everything is drawn from one seed. Kills hit the n-th system call that changes the project, not a moment, so that a seed
-does the same again. After each round the bank must hold the rows of the model, and `cmt verify` must find nothing.
+One seed determines everything. Kills hit the n-th system call that changes the project, not a moment, so that a seed
+is repeatable. After each round the bank must hold the rows of the model, and `cmt verify` must find nothing.
 """
 
 import json
@@ -23,14 +23,14 @@ from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_ne
 
 DAY = 24 * 3600
 START = datetime(2022, 1, 3, 7, tzinfo=UTC)
-"""Date of the first document; the project's clock is that of the computer."""
+"""Date of the first document; the project uses the system clock."""
 ROUNDS_A_PROJECT = 25
-"""After so many rounds a new project begins."""
+"""Rounds before a new project begins."""
 
 
 @dataclass
 class Model:
-    """What the commands so far must have made of the project."""
+    """The state that the commands so far must have produced."""
 
     slices: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
     """Ids and documents, in the order of their ingests."""
@@ -39,7 +39,7 @@ class Model:
     forgotten: set[str] = field(default_factory=set)
 
     def documents(self) -> list[dict[str, Any]]:
-        """The documents that the bank has, superseded ones included."""
+        """The documents in the bank, including superseded ones."""
         return [
             row
             for slice_id, rows in self.slices
@@ -48,7 +48,7 @@ class Model:
         ]
 
     def current(self) -> list[tuple[str, str]]:
-        """doc_id and text of what a question may be answered from now, sorted."""
+        """doc_id and text of the documents that may answer a question now, sorted."""
         latest: dict[str, dict[str, Any]] = {}
         for row in sorted(self.documents(), key=lambda row: row["published_at"]):
             latest[row["doc_id"]] = row
@@ -61,7 +61,7 @@ class Model:
 
 
 class Chaos:
-    """One project, its model, and the source of everything random."""
+    """One project, its model, and its random source."""
 
     def __init__(self, folder: Path, source: random.Random) -> None:
         self.source, self.model, self.findings = source, Model(), Findings()
@@ -85,7 +85,7 @@ class Chaos:
         self.findings.checked["chaos_rounds"] += 1
 
     def write(self) -> str:
-        """Ingest some documents, and adapt; sometimes killed, sometimes with a question meanwhile."""
+        """Ingest some documents and adapt to them, perhaps killed, with a question during the update."""
         rows = [self._document() for _ in range(self.source.randint(1, 4))]
         rows = list({row["doc_id"]: row for row in rows}.values())  # of two corrections at once one is taken
         self.day += 1
@@ -140,7 +140,7 @@ class Chaos:
         return self._command("bank", "optimize", "--keep-days", str(self.source.choice([0, 5, 20])))
 
     def damage(self) -> str:
-        """Change a byte of the bank or of a slice; verify names it or it is harmless. Then it is restored."""
+        """Change a byte of the bank or of a slice; `cmt verify` must report it or it must be harmless. Restore it."""
         files = sorted(
             path
             for part in ("bank", "stream")
@@ -160,7 +160,7 @@ class Chaos:
         return "damage"
 
     def _document(self) -> dict[str, Any]:
-        """A document: new, of which one in three supersedes an earlier one, or the correction of an earlier one."""
+        """A new document, which may supersede an earlier one, or the correction of an earlier document."""
         number = sum(len(rows) for _, rows in self.model.slices) + self.source.randrange(10**6)
         thing, person = self.source.choice(THINGS), self.source.choice(PEOPLE)
         earlier = [name for name, _ in self.model.current()]
@@ -174,7 +174,7 @@ class Chaos:
         }
 
     def _command(self, *arguments: str) -> str:
-        """Run a command, perhaps killed or at a wrong hour; killed commands are repeated until they end."""
+        """Run a command, perhaps killed or with a wrong clock; repeat it if it was killed."""
         outcome, done = self._attempt(*arguments)
         return self._completed(outcome, done, *arguments)
 
@@ -194,7 +194,7 @@ class Chaos:
         return done
 
     def _check_answer(self, outcome: Outcome, allowed: set[str]) -> None:
-        """An answer that was given during an update comes from documents of before or of after it."""
+        """Check that an answer given during an update cites documents from before or after it."""
         if outcome.status != 0:
             return self.findings.add("wrong", f"a question during an update: {outcome.errors[-300:]}")
         sources = {source["doc_id"] for source in json.loads(outcome.output)["sources"]}
@@ -202,7 +202,7 @@ class Chaos:
             self.findings.add("wrong", f"a question during an update was answered from {sorted(sources - allowed)}")
 
     def _wrong(self) -> tuple[Kind, str] | None:
-        """How the project differs from the model: kind and sentence."""
+        """The kind and description of the first difference from the model."""
         try:
             bank = opened(self.folder).open_bank()
             rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()

@@ -1,4 +1,4 @@
-"""Seeded byte flips in every kind of file that `cmt` wrote: each is named by `cmt verify`, or harmless.
+"""Seeded byte flips in every kind of file that `cmt` wrote: `cmt verify` names each, or it is harmless.
 
 Harmless means that the content is unchanged, and so are the answers to fixed questions.
 """
@@ -29,14 +29,14 @@ QUESTIONS = [
 ]
 """Twenty questions whose answers may not change."""
 BATCH = 50
-"""Flips that one process looks at."""
+"""Flips that one process checks."""
 NOT_OURS = ("params.yaml", "news", "more", "lm-source")
-"""What a project holds that `cmt` did not write."""
+"""Files of a project that `cmt` did not write."""
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A byte that is changed: `mask` is exclusive-ored to it."""
+    """A changed byte: the original XOR `mask`."""
 
     kind: str
     path: str
@@ -65,7 +65,7 @@ def project_with_every_file(folder: Path) -> Path:
 
 
 def draw_flips(project: Path, *, count: int, seed: int) -> list[Flip]:
-    """`count` flips, as many in each kind of file, in an order that depends on the seed alone."""
+    """`count` flips, spread evenly over the kinds of files, determined by the seed."""
     source = random.Random(seed)
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(project.rglob("*")):
@@ -98,7 +98,7 @@ def every_flip(folder: Path, *, count: int, seed: int, workers: int, on_flip: Ca
 
 
 def _in_process(project: Path, folder: Path, flips: list[Flip]) -> Findings:
-    """Look at `flips` in a process of its own, which damaged files may end."""
+    """Check `flips` in a separate process, which damaged files may crash."""
     findings = Findings()
     copy = shutil.copytree(project, folder / f"flips-{flips[0].offset}-{id(flips)}")
     rest = flips
@@ -124,7 +124,7 @@ def _in_process(project: Path, folder: Path, flips: list[Flip]) -> Findings:
 
 
 def _look(project: Path, flips: list[Flip], notes: Path) -> None:
-    """Damage the project with each flip in turn, see whether it is named or harmless, and restore it."""
+    """Apply each flip in turn, check whether it is named or harmless, and restore the file."""
     sound = opened(project)
     parts = {"lm": sound.lm, "model": sound.model}
     expected, answers = content(project), _answers(sound)
@@ -148,7 +148,7 @@ def _flipped(content_: bytes, flip: Flip) -> bytes:
 def _result(
     project: Path, flip: Flip, parts: dict[str, Any], expected: Content, answers: list[tuple[str, ...]]
 ) -> tuple[str, str]:
-    """named, loud, harmless or silent, and for the last what is different."""
+    """Whether a flip is named, harmless or silent, and the difference if it is silent."""
     top = Path(flip.path).parts[0]
     if any(top in f"{report.path} {problem}" for report in opened(project).verify() for problem in report.problems):
         return "named", ""

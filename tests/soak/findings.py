@@ -1,4 +1,4 @@
-"""What a soak found: counts for `metrics/soak.json`, and a sentence for each fault in `cmt`."""
+"""The findings of a soak: counts for `metrics/soak.json`, and a sentence for each defect of `cmt`."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from tests.soak.project import Content
 
 _VARIES = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|^[0-9][0-9a-f-]*|-?\b[0-9a-f]*[0-9][0-9a-f]{3,}")
 Kind = Literal["lost", "doubled", "silent", "wrong"]
-"""Content is gone; there twice; damaged, interrupted or failed without a word; or in no allowed state."""
+"""Content is missing; duplicated; silently damaged, interrupted or failed; or in a state that is not allowed."""
 
 
 @dataclass
@@ -21,15 +21,15 @@ class Findings:
     checked: Counter[str] = field(default_factory=Counter)
     """Fault points, rounds, flips."""
     kinds: Counter[str] = field(default_factory=Counter)
-    """How many of each Kind."""
+    """Number of findings of each Kind."""
     sentences: list[str] = field(default_factory=list)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often a kind of file was hit at a system call: (file, call)."""
     flips: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """What became of the flips in a kind of file: (file, result)."""
+    """Results of the flips in a kind of file: (file, result)."""
 
     def add(self, kind: Kind, sentence: str) -> None:
-        """Note a fault in `cmt`."""
+        """Add a defect of `cmt`."""
         self.kinds[kind] += 1
         self.sentences.append(f"{kind}: {sentence}")
 
@@ -43,7 +43,7 @@ class Findings:
 
 
 def difference(found: Content, allowed: Sequence[Content]) -> Kind:
-    """How `found` differs from every allowed content: a part that all have is gone, a part is there twice, or other."""
+    """How `found` differs from every allowed content: it lacks a part of them all, has a part twice, or another way."""
     for parts in ("slices", "rounds", "banks"):
         names = [entry[0] for entry in getattr(found, parts)]
         if any(
@@ -58,7 +58,7 @@ def difference(found: Content, allowed: Sequence[Content]) -> Kind:
 
 
 def kind_of_file(path: Path) -> str:
-    """A file's path without what differs from file to file: `bank/memories/data/*.lance`, `stream/*/*.json`."""
+    """A file's path without its variable parts: `bank/memories/data/*.lance`, `stream/*/*.json`."""
     return "/".join(_kind_of_name(part) for part in path.parts)
 
 

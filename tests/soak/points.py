@@ -1,8 +1,8 @@
-"""Every system call of an operation fails once: round, forget, purge, rollback, promotion, optimization and ingest.
+"""Faults at every system call of each operation: round, forget, purge, rollback, promotion, optimization and ingest.
 
-After the fault the project must have the content of before or of after, the next command must say what was interrupted,
-`cmt verify` must find nothing, and the operation repeated must have its result. The idea is that of SQLite's tests of
-I/O errors (https://sqlite.org/testing.html).
+After the fault the project must have the content before or after the operation, the next command must report the
+interruption, `cmt verify` must find nothing, and the repeated operation must succeed. SQLite tests I/O errors in the
+same way (https://sqlite.org/testing.html).
 """
 
 import logging
@@ -82,7 +82,7 @@ def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path,
 
 
 def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]) -> Findings:
-    """Let every call of every operation fail in every way; `every`: only each so many. `on_point`: done and total."""
+    """Inject every fault at every call of every operation, or at every `every`-th. `on_point`: done and total."""
     findings = Findings()
     points = [
         (operation, fault, place)
@@ -99,7 +99,7 @@ def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callabl
 
 
 def one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
-    """Run `operation` with one fault on a copy of its project, and check what is left."""
+    """Run `operation` with one fault on a copy of its project, and check the result."""
     findings = Findings()
     project = shutil.copytree(
         operation.template, folder / f"{operation.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
@@ -142,14 +142,14 @@ def _check(
             return findings.add("wrong", f"{where}: the next command fails: {error}")
     if interrupted and not lines:
         findings.add("silent", f"{where}: the next command says nothing of the interruption")
-    # 3. The content is that of before or of after.
+    # 3. The content is the content before or after the operation.
     found = _content(project)
     if isinstance(found, str):
         return findings.add("wrong", f"{where}: {found}")
     if found not in operation.contents:
         kind = difference(found, operation.contents)
         return findings.add(kind, f"{where}: neither the content of before nor of after")
-    # 4. Nothing is damaged, or what is says how to repair it.
+    # 4. Nothing is damaged, or `cmt verify` says how to repair it.
     left = problems(project)
     if left and all(REPAIR in problem for problem in left):
         run(project, *OPTIMIZE[:2])

@@ -1,4 +1,4 @@
-"""Imports what the commands import, for the server that their processes are forked from; runs nothing of it."""
+"""Imports the modules of the commands for the fork server; runs none of them."""
 
 import warnings
 

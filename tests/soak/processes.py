@@ -1,4 +1,4 @@
-"""Commands of `cmt` in processes of their own, forked from a server that has imported torch and has run nothing."""
+"""Commands of `cmt` in separate processes, forked from a server that has imported torch and has run nothing."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ SECONDS = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did."""
+    """The result of a command."""
 
     status: int | None
     """Exit status, the negative number of a signal, or None if it had to be ended after SECONDS."""

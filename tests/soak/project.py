@@ -1,4 +1,4 @@
-"""A project of kilobytes on its way through rounds, and what must be true of it."""
+"""A project of a few kilobytes on its way through rounds, and its content."""
 
 import shutil
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ THINGS = ("mayor", "ferry", "crane", "mill", "bridge", "clock")
 
 @dataclass(frozen=True)
 class Content:
-    """What a project holds, without what differs between two runs of the same commands."""
+    """The content of a project that two runs of the same commands share."""
 
     slices: tuple[tuple[str, str], ...]
     """Ids and digests."""
@@ -58,7 +58,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
         "alignment": {"slots": 2},
         "stream": {"source": "news", "path": "stream", "quarantine": "quarantine", "clock": "2032-01-01T00:00:00Z"},
         "bank": {"uri": "bank"},
-        # alone: what a batch leaves undecided, which is most with random weights, is computed again
+        # one by one: with random weights most answers of a batch are near-ties, which would be computed again
         "answering": {"max_new_tokens": 2, "batch_size": 1},
         "evaluation": {"questions": 1, "earlier_questions": 1, "baselines": False},
         "gate": {"canaries": 2},
@@ -126,7 +126,7 @@ def with_champion(source: Path, folder: Path, *, filled: bool) -> Path:
 
 
 def document(month: int, thing: str, *, text: str = "", version: int = 0) -> dict[str, Any]:
-    """The news of a month about a thing; from the second month on the mayor's supersedes that of the month before."""
+    """The news of a month about a thing; from the second month on the mayor's document supersedes last month's."""
     person = PEOPLE[(month + THINGS.index(thing)) % len(PEOPLE)]
     return {
         "doc_id": f"{thing}-{month}",
@@ -160,7 +160,7 @@ def opened(folder: Path) -> Workspace:
 
 
 def content(folder: Path) -> Content:
-    """What the project holds."""
+    """The content of the project."""
     workspace = opened(folder)
     store, uri = workspace.store, workspace.params.bank.uri
     connection = connect(uri)
