@@ -25,7 +25,7 @@ def baselines(
     as_json: Json = False,
 ) -> None:
     """Compare systems on the same questions, with the costs of each; `cmt report` shows them too."""
-    from cmt.evaluation.comparison import Comparison, known_systems
+    from cmt.evaluation.comparison import known_systems, measure_systems
     from cmt.evaluation.comparison_data import ComparisonData
     from cmt.evaluation.systems import SYSTEMS
     from cmt.report.baselines import store_baselines
@@ -35,7 +35,7 @@ def baselines(
     with ctx.obj.progress as progress:
         progress.stage("load")
         data = ComparisonData.of(workspace, limit=questions, progress=progress)
-        results = Comparison(data).measure(names)
+        results = measure_systems(data, names)
         store_baselines(workspace, results, data.lineage)
     record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
     print_result(record, lambda: _write(results), as_json=as_json)

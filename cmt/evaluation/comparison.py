@@ -19,11 +19,10 @@ from cmt.evaluation.metrics import (
     abstention,
     mark,
     paired_bootstrap,
-    recall_at_k,
     reciprocal_ranks,
     summarise,
 )
-from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput, SystemRun
+from cmt.evaluation.systems import SYSTEMS, SystemRun
 
 log = logging.getLogger(__name__)
 
@@ -63,89 +62,76 @@ class SystemResult(evaluate.SystemScores):
         }
 
 
-class Comparison:
-    """Measures systems on the same questions."""
+def measure_systems(data: ComparisonData, names: Sequence[str] = tuple(SYSTEMS)) -> list[SystemResult]:
+    """The results of the systems `names` on the same questions, in that order.
 
-    def __init__(self, data: ComparisonData) -> None:
-        self.data, self.given = data, SystemInput(data)
-        self.answerer, self.progress = self.given.answerer, self.given.progress
+    A system that needs texts is left out with a warning if the bank has none. Raises ConfigError on an unknown name.
+    """
+    # 1. measure each system
+    results: list[SystemResult] = []
+    f1: dict[str, Floats] = {}
+    for name in known_systems(names):
+        if measured := _measure(data, name):
+            results.append(measured[0])
+            f1[name] = measured[1]
+        else:
+            log.warning("system %s is left out: the bank has no texts", name)
+    if "cmt" not in f1:
+        return results
+    # 2. the difference of each baseline from the memory
+    seed = data.answerer.params.seed
+    return [
+        result
+        if result.system == "cmt"
+        else replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))
+        for result in results
+    ]
 
-    def measure(self, names: Sequence[str] = tuple(SYSTEMS)) -> list[SystemResult]:
-        """The results of the systems `names`, in that order; impossible ones are left out with a warning.
 
-        Raises ConfigError on an unknown name.
-        """
-        results: list[SystemResult] = []
-        f1: dict[str, Floats] = {}
-        for name in known_systems(names):
-            reason = self.impossible(name)
-            if reason is None and (measured := self._measure(name)):
-                results.append(measured[0])
-                f1[name] = measured[1]
-            else:
-                log.warning("system %s is left out: %s", name, reason or "the bank has no texts")
-        if "cmt" not in f1:
-            return results
-        seed = self.answerer.params.seed
-        return [
-            result
-            if result.system == "cmt"
-            else replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))
-            for result in results
-        ]
+def _measure(data: ComparisonData, name: str) -> tuple[SystemResult, Floats] | None:
+    """The result of one system, and F1 of each question (n,); None if it has no texts to search."""
+    # 1. run it and measure memory
+    with peak_memory() as peak:
+        run = SYSTEMS[name](data)
+    if run is None:
+        return None
+    # 2. score it
+    marks = mark([prediction.text for prediction in run.predictions], data.asked["answers"].to_pylist())
+    count, depth = len(data.questions), run.recall_depth
+    cost = Cost(
+        adapt_seconds=run.adapt_seconds,
+        seconds_per_question=run.seconds / count,
+        peak_bytes=peak.resident,
+        peak_device_bytes=peak.device,
+        stored_bytes=run.stored_bytes,
+        tokens_per_question=run.tokens / count,
+    )
+    recalled = evaluate.recalled(run.predictions, data.gold_documents, depth=depth)
+    scores, mrr = summarise(marks, recalled=recalled, seed=data.answerer.params.seed), None
+    if depth is not None:
+        ranked = [prediction.doc_ids[:depth] for prediction in run.predictions]
+        mrr = float(reciprocal_ranks(ranked, data.gold_documents).mean())
+    result = SystemResult(name, scores, run.seconds, cost=cost, mrr=mrr)
+    # 3. for the memory, measure abstention
+    return (_with_abstention(data, result, run, recalled or []) if run.answers else result), marks.f1
 
-    def impossible(self, name: str) -> str | None:
-        """Why a system cannot be measured on this bank; None if it can."""
-        text = self.data.memories["text"]
-        return "the bank keeps no text to search" if name in RAG_SYSTEMS and text.null_count == len(text) else None
 
-    def _measure(self, name: str) -> tuple[SystemResult, Floats] | None:
-        """The result of one system, and F1 of each question (n,); None if it has no texts to search."""
-        # 1. run it and measure memory
-        with peak_memory() as peak:
-            run = SYSTEMS[name](self.given)
-        if run is None:
-            return None
-        # 2. score it
-        marks = mark([prediction.text for prediction in run.predictions], self.data.asked["answers"].to_pylist())
-        count = len(self.given.questions)
-        cost = Cost(
-            adapt_seconds=run.adapt_seconds,
-            seconds_per_question=run.seconds / count,
-            peak_bytes=peak.resident,
-            peak_device_bytes=peak.device,
-            stored_bytes=run.stored_bytes,
-            tokens_per_question=run.tokens / count,
-        )
-        scores, mrr = summarise(marks, recalled=self._recalled(run), seed=self.answerer.params.seed), None
-        if (depth := run.recall_depth) is not None:
-            ranked = [prediction.doc_ids[:depth] for prediction in run.predictions]
-            mrr = float(reciprocal_ranks(ranked, self.given.gold_documents).mean())
-        result = SystemResult(name, scores, run.seconds, cost=cost, mrr=mrr)
-        # 3. for the memory, measure abstention
-        return (self._with_abstention(result, run) if run.answers else result), marks.f1
-
-    def _recalled(self, run: SystemRun) -> list[bool] | None:
-        """Whether the gold document of each question was retrieved; None if nothing is retrieved."""
-        if (depth := run.recall_depth) is None:
-            return None
-        pairs = zip(run.predictions, self.given.gold_documents, strict=True)
-        return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
-
-    def _with_abstention(self, result: SystemResult, run: SystemRun) -> SystemResult:
-        """Add abstention and calibration, for which questions without a document in the bank are asked as well."""
-        absent = self.data.absent
-        if absent.num_rows:
-            self.progress.stage("cmt: absent", absent.num_rows)
-        absent_answers = self.given.memory().answer(
-            absent["question"].to_pylist(), as_of=absent["asked_at"].to_pylist(), on_progress=self.progress.advance
-        )
-        answers = [*run.answers, *absent_answers]
-        refused = np.array([not answer.known for answer in answers])
-        answerable = np.arange(len(refused)) < len(run.answers)
-        calibration = None
-        if self.answerer.confidence_is_probability:
-            confidence = np.array([answer.confidence for answer in answers])
-            right = np.array([*(self._recalled(run) or []), *(False for _ in absent_answers)])
-            calibration = reliability(confidence, right).error
-        return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)
+def _with_abstention(
+    data: ComparisonData, result: SystemResult, run: SystemRun, recalled: Sequence[bool]
+) -> SystemResult:
+    """Add abstention and calibration, for which questions without a document in the bank are asked as well."""
+    absent = data.absent
+    if absent.num_rows:
+        data.progress.stage("cmt: absent", absent.num_rows)
+    absent_answers = data.answerer.answer(
+        absent["question"].to_pylist(), as_of=absent["asked_at"].to_pylist(), on_progress=data.progress.advance
+    )
+    answers = [*run.answers, *absent_answers]
+    refused = np.array([not answer.known for answer in answers])
+    answerable = np.arange(len(refused)) < len(run.answers)
+    calibration = None
+    if data.answerer.confidence_is_probability:
+        confidence = np.array([answer.confidence for answer in answers])
+        right = np.array([*recalled, *(False for _ in absent_answers)])
+        calibration = reliability(confidence, right).error
+    return replace(result, abstention=abstention(refused=refused, answerable=answerable), calibration=calibration)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -68,6 +70,21 @@ class ComparisonData:
             lineage=bank_lineage(resources),
             progress=progress or NullProgress(),
         )
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """The texts of `asked`."""
+        return self.asked["question"].to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def as_of(self) -> list[datetime]:
+        """The dates of `asked`."""
+        return self.asked["asked_at"].to_pylist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def gold_documents(self) -> list[str]:
+        """The doc_ids of `asked`."""
+        return self.asked["doc_id"].to_pylist()  # type: ignore[no-any-return]
 
     def spent(self, *stages: str) -> float | None:
         """Seconds of the rounds in `stages`; None if one of them was not recorded."""

@@ -175,15 +175,15 @@ def evaluate(
     # 2. score each system
     references, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
     marks = [mark([prediction.text for prediction in run.predictions], references) for run in runs]
-    recalled = [_recalled(run, gold_documents) for run in runs]
+    found = [recalled(run.predictions, gold_documents, depth=run.recall_depth) for run in runs]
     seed = answerer.params.seed
     systems = tuple(
-        SystemScores(run.name, summarise(run_marks, recalled=run_recalled, seed=seed), run.seconds)
-        for run, run_marks, run_recalled in zip(runs, marks, recalled, strict=True)
+        SystemScores(run.name, summarise(run_marks, recalled=run_found, seed=seed), run.seconds)
+        for run, run_marks, run_found in zip(runs, marks, found, strict=True)
     )
     # 3. a record a question, back in the order of the questions
     columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
-    columns |= {"golds": asked["answers"], "recalled": recalled[0], "sources": [a.doc_ids for a in memory.predictions]}
+    columns |= {"golds": asked["answers"], "recalled": found[0], "sources": [a.doc_ids for a in memory.predictions]}
     columns |= {name: [getattr(a, name) for a in memory.predictions] for name in ("confidence", "uncalibrated")}
     for run, run_marks in zip(runs, marks, strict=True):
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
@@ -237,9 +237,11 @@ def _ask_baselines(
             on_progress(len(texts))
 
 
-def _recalled(run: _Run, gold_documents: Sequence[str]) -> list[bool] | None:
-    """Whether each gold document is among the retrieved ones; None if nothing is retrieved."""
-    if (depth := run.recall_depth) is None:
+def recalled(
+    predictions: Sequence[Prediction], gold_documents: Sequence[str], *, depth: int | None
+) -> list[bool] | None:
+    """Whether each gold document is among the first `depth` retrieved ones; None if nothing is retrieved."""
+    if depth is None:
         return None
-    pairs = zip(run.predictions, gold_documents, strict=True)
+    pairs = zip(predictions, gold_documents, strict=True)
     return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]

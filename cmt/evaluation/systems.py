@@ -5,13 +5,12 @@ All use the same LM: alone (closed-book), with retrieved texts (RAG), with the r
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from cmt.answering import prompting
 from cmt.answering.answer import Answer
-from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Passage, Prediction
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.cost import TokenMeter
@@ -37,122 +36,65 @@ class SystemRun:
     """Only for the memory: the answers with confidence and sources."""
 
 
-@dataclass
-class SystemInput:
-    """The input of every system: the data, the memory's answerer, and the questions as columns."""
-
-    data: ComparisonData
-    meter: TokenMeter = field(default_factory=TokenMeter)
-
-    def __post_init__(self) -> None:
-        self.answerer = self.data.answerer
-        self.progress = self.data.progress
-        self.questions: list[str] = self.data.asked["question"].to_pylist()
-        self.as_of = self.data.asked["asked_at"].to_pylist()
-        self.gold_documents: list[str] = self.data.asked["doc_id"].to_pylist()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of the functions in `prompting`."""
-        answering = self.answerer.params.answering
-        return {
-            "max_new_tokens": answering.max_new_tokens,
-            "batch_size": answering.batch_size,
-            "complete": self.meter.complete(self.answerer.lm),
-            "on_progress": self.progress.advance,
-        }
-
-    def memory(self) -> Answerer:
-        """The memory's answerer, metered."""
-        return self.answerer.with_params(generate=self.meter.generate)
-
-    def timed(
-        self,
-        ask: Callable[[], list[Prediction] | None],
-        *,
-        adapt_seconds: float | None,
-        recall_depth: int | None = None,
-        stored_bytes: int = 0,
-    ) -> SystemRun | None:
-        """Call `ask` and record its time and tokens; None if it returns None, because the bank keeps no texts."""
-        self.meter.tokens_read, started = 0, time.perf_counter()
-        predictions = ask()
-        seconds = time.perf_counter() - started
-        if predictions is None:
-            return None
-        return SystemRun(predictions, recall_depth, adapt_seconds, stored_bytes, seconds, self.meter.tokens_read)
-
-
-def closed_book(given: SystemInput) -> SystemRun | None:
+def closed_book(data: ComparisonData) -> SystemRun | None:
     """The LM without any document."""
-    given.progress.stage("closed", len(given.questions))
-    return given.timed(
-        lambda: prompting.closed_book(given.answerer.lm, given.questions, **given.options), adapt_seconds=0.0
-    )
+    data.progress.stage("closed", len(data.questions))
+    return _timed(data, partial(prompting.closed_book, data.answerer.lm, data.questions), adapt_seconds=0.0)
 
 
-def full_text(given: SystemInput) -> SystemRun | None:
+def full_text(data: ComparisonData) -> SystemRun | None:
     """The LM with the right document in the prompt: an upper bound of RAG."""
-    given.progress.stage("full", len(given.questions))
-    texts = dict(zip(*(given.data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
-    passages = [[Passage(doc_id, texts[doc_id])] for doc_id in given.gold_documents]
-    return given.timed(
-        lambda: prompting.given_text(given.answerer.lm, given.questions, passages, **given.options),
+    data.progress.stage("full", len(data.questions))
+    texts = dict(zip(*(data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
+    passages = [[Passage(doc_id, texts[doc_id])] for doc_id in data.gold_documents]
+    return _timed(
+        data,
+        partial(prompting.given_text, data.answerer.lm, data.questions, passages),
         adapt_seconds=0.0,
         stored_bytes=sum(len(text.encode()) for text in texts.values()),
     )
 
 
-def rag(given: SystemInput, *, retriever: str, top_k: int) -> SystemRun | None:
+def rag(data: ComparisonData, *, retriever: str, top_k: int) -> SystemRun | None:
     """Retrieval-augmented generation with `top_k` texts; `retriever` is bm25, dense or hybrid. None without texts."""
-    given.progress.stage(f"rag-{retriever}-{top_k}", len(given.questions))
-    lexical = retriever == "bm25"
+    texts, lexical = data.memories["text"], retriever == "bm25"
+    if texts.null_count == len(texts):
+        return None
+    data.progress.stage(f"rag-{retriever}-{top_k}", len(data.questions))
 
-    def ask() -> list[Prediction] | None:
-        return prompting.rag(
-            given.answerer.lm,
-            given.answerer.bank,
-            given.questions,
-            given.as_of,
-            top_k=top_k,
-            keys=None if lexical else given.answerer.keys(given.questions),
-            words=retriever != "dense",
-            **given.options,
-        )
+    def ask(**options: Any) -> list[Prediction] | None:
+        answerer, keys = data.answerer, None if lexical else data.answerer.keys(data.questions)
+        found = answerer.bank, data.questions, data.as_of
+        return prompting.rag(answerer.lm, *found, top_k=top_k, keys=keys, words=retriever != "dense", **options)
 
     stages = ("bank",) if lexical else ("compress", "bank")
-    return given.timed(
-        ask,
-        recall_depth=top_k,
-        adapt_seconds=given.data.spent(*stages),
-        stored_bytes=given.data.bytes_to_search(keys=not lexical),
-    )
+    stored_bytes = data.bytes_to_search(keys=not lexical)
+    return _timed(data, ask, adapt_seconds=data.spent(*stages), recall_depth=top_k, stored_bytes=stored_bytes)
 
 
-def memory(given: SystemInput) -> SystemRun | None:
+def memory(data: ComparisonData) -> SystemRun | None:
     """CMT: the project's bank and compressor."""
-    given.progress.stage("cmt", len(given.questions))
-    answers: list[Answer] = []
-
-    def ask() -> list[Prediction]:
-        answers.extend(_ask(given, given.memory()))
-        return [Prediction.of(answer) for answer in answers]
-
-    run = given.timed(
-        ask,
-        recall_depth=given.answerer.params.selection.top_k,
-        adapt_seconds=given.data.spent("compress", "bank"),
-        stored_bytes=int(given.answerer.bank.stats()["bytes"]),
+    data.progress.stage("cmt", len(data.questions))
+    meter, started = TokenMeter(), time.perf_counter()
+    answerer = data.answerer.with_params(generate=meter.generate)
+    answers = answerer.answer(data.questions, as_of=data.as_of, on_progress=data.progress.advance)
+    return SystemRun(
+        predictions=[Prediction.of(answer) for answer in answers],
+        recall_depth=answerer.params.selection.top_k,
+        adapt_seconds=data.spent("compress", "bank"),
+        stored_bytes=int(answerer.bank.stats()["bytes"]),
+        seconds=time.perf_counter() - started,
+        tokens=meter.tokens_read,
+        answers=answers,
     )
-    return run and replace(run, answers=answers)
 
 
-RAG_SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
+RAG_SYSTEMS: Mapping[str, Callable[[ComparisonData], SystemRun | None]] = {
     f"rag-{retriever}-{top_k}": partial(rag, retriever=retriever, top_k=top_k)
     for retriever in ("bm25", "dense", "hybrid")
     for top_k in (1, 3)
 }
-SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
+SYSTEMS: Mapping[str, Callable[[ComparisonData], SystemRun | None]] = {
     "closed": closed_book,
     "full": full_text,
     **RAG_SYSTEMS,
@@ -161,5 +103,23 @@ SYSTEMS: Mapping[str, Callable[[SystemInput], SystemRun | None]] = {
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
 
 
-def _ask(given: SystemInput, answerer: Answerer) -> list[Answer]:
-    return answerer.answer(given.questions, as_of=given.as_of, on_progress=given.progress.advance)
+def _timed(
+    data: ComparisonData,
+    ask: Callable[..., list[Prediction] | None],
+    *,
+    adapt_seconds: float | None,
+    recall_depth: int | None = None,
+    stored_bytes: int = 0,
+) -> SystemRun | None:
+    """Call `ask` with the options of `prompting`, and record its time and tokens; None if it finds no text."""
+    answering, meter, started = data.answerer.params.answering, TokenMeter(), time.perf_counter()
+    predictions = ask(
+        max_new_tokens=answering.max_new_tokens,
+        batch_size=answering.batch_size,
+        complete=meter.complete(data.answerer.lm),
+        on_progress=data.progress.advance,
+    )
+    seconds = time.perf_counter() - started
+    if predictions is None:
+        return None
+    return SystemRun(predictions, recall_depth, adapt_seconds, stored_bytes, seconds, meter.tokens_read)

@@ -7,7 +7,7 @@ import pytest
 
 import cmt
 from cmt.errors import ConfigError
-from cmt.evaluation.comparison import Comparison, SystemResult, known_systems
+from cmt.evaluation.comparison import SystemResult, known_systems, measure_systems
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.evaluate import SystemScores, evaluate
 from cmt.evaluation.systems import SYSTEMS
@@ -20,7 +20,7 @@ def data(half_adapted: cmt.Workspace) -> ComparisonData:
 
 @pytest.fixture(scope="module")
 def results(data: ComparisonData) -> dict[str, SystemResult]:
-    return {result.system: result for result in Comparison(data).measure()}
+    return {result.system: result for result in measure_systems(data)}
 
 
 def test_every_system_can_be_measured(results: dict[str, SystemResult]) -> None:
@@ -29,7 +29,7 @@ def test_every_system_can_be_measured(results: dict[str, SystemResult]) -> None:
 
 
 def test_a_system_can_be_measured_alone(data: ComparisonData, results: dict[str, SystemResult]) -> None:
-    (alone,) = Comparison(data).measure(["rag-dense-3", "rag-dense-3"])
+    (alone,) = measure_systems(data, ["rag-dense-3", "rag-dense-3"])
     together = results["rag-dense-3"]
     assert (alone.system, alone.scores, alone.mrr) == ("rag-dense-3", together.scores, together.mrr)
     assert alone.behind is None
@@ -41,7 +41,7 @@ def test_duplicate_names_are_dropped() -> None:
 
 def test_an_unknown_system_is_a_config_error(data: ComparisonData) -> None:
     with pytest.raises(ConfigError, match="no row 'rag-bm26'; there are: closed, full, rag-bm25-1"):
-        Comparison(data).measure(["closed", "rag-bm26"])
+        measure_systems(data, ["closed", "rag-bm26"])
 
 
 def test_scores_are_those_of_evaluate(
@@ -119,7 +119,7 @@ def test_abstention_is_measured_for_the_memory_alone(results: dict[str, SystemRe
 
 def test_a_threshold_of_one_refuses_every_question(half_adapted: cmt.Workspace) -> None:
     strict = cmt.open(params=half_adapted.root / "params.yaml", overrides={"selection.abstain_below": 1.0})
-    (result,) = Comparison(ComparisonData.of(strict, limit=50)).measure(["cmt"])
+    (result,) = measure_systems(ComparisonData.of(strict, limit=50), ["cmt"])
     abstention = result.abstention
     assert abstention is not None
     assert (abstention.precision, abstention.recall, abstention.false_alarm) == (0.5, 1.0, 1.0)
@@ -136,6 +136,6 @@ def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.Lo
     textless = cmt.open(params=tiny_workspace / "params.yaml", overrides={"bank.keep_text": False})
     textless.ingest()
     textless.update()
-    results = Comparison(ComparisonData.of(textless, limit=50)).measure(["rag-bm25-1", "full", "cmt"])
+    results = measure_systems(ComparisonData.of(textless, limit=50), ["rag-bm25-1", "full", "cmt"])
     assert [result.system for result in results] == ["full", "cmt"]
     assert "rag-bm25-1 is left out" in caplog.text

@@ -6,7 +6,7 @@ from cmt.answering.confidence import Calibration
 from cmt.answering.prompting import Prediction
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, SystemInput
+from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS
 
 
 def test_every_system_has_a_label() -> None:
@@ -14,7 +14,7 @@ def test_every_system_has_a_label() -> None:
 
 
 def test_closed_book_reads_no_document_and_full_text_the_right_one(comparison_data: ComparisonData) -> None:
-    closed, full = (SYSTEMS[name](SystemInput(comparison_data)) for name in ("closed", "full"))
+    closed, full = (SYSTEMS[name](comparison_data) for name in ("closed", "full"))
     assert closed is not None and full is not None
     assert [prediction.doc_ids for prediction in closed.predictions] == [(), ()]
     assert [prediction.doc_ids for prediction in full.predictions] == [("mayor-1",), ("ferry",)]
@@ -24,20 +24,20 @@ def test_closed_book_reads_no_document_and_full_text_the_right_one(comparison_da
 
 def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData) -> None:
     for name, system in RAG_SYSTEMS.items():
-        run = system(SystemInput(comparison_data))
+        run = system(comparison_data)
         assert run is not None
         assert run.recall_depth == int(name[-1])
         assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
 
 
 def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData) -> None:
-    run = SYSTEMS["cmt"](SystemInput(comparison_data))
+    run = SYSTEMS["cmt"](comparison_data)
     assert run is not None
     assert [answer.question for answer in run.answers] == comparison_data.asked["question"].to_pylist()
     assert run.predictions == [Prediction.of(answer) for answer in run.answers]
 
 
 def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonData) -> None:
-    calibration = Calibration(slope=0.5, shift=2.0)
-    calibrated = comparison_data.answerer.with_params(calibration=calibration)
-    assert SystemInput(replace(comparison_data, answerer=calibrated)).memory().calibration == calibration
+    calibrated = comparison_data.answerer.with_params(calibration=Calibration(slope=0.5, shift=2.0))
+    run = SYSTEMS["cmt"](replace(comparison_data, answerer=calibrated))
+    assert run and run.answers == calibrated.answer(comparison_data.questions, as_of=comparison_data.as_of)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import cmt
-from cmt.evaluation.comparison import Comparison
+from cmt.evaluation.comparison import measure_systems
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.report.baselines import store_baselines
 from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
@@ -44,7 +44,7 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
     data = ComparisonData.of(workspace, limit=2)
-    store_baselines(workspace, Comparison(data).measure(["full", "rag-bm25-3", "cmt"]), data.lineage)
+    store_baselines(workspace, measure_systems(data, ["full", "rag-bm25-3", "cmt"]), data.lineage)
     return folder
 
 
