@@ -4,6 +4,7 @@ Relative paths are relative to the folder of the file, so a command gives the sa
 """
 
 import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,18 +54,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
-def _clock(value: Any) -> Any:
-    """Normalise an instant to one spelling: YAML parses an unquoted date-time as a date, a quoted one as a string."""
-    if value == "system" or not isinstance(value, str | date):
-        return value
-    return iso(parse_instant(value if isinstance(value, str) else value.isoformat()))
-
-
-def _until(value: Any) -> Any:
-    """Normalise a date, which means the end of that day, or an instant to one spelling."""
+def _normalise(value: Any, parse: Callable[[str], datetime]) -> Any:
+    """Normalise a date or date-time by `parse`, since YAML reads it as a date, or as a string if it is quoted."""
     if not isinstance(value, str | date):
         return value
-    return iso(parse_end(value if isinstance(value, str) else value.isoformat()))
+    return iso(parse(value if isinstance(value, str) else value.isoformat()))
 
 
 def _without_secrets(address: str) -> str:
@@ -109,7 +103,7 @@ class StreamParams(Section):
     """Largest number of rows of a source file."""
     document_characters: Positive = 3_000_000
     """Longest text of a row, in characters; a row with a longer one is quarantined."""
-    clock: Annotated[str, BeforeValidator(_clock)] = "system"
+    clock: Annotated[str, BeforeValidator(lambda v: v if v == "system" else _normalise(v, parse_instant))] = "system"
     """Dates after this instant count as future: `system` (the computer's clock), or a date-time with time zone for a
     stream in its own time."""
 
@@ -205,7 +199,7 @@ class TrainParams(Section):
     """Several sources in place of `source`, in the same form → share of the paragraphs, relative to the others;
     paragraphs of a small source repeat more often. Empty: `source` alone, every paragraph once an epoch. With `source:
     stream` they are the base data, by default SQuAD."""
-    until: Annotated[str | None, BeforeValidator(_until)] = None
+    until: Annotated[str | None, BeforeValidator(lambda v: _normalise(v, parse_end))] = None
     """With `source: stream`: documents published and questions asked after this date or instant are left out. None:
     all are used."""
     base_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
@@ -253,8 +247,6 @@ class TrainParams(Section):
     steps_per_update: Positive = 1
     """Steps whose gradients are averaged for one update, distributed over the processes: a multiple of `processes`.
     The trained weights depend on it, but not on `processes`."""
-    gradient_checkpointing: bool = False
-    """Recompute the activations of Θ in the backward pass: less memory, a second forward pass."""
     compile: bool = False
     """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
 

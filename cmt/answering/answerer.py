@@ -126,12 +126,8 @@ class Answerer:
         answers = [self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)]
         if not closed_book:
             return answers
-        options = {name: getattr(self.params.answering, name) for name in ("max_new_tokens", "batch_size")}
-        predictions = prompting.closed_book(self.lm, questions, **options)
-        return [
-            replace(answer, closed_book=prediction.text)
-            for answer, prediction in zip(answers, predictions, strict=True)
-        ]
+        predictions = prompting.closed_book(self.lm, questions, **self.params.answering.model_dump())
+        return [replace(answer, closed_book=given.text) for answer, given in zip(answers, predictions, strict=True)]
 
     def stream(self, question: str, *, as_of: datetime | None, on_text: Callable[[str], None]) -> Answer:
         """Answer one question; `on_text` is called with each piece of the text as it is generated.
@@ -146,8 +142,6 @@ class Answerer:
         self,
         questions: Sequence[str],
         memories: Sequence[Sequence[dict[str, Any]]],
-        *,
-        on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         """Answer each question from the given rows of the bank, without selection: an upper bound."""
 
@@ -156,7 +150,7 @@ class Answerer:
             # the lead of a memory if no other memory shares a word with the question
             return Selection(rows, self.params.selection.full_text_weight)
 
-        return self._answer_all(self._queries(questions), select_given, on_progress)
+        return self._answer_all(self._queries(questions), select_given)
 
     @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Key:
@@ -187,7 +181,9 @@ class Answerer:
 
         return select
 
-    def _answer_all(self, queries: Sequence[Query], select: Select, on_progress: OnProgress | None) -> list[Answer]:
+    def _answer_all(
+        self, queries: Sequence[Query], select: Select, on_progress: OnProgress | None = None
+    ) -> list[Answer]:
         """Answers in the order of `queries`. Rows with a near-tie are recomputed alone."""
         answers: dict[int, Answer] = {}
         for batch in self._batches(queries):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -75,27 +75,9 @@ class Prediction:
         return Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
 
 
-def closed_book(
-    lm: "FrozenLM",
-    questions: Sequence[str],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    examples: Sequence[Example] = EXAMPLES,
-    complete: "Complete | None" = None,
-    on_progress: OnProgress | None = None,
-) -> list[Prediction]:
-    """Answers of the LM without any document."""
-    return given_text(
-        lm,
-        questions,
-        [()] * len(questions),
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        examples=examples,
-        complete=complete,
-        on_progress=on_progress,
-    )
+def closed_book(lm: "FrozenLM", questions: Sequence[str], **options: Any) -> list[Prediction]:
+    """Answers of the LM without any document. `options`: see `given_text`."""
+    return given_text(lm, questions, [()] * len(questions), **options)
 
 
 def rag(
@@ -107,15 +89,12 @@ def rag(
     top_k: int = 1,
     keys: Keys | None = None,
     words: bool = True,
-    max_new_tokens: int,
-    batch_size: int,
-    complete: "Complete | None" = None,
-    on_progress: OnProgress | None = None,
+    **options: Any,
 ) -> list[Prediction] | None:
     """Answers of the LM with the best `top_k` texts of the bank in the prompt; closed-book where search finds none.
 
     Search is by BM25 (`words`), by the search keys (n, p) of the questions, or by both with reciprocal rank fusion.
-    Returns None if no question finds a text, as in a bank without text.
+    Returns None if no question finds a text, as in a bank without text. `options`: see `given_text`.
     """
     passages = []
     for row, (question, date) in enumerate(zip(questions, as_of, strict=True)):
@@ -123,15 +102,7 @@ def rag(
         passages.append(list(map(Passage, best["doc_id"].to_pylist(), best["text"].to_pylist())))
     if questions and not any(passages):
         return None
-    return given_text(
-        lm,
-        questions,
-        passages,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        complete=complete,
-        on_progress=on_progress,
-    )
+    return given_text(lm, questions, passages, **options)
 
 
 def _search(

@@ -18,7 +18,7 @@ from cmt.errors import ConfigError
 from cmt.evaluation.challenger_decision import Figures, Measured
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.held_out import held_out_scores
-from cmt.evaluation.metrics import Floats, paired_bootstrap
+from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.checkpoint import seen_slices
@@ -64,20 +64,18 @@ def compare_with_challenger(
         )
         progress.stage("evaluate", len(questions))
         with bank.answerer() as answerer:
-            own = _f1(answerer, questions, progress)
+            evaluation = evaluate(answerer, questions, on_progress=progress.advance)
+            f1_of_slice.append(100 * evaluation.records["cmt_f1"].to_numpy())
             seconds = _first_token(answerer, questions)
         progress.stage("held-out")
+        limit = params.promotion.questions
         evaluation = held_out_scores(
-            folder=folder,
-            lm=resources.lm,
-            data=base,
-            params=params,
-            limit=params.promotion.questions,
-            as_in_use=True,
+            folder=folder, lm=resources.lm, data=base, params=params, limit=limit, as_in_use=True
         )
-        f1_of_slice.append(own)
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
-        measured.append(Measured(float(own.mean()), float(f1_of_base[-1].mean()), seconds, _bytes(bank, documents)))
+        without_text = [name for name in bank.rows.column_names if name != "text"]
+        bytes_ = float(bank.rows.select(without_text).nbytes / len(documents))
+        measured.append(Measured(float(f1_of_slice[-1].mean()), float(f1_of_base[-1].mean()), seconds, bytes_))
     # 3. The differences, with their intervals.
     return Figures(
         slice_id=chosen,
@@ -129,19 +127,6 @@ def _documents_up_to(store: "SliceStore", slice_id: str, *, limit: int) -> pa.Ta
         ids |= set(tables[1]["doc_id"].to_pylist())
     documents = pa.concat_tables(tables)
     return documents.slice(max(0, len(documents) - limit))
-
-
-def _f1(answerer: Answerer, questions: pa.Table, progress: Progress) -> Floats:
-    """F1 (n,) in points of each of `questions`, in their order."""
-    evaluation = evaluate(answerer, questions, on_progress=progress.advance)
-    f1: Floats = 100 * evaluation.records["cmt_f1"].to_numpy()
-    return f1
-
-
-def _bytes(bank: TemporaryBank, documents: pa.Table) -> float:
-    """Bytes of the memories of a document, without its text."""
-    columns = [name for name in bank.rows.column_names if name != "text"]
-    return float(bank.rows.select(columns).nbytes / len(documents))
 
 
 def _first_token(answerer: Answerer, questions: pa.Table) -> float:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.ledger import Round
 from cmt.common.difference import Difference
 from cmt.config import DriftParams
 from cmt.evaluation.metrics import Floats, unpaired_bootstrap
@@ -83,9 +82,15 @@ def find_drift(resources: "Resources") -> Drift | None:
     rounds = scored[-params.reference_rounds - 1 :]
     if len(rounds) <= params.reference_rounds:
         return None
-    records = [own for own in (_own_records(resources, round_) for round_ in rounds) if own is not None and len(own)]
-    if len(records) < len(rounds):
-        return None
+    # 1. the records of each round's own slice
+    records = []
+    for round_ in rounds:
+        asked = read_records(resources, round_)
+        own = asked and asked.filter(is_own(resources, round_, asked))
+        if not own:
+            return None
+        records.append(own)
+    # 2. the figures of the newest slice and of those before it
     *before, newest = map(figures_of, records)
     reference = {name: np.concatenate([figures[name] for figures in before]) for name in FIGURES}
     return Drift(
@@ -117,9 +122,3 @@ def figures_of(records: pa.Table) -> dict[str, Floats]:
         "recall": 100 * records["recalled"].to_numpy().astype(np.float64),
         "unknown": 100 * pc.equal(records["cmt"], "").to_numpy().astype(np.float64),
     }
-
-
-def _own_records(resources: "Resources", round_: Round) -> pa.Table | None:
-    """The records of the questions of the round's own slice; None if they are not kept."""
-    records = read_records(resources, round_)
-    return None if records is None else records.filter(is_own(resources, round_, records))

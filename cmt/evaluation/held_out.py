@@ -25,8 +25,8 @@ def held_out_scores(
 ) -> Evaluation:
     """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of `limit` questions.
 
-    Its bank holds all of these articles. It never abstains, so that compressors are compared by their
-    answers and not by their confidence. `as_in_use`: see `TemporaryBank.of`.
+    Its bank holds all of these articles. It never abstains, so that the answers alone decide. `as_in_use`: see
+    `TemporaryBank.of`.
     """
     params = params.without_abstention()
     bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, as_in_use=as_in_use)
@@ -38,20 +38,13 @@ def held_out_scores(
 def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
     """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of the training data.
 
-    Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not
-    installed.
+    Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not installed.
     """
     from cmt.training.data import load_base_data
 
     params = resources.params
     data = load_base_data(params)
-    evaluation = held_out_scores(
-        folder=folder,
-        lm=resources.lm,
-        data=data,
-        params=params,
-        limit=questions,
-    )
+    evaluation = held_out_scores(folder=folder, lm=resources.lm, data=data, params=params, limit=questions)
     return evaluation.systems[0].by_name(), held_out_name(params, questions=questions)
 
 

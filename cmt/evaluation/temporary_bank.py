@@ -15,7 +15,6 @@ from cmt.bank.location import BankLocation
 from cmt.common.arrow import rows_with
 from cmt.common.storage import read_json
 from cmt.config import Params
-from cmt.lm.decoding import Generate, generate
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CONFIG
 from cmt.modeling.model import MemoryModel
@@ -56,8 +55,7 @@ class TemporaryBank:
         """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
 
         The window is `compressor.window` for the project's compressor and with `as_in_use`, otherwise the window of the
-        training. `on_progress`: see `compress_documents`. Raises ModelError if the compressor
-        cannot be loaded.
+        training. `on_progress`: see `compress_documents`. Raises ModelError if the compressor cannot be loaded.
         """
         as_in_use = as_in_use or folder.resolve() == params.compressor.path.resolve()
         window = params.compressor.window if as_in_use else None
@@ -81,12 +79,10 @@ class TemporaryBank:
         return [memories[doc_id] for doc_id in doc_ids]
 
     @contextmanager
-    def answerer(self, doc_ids: Collection[str] | None = None, *, generate: Generate = generate) -> Iterator[Answerer]:
+    def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:
         """An answerer over a bank of the documents `doc_ids`, or of all; the bank is deleted at the end."""
-        rows = self.rows
-        if doc_ids is not None:
-            rows = rows_with(rows, "doc_id", doc_ids)
+        rows = self.rows if doc_ids is None else rows_with(self.rows, "doc_id", doc_ids)
         with TemporaryDirectory() as folder:
             bank = open_bank(BankLocation(folder, self.params.bank.exact_below), schema=rows.schema)
             bank.upsert(rows)
-            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params, generate=generate)
+            yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params)

@@ -6,7 +6,7 @@ alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,32 +31,10 @@ class Generation(NamedTuple):
     """Smallest lead of a row's tokens over the runner-up, in logits (in log-probability with copies)."""
 
 
-class Generate(Protocol):
-    """Signature of `generate`."""
-
-    def __call__(
-        self,
-        lm: FrozenLM,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int,
-        copies: Sequence[CopyHypothesis] | None = None,
-        on_token: OnToken | None = None,
-    ) -> Generation: ...
-
-
-class Complete(Protocol):
-    """Signature of `complete` with its LM bound, and of a cache in front of it."""
-
-    def __call__(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_new_tokens: int,
-        batch_size: int,
-        shared: str = "",
-        on_progress: OnProgress | None = None,
-    ) -> list[str]: ...
+Generate = Callable[..., Generation]
+"""`generate`, or a function that takes the same arguments."""
+Complete = Callable[..., list[str]]
+"""`complete` with its LM bound, or a cache in front of it."""
 
 
 @torch.no_grad()
@@ -104,7 +82,7 @@ def complete(
     example to count tokens.
     """
     # 1. read the shared text
-    head = _shared_prefix(lm, shared) if shared else None
+    head = shared_prefix(lm, shared) if shared else None
     tokens = [([] if shared else [lm.bos]) + lm.tokenize(text) for text in prompts]
 
     def generate_rows(batch: Sequence[int]) -> Generation:
@@ -127,7 +105,7 @@ def complete(
 
 
 @torch.no_grad()
-def _shared_prefix(lm: FrozenLM, text: str) -> Prefix:
+def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
     """Keys and values of `text`, (layers, 1, kv heads, P, head size) each, without its padding."""
     ids = [lm.bos, *lm.tokenize(text)]
     cache = lm.cache(None)
@@ -227,7 +205,8 @@ class _Continuations:
         chosen: list[int] = token.tolist()
         for row, symbol, lead in zip(rows, chosen, (best - runner_up).tolist(), strict=True):
             self.margins[row] = min(self.margins[row], lead)
-            if _ends_answer(self._lm, symbol):
+            # vocabularies have dozens of tokens that contain a line break
+            if symbol == self._lm.eos or "\n" in self._lm.tokenizer.decode([symbol]):
                 self.ended.add(row)
                 continue
             self.tokens[row].append(symbol)
@@ -236,11 +215,6 @@ class _Continuations:
             if len(self.tokens[row]) == self._limit:
                 self.ended.add(row)
         return chosen
-
-
-def _ends_answer(lm: FrozenLM, symbol: int) -> bool:
-    # vocabularies have dozens of tokens that contain a line break
-    return symbol == lm.eos or "\n" in lm.tokenizer.decode([symbol])
 
 
 class _BatchDecoder:

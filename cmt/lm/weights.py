@@ -23,15 +23,7 @@ from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import OnProgress, convert
 from cmt.lm.download import FILES, digest_of, fetch, folder_name
-from cmt.lm.integrity import (
-    RECORD,
-    Record,
-    changed_files,
-    is_untouched,
-    read_record,
-    record_files,
-    write_record,
-)
+from cmt.lm.integrity import RECORD, Record, changed_files, is_untouched, read_record, record_files, write_record
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +64,8 @@ def verify(*, source: str, path: Path) -> Path:
     folder = installed(source=source, path=path)
     record = read_record(folder)
     if changed := changed_files(record.files, record_files(folder)):
-        raise ModelError(f"{_damage(changed, folder)}: remove the folder and run `cmt model pull`")
+        names = ", ".join(changed)
+        raise ModelError(f"{names} in {folder} changed since it was pulled: remove the folder and run `cmt model pull`")
     with _explain_disk_errors(path):
         if _tensors_digest(folder) != record.digest:
             raise ModelError(f"the weights in {folder} have changed: remove it and run `cmt model pull`")
@@ -99,31 +92,19 @@ def _problem(folder: Path) -> str | None:
         record = read_record(folder)
     except (OSError, ValueError) as error:
         return f"has no readable {RECORD} in {folder} ({error})"
-    # 2. sizes and times, then hashes
+    # 2. the files: hashes, if a size or time differs
     try:
-        changed = _changed(folder, record)
+        if is_untouched(folder, record.files):
+            return None
+        found = record_files(folder)
     except OSError as error:
         return f"has an unreadable file ({error})"
-    return f"is damaged: {_damage(changed, folder)}" if changed else None
-
-
-def _changed(folder: Path, record: Record) -> list[str]:
-    """Names of the files in `folder` that differ from `record`. Files are hashed only if a size or time differs.
-
-    Then the sizes and times of unchanged files, which a copy or a restored backup has touched, are recorded again.
-    """
-    if is_untouched(folder, record.files):
-        return []
-    found = record_files(folder)
-    changed = changed_files(record.files, found)
-    if not changed:
-        with contextlib.suppress(OSError):  # in a folder that cannot be written, files are hashed every time
-            write_record(folder, replace(record, files=found))
-    return changed
-
-
-def _damage(changed: list[str], folder: Path) -> str:
-    return f"{', '.join(changed)} in {folder} changed since it was pulled"
+    if changed := changed_files(record.files, found):
+        return f"is damaged: {', '.join(changed)} in {folder} changed since it was pulled"
+    # 3. new sizes and times: a copy or a restored backup changes no content
+    with contextlib.suppress(OSError):  # in a folder that cannot be written, files are hashed every time
+        write_record(folder, replace(record, files=found))
+    return None
 
 
 def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:

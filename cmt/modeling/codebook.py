@@ -79,13 +79,13 @@ class Codebook:
 
     def save(self, folder: Path, window: int) -> None:
         """Write the codebook for `window` beside the compressor in `folder`; codebooks for other windows stay."""
-        codebooks = _read(folder) | {_entry(window): self.centroids}
+        codebooks = _read(folder) | {f"window-{window}": self.centroids}
         write_bytes(folder / CODEBOOKS, save(dict(sorted(codebooks.items()))))
 
     @classmethod
     def load(cls, folder: Path, window: int) -> "Codebook | None":
         """The codebook of the compressor in `folder` for `window`, None without one. Raises ModelError."""
-        centroids = _read(folder).get(_entry(window))
+        centroids = _read(folder).get(f"window-{window}")
         return None if centroids is None else cls(centroids)
 
 
@@ -103,10 +103,6 @@ def stored_codes(codes: str, codebook: Codebook | None, *, keep_text: bool) -> s
     if codes == "pq" or (codes == "auto" and keep_text):
         return codebook.name if codebook else "int8"
     return "int8" if codes == "auto" else codes
-
-
-def _entry(window: int) -> str:
-    return f"window-{window}"
 
 
 def _read(folder: Path) -> dict[str, NDArray[np.float16]]:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -101,7 +102,6 @@ class MemoryModel(nn.Module):
         self.prompts = PromptBuilder(lm, self.alignment)
         self.codebook: Codebook | None = None
         """Encodes vectors with `bank.codes: pq`; None if the compressor has no codebook for the window."""
-        self._content: TokenCodec | None = None
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
@@ -123,12 +123,10 @@ class MemoryModel(nn.Module):
         """τ of the self-matching softmax, at most 100."""
         return self.log_temperature.exp().clamp(max=100.0)
 
-    @property
+    @cached_property
     def content(self) -> TokenCodec:
         """The content channel, built on first use."""
-        if self._content is None:
-            self._content = TokenCodec(self.lm, self.window)
-        return self._content
+        return TokenCodec(self.lm, self.window)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Context of bfloat16 matrix products, if the LM has that type; the weights stay float32."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,8 @@ Encoded = list[tuple[Array, Array]]
 """Key (p,) and vectors (k, D) of each text of a batch; (k, 2·D) with the content channel."""
 
 
-class EncodeBatches(Protocol):
-    """Encodes batches of token ids, in order: here, or in several processes (`cmt.retrieval.ray_engine`)."""
-
-    def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]: ...
+EncodeBatches = Callable[..., Iterator[Encoded]]
+"""Encodes batches of token ids, in order, in several processes (`cmt.retrieval.ray_engine.RayEncoder`)."""
 
 
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:

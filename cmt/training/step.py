@@ -6,7 +6,7 @@ Every question trains the selection (self-matching) and ψ (span loss). The froz
 
 import random
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +32,6 @@ NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees the gold memory alone
 NO_ANSWER_RATE = 0.1  # of the questions: ψ sees the negatives alone, and learns "nowhere"
 
 
-class StepLoss(TypedDict):
-    """The result of a step."""
-
-    loss: Tensor
-    logs: dict[str, Tensor]
-    """The parts of the loss, and the shares of questions with the right best key and the right first token."""
-
-
 class TrainingStep(nn.Module):
     """The total loss L = L_answer + β · L_match + γ · L_span (docs/method.md#objective)."""
 
@@ -54,8 +46,11 @@ class TrainingStep(nn.Module):
         teacher_forcing: float,
         negatives_draw: float,
         window: int,
-    ) -> StepLoss:
-        """The loss of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer."""
+    ) -> dict[str, Any]:
+        """The `loss` of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer.
+
+        `logs` has its parts, and the shares of questions with the right best key and with the right first token.
+        """
         model, objective = self.model, self.params.objective
         # 1. encode documents and questions with Θ
         memories = model.encode(documents, window=window)  # key (N, p), vectors (N, k, D)
@@ -80,7 +75,8 @@ class TrainingStep(nn.Module):
         candidates = self._candidates(similarity.detach(), gold, negatives_draw, without_gold)  # (Q, S)
 
         # 4. ψ and π: the prompts of the answered questions
-        answered, answered_encoding = questions[:count], _first(encoding, count)
+        answered = questions[:count]
+        answered_encoding = Encoding(*(part[:count] for part in vars(encoding).values()))
         if isinstance(model.alignment, PrefixAlignment):
             prompt = self._published_prompt(answered_encoding, answered, memories)
         elif isinstance(model.aggregator, SpanReader):
@@ -244,8 +240,3 @@ def answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], d
         for column in range(length - len(answer), length)
     ]
     return torch.tensor(positions, device=device)
-
-
-def _first(encoding: Encoding, count: int) -> Encoding:
-    """The first `count` rows."""
-    return Encoding(*(getattr(encoding, name)[:count] for name in Encoding.__dataclass_fields__))

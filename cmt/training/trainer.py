@@ -2,11 +2,9 @@
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pyarrow as pa
 import torch
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.config import Params
@@ -59,8 +56,6 @@ def train(
         bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
         if not bf16:
             cast_lora_inputs(model)
-        if params.train.gradient_checkpointing:
-            _enable_gradient_checkpointing(model.compressor.encoder)
         if params.train.compile:
             _compile_layers(model)
         # 2. the steps
@@ -148,54 +143,13 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset or self.train_dataset)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Run a step; a logged step also measures its share of the device's matmul rate.
-
-        Compiled layers are not measured: under the dispatch mode that counts operations, torch runs them uncompiled and
-        never compiles them again.
-        """
-        if self.model.params.train.compile or (self.state.global_step + 1) % self.args.logging_steps:
-            return super().training_step(*args, **kwargs)  # type: ignore[no-any-return]
-        started = time.perf_counter()
-        with FlopCounterMode(display=False) as counter:
-            loss: torch.Tensor = super().training_step(*args, **kwargs)
-        _synchronize(self.args.device)
-        achieved = counter.get_total_flops() / (time.perf_counter() - started)
-        peak = matmul_rate(self.args.device, torch.bfloat16 if self.args.bf16 else torch.float32)
-        self.last_logs["matmul_share"] = round(achieved / peak, 3)
-        return loss
-
-    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **_options: Any) -> Any:
         outputs = model(**inputs)
         self.last_logs = {name: round(value.item(), 4) for name, value in outputs["logs"].items()}
-        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+        return outputs["loss"]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         super().log(logs | self.last_logs, *args, **kwargs)
-
-
-@cache
-def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
-    """Floating-point operations a second in a square matrix product; the best of five runs."""
-    square, seconds = torch.ones(size, size, device=device, dtype=dtype), []
-    for _ in range(5):
-        _synchronize(device)
-        started = time.perf_counter()
-        square @ square
-        _synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return float(2 * size**3 / min(seconds))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _enable_gradient_checkpointing(encoder: Any) -> None:
-    # transformers 5.0 has the second name only
-    enable = getattr(encoder, "activation_checkpointing_enable", None) or encoder.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
 
 
 def _check_compiler(device: torch.device) -> None:

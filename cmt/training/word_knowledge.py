@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cmt.lm.decoding import shared_prefix
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix
 from cmt.training.question_spans import FUNCTION_WORD
@@ -114,7 +115,8 @@ class WordKnowledge:
         keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in self._examples)
         prompt = self._lm.prompt(rows, prefix=(keys, values))
         last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
-        scores = self._lm.logits(prompt, last)[:, self._kind_tokens]  # (B, kinds)
+        first_tokens = [self._lm.tokenize(f" {kind}")[0] for kind in KINDS]
+        scores = self._lm.logits(prompt, last)[:, first_tokens]  # (B, kinds)
         probability, best = scores.float().softmax(1).max(1)  # (B,)
         return [
             KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
@@ -123,17 +125,7 @@ class WordKnowledge:
 
     @cached_property
     def _examples(self) -> Prefix:
-        """Keys and values of the examples, (layers, 1, kv heads, P, head size) each."""
-        cache = self._lm.cache(None)
-        self._lm.read(self._lm.prompt([[self._lm.bos, *self._lm.tokenize(_EXAMPLES)]]), cache)
-        length = len(self._lm.tokenize(_EXAMPLES)) + 1
-        keys = torch.stack([layer.keys[:, :, :length] for layer in cache.layers])
-        return keys, torch.stack([layer.values[:, :, :length] for layer in cache.layers])
-
-    @cached_property
-    def _kind_tokens(self) -> list[int]:
-        """The first token of each kind."""
-        return [self._lm.tokenize(f" {kind}")[0] for kind in KINDS]
+        return shared_prefix(self._lm, _EXAMPLES)
 
     @cached_property
     def _tokens(self) -> list[int]:

@@ -57,18 +57,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "al
 
 
 class Recorder(TrainerCallback):
-    """Records every loss, counts the forward passes through Θ's first attention, and may kill the process at a step."""
+    """Records every loss, and may kill the process at a step."""
 
     def __init__(self, kill_at: int | None = None) -> None:
-        self.kill_at, self.losses, self.passes = kill_at, list[float](), 0
+        self.kill_at, self.losses = kill_at, list[float]()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, *, model: TrainingStep, **_: Any) -> None:
         model.register_forward_hook(lambda *call: self.losses.append(call[2]["loss"].item()))
-        encoder: Any = model.model.compressor.encoder
-        encoder.layers[0].self_attn.register_forward_pre_hook(lambda *_: self.count())
-
-    def count(self) -> None:
-        self.passes += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == self.kill_at:

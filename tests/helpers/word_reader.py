@@ -28,9 +28,7 @@ class WordReader(Answerer):
         pairs = zip(questions, as_of, strict=True)
         return [_read(text, self.bank.full_text(text=text, k=4, as_of=date).to_pylist()) for text, date in pairs]
 
-    def answer_from(
-        self, questions: Sequence[str], memories: Sequence[Sequence[Any]], *, on_progress: OnProgress | None = None
-    ) -> list[Answer]:
+    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Any]]) -> list[Answer]:
         return [_read(text, rows) for text, rows in zip(questions, memories, strict=True)]
 
 
