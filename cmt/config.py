@@ -158,7 +158,7 @@ class AggregatorParams(Section):
     """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as
     published (arXiv 2412.07393); `none`: the LM reads whole memories, which is RAG with a trained prefix."""
     blocks: Positive = 10
-    """Layers of the LM above those of Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4)."""
+    """Layers of the LM above Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4)."""
     lora_rank: Positive = 32
     """Rank of the LoRA adapters of these layers (kind `windows`)."""
     heads: Positive = 8
@@ -222,15 +222,15 @@ class TrainParams(Section):
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
     unanswerable_per_paragraph: Annotated[int, Field(ge=0)] = 0
-    """Unanswerable questions drawn from each paragraph at each step, from which ψ learns "nowhere": those of the data
-    (SQuAD 2.0 has them), and questions in which a name was exchanged (`cmt.training.entity_swaps`)."""
+    """Unanswerable questions drawn from each paragraph at each step, which teach ψ to answer "nowhere": questions of
+    the data (SQuAD 2.0 has them), and questions with an exchanged name (`cmt.training.entity_swaps`)."""
     window_frequencies: dict[Positive, Weight] = {}
     """Window size of a step → relative frequency; the same weights serve all sizes. Each is a multiple or a divisor of
     `compressor.window`. Empty: the sizes of `start`, equally often, or `compressor.window`."""
     answer_fraction: Fraction = 0.25
     """Fraction of a step's questions that go through the LM, 0–1; all questions train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
-    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters have half of it."""
+    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters train at half of it."""
     warmup_steps: Annotated[int, Field(ge=0)] = 40
     """Updates of linear warm-up."""
     decay_steps: Annotated[int, Field(ge=0)] = 0
@@ -263,7 +263,7 @@ class TrainParams(Section):
 
     @property
     def from_stream(self) -> bool:
-        """Whether the stream is trained on."""
+        """Whether the training data include the stream."""
         return self.source == STREAM
 
     @property
@@ -305,7 +305,7 @@ class BankParams(Section):
 
 
 class SelectionParams(Section):
-    """Selection of memories for a question, by similarity of keys and by words, and what is read of them."""
+    """Selection of memories for a question by keys and words, and of the parts that the LM reads."""
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
@@ -360,7 +360,7 @@ class GateParams(Section):
     max_harmed: Annotated[int, Field(ge=0)] = 0
     """Largest number of canaries that a round may turn wrong with documents that do not update theirs."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
-    """Largest accepted fall of the canaries' mean F1 against the best F1 of each, in points, 0–100."""
+    """Largest accepted drop of the canaries' mean F1 below their own best scores, in points, 0–100."""
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """Lowest accepted F1 of a round's questions, 0–100; 0 accepts any."""
 
@@ -476,7 +476,7 @@ class Params(Section):
 def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
     """Read and validate the file `path`; `overrides` maps dotted keys (`selection.top_k`) to values.
 
-    Relative paths become absolute. Raises ConfigError naming the file, the key and what is accepted.
+    Relative paths become absolute. Raises ConfigError with the file, the key and the accepted values.
     """
     path = Path(path)
     try:

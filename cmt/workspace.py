@@ -150,8 +150,7 @@ class Workspace(Resources):
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
 
         A round that the gate refuses has the state `refused`, and the bank is restored. A round that was committed
-        earlier has `already` set. Raises RoundError if nothing is pending and
-        StreamError if there is no such slice.
+        earlier has `already` set. Raises RoundError if no slice is pending, and StreamError if `slice_id` is unknown.
         """
         with self.updating():
             pending = self.pending()
@@ -182,15 +181,16 @@ class Workspace(Resources):
         return recovery.recover(self)
 
     def move_pointer(self) -> bool:
-        """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether that is new.
+        """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether it changed.
 
-        Rounds do so themselves. Call it after a change back to an earlier compressor, which leaves no slice pending.
+        Rounds move the pointer themselves. Call this after switching back to an earlier compressor, because then no
+        slice is pending.
         """
         with self.updating():
             return recovery.move_pointer(self)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
-        """Read LM, compressor, slices, ledger and banks completely, and report what changed after it was written."""
+        """Read LM, compressor, slices, ledger and banks completely, and report what has changed."""
         from cmt.rounds.verification import verify
 
         return verify(self, progress=progress or NullProgress())
@@ -198,14 +198,14 @@ class Workspace(Resources):
     def rollback(self, round_id: str) -> Round:
         """Restore the bank to the version before a committed round; its slice and all later slices are pending again.
 
-        Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
+        Raises RoundError if no committed round has this id, and BankError if the version was dropped.
         """
         return recovery.rollback(self, round_id)
 
     def forget(self, doc_id: str) -> int:
         """Delete the memories of a document from all banks permanently; returns the number of deleted rows.
 
-        Raises BankError if neither a bank nor the stream has the document.
+        Raises BankError if no bank and no slice has the document.
         """
         return self.forget_all([doc_id]).rows
 
@@ -229,7 +229,7 @@ class Workspace(Resources):
     ) -> "list[Candidate]":
         """The documents of a source, and the documents in the bank that have every word of `matching`.
 
-        Documents that were forgotten before are left out, except for `purge`. Raises BankError if `matching` is given
+        With `purge`, documents that were forgotten before are included. Raises BankError if `matching` is given
         and no bank keeps texts.
         """
         from cmt.rounds import forgetting

@@ -22,7 +22,8 @@ def attribute_sources(
     """The documents of the selected `rows` of the bank as sources, best first.
 
     `begin_probability` (S, n) is the probability that the answer begins with each token; without it (the published ψ
-    scores no tokens) rows are ordered by `prior` alone. `spans` are what the LM read, `quote` is the likeliest answer.
+    scores no tokens) rows are ordered by `prior` alone. `spans`: the spans that the LM read. `quote`: the likeliest
+    answer.
     """
     # 1. rank the memories by the probability that they hold the answer, then by the selection
     weights = [0.0] * len(rows) if begin_probability is None else begin_probability.sum(1).tolist()

@@ -99,7 +99,7 @@ def threshold_margin(confidence: float, threshold: float, *, temperature: float 
 
 
 def log_odds(probability: float) -> float:
-    """log(p / (1 − p)), with p kept 1e-9 away from 0 and 1."""
+    """log(p / (1 − p)), with p clipped to 1e-9 … 1 − 1e-9."""
     probability = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(probability / (1 - probability))
 

@@ -1,7 +1,7 @@
 """Reliability of the confidence: how well it predicts the score of an answer, and its calibration by earlier answers.
 
-Source: the reliability diagram and the expected calibration error of Guo et al. 2017 (arXiv 1706.04599, equation 3; the
-error is that of Naeini et al. 2015, AAAI 29), with F1 or any other score in 0–1 in place of accuracy.
+Source: the reliability diagram and the expected calibration error of Guo et al. 2017 (arXiv 1706.04599, equation 3,
+after Naeini et al. 2015, AAAI 29), with F1 or another score in 0–1 in place of accuracy.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ def answer_reliability(records: pa.Table) -> Reliability:
 
 
 class LikelyShares(NamedTuple):
-    """How many answers are called likely, and how many of them are right."""
+    """The share of likely answers, and the share of right answers among them."""
 
     likely: float
     """Share of the questions whose answer is likely, 0–1."""
@@ -103,7 +103,7 @@ class LikelyShares(NamedTuple):
 
 
 def likely_shares(confidence: Floats, f1: Floats, *, given: Flags, likely: float) -> LikelyShares:
-    """The shares over n ≥ 1 questions: `confidence` and `f1` (n,) in 0–1, `given` (n,) false where one was refused.
+    """The shares over n ≥ 1 questions: `confidence` and `f1` (n,) in 0–1, `given` (n,) false for a refused question.
 
     `likely`: the confidence from which an answer is likely, 0–1.
     """

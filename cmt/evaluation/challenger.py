@@ -39,9 +39,9 @@ def compare_with_challenger(
     """Measure the compressor in the folder `challenger` beside the one in use.
 
     `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most `promotion.questions` of its
-    questions from the newest `promotion.documents` documents up to it, and as many on the held-out articles of the base
-    data. Raises ConfigError if there is no such slice, StreamError if the base data are not installed, and ModelError
-    if a compressor cannot be loaded.
+    questions from the newest `promotion.documents` documents up to it, and at most the same number on the held-out
+    articles of the base data. Raises ConfigError if no slice can decide, StreamError if the base data are not
+    installed, and ModelError if a compressor cannot be loaded.
     """
     progress = progress or NullProgress()
     params, folders = resources.params, (challenger, resources.params.compressor.path)
@@ -89,9 +89,10 @@ def compare_with_challenger(
 
 
 def deciding_slice(store: "SliceStore", folders: "tuple[Path, ...]", *, wanted: str | None = None) -> str:
-    """The newest slice with questions after all that the compressors in `folders` were trained on, or `wanted`.
+    """The newest slice with questions after the last training slice of the compressors in `folders`, or `wanted`.
 
-    Their cards say which these are. Raises ConfigError if there is none, or if `wanted` is not one of them.
+    The compressors' cards name their training slices. Raises ConfigError if no slice is left, or if `wanted` is
+    unsuitable.
     """
     slices = store.slices()
     place = {slice_.slice_id: number for number, slice_ in enumerate(slices)}

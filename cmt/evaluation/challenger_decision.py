@@ -71,10 +71,11 @@ class Decision(NamedTuple):
 
 
 def decide(figures: Figures, params: PromotionParams) -> Decision:
-    """Promote a challenger that answers the stream better, or as well and smaller or faster, and unlearned nothing.
+    """Promote a challenger without a loss on the base data that is better on the stream, or equal and cheaper.
 
-    Better: the interval of the gain lies above 0. Unlearned nothing: the interval on the base data excludes a loss
-    above `max_loss`. As well: so does the interval on the stream. Smaller or faster: by `min_saving` at least.
+    Without a loss: the interval on the base data excludes a loss above `max_loss`. Better: the interval of the gain
+    lies above 0. Equal: the interval on the stream excludes a loss above `max_loss`. Cheaper: smaller or faster by at
+    least `min_saving`.
     """
     new, old = figures.challenger, figures.champion
     said = f"F1 {figures.gain} on {figures.slice_id}, {figures.base_gain} on held-out base articles"

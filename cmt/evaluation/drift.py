@@ -1,7 +1,7 @@
-"""Drift: whether the questions of the newest slice are answered worse than those of the slices before it.
+"""Drift: whether answers to questions of the newest slice are worse than answers of earlier slices.
 
-Each of three figures is compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
-An introduction to the bootstrap). It drifted if the interval lies wholly on the bad side of 0. The level is
+Three figures are compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
+An introduction to the bootstrap). A figure drifted if its interval lies wholly on the bad side of 0. The level is
 `drift.false_alarm_rate` divided by the number of figures (Bonferroni), so a stream that does not change raises an alarm
 in at most that share of the rounds; benchmarks/drift.py measures it.
 """
@@ -75,7 +75,7 @@ class Drift:
 def find_drift(resources: "Resources") -> Drift | None:
     """Compare the newest committed round of the compressor in use with the `drift.reference_rounds` rounds before it.
 
-    Only the questions of each slice itself count. None if there are not as many rounds with questions.
+    Only the questions of each slice itself count. None with fewer rounds with questions.
     """
     params = resources.params.drift
     scored = [round_ for round_ in resources.rounds() if round_.state == "committed" and round_.questions]

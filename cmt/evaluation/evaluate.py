@@ -130,8 +130,8 @@ class _Run:
 def round_questions(*, store: "SliceStore", slice_: "Slice", own: int, earlier: int, seed: int) -> pa.Table:
     """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before it, each by date.
 
-    A hash draws the samples: they depend neither on the order of rows nor on later slices, and most questions of one
-    round are also asked in the next.
+    A hash draws the samples, so the order of rows and later slices do not change them, and most questions of one round
+    are asked again in the next.
     """
     slice_ids = [known.slice_id for known in store.slices()]
     before = slice_ids[: slice_ids.index(store.slice(slice_.slice_id).slice_id)]

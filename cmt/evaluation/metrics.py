@@ -90,12 +90,7 @@ def f1(prediction: str, references: Sequence[str]) -> float:
 
 
 def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
-    """1.0 if `gold` is among the first `k` of `ranked` (distinct documents, best first), else 0.0.
-
-    Raises ConfigError if `k` is less than 1.
-    """
-    if k < 1:
-        raise ConfigError(f"recall@{k} does not exist: k is 1 or more")
+    """1.0 if `gold` is among the first `k` >= 1 of `ranked` (distinct documents, best first), else 0.0."""
     return float(gold in ranked[:k])
 
 

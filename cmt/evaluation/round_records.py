@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
-    """The answers of a round (RECORD_SCHEMA); None if it was asked nothing, or if they cannot be read."""
+    """The answers of a round (RECORD_SCHEMA); None if it asked no question, or if the file cannot be read."""
     path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
     if round_.state not in ("committed", "refused") or not round_.questions or not path.is_file():
         return None

@@ -245,7 +245,7 @@ class _BatchDecoder:
     def keep_rows(self, positions: Sequence[int]) -> None:
         """Continue with the B' rows at `positions`.
 
-        A single row is computed twice: matrix products of one row are rounded differently from those of several.
+        A single row is computed twice, because a matrix product of one row rounds differently from one of several rows.
         """
         if len(positions) == len(self.mask) > 1:
             return

@@ -189,7 +189,7 @@ def _wait_for_pip(pip: subprocess.Popen[str], wheels: Path, on_progress: OnProgr
 
 
 def _downloaded_bytes(wheels: Path) -> int:
-    """Size of the wheel so far: that of the largest file, as pip copies it once more at the end."""
+    """Size of the largest file so far, which is the wheel; pip makes a second copy at the end."""
     largest = 0
     for file in wheels.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # pip moves files while it works

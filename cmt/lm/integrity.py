@@ -73,7 +73,7 @@ def changed_files(recorded: Mapping[str, FileRecord], found: Mapping[str, FileRe
 def _stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Name → stamp of each file that a loader can read, which excludes the record and hidden files."""
     statuses = {
-        file.name: file.stat()  # of a link, that of the file it names
+        file.name: file.stat()  # of the target of a link
         for file in sorted(folder.iterdir())
         if file.name != RECORD and not file.name.startswith(".") and not file.is_dir()
     }

@@ -130,7 +130,7 @@ class SpanReader(nn.Module):
 
     def _score_tokens(self, read: Tensor, ids: Tensor) -> Tensor:
         """Scores (N, k, W, 2) of tokens `ids` (N, n) from the output states `read` (N, k, D) of their windows."""
-        # 1. embeddings of each token and its two neighbours, without those of padding
+        # 1. embeddings of each token and its two neighbours, 0 on padding
         embeds = self.embed(ids.clamp(min=0)).float()  # (N, n, D)
         embeds = F.rms_norm(embeds, embeds.shape[-1:]) * (ids >= 0).unsqueeze(-1)
         previous, following = F.pad(embeds, (0, 0, 1, 0))[:, :-1], F.pad(embeds, (0, 0, 0, 1))[:, 1:]

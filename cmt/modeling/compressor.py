@@ -20,7 +20,7 @@ class Encoding:
     """Output of Θ for a batch of B texts of T tokens."""
 
     states: Tensor
-    """(B, T, D) state of each token; ψ reads those of the question."""
+    """(B, T, D) state of each token; ψ reads the states of a question."""
     mask: Tensor
     """(B, T) 1 on tokens of the text, 0 on padding."""
     vectors: Tensor

@@ -44,7 +44,7 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
     adapted: nn.Module = inject_adapter_in_model(config, decoder)
-    _set_input_cast(adapted, False)  # autocast chooses the type; peft would cast to float32 in between
+    cast_lora_inputs(adapted, enabled=False)  # autocast chooses the type; peft would cast to float32 in between
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_A" in name:
@@ -54,12 +54,8 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     return adapted
 
 
-def cast_lora_inputs(model: nn.Module) -> None:
+def cast_lora_inputs(model: nn.Module, *, enabled: bool = True) -> None:
     """Let the adapters cast their input to float32, for a training without autocast."""
-    _set_input_cast(model, True)
-
-
-def _set_input_cast(model: nn.Module, enabled: bool) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in model.modules():

@@ -165,7 +165,7 @@ class MemoryModel(nn.Module):
         texts = [[memory.tokens for memory in row] for row in memories]
         if not isinstance(self.aggregator, SpanReader):
             return self._read_whole_memories(question, asked, memories, texts)
-        # 1. score the tokens; those of the likeliest memories once more, with a vector for each token
+        # 1. score the tokens, with a vector for each token of the likeliest memories
         if selection.expanded_memories and self.window > 1 and 1 in self.config.windows:
             window, neighbours = 1, neighbours_at(selection.neighbour_windows, self.window, 1)
             expanded, leads = self._expand(question, memories, selection.expanded_memories)
@@ -214,7 +214,7 @@ class MemoryModel(nn.Module):
     def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]) -> AnswerSpan:
         """The likeliest answer to a question among its memories' tokens, `log_probability` (S, n, 2).
 
-        `texts` are the token ids of the memories, `question` those of the question.
+        `texts` and `question` are token ids.
         """
         asked = self.lm.decode(question)
         limits = [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]

@@ -15,7 +15,7 @@ from cmt.modeling.span_decoding import TokenSpan
 class PromptBuilder:
     """Builds the prompts that the frozen LM answers from; answering and training share one layout.
 
-    It is not a module, so the names of the trained tensors are those of `alignment`.
+    It is not a module, so it adds nothing to the names of the trained tensors.
     """
 
     def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
@@ -79,5 +79,5 @@ class PromptBuilder:
             flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # (B, 1 + S·n, 2)
             of_tokens = flat.gather(1, padded_indices[..., None].expand(-1, -1, 2))  # (B, T, 2)
             embeds = self.alignment.soft_tokens(embeds, of_tokens)
-        # 3. the learned prefix stands in front
+        # 3. the learned prefix comes first
         return Prompt(embeds, mask, self.alignment.prefix(question))

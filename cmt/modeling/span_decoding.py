@@ -31,7 +31,7 @@ class TokenSpan:
     last: int
 
     def tokens_of(self, texts: Sequence[Sequence[int]]) -> list[int]:
-        """Token ids of the span; `texts` are those of the memories."""
+        """Token ids of the span; `texts`: token ids of each memory."""
         return list(texts[self.memory][self.first : self.last + 1])
 
 
@@ -44,11 +44,11 @@ class AnswerSpan:
     probability: float
     """Share of all spans with these tokens in the sum over all spans and "nowhere"."""
     agreement: float
-    """Expected F1 of its tokens against those of a span drawn by its probability; 0 for "nowhere"."""
+    """Expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0."""
     margin: float
     """Lead in log-probability over the best span with other tokens; inf if there is none.
 
-    Spans with equal tokens are no rivals: it makes no difference which of them is quoted.
+    Spans with equal tokens give the same quote, so they do not count as rivals.
     """
 
 
@@ -86,7 +86,7 @@ class QuoteLimits(NamedTuple):
         in_word = _inner_characters(words)
         quantities = [found for found in MEASURED.finditer(text) if not {found["unit"], f"{found['unit']}s"} & asked]
         no_end = in_word | _inner_characters(quantities)
-        # 2. characters that say nothing new; those that begin a sentence, or open and close brackets
+        # 2. characters without new content, starts of sentences, and open brackets
         old = _known_characters(text, words, asked)
         new_sentence, opened = _sentence_starts(text), _opened(text)
         # 3. the limits of each token, from its characters start, …, end − 1
@@ -106,14 +106,14 @@ class QuoteLimits(NamedTuple):
 
 
 def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
-    """Indices of all characters of the matches but the first of each: at them a quote can neither begin nor end."""
+    """Indices of the characters of the matches except each first one; a quote must not begin or end there."""
     return {index for match in matches for index in range(match.start() + 1, match.end())}
 
 
 def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]) -> set[int]:
     """Indices of the characters of words `asked` and small words, of blanks and punctuation.
 
-    None if the question has an "or": it offers a choice, and the answer may be words of it alone.
+    Empty if the question has an "or": its answer may consist of words of the question.
     """
     if "or" in asked:
         return set()
@@ -185,9 +185,9 @@ def best_answer_span(
 ) -> AnswerSpan:
     """The span of at most MAX_SPAN_TOKENS tokens of one memory with the highest log P_begin + log P_end.
 
-    `log_probability` (S, n, 2) is that of one question; `texts` are the token ids of its S memories, `limits` theirs.
+    `log_probability` (S, n, 2) belongs to one question. `texts`: token ids of its S memories. `limits`: their limits.
     """
-    # 1. the best spans within the limits, and which of them have the tokens of the first
+    # 1. the best spans within the limits; `equal` marks spans with the tokens of the first one
     scores = span_log_probabilities(log_probability)  # (m, S, n)
     within = scores.masked_fill(~_within(limits, scores.shape).to(scores.device), float("-inf"))
     if torch.isfinite(within).any():
@@ -239,7 +239,7 @@ def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:
-    """Log-probabilities (m, S, n) of the spans of 1 … m tokens from each token on, from those of tokens (S, n, 2)."""
+    """Log-probabilities (m, S, n) of spans of 1 … m tokens by their first token, from token scores (S, n, 2)."""
     begins, ends = log_probability.unbind(-1)
     count = begins.shape[1]
     return torch.stack(

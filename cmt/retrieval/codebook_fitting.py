@@ -17,7 +17,7 @@ from cmt.retrieval.indexer import compress_documents
 
 MAX_DOCUMENTS = 2_000  # compressed for a fit: some 40,000 vectors at a window of 8
 NUMBERS_PER_BYTE = 16
-"""Fewest numbers that one byte stands for by default. With the default LM and a window of 16, F1 on held-out articles
+"""Smallest default number of vector elements per byte. With the default LM and a window of 16, F1 on held-out articles
 was 0.1 below fp16 (docs/experiments.md, E85)."""
 
 
@@ -32,8 +32,8 @@ def fit_codebook(
 ) -> Codebook:
     """Fit the codebook of the compressor in `folder` for `compressor.window` to a sample of `documents`, and write it.
 
-    `parts`: bytes of a vector (M); None: the largest divisor of D with which a byte stands for NUMBERS_PER_BYTE numbers
-    or more. `on_progress` gets the number of documents of each batch. Raises ConfigError as `Codebook.fit`, ModelError
+    `parts`: bytes of a vector (M); None: the largest divisor of D that leaves at least NUMBERS_PER_BYTE elements per
+    byte. `on_progress` gets the number of documents of each batch. Raises ConfigError as `Codebook.fit`, ModelError
     as `MemoryModel.load`.
     """
     window, dim = params.compressor.window, lm.hidden_size
@@ -58,9 +58,9 @@ def fit_codebook(
 
 
 def renew_codebook(start: Path, folder: Path, documents: pa.Table, *, lm: FrozenLM, params: Params) -> None:
-    """Fit a codebook for the compressor in `folder`, with the bytes of the one of `start`, if `start` has one.
+    """If the compressor in `start` has a codebook, fit one of the same size for the compressor in `folder`.
 
-    `bank.codes: auto` uses it. If there are too few documents to fit a codebook, that of `start` is copied.
+    With too few documents the codebook of `start` is copied. `bank.codes: auto` uses the codebook.
     """
     window = params.compressor.window
     if codebook := Codebook.load(start, window):

@@ -26,7 +26,7 @@ class Selection(NamedTuple):
     rows: list[dict[str, Any]]
     """Rows of the bank (SearchRow) with their `prior`, best first."""
     lead: float = 0.0
-    """Log-probability of the first candidate minus that of candidate LEAD_RANK, or of the last if there are fewer."""
+    """Log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer candidates."""
     margin: float = math.inf
     """Smallest change in log-probability that alters the selection."""
 

@@ -44,10 +44,10 @@ class TrainingData:
 def load_training_data(params: Params, *, store: SliceStore, lm: FrozenLM) -> TrainingData:
     """The data that the section `train` of `params` names.
 
-    With `train.source: stream` the documents of `store` are trained on, with their questions and questions that are
-    made with `lm`; a document that the base data has too counts for the base data, which may hold it out. Without it
-    the result is that of `load_base_data`. Raises StreamError as `load_base_data`, and if the stream cannot be read or
-    has no document.
+    With `train.source: stream` they include the documents of `store`, with their questions and questions that `lm`
+    helps to generate. A document that is also in the base data belongs to the base data, which may hold it out. With
+    other sources the result equals `load_base_data`. Raises StreamError as `load_base_data`, and if the stream cannot
+    be read or has no document.
     """
     base, train = load_base_data(params), params.train
     if not train.from_stream:
@@ -137,9 +137,9 @@ def _by_answer(questions: pa.Table) -> tuple[pa.Table, pa.Table]:
 def _combine(tables: Mapping[str, tuple[pa.Table, pa.Table]]) -> tuple[pa.Table, pa.Table]:
     """Documents and questions of several sources (`source_name` → both), with `source_name` as documents' `source`.
 
-    Equal texts are one document, since the reader takes a doc_id from the text. It counts for the last source that has
-    it, so that a part of another source has a share of its own, and has the questions of all. Equal questions on a
-    document are asked once. Question ids get the name of their source, because sources may use the same ids.
+    Equal texts are one document, since the reader takes a doc_id from the text. It belongs to the last source that
+    contains it, so that a subset of another source keeps its own share, and it has the questions of all sources. Equal
+    questions on a document are asked once. The source's name precedes a question id, because ids may repeat.
     """
     owner = {doc_id: name for name, (documents, _) in tables.items() for doc_id in documents["doc_id"].to_pylist()}
     all_documents, all_questions, asked = [], [], set[tuple[str, str]]()

@@ -121,7 +121,7 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
 
 
 class StepDataset(Dataset[Step]):
-    """All steps of a training run; step n is the same in a resumed run and, but for teacher forcing, a longer one.
+    """All steps of a training run. Step n is equal in a resumed run and, except for teacher forcing, in a longer one.
 
     Paragraphs without an answered question are drawn only with several sources and `train.unanswerable_per_paragraph`.
     Raises StreamError if there is no answered question, none in some step, or no paragraph of some source.

@@ -93,7 +93,7 @@ def generate_questions(
 
 
 class _QuestionWriter:
-    """Writes questions with what all documents say of the same answers, and what the LM knows of words."""
+    """Writes questions from all occurrences of an answer and the LM's knowledge of words."""
 
     def __init__(self, everywhere: Sequence[Span], kinds: Mapping[str, str], knowledge: WordKnowledge) -> None:
         self._question_words, self._knowledge = QuestionWords(everywhere, kinds), knowledge
@@ -152,7 +152,7 @@ class _QuestionWriter:
         # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
             starts, ends = ([_without_pronoun(word, title, rng) for word in part] for part in (starts, ends))
-        # 4. a person's words seldom surround the answer: often use one side, and omit the nearest words
+        # 4. people seldom repeat the words on both sides of an answer: often use one side, without the nearest words
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
         gap = rng.choice(_GAPS)
@@ -169,7 +169,7 @@ class _QuestionWriter:
             words = self._with_auxiliary_first(starts) + ends
         else:
             words = self._with_auxiliary_first(ends)
-        # 6. noise, and other words for the same
+        # 6. noise and similar words
         if rng.random() < _NOISY:
             words = _with_noise(words, rng)
         replaced = rng.uniform(0, _REPLACED)

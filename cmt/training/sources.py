@@ -24,9 +24,9 @@ _ALTERNATIVE = "download the file by other means and set train.source to path:<f
 
 
 def source_name(source: str) -> str:
-    """The name of a source and of its file in `train.path`, which does not depend on folders of this machine.
+    """The name of a source and of its file in `train.path`.
 
-    So DVC can restore the file. Raises ConfigError for a malformed source.
+    The name does not depend on local folders, so DVC can restore the file. Raises ConfigError for a malformed source.
     """
     if source == STREAM:
         return STREAM

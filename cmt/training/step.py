@@ -131,12 +131,12 @@ class TrainingStep(nn.Module):
     def _span_loss(
         self, scores: Tensor, questions: list[TrainingQuestion], nowhere: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Span loss, and the shares of questions that are handled rightly.
+        """Span loss, the share of found beginnings, and the share of right refusals.
 
-        Those with a visible answer whose best first token begins an occurrence, and those of `nowhere` (Q,) for which
-        no token scores above 0, the score of "nowhere".
+        A beginning is found if the best first token begins an occurrence of a visible answer. A question in `nowhere`
+        (Q,) is refused if no token scores above 0, the score of "nowhere".
         """
-        # 1. gold tokens (Q, G, 2): those of the first candidate, or the class "nowhere"
+        # 1. gold tokens (Q, G, 2): the occurrences in the first candidate, or the class "nowhere"
         most, nowhere_class = max(len(question.gold_spans) for question in questions), scores[0, ..., 0].numel()
         gold = torch.full((len(questions), most, 2), -1, device=scores.device)
         for row, question in enumerate(questions):
@@ -172,7 +172,7 @@ class TrainingStep(nn.Module):
         log_probability = token_log_probabilities(scores)  # (Q, S, n, 2)
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
-        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, in the best window then
+        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then ranks first
         quotes = [
             self.model.quote(part, text, question.question).span
             for part, text, question in zip(decoding, texts, questions, strict=True)

@@ -36,14 +36,14 @@ def train(
 
     Returns the folder of the trained compressor, with the losses in `log.json`. A training that starts from another
     compressor (`train.start`) ends as the mean of both (`train.start_weight`). Checkpoints are in the subfolder
-    `checkpoints`; those of another run (other data, seed or parameters) are deleted with a warning.
+    `checkpoints`; another run (other data, seed or parameters) deletes them with a warning.
 
     Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded, or if
     `train.compile` is set and torch cannot compile here.
     """
     if params.train.compile:
         _check_compiler(lm.device)
-    if params.train.start and not params.train.window_frequencies:  # those of `start`, each as often as the others
+    if params.train.start and not params.train.window_frequencies:  # the windows of `start`, equally often
         frequencies = dict.fromkeys(load_checkpoint(params.train.start).config.windows, 1.0)
         params = params.model_copy(
             update={"train": params.train.model_copy(update={"window_frequencies": frequencies})}
@@ -79,7 +79,7 @@ def train(
         if checkpoint:
             log.info("continuing the training from %s", checkpoint)
         trainer.train(resume_from_checkpoint=checkpoint)
-    # 4. save the mean of the trained weights and those of `train.start`, in one of several processes
+    # 4. the first process saves the mean of the trained weights and the weights of `train.start`
     if trainer.is_world_process_zero():
         share, trained = params.train.start_weight, model.trained_tensors()
         if start_weights:

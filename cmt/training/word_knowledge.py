@@ -72,10 +72,8 @@ class WordKnowledge:
 
     def _similar(self, word: str) -> tuple[SimilarWord, ...]:
         """Words similar to the lower-case `word`, the most similar first; empty for a word of several tokens."""
-        tokens = self._lm.tokenize(f" {word}")
-        if len(tokens) > 1 or tokens[0] not in self._indices:
+        if (own := self._index(word)) is None:
             return ()
-        own = self._indices[tokens[0]]
         cosines, indices = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
         return tuple(
             SimilarWord(self._words[index], cosine)
@@ -87,18 +85,19 @@ class WordKnowledge:
         """The infinitive of a verb in the past; the verb itself if no candidate is a word."""
         if past in _IRREGULAR:
             return _IRREGULAR[past]
-        stem, own = past.removesuffix("ed"), self._vector(past)
-        vectors = {word: self._vector(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")}
+        stem, own = past.removesuffix("ed"), self._index(past)
+        indices = {word: self._index(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")}
         cosines = {
-            word: float(vector @ own) for word, vector in vectors.items() if vector is not None and own is not None
+            word: float(self._vectors[index] @ self._vectors[own])
+            for word, index in indices.items()
+            if index is not None and own is not None
         }
         return max(cosines, key=cosines.__getitem__, default=past)
 
-    def _vector(self, word: str) -> Tensor | None:
-        """The embedding (D,) of `word`; None for a word of several tokens."""
+    def _index(self, word: str) -> int | None:
+        """The index of `word` in `_words`; None for a word of several tokens."""
         tokens = self._lm.tokenize(f" {word}")
-        index = self._indices.get(tokens[0]) if len(tokens) == 1 else None
-        return None if index is None else self._vectors[index]
+        return self._indices.get(tokens[0]) if len(tokens) == 1 else None
 
     def kinds(self, names: Iterable[str]) -> dict[str, str]:
         """The kind of each name, one of KINDS; "" where the LM is unsure."""

@@ -144,11 +144,6 @@ def test_recall_counts_the_first_k_documents() -> None:
     assert recall_at_k([], "a", 1) == 0.0
 
 
-def test_recall_at_less_than_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match="recall@0"):
-        recall_at_k(["a"], "a", 0)
-
-
 def test_summary_is_in_per_cent_with_recall_as_a_share() -> None:
     marks = mark(["Vell", "forty", "x", "the fungus"], [["Vell"], ["forty eggs"], ["y"], ["fungus", "grey mould"]])
     scores = summarise(marks, recalled=[True, True, False, True], seed=1)
