@@ -217,7 +217,8 @@ def _trained(params: Path) -> Path:
     try:
         files = installed_sources(train_params)
     except StreamError:
-        files = pull_sources(train_params, limits=Limits.of(replay_workspace.params.stream))
+        pull_sources(train_params, limits=Limits.of(replay_workspace.params.stream))
+        files = installed_sources(train_params)
     replay_workspace.pull()
     # 2. the training, in a folder named after its settings
     folder = train_params.output / _training_digest(replay_workspace, list(files.values()))[:12]

@@ -100,18 +100,18 @@ def model_pull(
 def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     """Fetch and check the training data that train.source or train.mix names."""
     from cmt.stream.limits import Limits
-    from cmt.training.sources import pull_sources, read_pairs
+    from cmt.training.sources import installed_sources, pull_sources
 
-    params, rows = ctx.obj.workspace.params, []
-    train_params, limits = params.train, Limits.of(params.stream)
+    params = ctx.obj.workspace.params
     with ctx.obj.progress as progress:
         progress.stage("pull")
-        for source, file in pull_sources(train_params, limits=limits).items():
-            tables = read_pairs(file, require_answers=not train_params.mix, limits=limits)
-            documents, questions = map(len, tables)
-            rows.append({"source": source, "path": file, "documents": documents, "questions": questions})
+        counts = pull_sources(params.train, limits=Limits.of(params.stream))
+    rows = [
+        {"source": source, "path": file, "documents": counts[source][0], "questions": counts[source][1]}
+        for source, file in installed_sources(params.train).items()
+    ]
     lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
-    print_result({"sources": rows} if train_params.mix else rows[0], "\n".join(lines), as_json=as_json)
+    print_result({"sources": rows} if params.train.mix else rows[0], "\n".join(lines), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt ingest news.jsonl --format jsonl --period month")

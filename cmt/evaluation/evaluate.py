@@ -225,12 +225,7 @@ def _ask_baselines(
     )
     for name, ask, recall_depth in systems:
         started = time.perf_counter()
-        predictions = ask(
-            max_new_tokens=answering.max_new_tokens,
-            batch_size=answering.batch_size,
-            complete=complete,
-            on_progress=on_progress,
-        )
+        predictions = ask(**answering.model_dump(), complete=complete, on_progress=on_progress)
         if predictions is not None:
             yield _Run(name, predictions, recall_depth, time.perf_counter() - started)
         elif on_progress:

@@ -114,8 +114,7 @@ def _timed(
     """Call `ask` with the options of `prompting`, and record its time and tokens; None if it finds no text."""
     answering, meter, started = data.answerer.params.answering, TokenMeter(), time.perf_counter()
     predictions = ask(
-        max_new_tokens=answering.max_new_tokens,
-        batch_size=answering.batch_size,
+        **answering.model_dump(),
         complete=meter.complete(data.answerer.lm),
         on_progress=data.progress.advance,
     )

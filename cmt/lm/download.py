@@ -133,17 +133,14 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     except Exception as error:  # the client and the HTTP library below it raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full or read-only disk, which the caller explains
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{name} could not be fetched from the model hub ({_first_line(error)}). Check the network, or fetch it "
+            f"{name} could not be fetched from the model hub ({reason}). Check the network, or fetch it "
             f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     _check_folder(folder)
     return folder
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | None) -> Path:

@@ -129,7 +129,10 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
     # 3. convert, and record the files
     ready = _prepare(fetched, partial, on_progress)
     digest = _tensors_digest(ready)
-    _sync(ready)  # before the record: it changes the files' times
+    for file in ready.iterdir():
+        if not file.is_symlink():
+            file.chmod(0o644)  # safetensors writes 0600; before the record, because it changes the file's times
+            flush_to_disk(file)
     write_record(ready, Record(source, actual, digest, record_files(ready)))
     # 4. replace a damaged folder, or one of another digest
     if folder.exists():
@@ -167,14 +170,6 @@ def _tensors_digest(folder: Path) -> str:
     except Exception as error:  # transformers raises many kinds for a damaged or foreign folder
         raise ModelError(f"{folder} is not a decoder-only LM that transformers can load: {error}") from error
     return weights_digest(model)
-
-
-def _sync(folder: Path) -> None:
-    """Make the files of `folder` readable by other users and flush them to the disk."""
-    for file in folder.iterdir():
-        if not file.is_symlink():
-            file.chmod(0o644)  # safetensors writes 0600
-            flush_to_disk(file)
 
 
 @contextlib.contextmanager

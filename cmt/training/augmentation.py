@@ -86,7 +86,8 @@ def _with_earlier_values(
         if any(old.lower() in other.lower() for other in answers):
             continue
         # 2. the phrase, without its last comma where punctuation follows
-        phrase, rest = rng.choice(_phrases(answer)), text[match.end() :]
+        of_kind = () if re.search(YEAR, answer) else _FIGURES if DECIMAL.search(answer) else _NAMES
+        phrase, rest = rng.choice(_ANY_VALUE + of_kind), text[match.end() :]
         if rest[:1] in tuple(",.;:)?!"):
             phrase = phrase.removesuffix(",")
         direction = "up" if _value(answer) > _value(old) else "down"
@@ -95,12 +96,6 @@ def _with_earlier_values(
         if all(other in changed for other in answers if other in text):
             text = changed
     return text
-
-
-def _phrases(answer: str) -> tuple[str, ...]:
-    if re.search(YEAR, answer):
-        return _ANY_VALUE
-    return _ANY_VALUE + (_FIGURES if DECIMAL.search(answer) else _NAMES)
 
 
 def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:

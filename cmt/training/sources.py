@@ -41,23 +41,25 @@ def source_name(source: str) -> str:
     )
 
 
-def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Path]:
-    """Copy (`path:`) or download (`hub:`) the sources of `train.base` into `train.path`; returns source → file.
+def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, tuple[int, int]]:
+    """Copy (`path:`) or download (`hub:`) the sources of `train.base` into `train.path`.
 
-    Raises ConfigError for a malformed source or two with one name; StreamError if a source cannot be fetched or
-    written, or holds no question-answer pair. A source of `train.mix` needs questions only, with or without answers.
+    Returns source → its numbers of documents and questions; `installed_sources` names the files. A source of
+    `train.mix` needs only questions, with or without answers. Raises ConfigError for a malformed source or two with one
+    name; StreamError if a source cannot be fetched or written, or holds no question-answer pair.
     """
-    files = _files(train)
-    for source, file in files.items():
+    counts = {}
+    for source, file in _files(train).items():
         scheme, _, location = source.partition(":")
         with TemporaryDirectory() as folder:
             fetched = Path(location) if scheme == "path" else _download(location, Path(folder))
-            read_pairs(fetched, require_answers=not train.mix, limits=limits)
+            documents, questions = read_pairs(fetched, require_answers=not train.mix, limits=limits)
+            counts[source] = len(documents), len(questions)
             try:
                 write_bytes(file, read_bytes(fetched, limits))
             except OSError as error:
                 raise StreamError(f"cannot write {error.filename or file}: {error.strerror or error}") from error
-    return files
+    return counts
 
 
 def installed_sources(train: TrainParams) -> dict[str, Path]:

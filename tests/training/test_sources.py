@@ -36,8 +36,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def pull(source: str, folder: Path) -> Path:
     """The file of the only source."""
-    [file] = pull_sources(TrainParams(source=source, path=folder)).values()
-    return file
+    train = TrainParams(source=source, path=folder)
+    pull_sources(train)
+    return installed_sources(train)[source]
 
 
 def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: Path) -> None:
@@ -46,7 +47,8 @@ def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: 
     with pytest.raises(StreamError, match="run `cmt data pull`"):
         installed_sources(train)
     source.write_bytes(lzma.compress(squad(SQUAD_ROWS)))
-    assert pull_sources(train) == installed_sources(train) == {train.source: tmp_path / "train/train-v1.1.json"}
+    assert pull_sources(train) == {train.source: (2, 3)}
+    assert installed_sources(train) == {train.source: tmp_path / "train/train-v1.1.json"}
     documents, questions = read_pairs(tmp_path / "train/train-v1.1.json")
     assert documents["title"].to_pylist() == ["A town", "B"]
     assert questions["question"].to_pylist() == ["Who leads?", "What colour?", "What does Moss do?"]
