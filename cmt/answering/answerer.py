@@ -95,7 +95,7 @@ class Answerer:
     ) -> Self:
         """A copy of this answerer with the given parts replaced. The copy keeps all others, the calibration included.
 
-        `bank`: one of the same compressor.
+        `bank`: a bank of the same compressor.
         """
         other = copy.copy(self)
         other.params = self.params if params is None else params

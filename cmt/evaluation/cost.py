@@ -23,7 +23,7 @@ class Cost:
     """The cost of one system."""
 
     adapt_seconds: float | None
-    """Wall-clock seconds to process all documents, as the rounds recorded them or of fine-tuning; None if unknown."""
+    """Wall-clock seconds to process all documents, from the rounds or a fine-tuning; None if unknown."""
     seconds_per_question: float
     """Wall-clock seconds of answering in batches of `answering.batch_size`, divided by the number of questions."""
     peak_bytes: int | None
@@ -74,8 +74,8 @@ class Peak:
 def peak_memory() -> Iterator[Peak]:
     """Measure the peak memory of a block of code.
 
-    The kernel's high-water mark (VmHWM) is reset at the start. The one of getrusage cannot be, so a system would show
-    the peak of an earlier one.
+    The kernel's high-water mark (VmHWM) is reset at the start. getrusage's mark cannot be reset, so a system would
+    show the peak of an earlier system.
     """
     # 1. return freed memory to the kernel, which malloc otherwise keeps: gigabytes after a fine-tuning
     gc.collect()

@@ -27,7 +27,7 @@ _SPANS = (
     ("who or what", re.compile(_SUBJECT)),
     ("who or what", re.compile(_OBJECT)),
 )
-_WORDS = range(4, 31)  # of a sentence; a shorter one says too little, a longer one too much
+_WORDS = range(4, 31)  # of a sentence; others make poor questions
 
 
 class MadeQuestion(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cmt.lm.model import FrozenLM
 
-_REPLACEMENT = "\ufffd"  # what an incomplete UTF-8 character decodes to
+_REPLACEMENT = "\ufffd"  # the decoded text of an incomplete UTF-8 character
 
 
 class StreamingDetokenizer:

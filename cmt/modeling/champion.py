@@ -1,4 +1,4 @@
-"""The champion: the compressor that a promotion chose, kept with the one before it in the project's data.
+"""The champion: the promoted compressor, kept with its predecessor in the project's data.
 
 A small file names both, so commands, flows and server find them without MLflow. The bank's pointer selects the
 compressor that answers; it moves when the champion's memories are complete (`cmt.rounds.recompression`).
@@ -34,12 +34,12 @@ class Promoted:
 
 @dataclass(frozen=True)
 class Champion:
-    """The content of the file: the champion, and the compressor before it."""
+    """The content of the file: the champion and its predecessor."""
 
     champion: Promoted
     previous: Promoted
     going_back: bool = False
-    """Whether a rollback made the champion, which came before `previous`, the champion again."""
+    """Whether a rollback restored the champion, which preceded `previous`."""
 
 
 def read_champion(state: Path) -> Champion | None:
@@ -57,7 +57,7 @@ def read_champion(state: Path) -> Champion | None:
 
 
 def write_champion(state: Path, champion: Champion) -> None:
-    """Write the file; `keep_compressor` has kept both compressors before. Raises OSError."""
+    """Write the file. Call `keep_compressor` for both compressors first. Raises OSError."""
     write_checked_json(state / FILE, asdict(champion))
 
 

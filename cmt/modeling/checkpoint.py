@@ -152,7 +152,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def digest_in_use(folder: Path, *, window: int) -> str:
-    """`MemoryModel.load(folder, window=window).digest`, from the files alone. Raises ModelError as `checkpoint_digest`.
+    """The digest of a compressor at `window`, from the files alone. Raises ModelError as `checkpoint_digest`.
 
     The same weights write other memories at another window, so each window has its own digest.
     """
