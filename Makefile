@@ -34,7 +34,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs test-scale postgres docs browser pictures report soak poison year bench-bank bench repro clean
+.PHONY: help try demo install lint audit check test test-docs test-scale docs browser pictures report soak poison year bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,10 +80,6 @@ test-docs: install ## run every command of README and quick start, and compare w
 test-scale: VENV := .venv-scale
 test-scale: .venv-scale/installed ## Ray, a bank on an S3 server of this machine, PostgreSQL and two workers, in an environment of its own
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/scale
-
-postgres: VENV := .venv-scale
-postgres: .venv-scale/installed ## PostgreSQL for Prefect and MLflow on this machine, until Ctrl-C; it has to be installed
-	@$(BIN)/python -m flows.local.postgres
 
 .venv-scale/installed: VENV := .venv-scale
 .venv-scale/installed: pyproject.toml constraints.txt

@@ -8,10 +8,9 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from cmt.errors import ServiceError
-from flows.local.postgres import Addresses, local_postgres
 from flows.local.prefect import LocalPrefect
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, states
+from tests.scale.postgres import Addresses, local_postgres
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"worker": "cmt", "second": "second"}
@@ -89,19 +88,3 @@ def _count(address: str, query: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0
-
-
-def test_problems_are_reported_with_their_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ServiceError, match="too long for PostgreSQL's socket"), local_postgres(tmp_path / ("x" * 100)):
-        pass
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setattr("flows.local.postgres._DEBIAN", tmp_path)
-    with pytest.raises(ServiceError, match="apt-get install postgresql"), local_postgres(tmp_path / "data"):
-        pass
-
-
-def test_root_without_the_account_of_postgres_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.local.postgres.os.geteuid", lambda: 0)
-    monkeypatch.setattr("flows.local.postgres._ROOT_RUNS_AS", "nobody-has-this-name")
-    with pytest.raises(ServiceError, match="there is no account nobody-has-this-name"), local_postgres(tmp_path):
-        raise AssertionError("it started")
