@@ -32,7 +32,7 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
             f1_axes.errorbar(
                 [place for place, _ in scored],
                 [row["f1"] for row in system_rows],
-                yerr=_error_bars(system_rows),
+                yerr=error_bars(system_rows),
                 label=style.short_label,
                 color=style.colour,
                 marker=style.marker,
@@ -80,7 +80,7 @@ def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
     for place, (system, values) in enumerate(scores.items()):
         style = SYSTEM_STYLES[system]
         f1 = values["f1"] or 0.0
-        axes.barh(place, f1, color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
+        axes.barh(place, f1, color=style.colour, xerr=error_bars([values]), capsize=4, height=0.6)
         axes.annotate(
             f"{style.short_label}  {f1:.1f}", (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9
         )
@@ -105,7 +105,7 @@ def _save(figure: "Figure", path: Path) -> None:
     write_bytes(path, picture.getvalue())
 
 
-def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Lengths of each interval below and above its F1: (2, n)."""
     below = [row["f1"] - row["f1_low"] for row in rows]
     above = [row["f1_high"] - row["f1"] for row in rows]

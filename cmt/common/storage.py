@@ -96,3 +96,9 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def relative(location: Path | str, root: Path) -> str:
+    """`location` relative to `root` if it is below it, so that a project that moves keeps its keys."""
+    path = Path(location)
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(location)

@@ -1,22 +1,21 @@
 """The charts of the report: a drawing each, with the same numbers as a table, and their inputs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from cmt.common.plots import error_bars
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.common.text import format_optional
 from cmt.evaluation.calibration import Reliability
-from cmt.report.history import Entry, SystemSummary
-from cmt.report.svg import FAINT, INK, SERIES, svg
+from cmt.report.history import Entry
+from cmt.report.svg import FAINT, SERIES, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Values = Sequence[float | None]
 
 FEW_QUESTIONS = 30
 """Below this number of questions a chart carries a warning."""
@@ -44,15 +43,23 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     scored = [entry for entry in entries if entry.round.memory_scores.get("f1") is not None]
     systems = [name for name in ROUND_SYSTEMS if any(name in entry.round.scores for entry in scored)]
 
-    def values(system: str, score_name: str) -> Values:
-        return [entry.round.scores.get(system, {}).get(score_name) for entry in scored]
-
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         for name in systems:
+            rows: list[tuple[int, Mapping[str, Any]]] = [
+                (index, entry.round.scores.get(name, {})) for index, entry in enumerate(scored)
+            ]
+            points = [(index, row) for index, row in rows if row.get("f1") is not None]  # others leave a gap
             style = SYSTEM_STYLES[name]
-            bounds = values(name, "f1_low"), values(name, "f1_high")
-            _line(axes, style.label, values(name, "f1"), bounds, colour=SERIES[style.series], marker=style.marker)
+            axes.errorbar(
+                [index for index, _ in points],
+                [row["f1"] for _, row in points],
+                yerr=error_bars([row for _, row in points]),
+                label=style.label,
+                color=SERIES[style.series],
+                marker=style.marker,
+                capsize=3,
+            )
         _finish(figure, axes, scored, "F1 (0–100, 95 % interval)")
 
     def cell(entry: Entry, system: str) -> str:
@@ -64,30 +71,6 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     note = "On the questions of the round’s slice and a sample of earlier ones, each as of its own date."
     note += few_questions(entry.asked for entry in scored)
     return _chart("rounds", "F1 after each round", note, draw, head, rows, basis)
-
-
-def retention_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
-    """F1 of the memory on the questions of each new slice and on earlier ones; None if no round has records."""
-    recorded = [entry for entry in entries if "cmt" in entry.own]
-    lines: dict[str, Values] = {
-        "new slice": [entry.own.get("cmt") for entry in recorded],
-        "earlier slices": [entry.earlier.get("cmt") for entry in recorded],
-    }
-
-    def draw(figure: "Figure") -> None:
-        axes = figure.subplots()
-        for (label, values), colour, marker in zip(lines.items(), SERIES, "os", strict=False):
-            _line(axes, label, values, colour=colour, marker=marker)
-        _finish(figure, axes, recorded, "F1 (0–100)")
-
-    rows = [
-        [entry.round.round_id, *(score(values[index]) for values in lines.values())]
-        for index, entry in enumerate(recorded)
-    ]
-    head = ["round", *(f"{label}, F1" for label in lines)]
-    note = "The memory’s answers to the questions of the newest slice, and of earlier slices."
-    note += few_questions(entry.questions or 0 for entry in recorded)
-    return _chart("kept", "New and earlier questions", note, draw, head, rows, basis)
 
 
 def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
@@ -110,26 +93,6 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     head = ["round", *(f"{stage}, seconds" for stage in seconds)]
     note = "Wall-clock seconds of each round. Its evaluation asks every question of every system."
     return _chart("seconds", "Where the time goes", note, draw, head, rows, basis)
-
-
-def systems_chart(systems: Sequence[SystemSummary], basis: str) -> Chart | None:
-    """F1 of each system as a bar, with its interval; None without systems."""
-    bars = [(system.label, system.scores.f1, *system.scores.ci) for system in systems]
-
-    def draw(figure: "Figure") -> None:
-        axes = figure.subplots()
-        for index, (system, (label, f1, low, high)) in enumerate(zip(systems, bars, strict=True)):
-            colour, lengths = SERIES[SYSTEM_STYLES[system.name].series], [[max(0.0, f1 - low)], [max(0.0, high - f1)]]
-            axes.barh(index, f1, xerr=lengths, color=colour, ecolor=INK, height=0.4, capsize=3)
-            axes.annotate(f"{label}  {f1:.1f}", (0, index - 0.3), va="bottom")
-        axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(bars) - 0.6, -0.75))
-        axes.grid(alpha=0.3, axis="x")
-        axes.set_axisbelow(True)
-
-    rows = [[label, score(f1), interval(low, high)] for label, f1, low, high in bars]
-    note = "The same frozen LM writes the answers of every system."
-    note += few_questions(system.scores.n for system in systems)
-    return _chart("systems", "Systems compared", note, draw, ["system", "F1", "95 % interval"], rows, basis)
 
 
 def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
@@ -188,23 +151,6 @@ def _chart(
     if not rows:
         return None
     return Chart(name, title, note, svg(draw, name=f"chart-{name}", title=f"{title}. {note}"), head, rows, basis)
-
-
-def _line(
-    axes: "Axes", label: str, values: Values, bounds: tuple[Values, Values] | None = None, *, colour: str, marker: str
-) -> None:
-    """Draw a line, with error bars to its lower and upper `bounds`; None leaves a gap in the markers."""
-    points = [(index, value) for index, value in enumerate(values) if value is not None]
-    lengths = [[abs(value - (bound[index] or 0)) for index, value in points] for bound in bounds] if bounds else None
-    axes.errorbar(
-        [index for index, _ in points],
-        [value for _, value in points],
-        yerr=lengths,
-        label=label,
-        color=colour,
-        marker=marker,
-        capsize=3,
-    )
 
 
 def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str) -> None:

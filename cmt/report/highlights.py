@@ -2,23 +2,10 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from cmt.answering.answer import Source
-
-
-class Span(Protocol):
-    """A half-open range of characters [first, last) of a text, with the probability that ψ gave it."""
-
-    @property
-    def first(self) -> int: ...
-
-    @property
-    def last(self) -> int: ...
-
-    @property
-    def probability(self) -> float: ...
+    from cmt.answering.answer import Source, Span
 
 
 class Piece(NamedTuple):
@@ -62,7 +49,7 @@ def passage(source: "Source") -> Highlights:
     return Highlights([Piece(source.title or source.doc_id, None)], text_pieces)
 
 
-def pieces(text: str, spans: Sequence[Span], quote: Span | None = None) -> list[Piece]:
+def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None) -> list[Piece]:
     """All of `text`, in order, cut at the ends of `spans` and `quote`.
 
     Where spans overlap, the highest probability counts. Spans are clipped to the text.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from cmt.bank.ledger import Round
 from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
-from cmt.common.storage import write_bytes
+from cmt.common.storage import relative, write_bytes
 from cmt.common.systems import system_label
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import answer_reliability
@@ -52,7 +52,6 @@ class Page:
     """Number of rounds before `entries`."""
     history: Sequence[charts.Chart]
     systems: Sequence[SystemSummary]
-    systems_chart: charts.Chart | None
     reliability: charts.Chart | None
     """F1 against confidence in that round; None if the confidence is a cosine."""
     baselines: Baselines
@@ -106,7 +105,7 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
     progress.stage("ask the worst questions again")
     basis = _rounds_basis([scored.round]) if scored else ""
     history_basis = _rounds_basis([entry.round for entry in shown])
-    history = (charts.rounds_chart, charts.retention_chart, charts.seconds_chart)
+    history = (charts.rounds_chart, charts.seconds_chart)
     return Page(
         made=datetime.now(UTC),
         about=_about(resources),
@@ -115,7 +114,6 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
         left_out=left_out,
         history=[chart for draw in history if (chart := draw(shown, history_basis))],
         systems=systems,
-        systems_chart=charts.systems_chart(systems, basis),
         reliability=_reliability_chart(resources, answered, basis) if scored else None,
         baselines=baselines,
         baselines_basis=_bank_basis(baselines.lineage) if baselines.lineage else "",
@@ -148,8 +146,8 @@ def _about(resources: "Resources") -> dict[str, str]:
     stats = bank.stats()
     scheme, _, source = params.lm.source.partition(":")
     return {
-        "Stream": _relative(str(params.stream.path), resources.root),
-        "Base LM": f"{scheme}:{_relative(source, resources.root)}",
+        "Stream": relative(params.stream.path, resources.root),
+        "Base LM": f"{scheme}:{relative(source, resources.root)}",
         "Compressor": bank.schema.metadata[b"compressor"].decode(),
         "Bank": f"{stats['documents']:,} documents, {stats['rows']:,} memories, {stats['bytes'] / 1e6:,.1f} MB",
         "Bank digest": bank.digest(),
@@ -209,8 +207,3 @@ def _rounds_basis(rounds: Sequence[Round]) -> str:
 def _short(digest: str) -> str:
     """The first digits of a digest. A commit keeps its +, the mark of uncommitted changes."""
     return digest[:_SHORT] + ("+" if digest.endswith("+") else "")
-
-
-def _relative(location: str, root: Path) -> str:
-    path = Path(location)
-    return str(path.relative_to(root)) if path.is_relative_to(root) else location

@@ -41,8 +41,8 @@ _UNWANTED = (
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def svg(draw: Callable[["Figure"], None], *, name: str, title: str, height: float = 3.2) -> Markup:
-    """Draw into an empty figure, 5.2 × `height` inches, and return it as inline SVG.
+def svg(draw: Callable[["Figure"], None], *, name: str, title: str) -> Markup:
+    """Draw into an empty figure, 5.2 × 3.2 inches, and return it as inline SVG.
 
     Screen readers read `title`. `name` makes its ids unique in the page. Equal figures give equal text.
     """
@@ -51,7 +51,7 @@ def svg(draw: Callable[["Figure"], None], *, name: str, title: str, height: floa
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=(5.2, height), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.2), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()

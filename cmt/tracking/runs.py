@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.digests import sha256_hex
+from cmt.common.storage import relative
 from cmt.config import Params, TrackingParams
 from cmt.tracking.payload import describe, draw_curve, flat_params, lineage, round_metrics, slice_dataset
-from cmt.tracking.session import MlflowSession, relative
+from cmt.tracking.session import MlflowSession
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -173,12 +173,6 @@ class MlflowSession:
         return found
 
 
-def relative(location: Path | str, root: Path) -> str:
-    """`location` relative to `root` if it is below it, so that a project that moves keeps its keys."""
-    path = Path(location)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(location)
-
-
 def _is_below(location: str, root: Path) -> bool:
     path = urlsplit(location)
     return path.scheme not in ("", "file") or Path(path.path).is_relative_to(root)

@@ -12,6 +12,7 @@ from cmt.common.storage import (
     flush_to_disk,
     read_checked_json,
     read_json,
+    relative,
     replace_file,
     write_bytes,
     write_checked_json,
@@ -158,3 +159,8 @@ def test_checked_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> No
         path.write_text(altered)
         with pytest.raises(ValueError, match="does not match its checksum"):
             read_checked_json(path, dict[str, Any])
+
+
+def test_places_below_the_project_are_relative(tmp_path: Path) -> None:
+    assert relative(tmp_path / "data/bank", tmp_path) == "data/bank"
+    assert relative("s3://bucket/bank", tmp_path) == "s3://bucket/bank"

@@ -3,18 +3,17 @@
 import cmt
 from cmt.evaluation.calibration import answer_reliability
 from cmt.report import charts
-from cmt.report.history import compare, entries
+from cmt.report.history import entries
 from tests.helpers.reports import record, record_table
 
 
 def test_charts_without_numbers_are_left_out() -> None:
-    assert charts.rounds_chart([], "") is charts.retention_chart([], "") is charts.seconds_chart([], "") is None
-    assert charts.systems_chart([], "") is None
+    assert charts.rounds_chart([], "") is charts.seconds_chart([], "") is None
 
 
 def test_the_charts_of_rounds_have_a_row_a_round(adapted: cmt.Workspace) -> None:
     shown, _ = entries(adapted)
-    for draw in (charts.rounds_chart, charts.retention_chart, charts.seconds_chart):
+    for draw in (charts.rounds_chart, charts.seconds_chart):
         chart = draw(shown, "basis")
         assert chart is not None
         assert [row[0] for row in chart.rows] == ["2031-01/0001", "2031-02/0001"]
@@ -22,14 +21,6 @@ def test_the_charts_of_rounds_have_a_row_a_round(adapted: cmt.Workspace) -> None
     rounds = charts.rounds_chart(shown, "basis")
     assert rounds is not None
     assert rounds.head == ["round", "CMT memory, F1", "closed-book, F1", "BM25-RAG, top 1, F1"]
-
-
-def test_a_system_keeps_its_colour_when_another_is_missing() -> None:
-    rows = [record(f"q{i}", rag="red", rag_f1=0.0) for i in range(3)]
-    chart = charts.systems_chart(compare(record_table(*rows), scores={}, seed=0), "")
-    assert chart is not None
-    assert "var(--s1)" in chart.svg and "var(--s2)" in chart.svg
-    assert "var(--s3)" not in chart.svg
 
 
 def test_the_reliability_chart_has_a_row_a_bin_with_answers() -> None:

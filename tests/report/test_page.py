@@ -58,7 +58,7 @@ def test_every_link_has_a_target_and_every_id_is_unique(html: str) -> None:
 def test_the_page_can_be_used_with_a_keyboard_and_read_on_a_phone(html: str) -> None:
     parsed = ParsedPage(html)
     assert parsed.elements["h1"] == 1
-    assert parsed.elements["svg"] == html.count('role="img"') >= 5
+    assert parsed.elements["svg"] == html.count('role="img"') >= 3
     assert parsed.values("role").count("region") == parsed.values("tabindex").count("0") == html.count('class="scroll"')
     assert "width=device-width, initial-scale=1" in parsed.values("content")
     assert "prefers-color-scheme: dark" in html
@@ -83,7 +83,7 @@ def test_every_round_has_its_lineage_with_short_digests(html: str, adapted: cmt.
         for digest in (round_.slice_digest, round_.compressor, round_.params_digest, round_.bank_digest):
             assert f'<code title="{digest}">{digest[:12]}</code>' in html
         assert f'id="round-{round_.round_id.replace("/", "-")}"' in html
-    assert html.count(f"compressor {rounds[0].compressor[:12]}") >= 8  # below every table and chart
+    assert html.count(f"compressor {rounds[0].compressor[:12]}") >= 6  # below every table and chart
 
 
 def test_all_systems_and_the_worst_questions_are_shown_with_quotes(html: str) -> None:
@@ -130,7 +130,7 @@ def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -
         file.unlink()
     gathered = gather(adapted, progress=NullProgress())
     assert (gathered.scored, gathered.systems, gathered.failures) == (None, [], [])
-    assert [chart.name for chart in gathered.history] == ["rounds", "seconds"]  # the third needs each round's records
+    assert [chart.name for chart in gathered.history] == ["rounds", "seconds"]
     assert all(entry.gain is None for entry in gathered.entries)
     assert "no answers are stored" in ParsedPage(render(gathered)).text
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ from mlflow.models import Model
 from typer.testing import CliRunner
 
 import cmt
+from cmt.answering.answer import Source
 from cmt.cli.main import app
 from cmt.evaluation.challenger_decision import Decision
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
-from cmt.serving.schemas import SourceOut
 from cmt.tracking.registry import CHAMPION, NAME, NEEDED, card_scores
 from tests.helpers.lamps import write_lamps
 from tests.helpers.projects import JANUARY, open_workspace, save_other_compressor
@@ -69,7 +70,7 @@ def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path
     assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
     assert model.signature.outputs.input_names() == ["answer", "verdict", "known", "confidence", "sources"]
     source = model.signature.outputs.inputs[-1].type.dtype
-    assert {of.name for of in source.properties} == SourceOut.model_fields.keys()
+    assert {of.name for of in source.properties} == {field.name for field in fields(Source)}
     example = model.load_input_example(str(folder))
     assert example.to_dict("records") == [{"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}]
     # 2. Requirements of the package, each in one version.

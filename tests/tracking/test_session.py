@@ -9,7 +9,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
-from cmt.tracking.session import MlflowSession, relative
+from cmt.tracking.session import MlflowSession
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +77,3 @@ def test_failures_are_service_errors_without_credentials(tmp_path: Path) -> None
     assert "secret" not in str(caught.value)
     with pytest.raises(KeyError), session.translate_errors():
         raise KeyError("an error of the caller stays as it is")
-
-
-def test_paths_below_the_project_are_relative(tmp_path: Path) -> None:
-    assert relative(tmp_path / "data/bank", tmp_path) == "data/bank"
-    assert relative("s3://bucket/bank", tmp_path) == "s3://bucket/bank"
