@@ -1,12 +1,10 @@
 """Rounds and evaluations as Markdown for Prefect's artifacts, and the name of the file of scores."""
 
-import base64
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from cmt.common.systems import SYSTEM_STYLES
 from cmt.common.text import MISSING
 
 if TYPE_CHECKING:
@@ -17,21 +15,24 @@ if TYPE_CHECKING:
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
-_LABELS = {"cmt": "memory", "closed": "closed-book", "rag": "RAG top-1"}
+_CANARIES = {"asked": "canaries asked", "wrong": "canaries no longer right", "harmed": "canaries harmed by this slice"}
 
 
 def artifact_key(name: str) -> str:
-    """`name` as Prefect takes a key: lower-case letters, digits and dashes."""
+    """`name` as a key of Prefect: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def round_report(round_: "Round") -> str:
-    """One round: its scores beside the baselines', its counts, and the seconds to adapt and to measure."""
+    """One round: the scores of all systems, its counts, and the seconds to adapt and to measure."""
     lines = [f"## Round {round_.number} · {round_.slice_id} · {round_.state.replace('_', ' ')}", ""]
     if round_.reason:
         lines += [f"**{round_.reason}**", ""]
     scores = [
-        [_LABELS[system], *(_number(values.get(name)) for name in ("em", "f1", "f1_low", "f1_high", "recall"))]
+        [
+            SYSTEM_STYLES[system].short_label,
+            *(_number(values.get(name)) for name in ("em", "f1", "f1_low", "f1_high", "recall")),
+        ]
         for system, values in round_.scores.items()
     ]
     counts = [
@@ -39,7 +40,7 @@ def round_report(round_: "Round") -> str:
         ["bank rows", str(round_.rows)],
         ["questions asked", _number(round_.questions)],
         ["gate", round_.judgement or MISSING],
-        *([name, str(count)] for name, count in _canaries(round_)),
+        *([_CANARIES[name], str(count)] for name, count in round_.canaries.items()),
         ["adapt, seconds", _number(round_.adapt_seconds)],
         ["measure, seconds", _number(round_.measure_seconds)],
     ]
@@ -47,15 +48,8 @@ def round_report(round_: "Round") -> str:
     return "\n".join([*lines, score_table, "", table(["", ""], counts)])
 
 
-def _canaries(round_: "Round") -> list[tuple[str, int]]:
-    names = {"asked": "canaries asked", "wrong": "canaries no longer right", "harmed": "canaries harmed by this slice"}
-    return [(names[name], count) for name, count in round_.canaries.items()]
-
-
 def rounds_report(history: "Sequence[Round]") -> str:
-    """All committed rounds, and their curve as an embedded picture."""
-    from cmt.tracking.payload import draw_curve
-
+    """A row for each committed round."""
     rows = [
         [
             r.slice_id,
@@ -63,21 +57,17 @@ def rounds_report(history: "Sequence[Round]") -> str:
             str(r.documents),
             str(r.rows),
             *(_number(r.memory_scores.get(name)) for name in ("em", "f1", "recall")),
+            *(_number(r.adapt_seconds), _number(r.measure_seconds)),
         ]
-        + [_number(r.adapt_seconds), _number(r.measure_seconds)]
         for r in history
         if r.state == "committed"
     ]
-    with TemporaryDirectory() as folder:
-        curve = draw_curve(history, Path(folder) / "curve.png")
-        encoded = base64.b64encode(curve.read_bytes()).decode() if curve else ""
-    picture = ["", f"![F1 and recall after each round](data:image/png;base64,{encoded})"] if encoded else []
     names = ["slice", "gate", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
-    return "\n".join([table(names, rows), *picture])
+    return table(names, rows)
 
 
 def evaluation_report(evaluation: "Evaluation") -> str:
-    """One row a system."""
+    """A row for each system."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
     rows = [
         [str(system[name]) if system[name] is not None else MISSING for name in names]
@@ -97,9 +87,9 @@ def drift_report(drift: "Drift") -> str:
         [name, *(_number(value) for value in (change.newest, change.reference, *change.difference))]
         for name, change in drift.changes.items()
     ]
-    said = "**drift**" if drift.drifted else "no drift"
-    lines = [f"{drift.slice_id} beside {', '.join(drift.reference)}: {said}", ""]
-    return "\n".join([*lines, table(["", "newest", "before", "difference", "from", "to"], rows)])
+    result = "**drift**" if drift.drifted else "no drift"
+    line = f"{drift.slice_id} beside {', '.join(drift.reference)}: {result}"
+    return f"{line}\n\n{table(['', 'newest', 'before', 'difference', 'from', 'to'], rows)}"
 
 
 def promotion_report(promotion: "Promotion") -> str:

@@ -18,12 +18,10 @@ log = logging.getLogger("cmt.flows")
 
 @flow(name="cmt", flow_run_name="backfill")
 def backfill(source: str, publisher: str | None = None, params: str = PARAMS) -> int:
-    """Adapt all documents of `source`, a file or folder in `stream.format`; returns the number of adapted ones.
+    """Adapt all documents of `source`, a file or folder in `stream.format`; returns the number of adapted documents.
 
-    Each slice has a round of its own; with a number as `stream.period`, a kill costs the work on so many documents at
-    most. A run that was killed is continued by the next one: what was ingested and committed before is not done again.
-    Slices that wait for other reasons get their round too. A round that the gate refuses does not stop the others, but
-    fails the flow run at the end. `publisher`: see `Workspace.ingest`.
+    Each pending slice gets its own round, so a kill loses the work on one slice at most, and the next run continues. A
+    refused round does not stop the others, but fails the flow run at the end. `publisher`: see `Workspace.ingest`.
     """
     ingest(params, source, publisher)
     pending = workspace(params).pending()
@@ -42,9 +40,9 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
         adapted += sizes[slice_id]
         rate = adapted / (time.monotonic() - started)
         left = timedelta(seconds=round((total - adapted) / rate))
-        said = f"{adapted:,} of {total:,} documents, {rate:.1f} a second, {left} left"
-        log.info(said)
-        update_progress_artifact(progress, 100 * adapted / total, description=said)
+        description = f"{adapted:,} of {total:,} documents, {rate:.1f} a second, {left} left"
+        log.info(description)
+        update_progress_artifact(progress, 100 * adapted / total, description=description)
     if refused:
         raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused: {', '.join(refused)}")
     return adapted

@@ -24,7 +24,7 @@ log = logging.getLogger("cmt.flows")
 
 
 def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
-    """The steps of a round. The import is here, so that `prefect deploy` need not import torch."""
+    """The steps of a round. Imported here, so that `prefect deploy` does not import torch."""
     from cmt.rounds.runner import RoundRunner
 
     return RoundRunner(workspace(params), slice_id, prefect_run=prefect_run)
@@ -87,11 +87,11 @@ def track(params: str, slice_id: str) -> "Round":
 
 @cmt_task(name="report")
 def report(params: str, slice_id: str) -> None:
-    """Show the round, and the curve of all rounds, as artifacts in the UI."""
+    """Show the round and all rounds as artifacts, and emit its event."""
     rounds = workspace(params).rounds()
     round_ = next(r for r in rounds if r.slice_id == slice_id)
     create_markdown_artifact(round_report(round_), key=artifact_key(f"round-{slice_id}"), description=slice_id)
-    create_markdown_artifact(rounds_report(rounds), key="rounds", description="All rounds and their curve")
+    create_markdown_artifact(rounds_report(rounds), key="rounds", description="All rounds")
     emit_round(round_)
 
 
