@@ -247,29 +247,23 @@ class Workspace(Resources):
         """
         return self.current_answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
-    def evaluate(
-        self, *, limit: int | None = None, batch_size: int | None = None, on_progress: OnProgress | None = None
-    ) -> "Evaluation":
+    def evaluate(self, *, limit: int | None = None, on_progress: OnProgress | None = None) -> "Evaluation":
         """Evaluate all questions of the stream, or a seeded sample of `limit`, each as of its own date.
 
-        `batch_size`: questions per batch, by default `answering.batch_size`; results do not depend on it. `on_progress`
-        is called with the number of further answers. Answers are recorded as they come, so an interrupted evaluation of
-        the same bank resumes. Raises BankError if there is no bank of the compressor in use.
+        `on_progress` is called with the number of further answers. Answers are recorded as they come, so an interrupted
+        evaluation of the same bank resumes. Raises BankError if there is no bank of the compressor in use.
         """
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
-        answering = self.params.answering
-        answering = answering.model_copy(update={"batch_size": batch_size or answering.batch_size})
-        params = self.params.model_copy(update={"answering": answering})
         self.active_bank()
         questions = self.store.all_questions()
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            self.answerer.with_params(params, calibration=self.calibration()),
+            self.answerer.with_params(self.params, calibration=self.calibration()),
             questions,
-            baselines=params.evaluation.baselines,
+            baselines=self.params.evaluation.baselines,
             complete=self.prompt_cache.complete,
             record=self.answer_record,
             on_progress=on_progress,

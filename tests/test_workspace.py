@@ -2,13 +2,10 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import cmt
-from cmt.answering.answerer import Answerer
-from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.workspace import Workspace
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
 
@@ -66,19 +63,6 @@ def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> N
     assert sample.records.num_rows == 2
     assert sample.records.equals(adapted.evaluate(limit=2).records)
     assert set(sample.records["question_id"].to_pylist()) < set(everything.records["question_id"].to_pylist())
-
-
-def test_evaluate_passes_the_batch_size_on(adapted: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def spy(answerer: Answerer, *arguments: Any, **options: Any) -> Evaluation:
-        sizes.append(answerer.params.answering.batch_size)
-        return evaluate(answerer, *arguments, **options)
-
-    monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", spy)
-    adapted.evaluate()
-    adapted.evaluate(batch_size=1)
-    assert sizes == [adapted.params.answering.batch_size, 1]
 
 
 def test_pull_returns_the_folder_of_the_lm(tiny_workspace: Path) -> None:

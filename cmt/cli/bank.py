@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import CommandApp, Json, print_result
+from cmt.cli.context import Json, print_result
 
-bank = CommandApp(help="The memory bank.")
+bank = typer.Typer(no_args_is_help=True, help="The memory bank.")
 
 
 @bank.command(epilog="Example: cmt bank stats --json")

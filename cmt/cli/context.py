@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
@@ -75,26 +75,7 @@ class CliContext:
         return ProgressBar(console(stderr=True))
 
 
-class _FlagsWithoutType:
-    """Leaves the type `<bool>` of flags out of the help."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in params:
-            if getattr(param, "is_bool_flag", False):
-                param.metavar = ""
-        return params
-
-
-class Command(_FlagsWithoutType, TyperCommand):
-    """A command."""
-
-
-class CommandGroup(_FlagsWithoutType, TyperGroup):
-    """Commands under one word, such as `cmt bank …`."""
-
-
-class RootGroup(CommandGroup):
+class RootGroup(TyperGroup):
     """All commands. Turns a CmtError, an OSError and Ctrl-C into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -111,16 +92,6 @@ class RootGroup(CommandGroup):
                 raise
             place = mask_secrets(str(error.filename or "input or output"))
             _exit(f"error: {place}: {error.strerror}; check space and permissions", 1)
-
-
-class CommandApp(typer.Typer):
-    """A Typer application whose commands and groups are those of this module."""
-
-    def __init__(self, *, cls: type[TyperGroup] = CommandGroup, **options: Any) -> None:
-        super().__init__(cls=cls, no_args_is_help=True, **options)
-
-    def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        return super().command(name, cls=Command, **options)
 
 
 def run_script(main: Callable[..., None]) -> None:

@@ -6,17 +6,18 @@ no answers that depend on earlier questions. A small file with the digest of the
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cmt.bank.ledger import SCORE_NAMES, flat_scores
+from cmt.cli.context import run_script
+from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import read_json, write_json
 from cmt.common.systems import ROUND_SYSTEMS
-from cmt.errors import CmtError, ConfigError, ModelError, RoundError, StreamError
+from cmt.errors import CmtError, ModelError, RoundError, StreamError
 from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
 
@@ -249,21 +250,11 @@ def _pin_path(replay_workspace: Workspace) -> Path:
     return replay_workspace.root / "data/replay/bank.json"
 
 
-def main(arguments: list[str]) -> int:
-    """Run the named stage in the folder of `params.yaml` and return the exit status."""
-    from cmt.cli.output import console, write_line
-
-    if len(arguments) != 1 or arguments[0] not in STAGES:
-        write_line(f"usage: python -m cmt.cli.dvc_stages {'|'.join(STAGES)}", stderr=True)
-        return 2
-    try:
-        with ProgressBar(console(stderr=True)) as progress:
-            STAGES[arguments[0]](Path("params.yaml"), progress)
-    except CmtError as error:
-        write_line(f"error: {error}", style="red", stderr=True)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
+def main(stage: Literal["prepare", "train", "replay", "evaluate"]) -> None:
+    """Run a stage in the folder of `params.yaml`."""
+    with ProgressBar(console(stderr=True)) as progress:
+        STAGES[stage](Path("params.yaml"), progress)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(main)

@@ -18,11 +18,10 @@ import typer
 from cmt.cli import output
 from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
-from cmt.cli.compare import baselines
-from cmt.cli.context import CliContext, CommandApp, Json, RootGroup, parse_overrides, print_result
+from cmt.cli.context import CliContext, Json, RootGroup, parse_overrides, print_result
 from cmt.cli.init import init
 from cmt.cli.registry import registry
-from cmt.cli.report import explain, report
+from cmt.cli.report import baselines, report
 from cmt.cli.serve import serve
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
@@ -31,9 +30,9 @@ from cmt.errors import DamageError, RoundError, StreamError
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
-app = CommandApp(cls=RootGroup, add_completion=False, pretty_exceptions_enable=False)
-model = CommandApp(help="The frozen language model.")
-data = CommandApp(help="The training data.")
+app = typer.Typer(cls=RootGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+model = typer.Typer(no_args_is_help=True, help="The frozen language model.")
+data = typer.Typer(no_args_is_help=True, help="The training data.")
 
 
 def main() -> None:
@@ -75,25 +74,14 @@ def options(
 app.command(epilog="Example: cmt init news-project")(init)
 
 
-@model.command("pull", epilog="Example: cmt model pull --verify")
-def model_pull(
-    ctx: typer.Context,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every weight and compare the digest.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Fetch, check and convert the language model that lm.source names, unless it is there."""
-    from cmt.lm import weights
-
-    workspace: Workspace = ctx.obj.workspace
-    lm_params = workspace.params.lm
+@model.command("pull", epilog="Example: cmt model pull --json")
+def model_pull(ctx: typer.Context, as_json: Json = False) -> None:
+    """Download, check and convert the language model `lm.source`, once."""
+    source = ctx.obj.params.lm.source
     with ctx.obj.progress as progress:
         progress.stage("pull")
-        folder = workspace.pull(on_progress=progress.at)
-        if verify:
-            progress.stage("verify")
-            weights.verify(source=lm_params.source, path=lm_params.path)
-    line = f"{lm_params.source} is in {folder}{', all weights as pulled' if verify else ''}"
-    print_result({"source": lm_params.source, "path": folder, "verified": verify}, line, as_json=as_json)
+        folder = ctx.obj.workspace.pull(on_progress=progress.at)
+    print_result({"source": source, "path": folder}, f"{source} is in {folder}", as_json=as_json)
 
 
 @data.command("pull", epilog="Example: cmt --set train.source=hub:rajpurkar/squad data pull")
@@ -155,18 +143,23 @@ def update(
     """Run a round: compress a slice, bank it, evaluate, then commit it or restore the bank."""
     if slice_ and every:
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
+    workspace: Workspace = ctx.obj.workspace
     rounds = []
+    # 1. the rounds, up to a refused one
     with ctx.obj.progress as progress:
         progress.stage("load")
-        for slice_id in [slice_] if slice_ else _waiting(ctx.obj.workspace, every=every):
+        if not slice_ and not workspace.store.slices():
+            raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
+        for slice_id in [slice_] if slice_ else workspace.pending()[: None if every else 1]:
             progress.title = slice_id
             progress.stage("open")
-            rounds.append(ctx.obj.workspace.update(slice_id=slice_id, progress=progress))
+            rounds.append(workspace.update(slice_id=slice_id, progress=progress))
             if rounds[-1].state == "refused":
                 break
+    # 2. the result
     nothing = "nothing to do: every slice has its round"
-    if not rounds and ctx.obj.workspace.move_pointer():
-        nothing = f"every slice has its round; compressor {ctx.obj.workspace.compressor_digest[:12]} answers now"
+    if not rounds and workspace.move_pointer():
+        nothing = f"every slice has its round; compressor {workspace.compressor_digest[:12]} answers now"
     print_result({"rounds": rounds}, (lambda: output.write_rounds(rounds)) if rounds else nothing, as_json=as_json)
     if rounds and rounds[-1].state == "refused":
         refused = rounds[-1]
@@ -213,10 +206,6 @@ def evaluate(
     questions: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="A sample of N, drawn with the seed. Default: all.")
     ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Questions answered at once. Default: answering.batch_size."),
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best text in its prompt."""
@@ -227,7 +216,7 @@ def evaluate(
     systems = 3 if workspace.params.evaluation.baselines else 1
     with ctx.obj.progress as progress:
         progress.stage("evaluate", systems * min(questions or available, available))
-        evaluation = workspace.evaluate(limit=questions, batch_size=batch_size, on_progress=progress.advance)
+        evaluation = workspace.evaluate(limit=questions, on_progress=progress.advance)
     print_result(evaluation.to_json(), lambda: output.write_evaluation(evaluation), as_json=as_json)
 
 
@@ -245,7 +234,11 @@ def rollback(
     """Restore the bank to the version before a round; that round and all later ones wait again."""
     with ctx.obj.progress as progress:
         progress.stage("rollback")
-        _check_committed(ctx.obj.workspace, round_id)
+        # checked in the ledger first, so that a wrong name loads no LM
+        committed = [r.round_id for r in ctx.obj.workspace.ledger.rounds() if r.state in ("committed", "rolling_back")]
+        if round_id not in committed:
+            names = ", ".join(dict.fromkeys(committed)) or "none"
+            raise RoundError(f"no committed round {round_id!r}; there are: {names}")
         round_ = ctx.obj.workspace.rollback(round_id)
     line = f"the bank is as it was before {round_id}; that round and all later ones wait for `cmt update`"
     print_result(round_, line, as_json=as_json)
@@ -337,14 +330,6 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
     print_result(result, line, as_json=as_json)
 
 
-def _waiting(workspace: "Workspace", *, every: bool) -> list[str]:
-    """The oldest slice that waits, or all of them. Raises StreamError if there is no slice at all."""
-    if not workspace.store.slices():
-        raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
-    pending = workspace.pending()
-    return pending if every else pending[:1]
-
-
 def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
     """Whether the person at the terminal agrees; False without one."""
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -353,20 +338,11 @@ def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
     return typer.confirm(f"{what} {documents:,} documents?", err=True)
 
 
-def _check_committed(workspace: "Workspace", round_id: str) -> None:
-    """RoundError unless some compressor has such a committed round; reads the ledger only, so that no LM is loaded."""
-    committed = [r.round_id for r in workspace.ledger.rounds() if r.state in ("committed", "rolling_back")]
-    if round_id not in committed:
-        names = ", ".join(dict.fromkeys(committed)) or "none"
-        raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-
-
 # in the order of --help, after the commands above
 app.command(epilog="Example: cmt serve --port 8000")(serve)
 app.command("try", epilog="Example: cmt try --port 8000")(try_newspaper)
 app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
 app.command(epilog="Example: cmt report --out report/index.html")(report)
-app.command(epilog="Example: cmt explain 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(explain)
 app.add_typer(bank, name="bank")
 app.add_typer(model, name="model")
 app.add_typer(data, name="data")

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
 _LISTED_PROBLEMS = 20  # of one part of a project
-_ADAPTING = ("compress", "bank")  # stages of a round that adapt the bank
-_MEASURING = ("evaluate", "canaries")  # stages that measure the result
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -207,21 +205,12 @@ def _round_row(round_: "Round") -> list[object]:
     state = f"{round_.state} before" if round_.already else round_.state.replace("_", " ")
     scores = [_score(round_.memory_scores.get(name)) for name in ("em", "f1")]
     scores += [_score(round_.scores.get(system, {}).get("f1")) for system in ("closed", "rag")]
-    seconds = [_seconds(round_, stages) for stages in (_ADAPTING, _MEASURING)]
+    seconds = [_score(spent or None) for spent in (round_.adapt_seconds, round_.measure_seconds)]
     recall = _recall(round_.memory_scores.get("recall"))
-    gate, canaries = round_.judgement or MISSING, _canaries(round_)
-    return [round_.round_id, state, gate, round_.documents, round_.rows, *scores, recall, canaries, *seconds]
-
-
-def _canaries(round_: "Round") -> str:
-    """The canaries that are right, of those that were asked."""
     asked = round_.canaries.get("asked", 0)
-    return f"{asked - round_.canaries['wrong']} of {asked}" if asked else MISSING
-
-
-def _seconds(round_: "Round", stages: Sequence[str]) -> str:
-    measured = [round_.seconds[stage] for stage in stages if stage in round_.seconds]
-    return format_optional(sum(measured) if measured else None, ".1f")
+    canaries = f"{asked - round_.canaries['wrong']} of {asked}" if asked else MISSING
+    gate = round_.judgement or MISSING
+    return [round_.round_id, state, gate, round_.documents, round_.rows, *scores, recall, canaries, *seconds]
 
 
 def _score(value: float | None) -> str:

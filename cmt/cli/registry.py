@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import CommandApp, Json, print_result
+from cmt.cli.context import Json, print_result
 
 if TYPE_CHECKING:
     from cmt.tracking.registry import Registry
 
-registry = CommandApp(help="The registered compressors.")
+registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
 
 
 @registry.command(epilog="Example: cmt registry add data/trained")
@@ -21,23 +21,16 @@ def add(
         Path | None, typer.Argument(metavar="FOLDER", help="The compressor. Default: compressor.path.")
     ] = None,
     questions: Annotated[int, typer.Option(min=1, metavar="N", help="Held-out questions to measure it on.")] = 500,
-    from_card: Annotated[bool, typer.Option("--from-card", help="Take the scores that its card states.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a compressor on held-out articles and register it as a version that can be served."""
+    from cmt.evaluation.held_out import measure_compressor
+
     workspace = ctx.obj.workspace
     folder = folder or workspace.params.compressor.path
     with ctx.obj.progress as progress:
-        progress.stage("load")
-        if from_card:
-            from cmt.tracking.registry import card_scores
-
-            scores, held_out = card_scores(folder)
-        else:
-            from cmt.evaluation.held_out import measure_compressor
-
-            progress.stage("evaluate")
-            scores, held_out = measure_compressor(workspace, folder, questions=questions)
+        progress.stage("evaluate")
+        scores, held_out = measure_compressor(workspace, folder, questions=questions)
         progress.stage("register")
         version = _registry(ctx).add(
             folder, project=ctx.obj.params_path, params=workspace.params, scores=scores, held_out=held_out

@@ -1,13 +1,9 @@
 """`cmt serve`: answer questions over HTTP until Ctrl-C."""
 
 import ipaddress
-import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from types import FrameType
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -43,12 +39,10 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
         )
     with _listen(host, port) as listener:
         # 1. load the model while connections wait
-        started_at = datetime.now(UTC)
         with ctx.obj.progress as progress:
             progress.stage("load")
             import uvicorn
 
-            from cmt.cli.client import announced
             from cmt.serving.app import LOOPBACK, create_app
 
             # a page of another site has no token
@@ -57,17 +51,12 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
         if not _is_loopback(host):
             warning = f"warning: tokens, questions and answers reach {host} unencrypted: put a proxy with TLS before it"
             write_line(warning, style="yellow", stderr=True)
-        port = listener.getsockname()[1]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False)
-        with (
-            _exit_at_sigterm(),
-            announced(workspace.state, host=host, port=port, started_at=started_at),
-            suppress(KeyboardInterrupt),
-        ):
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -89,17 +78,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port} ({reason}): "
             "stop the program that listens there, or name another address with --host and --port"
         ) from None
-
-
-@contextmanager
-def _exit_at_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which uvicorn raises again after its shutdown, end the process through `finally` blocks."""
-
-    def exit_(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, exit_)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

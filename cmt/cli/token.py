@@ -1,26 +1,18 @@
 """`cmt token …`: who may use `cmt serve`."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import CommandApp, Json, print_result
+from cmt.cli.context import Json, print_result
 from cmt.errors import ConfigError
 
 if TYPE_CHECKING:
     from cmt.serving.tokens import TokenFile
 
-token = CommandApp(help="The bearer tokens of `cmt serve`.")
+token = typer.Typer(no_args_is_help=True, help="The bearer tokens of `cmt serve`.")
 TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is; the request log has this name.")]
-
-
-class ScopeOption(StrEnum):
-    """The scopes of `cmt.serving.tokens`."""
-
-    ask = "ask"
-    admin = "admin"
 
 
 @token.command(epilog="Example: cmt token add newsroom --scope admin")
@@ -28,9 +20,9 @@ def add(
     ctx: typer.Context,
     name: TokenName,
     scope: Annotated[
-        ScopeOption,
+        Literal["ask", "admin"],
         typer.Option(help="ask: ask and read the bank; admin: also ingest and forget.", show_choices=False),
-    ] = ScopeOption.ask,
+    ] = "ask",
     source: Annotated[
         str | None,
         typer.Option(metavar="SOURCE", help="Who published the documents that it ingests. Default: NAME."),
@@ -38,11 +30,10 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make a token and print it. Nothing stores it: it cannot be shown again."""
-    secret = _file(ctx).add(name, scope=scope.value, source=source)
-    print_result(
-        {"name": name, "scope": scope.value, "source": source or name, "token": secret}, secret, as_json=as_json
-    )
-    output.write_line(f"keep it now, it is not shown again; it may {_MAY[scope]}", stderr=True)
+    secret = _file(ctx).add(name, scope=scope, source=source)
+    print_result({"name": name, "scope": scope, "source": source or name, "token": secret}, secret, as_json=as_json)
+    may = "ask, ingest and forget" if scope == "admin" else "ask questions and read every document"
+    output.write_line(f"keep it now, it is not shown again; it may {may}", stderr=True)
 
 
 @token.command("list", epilog="Example: cmt token list --json")
@@ -62,9 +53,6 @@ def revoke(ctx: typer.Context, name: TokenName, as_json: Json = False) -> None:
     """Remove a token; a running server refuses its next request."""
     _file(ctx).revoke(name)
     print_result({"name": name}, f"the token of {name} is not valid any more", as_json=as_json)
-
-
-_MAY = {ScopeOption.ask: "ask questions and read every document", ScopeOption.admin: "ask, ingest and forget"}
 
 
 def _file(ctx: typer.Context) -> "TokenFile":

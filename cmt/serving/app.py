@@ -16,7 +16,7 @@ from cmt.serving.auth import Authorization, Identification
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
-from cmt.serving.middleware import BodyLimit, RequestCounter, SecurityHeaders
+from cmt.serving.middleware import BodyLimit, SecurityHeaders
 from cmt.serving.rate_limit import RateLimit
 from cmt.serving.request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
@@ -39,8 +39,8 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     tokens = TokenFile(serving.token_file) if serving.token_file else None
     if tokens:
         tokens.tokens()
+    _ = workspace.model  # loads LM and compressor before the first question
     batcher = DynamicBatcher(workspace)
-    batcher.load()
     log = log_handler(serving.request_log)
 
     @asynccontextmanager
@@ -72,9 +72,8 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
         app.add_middleware(RateLimit, per_minute=serving.requests_per_minute)
     if tokens:
         app.add_middleware(Identification, tokens=tokens)
-    app.add_middleware(RequestCounter, metrics=batcher.metrics)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestLog, handler=log, questions=serving.log_questions)
+    app.add_middleware(RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics)
     return app
 
 

@@ -51,7 +51,7 @@ class _Request:
 
 
 class DynamicBatcher:
-    """Answers over one workspace, whose LM and compressor are loaded by `load()`."""
+    """Answers over one workspace."""
 
     def __init__(self, workspace: "Workspace") -> None:
         self.workspace = workspace
@@ -59,10 +59,6 @@ class DynamicBatcher:
         self._queue: deque[_Request] = deque()
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
-
-    def load(self) -> None:
-        """Load LM and compressor before the first question. Raises ModelError if one is missing."""
-        _ = self.workspace.model
 
     def bank(self) -> Bank:
         """The bank that answers. BankError when there is none to answer from, see `Resources.active_bank`."""

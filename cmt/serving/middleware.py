@@ -1,4 +1,4 @@
-"""ASGI middleware: body limit, security headers, request counts; the state and the route of a request."""
+"""ASGI middleware: body limit and security headers; the state of a request."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cmt.serving.errors import problem
-from cmt.serving.metrics import Metrics
 
 LARGEST_BODY = 1_000_000  # bytes
 HEADERS = {
@@ -24,11 +23,6 @@ def request_state(scope: Scope) -> dict[str, Any]:
     """State of a request that middleware and routes share; `request.state` in routes."""
     state: dict[str, Any] = scope.setdefault("state", {})
     return state
-
-
-def route_of(scope: Scope) -> str:
-    """The template of the route of a request; "" without a route."""
-    return getattr(scope.get("route"), "path", "")
 
 
 class BodyLimit:
@@ -74,18 +68,3 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, with_headers)
-
-
-class RequestCounter:
-    """Counts requests by route template, not by path."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counted_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.metrics.requested(method=scope["method"], route=route_of(scope), status=message["status"])
-            await send(message)
-
-        await self.app(scope, receive, counted_send if scope["type"] == "http" else send)

@@ -66,14 +66,14 @@ class Completion(BaseModel):
 
     @model_validator(mode="after")
     def _has_a_question(self) -> "Completion":
-        clean_question(self.question)
+        _ = self.question
         return self
 
     @property
     def question(self) -> str:
-        """The last user message."""
+        """The last user message on one line. Raises ValueError if it is empty."""
         texts = [message.text for message in self.messages if message.role == "user"]
-        return texts[-1] if texts else ""
+        return clean_question(texts[-1] if texts else "")
 
 
 class Model(BaseModel):
@@ -109,11 +109,11 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
-    check_length(batcher, clean_question(request.question), field="messages")
-    http_request.state.question = clean_question(request.question)  # for the request log
+    check_length(batcher, request.question, field="messages")
+    http_request.state.question = request.question  # for the request log
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
-    served = await batcher.answer(clean_question(request.question), request.as_of)
+    served = await batcher.answer(request.question, request.as_of)
     message = {"role": "assistant", "content": served.answer.text, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     extra = {"usage": _usage(served), **_provenance(request, served)}
@@ -130,7 +130,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
 
     yield chunk({"role": "assistant", "content": ""})
     try:
-        async with aclosing(batcher.stream(clean_question(request.question), request.as_of)) as parts:
+        async with aclosing(batcher.stream(request.question, request.as_of)) as parts:
             async for part in parts:
                 if isinstance(part, str):
                     yield chunk({"content": part})

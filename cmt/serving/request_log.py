@@ -1,4 +1,4 @@
-"""The request log: a JSON object a line on stderr or in a file, and an id for each request in X-Request-ID."""
+"""The request log and the count of requests; each request gets an id, which X-Request-ID returns."""
 
 import json
 import logging
@@ -13,17 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cmt.common.dates import iso
 from cmt.serving.errors import REQUEST_ID
-from cmt.serving.middleware import request_state, route_of
+from cmt.serving.metrics import Metrics
+from cmt.serving.middleware import request_state
 
 
 class RequestLog:
-    """Logs every request with its id, time, method, route, status, milliseconds, and the name of its token.
+    """Counts every request and logs it as a line of JSON.
 
-    Neither addresses nor paths are logged, and questions only with `questions`. `handler`: see `log_handler`.
+    A line has id, time, method, route, status, milliseconds and the name of the token. Addresses and paths are never
+    logged, questions only with `questions`. `handler`: see `log_handler`.
     """
 
-    def __init__(self, app: ASGIApp, *, handler: logging.Handler, questions: bool) -> None:
-        self.app, self.questions = app, questions
+    def __init__(self, app: ASGIApp, *, handler: logging.Handler, questions: bool, metrics: Metrics) -> None:
+        self.app, self.questions, self.metrics = app, questions, metrics
         self._logger = logging.Logger("cmt.requests")  # not in the logger hierarchy, so no other log repeats it
         self._logger.addHandler(handler)
 
@@ -39,6 +41,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID] = state["request_id"]
+                self.metrics.requested(method=scope["method"], route=_route(scope), status=status)
             await send(message)
 
         try:
@@ -49,7 +52,7 @@ class RequestLog:
                 "time": iso(time),
                 "id": state["request_id"],
                 "method": scope["method"],
-                "route": route_of(scope),
+                "route": _route(scope),
                 "status": status,
                 "ms": round(1000 * (perf_counter() - began), 1),
                 "token": token.name if token else None,
@@ -66,3 +69,8 @@ def log_handler(path: Path | None) -> logging.Handler:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     return WatchedFileHandler(path)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route of a request; "" without a route."""
+    return getattr(scope.get("route"), "path", "")

@@ -14,7 +14,6 @@ from cmt.answering import answer as answers
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
-from cmt.serving.identity import answering_digest, project_digest
 from cmt.serving.schemas import Alive, Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -134,11 +133,7 @@ def health(batcher: Batcher) -> Health:
 
     bank, digest = batcher.bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
-    identity = {
-        "project": project_digest(batcher.workspace.root),
-        "params": answering_digest(batcher.workspace.declared),
-    }
-    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows, **identity)
+    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)
 
 
 @router.get("/metrics", tags=["server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import Verdict, clean_question
+from cmt.answering.answer import Source, Verdict, clean_question
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 
 if TYPE_CHECKING:
-    from cmt.answering.answer import Answer, Source, Span
+    from cmt.answering.answer import Answer
     from cmt.stream.ingest import IngestReport
 
 _LISTED_ROWS = 100
@@ -44,44 +44,6 @@ class Ask(BaseModel):
     as_of: AsOf = None
 
 
-class SpanOut(BaseModel):
-    """A span of the text that the LM read: `text[first:last]`, in code points."""
-
-    first: int
-    last: int
-    probability: float
-
-    @classmethod
-    def of(cls, span: "Span") -> "SpanOut":
-        """The response form of `span`."""
-        return cls(first=span.first, last=span.last, probability=span.probability)
-
-
-class SourceOut(BaseModel):
-    """A source document of an answer; `quote` is the answer span that ψ chose, in at most one source.
-
-    `supersedes`: the document that this one updates.
-    """
-
-    doc_id: str
-    title: str | None
-    published_at: datetime
-    similarity: float
-    weight: float
-    text: str | None
-    spans: list[SpanOut]
-    quote: SpanOut | None = None
-    supersedes: str | None = None
-
-    @classmethod
-    def of(cls, source: "Source") -> "SourceOut":
-        """The response form of `source`."""
-        names = ("doc_id", "title", "published_at", "similarity", "weight", "text", "supersedes")
-        plain = {name: getattr(source, name) for name in names}
-        quote = SpanOut.of(source.quote) if source.quote else None
-        return cls(spans=[SpanOut.of(span) for span in source.spans], quote=quote, **plain)
-
-
 class Answered(BaseModel):
     """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
 
@@ -95,7 +57,7 @@ class Answered(BaseModel):
     confidence: float
     uncalibrated: float
     """The confidence before calibration, which determines the verdict."""
-    sources: list[SourceOut]
+    sources: tuple[Source, ...]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
 
@@ -111,7 +73,7 @@ class Answered(BaseModel):
             known=answer.known,
             confidence=round(answer.confidence, 4),
             uncalibrated=round(answer.uncalibrated, 4),
-            sources=[SourceOut.of(source) for source in answer.sources],
+            sources=answer.sources,
             compressor=compressor[:12],
         )
 
@@ -239,8 +201,6 @@ class Health(BaseModel):
     compressor: str
     bank_version: int
     rows: int
-    project: str
-    params: str
 
 
 class Fault(BaseModel):

@@ -213,7 +213,7 @@ def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
     assert "POST/ask" in [text.replace(" ", "").replace("\n", "") for text in operations]
     browser.find_element("css selector", "summary").send_keys(Keys.ENTER)
     example = until(browser, lambda: browser.find_element("css selector", "pre").text)
-    assert "SourceOut" in texts(browser, "details[open] h3")
+    assert "Source" in texts(browser, "details[open] h3")
     assert example.startswith(f"curl -X POST '{url}/ask' -H 'Content-Type: application/json' -d '{{\"question\"")
 
 

@@ -1,4 +1,4 @@
-"""`cmt ask` and `cmt chat`, answered in this process."""
+"""`cmt ask` and `cmt chat`."""
 
 import json
 import re
@@ -97,14 +97,13 @@ def test_chat_fails_at_once_without_a_bank(tiny_workspace: Path) -> None:
 
 def test_an_overlong_question_is_bad_usage(adapted_project: Path) -> None:
     limit = ("--set", "serving.question_characters=60")
-    for command in ("ask", "explain"):
-        refused = run(adapted_project, *limit, command, "x" * 61, status=2)
-        assert "the question has 61 characters: shorten it to 60" in re.sub(r"[\s│]+", " ", refused.output)
+    refused = run(adapted_project, *limit, "ask", "x" * 61, status=2)
+    assert "the question has 61 characters: shorten it to 60" in re.sub(r"[\s│]+", " ", refused.output)
     assert "the question is empty" in run(adapted_project, "ask", " ", status=2).output
 
 
 def test_an_overlong_line_of_a_chat_is_refused_and_the_next_one_answered(adapted_project: Path) -> None:
     limit = ("--set", "serving.question_characters=60")
-    chat = run(adapted_project, *limit, "chat", "--no-server", "--json-lines", stdin=f"{'x' * 61}\n{MAYOR}\n")
+    chat = run(adapted_project, *limit, "chat", "--json-lines", stdin=f"{'x' * 61}\n{MAYOR}\n")
     assert [json.loads(line)["question"] for line in chat.stdout.splitlines()] == [MAYOR]
     assert "error: the question has 61 characters" in chat.stderr

@@ -105,7 +105,7 @@ def test_evaluation_has_a_row_for_each_system(adapted: Path) -> None:
 
 
 def test_scores_do_not_depend_on_the_size_of_batches(adapted: Path) -> None:
-    alone, batched = (read(adapted, "evaluate", "--batch-size", size)["scores"] for size in ("1", "32"))
+    alone, batched = (read(adapted, "--set", f"answering.batch_size={size}", "evaluate")["scores"] for size in (1, 32))
     assert alone == batched
 
 
@@ -180,14 +180,10 @@ def test_all_documents_of_a_source_are_forgotten(tiny_workspace: Path) -> None:
     assert len(read(tiny_workspace, "forget", "--source", "Courier", "--yes", "--purge")["doc_ids"]) == 2
 
 
-def test_the_lm_is_pulled_and_verified(tiny_workspace: Path) -> None:
+def test_the_lm_is_pulled(tiny_workspace: Path) -> None:
     arguments = ("--set", "lm.path=lm", "model", "pull")
-    pulled = read(tiny_workspace, *arguments, "--verify")
-    assert (Path(pulled["path"]).parent, pulled["verified"]) == (tiny_workspace / "lm", True)
+    assert Path(read(tiny_workspace, *arguments)["path"]).parent == tiny_workspace / "lm"
     assert "is in" in run(tiny_workspace, *arguments).stdout
-    record = Path(pulled["path"]) / "lm.json"
-    record.write_text(record.read_text().replace('"digest": "', '"digest": "0'))
-    assert "have changed" in run(tiny_workspace, *arguments, "--verify", status=1).stderr
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from cmt.answering.answer import Source, Span, clean_question
-from cmt.serving.schemas import AsOf, Since, SourceOut, Until, explain
+from cmt.answering.answer import clean_question
+from cmt.serving.schemas import AsOf, Since, Until, explain
 from tests.helpers.http import MAYOR, error_message
 
 INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
@@ -70,15 +70,6 @@ def test_a_date_time_is_converted_to_utc_and_none_stays_none(kind: Any) -> None:
 
 def test_a_question_is_one_line_without_control_characters() -> None:
     assert clean_question("  two\nlines\x1b ") == "two lines"
-
-
-def test_a_source_has_the_spans_that_were_read_and_the_quote() -> None:
-    source = Source(
-        "d", None, datetime(2031, 1, 1, tzinfo=UTC), 0.5, 0.75, "Moss won.", (Span(0, 4, 0.75),), Span(5, 8, 0.5)
-    )
-    out = SourceOut.of(source).model_dump()
-    assert out["spans"] == [{"first": 0, "last": 4, "probability": 0.75}]
-    assert out["quote"] == {"first": 5, "last": 8, "probability": 0.5}
 
 
 def test_validation_errors_are_one_line_and_name_the_first_field() -> None:
