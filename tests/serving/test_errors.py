@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from cmt.errors import BankError, ConfigError, ModelError
 from cmt.serving.errors import HANDLERS
+from cmt.serving.metrics import Metrics
 from cmt.serving.request_log import RequestLog
 from tests.helpers.http import MAYOR, error_message
 from tests.helpers.servers import running
@@ -52,7 +53,7 @@ def test_an_unexpected_error_is_sent_without_its_message() -> None:
 def response_to(error: Exception) -> httpx.Response:
     """The response of a server with HANDLERS and a request log to a request that raises `error`."""
     app = FastAPI()
-    app.add_middleware(RequestLog, handler=logging.NullHandler(), questions=False)
+    app.add_middleware(RequestLog, handler=logging.NullHandler(), questions=False, metrics=Metrics(rows=lambda: 0))
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
