@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pyarrow as pa
-
 from cmt.bank.ledger import Round
 from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
@@ -99,11 +97,16 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
     answered = read_records(resources, scored.round) if scored else None
     answered = RECORD_SCHEMA.empty_table() if answered is None else answered
     systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
-    # 2. what `cmt baselines` measured on the bank in its present state
-    baselines = stored_baselines(resources, bank_lineage(resources)) if scored else Baselines()
-    # 3. the worst questions of that round
-    progress.stage("ask the worst questions again")
     basis = _rounds_basis([scored.round]) if scored else ""
+    # 2. the rows of `cmt baselines` on the bank in its present state
+    baselines = stored_baselines(resources, bank_lineage(resources)) if scored else Baselines()
+    # 3. F1 against confidence, unless the confidence is a cosine
+    reliability = None
+    if scored and resources.answerer.confidence_is_probability:
+        reliability = charts.reliability_chart(answer_reliability(answered), basis)
+    # 4. the worst questions of that round
+    progress.stage("ask the worst questions again")
+    failures = worst_answers(answered, resources.answerer) if scored else []
     history_basis = _rounds_basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.seconds_chart)
     return Page(
@@ -114,11 +117,11 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
         left_out=left_out,
         history=[chart for draw in history if (chart := draw(shown, history_basis))],
         systems=systems,
-        reliability=_reliability_chart(resources, answered, basis) if scored else None,
+        reliability=reliability,
         baselines=baselines,
         baselines_basis=_bank_basis(baselines.lineage) if baselines.lineage else "",
         protocol=read_protocol(resources.root),
-        failures=worst_answers(answered, resources.answerer) if scored else [],
+        failures=failures,
         scored=scored,
         basis=basis,
     )
@@ -169,13 +172,6 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
         tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
     per_document = float(resources.open_bank().stats()["bytes_per_document"])
     return [*tiles, Tile("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
-
-
-def _reliability_chart(resources: "Resources", answered: pa.Table, basis: str) -> charts.Chart | None:
-    """The chart of `answered` (RECORD_SCHEMA); None without answers, or if the confidence is a cosine."""
-    if not resources.answerer.confidence_is_probability:
-        return None
-    return charts.reliability_chart(answer_reliability(answered), basis)
 
 
 def _bank_basis(lineage: Mapping[str, Any]) -> str:

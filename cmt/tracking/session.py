@@ -36,8 +36,8 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # `--json` prints nothing but JSON
 }
-# opens the experiment on its runs in MLflow's UI, which otherwise asks for its kind
-_EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+# lets MLflow's UI open the experiment on its runs instead of asking for its kind
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
 _INSTALL = (
     "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt[postgres]'`; "
@@ -72,7 +72,9 @@ class MlflowSession:
         """
         location = None if self.uri.startswith("http") else (self.root / "mlruns").as_uri()
         found = self._find_or_create(self._experiment, location)
-        if location is not None and not _is_below(found.artifact_location, self.root):
+        stored = urlsplit(found.artifact_location)
+        outside = stored.scheme in ("", "file") and not Path(stored.path).is_relative_to(self.root)
+        if location is not None and outside:
             name = f"{self._experiment} ({self.root.name} {sha256_hex(str(self.root))[:6]})"
             log.warning(
                 "experiment %r stores its artifacts in %s, outside this project: using experiment %r",
@@ -164,18 +166,13 @@ class MlflowSession:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                self.client.create_experiment(name, artifact_location=location, tags=dict(_EXPERIMENT_KIND))
+                self.client.create_experiment(name, artifact_location=location, tags=_KIND)
             except MlflowException:  # another process may have created it
                 if self.client.get_experiment_by_name(name) is None:
                     raise
             found = self.client.get_experiment_by_name(name)
         assert found is not None  # noqa: S101 - narrows the type
         return found
-
-
-def _is_below(location: str, root: Path) -> bool:
-    path = urlsplit(location)
-    return path.scheme not in ("", "file") or Path(path.path).is_relative_to(root)
 
 
 def _prepare_database(path: Path, client: type) -> None:

@@ -1,11 +1,12 @@
 """The example of `cmt init`, answered by the real LM and the shipped compressor."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import cmt
 from cmt.answering.answer import NOT_IN_MEMORY
-from cmt.cli.init import example_rows, write_project
+from cmt.cli.init import write_project
 from cmt.common.dates import parse_end
 from cmt.lm.model import FrozenLM
 
@@ -14,7 +15,9 @@ def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: 
     write_project(tmp_path / "project")
     memory = cmt.open(params=tmp_path / "project/params.yaml", overrides={"evaluation.baselines": False})
     memory._lm = real_lm  # loaded once for all tests
-    documents, questions = example_rows()
+    rows = [json.loads(line) for line in (tmp_path / "project/news.jsonl").read_text().splitlines()]
+    documents = [row for row in rows if "question" not in row]
+    questions = [row for row in rows if "question" in row]
     assert memory.ingest().accepted == len(documents)
     for slice_id in memory.pending():
         assert memory.update(slice_id=slice_id).state == "committed"
