@@ -16,7 +16,7 @@ log = logging.getLogger("cmt.flows")
 def decide_on_challenger(params: str) -> bool:
     """Compare the challenger with the compressor in use; returns whether it became the champion.
 
-    False without a challenger, and while no slice with questions follows its training slices.
+    False without a challenger, or if no slice with questions follows its training slices yet.
     """
     from cmt.rounds.promotion import promote_version
     from cmt.tracking.registry import CHALLENGER, Registry

@@ -1,4 +1,4 @@
-"""Events of the pipeline in Prefect's feed, with their figures: triggers start other deployments from them."""
+"""Events of the pipeline in Prefect, with their figures; triggers start other deployments from them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ DRIFT, PROMOTED = "cmt.drift.detected", "cmt.compressor.promoted"
 
 
 def emit_round(round_: "Round") -> None:
-    """A round was committed or refused."""
+    """Emit the event of a committed or refused round."""
     figures = {
         "slice": round_.slice_id,
         "number": round_.number,
@@ -34,12 +34,12 @@ def emit_round(round_: "Round") -> None:
 
 
 def emit_drift(drift: "Drift") -> None:
-    """The questions of the newest slice are answered worse than before."""
+    """Emit the event of drift: the newest questions are answered worse than earlier ones."""
     _emit(DRIFT, f"cmt.slice.{drift.slice_id}", str(drift), drift.to_json())
 
 
 def emit_promotion(promotion: "Promotion") -> None:
-    """A compressor was promoted."""
+    """Emit the event of a promoted compressor."""
     figures = promotion.figures.to_json() if promotion.figures else {}
     payload = {"version": promotion.version, "reason": promotion.reason, **figures}
     _emit(PROMOTED, f"cmt.compressor.{promotion.version}", f"version {promotion.version}", payload)

@@ -51,7 +51,7 @@ def compress(params: str, slice_id: str) -> str:
 
 @cmt_task(name="choose canaries")
 def choose_canaries(params: str, slice_id: str) -> int:
-    """Choose the earlier questions that are asked after the bank has changed; returns their number."""
+    """Choose the canaries: earlier questions to ask again after the upsert; returns their number."""
     return runner(params, slice_id).choose_canaries()
 
 
@@ -69,7 +69,7 @@ def evaluate(params: str, slice_id: str) -> Mapping[str, Mapping[str, float | No
 
 @cmt_task(name="ask canaries")
 def ask_canaries(params: str, slice_id: str) -> int:
-    """Ask the canaries after the bank has changed; returns how many of them the slice harms."""
+    """Ask the canaries after the upsert; returns the number that the slice harms."""
     return runner(params, slice_id).ask_canaries()
 
 
@@ -97,7 +97,7 @@ def report(params: str, slice_id: str) -> None:
 
 @cmt_task(name="find drift")
 def find_drift(params: str) -> bool:
-    """Compare the newest round with those before it; returns whether its questions are answered worse."""
+    """Compare the newest round with earlier ones; returns whether its questions are answered worse."""
     from cmt.evaluation import drift
 
     found = drift.find_drift(workspace(params))
@@ -121,8 +121,8 @@ def online_update(
 ) -> list[str]:
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
-    `source`: a file or folder in `stream.format` to ingest first. `publisher`: who published it; see
-    `Workspace.ingest`. The flow run fails when the gate refuses a round.
+    `source`: a file or folder in `stream.format` to ingest first. `publisher`: see `Workspace.ingest`.
+    The flow run fails if the gate refuses a round.
     """
     if source is not None:
         ingest(params, source, publisher)

@@ -1,4 +1,4 @@
-"""`prefect deployment run cmt/recompress`: fill the bank of the champion, check its answers, and let it answer."""
+"""`prefect deployment run cmt/recompress`: fill the bank of the champion, check its answers, make it active."""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -28,6 +28,6 @@ def fill(params: str) -> bool:
 def recompress(params: str = PARAMS) -> bool:
     """Recompress all slices with the champion while its predecessor answers; True if the champion took over.
 
-    A run that was killed is continued by the next one.
+    The next run continues a killed one.
     """
     return fill(params)

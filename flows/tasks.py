@@ -14,7 +14,7 @@ from cmt.errors import BankError, DamageError, ServiceError
 from cmt.workspace import Workspace, open
 
 PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")
-"""The project of a flow run that names none."""
+"""The default project of a flow run."""
 
 # the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
 logging.getLogger("cmt").setLevel(logging.INFO)
@@ -35,9 +35,9 @@ def is_transient(_task: Any, _run: Any, state: Any) -> bool:
     return isinstance(error, OSError | BankError | ServiceError) and not isinstance(error, DamageError)
 
 
-# results lie in the bank and the state folder under content keys, so Prefect caches nothing
+# the bank and the state folder keep results by content, so Prefect caches nothing
 def cmt_task(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the function as a task of that name, which is retried where that can help."""
+    """Decorator: the function as a task of that name, retried after transient errors."""
     decorator: Callable[[Callable[P, R]], Callable[P, R]] = cast(Any, task)(
         name=name,
         cache_policy=NO_CACHE,

@@ -1,4 +1,4 @@
-"""`cmt bank …`: look after the stored memories, without loading an LM."""
+"""`cmt bank …`: maintain the stored memories, without loading an LM."""
 
 from typing import Annotated
 
@@ -23,7 +23,7 @@ def optimize_banks(
     keep_days: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="DAYS", help="Drop versions older than this; no rollback reaches them. Default: drop none."
+            min=0, metavar="DAYS", help="Drop older versions, which no rollback can then restore. Default: none."
         ),
     ] = None,
     as_json: Json = False,

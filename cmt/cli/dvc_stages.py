@@ -1,7 +1,7 @@
 """`python -m cmt.cli.dvc_stages <stage>`: the stages of `dvc.yaml`, from raw stream to replayed bank and scores.
 
 They work in `data/replay`, apart from the live bank, and write the same bytes every time: no durations, no dates, and
-no answers that depend on earlier questions. A small file with the digest of the bank stands for the bank.
+no answers that depend on earlier questions. DVC tracks a small file with the bank's digest instead of the bank.
 """
 
 import json
@@ -139,9 +139,9 @@ def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
 
 
 def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
-    """Calibration error of the confidence in the answers of all rounds, as they were given and uncalibrated; 0–1.
+    """Calibration error, 0–1, of the calibrated and the uncalibrated confidence in the answers of all rounds.
 
-    `records`: of each round (RECORD_SCHEMA). A round is calibrated by the rounds before it. Empty without answers.
+    `records`: a table for each round (RECORD_SCHEMA); the rounds before it calibrate it. Empty without answers.
     """
     import pyarrow as pa
 
@@ -159,7 +159,7 @@ def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
 
 
 def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows of an evaluation as DVC shows them: numbers only, no lists, and no durations, which differ every time."""
+    """Rows of an evaluation for DVC: numbers only, without lists and durations, which differ every time."""
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
     names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
     return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
@@ -175,7 +175,7 @@ def pin(bank: "Bank", calibration: "Calibration", path: Path) -> None:
 
 
 def check_pin(replay_workspace: Workspace) -> None:
-    """RoundError unless the replayed bank is the pinned one; it is not after a checkout of another commit."""
+    """Raise RoundError unless the replayed bank is the pinned one, as after checking out another commit."""
     path = _pin_path(replay_workspace)
     try:
         pinned = read_json(path, dict[str, Any])
@@ -189,7 +189,7 @@ def check_pin(replay_workspace: Workspace) -> None:
 
 
 def _answering_workspace(params: Path) -> Workspace:
-    """The workspace with its LM pulled, and with a prompt cache that holds answers of the same settings only."""
+    """The workspace with its LM pulled, and a prompt cache for its present settings alone."""
     replay_workspace = workspace(params)
     replay_workspace.pull()
     lm, model = replay_workspace.lm, replay_workspace.model
@@ -209,7 +209,7 @@ def _answering_workspace(params: Path) -> Workspace:
 
 
 def _trained(params: Path) -> Path:
-    """The folder of a compressor trained with these settings; continues an interrupted training, repeats no other."""
+    """Train a compressor with these settings, or continue or reuse an earlier training; returns its folder."""
     from cmt.training.sources import installed_sources, pull_sources
 
     # 1. the data

@@ -37,8 +37,8 @@ data = typer.Typer(no_args_is_help=True, help="The training data.")
 
 def main() -> None:
     """Entry point of the console script."""
-    # torch, transformers and LanceDB make a million objects that stay: collecting at every 700, and once more at the
-    # end, takes as long as importing them
+    # torch, transformers and LanceDB allocate a million long-lived objects: a collection every 700 allocations, and one
+    # at exit, would take as long as the imports
     gc.set_threshold(100_000, 10, 10)
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
@@ -115,11 +115,13 @@ def ingest(
     ] = None,
     publisher: Annotated[
         str | None,
-        typer.Option("--source", metavar="NAME", help="Who published it. Default: the name of the file or folder."),
+        typer.Option(
+            "--source", metavar="NAME", help="Publisher of the documents. Default: the name of the file or folder."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Validate a file or folder row by row and add what is new as slices."""
+    """Validate a file or folder row by row and add new rows as slices."""
     from cmt.stream.periods import period_unit
 
     wanted = int(period) if period and period.isdecimal() else period
@@ -135,12 +137,12 @@ def ingest(
 def update(
     ctx: typer.Context,
     slice_: Annotated[
-        str | None, typer.Option("--slice", metavar="SLICE", help="This slice. Default: the oldest that waits.")
+        str | None, typer.Option("--slice", metavar="SLICE", help="The slice. Default: the oldest pending one.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every slice that waits, oldest first.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every pending slice, oldest first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a round: compress a slice, bank it, evaluate, then commit it or restore the bank."""
+    """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the bank."""
     if slice_ and every:
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
     workspace: Workspace = ctx.obj.workspace
@@ -182,7 +184,10 @@ def codebook(
     parts: Annotated[
         int | None,
         typer.Option(
-            "--bytes", min=1, metavar="N", help="Bytes of a vector, a divisor of the LM's hidden size. Default: a 16th."
+            "--bytes",
+            min=1,
+            metavar="N",
+            help="Bytes of a vector, a divisor of the LM's hidden size. Default: a 16th of it.",
         ),
     ] = None,
     as_json: Json = False,
@@ -208,7 +213,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the stream's questions of the memory, of the LM alone, and of the LM with the best text in its prompt."""
+    """Ask the stream's questions: of the memory, of the LM alone, and of the LM with the best text in its prompt."""
     workspace: Workspace = ctx.obj.workspace
     available = workspace.store.all_questions().num_rows
     if not available:
@@ -231,7 +236,7 @@ def rounds(ctx: typer.Context, as_json: Json = False) -> None:
 def rollback(
     ctx: typer.Context, round_id: Annotated[str, typer.Argument(metavar="ROUND")], as_json: Json = False
 ) -> None:
-    """Restore the bank to the version before a round; that round and all later ones wait again."""
+    """Restore the bank to the version before a round; that round and all later ones are pending again."""
     with ctx.obj.progress as progress:
         progress.stage("rollback")
         # checked in the ledger first, so that a wrong name loads no LM
@@ -240,7 +245,7 @@ def rollback(
             names = ", ".join(dict.fromkeys(committed)) or "none"
             raise RoundError(f"no committed round {round_id!r}; there are: {names}")
         round_ = ctx.obj.workspace.rollback(round_id)
-    line = f"the bank is as it was before {round_id}; that round and all later ones wait for `cmt update`"
+    line = f"the bank is restored to the version before {round_id}; that round and all later ones are pending"
     print_result(round_, line, as_json=as_json)
 
 
@@ -252,18 +257,20 @@ def forget(
         str | None, typer.Option(metavar="SOURCE", help="All documents of the stream with this source.")
     ] = None,
     matching: Annotated[
-        str | None, typer.Option(metavar="QUERY", help="All documents of the bank that have every word of QUERY.")
+        str | None, typer.Option(metavar="QUERY", help="All documents of the bank whose text has every word of QUERY.")
     ] = None,
     purge: Annotated[
         bool,
-        typer.Option("--purge", help="Also remove the texts from all that the project wrote, with older versions."),
+        typer.Option(
+            "--purge", help="Also remove the texts and all older versions from everything that the project wrote."
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Forget what --source or --matching finds.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget the found documents without asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove documents' memories; no rollback, later round or ingest brings them or nearly the same texts back.
+    """Remove documents' memories for good: no rollback, later round or ingest restores them or near-copies.
 
-    --source and --matching print what they find; on a terminal they ask, elsewhere they need --yes.
+    --source and --matching print the documents that they find; on a terminal they ask, elsewhere they need --yes.
     """
     if not (doc_ids or source or matching):
         raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
@@ -285,7 +292,7 @@ def forget(
 
 @app.command(epilog="Example: cmt verify --json")
 def verify(ctx: typer.Context, as_json: Json = False) -> None:
-    """Read language model, compressor, slices, ledger and banks whole; exits with 1 if something is damaged."""
+    """Check language model, compressor, slices, ledger and banks for damage; exits with 1 if any is damaged."""
     with ctx.obj.progress as progress:
         reports = ctx.obj.workspace.verify(progress=progress)
     problems = sum(len(report.problems) for report in reports)
@@ -306,7 +313,7 @@ def lineage(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show where a round, a registered compressor or an answer comes from, and what came of it."""
+    """Trace a round, a registered compressor or an answer: its inputs, runs and outcome."""
     from cmt.rounds.lineage import lineage
 
     found = lineage(ctx.obj.workspace, name)
@@ -315,7 +322,7 @@ def lineage(
 
 @app.command(epilog="Example: cmt recompress")
 def recompress(ctx: typer.Context, as_json: Json = False) -> None:
-    """Fill the bank of the champion slice by slice, check its answers, and let it answer."""
+    """Fill the bank of the champion slice by slice, check its answers, and make it the active bank."""
     from cmt.rounds.recompression import recompress
 
     with ctx.obj.progress as progress:
@@ -331,7 +338,7 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
-    """Whether the person at the terminal agrees; False without one."""
+    """Whether the user agrees; False if stdin and stderr are no terminal."""
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     what = "purge, with all earlier versions of the bank," if purge else "forget"

@@ -59,9 +59,9 @@ def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
 
 
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
-    """`answer` as JSON without the texts of its sources; the text of the answer is `answer` and `text`.
+    """`answer` as JSON without the texts of its sources; both `answer` and `text` have its text.
 
-    Confidences are rounded as they are over HTTP, so that an answer is the same with and without a server.
+    Confidences are rounded as over HTTP.
     """
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
     rounded = {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
@@ -95,13 +95,13 @@ def write_short_answer(answer: "Answer") -> None:
 
 
 def write_lineage(lineages: "Sequence[Lineage]") -> None:
-    """A table of facts for each."""
+    """Print a table of facts for each lineage."""
     for lineage in lineages:
         write_table([lineage.name, ""], list(lineage.facts.items()), left=2)
 
 
 def write_promotion(promotion: "Promotion", line: str) -> None:
-    """The figures of both compressors, if they were compared, and the decision."""
+    """Print the figures of both compressors, if they were compared, and the decision."""
     if figures := promotion.figures:
         write_table(["", "challenger", "in use"], figures.rows(), left=1)
     console().print(line, soft_wrap=True)
@@ -126,7 +126,7 @@ def write_candidates(candidates: "Sequence[Candidate]") -> None:
 
 
 def write_forgotten(report: "ForgetReport") -> None:
-    """Print what was forgotten, what is like it and stays, and after a purge what it removed and cannot reach."""
+    """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
     verb, rows = "is" if len(report.doc_ids) == 1 else "are", f"{report.rows:,} row{'s' if report.rows != 1 else ''}"
     write_line(f"{names} {verb} forgotten: {rows} removed")
@@ -153,7 +153,7 @@ def write_rounds(rounds: "Sequence[Round]") -> None:
 
 
 def write_verified(reports: "Sequence[PartReport]") -> None:
-    """Print a row for each part of a project, then the problems of each with what to do."""
+    """Print a row for each part of a project, then its problems with their remedy."""
     rows = [
         [report.part, report.content or "–", report.digest[:12] or "–", "damaged" if report.problems else "sound"]
         for report in reports

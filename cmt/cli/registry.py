@@ -45,7 +45,7 @@ def promote(
     ctx: typer.Context,
     version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
     slice_: Annotated[
-        str | None, typer.Option("--slice", metavar="SLICE", help="The slice that decides. Default: the newest.")
+        str | None, typer.Option("--slice", metavar="SLICE", help="The deciding slice. Default: the newest.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -58,13 +58,13 @@ def promote(
     state = "is now the champion" if promotion.promoted else "does not become the champion"
     line = f"version {promotion.version} {state}: {promotion.reason}"
     if promotion.promoted and promotion.figures:
-        line += "; `cmt recompress` fills its bank, until then the one before it answers"
+        line += "; the previous compressor answers until `cmt recompress` has filled the new bank"
     print_result(promotion, lambda: output.write_promotion(promotion, line), as_json=as_json)
 
 
 @registry.command(epilog="Example: cmt registry rollback")
 def rollback(ctx: typer.Context, as_json: Json = False) -> None:
-    """Go back to the compressor before the champion, and adapt the slices that came since."""
+    """Return to the previous champion, and adapt the slices added since."""
     from cmt.rounds.promotion import roll_back_promotion
     from cmt.rounds.recompression import recompress
 
@@ -72,8 +72,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
         progress.stage("load")
         roll_back_promotion(ctx.obj.workspace)
         result = recompress(ctx.obj.workspace, progress=progress, sleep=lambda _: None)
-    line = f"compressor {result.compressor[:12]} is the champion again and answers"
-    line += f"; slices adapted that came since: {result.slices}"
+    line = f"compressor {result.compressor[:12]} is the champion again and answers; slices adapted: {result.slices}"
     print_result(result, line, as_json=as_json)
 
 

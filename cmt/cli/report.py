@@ -25,7 +25,7 @@ def baselines(
     questions: Annotated[int, typer.Option(min=1, metavar="N", help="A sample of at most N.")] = 200,
     as_json: Json = False,
 ) -> None:
-    """Compare systems on the same questions, with the costs of each; `cmt report` shows them too."""
+    """Compare systems and their costs on the same questions; `cmt report` shows the result too."""
     from cmt.evaluation.comparison import known_systems, measure_systems
     from cmt.evaluation.comparison_data import ComparisonData
     from cmt.evaluation.systems import SYSTEMS
@@ -44,7 +44,7 @@ def baselines(
 
 def report(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the page.")] = Path("report/index.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report/index.html"),
     as_json: Json = False,
 ) -> None:
     """Write one HTML page: rounds, baselines, the worst questions, and the inputs of every number."""

@@ -17,7 +17,7 @@ _GRACE_SECONDS = 5  # for answers in progress at Ctrl-C
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 8000,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +34,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
     has_tokens = workspace.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
         raise ServiceError(
-            f"without tokens everybody who reaches {host} could read every document: set serving.token_file, run "
+            f"without tokens anyone who reaches {host} can read every document: set serving.token_file, run "
             "`cmt token add NAME`, or leave out --host"
         )
     with _listen(host, port) as listener:
@@ -45,11 +45,11 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
 
             from cmt.serving.app import LOOPBACK, create_app
 
-            # a page of another site has no token
+            # with tokens any Host is safe: a page of another site has no token
             app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
         # 2. print the address
         if not _is_loopback(host):
-            warning = f"warning: tokens, questions and answers reach {host} unencrypted: put a proxy with TLS before it"
+            warning = f"warning: tokens, questions and answers travel to {host} unencrypted: put a TLS proxy before it"
             write_line(warning, style="yellow", stderr=True)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
@@ -61,7 +61,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether `host` is reached from this computer alone; names other than localhost are not resolved."""
+    """Whether `host` is localhost or a loopback address; other names are not resolved."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""`cmt token …`: who may use `cmt serve`."""
+"""`cmt token …`: access to `cmt serve`."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cmt.serving.tokens import TokenFile
 
 token = typer.Typer(no_args_is_help=True, help="The bearer tokens of `cmt serve`.")
-TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is; the request log has this name.")]
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Owner of the token, named in the request log.")]
 
 
 @token.command(epilog="Example: cmt token add newsroom --scope admin")
@@ -25,15 +25,15 @@ def add(
     ] = "ask",
     source: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Who published the documents that it ingests. Default: NAME."),
+        typer.Option(metavar="SOURCE", help="Publisher of the documents that it ingests. Default: NAME."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a token and print it. Nothing stores it: it cannot be shown again."""
+    """Create a token and print it once; only its digest is stored."""
     secret = _file(ctx).add(name, scope=scope, source=source)
     print_result({"name": name, "scope": scope, "source": source or name, "token": secret}, secret, as_json=as_json)
     may = "ask, ingest and forget" if scope == "admin" else "ask questions and read every document"
-    output.write_line(f"keep it now, it is not shown again; it may {may}", stderr=True)
+    output.write_line(f"store it now: it is not shown again; it may {may}", stderr=True)
 
 
 @token.command("list", epilog="Example: cmt token list --json")
@@ -52,7 +52,7 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
 def revoke(ctx: typer.Context, name: TokenName, as_json: Json = False) -> None:
     """Remove a token; a running server refuses its next request."""
     _file(ctx).revoke(name)
-    print_result({"name": name}, f"the token of {name} is not valid any more", as_json=as_json)
+    print_result({"name": name}, f"the token of {name} is revoked", as_json=as_json)
 
 
 def _file(ctx: typer.Context) -> "TokenFile":

@@ -14,7 +14,7 @@ QUESTIONS = (
     ("What does a single ticket on the Saltby ferry cost?", None),
     ("What is the capital of Mongolia?", "not in memory: no article says it"),
 )
-"""Questions on the first month, and what to expect where it is not an answer."""
+"""Questions on the first month, with a note if no answer is expected."""
 
 
 def try_newspaper(
@@ -24,9 +24,9 @@ def try_newspaper(
 ) -> None:
     """Adapt the first month of the bundled newspaper and serve it: an answer on a web page within a minute.
 
-    Works in `data/try`, so the project's own bank stays as it is. Asks no questions of its own and tracks nothing.
+    Works in `data/try`, so the project's own bank stays unchanged. The round is neither evaluated nor tracked.
     """
-    # 1. a project beside the project: its own stream and bank, the same LM and compressor
+    # 1. a project with its own stream and bank, and the LM and compressor of the present one
     ctx.obj.overrides |= {
         "stream.path": f"{FOLDER}/stream",
         "stream.quarantine": f"{FOLDER}/quarantine",

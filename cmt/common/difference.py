@@ -1,10 +1,10 @@
-"""A mean difference with its interval, as comparisons state it."""
+"""A mean difference with its confidence interval."""
 
 from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """Mean difference of two systems or samples, and its interval, 95 % unless it is said otherwise."""
+    """Mean difference of two systems or samples, with its interval: 95 % by default."""
 
     mean: float
     low: float

@@ -19,5 +19,5 @@ def sha256_file(path: Path) -> str:
 
 
 def json_checksum(content: Mapping[str, Any]) -> str:
-    """Hex BLAKE2b of 16 bytes over the values of `content` as JSON, whatever their order. Raises TypeError."""
+    """Hex BLAKE2b of 16 bytes over the values of `content` as JSON, in any order. Raises TypeError."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Packages whose import takes long for what is used of them."""
+"""Deferred imports of packages that are slow to import."""
 
 import sys
 from importlib.util import find_spec, module_from_spec
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def defer_init(name: str) -> None:
-    """Let modules of the package `name` be imported without its `__init__`, which runs when a name of it is first used.
+    """Import modules of the package `name` without its `__init__`, which runs at the first use of a name of it.
 
-    Without effect if the package is missing or imported already.
+    No effect if the package is missing or already imported.
     """
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or spec.loader is None:

@@ -60,7 +60,7 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
 
 
 def month_curve(*, months: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw F1 by slice with and without retraining to the PNG `path`; `months` are those of metrics/year.json."""
+    """Draw F1 by slice with and without retraining to the PNG `path`; `months` as in metrics/year.json."""
     figure = _new_figure(8, 4)
     axes = figure.subplots()
     places, style = range(len(months)), SYSTEM_STYLES["cmt"]

@@ -3,7 +3,7 @@
 import re
 
 MASK = "***"
-TOKEN_PREFIX = "cmt_"  # noqa: S105 - what the tokens of `cmt serve` begin with, so that they can be found
+TOKEN_PREFIX = "cmt_"  # noqa: S105 - prefix of the tokens of `cmt serve`, by which they are recognised
 
 # User and password before the host. A secret key of S3 may hold `/`, so behind `user:` everything up to the `@` counts,
 # except where that is a port and a path.

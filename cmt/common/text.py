@@ -3,7 +3,7 @@
 import unicodedata
 
 MISSING = "–"
-"""Stands for a missing value in tables."""
+"""Shown for a missing value in tables."""
 
 
 def plain(text: object) -> str:

@@ -80,7 +80,7 @@ router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], response
 async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingested:
     """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
 
-    Each row is validated alone; `rejected` lists the invalid ones. The next round banks the new slices.
+    Each row is validated alone; `rejected` lists the invalid ones. The next rounds adapt the new slices.
     """
     files = _files(request.headers.get("content-type", ""), await request.body())
     return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)

@@ -1,4 +1,4 @@
-"""Who sent a request: bearer tokens (RFC 6750) and their scopes.
+"""Authentication: bearer tokens (RFC 6750) and their scopes.
 
 `Identification` precedes the rate limit, which counts the requests of each token. `Authorization` follows it, so that
 requests with wrong tokens are limited too.

@@ -1,7 +1,7 @@
 """The memory as an MLflow model: the code that `mlflow models serve` runs, stored with every registered version.
 
-Answering needs the LM, which is too big to store with every version, and the bank, which grows. Both come from a
-project: its params.yaml is named by the environment variable CMT_PARAMS, or else by the registered version.
+The LM, which is too big to store with every version, and the bank, which grows, come from a project. The environment
+variable CMT_PARAMS names its params.yaml; the default is the project that registered the version.
 """
 
 import os

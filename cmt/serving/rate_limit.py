@@ -11,7 +11,7 @@ from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
 
 LARGEST_NUMBER = 10_000
-"""Largest number of remembered clients; the longest silent one is forgotten first."""
+"""Largest number of remembered clients; the least recent one is dropped first."""
 
 
 class RateLimit:

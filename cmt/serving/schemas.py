@@ -29,7 +29,7 @@ Question = Annotated[str, AfterValidator(clean_question), Field(examples=["Who i
 AsOf = Annotated[
     datetime | None,
     _parsed_by(parse_end),
-    _date_schema("As things stood at the end of that day (UTC), or at a date-time with zone. Default: now."),
+    _date_schema("Answer as of the end of that day (UTC), or of a date-time with zone. Default: now."),
 ]
 Since = Annotated[datetime | None, _parsed_by(parse_start), _date_schema("Published on that day or later.")]
 Until = Annotated[datetime | None, _parsed_by(parse_end), _date_schema("Published on that day or earlier.")]
@@ -56,7 +56,7 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float
-    """The confidence before calibration, which determines the verdict."""
+    """Confidence before calibration; used for abstention."""
     sources: tuple[Source, ...]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
@@ -137,7 +137,7 @@ class Ingest(BaseModel):
 
 
 class NewSlice(BaseModel):
-    """A new slice, which waits for its round."""
+    """A new slice; its round is pending."""
 
     slice_id: str
     documents: int
@@ -186,7 +186,7 @@ class Forget(BaseModel):
 class Forgotten(BaseModel):
     """The forgotten documents, and the number of rows removed from all banks.
 
-    A document that waits for its round has no rows and gets none.
+    A document of a pending slice has no rows, and no round adds any.
     """
 
     doc_ids: list[str]

@@ -40,7 +40,7 @@ class Token:
     """The owner of the token; the request log has this name."""
     scope: Scope
     source: str
-    """The publisher of documents that are ingested with it."""
+    """The publisher of the documents that it ingests."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     created_at: str
 
@@ -79,9 +79,11 @@ class TokenFile:
         """Add a token and return its secret, which is stored nowhere. `source`: by default `name`."""
         source = name if source is None else source
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is no name for a token: up to 64 letters, digits, dots, dashes, underscores")
+            raise ConfigError(
+                f"{name!r} is not a valid token name: use up to 64 letters, digits, dots, dashes, underscores"
+            )
         if not source.strip() or not source.isprintable():
-            raise ConfigError(f"{source!r} is no name of a source: write one line of text")
+            raise ConfigError(f"{source!r} is not a valid source: write one line of text")
         secret = TOKEN_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         token = Token(name, scope, source, sha256_hex(secret), datetime.now(UTC).isoformat(timespec="seconds"))
         with self._changing() as tokens:

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from itertools import cycle
 from multiprocessing import get_context
@@ -169,16 +169,13 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
 
 def _answered_by(port: int, question: str) -> str:
     """The compressor whose bank answers a question. Raises OSError if no server listens, ServiceError if it refuses."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request("POST", "/ask", json.dumps({"question": question}), {"Content-Type": "application/json"})
         reply = connection.getresponse()
         content = reply.read().decode()
-        if reply.status != 200:
-            raise ServiceError(f"the server of the year answered {question!r} with {reply.status}: {content[:200]}")
-        return str(json.loads(content)["compressor"])
-    finally:
-        connection.close()
+    if reply.status != 200:
+        raise ServiceError(f"the server of the year answered {question!r} with {reply.status}: {content[:200]}")
+    return str(json.loads(content)["compressor"])
 
 
 def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:

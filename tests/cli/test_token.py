@@ -35,7 +35,7 @@ def test_without_a_file_the_message_says_which_parameter_names_it(tiny_workspace
 def test_without_tokens_no_server_listens_beyond_loopback(tiny_workspace: Path, host: str) -> None:
     refused = run(tiny_workspace, "serve", "--host", host, "--port", "0", status=1)
     [line] = refused.stderr.splitlines()
-    assert f"everybody who reaches {host} could read every document: set serving.token_file" in line
+    assert f"anyone who reaches {host} can read every document: set serving.token_file" in line
 
 
 def test_tokens_are_masked_in_messages(tmp_path: Path) -> None:

@@ -64,10 +64,10 @@ def test_a_damaged_file_is_refused_and_kept(file: TokenFile, content: str) -> No
 
 def test_names_are_checked_and_belong_to_one_token(file: TokenFile) -> None:
     for name in ("", "a b", "../x", "x" * 65, "ann\n"):
-        with pytest.raises(ConfigError, match="is no name for a token"):
+        with pytest.raises(ConfigError, match="is not a valid token name"):
             file.add(name, scope="ask")
     for source in ("", " ", "two\nlines"):
-        with pytest.raises(ConfigError, match="is no name of a source"):
+        with pytest.raises(ConfigError, match="is not a valid source"):
             file.add("ann", scope="ask", source=source)
     with pytest.raises(ConfigError, match="no tokens in .*cmt token add"):
         file.tokens()
