@@ -159,9 +159,9 @@ def update(
             if rounds[-1].state == "refused":
                 break
     # 2. the result
-    nothing = "nothing to do: every slice has its round"
+    nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
-        nothing = f"every slice has its round; compressor {workspace.compressor_digest[:12]} answers now"
+        nothing = f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
     print_result({"rounds": rounds}, (lambda: output.write_rounds(rounds)) if rounds else nothing, as_json=as_json)
     if rounds and rounds[-1].state == "refused":
         refused = rounds[-1]

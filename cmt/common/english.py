@@ -1,7 +1,6 @@
 """Names, dates, numbers and sentence ends of English text, as regular expressions.
 
-Several rules recognise the same thing in different ways: a question may be made about less than a quote may contain.
-Scores depend on each of them.
+Question generation and quoting recognise the same thing by different rules, and scores depend on every rule.
 """
 
 import re

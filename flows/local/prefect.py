@@ -206,7 +206,7 @@ class LocalPrefect:
 def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iterator[LocalPrefect]:
     """A server with the deployments of `root`'s prefect.yaml, and a worker that runs them.
 
-    `params`: the params.yaml of their project, by default that of `root`.
+    `params`: their params.yaml; default: the one in `root`.
     """
     shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)

@@ -91,7 +91,7 @@ def test_a_change_of_the_window_can_be_undone_with_update(adapted_workspace: Pat
     run(adapted_workspace, *window, "update", "--all")
     run(adapted_workspace, *window, "ask", QUESTION)
     assert "run `cmt update --all` with it" in run(adapted_workspace, "ask", QUESTION, status=1).stderr
-    assert "every slice has its round; compressor" in run(adapted_workspace, "update", "--all").stdout
+    assert "every slice has a round; compressor" in run(adapted_workspace, "update", "--all").stdout
     assert read(adapted_workspace, "ask", QUESTION) == before
     assert "nothing to do" in run(adapted_workspace, "update", "--all").stdout
 
