@@ -10,9 +10,9 @@ import yaml
 from transformers.utils.logging import disable_progress_bar
 
 import cmt
-from cmt.bank.bank import open_banks
+from cmt.bank.bank import Bank
 from cmt.bank.location import BankLocation
-from cmt.bank.tables import connect, current_table
+from cmt.bank.tables import connect, current_table, memory_tables, open_table
 from cmt.config import load_params
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
@@ -163,14 +163,18 @@ def opened(folder: Path) -> Workspace:
 def content(folder: Path) -> Content:
     """The content of the project."""
     workspace = opened(folder)
-    store, uri = workspace.store, workspace.params.bank.uri
+    location = BankLocation(workspace.params.bank.uri)
+    connection = connect(location.uri)
+    tables = [open_table(connection, name) for name in sorted(memory_tables(connection))]
+    # not by open_bank, which may set the pointer
+    banks = [Bank(location, connection, table) for table in tables if table is not None]
     committed = [round_ for round_ in workspace.ledger.rounds() if round_.state == "committed"]
     return Content(
-        slices=tuple((slice_.slice_id, slice_.digest) for slice_ in store.slices()),
+        slices=tuple((slice_.slice_id, slice_.digest) for slice_ in workspace.store.slices()),
         forgotten=tuple(workspace.forgotten()),
         rounds=tuple((r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed),
-        banks=tuple(sorted((bank.name, bank.digest()) for bank in open_banks(BankLocation(uri)))),
-        answering=current_table(connect(uri)),
+        banks=tuple((bank.name, bank.digest()) for bank in banks),
+        answering=current_table(connection),
     )
 
 
