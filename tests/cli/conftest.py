@@ -15,7 +15,7 @@ def adapted(adapted_workspace: Path) -> Path:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C works even where the tests run in the background of a shell, which ignores it."""
+    """Handle Ctrl-C even if the tests run in the background of a shell, which ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -5,7 +5,6 @@ import re
 import shlex
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,9 @@ import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cmt.cli.context import parse_as_of, parse_overrides
+from cmt.cli.context import parse_overrides
 from cmt.cli.main import app
 from tests.helpers.cli import MAYOR, bank_report, read, run
-
-
-def test_a_plain_date_is_the_end_of_that_day() -> None:
-    assert parse_as_of("2031-02-15") == datetime(2031, 2, 15, 23, 59, 59, 999999, tzinfo=UTC)
-    assert parse_as_of("2031-02-15T06:00:00+02:00") == datetime(2031, 2, 15, 4, tzinfo=UTC)
-    assert parse_as_of(None) is None
 
 
 def test_overrides_are_parsed_as_yaml() -> None:
@@ -39,20 +32,16 @@ def test_overrides_are_parsed_as_yaml() -> None:
 
 def test_overrides_change_what_a_command_does(adapted_project: Path) -> None:
     assert len(read(adapted_project, "--set", "selection.top_k=1", "ask", MAYOR)["sources"]) == 1
-    arguments = ("--set", "selection.top_k=2", "--set", "bank.keep_text=no", "--set", "train.learning_rate=1e-3")
-    assert run(adapted_project, *arguments, "rounds").exit_code == 0
 
 
 FAILURES = [
     (["--set", "lm.path=nowhere", "update", "--slice", "2031-01/0001"], "run `cmt model pull`"),
     (["--set", "lm.path=nowhere", "ask", MAYOR], "run `cmt model pull`"),
     (["--set", "compressor.path=nowhere", "update"], "run `cmt train`, or set compressor.path"),
-    (["update", "--slice", "1999-01/0001"], "no slice '1999-01/0001'"),
     (["update", "--slice", "'; --"], "2031-01/0001, 2031-02/0001"),
     (["ingest", "nowhere.jsonl"], "nowhere.jsonl not found"),
     (["--set", "bank.uri=params.yaml/bank", "update"], "Not a directory"),
     (["--set", "bank.uri=nowhere", "rounds"], "run `cmt update` first"),
-    (["--set", "bank.uri=nowhere", "ask", MAYOR], "run `cmt update` first"),
     (["--set", "bank.uri=nowhere", "bank", "stats"], "run `cmt update` first"),
     (["--set", "stream.path=nowhere", "update"], "`cmt ingest` documents first"),
     (["--set", "stream.path=nowhere", "evaluate"], "`cmt ingest` some first"),
@@ -70,11 +59,8 @@ def test_a_failure_is_one_line_on_stderr_and_status_1(adapted_project: Path, arg
 BAD_USAGE = [
     ["frobnicate"],
     ["ask"],
-    ["ask", ""],
-    ["ask", " \x1b\n"],
     ["ask", MAYOR, "--as-of", "yesterday"],
     ["ask", MAYOR, "--as-of", "2031-02-15T06:00:00"],
-    ["ask", MAYOR, "--as-of", ""],
     ["ask", MAYOR, "--loudly"],
     ["update", "--all", "--slice", "2031-01/0001"],
     ["evaluate", "--questions", "0"],
@@ -86,41 +72,24 @@ BAD_USAGE = [
     ["--set", "=4", "rounds"],
     ["--set", "selection.=4", "rounds"],
     ["--set", "selection.top_k={", "rounds"],
-    ["--set", "seed.top_k=4", "rounds"],
     ["--set", "selection=4", "rounds"],
-    ["--set", "selection.top_k=0", "rounds"],
-    ["--set", "selection.top_k=four", "rounds"],
-    ["--set", "selection.topk=4", "rounds"],
-    ["--set", "compressor.window=0", "rounds"],
-    ["--set", "compressor.memory_tokens=0", "rounds"],
     ["--set", "objective.alpha=3", "rounds"],
-    ["--set", "objective.alpha=-0.1", "rounds"],
-    ["--set", "stream.clock=2031-12-31T23:59:59", "rounds"],
     ["--set", "lm.source=ftp:x", "model", "pull"],
-    ["--set", "train.source=ftp:x", "data", "pull"],
     ["--set", "train.mix={'ftp:x': 1}", "data", "pull"],
-    ["--set", "train.mix={path:x.json: 0}", "data", "pull"],
     ["--set", "train.mix=path:x.json", "data", "pull"],
-    ["--params", "nowhere.yaml", "rounds"],
     ["--params", ".", "rounds"],
 ]
 
 
 @pytest.mark.parametrize("arguments", BAD_USAGE, ids=" ".join)
-def test_bad_usage_exits_with_2(tiny_workspace: Path, arguments: list[str]) -> None:
-    result = run(tiny_workspace, *arguments, status=2)
+def test_bad_usage_exits_with_2(tiny_project: Path, arguments: list[str]) -> None:
+    result = run(tiny_project, *arguments, status=2)
     assert result.stdout == ""
     assert result.stderr
 
 
-@pytest.mark.parametrize("content", ["selction: {top_k: 4}", "selection: {topk: 4}", "- a list", "a: [", "\xff\xfe"])
-def test_a_wrong_params_file_is_named_in_the_error(tiny_workspace: Path, content: str) -> None:
-    (tiny_workspace / "params.yaml").write_bytes(content.encode("latin-1"))
-    assert re.match(r"error: \S+params\.yaml", run(tiny_workspace, "rounds", status=2).stderr)
-
-
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_in_a_round_tells_how_to_continue(
+def test_ctrl_c_in_a_round_prints_how_to_continue(
     adapted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = bank_report(adapted)
@@ -143,12 +112,6 @@ def test_ctrl_c_in_a_round_tells_how_to_continue(
 def test_ctrl_c_while_reading_changes_nothing(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmt.workspace.Workspace.ask", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert "interrupted during ask: nothing was changed\n" in run(adapted_project, "ask", MAYOR, status=130).stderr
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_at_the_prompt_of_a_chat_interrupts_no_stage(
-    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
     assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
 
@@ -164,8 +127,7 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def test_the_commands_are_complete() -> None:
     flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget", "serve"]
-    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook"]
-    flat += ["lineage", "recompress"]
+    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook", "lineage", "recompress"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("stats", "optimize")),
@@ -178,16 +140,10 @@ def test_the_commands_are_complete() -> None:
 
 @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
 def test_help_ends_with_an_example_that_parses(path: tuple[str, ...], tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, [*path, "--help"])
-    example = re.search(r"Example: cmt (.+)$", " ".join(result.stdout.split()))
+    printed = CliRunner().invoke(app, [*path, "--help"]).stdout
+    assert ("--json-lines" if path == ("chat",) else "--json") in printed
+    example = re.search(r"Example: cmt (.+)$", " ".join(printed.split()))
     assert example
-    words = shlex.split(example[1])
     assert " ".join(path) in example[1]
-    if path == ("init",):  # needs no project
-        return
-    assert re.search(r"params\.yaml not found", run(tmp_path, *words, status=2).stderr)
-
-
-@pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
-def test_every_command_has_json(path: tuple[str, ...]) -> None:
-    assert ("--json-lines" if path == ("chat",) else "--json") in CliRunner().invoke(app, [*path, "--help"]).stdout
+    if path != ("init",):  # needs no project
+        assert "params.yaml not found" in run(tmp_path, *shlex.split(example[1]), status=2).stderr

@@ -23,8 +23,8 @@ def run_init(folder: Path, *options: str, status: int = 0) -> Result:
 def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> None:
     folder = tmp_path / "new/news-project"
     record = json.loads(run_init(folder, "--json").stdout)
-    assert [Path(file).name for file in record["files"]] == ["params.yaml", "news.jsonl", ".gitignore"]
-    assert sorted(path.name for path in folder.iterdir()) == [".gitignore", "news.jsonl", "params.yaml"]
+    assert [Path(file) for file in record["files"]] == [folder / n for n in ("params.yaml", "news.jsonl", ".gitignore")]
+    assert len(list(folder.iterdir())) == 3
     params = load_params(folder / "params.yaml")
     assert (params.stream.source, params.stream.clock) == (folder / "news.jsonl", "system")
     assert params.compressor.path == init.CLONE / "data/compressor"
@@ -33,7 +33,7 @@ def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> 
     assert params.lm.path == init.CLONE / "data/lm"
 
 
-def test_the_next_commands_are_printed(tmp_path: Path) -> None:
+def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) -> None:
     folder = tmp_path / "news project"
     printed = run_init(folder).stdout.splitlines()
     assert printed[0] == f"{folder} has params.yaml, news.jsonl and .gitignore; next:"
@@ -45,25 +45,17 @@ def test_the_next_commands_are_printed(tmp_path: Path) -> None:
         'cmt ask "What is the toll on the Alder Bridge?"',
         'cmt ask "What is the toll on the Alder Bridge?" --as-of 2026-09-27',
     ]
-
-
-def test_every_row_of_the_example_is_accepted(tmp_path: Path) -> None:
-    run_init(tmp_path / "project")
-    arguments = ["--params", str(tmp_path / "project/params.yaml"), "ingest", "--json"]
+    arguments = ["--params", str(folder / "params.yaml"), "ingest", "--json"]
     report = json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout)
     assert (report["accepted"], report["questions"], report["rejected"]) == (7, 4, [])
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
     run_init(tmp_path)
-    assert (tmp_path / "params.yaml").exists()
-
-
-def test_a_folder_with_files_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    assert "is not an empty folder: name a new or empty one" in run_init(tmp_path, status=2).stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-    assert "is not an empty folder" in run_init(tmp_path / "notes.txt", status=2).stderr
+    before = sorted(tmp_path.iterdir())
+    for taken in (tmp_path, tmp_path / "params.yaml"):
+        assert "is not an empty folder: name a new or empty one" in run_init(taken, status=2).stderr
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_paths_within_the_clone_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +70,7 @@ def test_paths_within_the_clone_are_relative(tmp_path: Path, monkeypatch: pytest
     assert params["lm"] == {"source": "hub:org/name@1", "sha256": None, "path": "../../data/lm"}
 
 
-def test_a_package_outside_a_clone_has_no_compressor_to_point_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_outside_a_clone_has_no_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "CLONE", tmp_path / "site-packages")
     assert "install cmt from a clone" in run_init(tmp_path / "project", status=1).stderr
     assert not (tmp_path / "project").exists()

@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
+from tests.helpers.training import write_squad
 
 
 def test_a_source_is_ingested_once(tiny_workspace: Path) -> None:
@@ -32,7 +32,7 @@ def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
     assert "more.jsonl:3: text is empty" in printed
 
 
-def test_a_source_is_named_and_a_stranger_refused(tiny_workspace: Path) -> None:
+def test_a_source_may_only_supersede_its_own_documents(tiny_workspace: Path) -> None:
     printed = run(tiny_workspace, "ingest", "--source", "Courier").stdout
     assert "the clock is fixed (stream.clock): rows dated after 2031-12-31T23:59:59Z are rejected" in printed
     forged = {"doc_id": "x", "published_at": "2031-03-01", "text": "The ferry is free.", "supersedes": "ferry"}
@@ -60,14 +60,10 @@ def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Pat
     assert "2031-02/0001 bank: 3 of 3" in result.stderr
     assert read(tiny_workspace, "update", "--all") == {"rounds": []}
     assert "nothing to do" in run(tiny_workspace, "update").stdout
-
-
-def test_a_committed_round_is_not_repeated(adapted: Path) -> None:
-    before = bank_report(adapted)["digest"]
-    (round_,) = read(adapted, "update", "--slice", "2031-01/0001")["rounds"]
-    assert round_["already"]
-    assert bank_report(adapted)["digest"] == before
-    assert "committed before" in run(adapted, "update", "--slice", "2031-01/0001").stdout
+    (again,) = read(tiny_workspace, "update", "--slice", "2031-01/0001")["rounds"]
+    assert again["already"]
+    assert "committed before" in run(tiny_workspace, "update", "--slice", "2031-01/0001").stdout
+    assert read(tiny_workspace, "bank", "stats")["rows"] == 6
 
 
 def test_a_refused_round_exits_with_1(tiny_workspace: Path) -> None:
@@ -78,21 +74,15 @@ def test_a_refused_round_exits_with_1(tiny_workspace: Path) -> None:
     assert "error: round 2031-01/0001 was refused" in result.stderr
 
 
-def test_rounds_are_listed_with_their_scores(adapted_project: Path) -> None:
-    assert [(r["round_id"], r["number"]) for r in read(adapted_project, "rounds")["rounds"]] == [
-        ("2031-01/0001", 1),
-        ("2031-02/0001", 2),
-    ]
-    printed = run(adapted_project, "rounds").stdout
+def test_rounds_are_listed_with_their_scores_and_compressors(adapted: Path) -> None:
+    listed = [(round_["round_id"], round_["number"]) for round_ in read(adapted, "rounds")["rounds"]]
+    assert listed == [("2031-01/0001", 1), ("2031-02/0001", 2)]
+    printed = run(adapted, "rounds").stdout
     assert re.match(r"round +state +gate +documents +rows +EM +F1 .* recall +canaries +adapt, s +measure, s\n", printed)
     assert re.search(r"\n2031-01/0001 +committed .* \d+\.\d +\d+\.\d\n", printed)
-
-
-def test_rounds_of_several_compressors_name_their_compressor(adapted: Path) -> None:
-    assert "compressor" not in run(adapted, "rounds").stdout
     run(adapted, "--set", "compressor.window=8", "update")
     shown = [line.split() for line in run(adapted, "rounds").stdout.splitlines()]
-    assert shown[0][0] == "compressor"
+    assert shown[0][0] == "compressor"  # now that there are several
     assert len({words[0] for words in shown[2:] if "2031-01/0001" in words}) == 2
 
 
@@ -104,32 +94,21 @@ def test_evaluation_has_a_row_for_each_system(adapted: Path) -> None:
     assert "evaluate: 12 of 12" in result.stderr
 
 
-def test_scores_do_not_depend_on_the_size_of_batches(adapted: Path) -> None:
-    alone, batched = (read(adapted, "--set", f"answering.batch_size={size}", "evaluate")["scores"] for size in (1, 32))
-    assert alone == batched
-
-
 def test_a_rollback_makes_later_rounds_wait_again(adapted: Path) -> None:
     before = bank_report(adapted)
+    with pytest.MonkeyPatch.context() as patch:  # an unknown round is refused at once
+        patch.setattr("cmt.resources.Resources.lm", property(lambda _: pytest.fail("the LM was loaded")))
+        stderr = run(adapted, "rollback", "nope", status=1).stderr
+    assert "no committed round 'nope'; there are: 2031-01/0001, 2031-02/0001" in stderr
     assert read(adapted, "rollback", "2031-02/0001")["state"] == "rolled_back"
     assert read(adapted, "bank", "stats")["rows"] == 3
     assert [r["state"] for r in read(adapted, "rounds")["rounds"]] == ["committed", "rolled_back"]
     assert [r["round_id"] for r in read(adapted, "update", "--all")["rounds"]] == ["2031-02/0001"]
     assert bank_report(adapted) == before
-    assert "no committed round '2031-09/0001'" in run(adapted, "rollback", "2031-09/0001", status=1).stderr
 
 
-def test_an_unknown_round_is_refused_without_loading_the_lm(
-    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cmt.resources.Resources.lm", property(lambda _: pytest.fail("the LM was loaded")))
-    stderr = run(adapted_project, "rollback", "nope", status=1).stderr
-    assert "no committed round 'nope'; there are: 2031-01/0001, 2031-02/0001" in stderr
-
-
-@pytest.mark.parametrize("arguments", [["rounds"], ["bank", "stats"]], ids=" ".join)
-def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path, arguments: list[str]) -> None:
-    _, modules = run_process(adapted_project, *arguments)
+def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path) -> None:
+    _, modules = run_process(adapted_project, "bank", "stats")
     assert "lancedb" in modules
     assert not modules & {"torch", "transformers", "mlflow", "matplotlib", "fastapi"}
 
@@ -145,13 +124,13 @@ def test_a_forgotten_document_does_not_come_back(adapted: Path) -> None:
     assert read(adapted, "bank", "stats")["documents"] == 4
 
 
-@pytest.mark.parametrize("doc_id", ["nobody", "' OR '1'='1", "%", "x'; --", ""])
-def test_forgetting_an_unknown_document_changes_nothing(adapted_project: Path, doc_id: str) -> None:
-    assert "nothing was forgotten" in run(adapted_project, "forget", doc_id, status=1).stderr
+def test_forgetting_an_unknown_document_changes_nothing(adapted_project: Path) -> None:
+    for doc_id in ("nobody", "' OR '1'='1", "%", "x'; --", ""):
+        assert "nothing was forgotten" in run(adapted_project, "forget", doc_id, status=1).stderr
     assert read(adapted_project, "bank", "stats")["rows"] == 6
 
 
-def test_what_would_be_forgotten_is_shown_first(adapted: Path) -> None:
+def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
     for arguments in (["--matching", "mayor Ellery"], ["--source", "documents.jsonl"]):
         preview = run(adapted, "forget", *arguments)
         assert "nothing was forgotten" in preview.stdout
@@ -188,42 +167,37 @@ def test_the_lm_is_pulled(tiny_workspace: Path) -> None:
 
 @pytest.fixture
 def training_project(tiny_workspace: Path) -> Path:
-    """The project with a file to train on, in SQuAD's layout."""
-    texts = {f"Title {n}": f"The mayor of town {n} is person{n}." for n in range(4)}
-    data = [
-        {"title": title, "paragraphs": [{"context": text, "qas": [_qa(title, text)]}]} for title, text in texts.items()
-    ]
-    (tiny_workspace / "training_project.json").write_text(json.dumps({"version": "1.1", "data": data}))
+    """The project with two files to train on, in SQuAD's layout, and enough text for a codebook."""
+    texts = {f"Title {n}": f"Moss{n} is the mayor of town {n}." for n in range(4)}
+    times = [f"leaves at {hour} past {hour % 7}." for hour in range(60)]
+    ferries = {f"Ferry {n}": " ".join(f"Ferry {n} {time}" for time in times) for n in range(4)}
+    write_squad(tiny_workspace / "towns.json", texts)
+    write_squad(tiny_workspace / "ferries.json", ferries)
     params = yaml.safe_load((tiny_workspace / "params.yaml").read_text())
-    params["train"] = {
-        "source": "path:training_project.json",
-        "questions": 4,
-        "paragraphs": 2,
-        "validation_articles": 1,
-    }
+    shutil.copytree(params["compressor"]["path"], tiny_workspace / "own-compressor")
+    params["compressor"]["path"] = "own-compressor"
+    mix = {"path:towns.json": 3, "path:ferries.json": 1}
+    params["train"] = {"mix": mix, "questions": 4, "paragraphs": 2, "validation_articles": 1}
     (tiny_workspace / "params.yaml").write_text(yaml.safe_dump(params))
     return tiny_workspace
 
 
-def _qa(title: str, text: str) -> dict[str, Any]:
-    answer = text.split()[-1].rstrip(".")
-    answers = [{"text": answer, "answer_start": text.index(answer)}]
-    return {"id": title, "question": f"Who is the mayor of {text.split()[4]}?", "answers": answers}
-
-
-def test_training_data_is_pulled_and_trained_on(training_project: Path) -> None:
+def test_training_data_of_two_sources_is_pulled_and_trained_on(training_project: Path) -> None:
     assert "run `cmt data pull`" in run(training_project, "train", status=1).stderr
-    pulled = read(training_project, "data", "pull")
-    assert (pulled["documents"], pulled["questions"]) == (4, 4)
-    assert pulled["path"] == str(training_project / "data/train/training_project.json")
-    folder = Path(read(training_project, "train")["path"])
-    assert (folder / "compressor.safetensors").stat().st_size > 0
+    absent = ("--set", "train.mix={path:nowhere.json: 1}", "data", "pull")
+    assert "nowhere.json not found" in run(training_project, *absent, status=1).stderr
+    sources = read(training_project, "data", "pull")["sources"]
+    assert [(row["source"], row["documents"], row["questions"]) for row in sources] == [
+        (f"path:{training_project}/{name}.json", 4, 4) for name in ("ferries", "towns")
+    ]
+    widths = ("--set", "train.window_frequencies={4: 3, 8: 1}")
+    folder = Path(read(training_project, *widths, "train")["path"])
+    assert "ferries (25.0%), towns (75.0%), 6 paragraphs" in (folder / "card.md").read_text()
     run(training_project, "ingest")
     assert read(training_project, "--set", f"compressor.path={folder}", "update")["rounds"][0]["state"] == "committed"
 
 
 def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Path) -> None:
-    _prepare_for_a_codebook(training_project)
     run(training_project, "data", "pull")
     run(training_project, "ingest")
     pq = ("--set", "bank.codes=pq")
@@ -241,57 +215,3 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert "needs the text" in textless.stderr
     folder = Path(read(training_project, *pq, "train")["path"])
     assert (folder / "codebooks.safetensors").stat().st_size > 0
-
-
-def test_a_bank_becomes_smaller_while_it_answers(training_project: Path) -> None:
-    _prepare_for_a_codebook(training_project)
-    run(training_project, "data", "pull")
-    run(training_project, "ingest")
-    run(training_project, "update", "--all")
-    before = read(training_project, "bank", "stats")
-    small = ("--set", "compressor.window=8", "--set", "bank.codes=pq")
-    run(training_project, *small, "codebook", "--bytes", "8")
-    rounds = read(training_project, *small, "update", "--all")["rounds"]
-    assert {round_["state"] for round_ in rounds} == {"committed"}
-    after = read(training_project, *small, "bank", "stats")
-    assert after["rows"] == before["rows"]
-    assert after["bytes"] < before["bytes"]
-    assert read(training_project, *small, "ask", "Who is the mayor?")["sources"]
-    run(training_project, *small, "verify")
-
-
-def _prepare_for_a_codebook(project: Path) -> None:
-    """A compressor of the project's own, and enough text."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    shutil.copytree(params["compressor"]["path"], project / "own-compressor")
-    params["compressor"]["path"] = "own-compressor"
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
-    pairs = json.loads((project / "training_project.json").read_text())
-    for number, article in enumerate(pairs["data"]):
-        ferries = (f" Ferry {number} leaves at {hour} past {hour % 7}." for hour in range(60))
-        article["paragraphs"][0]["context"] += "".join(ferries)
-    (project / "training_project.json").write_text(json.dumps(pairs))
-
-
-def test_a_mix_of_sources_is_pulled_and_trained_on(training_project: Path) -> None:
-    pairs = json.loads((training_project / "training_project.json").read_text())
-    for article in pairs["data"]:
-        article["paragraphs"][0]["context"] += " So it is."
-    (training_project / "more.json").write_text(json.dumps(pairs))
-    mix = (
-        "--set",
-        "train.mix={path:training_project.json: 3, path:more.json: 1}",
-        "--set",
-        "train.window_frequencies={4: 3, 8: 1}",
-    )
-    sources = read(training_project, *mix, "data", "pull")["sources"]
-    assert [(row["source"], row["documents"], row["questions"]) for row in sources] == [
-        (f"path:{training_project}/{name}.json", 4, 4) for name in ("training_project", "more")
-    ]
-    folder = Path(read(training_project, *mix, "train")["path"])
-    assert "training_project (75.0%), more (25.0%), 6 paragraphs" in (folder / "card.md").read_text()
-
-
-def test_a_missing_training_source_is_named(tiny_workspace: Path) -> None:
-    result = run(tiny_workspace, "--set", "train.source=path:nowhere.json", "data", "pull", status=1)
-    assert "nowhere.json not found" in result.stderr

@@ -30,21 +30,14 @@ def test_each_stage_is_one_line_outside_a_terminal(capsys: pytest.CaptureFixture
     ]
 
 
-def test_a_finished_stage_is_shown_complete(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_stage_is_complete_and_a_download_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar(console(stderr=True)) as progress:
-        progress.stage("bank", 3)
         progress.stage("evaluate", 12)
         progress.advance(9)
-    assert printed(capsys) == ["bank: 3 of 3, S", "evaluate: 12 of 12, S"]
-
-
-def test_a_download_counts_bytes_until_the_next_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    with ProgressBar(console(stderr=True)) as progress:
         progress.at("download", 1_000_000, None)
         progress.at("download", 98_400_000, None)
-        progress.at("convert", 7, 272)
         progress.at("convert", 272, 272)
-    assert printed(capsys) == ["download: 98.4 MB, S", "convert: 272 of 272, S"]
+    assert printed(capsys) == ["evaluate: 12 of 12, S", "download: 98.4 MB, S", "convert: 272 of 272, S"]
 
 
 def test_an_interrupted_stage_shows_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,14 +49,6 @@ def test_an_interrupted_stage_shows_how_far_it_came(capsys: pytest.CaptureFixtur
         raise RuntimeError
     assert printed(capsys) == ["load: S", "compress: 12 of 40, S, not finished"]
     assert progress.current == "compress"
-
-
-def test_an_interrupted_stage_without_a_step_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = ProgressBar(console(stderr=True))
-    with pytest.raises(RuntimeError), progress:
-        progress.stage("load")
-        raise RuntimeError
-    assert printed(capsys) == []
 
 
 def test_a_terminal_shows_a_bar_and_then_the_line() -> None:

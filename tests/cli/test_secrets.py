@@ -14,45 +14,40 @@ BANKS = [
     f"az://bank?sv=1&sig={SECRET}",
     f"s3://bucket/bank?aws_secret_access_key={SECRET}",
 ]
-COMMANDS = [["rounds"], ["ask", MAYOR], ["ingest"], ["update"], ["bank", "stats"], ["forget", "ferry"], ["report"]]
 SERVERS = [
     (f"http://ann:{SECRET}@127.0.0.1:9", "start or repair it"),
     (f"http://{SECRET}@127.0.0.1:9", "start or repair it"),
     (f"postgresql://ann:{SECRET}@127.0.0.1:9/mlflow", "install the driver"),
-    (f"nothing://ann:{SECRET}@host", "start or repair it"),
     (f"mysql+nothing://ann:{SECRET}@host/db", "start or repair it"),
 ]
 
 
 @pytest.mark.parametrize("uri", BANKS)
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_an_address_of_a_bank_with_credentials_is_refused(tiny_workspace: Path, command: list[str], uri: str) -> None:
-    result = run(tiny_workspace, "--set", f"bank.uri={uri}", *command, status=2)
-    assert "bank.uri" in result.output and "AWS_SECRET_ACCESS_KEY" in result.output
-    assert SECRET not in result.output
+def test_an_address_of_a_bank_with_credentials_is_refused(tiny_workspace: Path, uri: str) -> None:
+    for command in (["ask", MAYOR], ["update"]):
+        result = run(tiny_workspace, "--set", f"bank.uri={uri}", *command, status=2)
+        assert "bank.uri" in result.output and "AWS_SECRET_ACCESS_KEY" in result.output
+        assert SECRET not in result.output
+    for malformed in (f"={uri}", f"bank.uri=[{uri}"):
+        assert SECRET not in run(tiny_workspace, "--set", malformed, "rounds", status=2).output
 
 
-def test_a_malformed_override_does_not_show_its_value(tiny_workspace: Path) -> None:
-    for pair in (f"=s3://AKIA:{SECRET}@bucket", f"bank.uri=[s3://AKIA:{SECRET}@bucket"):
-        assert SECRET not in run(tiny_workspace, "--set", pair, "rounds", status=2).output
-
-
-@pytest.mark.parametrize(("uri", "remedy"), SERVERS)
 def test_the_password_of_a_tracking_server_is_masked(
-    adapted: Path, uri: str, remedy: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    adapted: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    tracking = ("--set", "tracking.enabled=true", "--set", f"tracking.uri={uri}")
     # 1. a command that needs the server ends with one line
-    listed = run(adapted, *tracking, "registry", "list", status=1)
-    assert remedy in listed.output and "Traceback" not in listed.output
-    assert len(listed.stderr.splitlines()) == 1
+    for uri, remedy in SERVERS:
+        tracking = ("--set", "tracking.enabled=true", "--set", f"tracking.uri={uri}")
+        listed = run(adapted, *tracking, "registry", "list", status=1)
+        assert remedy in listed.output and SECRET not in listed.output and "Traceback" not in listed.output
+        assert len(listed.stderr.splitlines()) == 1
     # 2. a round only warns
     run(adapted, "rollback", "2031-02/0001")
     updated = run(adapted, *tracking, "update")
     assert "***" in caplog.text
-    assert SECRET not in listed.output + updated.output + caplog.text
-    # 3. nothing that was written has it
+    assert SECRET not in updated.output + caplog.text
+    # 3. no written file contains it
     assert not [file for file in adapted.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
 
 
