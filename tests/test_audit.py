@@ -19,7 +19,7 @@ def audit() -> ModuleType:
     return module
 
 
-def test_this_environment_is_the_pinned_one(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_this_environment_is_pinned(audit: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.main() == 0
     assert "all as in constraints.txt" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""The resources of a project: what is opened, what is refused, and what is never created by reading."""
+"""The resources of a project: opened, refused, and never created by reading."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,26 +30,16 @@ def test_reading_a_project_without_a_bank_creates_none(project: Path) -> None:
     assert not (project / "data/bank").exists()
 
 
-def test_state_lies_beside_a_local_bank_and_in_the_project_for_an_object_store(project: Path) -> None:
-    assert open_workspace(project).state == project / "data/state"
-    assert open_workspace(project, bank__uri="elsewhere/bank").state == project / "elsewhere/state"
-    assert open_workspace(project, bank__uri="s3://bucket/bank").state == project / "data/state"
-
-
-def test_the_row_format_names_the_number_format_and_the_kept_text(project: Path) -> None:
-    assert open_workspace(project).row_format == "int8-text"
-    assert open_workspace(project, bank__codes="int4", bank__keep_text=False).row_format == "int4-vectors"
-
-
 def test_another_row_format_makes_all_slices_pending(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
-    assert workspace.pending() == [FEBRUARY]
-    other = open_workspace(project, bank__codes="int4", bank__uri=str(project / "other"))
-    assert other.pending() == [JANUARY, FEBRUARY]
+    assert (workspace.row_format, workspace.pending()) == ("int8-text", [FEBRUARY])
+    other = open_workspace(project, bank__codes="int4", bank__keep_text=False, bank__uri=str(project / "other"))
+    assert (other.row_format, other.pending()) == ("int4-vectors", [JANUARY, FEBRUARY])
+    assert other.state == project / "state"
 
 
-def test_the_prompt_cache_lies_in_the_state_unless_set_before(project: Path) -> None:
+def test_the_prompt_cache_can_be_placed_elsewhere(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.state.mkdir(parents=True, exist_ok=True)
     workspace.use_prompt_cache(project / "cache.sqlite")
@@ -70,15 +60,9 @@ def test_a_compressor_does_not_answer_before_its_bank_is_complete(project: Path)
     with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
         open_workspace(project, compressor__path=path).evaluate()
     open_workspace(project, compressor__path=path).update()
-    assert open_workspace(project, compressor__path=path).ask("Who?").sources
-
-
-def test_banks_are_those_of_all_compressors(project: Path) -> None:
-    old = open_workspace(project)
-    old.update()
-    new = open_workspace(project, compressor__path=str(save_other_compressor(old, project / "new")))
-    new.update()
-    assert {bank.name for bank in open_banks(open_workspace(project).bank_location)} == {old.bank.name, new.bank.name}
+    new = open_workspace(project, compressor__path=path)
+    assert new.ask("Who?").sources
+    assert {bank.name for bank in open_banks(new.bank_location)} == {old.bank.name, new.bank.name}
 
 
 def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) -> None:

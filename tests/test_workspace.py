@@ -1,4 +1,4 @@
-"""The workspace: one project through its facade, from the raw source to answers and scores."""
+"""The workspace: from the raw source to answers and scores."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,13 +14,6 @@ from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspac
 def adapted(adapted_workspace: Path) -> Workspace:
     """A workspace with a committed round for each of its two slices."""
     return open_workspace(adapted_workspace)
-
-
-def test_ingest_defaults_to_the_stream_section_and_adds_nothing_twice(tiny_workspace: Path) -> None:
-    workspace = open_workspace(tiny_workspace)
-    assert workspace.ingest().accepted == 6
-    assert workspace.ingest().accepted == 0
-    assert [slice_.slice_id for slice_ in workspace.store.slices()] == [JANUARY, FEBRUARY]
 
 
 def test_ingest_takes_source_format_and_period(tiny_workspace: Path) -> None:
@@ -63,10 +56,3 @@ def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> N
     assert sample.records.num_rows == 2
     assert sample.records.equals(adapted.evaluate(limit=2).records)
     assert set(sample.records["question_id"].to_pylist()) < set(everything.records["question_id"].to_pylist())
-
-
-def test_pull_returns_the_folder_of_the_lm(tiny_workspace: Path) -> None:
-    workspace = open_workspace(tiny_workspace)
-    folder = workspace.pull()
-    assert any(folder.glob("*.safetensors"))
-    assert workspace.lm.digest

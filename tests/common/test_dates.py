@@ -21,15 +21,15 @@ def test_a_plain_date_is_the_start_or_the_end_of_its_day_in_utc() -> None:
     assert parse_end("9999-12-31").year == 9999
 
 
-@pytest.mark.parametrize("text", ["2031-02-15T06:00:00", "2031-02-15"])
-def test_an_instant_without_time_zone_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="no time zone; write 2031-02-15T06:00:00Z$"):
-        parse_instant(text)
-
-
-@pytest.mark.parametrize("text", ["yesterday", "", "2031-02-30T06:00:00Z", "zone"])
-def test_text_that_is_no_date_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match="not a date-time; write 2031-02-15T06:00:00Z$"):
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        *((text, "no time zone") for text in ("2031-02-15T06:00:00", "2031-02-15")),
+        *((text, "not a date-time") for text in ("yesterday", "", "2031-02-30T06:00:00Z", "zone")),
+    ],
+)
+def test_text_that_is_no_instant_is_refused_with_an_example(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=f"{problem}; write 2031-02-15T06:00:00Z$"):
         parse_instant(text)
 
 
@@ -40,8 +40,8 @@ def test_text_that_is_no_date_is_refused_with_an_example(text: str) -> None:
         ("2031-02-15T06:00:00", "2031-02-15T06:00:00 has no time zone"),
         ("2031-02-30", "'2031-02-30' is not a date-time"),
         ("2031-02", "'2031-02' is not a date-time"),
-        ("yesterday", "'yesterday' is not a date-time"),
         ("", "'' is not a date-time"),
+        ("x" * 1000, "'x{40}' is not a date-time"),
     ],
 )
 def test_where_dates_are_accepted_a_refusal_names_both_forms(
@@ -49,11 +49,6 @@ def test_where_dates_are_accepted_a_refusal_names_both_forms(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{problem}; {BOTH_FORMS}"):
         parse(text)
-
-
-def test_a_long_text_is_cut_in_the_message() -> None:
-    with pytest.raises(ValueError, match="'x{40}' is not"):
-        parse_start("x" * 1000)
 
 
 def test_an_instant_outside_the_calendar_in_utc_is_refused() -> None:

@@ -37,12 +37,6 @@ def test_the_first_use_of_a_name_runs_the_init(package: str) -> None:
         exec("from slow_package import missing")  # noqa: S102
 
 
-def test_an_unknown_name_of_a_deferred_package_is_an_error(package: str) -> None:
-    defer_init(package)
-    with pytest.raises(AttributeError):
-        _ = import_module(package).missing
-
-
 def test_an_imported_or_missing_package_stays_as_it_is(package: str) -> None:
     module = import_module(package)
     defer_init(package)

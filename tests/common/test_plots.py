@@ -32,12 +32,6 @@ def test_the_curve_shows_every_system(tmp_path: Path) -> None:
     assert count_colours(tmp_path / "plots" / "rounds.png") > count_colours(tmp_path / "cmt.png") > 2
 
 
-def test_equal_rounds_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("one.png", "two.png"):
-        round_curve(rounds=ROUNDS, path=tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
 def test_rounds_without_scores_and_no_rounds_at_all_make_a_picture(tmp_path: Path) -> None:
     for name, rounds in (("none.png", list[Any]()), ("empty.png", [("2031-01/0001", {})])):
         round_curve(rounds=rounds, path=tmp_path / name)

@@ -1,4 +1,4 @@
-"""Credentials are masked wherever an address can hold them, and nothing else is."""
+"""Credentials are masked everywhere in an address; other text is unchanged."""
 
 import pytest
 
@@ -19,6 +19,8 @@ SECRET = "hunter2"  # noqa: S105 - a password for tests
         (f"https://host/?X-Amz-Signature={SECRET}", "https://host/?X-Amz-Signature=***"),
         (f"https://host/?access_token={SECRET}#top", "https://host/?access_token=***#top"),
         (f"host=db password={SECRET} user=ann", "host=db password=*** user=ann"),
+        ("Authorization: Bearer 0123456789abcdef", "Authorization: Bearer ***"),
+        (f'{{"CMT_TOKEN": "cmt_{"x" * 43}"}}', '{"CMT_TOKEN": "***"}'),
     ],
 )
 def test_credentials_are_masked_in_the_middle_of_a_text(address: str, masked: str) -> None:
@@ -37,8 +39,9 @@ def test_credentials_are_masked_in_the_middle_of_a_text(address: str, masked: st
         "s3+ddb://bucket/bank?ddbTableName=locks",
         "write section.key=value, such as compressor.memory_tokens=16",
         "ann@example.org wrote it",
+        "the bearer tokens of cmt_serve",
     ],
 )
-def test_other_texts_stay(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert mask_secrets(text) == text
     assert not has_secrets(text)

@@ -12,6 +12,7 @@ from cmt.common.text import MISSING, format_optional, plain
         ("half a \ud83d pair", "half a  pair"),
         ("[bold]markup[/]", "[bold]markup[/]"),
         (12.5, "12.5"),
+        (None, "None"),
         ("", ""),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_p
     assert make_model(lm, make_config(layers=1)).save(tmp_path / "f") != digest
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, SUMS])
 def test_a_truncated_file_is_refused(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
     make_model(tiny_lm("llama"), make_config()).save(tmp_path)
     content = (tmp_path / name).read_bytes()
