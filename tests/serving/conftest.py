@@ -16,7 +16,7 @@ from tests.helpers.servers import running, serving
 
 @pytest.fixture(scope="session")
 def project(adapted_project: Path) -> Path:
-    """The tiny project after all its rounds; shared, so tests must not change it."""
+    """The tiny project after all its rounds; shared and read-only."""
     return adapted_project
 
 

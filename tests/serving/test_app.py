@@ -10,7 +10,6 @@ import httpx
 import cmt
 from cmt.serving.app import WEB, create_app
 from tests.helpers.http import MAYOR, ask, chat_body, doc_ids, error_message
-from tests.helpers.projects import adapt
 from tests.helpers.servers import running, serving
 
 
@@ -55,82 +54,48 @@ def test_openapi_describes_every_operation(client: httpx.Client) -> None:
             assert "HTTPValidationError" not in json.dumps(refused)
 
 
-def test_without_a_bank_every_route_says_what_to_do_until_there_is_one(tiny_workspace: Path) -> None:
+def test_without_a_bank_every_route_says_what_to_do_and_each_round_is_used_at_once(tiny_workspace: Path) -> None:
+    workspace = cmt.open(params=tiny_workspace / "params.yaml")
     with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
-        for response in (
-            client.get("/health"),
-            client.get("/range"),
-            client.get("/documents"),
-            client.post("/ask", json={"question": MAYOR}),
-            client.post("/ask/stream", json={"question": MAYOR}),
-            client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True)),
-        ):
+        chat = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
+        for response in (*bank_responses(client), chat):
             assert response.status_code == 503
             assert "run `cmt update` first" in error_message(response)
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
-        adapt(tiny_workspace)
-        assert "mayor-2" in doc_ids(ask(client, MAYOR))
-        assert client.get("/range").json()["documents"] == 6
+        workspace.ingest()
+        for documents, mayor in ((3, "mayor-1"), (6, "mayor-2")):
+            workspace.update()
+            assert client.get("/documents").json()["total"] == client.get("/range").json()["documents"] == documents
+            assert doc_ids(ask(client, MAYOR)) & {"mayor-1", "mayor-2"} == {mayor}
 
 
-def test_a_round_that_ends_while_the_server_runs_is_used(tiny_workspace: Path) -> None:
-    workspace = cmt.open(params=tiny_workspace / "params.yaml")
-    workspace.ingest()
-    workspace.update()
-    with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
-        assert (client.get("/documents").json()["total"], doc_ids(ask(client, MAYOR)) & {"mayor-1"}) == (3, {"mayor-1"})
-        workspace.update()
-        assert (client.get("/documents").json()["total"], doc_ids(ask(client, MAYOR)) & {"mayor-1"}) == (6, set())
-
-
-def test_the_bank_of_another_compressor_is_refused(project_copy: Path, tmp_path: Path) -> None:
-    workspace = cmt.open(params=project_copy / "params.yaml")
-    other = other_compressor(workspace.params.compressor.path, tmp_path / "other")
-    params = (project_copy / "params.yaml").read_text()
-    (project_copy / "params.yaml").write_text(params.replace(str(workspace.params.compressor.path), str(other)))
-    with serving(project_copy) as url, httpx.Client(base_url=url, timeout=30) as client:
-        response = client.post("/ask", json={"question": MAYOR})
-    assert response.status_code == 503
-    assert "run `cmt update --all`" in error_message(response)
+def bank_responses(client: httpx.Client) -> list[httpx.Response]:
+    """The responses of the routes that read the bank."""
+    read = [client.get(path) for path in ("/health", "/range", "/documents", "/document?doc_id=ferry")]
+    return read + [client.post(path, json={"question": MAYOR}) for path in ("/ask", "/ask/stream")]
 
 
 def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(project_copy: Path, tmp_path: Path) -> None:
-    served = cmt.open(params=project_copy / "params.yaml").params.compressor.path
-    other = other_compressor(served, tmp_path / "other")
+    other = tmp_path / "other"
+    shutil.copytree(cmt.open(params=project_copy / "params.yaml").params.compressor.path, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # another digest
+    (other / "SHA256SUMS").unlink()
     with serving(project_copy) as url, httpx.Client(base_url=url, timeout=30) as client:
         assert client.get("/health").status_code == 200
         later = cmt.open(params=project_copy / "params.yaml", overrides={"compressor.path": str(other)})
         while later.pending():
             later.update()
-        for response in (
-            client.get("/health"),
-            client.get("/documents"),
-            client.post("/ask", json={"question": MAYOR}),
-            client.post("/ask/stream", json={"question": MAYOR}),
-        ):
+        for response in bank_responses(client):
             assert response.status_code == 503
             assert f"the bank is that of compressor {later.model.digest[:12]}" in error_message(response)
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
-
-
-def other_compressor(compressor: Path, folder: Path) -> Path:
-    """A copy of `compressor` with another digest."""
-    shutil.copytree(compressor, folder)
-    with (folder / "config.json").open("a") as file:
-        file.write("\n")
-    (folder / "SHA256SUMS").unlink()
-    return folder
 
 
 def test_every_route_reports_a_bank_that_was_removed(project_copy: Path) -> None:
     with serving(project_copy) as url, httpx.Client(base_url=url, timeout=30) as client:
         assert ask(client, MAYOR)["known"]
         (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
-        for path in ("/health", "/range", "/documents", "/document?doc_id=ferry"):
-            assert client.get(path).status_code == 503, path
-        for path in ("/ask", "/ask/stream"):
-            assert client.post(path, json={"question": MAYOR}).status_code == 503, path
-        assert "cmt_bank_rows NaN" in client.get("/metrics").text
+        assert {response.status_code for response in bank_responses(client)} == {503}
         (project_copy / "data/elsewhere").rename(project_copy / "data/bank")
         assert ask(client, MAYOR)["known"]
 

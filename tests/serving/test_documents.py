@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.helpers.http import error_message
 from tests.helpers.projects import adapt
@@ -27,8 +26,8 @@ def test_documents_are_listed_by_date_and_page(client: httpx.Client) -> None:
     assert client.get("/documents", params={"since": "2032-01-01"}).json()["total"] == 0
 
 
-@pytest.mark.parametrize("doc_id", ["mayor-2", "crane's 100%; --"])
-def test_a_document_has_its_memories(client: httpx.Client, doc_id: str) -> None:
+def test_a_document_has_its_memories(client: httpx.Client) -> None:
+    doc_id = "crane's 100%; --"
     document = client.get("/document", params={"doc_id": doc_id}).json()
     (memory,) = document["content"]
     assert memory["memory_id"] == f"{doc_id}#0"
@@ -49,14 +48,14 @@ def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_works
     assert [int(number) for number in re.findall(r"Lamp (\d+)", text)] == list(range(60))
 
 
-@pytest.mark.parametrize("doc_id", ["", "nobody", "' OR '1'='1", "../params.yaml", "mayor-2#0"])
-def test_an_unknown_document_is_not_found(client: httpx.Client, doc_id: str) -> None:
-    response = client.get("/document", params={"doc_id": doc_id})
-    assert response.status_code == 404
-    assert error_message(response) == f"document {doc_id!r} is not in the bank"
+def test_an_unknown_document_is_not_found(client: httpx.Client) -> None:
+    for doc_id in ("", "nobody", "' OR '1'='1", "../params.yaml", "mayor-2#0"):
+        response = client.get("/document", params={"doc_id": doc_id})
+        assert response.status_code == 404
+        assert error_message(response) == f"document {doc_id!r} is not in the bank"
 
 
-def test_the_range_is_that_of_the_stream(client: httpx.Client) -> None:
+def test_the_range_spans_the_stream(client: httpx.Client) -> None:
     assert client.get("/range").json() == {
         "first": "2031-01-06T07:00:00Z",
         "last": "2031-02-20T07:00:00Z",

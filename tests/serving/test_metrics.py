@@ -5,14 +5,9 @@ from pathlib import Path
 import httpx
 
 from cmt.answering.answer import Answer, Verdict
-from cmt.errors import BankError
 from cmt.serving.metrics import Metrics
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
 from tests.helpers.servers import serving
-
-
-def no_bank() -> int:
-    raise BankError("no bank")
 
 
 def test_answers_are_timed_and_abstentions_counted() -> None:
@@ -25,10 +20,6 @@ def test_answers_are_timed_and_abstentions_counted() -> None:
     assert 'cmt_answer_seconds_bucket{le="2.0"} 3.0' in lines
     assert "cmt_abstentions_total 1.0" in lines
     assert "cmt_bank_rows 6.0" in lines
-
-
-def test_without_a_bank_the_number_of_rows_is_nan() -> None:
-    assert "cmt_bank_rows NaN" in Metrics(rows=no_bank).exposition().decode().splitlines()
 
 
 def test_a_server_counts_its_requests_by_route(project: Path) -> None:

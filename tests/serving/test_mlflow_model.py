@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,40 +31,32 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CMT_PARAMS", raising=False)
 
 
-def context(project: Path) -> SimpleNamespace:
-    """What MLflow passes to a version that was registered from `project`."""
-    params = project / "params.yaml"
-    compressor = cmt.open(params=params).params.compressor.path
-    return SimpleNamespace(model_config={"params": str(params)}, artifacts={"compressor": str(compressor)})
-
-
 def loaded(project: Path) -> Memory:
-    memory = Memory()
-    memory.load_context(context(project))
+    """The model as MLflow loads a version that was registered from `project`."""
+    params, memory = project / "params.yaml", Memory()
+    artifacts = {"compressor": str(cmt.open(params=params).params.compressor.path)}
+    memory.load_context(SimpleNamespace(model_config={"params": str(params)}, artifacts=artifacts))
     return memory
-
-
-def test_a_question_has_one_row_with_the_answer_of_the_project(project: Path) -> None:
-    direct = cmt.open(params=project / "params.yaml").ask(MAYOR)
-    answered = loaded(project).predict(None, pd.DataFrame([{"question": MAYOR}]))
-    assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
-    (row,) = answered.to_dict("records")
-    assert (row["answer"], row["known"]) == (direct.text, True)
-    assert [source["doc_id"] for source in row["sources"]] == [source.doc_id for source in direct.sources]
 
 
 def test_each_row_has_its_own_date_and_a_missing_date_is_now(project: Path) -> None:
     dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None, np.nan, pd.NaT]
     questions = pd.DataFrame({"question": [MAYOR] * len(dates), "as_of": pd.Series(dates, dtype=object)})
     answered = loaded(project).predict(None, questions)
+    assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
     mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in answered["sources"]]
     assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}] * 3
 
 
-def test_an_invalid_row_is_named(project: Path) -> None:
+def test_an_invalid_row_is_named_and_a_removed_bank_temporarily_unavailable(project_copy: Path) -> None:
+    memory = loaded(project_copy)
     with pytest.raises(MlflowException, match="row 1: question: the question is empty") as caught:
-        loaded(project).predict(None, pd.DataFrame([{"question": MAYOR}, {"question": " "}]))
+        memory.predict(None, pd.DataFrame([{"question": MAYOR}, {"question": " "}]))
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
+    with pytest.raises(MlflowException) as caught:
+        memory.predict(None, pd.DataFrame([{"question": MAYOR}]))
+    assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
 
 
 def test_a_project_named_by_the_environment_is_opened_instead(
@@ -75,74 +67,56 @@ def test_a_project_named_by_the_environment_is_opened_instead(
         loaded(project)
 
 
-def test_a_bank_that_was_removed_is_temporarily_unavailable(project_copy: Path) -> None:
-    memory = loaded(project_copy)
-    (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
-    with pytest.raises(MlflowException) as caught:
-        memory.predict(None, pd.DataFrame([{"question": MAYOR}]))
-    assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
-
-
-@pytest.fixture(scope="module")
-def served(registered: Path) -> Iterator[str]:
-    """`mlflow models serve` of the champion, on a free port."""
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` of the champion of the project in `folder`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHAMPION}"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{registered / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow starts uvicorn by its name
     }
-    where = ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
     environment.pop("PYTHONPATH", None)
     # away from this repository, as the version has its own code; a group of its own, as the server is a child's child
-    options: dict[str, Any] = {"cwd": registered, "env": environment, "start_new_session": True}
-    log = registered / "serve.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen([*command, *where], stdout=output, stderr=output, **options) as process,
-    ):
+    options: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
+    log = folder / "serve.log"
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, **options) as process:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
         try:
-            yield _answering(f"http://127.0.0.1:{port}", process, log)
+            while True:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                with suppress(httpx.TransportError):
+                    if httpx.get(f"{url}/ping").status_code == 200:
+                        break
+                time.sleep(0.1)
+            yield url
         finally:
             os.killpg(process.pid, signal.SIGTERM)
 
 
-def _answering(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(1200):
-        assert process.poll() is None, log.read_text()
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/ping").status_code == 200:
-                return url
-        time.sleep(0.1)
-    raise AssertionError(f"mlflow models serve did not come up within two minutes: {log.read_text()}")
-
-
-def invoke(url: str, *rows: dict[str, Any]) -> httpx.Response:
-    return httpx.post(f"{url}/invocations", json={"dataframe_records": rows}, timeout=30)
-
-
-def test_the_champion_answers_over_http(served: str, registered: Path) -> None:
-    both = invoke(served, {"question": MAYOR, "as_of": "2031-02-15"}, {"question": MAYOR, "as_of": None}).json()
-    early, late = both["predictions"]
+def test_the_champion_answers_over_http_and_refuses_with_a_reason(registered: Path) -> None:
     direct = cmt.open(params=registered / "params.yaml").ask(MAYOR)
-    assert (late["answer"], late["known"]) == (direct.text, True)
-    assert [source["doc_id"] for source in late["sources"]] == [source.doc_id for source in direct.sources]
-    assert late["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
-    assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
-    (alone,) = invoke(served, {"question": MAYOR}).json()["predictions"]
-    assert alone == late
+    with served(registered) as url, httpx.Client(base_url=url, timeout=30) as client:
 
+        def invoke(*rows: dict[str, Any]) -> httpx.Response:
+            return client.post("/invocations", json={"dataframe_records": rows})
 
-def test_the_champion_refuses_with_a_reason(served: str) -> None:
-    for row, reason in (
-        ({"question": " "}, "row 0: question: the question is empty: write one"),
-        ({"question": "Who?", "as_of": "soon"}, "row 0: as_of: 'soon' is not a date-time"),
-        ({"as_of": "2031-02-15"}, "question"),
-    ):
-        response = invoke(served, row)
-        assert response.status_code == 400
-        assert reason in response.json()["message"]
+        both = invoke({"question": MAYOR, "as_of": "2031-02-15"}, {"question": MAYOR, "as_of": None})
+        early, late = both.json()["predictions"]
+        assert (late["answer"], late["known"]) == (direct.text, True)
+        assert [source["doc_id"] for source in late["sources"]] == [source.doc_id for source in direct.sources]
+        assert late["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
+        assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
+        for row, reason in (
+            ({"question": " "}, "row 0: question: the question is empty: write one"),
+            ({"question": "Who?", "as_of": "soon"}, "row 0: as_of: 'soon' is not a date-time"),
+            ({"as_of": "2031-02-15"}, "question"),
+        ):
+            response = invoke(row)
+            assert response.status_code == 400
+            assert reason in response.json()["message"]

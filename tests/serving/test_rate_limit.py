@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from tests.helpers.servers import running
 
 @pytest.fixture(scope="module")
 def limited(project: Path) -> Iterator[httpx.Client]:
-    """A client of a server that takes three requests a minute, and questions of 60 characters."""
+    """A client of a server that accepts three requests a minute, and questions of 60 characters."""
     overrides = {"serving.requests_per_minute": 3, "serving.question_characters": 60}
     with (
         running(create_app(cmt.open(params=project / "params.yaml", overrides=overrides))) as url,
@@ -24,13 +25,8 @@ def limited(project: Path) -> Iterator[httpx.Client]:
         yield client
 
 
-def from_address(address: str) -> dict[str, str]:
-    """Headers by which a proxy on this computer tells the address of its client."""
-    return {"X-Forwarded-For": address}
-
-
 def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
-    one, other = from_address("192.0.2.1"), from_address("192.0.2.2")
+    one, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))  # as a proxy sends it
     statuses = [limited.get("/range", headers=one).status_code for _ in range(4)]
     assert statuses == [200, 200, 200, 429]
     refused = limited.post("/ask", json={"question": MAYOR}, headers=one)
@@ -44,20 +40,21 @@ def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
     assert 'cmt_requests_total{method="POST",route="",status="429"} 1.0' in metrics
 
 
-@pytest.mark.parametrize("path", ["/ask", "/ask/stream"])
-def test_an_overlong_question_is_refused(limited: httpx.Client, path: str) -> None:
-    response = limited.post(path, json={"question": "x" * 61}, headers=from_address(f"192.0.2.{len(path)}"))
-    assert response.status_code == 422
-    assert response.json()["error"]["param"] == "question"
+@pytest.mark.parametrize(
+    ("path", "body", "status", "param"),
+    [
+        ("/ask", {"question": "x" * 61}, 422, "question"),
+        ("/ask/stream", {"question": "x" * 61}, 422, "question"),
+        ("/v1/chat/completions", chat_body("x" * 61), 400, "messages"),
+        ("/v1/chat/completions", chat_body("x" * 61, stream=True), 400, "messages"),
+    ],
+)
+def test_an_overlong_question_is_refused(
+    limited: httpx.Client, path: str, body: dict[str, Any], status: int, param: str
+) -> None:
+    response = limited.post(path, json=body, headers={"X-Forwarded-For": f"192.0.2.{len(str(body))}"})
+    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
     assert "the question has 61 characters: shorten it to 60" in error_message(response)
-
-
-@pytest.mark.parametrize("stream", [True, False])
-def test_an_overlong_message_is_refused(limited: httpx.Client, stream: bool) -> None:
-    body = chat_body("x" * 61, stream=stream)
-    response = limited.post("/v1/chat/completions", json=body, headers=from_address(f"192.0.2.1{stream:d}"))
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == "messages"
 
 
 def test_zero_is_no_limit(project: Path) -> None:

@@ -1,6 +1,5 @@
 """Questions over HTTP, as one response and as a stream of events, and the health of the server."""
 
-import json
 from pathlib import Path
 
 import httpx
@@ -8,8 +7,6 @@ import pytest
 
 import cmt
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask, doc_ids, events
-from tests.helpers.projects import adapt
-from tests.helpers.servers import serving
 
 
 def test_an_answer_has_its_source_documents_with_their_texts(client: httpx.Client, project: Path) -> None:
@@ -30,15 +27,10 @@ def test_as_of_selects_the_documents_published_until_then(client: httpx.Client) 
     assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-15")) == {"mayor-1"}
     assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-20")) == {"mayor-2"}
     assert {"mayor-1", "mayor-2"} & doc_ids(ask(client, MAYOR, as_of="2031-02-20T06:59:59Z")) == {"mayor-1"}
-    early = ask(client, MAYOR, as_of="2030-12-31")
+    early = ask(client, MAYOR, as_of=BEFORE_STREAM)
     assert (early["answer"], early["known"], early["sources"]) == ("not in memory", False, [])
     assert early["as_of"] == "2030-12-31T23:59:59.999999Z"
     assert [ask(client, MAYOR, as_of=date)["known"] for date in ("0001-01-01", "9999-12-31")] == [False, True]
-
-
-def test_an_abstention_has_no_sources_before_the_first_document(client: httpx.Client) -> None:
-    answered = ask(client, MAYOR, as_of=BEFORE_STREAM)
-    assert (answered["answer"], answered["known"], answered["sources"]) == ("not in memory", False, [])
 
 
 def test_a_stream_has_the_answer_in_pieces_and_then_complete(client: httpx.Client) -> None:
@@ -48,33 +40,18 @@ def test_a_stream_has_the_answer_in_pieces_and_then_complete(client: httpx.Clien
     assert {name for name, _ in pieces} == {"text"}
     assert (name, answered) == ("answer", ask(client, MAYOR, as_of="2031-02-15"))
     assert "".join(text for _, text in pieces) == answered["answer"]
-
-
-def test_an_abstention_is_streamed_in_one_piece(client: httpx.Client) -> None:
     first, (name, answered) = events(client.post("/ask/stream", json={"question": MAYOR, "as_of": BEFORE_STREAM}))
-    assert first == ("text", "not in memory")
-    assert (name, answered["known"]) == ("answer", False)
-
-
-def test_line_separators_of_unicode_are_escaped_in_a_stream(tiny_workspace: Path) -> None:
-    text = "The lighthouse keeper\u2028of Brant\u0085is Odo Finch."
-    document = {"doc_id": "odd", "published_at": "2031-02-26T07:00:00Z", "text": text}
-    with (tiny_workspace / "news/documents.jsonl").open("a") as file:
-        file.write(json.dumps(document) + "\n")
-    adapt(tiny_workspace)
-    with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
-        response = client.post("/ask/stream", json={"question": "Who is the lighthouse keeper of Brant?"})
-    assert response.text.isascii()
-    name, answered = events(response)[-1]
-    assert name == "answer"
-    assert any("\u2028" in source["text"] for source in answered["sources"])
+    assert (first, name, answered["known"]) == (("text", "not in memory"), "answer", False)  # in one piece
 
 
 @pytest.mark.parametrize(
     "question", ["'; DROP TABLE memories; --", "<script>alert(1)</script>", "% _ \\ *", "?", "🦆 🦆"]
 )
-def test_a_question_with_special_characters_is_answered_as_it_is(client: httpx.Client, question: str) -> None:
+def test_a_question_with_special_characters_is_answered_unchanged(client: httpx.Client, question: str) -> None:
     assert ask(client, question)["question"] == question
+    response = client.post("/ask/stream", json={"question": question})
+    assert response.text.isascii()  # line separators of Unicode would end an event
+    assert events(response)[-1][1]["question"] == question
     assert client.get("/health").json()["rows"] == 6
 
 

@@ -1,4 +1,4 @@
-"""The file of tokens: what it holds, who may write it, and that a change counts at once."""
+"""The file of tokens: its contents, its permissions, and changes by other processes."""
 
 import json
 import stat
@@ -15,7 +15,7 @@ def file(tmp_path: Path) -> TokenFile:
     return TokenFile(tmp_path / "folder/tokens.json")
 
 
-def test_a_token_is_stored_as_a_digest_in_a_file_of_ones_own(file: TokenFile) -> None:
+def test_a_token_is_stored_as_a_digest_in_a_private_file(file: TokenFile) -> None:
     secret = file.add("ann", scope="admin", source="The Courier")
     assert len(secret) == 4 + 43
     assert secret not in file.path.read_text()
@@ -27,7 +27,7 @@ def test_a_token_is_stored_as_a_digest_in_a_file_of_ones_own(file: TokenFile) ->
     assert [(entry.name, entry.source) for entry in file.tokens()] == [("ann", "The Courier"), ("bob", "bob")]
 
 
-def test_a_change_by_another_process_counts_at_once(file: TokenFile) -> None:
+def test_a_change_by_another_process_takes_effect_at_once(file: TokenFile) -> None:
     secret = file.add("ann", scope="ask")
     running = TokenFile(file.path)
     assert running.find(secret)
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_refused_and_kept(file: TokenFile, content: str) -> No
     assert file.path.read_text() == content
 
 
-def test_names_are_checked_and_belong_to_one_token(file: TokenFile) -> None:
+def test_names_are_checked_and_unique(file: TokenFile) -> None:
     for name in ("", "a b", "../x", "x" * 65, "ann\n"):
         with pytest.raises(ConfigError, match="is not a valid token name"):
             file.add(name, scope="ask")
