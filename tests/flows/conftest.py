@@ -23,13 +23,13 @@ from flows.local.prefect import LocalPrefect, copy_database, empty_database  # n
 
 @pytest.fixture(scope="session")
 def prefect_databases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for the empty database that the first Prefect server leaves for the next one."""
+    """A folder for the empty database that the first Prefect server leaves to the next one."""
     return tmp_path_factory.mktemp("databases")
 
 
 @pytest.fixture(scope="session")
 def prefect_server(prefect_databases: Path) -> Iterator[None]:
-    """The server that flows report to which a test calls in its own process."""
+    """The server of the flows that a test calls in this process."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     home = prefect_databases / "home"
@@ -46,7 +46,7 @@ def prefect_server(prefect_databases: Path) -> Iterator[None]:
 
 @pytest.fixture
 def project(tiny_workspace: Path, prefect_server: None) -> Path:
-    """The tiny project with its two months ingested; what it returns is the params.yaml."""
+    """The params.yaml of the tiny project with its two months ingested."""
     params = tiny_workspace / "params.yaml"
     open(params=params).ingest()
     return params
@@ -54,7 +54,7 @@ def project(tiny_workspace: Path, prefect_server: None) -> Path:
 
 @pytest.fixture
 def workspace(project: Path) -> Workspace:
-    """The project as somebody else opens it."""
+    """The project, opened apart from the flows."""
     return open(params=project)
 
 

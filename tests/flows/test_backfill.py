@@ -30,43 +30,26 @@ def archive(tmp_path: Path, change: Callable[..., None]) -> str:
     return str(file)
 
 
-def test_an_archive_is_adapted_slice_by_slice(project: Path, archive: str) -> None:
-    assert backfill(source=archive, params=str(project)) == 7
-    rounds = open(params=project).rounds()
-    assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 3, 1)]
-    progress = Artifact.get("backfill")
-    assert progress is not None and progress.data == 100.0
-    assert str(progress.description).startswith("7 of 7 documents, ")
-    assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice
+def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
+    project: Path, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the outcome of each round in turn: a kill is continued by the next flow run, a refusal stops no other round
+    errors: list[BaseException | None] = [None, KeyboardInterrupt(), RoundError("the round was refused"), None, None]
 
-
-def test_an_interrupted_backfill_is_continued(project: Path, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = list[str]()
-
-    def killed(params: str, slice_id: str) -> str:
-        if len(done) == 1:
-            raise KeyboardInterrupt
-        done.append(slice_id)
+    def with_errors(params: str, slice_id: str) -> str:
+        if error := errors.pop(0):
+            raise error
         return one_round(params, slice_id)
 
-    monkeypatch.setattr("flows.backfill.one_round", killed)
+    monkeypatch.setattr("flows.backfill.one_round", with_errors)
     with pytest.raises(KeyboardInterrupt):
         backfill(source=archive, params=str(project))
-    monkeypatch.setattr("flows.backfill.one_round", one_round)
-    assert backfill(source=archive, params=str(project)) == 4  # three were adapted before
-    assert [round_.state for round_ in open(params=project).rounds()] == ["committed"] * 3
-
-
-def test_a_refused_round_stops_no_other_one(project: Path, archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[str]()
-
-    def refused_first(params: str, slice_id: str) -> str:
-        asked.append(slice_id)
-        if len(asked) == 1:
-            raise RoundError(f"round {slice_id} was refused")
-        return one_round(params, slice_id)
-
-    monkeypatch.setattr("flows.backfill.one_round", refused_first)
-    with pytest.raises(RoundError, match=r"1 of 3 rounds were refused: every-3/0001"):
+    with pytest.raises(RoundError, match=r"1 of 2 rounds were refused: every-3/0002"):
         backfill(source=archive, params=str(project))
-    assert [round_.state for round_ in open(params=project).rounds()] == ["committed"] * 2
+    assert backfill(source=archive, params=str(project)) == 3
+    progress = Artifact.get("backfill")
+    assert progress is not None and progress.data == 100.0
+    assert str(progress.description).startswith("3 of 3 documents, ")
+    rounds = open(params=project).rounds()
+    assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 1, 3)]
+    assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice

@@ -10,12 +10,12 @@ from prefect.client.orchestration import get_client
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 from cmt.evaluation.drift import find_drift
-from cmt.workspace import Workspace, open
+from cmt.workspace import open
 from flows.events import COMMITTED, DRIFT, PROMOTED, REFUSED, emit_drift
 from flows.online_update import online_update
+from tests.helpers.projects import FEBRUARY, JANUARY
 
 ROOT = Path(__file__).parents[2]
-FIRST, SECOND = "2031-01/0001", "2031-02/0001"
 
 
 def events(name: str, resource: str) -> list[dict[str, Any]]:
@@ -31,21 +31,17 @@ def events(name: str, resource: str) -> list[dict[str, Any]]:
     raise AssertionError(f"no event {name} of {resource}")
 
 
-def test_a_round_is_an_event_with_its_figures(project: Path, workspace: Workspace) -> None:
-    online_update(slice=FIRST, params=str(project))
-    [round_] = workspace.rounds()
-    figures = next(event for event in events(COMMITTED, f"cmt.slice.{FIRST}") if event["rows"] == round_.rows)
-    assert (figures["documents"], figures["compressor"]) == (3, round_.compressor)
-    assert (figures["f1"], figures["bank_version"]) == (round_.memory_scores["f1"], round_.version_after)
-
-
-def test_drift_is_an_event(project: Path, change: Callable[..., None]) -> None:
+def test_rounds_and_drift_are_events_with_their_figures(project: Path, change: Callable[..., None]) -> None:
     change(drift={"reference_rounds": 1})
     online_update(params=str(project))
+    first = open(params=project).rounds()[0]
+    figures = next(event for event in events(COMMITTED, f"cmt.slice.{JANUARY}") if event["rows"] == first.rows)
+    assert (figures["documents"], figures["compressor"]) == (3, first.compressor)
+    assert (figures["f1"], figures["bank_version"]) == (first.memory_scores["f1"], first.version_after)
     found = find_drift(open(params=project))
     assert found
     emit_drift(found)
-    assert events(DRIFT, f"cmt.slice.{SECOND}")[0]["reference"] == [FIRST]
+    assert events(DRIFT, f"cmt.slice.{FEBRUARY}")[0]["reference"] == [JANUARY]
 
 
 def test_the_triggers_expect_events_that_are_emitted() -> None:

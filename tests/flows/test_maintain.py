@@ -11,29 +11,21 @@ from cmt.workspace import Workspace, open
 from flows.maintain import maintain
 
 
-def test_old_versions_go_and_the_answers_stay(project: Path, workspace: Workspace) -> None:
+def test_versions_older_than_a_quarter_or_a_given_age_go_and_the_rows_stay(project: Path, workspace: Workspace) -> None:
     workspace.update()
     first = workspace.open_bank().version
     workspace.update()
     digest = workspace.open_bank().digest()
+    with pytest.raises(ParameterTypeError, match="keep_days"):
+        maintain(keep_days=-1, params=str(project))
+    maintain(params=str(project))
+    open(params=project).open_bank().check_version(first)
     stats = maintain(keep_days=0, params=str(project))
-    opened = open(params=project)
-    assert stats["rows"] == opened.open_bank().count_rows() > 0
-    assert opened.open_bank().digest() == digest
+    bank = open(params=project).open_bank()
+    assert stats["rows"] == bank.count_rows() > 0
+    assert bank.digest() == digest
     with pytest.raises(BankError, match=f"has no version {first}"):
-        opened.open_bank().check_version(first)
+        bank.check_version(first)
     found = Artifact.get("maintain")
     assert found is not None
     assert "| rows |" in str(found.data)
-
-
-def test_by_default_every_version_of_the_last_quarter_stays(project: Path, workspace: Workspace) -> None:
-    workspace.update()
-    first = workspace.open_bank().version
-    maintain(params=str(project))
-    open(params=project).open_bank().check_version(first)
-
-
-def test_a_negative_age_is_refused_before_anything_runs(project: Path) -> None:
-    with pytest.raises(ParameterTypeError, match="keep_days"):
-        maintain(keep_days=-1, params=str(project))

@@ -13,11 +13,9 @@ from prefect.states import Failed
 
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
 from cmt.workspace import Workspace
-from flows.artifacts import artifact_key, table
+from flows import tasks
 from flows.online_update import online_update
-from flows.tasks import is_transient
-
-FIRST, SECOND = "2031-01/0001", "2031-02/0001"
+from tests.helpers.projects import FEBRUARY, JANUARY
 
 
 def artifact(key: str) -> str:
@@ -26,35 +24,27 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_flow_run_is_a_committed_round(project: Path, workspace: Workspace) -> None:
-    assert online_update(slice=FIRST, params=str(project)) == ["committed"]
+def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace: Workspace) -> None:
+    assert online_update(slice=JANUARY, params=str(project)) == ["committed"]
     (round_,) = workspace.rounds()
-    assert (round_.slice_id, round_.state, round_.rows) == (FIRST, "committed", 3)
+    assert (round_.slice_id, round_.state, round_.rows) == (JANUARY, "committed", 3)
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(UUID(round_.prefect_run))
-    assert (run.name, run.parameters["slice"]) == (f"update-{FIRST}", FIRST)
-
-
-def test_the_round_and_all_rounds_are_artifacts(project: Path, workspace: Workspace) -> None:
-    online_update(slice=FIRST, params=str(project))
-    (round_,) = workspace.rounds()
+    assert (run.name, run.parameters["slice"]) == (f"update-{JANUARY}", JANUARY)
     report = artifact("round-2031-01-0001")
-    assert f"## Round 1 · {FIRST} · committed" in report
+    assert f"## Round 1 · {JANUARY} · committed" in report
     assert "| bank rows | 3 |" in report
     assert "| closed-book |" in report
     assert "| gate | not judged |" in report
-    assert f"| {FIRST} | not judged | 3 | 3 |" in artifact("rounds")
+    assert f"| {JANUARY} | not judged | 3 | 3 |" in artifact("rounds")
 
 
-def test_without_a_slice_all_that_wait_get_their_round(project: Path, workspace: Workspace) -> None:
+def test_without_a_slice_every_pending_one_gets_its_round(project: Path, workspace: Workspace, tmp_path: Path) -> None:
     assert online_update(params=str(project)) == ["committed", "committed"]
-    assert [r.slice_id for r in workspace.rounds()] == [FIRST, SECOND]
+    assert [r.slice_id for r in workspace.rounds()] == [JANUARY, FEBRUARY]
     assert online_update(params=str(project)) == []
-    assert online_update(slice=SECOND, params=str(project)) == ["already"]
-
-
-def test_a_source_is_ingested_first(project: Path, workspace: Workspace, tmp_path: Path) -> None:
-    online_update(params=str(project))
+    assert online_update(slice=FEBRUARY, params=str(project)) == ["already"]
+    # a source is ingested first
     late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
     (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
     assert online_update(source=str(tmp_path / "late.jsonl"), params=str(project)) == ["committed"]
@@ -64,32 +54,25 @@ def test_a_source_is_ingested_first(project: Path, workspace: Workspace, tmp_pat
 def test_a_refused_round_fails_the_run_and_leaves_the_bank(
     project: Path, workspace: Workspace, change: Callable[..., None]
 ) -> None:
-    online_update(slice=FIRST, params=str(project))
+    online_update(slice=JANUARY, params=str(project))
     change(gate={"min_f1": 100.0})
     before = workspace.open_bank().digest()
-    from flows.tasks import workspace as opened
-
-    opened.cache_clear()  # a flow run is a process of its own
+    tasks.workspace.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
-        online_update(slice=SECOND, params=str(project))
+        online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
     assert "refused" in artifact("round-2031-02-0001")
 
 
 def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, workspace: Workspace) -> None:
-    online_update(slice=FIRST, params=str(project))
+    online_update(slice=JANUARY, params=str(project))
     before = workspace.open_bank().digest()
-    questions = workspace.store.slice(FIRST).path.with_name("0001.questions.parquet")
+    questions = workspace.store.slice(JANUARY).path.with_name("0001.questions.parquet")
     questions.write_bytes(questions.read_bytes()[:100])  # of an earlier slice: not read before the evaluation
     with pytest.raises(StreamError, match="damaged"):
-        online_update(slice=SECOND, params=str(project))
+        online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
-    assert {r.slice_id: r.state for r in workspace.rounds()} == {FIRST: "committed", SECOND: "interrupted"}
-
-
-def test_an_unknown_slice_is_named(project: Path) -> None:
-    with pytest.raises(StreamError, match=r"no slice '2031-09/0001'.*2031-01/0001, 2031-02/0001"):
-        online_update(slice="2031-09/0001", params=str(project))
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "committed", FEBRUARY: "interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -105,12 +88,4 @@ def test_an_unknown_slice_is_named(project: Path) -> None:
 )
 def test_only_transient_errors_are_retried(error: Exception, retried: bool) -> None:
     state: Any = Failed(data=error)
-    assert is_transient(None, None, state) is retried
-
-
-def test_a_key_has_no_other_characters_than_prefect_takes() -> None:
-    assert artifact_key("round-Every-100/0001") == "round-every-100-0001"
-
-
-def test_a_table_is_markdown() -> None:
-    assert table(["", "F1"], [["memory", "3.5"]]) == "|  | F1 |\n| --- | ---: |\n| memory | 3.5 |"
+    assert tasks.is_transient(None, None, state) is retried

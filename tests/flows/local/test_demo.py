@@ -84,9 +84,7 @@ def test_every_month_runs_through_the_deployment_once(
     assert [list(row) for row in first["rounds"]] == [KEYS, KEYS]
     assert [row["closed_f1"] is None for row in first["rounds"]] == [True, False]
     last = first["rounds"][-1]
-    assert [last[name] for name in ("closed_f1", "rag_f1")] == [
-        first["final"][name] for name in ("closed_f1", "rag_f1")
-    ]
+    assert first["final"].items() >= {name: last[name] for name in ("closed_f1", "rag_f1")}.items()
     assert first["final"]["questions"] == 4
     assert [(row["slice"], row["documents"], row["rows"]) for row in first["rounds"]] == [
         ("2031-01/0001", 3, 3),
@@ -99,10 +97,8 @@ def test_every_month_runs_through_the_deployment_once(
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     assert all(client.get_run(round_.mlflow_run).info.status == "FINISHED" for round_ in workspace.rounds())
     # 3. a schedule starts a run, as in `make year`
-    assert [(run["auto_scheduled"], run["state_name"]) for run in scheduled_runs] in (
-        [(True, "Scheduled")],
-        [(True, "Late")],
-    )
+    [scheduled] = scheduled_runs
+    assert scheduled["auto_scheduled"] and scheduled["state_name"] in ("Scheduled", "Late")
     # 4. nothing is done twice, and no server is started
     monkeypatch.delattr(demo, "local_prefect")
     demo.demo()

@@ -1,4 +1,4 @@
-"""The project of `make year`, and what becomes of its rounds."""
+"""The project of `make year`, and the record of its rounds."""
 
 from pathlib import Path
 
