@@ -49,9 +49,9 @@ LONGEST = [
     "tracking/",
     "training/",
 ]
-"""The tests that take longest, to begin with: what one worker ends with, another waits for."""
+"""The slowest tests come first: at the end of the run no worker waits long for another."""
 TOGETHER = ("flows/", "report/")
-"""Folders whose files share a fixture that takes seconds, such as a Prefect server: they stay on one worker."""
+"""Folders whose files share a slow fixture, such as a Prefect server; each folder runs on one worker."""
 
 
 def _position(nodeid: str) -> int:
@@ -61,7 +61,7 @@ def _position(nodeid: str) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the files by LONGEST; `--no-loadscope-reorder` hands them out in this order."""
+    """Sort the files by LONGEST; `--no-loadscope-reorder` keeps this order."""
     items.sort(key=lambda item: _position(item.nodeid))
 
 
@@ -80,7 +80,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what the imports left from garbage collection: a collection of it takes longer than most tests."""
+    """Exclude imported objects from garbage collection: collecting them takes longer than most tests."""
     import hypothesis  # noqa: F401 - at its import it asks for the referrers of objects, of which freezing hides some
 
     gc.collect()
@@ -89,7 +89,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Sections of params.yaml for an LM and a compressor that all projects share; neither is written to."""
+    """Sections of params.yaml for an LM and a compressor that all projects share and no test changes."""
     from cmt.lm.model import FrozenLM
     from cmt.lm.weights import pull
     from cmt.modeling.checkpoint import CompressorConfig
@@ -129,13 +129,13 @@ def tiny_project(tiny_parts: dict[str, object], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def tiny_workspace(tiny_project: Path, tmp_path: Path) -> Path:
-    """A project folder of one's own, nothing ingested; its articles lie in `news/`."""
+    """A new project folder; its articles are in `news/`, not ingested yet."""
     return Path(shutil.copytree(tiny_project, tmp_path / "project"))
 
 
 @pytest.fixture(scope="session")
 def adapted_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after its two rounds, not to be changed: tests that change it take `adapted_workspace`."""
+    """The project after its two rounds, read-only: tests that change it use `adapted_workspace`."""
     return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project")))
 
 
@@ -147,7 +147,7 @@ def adapted_workspace(adapted_project: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database with nothing in it, to be copied: making one takes MLflow seconds."""
+    """An empty MLflow database to copy; creating one takes seconds."""
     from mlflow import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -157,7 +157,7 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def registered(adapted_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose bank is filled and whose compressor is registered and champion; nobody may change it."""
+    """A project with a filled bank whose compressor is the registered champion; read-only."""
     from cmt.rounds.promotion import promote_version
     from tests.helpers.projects import open_workspace
     from tests.helpers.registry import add
@@ -176,7 +176,7 @@ def _write_lines(path: Path, names: list[str], rows: Sequence[tuple[object, ...]
 
 @pytest.fixture(scope="session")
 def tiny_lm() -> "Callable[[str], FrozenLM]":
-    """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random LM a kind for the whole test run; nobody may change it."""
+    """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random, read-only LM of each kind for the whole test run."""
     from tests.helpers.lms import build
 
     return cache(build)

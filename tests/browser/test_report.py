@@ -1,7 +1,6 @@
 """The report in a browser: offline, by keyboard, at desktop and phone width, in light and dark."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,33 +13,24 @@ from tests.helpers.chromium import coloured
 
 
 @pytest.fixture(scope="session")
-def report(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def report(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of the report of the tiny project."""
-    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("reported") / "project"))
-    workspace = cmt.open(params=folder / "params.yaml")
-    workspace.ingest()
-    for slice_id in workspace.pending():
-        workspace.update(slice_id=slice_id)
-    write_report(workspace, folder / "report/index.html", progress=NullProgress())
-    return (folder / "report/index.html").as_uri()
+    page = tmp_path_factory.mktemp("reported") / "index.html"
+    write_report(cmt.open(params=adapted_project / "params.yaml"), page, progress=NullProgress())
+    return page.as_uri()
 
 
 def press(browser: Chrome, key: str) -> None:
     ActionChains(browser).send_keys(key).perform()
 
 
-def test_the_page_makes_no_request(browser: Chrome, report: str) -> None:
+def test_the_page_makes_no_request_and_only_tables_scroll(browser: Chrome, report: str) -> None:
     browser.get(report)
     browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [event["params"]["request"] for event in events if event["method"] == "Network.requestWillBeSent"]
     assert {request["url"] for request in requests} == {report}
     assert browser.get_log("browser") == []
-
-
-def test_only_tables_are_wider_than_the_window_and_they_scroll(browser: Chrome, report: str) -> None:
-    browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
     wide, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
     assert wide <= window
     tables = "return [...document.querySelectorAll('table')].every((table) => table.closest('.scroll'))"

@@ -1,4 +1,4 @@
-"""Chromium as the tests and the pictures start it."""
+"""Start Chromium for the tests and the pictures."""
 
 import shutil
 
@@ -10,13 +10,13 @@ PROGRAMS = ("chromium", "chromedriver")
 
 
 def missing() -> str:
-    """What to do when Chromium or its driver is not there; empty when they are."""
+    """How to install Chromium and its driver if one is missing; empty otherwise."""
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     return f"{' and '.join(absent)} not found: `apt-get install chromium chromium-driver`, then again" if absent else ""
 
 
 def started(size: str, *, scheme: str = "light", scale: int = 1) -> Chrome:
-    """A headless Chromium with the window of a desk or of a phone; its console and its network are kept."""
+    """A headless Chromium with a window of SIZES; it logs its console and its network."""
     options = ChromeOptions()
     options.binary_location = str(shutil.which(PROGRAMS[0]))
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"):
@@ -31,6 +31,6 @@ def started(size: str, *, scheme: str = "light", scale: int = 1) -> Chrome:
 
 
 def coloured(browser: Chrome, scheme: str) -> None:
-    """As somebody sees it who prefers `light` or `dark`."""
+    """Emulate a preference for the colour scheme `light` or `dark`."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})

@@ -1,4 +1,4 @@
-"""`cmt …` run inside the test's own process, or in one of its own."""
+"""Run `cmt …` in this process or in a new one."""
 
 import json
 import subprocess
@@ -22,12 +22,12 @@ def run(folder: Path, *arguments: str, status: int = 0, stdin: str | None = None
 
 
 def read(folder: Path, *arguments: str, status: int = 0) -> Any:
-    """What `cmt … --json` prints, parsed; it must print nothing else on stdout."""
+    """The parsed output of `cmt … --json`, which prints nothing else on stdout."""
     return json.loads(run(folder, *arguments, "--json", status=status).stdout)
 
 
 def bank_report(folder: Path) -> dict[str, Any]:
-    """What `cmt verify` reports on the only bank of a sound project."""
+    """The report of `cmt verify` on the only bank of an undamaged project."""
     [report] = [part for part in read(folder, "verify")["parts"] if part["part"].startswith("bank ")]
     return dict(report)
 
@@ -43,7 +43,7 @@ finally:
 
 
 def run_process(folder: Path, *arguments: str, status: int = 0) -> tuple[str, set[str]]:
-    """Run `cmt` in a new process; what it prints on stdout, and the modules that it imported."""
+    """Run `cmt` in a new process; returns its stdout and the modules that it imported."""
     command = [sys.executable, "-c", _MAIN, "--params", str(folder / "params.yaml"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr

@@ -7,9 +7,9 @@ from pathlib import Path
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FIGURE = re.compile(r"(?<![\w.,/-])-?\d+\.\d+(?![\w./-])")
 ANYTHING = "…"
-"""In promised output: any text within a line; on a line of its own any lines."""
+"""In promised output: any text within a line; alone on a line, any lines."""
 TOLERANCE = 8.0
-"""How far a figure with decimals may be from the promised one: EM and F1 of a sample, in points."""
+"""Allowed difference of a figure with decimals from the promised one: EM and F1 of a sample, in points."""
 
 
 @dataclass
@@ -46,27 +46,27 @@ def commands(page: Path) -> list[Command]:
 
 
 def difference(expected: list[str], output: list[str]) -> str | None:
-    """The first promised line that the output lacks at its place, or None when the output is as promised.
+    """The first promised line that the output lacks, or None if the output keeps its promise.
 
     Lines are compared in order and without their indentation. Output may go on after the last promised line.
     """
-    place = 0
+    index = 0
     skipping = False
     for line in expected:
         wanted = line.strip()
         if wanted == ANYTHING:
             skipping = True
             continue
-        candidates = range(place, len(output)) if skipping else range(place, min(place + 1, len(output)))
+        candidates = range(index, len(output)) if skipping else range(index, min(index + 1, len(output)))
         match = next((at for at in candidates if same_line(wanted, output[at].strip())), None)
         if match is None:
             return line
-        place, skipping = match + 1, False
+        index, skipping = match + 1, False
     return None
 
 
 def same_line(expected: str, line: str) -> bool:
-    """Whether a line is as promised: equal words and integers, decimals within TOLERANCE, anything for …"""
+    """Whether a line matches: equal words and integers, decimals within TOLERANCE, anything for …"""
     pattern, figures, at = "", list[float](), 0
     for figure in _FIGURE.finditer(expected):
         pattern += _literal(expected[at : figure.start()]) + r"(-?\d+\.\d+)"

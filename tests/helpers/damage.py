@@ -1,4 +1,4 @@
-"""Damage to the files of a bank, as a failing disk or an incomplete copy does it."""
+"""Damage the files of a bank like a failing disk or an incomplete copy."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def garble(files: "list[Path]") -> None:
 
 
 def newest_index(table: Path) -> list[Path]:
-    """The files of the index of a Lance table that was written last."""
+    """The files of the newest index of a Lance table."""
     folder = max((table / "_indices").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     return sorted(folder.iterdir())
 

@@ -1,4 +1,4 @@
-"""Requests to a running server, and what its responses hold."""
+"""Requests to a running server, and the contents of its responses."""
 
 import json
 import re

@@ -82,7 +82,7 @@ def build(kind: str, seed: int = 0) -> FrozenLM:
 
 
 def with_bos(lm: FrozenLM, text: str) -> list[int]:
-    """Token ids of `text` behind BOS."""
+    """Token ids of BOS and `text`."""
     return [lm.bos, *lm.tokenize(text)]
 
 

@@ -1,4 +1,4 @@
-"""Memory models with random weights, and what they read."""
+"""Memory models with random weights, and their inputs."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ SELECTION = SelectionParams(best_windows=2, neighbour_windows=1)
 def make_config(
     *, published: bool = False, kind: str = "windows", layers: int = 2, aggregator: str = "windows"
 ) -> CompressorConfig:
-    """A small configuration; `published` is that of the papers' ψ and π."""
+    """A small configuration; `published` uses ψ and π of the papers."""
     return CompressorConfig(
         CompressorParams.model_validate({"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3}),
         AggregatorParams.model_validate(
@@ -40,7 +40,7 @@ EVERY_CONFIG = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def make_model(lm: FrozenLM, config: CompressorConfig) -> MemoryModel:
-    """A model whose weights have left their start, where adapters, reader and highlight are zero."""
+    """A model with random weights also in adapters, reader and highlight, which start at zero."""
     torch.manual_seed(5)
     model = MemoryModel(lm, config)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A server whose LM waits in the middle of an answer, so that a test can look at what was sent so far."""
+"""A server whose LM pauses within an answer, so that a test can inspect the first part of a response."""
 
 from threading import Semaphore
 from typing import Any
@@ -8,7 +8,7 @@ from cmt.serving.batching import DynamicBatcher
 
 
 class PausedServer:
-    """Before every token of a streamed answer but the first, the LM waits until `resume` was called.
+    """After the first token of a streamed answer, the LM waits until `resume` is called.
 
     Answers are generated without copies: the quote of an untrained ψ is one token long.
     """

@@ -1,4 +1,4 @@
-"""Projects with a tiny LM on their way through rounds: open, run, interrupt, and look at them."""
+"""Open, adapt, interrupt and inspect projects with a tiny LM."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ STEPS = ("begin", "compress", "choose_canaries", "upsert_memories", "evaluate", 
 
 
 def open_workspace(folder: Path, **overrides: Any) -> Workspace:
-    """The workspace as a new process opens it; overrides are written `gate__min_f1=50`."""
+    """A newly opened workspace; the override `gate__min_f1=50` sets `gate.min_f1`."""
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return cmt.open(params=folder / "params.yaml", overrides=dotted)
 
 
 def run_steps(workspace: Workspace, slice_id: str, *, last: str) -> None:
-    """Run a round up to the step `last`, as a process does that is killed after it."""
+    """Run a round up to the step `last`, like a process that is killed after it."""
     runner = RoundRunner(workspace, slice_id)
     for step in STEPS[: STEPS.index(last) + 1]:
         getattr(runner, step)()
@@ -56,7 +56,7 @@ def states(workspace: Workspace) -> dict[str, str]:
 
 
 def name_champion(folder: Path) -> Path:
-    """Make another compressor the champion, whose bank is to be filled; returns `folder`."""
+    """Make another compressor the champion; its bank is not filled yet. Returns `folder`."""
     workspace = open_workspace(folder)
     old, new = workspace.params.compressor.path, save_other_compressor(workspace, folder / "new")
     for compressor in (old, new):

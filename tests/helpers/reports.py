@@ -1,4 +1,4 @@
-"""What the tests of the report share: hostile text, a parsed page, records, and an answerer that returns them."""
+"""Shared by the tests of the report: hostile text, a parsed page, records, and an answerer that returns them."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -75,7 +75,7 @@ def record_table(*rows: dict[str, Any]) -> pa.Table:
 
 
 class OneSourceAnswerer:
-    """In place of an Answerer: every question is answered "red" from its document, with the given windows and quote."""
+    """A stand-in for an Answerer: answers "red" from the document of each question, with windows and a quote."""
 
     def __init__(self, spans: tuple[Span, ...] = (), quote: Span | None = None) -> None:
         self.spans, self.quote = spans, quote

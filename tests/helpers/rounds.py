@@ -1,4 +1,4 @@
-"""A round as the ledger has it."""
+"""A round of the ledger."""
 
 from cmt.bank.ledger import Round
 
@@ -13,4 +13,4 @@ ROUND = Round(
     state="started",
     version_before=1,
 )
-"""A round that has begun; tests `replace` what they are about."""
+"""A started round; tests `replace` the fields they need."""

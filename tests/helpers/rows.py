@@ -1,4 +1,4 @@
-"""Invented rows for the tests of the stream, and files and tables made of them."""
+"""Invented rows for the tests of the stream, as files and tables."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def make_question(question_id: str = "q1", doc_id: str = "ferry", **changes: Any
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
-    """Write `rows` as JSON lines; a string is written as it is."""
+    """Write `rows` as JSON lines; a string is written unchanged."""
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
@@ -59,14 +59,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 
 def valid_documents(raw: RawRows) -> list[Row]:
-    """The documents of `raw` as validated; fails if one is rejected."""
+    """The validated documents of `raw`; fails if one is rejected."""
     table, rejected = validate_documents(((row.row, row.values) for row in raw.documents), file="", now=NOW)
     assert not rejected
     return list(table.to_pylist())
 
 
 def valid_questions(raw: RawRows) -> list[Row]:
-    """The questions of `raw` as validated; fails if one is rejected."""
+    """The validated questions of `raw`; fails if one is rejected."""
     table, rejected = validate_questions(((row.row, row.values) for row in raw.questions), file="", now=NOW)
     assert not rejected
     return list(table.to_pylist())

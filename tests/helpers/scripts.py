@@ -1,4 +1,4 @@
-"""The scripts in benchmarks/ as modules; they are in no package and import each other by name."""
+"""Import the scripts of benchmarks/, which belong to no package and import each other by name."""
 
 import importlib.util
 import sys
@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def load_script(name: str) -> ModuleType:
-    """Import benchmarks/<name>.py as a script would be started: with its folder on the path."""
+    """Import benchmarks/<name>.py with its folder on the path, like a started script."""
     spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", FOLDER / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

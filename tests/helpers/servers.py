@@ -1,4 +1,4 @@
-"""A server of `cmt serve` inside the test's own process, on a free port of 127.0.0.1."""
+"""The server of `cmt serve` in this process, on a free port of 127.0.0.1."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Runs of words of some texts in the files of a folder: raw bytes, Parquet, SQLite, all versions of Lance tables."""
+"""Find runs of words of texts in the files of a folder: raw bytes, Parquet, SQLite, all versions of Lance tables."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -15,7 +15,7 @@ RUN = 8
 
 
 def traces(folder: Path, texts: Iterable[str], *, outside: Collection[Path] = ()) -> list[str]:
-    """Where below `folder` a run of RUN words of one of `texts` is; files and folders of `outside` may have it."""
+    """Where a run of RUN words of one of `texts` occurs below `folder`, but for the files and folders of `outside`."""
     runs = {run for text in texts for run in shingles(words(text), RUN) if run.count(" ") == RUN - 1}
     assert runs
     found = []
@@ -36,7 +36,7 @@ def holds(text: str, runs: set[str]) -> bool:
 
 
 def contents(path: Path) -> Iterator[tuple[str, str]]:
-    """The bytes of a file as text, and what it holds as a table."""
+    """The bytes of a file as text, and its rows if it is a table."""
     raw = path.read_bytes()
     for encoding in ("utf-8", "utf-16-le"):
         yield f"raw bytes as {encoding}", raw.decode(encoding, errors="replace")

@@ -1,4 +1,4 @@
-"""An answerer that reads one word: in place of a trained one, whose answers a tiny LM cannot give."""
+"""An answerer that reads one word; a tiny LM gives no right answers."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,10 +11,10 @@ from cmt.workspace import Workspace
 
 
 class WordReader(Answerer):
-    """Answers with the first word of the text that full-text search finds first."""
+    """Answers with the first word of the best hit of the full-text search."""
 
     asked: list[str]
-    """The questions that were put to the bank, in order."""
+    """The questions asked of the bank, in order."""
 
     def answer(
         self,

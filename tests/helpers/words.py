@@ -1,4 +1,4 @@
-"""Questions in the words of the texts alone."""
+"""A stand-in for WordKnowledge."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""Compression on a Ray cluster of this machine (`make test-scale`): the memories are those of one process."""
+"""Compression on a Ray cluster of this machine gives the memories of one process (`make test-scale`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("keep_text", [True, False])
-def test_the_memories_are_those_of_one_process(tiny_workspace: Path, keep_text: bool) -> None:
+def test_a_cluster_gives_the_memories_of_one_process(tiny_workspace: Path, keep_text: bool) -> None:
     open_workspace(tiny_workspace).pull()
     workspace = open_workspace(tiny_workspace, compress__engine="ray", compress__workers=2)
     resources, options = workspace, {"slice_id": "2031-01/0001", "number_format": "int8", "batch_tokens": 256}

@@ -36,7 +36,7 @@ def project(tiny_workspace: Path, server: int, monkeypatch: pytest.MonkeyPatch, 
     return tiny_workspace
 
 
-def test_it_is_the_bank_of_a_folder(project: Path, adapted_project: Path) -> None:
+def test_it_equals_the_bank_in_a_folder(project: Path, adapted_project: Path) -> None:
     adapt(project)
     there, here = open_workspace(project), open_workspace(adapted_project)
     assert there.bank.digest() == here.bank.digest()
@@ -72,7 +72,7 @@ def test_a_killed_update_is_repaired_by_the_next_one(project: Path, server: int,
     assert kills
 
 
-def test_a_write_that_is_stored_and_reported_as_failed_breaks_nothing(
+def test_a_stored_write_that_is_reported_as_failed_breaks_nothing(
     project: Path, server: int, adapted_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest = open_workspace(adapted_project).bank.digest()
