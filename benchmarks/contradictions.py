@@ -62,7 +62,7 @@ def main(
                     turned = Outcome("", 0.0, right=False, doc_id=new)
                     canary = Canary(f"{own} {new}", own, question, (value,), best=right, now=turned, without=right)
                     canaries[other is attribute].append(canary)
-    # 2. Those that could have turned, and those of them that count as harm.
+    # 2. Keep the ones that could have turned, and of these the harmful ones.
     table = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
     texts = dict(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
     bank = TemporaryBank.of(workspace.params.compressor.path, lm=workspace.lm, documents=table, params=workspace.params)

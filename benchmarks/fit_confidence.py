@@ -70,7 +70,7 @@ class RecordingAnswerer(Answerer):
 
 
 def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:
-    """Documents for the bank, and at most `questions` cases of each kind on them and on those that are left out."""
+    """Documents for the bank, and at most `questions` cases of each kind on banked and left-out documents."""
     # 1. documents
     accepted = select_with_unanswerable(readers.read(file, infer_format(file)), now=datetime.max.replace(tzinfo=UTC))
     rng, name = random.Random(seed), file.name.partition(".")[0]

@@ -247,7 +247,7 @@ class Resources:
             return True
 
     def check_bank(self, *, idle: bool = False) -> None:
-        """Raise DamageError if version or rows of the bank are not those that the ledger recorded.
+        """Raise DamageError if version or rows of the bank differ from the ledger's record.
 
         `idle`: no round is running, so more can be compared; see `cmt.bank.ledger.contradiction`.
         """

@@ -106,11 +106,11 @@ class Bank(MemoryTable):
     def upsert(self, rows: pa.Table) -> Counts:
         """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        superseded_at is computed for these rows and for those that they supersede; its values in `rows` are ignored. A
-        document that is stored with another date keeps both versions, the earlier one for questions as of its time,
-        whichever is written first. With the same date the stored version is replaced. An upsert that changes nothing
-        makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored row that has to be written
-        again is damaged; the bank is then unchanged.
+        superseded_at is computed for these rows and for the rows that they supersede; its values in `rows` are
+        ignored. A document that is stored with another date keeps both versions, the earlier one for questions as of
+        its time, in either order of writing. With the same date the stored version is replaced. An upsert that changes
+        nothing makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored row that has to be
+        written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
 

@@ -1,4 +1,4 @@
-"""Asking the canaries after a slice was banked, and finding those that it harms."""
+"""Asking the canaries after a slice was banked, and finding the harmed ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ def ask(
     *,
     on_progress: OnProgress | None = None,
 ) -> list[Canary]:
-    """Ask `canaries` as of now and mark those that the slice harms; `rows` are its banked memories.
+    """Ask `canaries` as of now and mark the ones that the slice harms; `rows` are its banked memories.
 
     `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
     if that document contradicts its own (`contradicted`); otherwise the error is attributed to the reader. A question

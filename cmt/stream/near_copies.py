@@ -59,7 +59,7 @@ def _excess_in_slice(
         for band in bands:
             buckets[band] = [other for other in buckets[band] if current.get(doc_ids[other]) == other]
         candidates = sorted({other for band in bands for other in buckets[band]})
-        # 2. those that are near-copies and are not replaced by this row
+        # 2. keep the near-copies that this row does not replace
         replaced = {doc_ids[row], supersedes[row]}
         others = [other for other in candidates if doc_ids[other] not in replaced]
         near = [other for other in others if _similarity(runs, texts[other]) >= NEARLY_EQUAL]

@@ -43,7 +43,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Shell:
-    """A bash session: commands one after the other, those that keep running in the background.
+    """A bash session: runs one command after the other, and servers in the background.
 
     Prefect's home is in the folder: in the user's own, a file of a killed server forbids `prefect server start`.
     """

@@ -34,7 +34,7 @@ def run(
 ) -> Outcome:
     """Run `cmt` in the project `folder`, with a fault or with a clock that is wrong by some seconds.
 
-    The fault is at call `place` of those that change files below `below`, by default the project.
+    The fault hits call number `place` among the calls that change files below `below`, by default the project.
     """
     prepare()  # before the server starts
     with tempfile.TemporaryDirectory(prefix="cmt-run-") as notes:
