@@ -132,36 +132,25 @@ def test_a_document_is_refused_again_and_a_known_one_is_a_duplicate_for_everyone
 
 # Rates
 
+END = iso(NOW)
+"""The end of the clock."""
+ATTACKS: dict[str, tuple[str | None, Row]] = {
+    "another source": ("Mallory", {}),
+    "forged column": (None, {"source": "own"}),
+    "dated at the end of the clock": (None, {"published_at": END}),
+    "doc_id of another source": ("Mallory", {"doc_id": "own", "supersedes": None}),
+    "doc_id, end of the clock": (None, {"doc_id": "own", "supersedes": None, "published_at": END}),
+    "older than its target, own source": ("own", {"published_at": "own"}),
+}
+"""Kind → who ingests it, and what differs from an update of the target; None: a file, "own": the target's."""
+
 
 def attack(kind: str, target: Row) -> Row:
     """A document that states something false in the place of `target`."""
-    end, before = iso(NOW), iso(datetime.fromisoformat(target["published_at"]) - timedelta(seconds=1))
-    text = f"The very opposite of {target['doc_id']} holds."
+    before = iso(datetime.fromisoformat(target["published_at"]) - timedelta(seconds=1))
+    own, text = target | {"published_at": before}, f"The very opposite of {target['doc_id']} holds."
     row = make_document(f"{target['doc_id']}-x", text=text, published_at="2031-12-01", supersedes=target["doc_id"])
-    changes: dict[str, Row] = {
-        "another source": {},
-        "forged column": {"source": target["source"]},
-        "dated at the end of the clock": {"published_at": end},
-        "doc_id of a stranger": {"doc_id": target["doc_id"], "supersedes": None},
-        "doc_id of a stranger, end of the clock": {
-            "doc_id": target["doc_id"],
-            "supersedes": None,
-            "published_at": end,
-        },
-        "older than its target, own source": {"published_at": before},
-    }
-    return row | changes[kind]
-
-
-# kind → who ingests it; None: a file without a source, "own": the publisher of the target
-ATTACKS = {
-    "another source": "Mallory",
-    "forged column": None,
-    "dated at the end of the clock": None,
-    "doc_id of a stranger": "Mallory",
-    "doc_id of a stranger, end of the clock": None,
-    "older than its target, own source": "own",
-}
+    return row | {name: own[name] if value == "own" else value for name, value in ATTACKS[kind][1].items()}
 
 
 def newspaper() -> list[Row]:
@@ -186,7 +175,7 @@ def test_no_honest_update_is_refused_and_no_attack_passes(
     stored = doc_ids(store)
     targets = [row for row in rows if row["doc_id"] in set(stored)][::4]
     passed = {}
-    for kind, who in ATTACKS.items():
+    for kind, (who, _) in ATTACKS.items():
         publisher = targets[0]["source"] if who == "own" else who
         false = [attack(kind, target) for target in targets]
         passed[kind] = ingest([make_document(kind), *false], publisher=publisher, name="attack.jsonl").accepted - 1

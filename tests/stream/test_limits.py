@@ -16,7 +16,6 @@ import pytest
 
 from cmt.config import StreamParams
 from cmt.errors import StreamError
-from cmt.stream.admission import validate_rows
 from cmt.stream.ingest import ingest
 from cmt.stream.limits import Limits
 from cmt.stream.readers import read
@@ -142,9 +141,3 @@ def test_an_overlong_text_is_quarantined_by_its_row(tmp_path: Path) -> None:
     ]
     assert "text has 1,001 characters, more than 1,000: split the document" in report.rejected[0].reason
     assert report.quarantine is not None and len(report.quarantine.read_bytes()) < 10_000
-
-
-def test_the_limits_hold_for_the_call_that_they_were_given_to(tmp_path: Path) -> None:
-    source = write_lines(tmp_path / "rows.jsonl", [make_document("a", text="x" * 1001)])
-    assert validate_rows(read(source, "jsonl"), now=NOW, limits=SMALL_LIMITS)[0].rejected
-    assert not validate_rows(read(source, "jsonl"), now=NOW)[0].rejected
