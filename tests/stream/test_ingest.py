@@ -65,14 +65,6 @@ def test_a_source_without_a_valid_row_raises_and_is_quarantined(
     assert store.slices() == []
 
 
-def test_a_lone_surrogate_is_removed_from_slices_and_escaped_in_the_quarantine(
-    ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
-) -> None:
-    ingest([make_document("a", text="sun\ud83c day"), make_document("b\ud83c")])
-    assert store.all_documents()["text"].to_pylist() == ["sun day"]
-    assert "b\ud83c" in quarantined()[0]["raw"]
-
-
 def whole_index(store: SliceStore, *_: object) -> StoreIndex:
     """An index of every row of the store."""
     index = StoreIndex(forgotten=frozenset(store.forgotten()))
