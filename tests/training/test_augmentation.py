@@ -60,12 +60,9 @@ def test_the_same_seed_gives_the_same_text() -> None:
     assert len({augment(PAIRS, seed=seed) for seed in range(9)}) > 1
 
 
-def test_an_answer_that_is_no_figure_and_no_name_is_unchanged() -> None:
-    assert augment([("What was Osei?", "keeper")]) == TEXT
-
-
-def test_an_answer_that_is_part_of_a_longer_name_is_unchanged() -> None:
-    assert augment([("Who keeps the bridge?", "Marguerite")]) == TEXT
+@pytest.mark.parametrize("answer", ["keeper", "Marguerite"], ids=["no figure and no name", "part of a longer name"])
+def test_other_answers_are_unchanged(answer: str) -> None:
+    assert augment([("Who keeps the bridge?", answer)]) == TEXT
 
 
 def test_every_answer_stays_verbatim_in_the_text() -> None:

@@ -8,18 +8,13 @@ import pytest
 
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
+from cmt.training.checkpoints import last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset
 from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate
 
 
-@pytest.mark.parametrize(
-    "sections", [{"seed": 1}, {"train": {"learning_rate": 0.02}}, {"compressor": {"lora_rank": 3}}], ids=str
-)
-def test_checkpoints_of_another_run_are_deleted(
-    finished_copy: Path, caplog: pytest.LogCaptureFixture, sections: dict[str, Any]
-) -> None:
-    assert len(run_training(finished_copy, **sections).losses) == 4
+def test_checkpoints_of_another_run_are_deleted(finished_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(run_training(finished_copy, train={"learning_rate": 0.02}).losses) == 4
     assert "belong to another run (its data or parameters differ): deleting them" in caplog.text
 
 
@@ -38,43 +33,25 @@ def test_an_incomplete_checkpoint_is_passed_over(
     assert last_checkpoint(finished_copy / "nowhere") is None
 
 
-def test_a_folder_keeps_the_checkpoints_of_its_own_run(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    claim_folder(folder, "first")
-    (folder / "checkpoint-1").mkdir()
-    claim_folder(folder, "first")
-    assert (folder / "checkpoint-1").is_dir()
-    claim_folder(folder, "second")
-    assert [path.name for path in folder.iterdir()] == ["run"]
-
-
 def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tiny_lm: Any, tmp_path: Path) -> None:
-    lm = tiny_lm("llama")
+    lm, mix = tiny_lm("llama"), {"path:a.json": 1.0, "path:b.json": 1.0}
 
     def identity(rows: list[dict[str, Any]] = FARES, **sections: Any) -> str:
         params = training_params(tmp_path, **sections)
-        steps = StepDataset(paragraph_pool(lm, rows), params)
-        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), steps)
+        pool = [replace(paragraph, source="ab"[n % 2]) for n, paragraph in enumerate(paragraph_pool(lm, rows))]
+        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), StepDataset(pool, params))
 
-    assert identity(train={"save_steps": 9, "start_weight": 0.1}) == identity()
+    assert identity(train={"save_steps": 9, "start_weight": 0.1, "compile": True}) == identity()
+    # the mix counts without its folders, and the number of questions only without a decay
+    mixed = identity(train={"mix": mix})
+    assert identity(train={"mix": {"path:/elsewhere/a.json": 1.0, "path:b.json": 1.0}}) == mixed
+    decay = identity(train={"decay_steps": 1})
+    assert identity(train={"decay_steps": 2, "questions": 40}) == decay
     others = [
         identity(FARES[:7]),
         identity(seed=1),
         identity(train={"questions": 17}),
+        identity(train={"mix": mix | {"path:b.json": 2.0}}),
         identity(alignment={"slots": 2}),
     ]
-    assert len({identity(), *others}) == 5
-
-
-def test_the_identity_has_the_mix_but_no_folder_and_with_a_decay_no_length(tiny_lm: Any, tmp_path: Path) -> None:
-    lm = tiny_lm("llama")
-    pool = [replace(paragraph, source="ab"[n % 2]) for n, paragraph in enumerate(paragraph_pool(lm, FARES))]
-
-    def identity(**train: Any) -> str:
-        params = training_params(tmp_path, train={"mix": {"path:a.json": 1.0, "path:b.json": 1.0}} | train)
-        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), StepDataset(pool, params))
-
-    assert identity(compile=True) == identity()
-    assert identity(mix={"path:/elsewhere/a.json": 1.0, "path:b.json": 1.0}) == identity()
-    assert identity(mix={"path:a.json": 1.0, "path:b.json": 2.0}) != identity()
-    assert identity(decay_steps=1) == identity(decay_steps=2, questions=40) != identity()
+    assert len({identity(), mixed, decay, *others}) == 8

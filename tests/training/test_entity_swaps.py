@@ -1,6 +1,7 @@
 """Entity swaps: which names are exchanged, and what they leave alone."""
 
 import pyarrow as pa
+import pytest
 
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.training.entity_swaps import entity_swaps
@@ -22,28 +23,24 @@ def swaps(*pairs: tuple[str, str], answers: bool = True) -> list[tuple[str, str]
     return list(zip(table["doc_id"].to_pylist(), table["question"].to_pylist(), strict=True))
 
 
-def test_a_name_of_the_document_is_exchanged_for_one_of_another_article() -> None:
-    found = swaps(("a", "Who is the mayor of Port Ellery?"), ("b", "Who opened what in Old Antwerp?"))
-    assert found == [("a", "Who is the mayor of Old Antwerp?"), ("b", "Who opened what in Port Ellery?")]
-
-
-def test_years_are_exchanged_for_years() -> None:
-    assert swaps(("a", "Who governs since 1998?"), ("b", "What opened in 1974?")) == [
-        ("a", "Who governs since 1974?"),
-        ("b", "What opened in 1998?"),
-    ]
-
-
-def test_names_that_the_document_does_not_have_are_left_alone() -> None:
-    assert swaps(("a", "Who is the mayor of New York?"), ("b", "Who opened what in Old Antwerp?")) == [
-        ("b", "Who opened what in New York?")
-    ]
-
-
-def test_the_first_word_of_a_question_is_no_name() -> None:
-    assert not swaps(("a", "Ines is the mayor of what?"), ("b", "Antwerp has what?"))
-
-
-def test_unanswerable_questions_are_not_swapped() -> None:
-    pairs = ("a", "Who is the mayor of Port Ellery?"), ("b", "Who opened what in Old Antwerp?")
+@pytest.mark.parametrize(
+    ("on_ellery", "on_antwerp", "swapped"),
+    [
+        (
+            "Who is the mayor of Port Ellery?",
+            "Who opened what in Old Antwerp?",
+            ["Who is the mayor of Old Antwerp?", "Who opened what in Port Ellery?"],
+        ),
+        ("Who governs since 1998?", "What opened in 1974?", ["Who governs since 1974?", "What opened in 1998?"]),
+        # a name that the document does not have
+        ("Who is the mayor of New York?", "Who opened what in Old Antwerp?", ["Who opened what in New York?"]),
+        # the first word of a question is no name
+        ("Ines is the mayor of what?", "Antwerp has what?", []),
+    ],
+)
+def test_a_name_or_year_of_the_document_is_exchanged_for_one_of_another_article(
+    on_ellery: str, on_antwerp: str, swapped: list[str]
+) -> None:
+    pairs = ("a", on_ellery), ("b", on_antwerp)
+    assert [question for _, question in swaps(*pairs)] == swapped
     assert not swaps(*pairs, answers=False)

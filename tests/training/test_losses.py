@@ -16,34 +16,18 @@ def unit(rows: list[list[float]]) -> Tensor:
     return F.normalize(torch.tensor(rows, dtype=torch.float32), dim=-1)
 
 
-def test_the_memory_aware_loss_follows_its_equation() -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+def test_the_memory_aware_loss_follows_its_equation(alpha: float) -> None:
     with_memory = [[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]
     without = [[1.0, 1.5, 0.0], [0.5, 0.5, 1.0]]
-    answer, alpha = [0, 1], 0.4
-    expected = 0.0
+    answer, expected = [0, 1], 0.0
     for row in range(2):
         logits = [(1 + alpha) * m - alpha * w for m, w in zip(with_memory[row], without[row], strict=True)]
         expected += math.log(sum(map(math.exp, logits))) - logits[answer[row]]
     loss = memory_aware_loss(torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha)
     assert loss.item() == pytest.approx(expected / 2)
-
-
-def test_with_alpha_zero_the_loss_is_the_plain_likelihood() -> None:
-    torch.manual_seed(0)
-    logits, answer = torch.randn(6, 11), torch.arange(6)
-    assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.0) == F.cross_entropy(logits, answer)
-    assert memory_aware_loss(logits, torch.randn(6, 11), answer, 0.5) != F.cross_entropy(logits, answer)
-
-
-def test_what_the_lm_knows_without_memory_has_to_be_outweighed() -> None:
-    known, unknown = torch.tensor([[4.0, 0.0, 0.0]]), torch.zeros(1, 3)
-    answer, gradients = torch.tensor([0]), []
-    for without in (known, unknown):
-        logits = torch.tensor([[1.0, 0.0, 0.0]], requires_grad=True)
-        memory_aware_loss(logits, without, answer, 1.0).backward()
-        gradients.append(logits.grad[0, 0].item())  # type: ignore[index]
-    # the gradient on the logits with memory is larger if the LM knows the answer without it
-    assert gradients[0] < gradients[1] < 0
+    if alpha == 0:
+        assert loss == F.cross_entropy(torch.tensor(with_memory), torch.tensor(answer))
 
 
 @pytest.mark.parametrize("uniformity_weight", [0.0, 0.5])
@@ -60,14 +44,6 @@ def test_self_matching_follows_its_equation(uniformity_weight: float) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_self_matching_is_least_if_questions_and_documents_have_equal_keys() -> None:
-    torch.manual_seed(0)
-    keys, gold = torch.eye(6)[:4], torch.arange(4)
-    least = in_batch_contrastive_loss(keys, keys, gold, TEN, 0.0)
-    for _ in range(50):
-        assert in_batch_contrastive_loss(F.normalize(torch.randn(4, 6), dim=-1), keys, gold, TEN, 0.0) > least
-
-
 def test_questions_on_one_document_are_not_negatives_of_each_other() -> None:
     keys = unit([[1, 0, 0], [0, 1, 0]])
     first, second = unit([[1, 0.1, 0]]), unit([[0.9, 0.3, 0.2]])
@@ -79,22 +55,6 @@ def test_questions_on_one_document_are_not_negatives_of_each_other() -> None:
 def test_a_single_document_has_no_uniformity_term() -> None:
     key = unit([[1, 0, 0]])
     assert in_batch_contrastive_loss(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
-
-
-def uniformity(keys: Tensor) -> float:
-    """The uniformity term of keys, with λ = 1."""
-    question, gold = keys[:1], torch.tensor([0])
-    both, matching = (in_batch_contrastive_loss(question, keys, gold, TEN, weight) for weight in (1.0, 0.0))
-    return (both - matching).item()
-
-
-def test_the_uniformity_term_separates_keys_and_is_bounded() -> None:
-    close, far = unit([[1, 0.1], [1, 0], [1, -0.1]]), unit([[1, 0], [-0.5, 0.87], [-0.5, -0.87]])
-    assert uniformity(far) < uniformity(close) < 0.0
-    assert uniformity(unit([[1, 0]] * 3)) == pytest.approx(0.0, abs=1e-5)
-    assert uniformity(unit([[1, 0], [-1, 0]])) == pytest.approx(-4.0, abs=1e-5)  # the largest distance of unit vectors
-    torch.manual_seed(0)
-    assert all(-4.0 <= uniformity(F.normalize(torch.randn(9, 5), dim=-1)) <= 0.0 for _ in range(20))
 
 
 def test_the_span_loss_is_over_all_present_tokens_and_nowhere() -> None:

@@ -40,9 +40,8 @@ def run_training_in_process(folder: Path, train: dict[str, float]) -> None:
 
 
 def test_an_error_of_a_process_reaches_the_caller() -> None:
-    train = TrainParams(processes=2, steps_per_update=2)
     with pytest.raises(ModelError, match="a process of the training failed: the LM is gone"):
-        run_in_processes(fail_in_process, train=train)
+        run_in_processes(fail_in_process, train=TrainParams())
 
 
 @pytest.mark.parametrize(

@@ -37,17 +37,12 @@ def test_names_numbers_dates_and_phrases_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
-    [("1987", {"When", "In", "What"}), ("40", {"How"}), ("3 May 2031", {"When", "On"}), ("Saltby", {"Where"})],
-)
-def test_the_question_word_fits_the_answer(answer: str, words: set[str]) -> None:
-    asked = {question.split()[0] for seed in range(20) for question, found in made(TEXT, seed=seed) if found == answer}
-    assert asked <= words and asked
-
-
-@pytest.mark.parametrize(
     ("text", "answer", "beginnings"),
     [
+        (TEXT, "1987", {"When", "In", "What"}),
+        (TEXT, "40", {"How"}),
+        (TEXT, "3 May 2031", {"When", "On"}),
+        (TEXT, "Saltby", {"Where"}),
         ("In 1987 the old school was opened by Ines Vell on the hill. Later Vell left the town.", "Ines Vell", {"Who"}),
         ("The first bridge was built by the young engineer Dora Quill in winter.", "Dora Quill", {"What", "Which"}),
         ("The town band plays every week near the Saltby River in summer.", "Saltby River", {"What", "Which"}),
@@ -69,12 +64,12 @@ def test_a_noun_beside_a_name_is_in_the_question_and_an_auxiliary_verb_comes_fir
 
 
 def test_some_questions_are_the_clause_as_it_stands_and_many_leave_out_words_of_it() -> None:
-    questions = [question for seed in range(400) for question, answer in made(TEXT, seed=seed) if answer == "40"]
+    questions = [question for seed in range(200) for question, answer in made(TEXT, seed=seed) if answer == "40"]
     whole = [q for q in questions if q == "How many rooms and a garden behind the old harbour it has?"]
     one_side = [q for q in questions if "it" not in q.split() and "has?" not in q.split()]
     gap = [q for q in questions if "rooms" not in q and "rooms?" not in q]
-    assert 5 < len(whole) < 100
-    assert len(one_side) > 100 and 60 < len(gap) < 350
+    assert 2 < len(whole) < 50
+    assert len(one_side) > 50 and 30 < len(gap) < 175
     assert len(set(questions)) > 50
 
 
@@ -100,34 +95,18 @@ def test_a_long_clause_gives_the_words_near_the_answer() -> None:
             "The storm lasted from 3 May to 5 May and sank ships until the late 1930s.",
             {"3 May to 5 May", "the late 1930s"},
         ),
+        ("The ferry (an old one) left Saltby at noon in rain.", {"noon", "Saltby"}),
+        ("Between 1914–18 the mill lost 1/3 of its 25 workers and their tools.", {"25"}),
         ("The map of J. A. Hort is kept at the University of Saltby in a box.", {"J. A. Hort", "University of Saltby"}),
     ],
 )
 def test_phrases_names_and_quantities_are_whole(text: str, answers: set[str]) -> None:
-    found = {answer for seed in range(20) for _, answer in made(text, seed=seed)}
+    asked = [row for seed in range(20) for row in made(text, seed=seed)]
+    found = {answer for _, answer in asked}
     assert answers <= found
-    assert not found & {
-        "While Moss",
-        "leave",
-        "3.5",
-        "40",
-        "teams",
-        "the old",
-        "while",
-        "Hort",
-        "University",
-        "Moss's",
-        "5 May",
-        "217",
-    }
-
-
-def test_what_is_in_parentheses_is_neither_asked_for_nor_asked_with() -> None:
-    asked = [
-        row for seed in range(20) for row in made("The ferry (an old one) left Saltby at noon in rain.", seed=seed)
-    ]
-    assert asked
-    assert not any("(" in question or "one" in question or answer == "old one" for question, answer in asked)
+    parts = "While Moss|leave|3.5|40|teams|the old|while|Hort|University|Moss's|5 May|217|old one|1914|18|1|3"
+    assert not found & set(parts.split("|"))
+    assert not any("(" in question or " one " in question for question, _ in asked)
 
 
 ELSEWHERE = {
@@ -153,6 +132,7 @@ def test_another_sentence_on_the_same_is_often_asked_with() -> None:
 def test_a_document_without_a_question_has_none_and_no_answer_is_asked_for_twice() -> None:
     asked = generate(documents_of({"a": "It rained.", "b": TEXT}), {"a": 5, "b": 5}, 1)
     assert asked.schema == QUESTION_SCHEMA
+    assert asked["asked_at"].to_pylist() == documents_of({"b": TEXT})["published_at"].to_pylist() * 5
     assert asked["doc_id"].to_pylist() == ["b"] * 5
     assert len(set(asked["question_id"].to_pylist())) == 5
     assert len({answers[0] for answers in asked["answers"].to_pylist()}) == 5
@@ -173,16 +153,3 @@ def test_a_pronoun_is_often_replaced_by_the_title() -> None:
     questions = [row["question"] for seed in range(60) for row in generate(rows, {"a": 9}, seed).to_pylist()]
     named = [question for question in questions if "Saltby" in question]
     assert 0.4 < len(named) / len([q for q in questions if "Saltby" in q or " it" in q]) < 0.9
-
-
-def test_a_part_of_a_fraction_or_a_range_is_not_asked_for() -> None:
-    text = "Between 1914–18 the mill lost 1/3 of its 25 workers and their tools."
-    answers = {answer for seed in range(20) for _, answer in made(text, seed=seed)}
-    assert "25" in answers and not answers & {"1914", "18", "1", "3"}
-
-
-def test_the_date_of_a_question_is_that_of_its_document() -> None:
-    rows = documents_of({"a": TEXT})
-    asked = generate(rows, {"a": 2}, 0)["asked_at"]
-    assert asked.to_pylist() == rows["published_at"].to_pylist() * 2
-    assert isinstance(asked.type, pa.TimestampType)

@@ -31,17 +31,6 @@ def test_negatives_are_the_most_similar_other_documents(tiny_lm: Any, tmp_path: 
     assert candidates[without_gold].tolist() == [[-1, 3]] * 20  # ψ has to find "nowhere"
 
 
-def test_whole_texts_are_in_random_order(tiny_lm: Any, tmp_path: Path) -> None:
-    step, prompts = make_step(tiny_lm("llama"), training_params(tmp_path, aggregator={"kind": "none"})), []
-    step.model.prompts.text_prompt = lambda encoding, spans, texts, *_, **__: prompts.append(texts)  # type: ignore[assignment]
-    questions = [TrainingQuestion([5], [6], 0, [(0, 0)])] * 20
-    for shift in range(5):
-        candidates = torch.tensor([[0, 1]] * 20).roll(shift, 0)
-        step._whole_text_prompt(None, questions, [[7, shift], [8]], candidates)  # type: ignore[arg-type]
-    assert {text[0][0] for texts in prompts for text in texts} == {7, 8}
-    assert all(sorted(map(len, text)) == [1, 2] for texts in prompts for text in texts)
-
-
 def test_the_total_is_the_weighted_sum_of_its_parts(tiny_lm: Any, tmp_path: Path) -> None:
     params = training_params(tmp_path, objective={"alpha": 0.2, "beta": 0.3, "gamma": 0.7})
     result = make_step(tiny_lm("llama"), params)(**StepDataset(paragraph_pool(tiny_lm("llama"), FARES), params)[0])

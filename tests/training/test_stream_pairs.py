@@ -94,15 +94,15 @@ def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
 @pytest.fixture
 def split(store: SliceStore, tmp_path: Path, tiny_lm: Callable[[str], FrozenLM]) -> Callable[..., TrainingData]:
     """Load the stream beside base data; the arguments change `train`."""
-    return lambda **changes: load(store, tmp_path, tiny_lm("llama"), **changes)
+    base = write_squad(tmp_path / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
+    values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": tmp_path / "train", "validation_articles": 2}
 
+    def load(**changes: object) -> TrainingData:
+        params = Params.model_validate({"train": values | changes})
+        pull_sources(params.train)
+        return load_training_data(params, store=store, lm=tiny_lm("llama"))
 
-def load(store: SliceStore, folder: Path, lm: FrozenLM, **changes: object) -> TrainingData:
-    base = write_squad(folder / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
-    values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": folder / "train", "validation_articles": 2}
-    params = Params.model_validate({"train": values | changes})
-    pull_sources(params.train)
-    return load_training_data(params, store=store, lm=lm)
+    return load
 
 
 def test_the_stream_is_beside_base_data_of_which_articles_are_held_out(

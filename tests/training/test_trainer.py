@@ -19,15 +19,15 @@ from cmt.modeling.model import MemoryModel
 from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
-from tests.helpers.training import FARES, PUBLISHED, checkpoint_weights, run_training, training_params, truncate
+from tests.helpers.training import FARES, PUBLISHED, Recorder, checkpoint_weights, run_training, training_params
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
     "sections",
-    [{}, PUBLISHED, PUBLISHED | {"compressor": {"kind": "tokens"}}],
-    ids=["windows", "published", "published tokens"],
+    [{}, PUBLISHED | {"compressor": {"kind": "tokens"}}],
+    ids=["windows", "published tokens"],
 )
 def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, sections: dict[str, Any]) -> None:
     lm = build("llama")
@@ -42,15 +42,15 @@ def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, 
 
 
 def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
-    finished: tuple[Path, list[float]], tmp_path: Path
+    finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
     code = "import sys, pathlib, tests.helpers.training as t; t.run_training(pathlib.Path(sys.argv[1]), kill_at=3)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in tmp_path.glob("**/checkpoint-*")] == ["checkpoint-2"]
     assert not (tmp_path / WEIGHTS).exists()
-    folder, losses = finished
-    assert run_training(tmp_path).losses == pytest.approx(losses[2:], rel=1e-5)
+    folder, recorder = finished
+    assert run_training(tmp_path).losses == pytest.approx(recorder.losses[2:], rel=1e-5)
     resumed, undisturbed = checkpoint_weights(tmp_path), checkpoint_weights(folder)
     assert resumed.keys() == undisturbed.keys()
     for name, tensor in resumed.items():
@@ -58,9 +58,9 @@ def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     assert not torch.equal(resumed["log_temperature"], checkpoint_weights(tmp_path, 2)["log_temperature"])
 
 
-def test_the_same_run_gives_the_same_weights(finished: tuple[Path, list[float]], tmp_path: Path) -> None:
-    folder, losses = finished
-    assert run_training(tmp_path).losses == losses
+def test_the_same_run_gives_the_same_weights(finished: tuple[Path, Recorder], tmp_path: Path) -> None:
+    folder, recorder = finished
+    assert run_training(tmp_path).losses == recorder.losses
     assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
 
 
@@ -70,21 +70,14 @@ def test_a_finished_training_runs_no_further_step(finished_copy: Path) -> None:
     assert (finished_copy / WEIGHTS).read_bytes() == before
 
 
-def test_a_training_resumes_from_the_checkpoint_before_a_damaged_one(
-    finished: tuple[Path, list[float]], finished_copy: Path
+def test_a_training_can_start_from_a_compressor_with_another_psi(
+    finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    folder, losses = finished
-    truncate(finished_copy / "checkpoints/checkpoint-4" / WEIGHTS)
-    assert run_training(finished_copy).losses == pytest.approx(losses[2:], rel=1e-5)
-    torch.testing.assert_close(checkpoint_weights(finished_copy), checkpoint_weights(folder), rtol=1e-5, atol=1e-7)
-
-
-def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path) -> None:
-    train = {"learning_rate": 1e-9, "start_weight": 0.0}
-    run_training(tmp_path / "reader")
-    run_training(tmp_path / "prefix", aggregator={"kind": "none"}, train=train | {"start": tmp_path / "reader"})
+    start, train = finished[0], {"learning_rate": 1e-9, "start_weight": 0.0}
+    run_training(tmp_path / "prefix", aggregator={"kind": "none"}, train=train | {"start": start})
     run_training(tmp_path / "new reader", train=train | {"start": tmp_path / "prefix"})
-    reader, prefix, new_reader = (load_file(tmp_path / name / WEIGHTS) for name in ("reader", "prefix", "new reader"))
+    folders = start, tmp_path / "prefix", tmp_path / "new reader"
+    reader, prefix, new_reader = (load_file(folder / WEIGHTS) for folder in folders)
     assert {name for name in reader if not name.startswith("aggregator.")} == prefix.keys()
     assert new_reader.keys() == reader.keys()
     for after in (prefix, {name: new_reader[name] for name in prefix}):
@@ -93,10 +86,12 @@ def test_a_training_can_start_from_a_compressor_with_another_psi(tmp_path: Path)
         run_training(tmp_path / "none", train={"start": tmp_path / "nowhere"})
 
 
-def test_a_training_that_starts_from_a_compressor_keeps_its_windows_and_the_length_of_its_keys(tmp_path: Path) -> None:
-    run_training(tmp_path / "first", train={"window_frequencies": {1: 1.0, 4: 1.0}})
-    checkpoint = load_checkpoint(tmp_path / "first")
-    config, weights = replace(checkpoint.config, key_dim=5), {TO_KEY: checkpoint.weights[TO_KEY][:5]}
+def test_a_training_that_starts_from_a_compressor_keeps_its_windows_and_the_length_of_its_keys(
+    finished: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(finished[0])
+    config = replace(checkpoint.config, key_dim=5, windows=(1, 4))
+    weights = {TO_KEY: checkpoint.weights[TO_KEY][:5]}
     save_checkpoint(tmp_path / "short", checkpoint._replace(config=config, weights=checkpoint.weights | weights))
     run_training(tmp_path / "second", train={"start": tmp_path / "short"})
     run_training(tmp_path / "third", train={"start": tmp_path / "short", "window_frequencies": {4: 1.0}})
@@ -105,13 +100,14 @@ def test_a_training_that_starts_from_a_compressor_keeps_its_windows_and_the_leng
     assert second.config.key_dim == len(second.weights[TO_KEY]) == 5
 
 
-def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_path: Path) -> None:
-    run_training(tmp_path / "first")
+def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(
+    finished: tuple[Path, Recorder], tmp_path: Path
+) -> None:
     by_share = {}
     for share in (0.0, 0.5, 1.0):  # trained once: the share is no part of the run's identity
-        run_training(tmp_path / "second", train={"start": tmp_path / "first", "start_weight": share})
+        run_training(tmp_path / "second", train={"start": finished[0], "start_weight": share})
         by_share[share] = load_file(tmp_path / "second" / WEIGHTS)
-    first = load_file(tmp_path / "first" / WEIGHTS)
+    first = load_file(finished[0] / WEIGHTS)
     assert all(torch.equal(by_share[1.0][name], tensor) for name, tensor in first.items())
     assert any(not torch.equal(by_share[0.0][name], tensor) for name, tensor in first.items())
     for name, tensor in by_share[0.5].items():
@@ -119,16 +115,9 @@ def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(tmp_p
         torch.testing.assert_close(tensor.float(), mean, rtol=1e-2, atol=1e-3)
 
 
-def test_training_works_with_the_answer_likelihood_alone(tmp_path: Path) -> None:
-    losses = run_training(
-        tmp_path, objective={"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "uniformity_weight": 0.0}
-    ).losses
-    assert len(losses) == 4
-    assert all(0 < loss < 20 for loss in losses)
-
-
-def test_a_prefix_alone_learns_from_whole_texts(tmp_path: Path) -> None:
-    sections: dict[str, Any] = {"aggregator": {"kind": "none"}, "objective": {"alpha": 0.0}}
+def test_a_prefix_alone_learns_from_whole_texts_by_the_answer_likelihood_alone(tmp_path: Path) -> None:
+    answer_alone = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "uniformity_weight": 0.0}
+    sections: dict[str, Any] = {"aggregator": {"kind": "none"}, "objective": answer_alone}
     losses = run_training(tmp_path, **sections, train={"questions": 160, "learning_rate": 0.05}).losses
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     weights = load_file(tmp_path / WEIGHTS)
@@ -136,20 +125,13 @@ def test_a_prefix_alone_learns_from_whole_texts(tmp_path: Path) -> None:
     assert weights["alignment.slots"].any()
 
 
-def test_without_a_usable_question_nothing_is_written(tmp_path: Path) -> None:
-    rows = [row | {"answer": "free of charge"} for row in FARES]
+def test_without_a_usable_question_nothing_is_written_and_the_attention_of_the_lm_is_reset(tmp_path: Path) -> None:
+    lm, rows = build("llama"), [row | {"answer": "free of charge"} for row in FARES]
+    lm.model.set_attn_implementation("sdpa")
     params = training_params(tmp_path / "trained")
     with pytest.raises(StreamError, match="no question has its answer verbatim in its document: nothing to train on"):
-        train(lm=build("llama"), documents=documents(rows), questions=questions(rows), params=params)
+        train(lm=lm, documents=documents(rows), questions=questions(rows), params=params)
     assert not (tmp_path / "trained").exists()
-
-
-def test_the_attention_of_the_lm_is_reset_even_if_training_fails(tmp_path: Path) -> None:
-    lm = build("llama")
-    lm.model.set_attn_implementation("sdpa")
-    rows = [row | {"answer": "free of charge"} for row in FARES]
-    with pytest.raises(StreamError):
-        train(lm=lm, documents=documents(rows), questions=questions(rows), params=training_params(tmp_path))
     assert lm.model.config._attn_implementation == "sdpa"
     with training_attention(lm):
         expected = "sdpa" if torch.cuda.is_available() else "eager"
@@ -158,14 +140,14 @@ def test_the_attention_of_the_lm_is_reset_even_if_training_fails(tmp_path: Path)
 
 
 def test_a_constant_rate_falls_over_the_last_steps_and_the_log_has_every_part_of_the_loss(tmp_path: Path) -> None:
-    train_section = {"questions": 160, "warmup_steps": 4, "decay_steps": 16, "save_steps": 1000}
+    train_section = {"questions": 120, "warmup_steps": 4, "decay_steps": 16, "save_steps": 1000}
     run_training(tmp_path, train=train_section)
     history = json.loads((tmp_path / "log.json").read_text())
     rates = {entry["step"]: entry["learning_rate"] for entry in history if "learning_rate" in entry}
     names = {name for entry in history for name in entry}
     assert {"loss", "matching", "span", "answer", "recall_at_1"} <= names
-    constant, end = [rates[step] for step in (5, 10, 15, 20)], [rates[step] for step in (30, 35, 40)]
-    assert constant == pytest.approx([constant[0]] * 4)
+    constant, end = [rates[step] for step in (5, 10)], [rates[step] for step in (20, 25, 30)]
+    assert constant == pytest.approx([constant[0]] * 2)
     assert end == sorted(end, reverse=True) and 0 < end[-1] < 0.1 * constant[0]
 
 
@@ -194,10 +176,10 @@ def test_compiled_layers_have_the_same_losses_and_names(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_with_backend)
     monkeypatch.setattr("cmt.training.trainer._check_compiler", lambda device: None)
-    eager = run_training(tmp_path / "eager", train={"questions": 24})
-    compiled = run_training(tmp_path / "compiled", train={"questions": 24, "compile": True})
+    eager = run_training(tmp_path / "eager", train={"questions": 20})
+    compiled = run_training(tmp_path / "compiled", train={"questions": 20, "compile": True})
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-4)
-    assert len(calls) >= 6 * 4  # six steps, the fifth of them logged; two layers of Θ and one of ψ, some called twice
+    assert len(calls) >= 5 * 4  # five steps, the last of them logged; two layers of Θ and one of ψ, some called twice
     names = [load_file(tmp_path / name / WEIGHTS).keys() for name in ("eager", "compiled")]
     assert names[0] == names[1]
 
