@@ -10,17 +10,12 @@ from tests.helpers.models import make_config, make_model
 SIDES = pytest.mark.parametrize("left", [True, False])
 
 
-def test_the_question_stands_between_its_labels(tiny_lm: TinyLm) -> None:
-    model = make_model(tiny_lm("llama"), make_config())
-    text = model.lm.tokenizer.decode(model.prompts.question_tokens(model.lm.tokenize(" Who built it?")))
-    assert text == "Question: Who built it?\nAnswer:"
-
-
-def test_the_quote_stands_between_question_and_answer(tiny_lm: TinyLm) -> None:
+def test_question_and_quote_follow_their_labels(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config())
     question, quote = (model.lm.tokenize(text) for text in (" Who built it?", " by the mayor of"))
-    text = model.lm.tokenizer.decode(model.prompts.question_tokens(question, quote))
-    assert text == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
+    text, quoted = (model.lm.tokenizer.decode(model.prompts.question_tokens(question, *end)) for end in ((), (quote,)))
+    assert text == "Question: Who built it?\nAnswer:"
+    assert quoted == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
 
 
 @SIDES

@@ -219,7 +219,7 @@ def test_the_margin_of_windows_covers_the_order_of_memories() -> None:
     assert choose_windows(near, 1, 2, 0) != choose_windows(near.flip(0), 1, 2, 0)
 
 
-def test_padding_is_no_rival() -> None:
+def test_the_margins_leave_padding_out() -> None:
     probability = log_probabilities([-1.0, -inf])
     assert quote_of(probability, [[5]]).margin == inf
     assert window_margin(probability, 1, 1) == inf
