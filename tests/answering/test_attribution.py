@@ -62,12 +62,8 @@ def test_token_spans_become_character_spans_in_the_order_of_the_text() -> None:
     assert text[8:20] == " six crowns."
     # the memory may have more tokens than the kept text
     assert text_spans(text, [TokenSpan(0, 3, 9)], begin_probability, word_offsets) == (Span(12, 20, 0.05),)
-
-
-def test_a_quote_has_no_surrounding_blanks() -> None:
-    text, begin_probability = "It costs six crowns.", torch.tensor([0.1, 0.2, 0.3, 0.05])
-    quote = quote_span(text, TokenSpan(0, 2, 3), begin_probability, word_offsets)
-    assert quote == Span(9, 20, 0.35)
+    # a quote has no surrounding blanks
+    assert quote_span(text, TokenSpan(0, 2, 3), begin_probability, word_offsets) == Span(9, 20, 0.35)
     assert quote_span("It  ", TokenSpan(0, 1, 1), begin_probability, word_offsets) is None
 
 

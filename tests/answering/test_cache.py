@@ -39,6 +39,10 @@ def test_each_prompt_is_generated_once(script: Any, path: Path) -> None:
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})
     cache_of(path, script).complete([*PROMPTS, "\nQuestion: new?\nAnswer:"], **OPTIONS)
     assert script.prompts[4:] == [HEAD + "\nQuestion: new?\nAnswer:"]
+    # the key is the whole text of head and prompt
+    whole = HEAD + PROMPTS[0]
+    cache_of(path, script).complete([whole[9:]], **OPTIONS | {"shared": whole[:9]})
+    assert len(script.prompts) == 5
 
 
 def test_a_removed_answer_is_not_in_the_bytes_of_the_file(path: Path) -> None:
@@ -61,19 +65,6 @@ def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: Fr
     assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
 
-def test_the_key_is_the_whole_text_of_head_and_prompt(script: Any, path: Path) -> None:
-    cache_of(path, script).complete(["ab"], max_new_tokens=1, batch_size=1, shared="c")
-    cache_of(path, script).complete(["b"], max_new_tokens=1, batch_size=1, shared="ca")
-    assert script.prompts == ["cab"]
-
-
-def test_progress_counts_every_prompt_once(script: Any, path: Path) -> None:
-    for _ in range(2):
-        advances: list[int] = []
-        cache_of(path, script).complete(PROMPTS[:3], on_progress=advances.append, **OPTIONS)
-        assert sum(advances) == 3
-
-
 def test_answers_before_an_interruption_are_stored(script: Any, path: Path) -> None:
     prompts = [f"\nQuestion: {number}?\nAnswer:" for number in range(100)]
     calls = []
@@ -90,37 +81,30 @@ def test_answers_before_an_interruption_are_stored(script: Any, path: Path) -> N
     assert 0 < len(script.prompts) < 100
 
 
-def damage_header(path: Path) -> None:
-    path.write_bytes(b"not a database here" * 400)
-
-
-def damage_half(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def damage_pages(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
-
-
-def damage_answer(path: Path) -> None:
-    data = path.read_bytes()
-    assert b"nobody" in data
-    path.write_bytes(data.replace(b"nobody", b"nobo\xffy"))
-
-
-def damage_type(path: Path) -> None:
+def change_type(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("UPDATE answers SET answer = 'text'")
     database.close()
 
 
-@pytest.mark.parametrize("damage", [damage_header, damage_half, damage_pages, damage_answer, damage_type])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b"not a database here" * 400),
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * (path.stat().st_size - 100)),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"nobody", b"nobo\xffy")),
+        change_type,
+    ],
+    ids=["header", "half", "pages", "answer", "type"],
+)
 def test_a_damaged_file_is_deleted_with_a_warning(
-    damage: Callable[[Path], None], script: Any, path: Path, caplog: pytest.LogCaptureFixture
+    damage: Callable[[Path], object], script: Any, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = cache_of(path, script).complete(PROMPTS, **OPTIONS)
+    before = path.read_bytes()
     damage(path)
+    assert path.read_bytes() != before
     with caplog.at_level(logging.WARNING):
         assert cache_of(path, script).complete(PROMPTS, **OPTIONS) == answers
     assert "is damaged" in caplog.text

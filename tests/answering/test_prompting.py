@@ -32,13 +32,8 @@ def test_the_prompt_is_two_examples_and_the_question(script: Any) -> None:
 
 
 def test_each_text_has_a_line_as_in_the_examples(script: Any) -> None:
-    predictions = given_text(
-        script,
-        ["Who?"],
-        [[Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]],
-        complete=script.complete,
-        **OPTIONS,
-    )
+    passages = [Passage("d1", "Vell\n did\tit."), Passage("d2", "Not Moss.")]
+    predictions = given_text(script, ["Who?"], [passages], complete=script.complete, **OPTIONS)
     prompt = script.prompts[0]
     assert prompt.endswith("\n\nText: Vell did it.\nText: Not Moss.\nQuestion: Who?\nAnswer:")
     assert prompt.startswith(f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: ")
@@ -63,11 +58,6 @@ def test_an_answer_ends_with_its_line(script: Any) -> None:
     assert closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text == "Tomas Vell, engineer"
 
 
-def test_the_examples_contain_their_answers() -> None:
-    for example in EXAMPLES:
-        assert example.answer in example.text
-
-
 def test_rag_reads_the_document_that_was_valid_as_of_the_date(script: Any, bank: Bank) -> None:
     predictions = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
     assert [(answer.text, answer.doc_ids) for answer in predictions] == [
@@ -75,13 +65,9 @@ def test_rag_reads_the_document_that_was_valid_as_of_the_date(script: Any, bank:
         ("Tickets", ("ferry",)),
         ("Vell", ("mayor-2",)),
     ]
-
-
-def test_rag_top_2_reads_two_texts(script: Any, bank: Bank) -> None:
-    predictions = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
-    assert predictions
-    assert sorted(predictions[0].doc_ids) == ["ferry", "mayor-2"]
-    assert script.prompts[0].count("Text:") == len(EXAMPLES) + 2
+    (both,) = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS) or []
+    assert sorted(both.doc_ids) == ["ferry", "mayor-2"]
+    assert script.prompts[-1].count("Text:") == len(EXAMPLES) + 2
 
 
 def test_rag_is_closed_book_if_search_finds_nothing(script: Any, bank: Bank) -> None:
@@ -90,11 +76,6 @@ def test_rag_is_closed_book_if_search_finds_nothing(script: Any, bank: Bank) -> 
     assert [answer.doc_ids for answer in predictions] == [(), ("ferry",)]
     closed_book(script, [QUESTIONS[0]], complete=script.complete, **OPTIONS)
     assert script.prompts[0] == script.prompts[-1]
-
-
-def test_rag_is_not_available_in_a_bank_without_text(script: Any, textless_bank: Bank) -> None:
-    assert rag(script, textless_bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS) is None
-    assert not script.prompts
 
 
 def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script: Any) -> None:
@@ -110,9 +91,8 @@ def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script: Any) -> 
 
 def test_a_question_longer_than_the_limit_is_cut(script: Any) -> None:
     script.model.config.max_position_embeddings = 1000
-    given_text(
-        script, ["why " * 5000, "Who?"], [[Passage("d", "Vell built it.")]] * 2, complete=script.complete, **OPTIONS
-    )
+    passages = [[Passage("d", "Vell built it.")]] * 2
+    given_text(script, ["why " * 5000, "Who?"], passages, complete=script.complete, **OPTIONS)
     cut, whole = script.prompts
     assert len(script.tokenize(cut)) <= 1000
     assert 0 < cut.count("why") <= MAX_QUESTION_TOKENS
@@ -128,23 +108,3 @@ def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank: Bank, tmp_p
     for _ in range(2):
         assert (rag(lm, bank, questions, moments, **options), closed_book(lm, questions, **options)) == plain
     assert len({answer.text for answer in plain[0]}) > 1
-
-
-def test_no_questions_give_no_answers(lm: FrozenLM, bank: Bank) -> None:
-    assert closed_book(lm, [], **OPTIONS) == []
-    assert rag(lm, bank, [], [], **OPTIONS) == []
-
-
-def test_progress_counts_every_question(script: Any, bank: Bank) -> None:
-    advances: list[int] = []
-    before = datetime(2030, 1, 1, tzinfo=UTC)
-    rag(
-        script,
-        bank,
-        QUESTIONS,
-        [JANUARY, MARCH, before],
-        on_progress=advances.append,
-        complete=script.complete,
-        **OPTIONS,
-    )
-    assert sum(advances) == len(QUESTIONS)

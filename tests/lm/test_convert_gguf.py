@@ -1,43 +1,11 @@
-"""Conversion of GGUF files."""
+"""Conversion of GGUF files; test_weights.py has the conversion itself."""
 
 import logging
-from pathlib import Path
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from cmt.errors import ModelError
-from cmt.lm.convert_gguf import convert, quiet_transformers
-from tests.helpers.tiny import tiny_model, tiny_tokenizer
-
-
-def test_the_converted_folder_holds_the_model_and_its_tokenizer(tiny_gguf: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "converted"
-    convert(file=tiny_gguf, folder=folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True, use_safetensors=True)
-    weights, expected = model.state_dict(), tiny_model().state_dict()
-    assert model.dtype == torch.bfloat16
-    assert weights.keys() == expected.keys()
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    text = "hello you"
-    assert tokenizer.encode(text, add_special_tokens=False) == tiny_tokenizer().encode(text, add_special_tokens=False)
-
-
-def test_progress_counts_the_tensors(tiny_gguf: Path, tmp_path: Path) -> None:
-    calls: list[tuple[str, int, int | None]] = []
-    convert(file=tiny_gguf, folder=tmp_path / "converted", on_progress=lambda *call: calls.append(call))
-    assert calls == [("convert", done, 20) for done in range(1, 21)]
-
-
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 100])
-def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "odd.gguf").write_bytes(content)
-    with pytest.raises(ModelError, match=r"odd\.gguf cannot be read as a decoder-only LM"):
-        convert(file=tmp_path / "odd.gguf", folder=tmp_path / "converted")
-    assert not (tmp_path / "converted").exists()
+from cmt.lm.convert_gguf import quiet_transformers
 
 
 @pytest.mark.parametrize("progress_bar", [True, False])

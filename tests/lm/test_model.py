@@ -79,11 +79,6 @@ def test_offsets_and_token_texts_cut_the_text_into_its_tokens(tiny_lm: TinyLm) -
     assert [text[first:last] for first, last in lm.offsets(text)] == texts
 
 
-def test_no_weight_requires_a_gradient(tiny_lm: TinyLm) -> None:
-    assert not any(parameter.requires_grad for parameter in tiny_lm("llama").model.parameters())
-    assert not tiny_lm("llama").model.training
-
-
 @EVERY_KIND
 def test_the_digest_covers_every_weight(kind: str) -> None:
     lm = build(kind)
@@ -100,6 +95,7 @@ def test_a_folder_is_loaded_with_its_digest(tmp_path: Path) -> None:
     assert lm.model.dtype == torch.bfloat16
     assert lm.digest == lm.weights_digest() == weights_digest(lm.model)
     assert (lm.layers, lm.kv_heads, lm.head_size, lm.hidden_size) == (2, 1, 32, 64)
+    assert not lm.model.training and not any(parameter.requires_grad for parameter in lm.model.parameters())
     write_record(tmp_path / "lm", Record("path:lm", "", "as it was pulled", {}))
     assert FrozenLM.load(tmp_path / "lm", dtype="float32").digest == "as it was pulled"
 

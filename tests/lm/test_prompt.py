@@ -2,7 +2,7 @@
 
 import torch
 
-from cmt.lm.prompt import PROMPT_WIDTH_STEP, Prompt, pad, padded_length
+from cmt.lm.prompt import PROMPT_WIDTH_STEP, Prompt, pad
 
 STEP = PROMPT_WIDTH_STEP
 
@@ -15,10 +15,6 @@ def test_padding_is_masked_and_lengths_are_few() -> None:
     ids, mask = pad([[5, 6, 7]], left=True, device="cpu")
     assert ids.tolist() == [[0] * 5 + [5, 6, 7]]
     assert mask.tolist() == [[0] * 5 + [1] * 3]
-
-
-def test_a_padded_length_is_the_next_multiple_of_eight() -> None:
-    assert [padded_length(length) for length in (0, 1, 8, 9)] == [0, 8, 8, 16]
 
 
 def test_the_whole_mask_covers_prefix_and_tokens() -> None:
