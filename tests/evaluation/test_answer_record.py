@@ -73,15 +73,14 @@ def test_recorded_answers_are_not_computed_again_for_any_batch_size(
         repeated, heard = counting(answerer, answering={"batch_size": batch_size}), list[int]()
         assert record.answer(repeated, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
         assert (repeated.count, sum(heard)) == (count, 5)
-    more = [*QUESTIONS, "Who is Moss?", QUESTIONS[0]]
-    replies = record.answer(answerer, more, as_of=DATES[:1] * 7)
-    assert (replies[:5], replies[6]) == (expected, expected[0])
+    more = [*QUESTIONS, "Who is Moss?", "Who is Moss?", QUESTIONS[0]]
+    again = counting(answerer)
+    replies = record.answer(again, more, as_of=DATES[:1] * 8)
+    assert (replies[:5], replies[5], replies[7], again.count) == (expected, replies[6], expected[0], 1)
+    # another date asks again
+    early = [datetime(2031, 1, 20, tzinfo=UTC)] * 5
+    assert record.answer(answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != expected
     assert len({reply.text for reply in replies}) > 1
-
-
-def test_a_duplicate_question_is_asked_once(answerer: CountingAnswerer, record: AnswerRecord) -> None:
-    replies = record.answer(answerer, QUESTIONS[:1] * 3, as_of=DATES[:3])
-    assert (len(replies), answerer.count) == (3, 1)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +99,6 @@ def test_other_parameters_ask_again(answerer: CountingAnswerer, record: AnswerRe
     expected = unrecorded(counting(answerer, **sections))
     assert record.answer(other, QUESTIONS, as_of=DATES) == expected
     assert other.count == 5
-
-
-def test_another_date_asks_again(answerer: CountingAnswerer, record: AnswerRecord) -> None:
-    early = [datetime(2031, 1, 20, tzinfo=UTC)] * 5
-    record.answer(answerer, QUESTIONS, as_of=DATES)
-    assert record.answer(answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != unrecorded(answerer)
 
 
 @pytest.mark.parametrize(("part", "digest"), [("model", "digest"), ("lm", "files_digest")])

@@ -21,26 +21,19 @@ from tests.helpers.reports import record, record_table
 UNIT = st.floats(0, 1)
 
 
-def test_a_bin_has_the_means_of_its_answers() -> None:
+def test_bins_have_the_means_of_their_answers_and_weight_the_error() -> None:
     found = reliability(np.array([0.92, 0.98, 0.12]), np.array([1.0, 0.5, 0.4]))
     assert [bin_.count for bin_ in found.bins] == [0, 1, 0, 0, 0, 0, 0, 0, 0, 2]
-    assert found.count == 3
     last = found.bins[-1]
     assert (last.low, last.high, last.confidence, last.outcome) == pytest.approx((0.9, 1.0, 0.95, 0.75))
     assert (found.bins[0].confidence, found.bins[0].outcome) == (None, None)
-
-
-def test_the_error_weights_bins_by_their_answers() -> None:
+    empty = reliability(np.array([]), np.array([]))
+    assert (empty.count, empty.error, len(empty.bins)) == (0, None, BINS)
     confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
     right = np.array([True, True, True, False, False, False])
     assert reliability(confidence, right).error == pytest.approx((4 * 0.2 + 2 * 0.15) / 6)
     assert reliability(np.array([0.0, 1.0]), np.array([False, True])).error == 0.0
     assert reliability(np.array([0.0, 1.0]), np.array([True, False])).error == 1.0
-
-
-def test_without_answers_there_is_no_error() -> None:
-    found = reliability(np.array([]), np.array([]))
-    assert (found.count, found.error, len(found.bins)) == (0, None, BINS)
 
 
 def test_bins_are_closed_above() -> None:

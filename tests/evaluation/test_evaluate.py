@@ -87,13 +87,6 @@ def run(
     return evaluate(answerer, questions, baselines=baselines, **{"complete": getattr(lm, "complete", None)} | options)
 
 
-def test_each_question_is_asked_as_of_its_own_date(script: Any, bank: Bank) -> None:
-    records = run(script, bank).records.to_pylist()
-    assert [row["cmt"] for row in records] == ["Moss", "Vell", "", "Vell"]
-    assert [row["rag"] for row in records] == ["Moss", "Vell", "Tickets", "Vell"]
-    assert [row["closed"] for row in records] == ["nobody"] * 4
-
-
 def test_each_system_has_the_scores_of_its_answers(script: Any, bank: Bank) -> None:
     found = run(script, bank)
     assert [system.system for system in found.systems] == ["cmt", "closed", "rag"]
@@ -103,11 +96,6 @@ def test_each_system_has_the_scores_of_its_answers(script: Any, bank: Bank) -> N
     assert (retrieved.em, retrieved.recall) == (50.0, 0.75)
     assert memory.recall == 0.75
     assert all(system.seconds > 0 for system in found.systems)
-
-
-def test_an_answer_not_in_memory_counts_as_empty(script: Any, bank: Bank) -> None:
-    record = run(script, bank).records.to_pylist()[2]
-    assert (record["cmt"], record["cmt_f1"], record["recalled"]) == ("", 0.0, True)
 
 
 def test_recall_counts_the_first_k_sources(script: Any, bank: Bank) -> None:
@@ -130,6 +118,11 @@ def test_records_have_their_schema_and_the_order_of_the_questions(script: Any, b
     assert records["sources"].to_pylist()[1][0] == "mayor-2"
     assert records["recalled"].to_pylist() == [True, True, True, False]
     assert records["confidence"].to_pylist()[1] == 0.8
+    # each is asked as of its own date, and an answer not in memory counts as empty
+    assert records["cmt"].to_pylist() == ["Moss", "Vell", "", "Vell"]
+    assert records["cmt_f1"].to_pylist()[2] == 0.0
+    assert records["rag"].to_pylist() == ["Moss", "Vell", "Tickets", "Vell"]
+    assert records["closed"].to_pylist() == ["nobody"] * 4
 
 
 def test_scores_do_not_depend_on_the_order_of_the_questions(script: Any, bank: Bank) -> None:
@@ -147,7 +140,9 @@ def test_without_baselines_only_the_memory_answers(script: Any, bank: Bank) -> N
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
-def test_a_bank_without_texts_has_no_rag(script: Any, bank: Bank, textless_bank: Bank) -> None:
+def test_a_bank_without_texts_has_no_rag_and_still_counts_its_progress(
+    script: Any, bank: Bank, textless_bank: Bank
+) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, searched=bank, on_progress=advances.append)
     assert [system.system for system in found.systems] == ["cmt", "closed"]
@@ -171,18 +166,13 @@ def test_json_has_stable_keys_and_rounded_numbers(script: Any, bank: Bank) -> No
     assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
 
 
-def test_progress_counts_every_question_of_every_system(script: Any, bank: Bank, tmp_path: Path) -> None:
-    cache = PromptCache(tmp_path / "answers.sqlite", script, script.complete)
-    for _ in range(2):
-        advances: list[int] = []
-        run(script, bank, complete=cache.complete, on_progress=advances.append)
-        assert sum(advances) == 12
-
-
-def test_scores_are_the_same_with_and_without_a_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
+def test_scores_and_progress_are_the_same_with_and_without_a_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
     plain = run(lm, bank)
     for _ in range(2):
-        cached = run(lm, bank, complete=PromptCache(tmp_path / "answers.sqlite", lm).complete)
+        advances: list[int] = []
+        cache = PromptCache(tmp_path / "answers.sqlite", lm)
+        cached = run(lm, bank, complete=cache.complete, on_progress=advances.append)
+        assert sum(advances) == 12  # each question of each system
         assert cached.records == plain.records
         assert [system.scores for system in cached.systems] == [system.scores for system in plain.systems]
 
@@ -229,46 +219,29 @@ def asked_ids(store: SliceStore, place: int, *, earlier: int, own: int = 10, see
     return table["question_id"].to_pylist()
 
 
-def test_a_round_asks_its_own_questions_and_a_sample_of_earlier_ones(tmp_path: Path) -> None:
-    asked = asked_ids(make_store(tmp_path), 2, earlier=5)
+def test_a_round_asks_samples_of_its_own_and_of_earlier_questions(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    asked = asked_ids(store, 2, earlier=5)
     assert asked[:10] == [f"2031-03-{number}" for number in range(10)]
     assert len(set(asked)) == 15
     assert all(name < "2031-03" for name in asked[10:])
     assert asked[10:] == sorted(asked[10:])
+    few = asked_ids(store, 2, own=4, earlier=2)
+    assert len(few) == len(set(few)) == 6
+    assert [name[:7] for name in few[:4]] == ["2031-03"] * 4
+    assert few[:4] == sorted(few[:4]) != asked_ids(store, 2, own=4, earlier=2, seed=1)[:4]
+    sizes = {
+        (place, own, earlier): len(asked_ids(store, place, own=own, earlier=earlier))
+        for place, own, earlier in ((0, 10, 5), (1, 10, 50), (2, 10, 0), (2, 0, 0))
+    }
+    assert list(sizes.values()) == [10, 20, 10, 0]
 
 
-def test_a_round_asks_a_sample_of_its_own_questions(tmp_path: Path) -> None:
-    store = make_store(tmp_path)
-    asked = asked_ids(store, 2, own=4, earlier=2)
-    assert len(asked) == len(set(asked)) == 6
-    assert [name[:7] for name in asked[:4]] == ["2031-03"] * 4
-    assert asked[:4] == sorted(asked[:4])
-    assert asked[:4] != asked_ids(store, 2, own=4, earlier=2, seed=1)[:4]
-    assert asked_ids(store, 2, own=0, earlier=0) == []
-
-
-def test_the_first_round_has_no_earlier_questions(tmp_path: Path) -> None:
-    assert len(asked_ids(make_store(tmp_path), 0, earlier=5)) == 10
-
-
-def test_all_earlier_questions_are_asked_if_there_are_few(tmp_path: Path) -> None:
-    store = make_store(tmp_path)
-    assert len(asked_ids(store, 1, earlier=50)) == 20
-    assert len(asked_ids(store, 2, earlier=0)) == 10
-
-
-def test_the_sample_depends_on_the_seed_and_not_on_the_order(tmp_path: Path) -> None:
-    forwards, backwards = make_store(tmp_path / "one"), make_store(tmp_path / "two", order=-1)
-    assert asked_ids(forwards, 2, earlier=7) == asked_ids(backwards, 2, earlier=7)
-    assert asked_ids(forwards, 2, earlier=7) != asked_ids(forwards, 2, earlier=7, seed=1)
-
-
-def test_later_slices_do_not_change_a_round(tmp_path: Path) -> None:
-    all_months, two_months = make_store(tmp_path / "one"), make_store(tmp_path / "two", months=MONTHS[:2])
-    assert asked_ids(all_months, 1, earlier=4) == asked_ids(two_months, 1, earlier=4)
-
-
-def test_a_slice_of_another_store_is_refused(tmp_path: Path) -> None:
-    all_months, two_months = make_store(tmp_path / "one"), make_store(tmp_path / "two", months=MONTHS[:2])
+def test_a_sample_depends_on_the_seed_and_on_neither_the_order_nor_later_slices(tmp_path: Path) -> None:
+    store, backwards = make_store(tmp_path / "one"), make_store(tmp_path / "two", order=-1)
+    two_months = make_store(tmp_path / "three", months=MONTHS[:2])
+    assert asked_ids(store, 2, earlier=7) == asked_ids(backwards, 2, earlier=7)
+    assert asked_ids(store, 2, earlier=7) != asked_ids(store, 2, earlier=7, seed=1)
+    assert asked_ids(store, 1, earlier=4) == asked_ids(two_months, 1, earlier=4)
     with pytest.raises(StreamError, match="no slice '2031-03/0001'"):
-        round_questions(store=two_months, slice_=all_months.slices()[2], own=1, earlier=1, seed=0)
+        round_questions(store=two_months, slice_=store.slices()[2], own=1, earlier=1, seed=0)

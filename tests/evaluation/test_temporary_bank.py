@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-
 import cmt
 from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
 
@@ -35,10 +33,6 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
         folder = Path(some.bank.connection.uri)
         assert folder.is_dir()
     assert not folder.exists()
-
-
-def test_the_memories_of_a_document_are_its_rows(adapted: cmt.Workspace) -> None:
-    temporary = compressed(adapted, adapted.params.compressor.path)
     given = temporary.memories_of(["ferry", "mayor-1", "ferry"])
     assert [[row["doc_id"] for row in memories] for memories in given] == [["ferry"], ["mayor-1"], ["ferry"]]
 
@@ -50,9 +44,6 @@ def test_a_missing_compressor_is_told_from_one_for_another_lm(adapted: cmt.Works
     (folder / "config.json").write_text(json.dumps(config | {"lm_digest": "0" * 64}))
     assert "was trained for another LM" in (missing_compressor(folder, adapted.lm) or "")
     assert "no compressor in" in (missing_compressor(tmp_path / "nowhere", adapted.lm) or "")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}"])
-def test_a_damaged_compressor_is_not_called_missing(adapted: cmt.Workspace, text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(text)
-    assert missing_compressor(tmp_path, adapted.lm) is None
+    for damaged in ("", "[]", "{}"):
+        (folder / "config.json").write_text(damaged)
+        assert missing_compressor(folder, adapted.lm) is None
