@@ -71,7 +71,7 @@ class Size(NamedTuple):
 
 
 FULL = Size()
-SMALL = Size(base=24, slice=3, facts=3, canaries=6, questions=1)
+SMALL = Size(base=12, slice=4, facts=1, canaries=2, questions=1)
 """A world of seconds."""
 
 

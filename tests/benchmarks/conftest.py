@@ -1,6 +1,5 @@
 """Fixtures of the tests of the benchmarks."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,28 +8,20 @@ import yaml
 
 from cmt.config import TrainParams
 from cmt.training.sources import pull_sources
-from tests.helpers.training import FARES
+from tests.helpers.training import FARES, squad
 
 
 @pytest.fixture(scope="session")
 def training_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny project whose training data, eight paragraphs of four articles, are installed."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("training") / "project"))
-    articles = [
-        {
-            "title": f"Fares {number}",
-            "paragraphs": [
-                {
-                    "context": row["text"],
-                    "qas": [{"id": row["doc_id"], "question": row["question"], "answers": [{"text": row["answer"]}]}],
-                }
-                for row in FARES[2 * number : 2 * number + 2]
-            ],
-        }
-        for number in range(4)
+    rows = [
+        {"id": row["doc_id"], "title": f"Fares {number // 2}", "context": row["text"]}
+        | {"question": row["question"], "answers": [row["answer"]]}
+        for number, row in enumerate(FARES)
     ]
     source = folder / "pairs.json"
-    source.write_text(json.dumps({"version": "1.1", "data": articles}))
+    source.write_bytes(squad(rows))
     pull_sources(TrainParams(source=f"path:{source}", path=folder / "train"))
     params = yaml.safe_load((folder / "params.yaml").read_text()) | {
         "train": {

@@ -7,22 +7,19 @@ import pytest
 
 from tests.helpers.facts import FACTS
 from tests.helpers.scripts import run_main
+from tests.helpers.training import squad
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_weights_and_measures_are_fitted_to_all_kinds_of_questions(tiny_workspace: Path) -> None:
-    paragraphs = [
-        {
-            "context": fact["text"],
-            "qas": [
-                {"id": fact["doc_id"], "question": fact["question"], "answers": [{"text": fact["answer"]}]},
-                {"id": f"{fact['doc_id']}-none", "question": f"Why not {fact['doc_id']}?", "answers": []},
-            ],
-        }
+    rows = [
+        {"id": f"{fact['doc_id']}-{answers}", "title": "Facts", "context": fact["text"]}
+        | {"question": question, "answers": answers}
         for fact in FACTS
+        for question, answers in ((fact["question"], [fact["answer"]]), (f"Why not {fact['doc_id']}?", []))
     ]
     data = tiny_workspace / "facts.json"
-    data.write_text(json.dumps({"version": "v2.0", "data": [{"title": "Facts", "paragraphs": paragraphs}]}))
+    data.write_bytes(squad(rows))
     options = ["--data", str(data), "--params", str(tiny_workspace / "params.yaml"), "--questions", "12", "--json"]
     status, stdout, stderr = run_main("fit_confidence", *options)
     assert status == 0, stderr

@@ -52,9 +52,7 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         11: [0.5],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
-
-
-def test_the_bytes_of_a_bank_are_those_of_its_files(bars: ModuleType) -> None:
+    # the bytes of a bank are those of its files
     rows = bars.compressed().rows
     assert bars.stored_bytes(rows) > rows.get_total_buffer_size() / 2
     assert bars.stored_bytes(rows) > bars.stored_bytes(rows.slice(0, 1))

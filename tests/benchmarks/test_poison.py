@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.scripts import load_script
 
 KINDS = ("CONTRADICTS", "SCORED", "FLOOD", "SUPERSEDES", "CORRECTS", "CLAIMS")
-SEED = 103  # of a world in which the reader believes the first two, so that the gate has to stop them
+SEED = 104  # of a world in which the reader believes the first three, so that the gate has to stop them
 
 
 @pytest.mark.timeout(600)
@@ -14,7 +14,5 @@ def test_attacks_are_stopped_and_honest_slices_taken() -> None:
     world = poison.play(SEED, [poison.Kind[name] for name in KINDS], poison.SMALL)
     ends = {kind.name: end for kind, end in world.attacks}
     assert tuple(ends) == KINDS
-    assert "harm" not in ends.values(), ends
-    by_the_gate, at_ingest = KINDS[:2], KINDS[3:]
-    assert {ends[name] for name in (*by_the_gate, *at_ingest)} == {"refused"}, ends
+    assert set(ends.values()) == {"refused"}, ends
     assert (world.honest, len(world.held_back) <= 1) == (10, True), world.held_back
