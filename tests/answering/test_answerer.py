@@ -175,17 +175,8 @@ def test_a_memory_too_far_behind_the_first_is_not_read(mayors: Answerer) -> None
     assert source_ids(near.answer([FERRY_QUESTION], as_of=[None])[0]) == {"ferry"}
     assert source_ids(far.answer([FERRY_QUESTION], as_of=[None])[0]) == {"ferry", "vell"}
     (key,) = near.keys([FERRY_QUESTION])
-    first, both = (
-        select_memories(
-            answerer.bank,
-            answerer.model,
-            answerer.params.selection,
-            question=FERRY_QUESTION,
-            key=key,
-            as_of=None,
-        )
-        for answerer in (near, far)
-    )
+    options: dict[str, Any] = {"question": FERRY_QUESTION, "key": key, "as_of": None}
+    first, both = (select_memories(mayors.bank, mayors.model, of.params.selection, **options) for of in (near, far))
     assert first.lead == both.lead > 5.0, "the lead does not depend on how many memories are read"
     assert first.rows == both.rows[:1]
     assert first.margin == pytest.approx(first.lead - 5.0)

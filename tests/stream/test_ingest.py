@@ -32,11 +32,7 @@ def test_rejected_rows_are_in_the_quarantine_once(
     report = ingest(rows)
     assert report.quarantine is not None
     before = report.quarantine.read_bytes()
-    assert [(row["file"], row["row"]) for row in quarantined()] == [
-        ("rows.jsonl", 2),
-        ("rows.jsonl", 3),
-        ("rows.jsonl", 4),
-    ]
+    assert [(row["file"], row["row"]) for row in quarantined()] == [("rows.jsonl", row) for row in (2, 3, 4)]
     assert quarantined()[0]["reason"] == "text is empty"
     assert '"doc_id": "b"' in quarantined()[0]["raw"]
     assert report.summary().endswith(f"3 rows rejected, see {report.quarantine}")
