@@ -211,7 +211,7 @@ def test_metrics_have_all_systems(reproduced: Path) -> None:
     scores, replay = (json.loads((reproduced / f"metrics/{name}.json").read_text()) for name in ("scores", "replay"))
     assert scores.keys() == {"cmt", "closed", "rag"}
     errors = {"calibration_error", "uncalibrated_error"}
-    assert replay.keys() == {"slices", "committed", "rows", "last", *errors}
+    assert replay.keys() == {"slices", "committed", "rows", "last", "rounds", *errors}
 
 
 def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path, imports: Path) -> None:
