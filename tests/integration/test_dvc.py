@@ -22,7 +22,7 @@ SILENT = {
     for name in ("config", "errors", "resources", "workspace", "bank", "bank.ledger", "bank.location", "rounds")
 }
 SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
-SILENT |= {f"cmt.cli{name}" for name in ("", ".output", ".progress_bar")}
+SILENT |= {f"cmt.cli{name}" for name in ("", ".context", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {
     f"cmt.common{name}"
