@@ -18,6 +18,7 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 from chronicle import ASIDES, KINDS, Attribute, name
+from protocol import memories_of
 
 import cmt
 from cmt.cli.context import run_script
@@ -69,7 +70,7 @@ def main(
     counts: dict[str, int] = {}
     with bank.answerer() as answerer:
         for same, pairs in canaries.items():
-            memories = bank.memories_of([pair.source for pair in pairs])
+            memories = memories_of(bank.rows, [pair.source for pair in pairs])
             answers = answerer.answer_from([pair.question for pair in pairs], memories)
             turned_ = [
                 pair

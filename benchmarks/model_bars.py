@@ -28,7 +28,7 @@ import torch
 import yaml
 from adaptation import adapt
 from bars import Bar, spread, timed
-from protocol import TRAINED_WAYS, Sample, trained_rag_ways
+from protocol import TRAINED_WAYS, Sample, missing_compressor, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from transformers import TrainerCallback
@@ -41,7 +41,7 @@ from cmt.bank.location import BankLocation
 from cmt.config import AggregatorParams, AlignmentParams, Params
 from cmt.errors import ModelError, ServiceError
 from cmt.evaluation.metrics import mark
-from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.prompt import pad
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel

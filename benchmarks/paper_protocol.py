@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from finetuning import WEIGHTINGS, finetuned
-from protocol import Sample, trained_rag_ways
+from protocol import Sample, memories_of, missing_compressor, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -48,7 +48,7 @@ from cmt.errors import StreamError
 from cmt.evaluation.calibration import likely_shares, reliability
 from cmt.evaluation.metrics import Floats, mark, normalise_answer, recall_at_k, summarise
 from cmt.evaluation.sampling import draw
-from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.stream.readers import infer_format
 
@@ -103,7 +103,7 @@ class Benchmark:
         """The memory, and the memory with the right document's memories given instead of selected."""
         with self.bank.answerer() as answerer:
             yield self._row("cmt", partial(self._ask_memory, answerer))
-            given = answerer.answer_from(self.questions, self.bank.memories_of(self.doc_ids))
+            given = answerer.answer_from(self.questions, memories_of(self.bank.rows, self.doc_ids))
             yield self._scores("cmt, right document given", [answer.text for answer in given], None)
 
     def memory(self) -> Iterator[Scores]:
@@ -217,8 +217,10 @@ class Benchmark:
         scores: Scores = {"calibration error": measured.error, "unanswerable": len(f1) - count}
         if count:
             given = ~refused[:count]
-            likely = likely_shares(confidence[:count], f1[:count], given=given, likely=self.selection.likely_from)
-            scores |= likely._asdict() | {"answerable, refused": float(refused[:count].mean())}
+            likely, right = likely_shares(
+                confidence[:count], f1[:count], given=given, likely=self.selection.likely_from
+            )
+            scores |= {"likely": likely, "right": right, "answerable, refused": float(refused[:count].mean())}
         if len(f1) > count:
             scores["unanswerable, refused"] = float(refused[count:].mean())
         return {name: value for name, value in scores.items() if value is not None}

@@ -1,18 +1,23 @@
-"""Samples of documents and questions of a file, and the searches of RAG with a trained prefix."""
+"""What the benchmarks share: samples of a file, compressors and memories, the searches of RAG with a trained prefix."""
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.common.arrow import take
+from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.errors import StreamError
+from cmt.lm.model import FrozenLM
+from cmt.modeling.checkpoint import CONFIG
 from cmt.stream import readers
 from cmt.stream.admission import select_with_unanswerable
 
@@ -92,3 +97,22 @@ def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]
     """Indices of the questions on `doc_ids`, and of the others."""
     inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
     return inside, sorted(set(range(questions.num_rows)) - set(inside))
+
+
+def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
+    """Why `folder` has no compressor for `lm`; None if it has one, which may still be damaged."""
+    try:
+        trained_for = read_json(folder / CONFIG, dict[str, Any])["lm_digest"]
+    except FileNotFoundError:
+        return f"no compressor in {folder}"
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # damaged: MemoryModel.load raises the error
+    return None if trained_for == lm.digest else f"the compressor in {folder} was trained for another LM"
+
+
+def memories_of(rows: pa.Table, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """The memories in `rows` of each of `doc_ids`, as `Answerer.answer_from` takes them."""
+    memories: dict[str, list[dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        memories.setdefault(row["doc_id"], []).append(row)
+    return [memories[doc_id] for doc_id in doc_ids]

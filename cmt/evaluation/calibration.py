@@ -6,7 +6,6 @@ after Naeini et al. 2015, AAAI 29), with F1 or another score in 0–1 in place o
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -93,23 +92,15 @@ def answer_reliability(records: pa.Table) -> Reliability:
     return reliability(given["confidence"].to_numpy(), given["cmt_f1"].to_numpy())
 
 
-class LikelyShares(NamedTuple):
-    """The share of likely answers, and the share of right answers among them."""
+def likely_shares(confidence: Floats, f1: Floats, *, given: Flags, likely: float) -> tuple[float, float | None]:
+    """The share of likely answers, and of these the share with an F1 of at least RIGHT_F1 (None without any), 0–1.
 
-    likely: float
-    """Share of the questions whose answer is likely, 0–1."""
-    right: float | None
-    """Share of those answers with an F1 of at least RIGHT_F1, 0–1; None without any."""
-
-
-def likely_shares(confidence: Floats, f1: Floats, *, given: Flags, likely: float) -> LikelyShares:
-    """The shares over n ≥ 1 questions: `confidence` and `f1` (n,) in 0–1, `given` (n,) false for a refused question.
-
-    `likely`: the confidence from which an answer is likely, 0–1.
+    `confidence` and `f1` (n,) of n ≥ 1 questions in 0–1, `given` (n,) false for a refused question. `likely`: the
+    confidence from which an answer is likely, 0–1.
     """
     is_likely = given & (confidence >= likely)
     right = float((f1[is_likely] >= RIGHT_F1).mean()) if is_likely.any() else None
-    return LikelyShares(float(is_likely.mean()), right)
+    return float(is_likely.mean()), right
 
 
 def calibrated_by(records: Iterable[pa.Table]) -> tuple[Calibration, int]:

@@ -12,7 +12,6 @@ from cmt.evaluation.contradiction import contradicted
 from cmt.evaluation.metrics import f1
 
 if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
     from cmt.answering.answerer import Answerer
 
 
@@ -59,15 +58,14 @@ def _outcomes(answerer: "Answerer", canaries: Sequence[Canary], on_progress: OnP
     """The outcome of each canary in the bank as it is."""
     questions = [canary.question for canary in canaries]
     answers = answerer.answer(questions, as_of=[None] * len(questions), on_progress=on_progress)
-    return [_outcome(canary, answer) for canary, answer in zip(canaries, answers, strict=True)]
-
-
-def _outcome(canary: Canary, answer: "Answer") -> Outcome:
-    text = answer.text if answer.known else ""
-    sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
-    score = f1(text, canary.references)
-    right = score >= RIGHT and not contradicts(text, canary.references)
-    return Outcome(text, score, right, sources[0].doc_id if sources else None)
+    outcomes = []
+    for canary, answer in zip(canaries, answers, strict=True):
+        text = answer.text if answer.known else ""
+        score = f1(text, canary.references)
+        right = score >= RIGHT and not contradicts(text, canary.references)
+        sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
+        outcomes.append(Outcome(text, score, right, sources[0].doc_id if sources else None))
+    return outcomes
 
 
 def _best(*outcomes: Outcome | None) -> Outcome | None:

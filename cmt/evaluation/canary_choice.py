@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,8 +121,9 @@ def _canaries_near(
         logit = max(temperature * cosine[row] + weight * share for row, share in shares[index].items())
         by_document[canary.doc_id].append((-logit, _rank(canary), canary))
     # 4. The documents in turn.
-    for turn in zip_longest(*(sorted(entries, key=_order) for entries in by_document.values())):
-        yield from (canary for *_, canary in sorted(filter(None, turn), key=_order))
+    order = itemgetter(0, 1)
+    for turn in zip_longest(*(sorted(entries, key=order) for entries in by_document.values())):
+        yield from (canary for *_, canary in sorted(filter(None, turn), key=order))
 
 
 def _near_documents(
@@ -159,10 +161,6 @@ def _word_shares(
     return [{row: share(canary, words[doc_ids[row]]) for row in beside[canary.doc_id]} for canary in canaries]
 
 
-def _order(entry: tuple[float, str, Canary]) -> tuple[float, str]:
-    return entry[:2]
-
-
 def _unit(keys: "NDArray[np.float32]") -> "NDArray[np.float64]":
     unit: NDArray[np.float64] = keys / np.linalg.norm(keys.astype(np.float64), axis=-1, keepdims=True)
     return unit
@@ -193,9 +191,9 @@ def _with_answers(questions: pa.Table) -> Iterator[Canary]:
 
 def _made(documents: pa.Table) -> Iterator[Canary]:
     for document in documents.to_pylist():
-        for made in made_questions(document["text"]):
-            name = f"made-{sha256_hex(document['doc_id'], made.question)[:16]}"
-            yield Canary(name, document["doc_id"], made.question, (made.answer,))
+        for question, answer in made_questions(document["text"]):
+            name = f"made-{sha256_hex(document['doc_id'], question)[:16]}"
+            yield Canary(name, document["doc_id"], question, (answer,))
 
 
 def _rank(canary: Canary) -> str:

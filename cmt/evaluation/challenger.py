@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cmt.answering.answerer import Answerer
+from cmt.common.arrow import rows_without
 from cmt.common.progress import NullProgress, Progress
 from cmt.errors import ConfigError
 from cmt.evaluation.challenger_decision import Figures, Measured
@@ -23,7 +24,6 @@ from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.checkpoint import seen_slices
 from cmt.stream.schema import DOCUMENT_SCHEMA
-from cmt.stream.store import without
 from cmt.training.data import load_base_data
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _documents_up_to(store: "SliceStore", slice_id: str, *, limit: int) -> pa.Ta
     for slice_ in reversed(slices[: upto + 1]):
         if len(ids) >= limit:
             break
-        tables.insert(1, without(store.documents(slice_), {*forgotten, *ids}))
+        tables.insert(1, rows_without(store.documents(slice_), "doc_id", {*forgotten, *ids}))
         ids |= set(tables[1]["doc_id"].to_pylist())
     documents = pa.concat_tables(tables)
     return documents.slice(max(0, len(documents) - limit))

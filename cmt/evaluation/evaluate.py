@@ -17,7 +17,7 @@ from cmt.bank.ledger import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
-from cmt.evaluation.calibration import LikelyShares, answer_reliability, likely_shares
+from cmt.evaluation.calibration import answer_reliability, likely_shares
 from cmt.evaluation.metrics import Scores, mark, recall_at_k, summarise
 from cmt.evaluation.sampling import sample_by_hash
 
@@ -92,7 +92,7 @@ class Evaluation:
     calibration_error: float | None
     """Expected calibration error of the memory's confidence, 0–1, over given answers: a refused question has
     no F1. None if all were refused, or if the confidence is a cosine."""
-    likely: LikelyShares | None
+    likely: tuple[float, float | None] | None
     """Shares of questions with a likely answer, and of right answers among these. None without questions, or if
     the confidence is a cosine."""
 

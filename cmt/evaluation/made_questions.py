@@ -12,7 +12,6 @@ present tense. The question has to keep a name that says what it is about.
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 from cmt.common.english import DATE, NAME, NUMBER, SENTENCE_END
 
@@ -30,15 +29,8 @@ _SPANS = (
 _WORDS = range(4, 31)  # of a sentence; others make poor questions
 
 
-class MadeQuestion(NamedTuple):
-    """A question and its answer."""
-
-    question: str
-    answer: str
-
-
-def made_questions(text: str) -> list[MadeQuestion]:
-    """The first PER_TEXT questions that the rule makes of the sentences of `text`."""
+def made_questions(text: str) -> list[tuple[str, str]]:
+    """The first PER_TEXT questions that the rule makes of the sentences of `text`, each with its answer."""
     return list(islice(_made(text), PER_TEXT))
 
 
@@ -56,7 +48,7 @@ def question_on(text: str, answer: str) -> str | None:
     return None
 
 
-def _made(text: str) -> Iterator[MadeQuestion]:
+def _made(text: str) -> Iterator[tuple[str, str]]:
     for sentence in SENTENCE_END.split(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(("A ", "An ")):  # one event of many
             continue
@@ -67,7 +59,7 @@ def _made(text: str) -> Iterator[MadeQuestion]:
                 if word == "how many" and any(first <= start < last for first, last in dates):
                     continue
                 if re.search(NAME, f"{sentence[:start]}–{sentence[end:]}"):
-                    yield MadeQuestion(_question(sentence, start, end, word), match["gap"])
+                    yield _question(sentence, start, end, word), match["gap"]
 
 
 def _question(sentence: str, start: int, end: int, word: str) -> str:

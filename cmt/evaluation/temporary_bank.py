@@ -1,11 +1,10 @@
 """Documents in a temporary bank, to measure a compressor beside the project's bank."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 
@@ -13,23 +12,10 @@ from cmt.answering.answerer import Answerer
 from cmt.bank.bank import open_bank
 from cmt.bank.location import BankLocation
 from cmt.common.arrow import rows_with
-from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import CONFIG
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
-
-
-def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
-    """Why `folder` has no compressor for `lm`; None if it has one, which may still be damaged."""
-    try:
-        trained_for = read_json(folder / CONFIG, dict[str, Any])["lm_digest"]
-    except FileNotFoundError:
-        return f"no compressor in {folder}"
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # damaged: MemoryModel.load raises the error
-    return None if trained_for == lm.digest else f"the compressor in {folder} was trained for another LM"
 
 
 @dataclass(frozen=True)
@@ -70,13 +56,6 @@ class TemporaryBank:
             on_progress=on_progress,
         )
         return cls(model, rows, params)
-
-    def memories_of(self, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
-        """The memories of each of `doc_ids`, as `Answerer.answer_from` takes them."""
-        memories: dict[str, list[dict[str, Any]]] = {}
-        for row in self.rows.to_pylist():
-            memories.setdefault(row["doc_id"], []).append(row)
-        return [memories[doc_id] for doc_id in doc_ids]
 
     @contextmanager
     def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:

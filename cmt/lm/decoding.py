@@ -59,8 +59,14 @@ def generate(
     result = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
     for width, rows in groups.items():
         group_copies = [copies[row] for row in rows] if copies else None
-        group = _generate_equal_width(lm, prompt.take_rows(rows, width), max_new_tokens, group_copies, rows, on_token)
-        for row, ids, margin in zip(rows, *group, strict=True):
+        # read each prompt together with its quote, the likely answer, and accept the tokens that would be generated
+        drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in group_copies or ()]
+        decoder = _BatchDecoder(lm, prompt.take_rows(rows, width), drafts)
+        texts = _Continuations(lm, rows, max_new_tokens, group_copies, on_token)
+        accepted = _follow_drafts(texts, drafts, decoder)
+        # generate the rest token by token
+        _generate_rest(texts, decoder, accepted)
+        for row, ids, margin in zip(rows, texts.tokens, texts.margins, strict=True):
             result.tokens[row], result.margins[row] = ids, margin
     return result
 
@@ -112,26 +118,6 @@ def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
     lm.read(lm.prompt([ids]), cache)
     keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
     return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
-
-
-def _generate_equal_width(
-    lm: FrozenLM,
-    prompt: Prompt,
-    max_new_tokens: int,
-    copies: Sequence[CopyHypothesis] | None,
-    rows: Sequence[int],
-    on_token: OnToken | None,
-) -> Generation:
-    """`generate` for prompts of equal width. `rows` are the rows in the caller's batch, for `on_token`."""
-    # 1. read each prompt together with its quote, the likely answer
-    drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in copies or ()]
-    decoder = _BatchDecoder(lm, prompt, drafts)
-    texts = _Continuations(lm, rows, max_new_tokens, copies, on_token)
-    # 2. accept the tokens of each draft that would be generated
-    accepted = _follow_drafts(texts, drafts, decoder)
-    # 3. generate the rest token by token
-    _generate_rest(texts, decoder, accepted)
-    return Generation(texts.tokens, texts.margins)
 
 
 def _follow_drafts(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> list[int]:

@@ -6,7 +6,6 @@ fields of its architecture, and every other field is refused before transformers
 """
 
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,18 +100,13 @@ def _fields(kind: str) -> frozenset[str]:
     )
 
 
-def _check_keys(file: Path, content: dict[str, Any]) -> None:
+def _check_keys(file: Path, content: Any) -> None:
     """Refuse, at any depth, keys that name code or kernels, and private keys, which can set an attribute."""
-    for key in _keys(content):
+    for key in content if isinstance(content, dict) else ():
         if key in _FORBIDDEN or (key.startswith("_") and key not in _HARMLESS):
             raise _refused(file, f"{key!r} can load code, kernels or other weights")
-
-
-def _keys(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        yield from value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _keys(item)
+    for item in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        _check_keys(file, item)
 
 
 def _read(file: Path) -> dict[str, Any]:

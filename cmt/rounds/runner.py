@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cmt.bank.ledger import Round
+from cmt.common.arrow import rows_without
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import dvc_lock, git_commit
@@ -26,7 +27,7 @@ from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
-from cmt.stream.store import Slice, without
+from cmt.stream.store import Slice
 
 if TYPE_CHECKING:
     from cmt.evaluation.canary import Canary
@@ -116,10 +117,10 @@ class RoundRunner:
         if read_staged(staged) is not None:
             return staged
         documents = resources.store.documents(self.slice)
-        similar = resources.store.forgotten_among(without(documents, forgotten))
+        similar = resources.store.forgotten_among(rows_without(documents, "doc_id", forgotten))
         for doc_id, reason in similar.items():
             log.warning("document %r is left out: %s", doc_id, reason)
-        documents = without(documents, {*forgotten, *similar})
+        documents = rows_without(documents, "doc_id", {*forgotten, *similar})
         with self._timed("compress", documents.num_rows):
             speed = _TokenSpeed(self.progress)
             rows = compress_documents(

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from cmt.bank.bank import Bank
 from cmt.bank.schema import latest_versions
+from cmt.common.arrow import rows_without
 from cmt.serving.schemas import Document, Entry, Memory, Page, Range
-from cmt.stream.store import without
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
@@ -60,8 +60,8 @@ class DocumentBrowser:
             bank = self._bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
-                rows = bank.rows(_COLUMNS)
-                self._documents, self._cached_for = _documents(without(rows, bank.excluded_doc_ids)), state
+                rows = rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids)
+                self._documents, self._cached_for = _documents(rows), state
             return self._documents
 
 

@@ -42,10 +42,6 @@ class _Version(NamedTuple):
     supersedes: str | None
     sha256: str
 
-    @property
-    def published_at(self) -> datetime:
-        return self.statement.published_at
-
 
 @dataclass
 class StoreIndex:
@@ -104,10 +100,6 @@ class ValidatedRows:
     """The raw row of each row of `table`."""
     rejected: list[Rejected]
 
-    def with_publishers(self, publishers: Sequence[str]) -> "ValidatedRows":
-        """The same documents with their publishers in the column `source`."""
-        return replace(self, table=replace_column(self.table, "source", publishers))
-
     def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "ValidatedRows":
         """These rows without the rows in `reasons` (row → why), which are rejected with or without their content."""
         if not reasons:
@@ -130,11 +122,6 @@ class Intake:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     """By file and row."""
-
-    @property
-    def all_rejected(self) -> bool:
-        """Whether every row was rejected."""
-        return not any((self.documents.num_rows, self.questions.num_rows, self.duplicates, self.question_duplicates))
 
 
 def validate_rows(
@@ -222,7 +209,7 @@ def _select_documents(
     new: list[int] = []
     kept_as: dict[str, str] = {}
     for doc_id, version in versions.items():
-        published_at, sha256, supersedes = version.published_at, version.sha256, version.supersedes
+        published_at, sha256, supersedes = version.statement.published_at, version.sha256, version.supersedes
         latest, latest_sha256 = index.latest.get(doc_id, (None, None))
         owner = index.owner(sha256, doc_id)
         if latest is None and owner != doc_id and kept_as.get(supersedes or "", supersedes) in (None, owner):
@@ -324,25 +311,22 @@ def _latest_versions(
             continue
         if sha256 == other.sha256:
             duplicates += 1
-        elif published_at == other.published_at:
-            reason = f"doc_id {doc_id!r} has another text and the same date in {_where(origins[other.row])}"
-            rejected.append(_reject(origins[row], f"{reason}; give a correction a later date"))
+        elif published_at == other.statement.published_at:
+            where = f"{origins[other.row].file}:{origins[other.row].row}"
+            reason = f"doc_id {doc_id!r} has another text and the same date in {where}; give a correction a later date"
+            rejected.append(_reject(origins[row], reason))
         else:
-            earlier, later = (version, other) if published_at < other.published_at else (other, version)
+            earlier, later = (version, other) if published_at < other.statement.published_at else (other, version)
             why = authority.why_not_correct(later.statement, earlier.statement) if authority else None
             if why:
                 latest[doc_id] = earlier
                 rejected.append(_reject(origins[later.row], why))
                 continue
             latest[doc_id] = later
-            where = _where(origins[later.row])
+            where = f"{origins[later.row].file}:{origins[later.row].row}"
             reason = f"an earlier version of doc_id {doc_id!r}; {where} has a later one, which was taken"
             rejected.append(_reject(origins[earlier.row], reason))
     return latest, duplicates, rejected
-
-
-def _where(origin: RawRow) -> str:
-    return f"{origin.file}:{origin.row}"
 
 
 def _reject(origin: RawRow, reason: str) -> Rejected:

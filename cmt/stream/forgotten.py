@@ -7,7 +7,6 @@ with nearly its text was forgotten counts as another document: it may stay.
 import json
 import re
 import secrets
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -128,9 +127,8 @@ class Forgotten:
     def nearest(self, doc_id: str, text: str) -> Similar | None:
         """The forgotten document with the most similar text; None if none has an overlap of NEARLY_EQUAL."""
         own = self._sketch(text)
-        candidates = Counter(position for value in own for position in self._positions.get(value, ()))
-        versions = (self._versions[position] for position in candidates)
-        found = [Similar(doc_id, name, overlap(own, version)) for name, version in versions]
+        candidates = {version for value in own for version in self._versions_with.get(value, ())}
+        found = [Similar(doc_id, name, overlap(own, version)) for name, version in candidates]
         best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
         return best if best and best.overlap >= NEARLY_EQUAL else None
 
@@ -138,18 +136,14 @@ class Forgotten:
         return sketch(text, salt=bytes.fromhex(self.salt))
 
     @cached_property
-    def _versions(self) -> list[tuple[str, Sketch]]:
-        """Every sketch with its doc_id."""
-        return [(name, version) for name, versions in self.texts.items() for version in versions]
-
-    @cached_property
-    def _positions(self) -> dict[int, list[int]]:
-        """Hash → positions in `_versions` of the sketches that contain it."""
-        positions: dict[int, list[int]] = {}
-        for position, (_, values) in enumerate(self._versions):
-            for value in values:
-                positions.setdefault(value, []).append(position)
-        return positions
+    def _versions_with(self) -> dict[int, list[tuple[str, Sketch]]]:
+        """Hash → the sketches that contain it, each with its doc_id."""
+        versions_with: dict[int, list[tuple[str, Sketch]]] = {}
+        for name, versions in self.texts.items():
+            for version in versions:
+                for value in version:
+                    versions_with.setdefault(value, []).append((name, version))
+        return versions_with
 
 
 def reject_forgotten(

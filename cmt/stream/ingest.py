@@ -1,7 +1,7 @@
 """Ingest: one file or folder → validated rows, the quarantine of rejected ones, and new slices in the store."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import is_in
+from cmt.common.arrow import is_in, replace_column
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream import readers
@@ -85,9 +85,8 @@ def ingest(
     documents, questions = validate_rows(raw, now=now or params.now(), limits=limits)
     # 2. determine who published each document
     claimed = documents.table["source"].to_pylist()
-    documents = documents.with_publishers(
-        publisher_of_each(claimed, named=named, path=path, trusted=params.trust_source)
-    )
+    publishers = publisher_of_each(claimed, named=named, path=path, trusted=params.trust_source)
+    documents = replace(documents, table=replace_column(documents.table, "source", publishers))
     with store.locked():
         # 3. reject forgotten documents and floods, then select the new rows
         documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
@@ -98,7 +97,7 @@ def ingest(
         # 4. quarantine rejected rows first, so that an ingest that fails shows why
         name = f"{path.resolve().name[:100]}-{raw.digest[:16]}.jsonl"
         quarantine = write_quarantine(store.quarantine, name=name, rejected=intake.rejected)
-        if intake.all_rejected:
+        if not any((len(intake.documents), len(intake.questions), intake.duplicates, intake.question_duplicates)):
             first = intake.rejected[0]
             raise StreamError(
                 f"{path}: none of its {_count(len(intake.rejected), 'row')} can be taken, see {quarantine}; "

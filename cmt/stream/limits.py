@@ -11,7 +11,6 @@ from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
 _BYTES_A_CHARACTER = 6  # of an escaped character in JSON
-_BRACKETS_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,6 @@ class Limits:
                 f"{path} has more than {self.file_rows:,} rows: split it, or raise stream.file_rows if you trust "
                 "it and have about a kilobyte of memory a row"
             )
-
-    def check_brackets(self, path: Path, content: bytes) -> None:
-        """Raise StreamError if a JSON file has more lists and objects than `stream.file_rows` rows can need."""
-        self.check_rows(path, (content.count(b"[") + content.count(b"{")) // _BRACKETS_A_ROW)
 
     def check_length(self, key: str, text: str) -> None:
         """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`."""

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import pyarrow as pa
 
+from cmt.common.arrow import take
 from cmt.stream.shingles import NEARLY_EQUAL, shingles, words
 
 _BANDS, _BAND = 16, 8
@@ -29,27 +30,21 @@ def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], l
     dates = documents["published_at"].to_pylist()
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
         members[slices[row]].append(row)
-    columns = [documents[name].to_pylist() for name in ("doc_id", "supersedes", "text", "sha256")]
     found: dict[int, int] = {}
     for rows in members.values():
-        found |= _excess_in_slice(rows, *columns, limit=limit)
+        excess = _excess_in_slice(take(documents, rows), limit)
+        found |= {rows[row]: rows[near] for row, near in excess.items()}
     return found
 
 
-def _excess_in_slice(
-    rows: Sequence[int],
-    doc_ids: Sequence[str],
-    supersedes: Sequence[str | None],
-    texts: Sequence[str],
-    hashes: Sequence[str],
-    *,
-    limit: int,
-) -> dict[int, int]:
+def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
+    columns = ("doc_id", "supersedes", "text", "sha256")
+    doc_ids, supersedes, texts, hashes = (documents[name].to_pylist() for name in columns)
     found: dict[int, int] = {}
     buckets: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
     seen: set[str] = set()
-    for row in rows:
+    for row in range(documents.num_rows):
         if hashes[row] in seen:
             continue
         seen.add(hashes[row])

@@ -54,14 +54,10 @@ def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -
     if not rejected:
         path.unlink(missing_ok=True)
         return None
-    write_bytes(path, b"".join(map(_quarantine_line, rejected)))
-    return path
-
-
-def _quarantine_line(row: Rejected) -> bytes:
-    values = {"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw[:RAW_LENGTH]}
+    lines = [json.dumps(vars(row) | {"raw": row.raw[:RAW_LENGTH]}, ensure_ascii=False) + "\n" for row in rejected]
     # a lone surrogate cannot be encoded as UTF-8; its \u escape is valid JSON
-    return json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
+    return path
 
 
 def _canonical_lines(table: pa.Table) -> list[bytes]:

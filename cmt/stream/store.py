@@ -145,7 +145,7 @@ class SliceStore:
 
         Raises StreamError if a file is damaged.
         """
-        return without(read_rows(slice_, "questions"), self.forgotten())
+        return rows_without(read_rows(slice_, "questions"), "doc_id", self.forgotten())
 
     def all_documents(self) -> pa.Table:
         """The documents of all slices in time order. A corrected document has a row for each version."""
@@ -154,7 +154,7 @@ class SliceStore:
     def all_questions(self) -> pa.Table:
         """The questions of all slices in time order."""
         tables = [read_rows(slice_, "questions") for slice_ in self.slices()]
-        return without(pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables]), self.forgotten())
+        return rows_without(pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables]), "doc_id", self.forgotten())
 
     def check(self, slice_: Slice) -> None:
         """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match its digest."""
@@ -207,7 +207,8 @@ class SliceStore:
 
     def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
         """Documents and questions of `slice_` without the documents `doc_ids` and the questions about them."""
-        return without(read_rows(slice_, "documents"), doc_ids), without(read_rows(slice_, "questions"), doc_ids)
+        documents, questions = read_rows(slice_, "documents"), read_rows(slice_, "questions")
+        return rows_without(documents, "doc_id", doc_ids), rows_without(questions, "doc_id", doc_ids)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -224,11 +225,6 @@ class SliceStore:
             ) from None
         except OSError as error:
             raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
-
-
-def without(rows: pa.Table, doc_ids: Collection[str]) -> pa.Table:
-    """The rows whose doc_id is not among `doc_ids`."""
-    return rows_without(rows, "doc_id", doc_ids)
 
 
 def _table_path(slice_: Slice, table: str) -> Path:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import replace_column
+from cmt.common.arrow import replace_column, rows_without
 from cmt.common.dates import parse_instant
 from cmt.config import STREAM, Params
 from cmt.lm.model import FrozenLM
 from cmt.stream.limits import Limits
-from cmt.stream.store import SliceStore, without
+from cmt.stream.store import SliceStore
 from cmt.training.sources import installed_sources, read_pairs, source_name
 from cmt.training.stream_pairs import stream_pairs
 from cmt.training.word_knowledge import WordKnowledge
@@ -55,18 +55,20 @@ def load_training_data(params: Params, *, store: SliceStore, lm: FrozenLM) -> Tr
     # 1. the documents of the stream
     until = None if train.until is None else parse_instant(train.until)
     knowledge, per_document = WordKnowledge(lm), train.questions_per_paragraph
-    pairs = stream_pairs(store, until=until, per_document=per_document, seed=params.seed, knowledge=knowledge)
-    documents = replace_column(pairs.documents, "source", [STREAM] * pairs.documents.num_rows)
-    documents = without(documents, base.documents["doc_id"].to_pylist())
+    documents, questions, slices = stream_pairs(
+        store, until=until, per_document=per_document, seed=params.seed, knowledge=knowledge
+    )
+    documents = replace_column(documents, "source", [STREAM] * documents.num_rows)
+    documents = rows_without(documents, "doc_id", base.documents["doc_id"].to_pylist())
     # 2. both sets of documents, and the questions on them
-    questions, unanswerable = _by_answer(pairs.questions)
+    questions, unanswerable = _by_answer(questions)
     return TrainingData(
         documents=pa.concat_tables([documents, base.documents]),
         questions=pa.concat_tables([questions, base.questions]),
         unanswerable=pa.concat_tables([unanswerable, base.unanswerable]),
         seen=pa.concat_tables([documents, base.seen]) if train.base_fraction else documents,
         held_out=base.held_out,
-        slices=pairs.slices,
+        slices=slices,
     )
 
 

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from torch.utils.data import Dataset
@@ -63,21 +63,6 @@ class TrainingQuestion:
     """Occurrences of the answer in that document; none for an unanswerable question."""
 
 
-class Step(TypedDict):
-    """The arguments of `TrainingStep.forward`."""
-
-    documents: list[list[int]]
-    """Token ids of N documents, with or without title."""
-    questions: list[TrainingQuestion]
-    """Q questions on them, in random order, the unanswerable ones last."""
-    teacher_forcing: float
-    """Probability that the gold span is the quote."""
-    negatives_draw: float
-    """Uniform draw in [0, 1) that selects the questions without negatives."""
-    window: int
-    """W: tokens in a window."""
-
-
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:
     """Documents with at least one usable question: unanswerable, or with an answer in the first `longest` tokens.
 
@@ -120,9 +105,10 @@ def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
     return [(first, last) for first, last in spans if first is not None and last is not None]
 
 
-class StepDataset(Dataset[Step]):
+class StepDataset(Dataset[dict[str, Any]]):
     """All steps of a training run. Step n is equal in a resumed run and, except for teacher forcing, in a longer one.
 
+    An item holds the arguments of `TrainingStep.forward`.
     Paragraphs without an answered question are drawn only with several sources and `train.unanswerable_per_paragraph`.
     Raises StreamError if there is no answered question, none in some step, or no paragraph of some source.
     """
@@ -199,7 +185,7 @@ class StepDataset(Dataset[Step]):
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index: int) -> Step:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         rng = random.Random(f"{self.params.seed}/{index}")
         # 1. documents, some without their title, and questions on each
         documents, questions, unanswerable = [], list[TrainingQuestion](), list[TrainingQuestion]()
@@ -220,15 +206,13 @@ class StepDataset(Dataset[Step]):
         start = TEACHER_FORCING_RESUMED if self.params.train.start else TEACHER_FORCING_START
         teacher_forcing = start + (TEACHER_FORCING_END - start) * progress
         # 3. the window
-        negatives_draw, windows = (
-            rng.random(),
-            self.params.train.window_frequencies or {self.params.compressor.window: 1.0},
-        )
+        negatives_draw = rng.random()
+        windows = self.params.train.window_frequencies or {self.params.compressor.window: 1.0}
         (window,) = rng.choices(list(windows), list(windows.values()))
-        return Step(
-            documents=documents,
-            questions=questions + unanswerable,
-            teacher_forcing=teacher_forcing,
-            negatives_draw=negatives_draw,
-            window=window,
-        )
+        return {
+            "documents": documents,
+            "questions": questions + unanswerable,
+            "teacher_forcing": teacher_forcing,
+            "negatives_draw": negatives_draw,
+            "window": window,
+        }

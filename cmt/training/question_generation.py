@@ -190,10 +190,11 @@ class _QuestionWriter:
         """A similar word, drawn by its similarity; `word` itself if it is a name or a function word."""
         if not word.islower() or FUNCTION_WORD.fullmatch(word):
             return word
-        similar = [found for found in self._knowledge.similar(word) if found.word not in answer.lower()]
+        known = self._knowledge.similar(word)
+        similar = {other: known[other] for other in known if other not in answer.lower()}
         if not similar:
             return word
-        return rng.choices(similar, [found.similarity**_SHARPNESS for found in similar])[0].word
+        return rng.choices(list(similar), [cosine**_SHARPNESS for cosine in similar.values()])[0]
 
 
 def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:

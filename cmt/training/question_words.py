@@ -60,8 +60,11 @@ class QuestionWords:
         self._kinds = kinds
         self._occurrences: dict[str, Counter[str]] = defaultdict(Counter)  # name → kinds it seems to be of
         for span in spans:
-            if span.kind == "name":
-                self._occurrences[span.answer][_kind_here(span)] += 1
+            if span.kind != "name":
+                continue
+            is_person = _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind)
+            is_place = _PLACE_BEFORE.search(span.before)
+            self._occurrences[span.answer]["person" if is_person else "place" if is_place else ""] += 1
 
     def of(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
         """The question word for `span`, and `before` without the words that the question word replaces.
@@ -153,10 +156,3 @@ def _how_many(answer: str, behind: str, rng: random.Random) -> str:
     if re.fullmatch("km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet", unit):
         return rng.choice(["How far", "How long", f"How many {unit}"])
     return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
-
-
-def _kind_here(span: Span) -> str:
-    """The kind that the words around a name suggest: "person", "place" or ""."""
-    if _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind):
-        return "person"
-    return "place" if _PLACE_BEFORE.search(span.before) else ""

@@ -49,6 +49,9 @@ class TrainingStep(nn.Module):
     ) -> dict[str, Any]:
         """The `loss` of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer.
 
+        `documents`: token ids, with or without title. `questions`: in random order, the unanswerable ones last.
+        `teacher_forcing`: probability that the gold span is the quote. `negatives_draw`: uniform draw in [0, 1) that
+        selects the questions without negatives. `window`: tokens in a window.
         `logs` has its parts, and the shares of questions with the right best key and with the right first token.
         """
         model, objective = self.model, self.params.objective

@@ -1,17 +1,15 @@
 """Training pairs from the stream: its documents up to a date, with their questions and generated ones."""
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import rows_with, take
+from cmt.common.arrow import rows_with, rows_without, take
 from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
-from cmt.stream.store import without
 from cmt.training.question_generation import generate_questions
 from cmt.training.word_knowledge import WordKnowledge
 
@@ -19,30 +17,20 @@ if TYPE_CHECKING:
     from cmt.stream.store import SliceStore
 
 
-@dataclass(frozen=True)
-class StreamPairs:
-    """Documents of the stream, questions on them, and their slices."""
-
-    documents: pa.Table
-    """One row a document (DOCUMENT_SCHEMA), the latest version."""
-    questions: pa.Table
-    """QUESTION_SCHEMA; questions of the stream before generated ones."""
-    slices: tuple[str, ...]
-    """slice_ids with a document or a question among these."""
-
-
 def stream_pairs(
     store: "SliceStore", *, until: datetime | None, per_document: int, seed: int, knowledge: WordKnowledge
-) -> StreamPairs:
+) -> tuple[pa.Table, pa.Table, tuple[str, ...]]:
     """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
 
+    Returns the latest version of each document (DOCUMENT_SCHEMA), the questions (QUESTION_SCHEMA), generated ones last,
+    and the slice_ids with a document or a question among these.
     A document with fewer than `per_document` questions gets generated ones (`generate_questions`), up to that number.
     Raises StreamError if a slice is damaged or no document is left.
     """
     forgotten, documents, questions, slices = store.forgotten(), [], [], []
     # 1. documents and questions of the slices up to the date
     for slice_ in store.slices():
-        published = _up_to(without(store.documents(slice_), forgotten), "published_at", until)
+        published = _up_to(rows_without(store.documents(slice_), "doc_id", forgotten), "published_at", until)
         asked = _up_to(store.questions(slice_), "asked_at", until)
         if len(published) or len(asked):
             slices.append(slice_.slice_id)
@@ -61,7 +49,7 @@ def stream_pairs(
     asked_on = Counter(own["doc_id"].to_pylist())
     missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
     made = generate_questions(kept, numbers=missing, seed=seed, knowledge=knowledge)
-    return StreamPairs(kept, pa.concat_tables([own, made]), tuple(slices))
+    return kept, pa.concat_tables([own, made]), tuple(slices)
 
 
 def _up_to(rows: pa.Table, column: str, until: datetime | None) -> pa.Table:

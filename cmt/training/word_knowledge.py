@@ -6,7 +6,6 @@ They replace a lexicon and a tagger in the generation of questions (`cmt.trainin
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,13 +55,6 @@ _IRREGULAR = {
 """Past → infinitive of the verbs of PAST_VERB that do not end in -ed."""
 
 
-class SimilarWord(NamedTuple):
-    """A word, and the cosine between its embedding and the embedding of the given word."""
-
-    word: str
-    similarity: float
-
-
 class WordKnowledge:
     """Similar words by the LM's embeddings, and kinds of names by its predictions."""
 
@@ -70,16 +62,19 @@ class WordKnowledge:
         self._lm = lm
         self.similar = cache(self._similar)
 
-    def _similar(self, word: str) -> tuple[SimilarWord, ...]:
-        """Words similar to the lower-case `word`, the most similar first; empty for a word of several tokens."""
+    def _similar(self, word: str) -> dict[str, float]:
+        """Words similar to the lower-case `word` → the cosine of their embeddings, the most similar first.
+
+        Empty for a word of several tokens.
+        """
         if (own := self._index(word)) is None:
-            return ()
+            return {}
         cosines, indices = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
-        return tuple(
-            SimilarWord(self._words[index], cosine)
+        return {
+            self._words[index]: cosine
             for cosine, index in zip(cosines.tolist(), indices.tolist(), strict=True)
             if index != own and cosine >= _LEAST_SIMILARITY and not FUNCTION_WORD.fullmatch(self._words[index])
-        )
+        }
 
     def infinitive(self, past: str) -> str:
         """The infinitive of a verb in the past; the verb itself if no candidate is a word."""

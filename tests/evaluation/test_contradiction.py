@@ -171,7 +171,7 @@ def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real
     with bank.answerer() as answerer:
         assert contradicted(answerer, regressed, new, SLICE) == {"false fare", "false mayor"}
         # the reader alone is misled by the harbour master, about whom it is sure
-        [answer] = answerer.answer_from([MAYOR], bank.memories_of(["harbour master"]))
+        [answer] = answerer.answer_from([MAYOR], [rows_with(bank.rows, "doc_id", ["harbour master"]).to_pylist()])
         assert (answer.text, answer.uncalibrated > SURE) == ("Bertram Grubb", True)
         # a false mayor among all documents
         [canary] = ask(answerer, [MAYOR_CANARY], rows_with(new, "doc_id", ["false mayor"]), SLICE)

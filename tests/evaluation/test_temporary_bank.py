@@ -1,11 +1,10 @@
 """Temporary banks hold the same memories as the project's bank."""
 
-import json
 import shutil
 from pathlib import Path
 
 import cmt
-from cmt.evaluation.temporary_bank import TemporaryBank, missing_compressor
+from cmt.evaluation.temporary_bank import TemporaryBank
 
 
 def compressed(workspace: cmt.Workspace, folder: Path) -> TemporaryBank:
@@ -33,17 +32,3 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
         folder = Path(some.bank.connection.uri)
         assert folder.is_dir()
     assert not folder.exists()
-    given = temporary.memories_of(["ferry", "mayor-1", "ferry"])
-    assert [[row["doc_id"] for row in memories] for memories in given] == [["ferry"], ["mayor-1"], ["ferry"]]
-
-
-def test_a_missing_compressor_is_told_from_one_for_another_lm(adapted: cmt.Workspace, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(adapted.params.compressor.path, tmp_path / "compressor"))
-    assert missing_compressor(folder, adapted.lm) is None
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"lm_digest": "0" * 64}))
-    assert "was trained for another LM" in (missing_compressor(folder, adapted.lm) or "")
-    assert "no compressor in" in (missing_compressor(tmp_path / "nowhere", adapted.lm) or "")
-    for damaged in ("", "[]", "{}"):
-        (folder / "config.json").write_text(damaged)
-        assert missing_compressor(folder, adapted.lm) is None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cmt.config import Params, TrainParams
@@ -13,7 +14,7 @@ from cmt.stream.ingest import ingest
 from cmt.stream.store import SliceStore
 from cmt.training.data import TrainingData, load_training_data
 from cmt.training.sources import pull_sources
-from cmt.training.stream_pairs import StreamPairs, stream_pairs
+from cmt.training.stream_pairs import stream_pairs
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import write_squad
 from tests.helpers.words import UnknownWords
@@ -39,39 +40,41 @@ def store(tmp_path: Path) -> SliceStore:
     return store
 
 
-def pairs(store: SliceStore, until: str | None = None, *, per_document: int = 1) -> StreamPairs:
+def pairs(
+    store: SliceStore, until: str | None = None, *, per_document: int = 1
+) -> tuple[pa.Table, pa.Table, tuple[str, ...]]:
     date = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
     return stream_pairs(store, until=date, per_document=per_document, seed=0, knowledge=UnknownWords())
 
 
-def asked(found: StreamPairs) -> list[str]:
-    return [name if not name.startswith("made-") else "made" for name in found.questions["question_id"].to_pylist()]
+def asked(questions: pa.Table) -> list[str]:
+    return [name if not name.startswith("made-") else "made" for name in questions["question_id"].to_pylist()]
 
 
 def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(store: SliceStore) -> None:
-    found = pairs(store)
-    assert found.documents["doc_id"].to_pylist() == ["ferry", "school"]
-    assert found.documents["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
-    assert asked(found) == ["q1", "q2", "q3"]
-    assert found.slices == tuple(slice_.slice_id for slice_ in store.slices())
+    documents, questions, slices = pairs(store)
+    assert documents["doc_id"].to_pylist() == ["ferry", "school"]
+    assert documents["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
+    assert asked(questions) == ["q1", "q2", "q3"]
+    assert slices == tuple(slice_.slice_id for slice_ in store.slices())
 
 
 def test_nothing_after_the_date_is_taken(store: SliceStore) -> None:
-    found = pairs(store, "2031-01-31")
-    assert found.documents["text"].to_pylist() == ["The ferry sails at noon."]
-    assert asked(found) == ["q1"]  # q2 is asked in February
-    assert found.slices == (store.slices()[0].slice_id,)
-    between = pairs(store, "2031-02-04")  # in the middle of a slice
-    assert between.documents["text"].to_pylist() == ["The ferry sails at dawn."]
-    assert max(found.documents["published_at"].to_pylist()) <= datetime(2031, 1, 31, tzinfo=UTC)
+    documents, questions, slices = pairs(store, "2031-01-31")
+    assert documents["text"].to_pylist() == ["The ferry sails at noon."]
+    assert asked(questions) == ["q1"]  # q2 is asked in February
+    assert slices == (store.slices()[0].slice_id,)
+    between, _, _ = pairs(store, "2031-02-04")  # in the middle of a slice
+    assert between["text"].to_pylist() == ["The ferry sails at dawn."]
+    assert max(documents["published_at"].to_pylist()) <= datetime(2031, 1, 31, tzinfo=UTC)
     with pytest.raises(StreamError, match=r"no document up to 2030-12-31.* to train on"):
         pairs(store, "2030-12-31")
 
 
 def test_a_document_with_few_questions_gets_made_ones(store: SliceStore) -> None:
-    found = pairs(store, per_document=4)
-    assert asked(found) == ["q1", "q2", "q3", *["made"] * 5]
-    made = found.questions.slice(3)
+    _, questions, _ = pairs(store, per_document=4)
+    assert asked(questions) == ["q1", "q2", "q3", *["made"] * 5]
+    made = questions.slice(3)
     assert sorted(made["doc_id"].to_pylist()) == ["ferry", "ferry", "school", "school", "school"]
     texts = {"ferry": "The ferry sails at dawn.", "school": TOWNS}
     assert all(row["answers"][0] in texts[row["doc_id"]] for row in made.to_pylist())
@@ -79,10 +82,10 @@ def test_a_document_with_few_questions_gets_made_ones(store: SliceStore) -> None
 
 def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
     store.forget({"school": [TOWNS]})
-    found = pairs(store, per_document=4)
-    assert found.documents["doc_id"].to_pylist() == ["ferry"]
-    assert asked(found) == ["q1", "q2", "made", "made"]
-    assert set(found.questions["doc_id"].to_pylist()) == {"ferry"}
+    documents, questions, _ = pairs(store, per_document=4)
+    assert documents["doc_id"].to_pylist() == ["ferry"]
+    assert asked(questions) == ["q1", "q2", "made", "made"]
+    assert set(questions["doc_id"].to_pylist()) == {"ferry"}
     store.forget({"ferry": []})
     with pytest.raises(StreamError, match="no document to train on"):
         pairs(store)

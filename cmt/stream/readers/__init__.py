@@ -56,7 +56,7 @@ def read(path: Path, file_format: str, *, limits: Limits = DEFAULT_LIMITS) -> Ra
         documents=[row for row in raw if row.kind == "document"],
         questions=[row for row in raw if row.kind == "question"],
         rejected=[row for row in rows if isinstance(row, Rejected)],
-        digest=_digest(files),
+        digest=hashlib.sha256(b"".join(bytes.fromhex(sha256_file(file)) for file in files)).hexdigest(),
     )
 
 
@@ -83,7 +83,3 @@ def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
         raise StreamError(f"{path} has no {' or '.join(patterns)}; name the file itself, or another --format")
     # an empty file is no error beside a file with rows: a source may have documents and no questions
     return [file for file in files if file.stat().st_size] or files
-
-
-def _digest(files: list[Path]) -> str:
-    return hashlib.sha256(b"".join(bytes.fromhex(sha256_file(file)) for file in files)).hexdigest()

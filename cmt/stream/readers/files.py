@@ -17,6 +17,7 @@ from cmt.stream.schema import RAW_LENGTH, Rejected
 _UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
+_BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 
 
 class RawRow(NamedTuple):
@@ -35,7 +36,11 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     """
     limit = limits.file_bytes
     try:
-        data = _READERS.get(path.suffix, _read_plain)(path, limit + 1)
+        if path.suffix == ".xz":
+            data = _read_xz(path, limit + 1)
+        else:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                data = file.read(limit + 1)
     except (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise StreamError(f"{path} is damaged or not a {path.suffix} file ({error}); fetch it again") from None
     except OSError as error:
@@ -45,18 +50,6 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     if not data.strip():
         raise StreamError(f"{path} is empty; nothing was ingested")
     return data
-
-
-def _read_plain(path: Path, size: int) -> bytes:
-    """At most `size` bytes of the file."""
-    with path.open("rb") as file:
-        return file.read(size)
-
-
-def _read_gzip(path: Path, size: int) -> bytes:
-    """At most `size` decompressed bytes of all members of the file."""
-    with gzip.open(path) as file:
-        return file.read(size)
 
 
 def _read_xz(path: Path, size: int) -> bytes:
@@ -79,9 +72,6 @@ def _read_xz(path: Path, size: int) -> bytes:
     return content.getvalue()
 
 
-_READERS = {".gz": _read_gzip, ".xz": _read_xz}
-
-
 def read_json_lines(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
     """Yield (line number, object) for each line of `path`; blank lines are skipped. Raises StreamError."""
     data = read_bytes(path, limits)
@@ -98,7 +88,7 @@ def read_json_lines(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str,
 def read_json(path: Path, limits: Limits) -> Any:
     """The JSON value in `path`. Raises StreamError."""
     data = read_bytes(path, limits)
-    limits.check_brackets(path, data)
+    limits.check_rows(path, (data.count(b"[") + data.count(b"{")) // _BRACKETS_A_ROW)
     try:
         return json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
