@@ -46,7 +46,7 @@ from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import likely_shares, reliability
-from cmt.evaluation.metrics import Floats, mark, normalise_answer, recall_at_k, summarise
+from cmt.evaluation.metrics import Floats, mark, normalise_answer, summarise
 from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
@@ -423,7 +423,9 @@ class Benchmark:
         if ranked is not None:
             pairs = list(zip(ranked, self.doc_ids, strict=True))
             depths = [k for k in RECALL_DEPTHS if k <= max(len(doc_ids) for doc_ids in ranked)]
-            recall = {str(k): round(statistics.mean(recall_at_k(*pair, k) for pair in pairs), 4) for k in depths}
+            recall = {
+                str(k): round(statistics.mean(float(own in found[:k]) for found, own in pairs), 4) for k in depths
+            }
         return {
             "row": label,
             "em": round(scores.em, 2),

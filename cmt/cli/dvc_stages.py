@@ -218,7 +218,7 @@ def _trained(params: Path) -> Path:
     try:
         files = installed_sources(train_params)
     except StreamError:
-        pull_sources(train_params, limits=Limits.of(replay_workspace.params.stream))
+        pull_sources(train_params, limits=Limits(replay_workspace.params.stream))
         files = installed_sources(train_params)
     replay_workspace.pull()
     # 2. the training, in a folder named after its settings

@@ -93,7 +93,7 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     params = ctx.obj.workspace.params
     with ctx.obj.progress as progress:
         progress.stage("pull")
-        counts = pull_sources(params.train, limits=Limits.of(params.stream))
+        counts = pull_sources(params.train, limits=Limits(params.stream))
     rows = [
         {"source": source, "path": file, "documents": counts[source][0], "questions": counts[source][1]}
         for source, file in installed_sources(params.train).items()

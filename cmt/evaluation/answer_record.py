@@ -34,12 +34,6 @@ class RecordedAnswer(Prediction):
         scored = Prediction.of(answer)
         return cls(scored.text, scored.doc_ids, answer.confidence, answer.uncalibrated)
 
-    @classmethod
-    def from_json(cls, text: str) -> "RecordedAnswer":
-        """The inverse of `json.dumps(asdict(answer))`."""
-        raw = json.loads(text)
-        return cls(raw["text"], tuple(raw["doc_ids"]), raw["confidence"], raw["uncalibrated"])
-
 
 class AnswerRecord:
     """Answers in one file a bank in `folder`; a new version of the bank replaces the file.
@@ -65,7 +59,8 @@ class AnswerRecord:
         file, setting = self._file(answerer.bank.name, version), _setting_digest(answerer, version)
         asked = list(zip(questions, as_of, strict=True))
         keys = [sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked]
-        answers = {key: RecordedAnswer.from_json(text) for key, text in file.read(set(keys)).items()}
+        stored = {key: json.loads(text) for key, text in file.read(set(keys)).items()}
+        answers = {key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])}) for key, raw in stored.items()}
         missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
         if on_progress:
             on_progress(len(keys) - len(missing))

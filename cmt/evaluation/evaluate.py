@@ -18,7 +18,7 @@ from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.evaluation.calibration import answer_reliability, likely_shares
-from cmt.evaluation.metrics import Scores, mark, recall_at_k, summarise
+from cmt.evaluation.metrics import Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash
 
 if TYPE_CHECKING:
@@ -95,10 +95,6 @@ class Evaluation:
     likely: tuple[float, float | None] | None
     """Shares of questions with a likely answer, and of right answers among these. None without questions, or if
     the confidence is a cosine."""
-
-    def system(self, name: str) -> SystemScores | None:
-        """The scores of the system `name`; None if it was not run."""
-        return next((system for system in self.systems if system.system == name), None)
 
     def scores(self) -> dict[str, dict[str, float | None]]:
         """The scores of each system that was asked a question, by system and name."""
@@ -238,5 +234,4 @@ def recalled(
     """Whether each gold document is among the first `depth` retrieved ones; None if nothing is retrieved."""
     if depth is None:
         return None
-    pairs = zip(predictions, gold_documents, strict=True)
-    return [bool(recall_at_k(prediction.doc_ids, gold, depth)) for prediction, gold in pairs]
+    return [gold in prediction.doc_ids[:depth] for prediction, gold in zip(predictions, gold_documents, strict=True)]

@@ -89,11 +89,6 @@ def f1(prediction: str, references: Sequence[str]) -> float:
     return max(_overlap(prediction, reference) for reference in references)
 
 
-def recall_at_k(ranked: Sequence[str], gold: str, k: int) -> float:
-    """1.0 if `gold` is among the first `k` >= 1 of `ranked` (distinct documents, best first), else 0.0."""
-    return float(gold in ranked[:k])
-
-
 def reciprocal_ranks(ranked: Sequence[Sequence[str]], gold_documents: Sequence[str]) -> Floats:
     """1 / rank of each question's gold document in its `ranked` (distinct documents, best first); 0 if it is absent.
 

@@ -81,13 +81,6 @@ class FrozenLM:
         decoder: nn.Module = self.model.base_model
         return decoder
 
-    def weights_digest(self) -> str:
-        """Digest of the weights in memory; equal to `digest` while they are unmodified and in their stored type.
-
-        Check h of docs/method.md#checks.
-        """
-        return weights_digest(self.model)
-
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -190,7 +183,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over name, type, shape and bytes of every weight, in the order of the names."""
+    """SHA-256 over name, type, shape and bytes of every weight, in the order of the names.
+
+    Equal to `FrozenLM.digest` while the weights are unmodified and in their stored type (docs/method.md#checks, h).
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

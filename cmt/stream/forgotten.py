@@ -100,7 +100,10 @@ class Forgotten:
         the similar ones become exempt.
         """
         # 1. the sketches of the forgotten texts
-        sketches = {name: [self._sketch(text) for text in versions] for name, versions in texts.items() if versions}
+        salt = bytes.fromhex(self.salt)
+        sketches = {
+            name: [sketch(text, salt=salt) for text in versions] for name, versions in texts.items() if versions
+        }
         added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches})
         # 2. similar documents of the stream; most share no shingle with the forgotten texts
         new, similar = replace(self, texts=sketches), dict[str, Similar]()
@@ -126,14 +129,11 @@ class Forgotten:
 
     def nearest(self, doc_id: str, text: str) -> Similar | None:
         """The forgotten document with the most similar text; None if none has an overlap of NEARLY_EQUAL."""
-        own = self._sketch(text)
+        own = sketch(text, salt=bytes.fromhex(self.salt))
         candidates = {version for value in own for version in self._versions_with.get(value, ())}
         found = [Similar(doc_id, name, overlap(own, version)) for name, version in candidates]
         best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
         return best if best and best.overlap >= NEARLY_EQUAL else None
-
-    def _sketch(self, text: str) -> Sketch:
-        return sketch(text, salt=bytes.fromhex(self.salt))
 
     @cached_property
     def _versions_with(self) -> dict[int, list[tuple[str, Sketch]]]:

@@ -78,7 +78,7 @@ def ingest(
     row is rejected, if the store is damaged or cannot be written, or if another process is writing to it.
     """
     unit, params = period_unit(period), params or StreamParams()
-    limits = Limits.of(params)
+    limits = Limits(params)
     named = None if publisher is None else check_publisher(publisher)
     # 1. read and validate
     raw = readers.read(path, file_format, limits=limits)

@@ -17,48 +17,41 @@ _BYTES_A_CHARACTER = 6  # of an escaped character in JSON
 class Limits:
     """The limits of the section `stream` of params.yaml."""
 
-    file_megabytes: int
-    file_rows: int
-    document_characters: int
-
-    @classmethod
-    def of(cls, stream: StreamParams) -> "Limits":
-        """The limits that `stream` sets."""
-        return cls(stream.file_megabytes, stream.file_rows, stream.document_characters)
+    stream: StreamParams
 
     @property
     def file_bytes(self) -> int:
         """Largest size of a file, decompressed."""
-        return self.file_megabytes * MEGABYTE
+        return self.stream.file_megabytes * MEGABYTE
 
     @property
     def line_bytes(self) -> int:
         """Largest size of a line of JSON with an acceptable document; parsing needs up to 20 times the memory."""
-        return MEGABYTE + _BYTES_A_CHARACTER * self.document_characters
+        return MEGABYTE + _BYTES_A_CHARACTER * self.stream.document_characters
 
     def too_large(self, path: Path) -> StreamError:
         """The error for a file above `file_bytes`."""
         return StreamError(
-            f"{path} holds more than {self.file_megabytes:,} MB, decompressed: split it, or raise "
+            f"{path} holds more than {self.stream.file_megabytes:,} MB, decompressed: split it, or raise "
             "stream.file_megabytes if you trust it and have several times as much memory"
         )
 
     def check_rows(self, path: Path, rows: int) -> None:
         """Raise StreamError if a file has more `rows` than `stream.file_rows`."""
-        if rows > self.file_rows:
+        if rows > self.stream.file_rows:
             raise StreamError(
-                f"{path} has more than {self.file_rows:,} rows: split it, or raise stream.file_rows if you trust "
-                "it and have about a kilobyte of memory a row"
+                f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise stream.file_rows if you "
+                "trust it and have about a kilobyte of memory a row"
             )
 
     def check_length(self, key: str, text: str) -> None:
         """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`."""
-        if len(text) > self.document_characters:
+        if len(text) > self.stream.document_characters:
             raise ValueError(
-                f"{key} has {len(text):,} characters, more than {self.document_characters:,}: split the document, "
-                "or raise stream.document_characters"
+                f"{key} has {len(text):,} characters, more than {self.stream.document_characters:,}: split the "
+                "document, or raise stream.document_characters"
             )
 
 
-DEFAULT_LIMITS = Limits.of(StreamParams())
+DEFAULT_LIMITS = Limits(StreamParams())
 """The default limits, for callers without a params.yaml."""

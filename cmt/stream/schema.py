@@ -74,14 +74,9 @@ def normalise(text: str) -> str:
     return "\n".join(map(str.rstrip, text.split("\n"))).strip()
 
 
-def text_sha256(text: str) -> str:
-    """Hex SHA-256 of the normalised text, the identity of a text."""
-    return sha256_hex(normalise(text))
-
-
 def document_id(text: str) -> str:
-    """The doc_id of a document without one: the first 16 hex digits of the hash of its text."""
-    return text_sha256(text)[:16]
+    """The doc_id of a document without one: the first 16 hex digits of the hash of its normalised text."""
+    return sha256_hex(normalise(text))[:16]
 
 
 def validate_documents(

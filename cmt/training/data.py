@@ -78,7 +78,7 @@ def load_base_data(params: Params) -> TrainingData:
     An article that is held out of one source is held out of all. Raises StreamError if `cmt data pull` has not fetched
     the data.
     """
-    train, limits = params.train, Limits.of(params.stream)
+    train, limits = params.train, Limits(params.stream)
     tables = {
         source_name(source): read_pairs(file, require_answers=not train.mix, limits=limits)
         for source, file in installed_sources(train).items()

@@ -115,8 +115,15 @@ class QuestionWords:
         if 5 * kinds["person"] > kinds.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or has_surname:
             return "Who"
         # 2. the LM predicts the kind
-        if kind := self._kinds.get(span.answer, ""):
-            return _by_kind_of_name(kind, preposition, rng)
+        kind = self._kinds.get(span.answer, "")
+        if kind in PERSONS:
+            return "Who"
+        if kind in PLACES and preposition in _WHERE_OF_PLACES:
+            return "Where"
+        if kind in ACTORS and rng.random() < _WHO_SHARE:
+            return "Who"
+        if kind:
+            return "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
         # 3. the words around the name suggest the kind
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"
@@ -125,16 +132,6 @@ class QuestionWords:
         if 2 * kinds["place"] > kinds.total():
             return rng.choice(["What place", "What country", "Which city", "What"])
         return "Who" if preposition == "by" else rng.choice(["What", "What", "What", "Which"])
-
-
-def _by_kind_of_name(kind: str, preposition: str, rng: random.Random) -> str:
-    if kind in PERSONS:
-        return "Who"
-    if kind in PLACES and preposition in _WHERE_OF_PLACES:
-        return "Where"
-    if kind in ACTORS and rng.random() < _WHO_SHARE:
-        return "Who"
-    return "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
 
 
 def _when(answer: str, rng: random.Random) -> str:

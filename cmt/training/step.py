@@ -108,13 +108,8 @@ class TrainingStep(nn.Module):
         generator = torch.Generator().manual_seed(int(negatives_draw * 2**31))
         without_negatives = torch.rand(len(gold), generator=generator) < NO_NEGATIVES_RATE
         without_negatives = without_negatives.to(gold.device) & ~without_gold
-        return torch.cat(
-            [
-                gold.masked_fill(without_gold, -1)[:, None],
-                negatives.masked_fill(without_negatives[:, None], -1),
-            ],
-            1,
-        )
+        visible_gold = gold.masked_fill(without_gold, -1)[:, None]  # (Q, 1)
+        return torch.cat([visible_gold, negatives.masked_fill(without_negatives[:, None], -1)], 1)
 
     def _token_scores(
         self, encoding: Encoding, memories: Encoding, documents: list[list[int]], candidates: Tensor, window: int

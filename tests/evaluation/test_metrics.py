@@ -15,7 +15,6 @@ from cmt.evaluation.metrics import (
     normalise_answer,
     paired_bootstrap,
     prefix_match,
-    recall_at_k,
     reciprocal_ranks,
     summarise,
 )
@@ -119,13 +118,6 @@ def test_properties_of_exact_match_and_f1(prediction: str, answers: list[str], e
     assert f1(prediction, [*answers, extra]) >= overlap
     assert all(exact_match(gold, answers) == f1(gold, answers) == 1.0 for gold in answers)
     assert prefix_match(min(answers, key=len), answers) == 1.0
-
-
-def test_recall_counts_the_first_k_documents() -> None:
-    ranked = ["b", "a", "c"]
-    assert [recall_at_k(ranked, "a", k) for k in (1, 2, 3, 9)] == [0.0, 1.0, 1.0, 1.0]
-    assert recall_at_k(ranked, "d", 3) == 0.0
-    assert recall_at_k([], "a", 1) == 0.0
 
 
 def test_summary_is_in_per_cent_with_recall_as_a_share() -> None:

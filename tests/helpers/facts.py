@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, text_sha256
+from cmt.common.digests import sha256_hex
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, normalise
 
 FACTS: list[dict[str, Any]] = [
     json.loads(line) for line in (Path(__file__).parent / "data/facts.jsonl").read_text(encoding="utf-8").splitlines()
@@ -21,7 +22,7 @@ def documents(rows: list[dict[str, Any]]) -> pa.Table:
         | row
         | {
             "published_at": datetime.fromisoformat(row.get("published_at", "2030-03-01T08:00:00Z")),
-            "sha256": text_sha256(row["text"]),
+            "sha256": sha256_hex(normalise(row["text"])),
         }
         for row in rows
     ]

@@ -23,7 +23,7 @@ from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, make_document, make_question, write_csv, write_lines
 
 SMALL = StreamParams(file_megabytes=1, file_rows=100, document_characters=1000)
-SMALL_LIMITS = Limits.of(SMALL)
+SMALL_LIMITS = Limits(SMALL)
 ROOT = Path(__file__).parents[2]
 MILLION = 1_000_000
 
