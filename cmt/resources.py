@@ -14,7 +14,6 @@ from cmt.errors import BankError, DamageError, ModelError
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
-    import torch
     from lancedb.db import DBConnection
 
     from cmt.answering.answerer import Answerer
@@ -109,19 +108,12 @@ class Resources:
     def lm(self) -> "FrozenLM":
         """The frozen LM. Raises ModelError if it was not pulled."""
         if self._lm is None:
-            self._lm = self._load_lm()
+            from cmt.lm.model import FrozenLM
+            from cmt.lm.weights import installed
+
+            lm = self.params.lm
+            self._lm = FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype)
         return self._lm
-
-    def lm_on(self, device: "torch.device") -> "FrozenLM":
-        """The frozen LM on `device`. Raises ModelError if it was not pulled."""
-        return self.lm if self.lm.device == device else self._load_lm(device)
-
-    def _load_lm(self, device: "torch.device | None" = None) -> "FrozenLM":
-        from cmt.lm.model import FrozenLM
-        from cmt.lm.weights import installed
-
-        lm = self.params.lm
-        return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype, device=device)
 
     @property
     def model(self) -> "MemoryModel":

@@ -115,11 +115,11 @@ class Bank(MemoryTable):
         rows = conform(rows, self.schema)
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            changes = upsert(rows, stored)
+            changed, renamed, gone = upsert(rows, stored)
             with self.reading():
-                earlier = search.read_content(self._table, set(changes.renamed))
-            ids = [changes.renamed[memory_id] for memory_id in earlier["memory_id"].to_pylist()]
-            return pa.concat_tables([changes.rows, replace_column(earlier, "memory_id", ids)]), changes.gone
+                earlier = search.read_content(self._table, set(renamed))
+            ids = [renamed[memory_id] for memory_id in earlier["memory_id"].to_pylist()]
+            return pa.concat_tables([changed, replace_column(earlier, "memory_id", ids)]), gone
 
         targets = set(rows["supersedes"].drop_null().to_pylist())
         return change_documents(self, set(rows["doc_id"].to_pylist()), targets, plan)

@@ -49,14 +49,14 @@ class RecordedDigests:
             if table is None:
                 return None
             table.checkout_latest()  # type: ignore[no-untyped-call]
-            rows = table.search().where(col("place") == lit(self._key(version))).limit(1).to_list()
+            rows = table.search().where(col("place") == lit(f"{self._bank}@{version}")).limit(1).to_list()
             if rows and rows[0]["checksum"] == _checksum(rows[0]["place"], rows[0]["digest"]):
                 return RowsDigest.parse(rows[0]["digest"])
         return None
 
     def write(self, version: int, digest: RowsDigest) -> None:
         """Record the digest of `version`; a table that cannot be written is dropped."""
-        key, text = self._key(version), str(digest)
+        key, text = f"{self._bank}@{version}", str(digest)
         values = {"place": key, "bank": self._bank, "version": version, "digest": text}
         row = pa.Table.from_pylist([{**values, "checksum": _checksum(key, text)}], schema=_SCHEMA)
         try:
@@ -90,9 +90,6 @@ class RecordedDigests:
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(f"the digests in {self._connection.uri} cannot be read or written")
-
-    def _key(self, version: int) -> str:
-        return f"{self._bank}@{version}"
 
 
 def _checksum(key: str, digest: str) -> str:

@@ -19,7 +19,7 @@ from cmt.bank.integrity import (
 )
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.schema import key_matrix
-from cmt.bank.search import probe_key_index, probe_text_index
+from cmt.bank.search import probe_indexes
 from cmt.bank.tables import FOREVER, MAX_ATTEMPTS, WriteConflict, translate_errors
 from cmt.errors import BankError
 
@@ -118,7 +118,7 @@ def index_problem(bank: MemoryTable, memory_ids: list[str]) -> str | None:
         if "text" not in columns_with_checksums(bank.latest()):
             sample = set(memory_ids[:: max(1, len(memory_ids) // _PROBES)])
             texts = bank.rows(["memory_id", "text"], sample)["text"].to_pylist()
-            probe_text_index(bank.latest(), filter(None, texts))
+            probe_indexes(bank.latest(), texts=filter(None, texts))
     except BankError as error:
         return str(error)
     return None
@@ -138,8 +138,7 @@ def _keys_are_indexed(table: LanceTable) -> bool:
     if parts > 1 or not indexed_keys(table):
         return False
     try:
-        for key in key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"]):
-            probe_key_index(table, key)
+        probe_indexes(table, keys=key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"]))
     except BankError:
         return False
     return True

@@ -9,6 +9,7 @@ of ledger and pointer are compared whenever they are opened. On object storage f
 """
 
 import hashlib
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,16 +53,12 @@ def unmatched(rows: pa.Table) -> pa.Table:
 
 def check_rows(rows: pa.Table, table: "LanceTable") -> None:
     """Raise DamageError if one of `rows` of `table` does not match its checksum or occurs twice."""
-    ids: list[str] = rows["memory_id"].to_pylist()
-    if wrong := unmatched(rows)["memory_id"].to_pylist():
+    wrong = unmatched(rows)["memory_id"].to_pylist()
+    twice = [name for name, count in Counter(rows["memory_id"].to_pylist()).items() if count > 1]
+    if wrong or twice:
+        problem = "is damaged, it does not match its checksum" if wrong else "occurs twice"
         raise DamageError(
-            f"memory {wrong[0]!r} in {table.uri} is damaged, it does not match its checksum: run `cmt verify`, which "
-            "says how to repair it"
-        )
-    if len(set(ids)) < len(ids):
-        twice = next(name for index, name in enumerate(ids) if name in ids[:index])
-        raise DamageError(
-            f"memory {twice!r} in {table.uri} occurs twice: run `cmt verify`, which says how to repair it"
+            f"memory {(wrong or twice)[0]!r} in {table.uri} {problem}: run `cmt verify`, which says how to repair it"
         )
 
 

@@ -24,7 +24,6 @@ SCORE_NAMES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
 State = Literal["started", "committed", "refused", "rolling_back", "rolled_back", "interrupted"]
 """`started` and `rolling_back` are in progress, or interrupted if no process holds the lock."""
 
-
 Judgement = Literal["", "passed", "refused", "not judged"]
 """Verdict of the gate: `not judged` without canaries and thresholds, "" before the gate is asked."""
 
@@ -166,16 +165,6 @@ class Ledger:
         keys = [f"{round_.round_id}@{round_.compressor[:12]}" for round_ in rounds]
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
 
-    def check_uninterrupted(self, operation: str) -> None:
-        """Raise RoundError if a round or rollback was interrupted: its recovery needs a version `operation` drops."""
-        for round_ in self.rounds():
-            if round_.state in ("started", "rolling_back"):
-                what = "round" if round_.state == "started" else "rollback of round"
-                raise RoundError(
-                    f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
-                    f"run `cmt update` with that compressor before {operation}"
-                )
-
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, sorted. Raises DamageError."""
         rows = self._read("forgotten").to_pylist()
@@ -219,15 +208,10 @@ class Ledger:
         from cmt.bank.tables import merge_and_read
 
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
-        with self._writing():
-            merge_and_read(self._tables[name], rows, key=key)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
         with self._translate_errors("written", "check free space and rights, then repeat"):
             if self._check_lease:
                 self._check_lease()
-            yield
+            merge_and_read(self._tables[name], rows, key=key)
 
     @contextmanager
     def _translate_errors(self, action: str, *advice: str) -> Iterator[None]:
@@ -263,6 +247,17 @@ def nested_scores(flat: Mapping[str, float | None]) -> dict[str, dict[str, float
                     system, name = key.removesuffix(f"_{suffix}"), suffix
         scores.setdefault(system, {})[name] = value
     return scores
+
+
+def check_uninterrupted(rounds: Sequence[Round], operation: str) -> None:
+    """Raise RoundError if a round or rollback was interrupted: its recovery needs a version that `operation` drops."""
+    for round_ in rounds:
+        if round_.state in ("started", "rolling_back"):
+            what = "round" if round_.state == "started" else "rollback of round"
+            raise RoundError(
+                f"the {what} {round_.round_id} of compressor {round_.compressor[:12]} was interrupted: "
+                f"run `cmt update` with that compressor before {operation}"
+            )
 
 
 def contradiction(rounds: Sequence[Round], *, version: int, rows: int, idle: bool = False) -> str | None:

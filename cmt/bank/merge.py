@@ -1,6 +1,6 @@
 """The changes of an upsert: new and changed rows, earlier versions, dates of supersession. Arrow tables in and out."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,17 +10,6 @@ from cmt.bank.schema import TIMESTAMP, chunk_number, memory_id
 from cmt.common.arrow import replace_column, rows_with
 
 _NEVER = np.iinfo(np.int64).max  # microseconds
-
-
-class Upsert(NamedTuple):
-    """The changes of an upsert to the stored rows."""
-
-    rows: pa.Table
-    """The rows to write, because they are not stored yet."""
-    renamed: dict[str, str]
-    """memory_id of a stored row → its new one, because a later version of its document arrived."""
-    gone: pa.Table
-    """The stored rows whose memory_id falls free."""
 
 
 def supersession_dates(rows: pa.Table) -> pa.ChunkedArray:
@@ -59,11 +48,13 @@ def misdated(rows: pa.Table) -> pa.Table:
     return replace_column(rows, "superseded_at", dates).filter(pc.invert(right))
 
 
-def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
+def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], pa.Table]:
     """The changes to the `stored` rows (VERSION_COLUMNS) when `rows`, whole versions of documents, are written.
 
-    The latest version of a document has plain memory_ids, an earlier one has ids with its date. A version replaces a
-    stored one of the same date. Raises DamageError if a stored memory_id does not name a chunk.
+    Returns the rows to write, because they are not stored yet; the memory_id of each stored row that a later version of
+    its document renames → its new one; and the stored rows whose memory_id falls free. The latest version of a document
+    has plain memory_ids, an earlier one has ids with its date. A version replaces a stored one of the same date. Raises
+    DamageError if a stored memory_id does not name a chunk.
     """
     # 1. the latest version of each document in `rows`
     known = rows_with(stored, "doc_id", rows["doc_id"])
@@ -89,23 +80,16 @@ def upsert(rows: pa.Table, stored: pa.Table) -> Upsert:
         elif new != row["memory_id"]:
             renamed[row["memory_id"]] = new
             vacated.append(row["memory_id"])
-    # 3. the rows to write, and the stored rows without a successor
+    # 3. the stored rows without a successor
     gone = set(vacated) - set(ids) - set(renamed.values())
-    return Upsert(
-        rows=_changed(replace_column(rows, "memory_id", ids), stored),
-        renamed=renamed,
-        gone=rows_with(known, "memory_id", gone),
-    )
-
-
-def _changed(rows: pa.Table, stored: pa.Table) -> pa.Table:
-    """The rows that `stored` does not have with the same memory_id, date and sha256."""
+    # 4. of the rows, those that `stored` does not have with the same memory_id, date and sha256
+    rows = replace_column(rows, "memory_id", ids)
     index = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
     same = pc.and_(
         pc.equal(stored["sha256"].take(index), rows["sha256"]),
         pc.equal(stored["published_at"].take(index), rows["published_at"]),
     )
-    return rows.filter(pc.invert(pc.fill_null(same, False)))
+    return rows.filter(pc.invert(pc.fill_null(same, False))), renamed, rows_with(known, "memory_id", gone)
 
 
 def _withdrawn(updates: pa.Table, of_several: pa.Table, several: pa.Table) -> pa.ChunkedArray:

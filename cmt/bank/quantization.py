@@ -44,7 +44,9 @@ def quantize(vectors: Vectors, codes: str) -> bytes:
     top = LEVELS[codes]
     scales = np.maximum(np.abs(vectors).max(1, keepdims=True) / top, SMALLEST_SCALE).astype("<f2")  # (k, 1)
     integers = np.clip(np.rint(vectors / scales.astype(np.float32)), -top, top).astype(np.int8)  # (k, D)
-    return bytes(scales.tobytes() + (_pack_int4(integers) if codes == "int4" else integers.tobytes()))
+    if codes == "int4":
+        integers = (integers[:, 0::2] & 15 | (integers[:, 1::2] & 15) << 4).astype(np.int8)  # two numbers a byte
+    return bytes(scales.tobytes() + integers.tobytes())
 
 
 def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
@@ -60,17 +62,7 @@ def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
     if codes == "fp16":
         return np.frombuffer(blob, "<f2").reshape(count, dim).astype(np.float32)
     scales = np.frombuffer(blob, "<f2", count).reshape(count, 1).astype(np.float32)
-    body = np.frombuffer(blob, np.int8, offset=2 * count)
-    integers = _unpack_int4(body) if codes == "int4" else body
+    integers = np.frombuffer(blob, np.int8, offset=2 * count)
+    if codes == "int4":  # the left shift comes first so that the right shift extends the sign of the low half
+        integers = np.stack([(integers << 4) >> 4, integers >> 4], -1).astype(np.int8)
     return integers.reshape(count, dim).astype(np.float32) * scales
-
-
-def _pack_int4(integers: NDArray[np.int8]) -> bytes:
-    low, high = integers[:, 0::2] & 15, integers[:, 1::2] & 15
-    return bytes((low | (high << 4)).astype(np.int8).tobytes())
-
-
-def _unpack_int4(body: NDArray[np.int8]) -> NDArray[np.int8]:
-    # The left shift comes first so that the right shift extends the sign of the low half.
-    low, high = (body << 4) >> 4, body >> 4
-    return np.stack([low, high], -1).reshape(-1).astype(np.int8)

@@ -53,28 +53,6 @@ class SearchRow(TypedDict):
     """Log-probability that the question asks for this row; added by `cmt.retrieval.selector.select_memories`."""
 
 
-class BankRow(TypedDict):
-    """A stored row, as a dict: the columns of `bank_schema`."""
-
-    memory_id: str
-    doc_id: str
-    slice_id: str
-    published_at: datetime
-    superseded_at: datetime | None
-    supersedes: str | None
-    sha256: str
-    """Digest of the document's text."""
-    compressor: str
-    title: str | None
-    key: np.ndarray | list[float]
-    """(p,) search key."""
-    memory: bytes
-    n_vectors: int
-    n_tokens: int
-    text: str | None
-    words: NotRequired[bytes]
-
-
 def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
     """The memory_id of a chunk of a document in the `version` of that date; None: in the latest one."""
     return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
@@ -109,7 +87,7 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
             pa.field("published_at", TIMESTAMP, nullable=False),
             pa.field("superseded_at", TIMESTAMP),
             pa.field("supersedes", pa.string()),
-            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("sha256", pa.string(), nullable=False),  # of the document's text
             pa.field("compressor", pa.string(), nullable=False),
             pa.field("title", pa.string()),
             pa.field("key", pa.list_(pa.float16(), key_dim), nullable=False),

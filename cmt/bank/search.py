@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -47,7 +48,11 @@ def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None
     `large`: use the vector index instead of comparing with every row. Raises BankError if `key` does not fit the table.
     """
     # 1. row ids and scores
-    key = _checked_key(key, table.schema)
+    key, size = np.asarray(key, dtype=np.float64), table.schema.field("key").type.list_size
+    if key.shape != (size,) or not np.isfinite(key).all() or not key.any():
+        raise BankError(
+            f"a search key of shape {key.shape} does not fit: it must have {size} finite numbers, not all 0"
+        )
     queries = [_nearest_keys(table, key, large)]
     if text:
         queries.append(_best_texts(table, text))
@@ -55,19 +60,21 @@ def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None
     hits = rest[0] if rest else {}
     if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
-    # 2. the rows
+    # 2. the rows, and their cosine. Row sums instead of a matrix product: BLAS may round a row by its position, so that
+    #    equal keys would differ.
     rows = _take_checked(table, nearest | hits)
-    similarity = pa.array(_cosine(rows["key"], key))
-    rows = rows.select(_result_columns(rows)).append_column("similarity", similarity)
-    return _ordered(_with_bm25(rows, hits), "similarity")
+    keys = key_matrix(rows["key"]).astype(np.float64)  # (n, p)
+    cosine = (keys * key).sum(axis=1) / np.sqrt((keys * keys).sum(axis=1) * (key * key).sum())  # (n,)
+    rows = _with_bm25(rows, hits)
+    rows = rows.add_column(rows.num_columns - 1, "similarity", pa.array(cosine))
+    return rows.sort_by([("similarity", "descending"), ("memory_id", "ascending")])
 
 
 def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.Table:
     """The rows of `view` best for `text`; see `Bank.full_text`."""
     [hits] = _best(table, [_best_texts(table, text)], view, large)
-    rows = _take_checked(table, hits)
-    rows = rows.select(_result_columns(rows))
-    return _ordered(_with_bm25(rows, hits), "bm25")
+    rows = _with_bm25(_take_checked(table, hits), hits)
+    return rows.sort_by([("bm25", "descending"), ("memory_id", "ascending")])
 
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
@@ -104,15 +111,11 @@ def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list
     return list(zip(indices, hits["memory_id"].to_pylist(), strict=True))
 
 
-def probe_text_index(table: LanceTable, texts: Iterable[str]) -> None:
-    """Search for all words of each of `texts`. Raises BankError if the full-text index is damaged."""
-    for text in texts:
-        _best(table, [_best_texts(table, text)], View(1, None), large=False)
-
-
-def probe_key_index(table: LanceTable, key: np.ndarray) -> None:
-    """Search for `key` (p,) through the vector index. Raises BankError if the index is damaged."""
-    _best(table, [_nearest_keys(table, key, large=True)], View(1, None), large=False)
+def probe_indexes(table: LanceTable, *, texts: Iterable[str] = (), keys: Iterable[np.ndarray] = ()) -> None:
+    """Search for the words of each of `texts` and for each of `keys` (p,). Raises BankError if an index is damaged."""
+    queries = (_best_texts(table, text) for text in texts), (_nearest_keys(table, key, large=True) for key in keys)
+    for query in chain(*queries):
+        _best(table, [query], View(1, None), large=False)
 
 
 def related_versions(
@@ -199,15 +202,6 @@ def _take_checked(table: LanceTable, hits: Mapping[str, _Hit]) -> pa.Table:
 
 def _result_columns(rows: pa.Table) -> list[str]:
     return [*_COLUMNS, *({"words"} & set(rows.column_names))]
-
-
-def _checked_key(key: np.ndarray, schema: pa.Schema) -> np.ndarray:
-    key, size = np.asarray(key, dtype=np.float64), schema.field("key").type.list_size
-    if key.shape != (size,) or not np.isfinite(key).all() or not key.any():
-        raise BankError(
-            f"a search key of shape {key.shape} does not fit: it must have {size} finite numbers, not all 0"
-        )
-    return key
 
 
 class View:
@@ -366,17 +360,7 @@ def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
     return by_id
 
 
-def _cosine(keys: pa.ChunkedArray, key: np.ndarray) -> np.ndarray:
-    rows = key_matrix(keys).astype(np.float64)  # (n, p)
-    # Row sums instead of a matrix product: BLAS may round a row by its position, so that equal keys would differ.
-    cosine: np.ndarray = (rows * key).sum(axis=1) / np.sqrt((rows * rows).sum(axis=1) * (key * key).sum())  # (n,)
-    return cosine
-
-
 def _with_bm25(rows: pa.Table, hits: Mapping[str, _Hit]) -> pa.Table:
+    """The columns of a result, with the scores of `hits`."""
     scores = [hits[name].score if name in hits else 0.0 for name in rows["memory_id"].to_pylist()]
-    return rows.append_column("bm25", pa.array(scores, pa.float64()))
-
-
-def _ordered(rows: pa.Table, score: str) -> pa.Table:
-    return rows.sort_by([(score, "descending"), ("memory_id", "ascending")])
+    return rows.select(_result_columns(rows)).append_column("bm25", pa.array(scores, pa.float64()))

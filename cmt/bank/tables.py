@@ -80,21 +80,18 @@ def memory_tables(connection: DBConnection) -> list[str]:
 
     Leaves out a folder without a version, which a kill during the creation of a table leaves and LanceDB lists.
     """
-    listed = (name for name in connection.list_tables().tables if name.startswith(MEMORIES))
-    return sorted(name for name in listed if _has_version(connection, name))
+    names = []
+    for name in sorted(name for name in connection.list_tables().tables if name.startswith(MEMORIES)):
+        with suppress(BankError), translate_errors(f"table {name}"):  # opening a damaged one raises the error later
+            if open_table(connection, name) is None:
+                continue
+        names.append(name)
+    return names
 
 
 def table_name(compressor: str) -> str:
     """Name of the table of memories of the compressor with this digest, of which 12 digits suffice."""
     return f"{MEMORIES}{compressor[:12]}"
-
-
-def _has_version(connection: DBConnection, name: str) -> bool:
-    try:
-        with translate_errors(f"table {name}"):
-            return open_table(connection, name) is not None
-    except BankError:
-        return True  # it is damaged; opening it raises the error
 
 
 def open_table(connection: DBConnection, name: str) -> LanceTable | None:
@@ -116,8 +113,10 @@ def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema)
         return table if table is not None else cast(LanceTable, connection.create_table(name, schema=schema))
 
 
-def set_current_table(connection: DBConnection, table: str) -> None:
-    """Make `table` the current one, in one commit."""
+def set_current_table(connection: DBConnection, table: str, *, anew: bool = False) -> None:
+    """Make `table` the current one, in one commit; `anew`: create the pointer again, which may be damaged."""
+    if anew and _CURRENT in connection.list_tables().tables:
+        connection.drop_table(_CURRENT)
     pointer = open_or_create_table(connection, _CURRENT, _POINTER)
     merge_and_read(pointer, pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER), key="name")
 
@@ -151,12 +150,6 @@ def _read_or_undo(table: LanceTable) -> Iterator[None]:
 def read_all(table: LanceTable) -> pa.Table:
     """All rows of a small table."""
     return table.search().limit(max(table.count_rows(), 1)).to_arrow()
-
-
-def drop_pointer(connection: DBConnection) -> None:
-    """Remove the pointer to the current table, which may be damaged."""
-    if _CURRENT in connection.list_tables().tables:
-        connection.drop_table(_CURRENT)
 
 
 def current_table(connection: DBConnection) -> str | None:

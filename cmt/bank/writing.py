@@ -5,7 +5,7 @@ writes and removes.
 """
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,28 +32,6 @@ class Counts(NamedTuple):
     deleted: int = 0
 
 
-class _MergeResult(Protocol):
-    """The result of a LanceDB merge."""
-
-    version: int
-    num_inserted_rows: int
-    num_updated_rows: int
-    num_deleted_rows: int
-
-
-class _Commit(NamedTuple):
-    """The result of one commit."""
-
-    version: int
-    counts: Counts
-    memory_ids: set[str]
-    """Its rows."""
-    removed: RowsDigest | None
-    """Digest of the rows that it removed or replaced; None if it is unknown."""
-    added: RowsDigest
-    """Digest of the rows that it wrote."""
-
-
 def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Collection[str], plan: Plan) -> Counts:
     """Commit what `plan` returns for the stored rows until nothing is left to do.
 
@@ -73,25 +51,31 @@ def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Colle
             commit = _commit(bank, stored, affected, *plan(stored))
         except WriteConflict:
             continue
-        # 2. Nothing is left to do: index the rows and record the digest.
+        # 2. Nothing is left to do: index the rows and record the digest, that of all rows if others wrote meanwhile.
         if commit is None:
             if any(total) or not text_is_indexed(bank):
                 version = version + index_changes(bank) if version == before else -1
-                _record_digest(bank, version, digest)
+                if digest is None or (version, digest.rows) != bank.version_and_rows():
+                    version, digest = bank.compute_digest()
+                bank.digests.write(version, digest)
             return total
-        total = Counts(*map(sum, zip(total, commit.counts, strict=True)))
-        bank.read_or_undo(before, commit.memory_ids)
+        committed, counts, memory_ids, difference = commit
+        total = Counts(*map(sum, zip(total, counts, strict=True)))
+        bank.read_or_undo(before, memory_ids)
         # 3. Only if no other process has written in between, the rows differ by this change alone.
-        alone = version == before and commit.version == before + 1
-        digest = digest - commit.removed + commit.added if digest and commit.removed and alone else None
-        version = commit.version
+        alone = version == before and committed == before + 1
+        digest = digest + difference if digest and difference and alone else None
+        version = committed
     raise WriteConflict(f"bank {bank.location.uri} is being rewritten by other processes: wait for them and repeat")
 
 
-def _commit(bank: MemoryTable, stored: pa.Table, affected: set[str], fresh: pa.Table, gone: pa.Table) -> _Commit | None:
+def _commit(
+    bank: MemoryTable, stored: pa.Table, affected: set[str], fresh: pa.Table, gone: pa.Table
+) -> tuple[int, Counts, set[str], RowsDigest | None] | None:
     """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do.
 
-    `stored` and `affected` as `related_versions` returns them.
+    `stored` and `affected` as `related_versions` returns them. Returns the version, its counts, the memory_ids of the
+    commit's rows, and by how much the digest changes, None if it is unknown.
     """
     # 1. The rows whose superseded_at changes with this commit.
     fresh = replace_column(fresh, "superseded_at", [None] * len(fresh))
@@ -121,17 +105,10 @@ def _commit(bank: MemoryTable, stored: pa.Table, affected: set[str], fresh: pa.T
         merge = merge.when_not_matched_insert_all()
         if gone_ids:
             merge = merge.when_not_matched_by_source_delete(memory_id_in(gone_ids))
-        result = cast(_MergeResult, merge.execute(with_checksums(source)))
-    # 4. What the digest loses; it is unknown if a replaced row was damaged, or was not replaced.
+        result = merge.execute(with_checksums(source))
+    # 4. The change of the digest; it is unknown if a replaced row was damaged, or was not replaced.
     counts = Counts(result.num_inserted_rows, result.num_updated_rows, result.num_deleted_rows)
     complete = (counts.inserted + counts.updated, counts.updated + counts.deleted) == (len(source), len(before))
     known = complete and not len(unmatched(before))
-    removed = RowsDigest.of(before.select(bank.schema.names)) if known else None
-    return _Commit(result.version, counts, memory_ids, removed, RowsDigest.of(source))
-
-
-def _record_digest(bank: MemoryTable, version: int, digest: RowsDigest | None) -> None:
-    """Record the digest of the newest version, which is `digest` unless there is a newer one than `version`."""
-    if digest is None or (version, digest.rows) != bank.version_and_rows():
-        version, digest = bank.compute_digest()
-    bank.digests.write(version, digest)
+    difference = RowsDigest.of(source) - RowsDigest.of(before.select(bank.schema.names)) if known else None
+    return result.version, counts, memory_ids, difference

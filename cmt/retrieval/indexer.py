@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
-from cmt.bank.schema import BankRow, bank_schema, schema_value
+from cmt.bank.schema import bank_schema, schema_value
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
@@ -70,7 +70,7 @@ def compress_documents(
     quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=codes)
     if model.codebook and codes == model.codebook.name:
         quantize = model.codebook.encode
-    rows: list[BankRow] = []
+    rows: list[dict[str, Any]] = []
     batches = list(batch_by_length(chunks, batch_tokens))
     tokens = [[chunk.tokens for chunk in batch] for batch in batches]
     if encode_batches:
@@ -138,9 +138,10 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
 
 def _bank_row(
     chunk: Chunk, key: Array, memory: bytes, n_vectors: int, schema: pa.Schema, *, slice_id: str, keep_text: bool
-) -> BankRow:
+) -> dict[str, Any]:
+    """A row of `bank_schema`."""
     document = chunk.document
-    row: BankRow = {
+    row = {
         "memory_id": chunk.memory_id,
         "doc_id": document["doc_id"],
         "slice_id": slice_id,

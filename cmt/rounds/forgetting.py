@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from cmt.bank.bank import Bank, open_banks
-from cmt.bank.ledger import Ledger
+from cmt.bank.ledger import Ledger, check_uninterrupted
 from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
@@ -79,8 +79,14 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
             f"{resources.params.stream.path}: nothing was forgotten"
         )
     # 3. Announce it.
-    slices = _plan(resources, doc_ids) if purge else {}
-    _write_journal(resources, Journal(sorted(set(doc_ids)), purge, slices))
+    slices: dict[str, list[str]] = {}
+    if purge:
+        check_uninterrupted(resources.all_rounds(), "a purge")
+        for slice_ in resources.store.slices_containing(doc_ids):
+            resources.store.check(slice_)  # a damaged slice would get a digest that says it is sound
+            slices[slice_.slice_id] = [slice_.digest, resources.store.purged_digest(slice_, doc_ids)]
+    with purging.writing(resources):
+        write_checked_json(resources.forgetting_journal, asdict(Journal(sorted(set(doc_ids)), purge, slices)))
     # 4. Do it.
     report = finish(resources)
     assert report is not None  # noqa: S101 - the journal was just written
@@ -92,8 +98,8 @@ def finish(resources: Resources) -> ForgetReport | None:
     journal = read_journal(resources)
     if journal is None:
         return None
-    if journal.purge and Ledger.exists(resources.params.bank.uri):
-        resources.ledger.check_uninterrupted("a purge")
+    if journal.purge:
+        check_uninterrupted(resources.all_rounds(), "a purge")
     with purging.writing(resources):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
         similar = resources.store.forget(_texts(resources, journal.doc_ids))
@@ -170,18 +176,3 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
             for doc_id, parts in pieces.items():
                 texts[doc_id].append(" ".join(parts))
     return texts
-
-
-def _plan(resources: Resources, doc_ids: Collection[str]) -> dict[str, list[str]]:
-    """What a purge does to the slices: slice_id → digest before and after. Raises StreamError, RoundError."""
-    if Ledger.exists(resources.params.bank.uri):
-        resources.ledger.check_uninterrupted("a purge")
-    slices = resources.store.slices_containing(doc_ids)
-    for slice_ in slices:  # none may be damaged: it would get a digest that says it is not
-        resources.store.check(slice_)
-    return {slice_.slice_id: [slice_.digest, resources.store.purged_digest(slice_, doc_ids)] for slice_ in slices}
-
-
-def _write_journal(resources: Resources, journal: Journal) -> None:
-    with purging.writing(resources):
-        write_checked_json(resources.forgetting_journal, asdict(journal))

@@ -30,7 +30,8 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
         return Decision("refused", _harm(harmed, asked=len(canaries)))
     # 2. The mean F1 of the canaries, against the best outcome of each.
     if len(canaries) >= FEWEST:
-        best, now = (100 * sum(scores) / len(canaries) for scores in zip(*map(_f1, canaries), strict=True))
+        best = 100 * sum(canary.best.f1 for canary in canaries if canary.best) / len(canaries)
+        now = 100 * sum(canary.now.f1 for canary in canaries if canary.now) / len(canaries)
         if best - now > gate.max_f1_drop:
             reason = f"F1 of the {len(canaries)} canaries fell from {best:.1f} to {now:.1f}"
             return Decision("refused", f"{reason}, by more than gate.max_f1_drop {gate.max_f1_drop:g}")
@@ -39,10 +40,6 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
         return Decision("refused", f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}")
     judged = canaries or (f1 is not None and gate.min_f1)
     return Decision("passed" if judged else "not judged")
-
-
-def _f1(canary: Canary) -> tuple[float, float]:
-    return (canary.best.f1 if canary.best else 0.0), (canary.now.f1 if canary.now else 0.0)
 
 
 def _harm(harmed: Sequence[Canary], *, asked: int) -> str:

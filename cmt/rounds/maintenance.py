@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from cmt.bank.bank import open_banks
-from cmt.bank.ledger import Ledger
+from cmt.bank.ledger import check_uninterrupted
 from cmt.bank.tables import FOREVER
 from cmt.common.progress import Progress
 from cmt.resources import Resources
@@ -19,9 +19,10 @@ def optimize(resources: Resources, *, keep_days: float | None, progress: Progres
     """
     with updating(resources):
         progress.stage("optimize")
-        if keep_days is not None and Ledger.exists(resources.params.bank.uri):
-            resources.ledger.check_uninterrupted("versions are dropped")
-        keep = FOREVER if keep_days is None else max(timedelta(days=keep_days), timedelta(milliseconds=1))
+        keep = FOREVER
+        if keep_days is not None:
+            check_uninterrupted(resources.all_rounds(), "versions are dropped")
+            keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
         for bank in open_banks(resources.bank_location):
             bank.optimize(keep=keep)
         return resources.open_bank().stats()

@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from cmt.answering.cache import ChecksummedAnswers
 from cmt.bank.bank import Bank
-from cmt.bank.ledger import Ledger
 from cmt.common.arrow import rows_with
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import write_bytes, write_table
@@ -65,10 +64,8 @@ def purge(
     Returns what was removed → how many. No rollback reaches past it. Raises CmtError and OSError.
     """
     root, state = resources.root, resources.state
-    documents = resources.store.all_documents()
-    documents = rows_with(documents, "doc_id", doc_ids)
-    texts = (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist()))
-    traces = Traces(doc_ids, texts)
+    documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
+    traces = Traces(doc_ids, (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())))
     # 1. The banks: their versions, files and indexes.
     for bank in banks:
         bank.purge_history()
@@ -88,7 +85,9 @@ def purge(
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
         resources.store.purge(slice_id, doc_ids, digest=after)
-        _update_slice_digests(resources, slice_id, before, after)
+        stale = [r for r in resources.all_rounds() if (r.slice_id, r.slice_digest) == (slice_id, before)]
+        if stale:  # the slice would be pending again
+            resources.ledger.write(*(replace(round_, slice_digest=after) for round_ in stale))
     resources.store.delete_temp_files()
     removed = {
         "documents": len(set(documents["doc_id"].to_pylist())),
@@ -217,15 +216,6 @@ def _names_a_document(path: Path, traces: Traces) -> bool:
     except (pa.ArrowException, OSError):
         return True
     return not traces.doc_ids.isdisjoint(doc_ids)
-
-
-def _update_slice_digests(resources: Resources, slice_id: str, before: str, after: str) -> None:
-    """Write the new digest of a slice to the rounds of all compressors, so that the slice is not pending again."""
-    if not Ledger.exists(resources.params.bank.uri):
-        return
-    rounds = [round_ for round_ in resources.ledger.rounds() if round_.slice_id == slice_id]
-    if stale := [replace(round_, slice_digest=after) for round_ in rounds if round_.slice_digest == before]:
-        resources.ledger.write(*stale)
 
 
 def _delete(path: Path) -> int:

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, Progress
@@ -21,9 +20,6 @@ from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, updating
 from cmt.rounds.runner import RoundRunner
-
-if TYPE_CHECKING:
-    from cmt.config import Params
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +80,13 @@ def recompress(
     named = read_champion(resources.state)
     if named is None:
         raise RoundError("no compressor was promoted: run `cmt registry promote` first")
-    champion = Resources(_with_path(resources, named.champion), resources.root, lm=resources.lm)
+    # without canaries
+    params = resources.declared
+    path = champion_folder(resources.state, named.champion.digest)
+    compressor = params.compressor.model_copy(update={"path": path})
+    gate = params.gate.model_copy(update={"canaries": 0, "min_f1": 0.0})
+    params = params.model_copy(update={"compressor": compressor, "gate": gate})
+    champion = Resources(params, resources.root, lm=resources.lm)
     slices = documents = 0
     while True:
         # 1. The slices.
@@ -102,14 +104,6 @@ def recompress(
                 moved = move_pointer(champion, checked=True)
                 break
     return Recompression(named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved)
-
-
-def _with_path(resources: Resources, promoted: Promoted) -> "Params":
-    """The parameters with `promoted` as the compressor, and without canaries."""
-    params = resources.declared
-    compressor = params.compressor.model_copy(update={"path": champion_folder(resources.state, promoted.digest)})
-    gate = params.gate.model_copy(update={"canaries": 0, "min_f1": 0.0})
-    return params.model_copy(update={"compressor": compressor, "gate": gate})
 
 
 def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:

@@ -9,16 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
-
-if TYPE_CHECKING:
-    from lancedb.db import DBConnection
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +89,7 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
     is loaded. Returns whether the pointer moved; repeating it changes nothing.
     """
-    from cmt.bank.tables import MEMORIES, drop_pointer, memory_tables, set_current_table, translate_errors
+    from cmt.bank.tables import MEMORIES, current_table, memory_tables, set_current_table, translate_errors
 
     if not Ledger.exists(resources.params.bank.uri):
         return False
@@ -101,9 +97,15 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     ledger = resources.ledger
     committed = [round_ for round_ in ledger.rounds() if round_.state == "committed"]
     rounds_of = Counter(f"{MEMORIES}{round_.compressor[:12]}" for round_ in committed)
-    tables = [name for name in memory_tables(ledger.connection) if name in rounds_of]
-    # 2. Choose one.
-    in_use, answering = f"{MEMORIES}{resources.compressor_digest[:12]}", _answering(ledger.connection)
+    existing = memory_tables(ledger.connection)
+    tables = [name for name in existing if name in rounds_of]
+    # 2. The table that answers; None if the pointer is missing, damaged, or names a table that is gone.
+    answering = None
+    with suppress(BankError), translate_errors("the pointer cannot be read"):
+        name = current_table(ledger.connection)
+        answering = name if name in existing else None
+    # 3. Choose one.
+    in_use = f"{MEMORIES}{resources.compressor_digest[:12]}"
     complete = in_use in tables and not resources.pending()
     if complete and (checked or not _waits(resources, answering)):
         chosen = in_use
@@ -111,14 +113,12 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
         chosen = max(tables, key=lambda name: (rounds_of[name], name == in_use))
     else:
         return False
-    # 3. Move the pointer.
+    # 4. Move the pointer.
     if chosen == answering:
         return False
     with translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
         resources.check_lease()
-        if answering is None:
-            drop_pointer(ledger.connection)
-        set_current_table(ledger.connection, chosen)
+        set_current_table(ledger.connection, chosen, anew=answering is None)
     log.info("the bank of compressor %s answers now", chosen.removeprefix(MEMORIES))
     return True
 
@@ -158,9 +158,16 @@ def rollback(resources: Resources, round_id: str) -> Round:
     with updating(resources):
         interrupted = {round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"}
         recover(resources)
+        reason = f"rollback of {round_id}"
         if round_id not in interrupted:  # otherwise recover() has just completed this rollback
-            _roll_back(resources, round_id)
-        _track_rollback(resources, round_id)
+            _roll_back(resources, round_id, reason)
+        # Record it in MLflow; an unreachable server is a warning.
+        rounds = [round_ for round_ in resources.rounds() if round_.state == "rolled_back" and round_.reason == reason]
+        if resources.params.tracking.enabled:
+            try:
+                resources.tracker.mark_rolled_back(rounds)
+            except ServiceError as error:
+                log.warning("MLflow still has the rounds as committed: %s", error)
     return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
 
 
@@ -177,17 +184,7 @@ def _finish_forgetting(resources: Resources) -> None:
         log.warning("documents are still being forgotten, the next command tries again: %s", error)
 
 
-def _answering(connection: "DBConnection") -> str | None:
-    """Name of the table that answers; None if the pointer is missing, damaged, or names a table that is gone."""
-    from cmt.bank.tables import current_table, memory_tables, translate_errors
-
-    with suppress(BankError), translate_errors("the pointer cannot be read"):
-        name = current_table(connection)
-        return name if name in memory_tables(connection) else None
-    return None
-
-
-def _roll_back(resources: Resources, round_id: str) -> None:
+def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     # 1. Check that it can be done before the ledger announces it.
     committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
     targets = {round_.compressor: round_ for round_ in committed if round_.round_id == round_id}
@@ -197,7 +194,6 @@ def _roll_back(resources: Resources, round_id: str) -> None:
     for target in targets.values():
         resources.open_bank(target.compressor).check_version(target.version_before)
     # 2. Announce it in one commit. After a kill, recover() continues from here.
-    reason = _reason(round_id)
     later = [
         replace(round_, state="rolled_back", reason=reason)
         for round_ in committed
@@ -209,18 +205,3 @@ def _roll_back(resources: Resources, round_id: str) -> None:
     for target in announced:
         restore(resources, target)
         resources.ledger.write(replace(target, state="rolled_back"))
-
-
-def _track_rollback(resources: Resources, round_id: str) -> None:
-    """Record the rollback in MLflow; an unreachable server is a warning."""
-    reason = _reason(round_id)
-    rounds = [round_ for round_ in resources.rounds() if round_.state == "rolled_back" and round_.reason == reason]
-    if resources.params.tracking.enabled:
-        try:
-            resources.tracker.mark_rolled_back(rounds)
-        except ServiceError as error:
-            log.warning("MLflow still has the rounds as committed: %s", error)
-
-
-def _reason(round_id: str) -> str:
-    return f"rollback of {round_id}"

@@ -8,7 +8,7 @@ any point leaves a ledger row `started`; the next round restores the bank to the
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -113,7 +113,9 @@ class RoundRunner:
 
         resources, bank = self.resources, self.resources.params.bank
         forgotten = resources.forgotten()
-        staged = self._staged_file(forgotten)
+        # The name changes with the forgotten documents, which are not in the file.
+        parts = *self._identity, sha256_hex(*forgotten)
+        staged = self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
         if read_staged(staged) is not None:
             return staged
         documents = resources.store.documents(self.slice)
@@ -121,8 +123,17 @@ class RoundRunner:
         for doc_id, reason in similar.items():
             log.warning("document %r is left out: %s", doc_id, reason)
         documents = rows_without(documents, "doc_id", {*forgotten, *similar})
+        began, compressed = time.perf_counter(), 0  # tokens, padding not counted
+
+        def tokens_per_second() -> float:
+            return round(compressed / max(time.perf_counter() - began, 1e-6), 1)
+
+        def on_progress(count: int, tokens: int) -> None:
+            nonlocal compressed
+            compressed += tokens
+            self.progress.advance(count, f"{tokens_per_second():,.0f} tokens/s")
+
         with self._timed("compress", documents.num_rows):
-            speed = _TokenSpeed(self.progress)
             rows = compress_documents(
                 resources.model,
                 documents,
@@ -131,9 +142,9 @@ class RoundRunner:
                 number_format=bank.codes,
                 batch_tokens=resources.params.compressor.batch_tokens,
                 encode_batches=resources.encode_batches,
-                on_progress=speed,
+                on_progress=on_progress,
             )
-        self._note("tokens_per_second", speed.rate)
+        self._note("tokens_per_second", tokens_per_second())
         write_staged(staged, rows)
         return staged
 
@@ -227,12 +238,16 @@ class RoundRunner:
         self.progress.stage("decide")
         # 1. Collect the results of the other steps.
         started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
-        notes = self._notes()
-        canaries = self._canaries()
+        notes, canaries = self._notes(), self._canaries()
+        counts = {
+            "asked": len(canaries),
+            "wrong": sum(not (canary.now and canary.now.right) for canary in canaries),
+            "harmed": sum(canary.harmed_by is not None for canary in canaries),
+        }
         decided = replace(
             started,
             **json.loads((self.folder / "scores.json").read_text()),
-            canaries=_counts(canaries),
+            canaries=counts,
             tokens_per_second=notes.pop("tokens_per_second", None),
             seconds=notes,
             finished_at=_now(),
@@ -292,11 +307,6 @@ class RoundRunner:
     @property
     def _identity(self) -> tuple[str, str, str]:
         return self.slice.digest, self.resources.model.digest, self.resources.row_format
-
-    def _staged_file(self, forgotten: list[str]) -> Path:
-        """The file of this slice's memories. Its name changes with the forgotten documents, which are not in it."""
-        parts = *self._identity, sha256_hex(*forgotten)
-        return self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
 
     def _staged_rows(self) -> pa.Table:
         """The memories of this slice, compressed if they are not staged."""
@@ -363,30 +373,8 @@ class RoundRunner:
         return notes
 
 
-class _TokenSpeed:
-    """Reports the progress of the compression with its speed in tokens per second, padding not counted."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.began, self.tokens = progress, time.perf_counter(), 0
-
-    def __call__(self, documents: int, tokens: int) -> None:
-        self.tokens += tokens
-        self.progress.advance(documents, f"{self.rate:,.0f} tokens/s")
-
-    @property
-    def rate(self) -> float:
-        return round(self.tokens / max(time.perf_counter() - self.began, 1e-6), 1)
-
-
 def _round_folder(resources: Resources, slice_id: str) -> Path:
     return resources.state / "rounds" / slice_id.replace("/", "-")
-
-
-def _counts(canaries: "Sequence[Canary]") -> dict[str, int]:
-    """The canaries of a round in numbers, see `Round.canaries`."""
-    wrong = sum(not (canary.now and canary.now.right) for canary in canaries)
-    harmed = sum(canary.harmed_by is not None for canary in canaries)
-    return {"asked": len(canaries), "wrong": wrong, "harmed": harmed}
 
 
 def _now() -> str:

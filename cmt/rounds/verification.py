@@ -55,7 +55,10 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
     uri = params.bank.uri
     if Ledger.exists(uri):
         parts.append(("ledger", uri, lambda: _ledger(resources)))
-    for name in _table_names(uri):
+    names: list[str] = []
+    with suppress(BankError):  # there is no bank
+        names = memory_tables(connect(uri))
+    for name in names:
         parts.append((f"bank {name.removeprefix(MEMORIES)}", uri, partial(_bank, resources, name)))
     progress.stage("verify", len(parts))
     reports = []
@@ -157,7 +160,8 @@ def _bank(resources: Resources, name: str) -> PartReport:
     # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
     problems: list[str] = []
     undo: list[Round] = []
-    idle = bool(rounds) and not _is_running(rounds) and not resources.forgotten()
+    running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
+    idle = bool(rounds) and not running and not resources.forgotten()
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
@@ -203,10 +207,6 @@ def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
     return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
 
 
-def _is_running(rounds: Sequence[Round]) -> bool:
-    return any(round_.state in ("started", "rolling_back") for round_ in rounds)
-
-
 def _in_use(resources: Resources) -> str:
     """Digest of the compressor in use; empty if it cannot be read, which has a report of its own."""
     with suppress(CmtError):
@@ -218,11 +218,4 @@ def _rounds(resources: Resources) -> list[Round]:
     """The rounds of all compressors; none if the ledger cannot be read, which has a report of its own."""
     with suppress(CmtError):
         return resources.ledger.rounds()
-    return []
-
-
-def _table_names(uri: str) -> list[str]:
-    """Names of the tables of memories, none if there is no bank."""
-    with suppress(BankError):
-        return memory_tables(connect(uri))
     return []

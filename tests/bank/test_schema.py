@@ -13,7 +13,6 @@ import pytest
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import (
-    BankRow,
     RowsDigest,
     SearchRow,
     bank_schema,
@@ -35,9 +34,7 @@ def test_a_schema_carries_version_codes_dimension_and_compressor() -> None:
     assert values == ["1", "int8", "4", COMPRESSOR, ""]
 
 
-def test_the_row_types_name_the_columns(bank: Bank) -> None:
-    sketched = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor=COMPRESSOR, sketched=True)
-    assert list(BankRow.__annotations__) == sketched.names
+def test_the_type_of_a_result_names_its_columns(bank: Bank) -> None:
     bank.upsert(table(document("a")))
     hits = bank.search(key=key_of("q"), text="plain", k=1, as_of=None)
     assert SearchRow.__required_keys__ | {"similarity", "bm25"} == set(hits.column_names)
