@@ -53,14 +53,13 @@ def open_bank(location: BankLocation, *, schema: pa.Schema | None = None, compre
         # 1. The table.
         if schema is not None:
             connection, name = lancedb.connect(uri), table_name(schema_value(schema, "compressor"))
+            table = open_or_create_table(connection, name, schema.append(CHECKSUM_FIELD))
         else:
             connection = connect(uri)
             name = table_name(compressor) if compressor else active_table(connection)
-        table = open_table(connection, name)
-        if table is None and schema is not None:
-            table = open_or_create_table(connection, name, schema.append(CHECKSUM_FIELD))
-        if table is None:
-            raise BankError(f"bank {uri} has no table {name}: run `cmt update --all`")
+            if (existing := open_table(connection, name)) is None:
+                raise BankError(f"bank {uri} has no table {name}: run `cmt update --all`")
+            table = existing
         check_schema(content_schema(table.schema), schema, f"bank {uri}")
         # 2. The pointer.
         bank = Bank(location, connection, table)

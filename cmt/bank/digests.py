@@ -50,15 +50,17 @@ class RecordedDigests:
                 return None
             table.checkout_latest()  # type: ignore[no-untyped-call]
             rows = table.search().where(col("place") == lit(f"{self._bank}@{version}")).limit(1).to_list()
-            if rows and rows[0]["checksum"] == _checksum(rows[0]["place"], rows[0]["digest"]):
-                return RowsDigest.parse(rows[0]["digest"])
+            for row in rows:
+                if row["checksum"] == json_checksum({"place": row["place"], "digest": row["digest"]}):
+                    return RowsDigest.parse(row["digest"])
         return None
 
     def write(self, version: int, digest: RowsDigest) -> None:
         """Record the digest of `version`; a table that cannot be written is dropped."""
         key, text = f"{self._bank}@{version}", str(digest)
-        values = {"place": key, "bank": self._bank, "version": version, "digest": text}
-        row = pa.Table.from_pylist([{**values, "checksum": _checksum(key, text)}], schema=_SCHEMA)
+        values: dict[str, str | int] = {"place": key, "digest": text}
+        values |= {"bank": self._bank, "version": version, "checksum": json_checksum(values)}
+        row = pa.Table.from_pylist([values], schema=_SCHEMA)
         try:
             with self._translate_errors():
                 if self._open() is None:
@@ -90,7 +92,3 @@ class RecordedDigests:
 
     def _translate_errors(self) -> AbstractContextManager[None]:
         return translate_errors(f"the digests in {self._connection.uri} cannot be read or written")
-
-
-def _checksum(key: str, digest: str) -> str:
-    return json_checksum({"place": key, "digest": digest})

@@ -5,7 +5,6 @@ large table may lack a few rows, which a search reads one by one.
 """
 
 from contextlib import suppress
-from pathlib import Path
 
 from lancedb.index import FTS, BTree, IvfSq
 from lancedb.table import LanceTable
@@ -99,18 +98,14 @@ def indexed_keys(table: LanceTable) -> int:
     return sum(index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == ["key"])
 
 
-def altered_index_folders(bank: MemoryTable) -> list[Path]:
-    """Folders of the indexes that do not match their checksum; see `cmt.bank.integrity.altered_indexes`."""
-    with bank.reading():
-        return altered_indexes(bank.latest())
-
-
 def index_problem(bank: MemoryTable, memory_ids: list[str]) -> str | None:
     """The first problem of an index, None without one.
 
     An index without a checksum, as on object storage, is searched for the texts of some of the rows `memory_ids`.
     """
-    if altered := altered_index_folders(bank):
+    with bank.reading():
+        altered = altered_indexes(bank.latest())
+    if altered:
         return f"the index in {altered[0]} does not match its checksum: run `cmt bank optimize`"
     try:
         if not text_is_indexed(bank):

@@ -24,7 +24,7 @@ import pyarrow as pa
 from lancedb.table import LanceTable
 
 from cmt.bank.schema import PRIMARY_KEY
-from cmt.bank.tables import LEASE, WriteConflict, open_or_create_table, open_table, translate_errors
+from cmt.bank.tables import LEASE, WriteConflict, open_or_create_table, translate_errors
 from cmt.errors import BankError, RoundError
 
 log = logging.getLogger(__name__)
@@ -220,12 +220,10 @@ class Lease:
     def _opened(self) -> LanceTable:
         if self._table is None:
             connection = lancedb.connect(self.uri)
-            self._table = open_table(connection, LEASE)  # needs no lock file, which a read-only bank lacks
-            if self._table is None:
-                try:
-                    self._table = open_or_create_table(connection, LEASE, _SCHEMA)
-                except ValueError:  # on object storage another machine may have created it meanwhile
-                    self._table = cast(LanceTable, connection.open_table(LEASE))
+            try:
+                self._table = open_or_create_table(connection, LEASE, _SCHEMA)
+            except ValueError:  # on object storage another machine may have created it meanwhile
+                self._table = cast(LanceTable, connection.open_table(LEASE))
         return self._table
 
 

@@ -128,19 +128,14 @@ class Ledger:
 
     def __init__(self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None) -> None:
         from cmt.bank.integrity import DATA, altered_files
-        from cmt.bank.tables import open_or_create_table, open_table
+        from cmt.bank.tables import open_or_create_table
 
         self.connection, self._check_lease = connection, check_lease
         for name in self.SCHEMAS:  # before Lance reads them, which may end the process
             if altered := altered_files(connection.uri, name, DATA):
                 raise self._damaged(f"{altered[0]} does not match its checksum")
         with self._translate_errors("opened"):
-            # Tables that exist are opened without the lock file, which a read-only bank could not create.
-            tables = {name: open_table(connection, name) for name in self.SCHEMAS}
-            self._tables = {
-                name: open_or_create_table(connection, name, self.SCHEMAS[name]) if table is None else table
-                for name, table in tables.items()
-            }
+            self._tables = {name: open_or_create_table(connection, name, self.SCHEMAS[name]) for name in self.SCHEMAS}
 
     @staticmethod
     def exists(uri: str) -> bool:

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.indexes import (
-    altered_index_folders,
     index_keys,
     index_problem,
     index_text,
@@ -17,7 +16,7 @@ from cmt.bank.indexes import (
     text_is_indexed,
     write_file_checksums,
 )
-from cmt.bank.integrity import unmatched
+from cmt.bank.integrity import altered_indexes, unmatched
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest, id_problems, key_matrix, mean_cosine, row_problems
@@ -47,7 +46,9 @@ def compact(bank: MemoryTable, *, keep: timedelta, unfinished: bool = False) -> 
     """
     # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All altered ones are
     #    replaced before Lance lists any, for that may end the process.
-    if altered := altered_index_folders(bank):
+    with bank.reading():
+        altered = altered_indexes(bank.latest())
+    if altered:
         index_keys(bank, again=True)
     index_text(bank)
     index_values(bank)

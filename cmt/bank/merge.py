@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.schema import TIMESTAMP, chunk_number, memory_id
+from cmt.bank.schema import TIMESTAMP, memory_id
 from cmt.common.arrow import replace_column, rows_with
+from cmt.errors import DamageError
 
 _NEVER = np.iinfo(np.int64).max  # microseconds
 
@@ -66,7 +67,10 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
     def new_id(row: dict[str, Any]) -> str:
         doc_id, published_at = row["doc_id"], row["published_at"]
         version = None if published_at == latest_dates[doc_id] else published_at
-        return memory_id(doc_id, chunk_number(row["memory_id"], doc_id), version)
+        chunk, _, _ = row["memory_id"].removeprefix(f"{doc_id}#").partition("@")
+        if not chunk.isdecimal():
+            raise DamageError(f"memory {row['memory_id']!r} is not a chunk of document {doc_id!r}: run `cmt verify`")
+        return memory_id(doc_id, int(chunk), version)
 
     # 2. the memory_ids that follow from it
     names = ["memory_id", *names]

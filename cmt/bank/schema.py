@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from cmt.bank import lexical
 from cmt.bank.quantization import vector_bytes
 from cmt.common.dates import iso
-from cmt.errors import BankError, DamageError
+from cmt.errors import BankError
 
 SCHEMA_VERSION = "1"
 _MODULUS = 2**256
@@ -56,14 +56,6 @@ class SearchRow(TypedDict):
 def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
     """The memory_id of a chunk of a document in the `version` of that date; None: in the latest one."""
     return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
-
-
-def chunk_number(memory_id: str, doc_id: str) -> int:
-    """The number of the chunk with `memory_id`. Raises DamageError if it does not name a chunk of `doc_id`."""
-    number, _, _ = memory_id.removeprefix(f"{doc_id}#").partition("@")
-    if not number.isdecimal():
-        raise DamageError(f"memory {memory_id!r} is not a chunk of document {doc_id!r}: run `cmt verify`")
-    return int(number)
 
 
 def latest_versions(rows: pa.Table) -> pa.Table:

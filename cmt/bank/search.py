@@ -97,7 +97,7 @@ def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
     """The `doc_ids` that have a row."""
     if not doc_ids:
         return set()
-    rows = _read(table, ["memory_id", "doc_id"], col("doc_id").isin(map(lit, sorted(doc_ids))))
+    rows = read_rows(table, ["memory_id", "doc_id"], col("doc_id").isin(map(lit, sorted(doc_ids))))
     return set(rows["doc_id"].to_pylist())
 
 
@@ -141,11 +141,6 @@ def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
     return rows.select(content_schema(table.schema).names)
 
 
-def read_rows(table: LanceTable, columns: list[str], memory_ids: set[str] | None = None) -> pa.Table:
-    """`columns` of the rows with these ids (None: of all rows), sorted by memory_id."""
-    return _read(table, columns, None if memory_ids is None else memory_id_in(memory_ids))
-
-
 def _lookup(table: LanceTable, column: str, values: Collection[str]) -> pa.Table:
     """VERSION_COLUMNS of the rows whose `column` is one of `values`, by the index of that column."""
     names = sorted(values)
@@ -164,7 +159,8 @@ def memory_id_in(memory_ids: set[str]) -> Expr:
     return col("memory_id").isin(map(lit, sorted(memory_ids)))
 
 
-def _read(table: LanceTable, columns: list[str], condition: Expr | None) -> pa.Table:
+def read_rows(table: LanceTable, columns: list[str], condition: Expr | None = None) -> pa.Table:
+    """`columns` of the rows that meet `condition` (None: of all rows), sorted by memory_id."""
     query = table.search().select(columns).limit(max(table.count_rows(), 1))
     if condition is not None:
         query = query.where(condition)
@@ -173,7 +169,7 @@ def _read(table: LanceTable, columns: list[str], condition: Expr | None) -> pa.T
 
 def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
     """The rows that meet `condition`, with all columns, sorted by memory_id. Raises DamageError."""
-    rows = _read(table, table.schema.names, condition)
+    rows = read_rows(table, table.schema.names, condition)
     check_rows(rows, table)
     return rows
 

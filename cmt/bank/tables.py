@@ -107,6 +107,8 @@ def open_table(connection: DBConnection, name: str) -> LanceTable | None:
 
 def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema) -> LanceTable:
     """The table `name`, created empty if it does not exist."""
+    if (table := open_table(connection, name)) is not None:
+        return table  # without the lock file, which a read-only bank could not create
     # Without the lock, two processes could both find no table, and the second would overwrite the first one's.
     with nullcontext() if "://" in connection.uri else FileLock(Path(connection.uri) / "create.lock"):
         table = open_table(connection, name)

@@ -93,7 +93,7 @@ def _commit(
         source = replace_column(source, "superseded_at", redated["superseded_at"].take(position))
         gone_ids = set(gone["memory_id"].to_pylist())
         memory_ids = gone_ids.union(source["memory_id"].to_pylist())
-        before = read_rows(table, table.schema.names, memory_ids)
+        before = read_rows(table, table.schema.names, memory_id_in(memory_ids))
         # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
         # that another process wrote meanwhile.
         differs = (

@@ -6,11 +6,10 @@ announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
 
 from cmt.bank.bank import Bank, open_banks
 from cmt.bank.ledger import Ledger, check_uninterrupted
@@ -137,7 +136,7 @@ def read_journal(resources: Resources) -> Journal | None:
 def from_source(resources: Resources, source: str) -> list[Candidate]:
     """The documents of the stream whose source is `source`, by date."""
     rows = resources.store.all_documents().select(["doc_id", "published_at", "title", "source"]).to_pylist()
-    return _candidates(row for row in rows if row["source"] == source)
+    return list({row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}.values())
 
 
 def matching(resources: Resources, query: str) -> list[Candidate]:
@@ -151,13 +150,8 @@ def matching(resources: Resources, query: str) -> list[Candidate]:
         )
     doc_ids = resources.open_bank().with_all_words(query)
     rows = resources.open_bank().documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
-    found = {candidate.doc_id: candidate for candidate in _candidates({**row, "source": None} for row in rows)}
+    found = {row["doc_id"]: Candidate(**row, source=None) for row in rows}
     return [found[doc_id] for doc_id in doc_ids]
-
-
-def _candidates(rows: Iterable[dict[str, Any]]) -> list[Candidate]:
-    """One candidate for each doc_id, from its last row."""
-    return list({row["doc_id"]: Candidate(**row) for row in rows}.values())
 
 
 def _banks(resources: Resources) -> list[Bank]:

@@ -44,20 +44,18 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
 
 def _harm(harmed: Sequence[Canary], *, asked: int) -> str:
     """The harmed canaries with their answers and the documents responsible, and what to do."""
-    named = "; ".join(map(_described, harmed[:_NAMED]))
+    changes = []
+    for canary in harmed[:_NAMED]:
+        before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.best, canary.now))
+        changes.append(f"{_quoted(canary.question)} was {before}, is {now} because of {canary.harmed_by}")
     more = f"; and {len(harmed) - _NAMED} more, see canaries.parquet" if len(harmed) > _NAMED else ""
     documents = sorted({str(canary.harmed_by) for canary in harmed})
     return (
-        f"{len(harmed)} of {asked} canaries turned wrong through documents that do not update theirs: {named}{more}. "
+        f"{len(harmed)} of {asked} canaries turned wrong through documents that do not update theirs: "
+        f"{'; '.join(changes)}{more}. "
         f"Leave out what is false with `cmt forget {plain(documents[0])}` and update again, or accept the slice with "
         f"`cmt --set gate.max_harmed={len(harmed)} update`"
     )
-
-
-def _described(canary: Canary) -> str:
-    before = canary.best.answer if canary.best else ""
-    now = canary.now.answer if canary.now else ""
-    return f"{_quoted(canary.question)} was {_quoted(before)}, is {_quoted(now)} because of {canary.harmed_by}"
 
 
 def _quoted(text: str) -> str:

@@ -2,19 +2,14 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cmt.bank.ledger import Round
 from cmt.errors import ConfigError
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
+from cmt.resources import Resources
 from cmt.tracking.registry import Registry, Version
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cmt.resources import Resources
-
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
 
@@ -28,7 +23,7 @@ class Lineage:
     """By name; unknown facts are left out."""
 
 
-def lineage(resources: "Resources", name: str) -> list[Lineage]:
+def lineage(resources: Resources, name: str) -> list[Lineage]:
     """The lineage of the round, registered version or answer `name`; of a round, one for each compressor.
 
     An answer has the lineage of its compressor and bank version, and of the last round before it.
@@ -50,7 +45,7 @@ def lineage(resources: "Resources", name: str) -> list[Lineage]:
     return [Lineage(f"version {name}", _version_facts(resources, name))]
 
 
-def _answer_lineage(resources: "Resources", name: str, compressor: str, bank_version: int) -> list[Lineage]:
+def _answer_lineage(resources: Resources, name: str, compressor: str, bank_version: int) -> list[Lineage]:
     """The answer, and the last committed round of its bank up to its version."""
     rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
     if not rounds:
@@ -70,7 +65,7 @@ def _answer_lineage(resources: "Resources", name: str, compressor: str, bank_ver
     return [answer, Lineage(f"round {last.round_id}", _round_facts(last, folder))] if last else [answer]
 
 
-def _round_facts(round_: Round, folder: "Path | None") -> dict[str, str]:
+def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:
     facts = {
         "state": round_.state,
         "gate": round_.judgement,
@@ -94,7 +89,7 @@ def _round_facts(round_: Round, folder: "Path | None") -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _version_facts(resources: "Resources", name: str) -> dict[str, str]:
+def _version_facts(resources: Resources, name: str) -> dict[str, str]:
     registry = Registry(resources.params.tracking, resources.root)
     version: Version = registry.version(name)
     folders = _folders(resources)
@@ -115,7 +110,7 @@ def _version_facts(resources: "Resources", name: str) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _folders(resources: "Resources") -> "dict[str, Path]":
+def _folders(resources: Resources) -> dict[str, Path]:
     """The compressors at hand: digest at the window in use → folder."""
     window, named = resources.params.compressor.window, read_champion(resources.state)
     paths = [resources.params.compressor.path, resources.declared.compressor.path]

@@ -35,6 +35,7 @@ def updating(resources: Resources) -> Iterator[None]:
     BankError if the lease cannot.
     """
     from cmt.bank.lease import hold_lease
+    from cmt.rounds import forgetting
 
     path = resources.state / "update.lock"
     lock = FileLock(path)
@@ -51,7 +52,11 @@ def updating(resources: Resources) -> Iterator[None]:
         raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
     try:
         with hold_lease(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
-            _finish_forgetting(resources)
+            try:
+                if report := forgetting.finish(resources):
+                    log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))
+            except CmtError as error:
+                log.warning("documents are still being forgotten, the next command tries again: %s", error)
             resources.reload_if_promoted()
             yield
     finally:
@@ -169,19 +174,6 @@ def rollback(resources: Resources, round_id: str) -> Round:
             except ServiceError as error:
                 log.warning("MLflow still has the rounds as committed: %s", error)
     return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
-
-
-def _finish_forgetting(resources: Resources) -> None:
-    """Finish a forgetting that was interrupted; if that fails, it is a warning."""
-    from cmt.rounds import forgetting
-
-    if not resources.forgetting_journal.exists():
-        return
-    try:
-        if report := forgetting.finish(resources):
-            log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))
-    except CmtError as error:
-        log.warning("documents are still being forgotten, the next command tries again: %s", error)
 
 
 def _roll_back(resources: Resources, round_id: str, reason: str) -> None:

@@ -98,7 +98,7 @@ class RoundRunner:
             recompressed=self.recompresses,
             calibration=self._calibration(list(others.values())),
             prefect_run=self.prefect_run,
-            started_at=_now(),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         resources.ledger.write(started)
         return started
@@ -250,7 +250,7 @@ class RoundRunner:
             canaries=counts,
             tokens_per_second=notes.pop("tokens_per_second", None),
             seconds=notes,
-            finished_at=_now(),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         # 2. Commit or roll back.
         judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1"))
@@ -375,7 +375,3 @@ class RoundRunner:
 
 def _round_folder(resources: Resources, slice_id: str) -> Path:
     return resources.state / "rounds" / slice_id.replace("/", "-")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -101,11 +101,10 @@ def _champion(resources: Resources) -> PartReport:
         folder = champion_folder(resources.state, one.digest)
         try:
             load_checkpoint(folder)
-            found = checkpoint_digest(folder)
+            if (found := checkpoint_digest(folder)) != one.digest:
+                problems.append(f"{folder} holds another compressor, {found[:12]}")
         except ModelError as error:
             problems.append(str(error))
-        else:
-            problems += [] if found == one.digest else [f"{folder} holds another compressor, {found[:12]}"]
     advice = f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
     return PartReport("champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice)
 
