@@ -113,7 +113,10 @@ def _canaries_near(
         return
     # 3. The logit of the selection for the best of these new memories.
     question_keys = answerer.keys([canaries[index].question for index in fitting])  # (m, p)
-    cosines = _unit(question_keys) @ _unit(keys).T  # (m, n)
+    unit_questions, unit_keys = (
+        part / np.linalg.norm(part.astype(np.float64), axis=-1, keepdims=True) for part in (question_keys, keys)
+    )
+    cosines = unit_questions @ unit_keys.T  # (m, n)
     temperature, weight = float(answerer.model.temperature.detach()), answerer.params.selection.full_text_weight
     by_document: dict[str, list[tuple[float, str, Canary]]] = defaultdict(list)
     for index, cosine in zip(fitting, cosines, strict=True):
@@ -159,11 +162,6 @@ def _word_shares(
         return sum(weights[word] for word in asked & new) / sum(weights[word] for word in asked)
 
     return [{row: share(canary, words[doc_ids[row]]) for row in beside[canary.doc_id]} for canary in canaries]
-
-
-def _unit(keys: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    unit: NDArray[np.float64] = keys / np.linalg.norm(keys.astype(np.float64), axis=-1, keepdims=True)
-    return unit
 
 
 def _canaries_of(store: "SliceStore", slice_id: str) -> Iterator[Canary]:

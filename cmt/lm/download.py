@@ -54,7 +54,16 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
     """
     scheme, fields = _parse(source)
     if scheme == "path":
-        return _local(Path(fields["path"]))
+        path = Path(fields["path"])
+        if path.is_dir():
+            _check_folder(path)
+        elif not path.is_file():
+            raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
+        elif path.suffix != ".gguf":
+            raise ModelError(
+                f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and *.safetensors"
+            )
+        return path
     if scheme == "hub":
         return _from_hub(fields["repository"], fields["revision"], partial / "hub")
     for finished in partial.glob("*.gguf"):
@@ -85,17 +94,6 @@ def _parse(source: str) -> tuple[str, dict[str, str]]:
     if not (match := pattern.fullmatch(rest)):
         raise ConfigError(f"lm.source {source!r} is not of the form {form}")
     return scheme, match.groupdict()
-
-
-def _local(path: Path) -> Path:
-    if path.is_file():
-        if path.suffix == ".gguf":
-            return path
-        raise ModelError(f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and *.safetensors")
-    if not path.is_dir():
-        raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
-    _check_folder(path)
-    return path
 
 
 def _check_folder(folder: Path) -> None:

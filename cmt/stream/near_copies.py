@@ -56,8 +56,8 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
         candidates = sorted({other for band in bands for other in buckets[band]})
         # 2. keep the near-copies that this row does not replace
         replaced = {doc_ids[row], supersedes[row]}
-        others = [other for other in candidates if doc_ids[other] not in replaced]
-        near = [other for other in others if _similarity(runs, texts[other]) >= NEARLY_EQUAL]
+        others = {other: _runs(texts[other]) for other in candidates if doc_ids[other] not in replaced}
+        near = [other for other, theirs in others.items() if len(runs & theirs) / len(runs | theirs) >= NEARLY_EQUAL]
         if len(near) >= limit:
             found[row] = near[0]
             continue
@@ -83,9 +83,3 @@ def _bands(runs: set[str]) -> list[tuple[int, ...]]:
     sketch.update(sorted(runs))
     digest = sketch.digest()
     return [(band, *digest[band * _BAND : (band + 1) * _BAND]) for band in range(_BANDS)]
-
-
-def _similarity(runs: set[str], text: str) -> float:
-    """Jaccard similarity of the runs of two texts."""
-    others = _runs(text)
-    return len(runs & others) / len(runs | others)

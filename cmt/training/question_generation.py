@@ -169,9 +169,12 @@ class _QuestionWriter:
             words = self._with_auxiliary_first(starts) + ends
         else:
             words = self._with_auxiliary_first(ends)
-        # 6. noise and similar words
+        # 6. noise, which omits a few words and moves the others a little, and similar words
         if rng.random() < _NOISY:
-            words = _with_noise(words, rng)
+            left_out = rng.uniform(0, _LEFT_OUT)
+            words = [word for word in words if rng.random() >= left_out] or words
+            positions = [index + rng.uniform(0, _MOVED) for index in range(len(words))]
+            words = [word for _, word in sorted(zip(positions, words, strict=True))]
         replaced = rng.uniform(0, _REPLACED)
         words = [self._similar_word(word, span.answer, rng) if rng.random() < replaced else word for word in words]
         return f"{asking} {' '.join(words)}?"
@@ -235,14 +238,6 @@ def _without_pronoun(word: str, title: str, rng: random.Random) -> str:
         if word.lower() in _POSSESSIVES:
             return f"{title}'s"
     return word
-
-
-def _with_noise(words: Sequence[str], rng: random.Random) -> list[str]:
-    """The words without a few, each moved by at most `_MOVED` positions."""
-    left_out = rng.uniform(0, _LEFT_OUT)
-    kept = [word for word in words if rng.random() >= left_out] or words
-    positions = [index + rng.uniform(0, _MOVED) for index in range(len(kept))]
-    return [word for _, word in sorted(zip(positions, kept, strict=True))]
 
 
 def _words(text: str) -> list[str]:
