@@ -70,7 +70,7 @@ class Recorder(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def training_params(folder: Path, *, seed: int = 0, **sections: dict[str, Any]) -> Params:
+def training_params(folder: Path, *, seed: int = 0, **sections: Any) -> Params:
     """SMALL with `sections` over it: four steps into `folder`, a checkpoint every second one."""
     merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
     merged["train"] = merged["train"] | {"output": folder}
