@@ -53,7 +53,7 @@ SQUAD_ROWS: list[dict[str, Any]] = [
     {"id": "2", "title": "B", "context": "It is blue.", "question": "What colour?", "answers": ["blue"]},
     {"id": "3", "title": "A_town", "context": "Moss leads it.", "question": "What does Moss do?", "answers": ["leads"]},
 ]
-PUBLISHED: dict[str, dict[str, Any]] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
+PUBLISHED: dict[str, Any] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
 
 
 class Recorder(TrainerCallback):
@@ -70,7 +70,7 @@ class Recorder(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def training_params(folder: Path, *, seed: int = 0, **sections: Any) -> Params:
+def training_params(folder: Path, *, seed: int = 0, **sections: dict[str, Any]) -> Params:
     """SMALL with `sections` over it: four steps into `folder`, a checkpoint every second one."""
     merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
     merged["train"] = merged["train"] | {"output": folder}
