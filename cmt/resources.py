@@ -36,7 +36,6 @@ def with_active_compressor(params: Params, root: Path) -> Params:
     The bank's pointer selects the champion or the compressor before it; the champion if it names neither. A damaged or
     missing one is left out with a warning, and `cmt verify` reports it.
     """
-    from cmt.bank.tables import active_compressor, connect
     from cmt.modeling.champion import champion_folder, read_champion
 
     # 1. The promoted compressors whose files exist.
@@ -54,6 +53,8 @@ def with_active_compressor(params: Params, root: Path) -> Params:
     if not promoted:
         return params
     # 2. The one that the pointer names.
+    from cmt.bank.tables import active_compressor, connect
+
     active = None
     with suppress(BankError):
         active = active_compressor(connect(params.bank.uri))
