@@ -301,7 +301,7 @@ class Benchmark:
         return {f"{name}, {key}": value for name, point in points.items() for key, value in point.items()}
 
     def _changed_answers(self, documents: Mapping[str, Scores]) -> list[tuple[Scores, Scores]]:
-        """Pairs of questions with equal words on a document and its update, without a common answer, as many as asked.
+        """Pairs of equal questions on a document and its update without a common answer; at most `questions` pairs.
 
         Raises StreamError if there are none.
         """
@@ -329,7 +329,7 @@ class Benchmark:
         return inside, [doc_id for doc_id, title in titles.items() if str(title) not in first_half]
 
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
-        """A sample of the questions on these documents, at most as many as the systems are asked."""
+        """A sample of the questions on these documents, at most `questions` of them."""
         table = rows_with(self.sample.all_questions, "doc_id", doc_ids)
         count = min(len(self.questions), table.num_rows)
         return take(table, sorted(random.Random(0).sample(range(table.num_rows), count)))

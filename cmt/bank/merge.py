@@ -86,7 +86,7 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
             vacated.append(row["memory_id"])
     # 3. the stored rows without a successor
     gone = set(vacated) - set(ids) - set(renamed.values())
-    # 4. of the rows, those that `stored` does not have with the same memory_id, date and sha256
+    # 4. keep the rows whose memory_id, date and sha256 `stored` does not have
     rows = replace_column(rows, "memory_id", ids)
     index = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
     same = pc.and_(
