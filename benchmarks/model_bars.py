@@ -378,7 +378,8 @@ def bar_10() -> Iterator[Bar]:
         for name in folders
     )
     yield Bar(10, "adapting documents: seconds ÷ MAC's", times["cmt"] / times["mac"], 0.5, False, detail)
-    yield Bar(10, "adapting documents: peak memory ÷ MAC's", bytes_["cmt"] / bytes_["mac"], 0.5, False, detail)
+    memory = bytes_["cmt"] / max(bytes_["mac"], 1)  # a tiny LM can stay below what its process had before
+    yield Bar(10, "adapting documents: peak memory ÷ MAC's", memory, 0.5, False, detail)
 
 
 def bar_11() -> Iterator[Bar]:
