@@ -111,6 +111,8 @@ class StreamParams(Section):
     """Whether a file's column `source` names the publisher of a document, if `cmt ingest --source` does not."""
     authority: dict[str, tuple[str, ...]] = {}
     """Source → other sources whose documents it may supersede and correct, beside its own."""
+    peers: Literal["*"] | tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = ()
+    """Groups of sources that may change each other's facts without superseding a document; `*`: all sources."""
     max_near_duplicates: Annotated[int, Field(ge=0)] = 3
     """Largest number of near-copies of a document in one slice; 0: no limit."""
 
@@ -358,7 +360,10 @@ class GateParams(Section):
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
     """Questions of earlier slices that are asked as of now after each round, 0–40; see `cmt.evaluation.canary`."""
     max_harmed: Annotated[int, Field(ge=0)] = 0
-    """Largest number of canaries that a round may turn wrong with documents that do not update theirs."""
+    """Largest number of canaries that a round may turn wrong with documents that do not update theirs; with more, these
+    documents are set aside."""
+    max_set_aside: Annotated[int, Field(ge=0)] = 20
+    """Largest number of documents that a round sets aside; with more, the round is refused."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
     """Largest accepted drop of the canaries' mean F1 below their own best scores, in points, 0–100."""
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0

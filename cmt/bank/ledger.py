@@ -61,7 +61,10 @@ class Round:
     """The scores of each system that was asked."""
     judgement: Judgement = ""
     canaries: dict[str, int] = field(default_factory=dict)
-    """Counts of the canaries: `asked`, `wrong` (no longer right) and `harmed` (by documents of this slice)."""
+    """Counts of the canaries: `asked`, `wrong` (no longer right), `harmed` (by documents of this slice) and `changed`
+    (a document of this slice updates their answer)."""
+    set_aside: tuple[str, ...] = ()
+    """doc_ids of the documents of the slice that the gate left out of the bank."""
     calibration: dict[str, float] = field(default_factory=dict)
     """Calibration of the confidence by the answers of earlier rounds: `slope`, `shift`, and the number of `answers`.
     Empty without any."""
@@ -178,7 +181,8 @@ class Ledger:
             values = json.loads(record)
             checksum = values.pop("checksum", None)
             named = {_PYTHON_NAMES.get(name, name): value for name, value in values.items()}
-            round_ = Round(**named | {"scores": nested_scores(values.get("scores", {}))})
+            set_aside = tuple(values.get("set_aside", ()))
+            round_ = Round(**named | {"scores": nested_scores(values.get("scores", {})), "set_aside": set_aside})
         except (ValueError, TypeError, AttributeError) as error:
             raise self._damaged(f"a row cannot be read: {error}") from None
         if checksum != json_checksum(values):

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cmt.common.dates import iso
 from cmt.errors import ConfigError
@@ -28,13 +28,21 @@ class Statement(NamedTuple):
 
 @dataclass(frozen=True)
 class Authority:
-    """Whose documents each publisher may supersede or correct besides its own (`stream.authority`)."""
+    """Whose documents each publisher may supersede or correct besides its own (`stream.authority`), and whose facts it
+    may change (`stream.peers`)."""
 
     granted: Mapping[str, Collection[str]] = field(default_factory=dict)
+    peers: Literal["*"] | Sequence[Collection[str]] = ()
 
     def covers(self, publisher: str, other: str) -> bool:
         """Whether `publisher` may supersede or correct documents of `other`."""
         return publisher == other or other in self.granted.get(publisher, ())
+
+    def may_change(self, publisher: str, other: str) -> bool:
+        """Whether a later document of `publisher` may change what a document of `other` states."""
+        if self.covers(publisher, other) or self.peers == "*":
+            return True
+        return any(publisher in group and other in group for group in self.peers)
 
     def why_not_correct(self, correction: Statement, document: Statement) -> str | None:
         """Why `correction` may not replace the text of `document`, which has its doc_id; None if it may."""

@@ -19,7 +19,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -> None:
     scores: dict[str, dict[str, float | None]] = {"cmt": {"f1": 50.0, "recall": None}, "closed": {"f1": 3.0}}
-    second = replace(ROUND, round_id="2031-02/0001", number=2, scores=scores, seconds={"bank": 1})
+    second = replace(ROUND, round_id="2031-02/0001", number=2, scores=scores, seconds={"bank": 1}, set_aside=("a2",))
     ledger.write(second)
     ledger.write(ROUND)
     assert ledger.rounds() == [ROUND, second]

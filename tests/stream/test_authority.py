@@ -11,6 +11,7 @@ import pytest
 from cmt.common.dates import iso
 from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.authority import Authority
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question
 from tests.helpers.scripts import load_script
@@ -87,6 +88,15 @@ def test_publishers_in_one_trusted_file_do_not_change_each_others_documents(inge
 def test_a_name_that_is_no_publisher_is_refused(ingest: Ingest, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a source"):
         ingest([HONEST], publisher=name)
+
+
+def test_peers_may_change_each_others_facts_but_not_documents() -> None:
+    authority = Authority({"Desk": ("Courier",)}, [("Courier", "Herald"), ("Herald", "Echo")])
+    allowed = ["Courier Courier", "Courier Herald", "Herald Courier", "Echo Herald", "Desk Courier"]
+    for pair in (*allowed, "Courier Desk", "Courier Echo", "Desk Herald"):
+        assert authority.may_change(*pair.split()) is (pair in allowed), pair
+    assert not authority.covers("Courier", "Herald")
+    assert Authority(peers="*").may_change("Mallory", "Courier")
 
 
 def test_nothing_supersedes_what_is_younger(ingest: Ingest, store: SliceStore) -> None:
