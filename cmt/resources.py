@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from cmt.bank.changes import Change
 from cmt.bank.ledger import Ledger, Round, contradiction
 from cmt.bank.location import BankLocation
 from cmt.config import Params, state_folder
@@ -339,6 +340,10 @@ class Resources:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""
         shared = self.ledger.forgotten() if Ledger.exists(self.params.bank.uri) else []
         return sorted({*self.store.forgotten(), *shared})
+
+    def changes(self) -> list[Change]:
+        """The changes that committed rounds found, see `Ledger.changes`; empty before the first round."""
+        return self.ledger.changes() if Ledger.exists(self.params.bank.uri) else []
 
     @cached_property
     def tracker(self) -> "Tracker":

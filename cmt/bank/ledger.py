@@ -1,14 +1,16 @@
-"""The ledger: one row per round, and the documents that were forgotten, in two LanceDB tables beside the bank."""
+"""The ledger: rounds, inferred changes, and forgotten documents, in three LanceDB tables beside the bank."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from cmt.bank.changes import Change, ChangeState
 from cmt.common.digests import json_checksum
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import DamageError, RoundError
@@ -114,16 +116,18 @@ _PYTHON_NAMES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 class Ledger:
-    """The tables `rounds` and `forgotten`. Methods raise BankError if a table cannot be read or written.
+    """The tables `rounds`, `changes` and `forgotten`. Methods raise BankError if a table cannot be read or written.
 
     Opening it raises DamageError if one of their files was altered.
 
-    The record of a round is JSON with a checksum over its other values; a forgotten document has one over its doc_id.
+    The record of a round or change is JSON with a checksum over its other values; a forgotten document has one over its
+    doc_id.
     `check_lease` is called before every write.
     """
 
     SCHEMAS = {
         "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
+        "changes": pa.schema([pa.field("row_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
         "forgotten": pa.schema(
             [pa.field("doc_id", pa.string(), nullable=False), pa.field("checksum", pa.string(), nullable=True)]
         ),
@@ -160,8 +164,61 @@ class Ledger:
 
     def write(self, *rounds: Round) -> None:
         """Insert or replace the rows of `rounds`, in one commit. Rows are keyed by round and compressor."""
-        keys = [f"{round_.round_id}@{round_.compressor[:12]}" for round_ in rounds]
+        keys = [_key(round_.round_id, round_.compressor) for round_ in rounds]
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
+
+    def changes(self) -> list[Change]:
+        """The changes of committed rounds and of a round in progress, rejected ones included, sorted by `holds_from`.
+
+        The row of a round is the commit of its changes: one that is refused, interrupted or rolled back has none. A
+        change that rounds of several compressors found is returned once, as it was found last. Raises DamageError if a
+        row is damaged.
+        """
+        live = {(r.round_id, r.compressor) for r in self.rounds() if r.state in ("started", "committed")}
+        stored = sorted(self._changes().values(), key=lambda change: change.found_at)
+        latest = {change.id: change for change in stored if (change.round_id, change.compressor) in live}
+        return sorted(latest.values(), key=lambda change: (change.holds_from, change.id))
+
+    def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
+        """Replace the changes that `round_` found by `changes`, in one commit; those rejected before stay rejected."""
+        stored, found_at = self._changes(), datetime.now(UTC).isoformat(timespec="seconds")
+        rejected = {change.id for change in stored.values() if change.state == "rejected"}
+        rows = {
+            _key(change.id, round_.compressor): replace(
+                change,
+                round_id=round_.round_id,
+                compressor=round_.compressor,
+                found_at=found_at,
+                state="rejected" if change.id in rejected else "found",
+            )
+            for change in changes
+        }
+        own = round_.round_id, round_.compressor, "found"
+        gone = {key for key, change in stored.items() if (change.round_id, change.compressor, change.state) == own}
+        self._put_changes(rows, gone=gone - rows.keys())
+
+    def set_change_states(self, states: Mapping[str, ChangeState]) -> None:
+        """Give the changes with these ids another state, in one commit. Raises RoundError if there is no such change.
+
+        A rejected change has no effect on answers, also if a later round finds it again.
+        """
+        if unknown := sorted(states.keys() - {change.id for change in self.changes()}):
+            raise RoundError(f"there is no change {unknown[0]!r}: `cmt changes` lists them; nothing was changed")
+        stored = self._changes().items()
+        self._put_changes({key: replace(old, state=states[old.id]) for key, old in stored if old.id in states})
+
+    def forget_changes(self, doc_ids: Collection[str]) -> int:
+        """Remove the changes that name one of `doc_ids`, in one commit; returns how many there were."""
+        gone = {key: change for key, change in self._changes().items() if not {*doc_ids}.isdisjoint(change.doc_ids)}
+        self._put_changes({}, gone=gone.keys())
+        return len({change.id for change in gone.values()})
+
+    def purge_changes(self) -> None:
+        """Write the changes to a new file and delete every other file of their table."""
+        from cmt.bank.tables import rewrite
+
+        with self._writing():
+            rewrite(self._tables["changes"], self._read("changes"))
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, sorted. Raises DamageError."""
@@ -175,6 +232,25 @@ class Ledger:
         """Record that `doc_ids` were forgotten, in one commit."""
         checksums = [json_checksum({"doc_id": doc_id}) for doc_id in doc_ids]
         self._upsert("forgotten", {"doc_id": list(doc_ids), "checksum": checksums})
+
+    def _changes(self) -> dict[str, Change]:
+        """All stored changes by the key of their row, also those of rounds that are not committed."""
+        changes = {}
+        for row in self._read("changes").to_pylist():
+            try:
+                change = Change.from_record(row["record"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise self._damaged(f"the change {row['row_id']} cannot be read: {error}") from None
+            if row["row_id"] != _key(change.id, change.compressor):
+                raise self._damaged(f"the change {change.id} has the key {row['row_id']}")
+            changes[row["row_id"]] = change
+        return changes
+
+    def _put_changes(self, changes: Mapping[str, Change], *, gone: Collection[str] = ()) -> None:
+        """Insert or replace `changes` by the key of their row and delete the rows `gone`, in one commit."""
+        if changes or gone:
+            columns = {"row_id": list(changes), "record": [change.to_record() for change in changes.values()]}
+            self._upsert("changes", columns, gone=gone)
 
     def _parse(self, record: str) -> Round:
         try:
@@ -203,14 +279,19 @@ class Ledger:
             self._tables[name].checkout_latest()  # type: ignore[no-untyped-call]
             return read_all(self._tables[name])
 
-    def _upsert(self, name: str, columns: dict[str, list[str]]) -> None:
+    def _upsert(self, name: str, columns: dict[str, list[str]], *, gone: Collection[str] = ()) -> None:
         from cmt.bank.tables import merge_and_read
 
         rows, key = pa.table(columns, schema=self.SCHEMAS[name]), self.SCHEMAS[name].names[0]
+        with self._writing():
+            merge_and_read(self._tables[name], rows, key=key, gone=gone)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         with self._translate_errors("written", "check free space and rights, then repeat"):
             if self._check_lease:
                 self._check_lease()
-            merge_and_read(self._tables[name], rows, key=key)
+            yield
 
     @contextmanager
     def _translate_errors(self, action: str, *advice: str) -> Iterator[None]:
@@ -218,6 +299,11 @@ class Ledger:
 
         with translate_errors(f"the ledger in {self.connection.uri} cannot be {action}", *advice):
             yield
+
+
+def _key(name: str, compressor: str) -> str:
+    """The key of a row: a round or change of one compressor."""
+    return f"{name}@{compressor[:12]}"
 
 
 def _record(round_: Round) -> str:

@@ -1,7 +1,7 @@
 """LanceDB tables: open, create once, point to the current one. Errors of LanceDB become BankError."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ import lancedb
 import pyarrow as pa
 from filelock import FileLock
 from lancedb.db import DBConnection
+from lancedb.expr import col, lit
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files, write_checksums
@@ -123,17 +124,30 @@ def set_current_table(connection: DBConnection, table: str, *, anew: bool = Fals
     merge_and_read(pointer, pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER), key="name")
 
 
-def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str) -> None:
+def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str, gone: Collection[str] = ()) -> None:
     """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or undo the commit.
+
+    `gone`: keys of rows that the same commit deletes.
 
     Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file, so one version in
     _COMPACT_EVERY is compacted.
     """
+    merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+    if gone:
+        merge = merge.when_not_matched_by_source_delete(col(key).isin(map(lit, sorted(gone))))
     with _read_or_undo(table):
-        table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        merge.execute(rows)
     if table.version % _COMPACT_EVERY == 0:  # after an error a later write compacts it
         with suppress(BankError), translate_errors(f"table {table.name} cannot be compacted"), _read_or_undo(table):
             table.optimize(cleanup_older_than=_KEPT)
+    write_checksums(table, DATA)
+
+
+def rewrite(table: LanceTable, rows: pa.Table) -> None:
+    """Replace the rows of a small table by `rows` in a new file, and delete every other file and version."""
+    with _read_or_undo(table):
+        table.add(rows, mode="overwrite")
+    table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
     write_checksums(table, DATA)
 
 

@@ -34,6 +34,7 @@ _AFTER_INTERRUPT = {
     "update": "the next `cmt update` reports it, repairs the bank and continues",
     "train": "run the command again to continue from the last checkpoint",
     "rollback": "run the command again, or `cmt update`: either one finishes the rollback",
+    "changes": "`cmt changes` shows whether the states were written",
     "forget": "the next `cmt forget`, `cmt update` or `cmt rollback` finishes it; see `cmt verify`",
     "evaluate": "the answers so far are kept; run the command again to continue",
     "registry": "a version that was registered stays; run the command again",

@@ -18,6 +18,7 @@ import typer
 from cmt.cli import output
 from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
+from cmt.cli.changes import changes
 from cmt.cli.context import CliContext, Json, RootGroup, parse_overrides, print_result
 from cmt.cli.init import init
 from cmt.cli.registry import registry
@@ -249,6 +250,9 @@ def rollback(
     print_result(round_, line, as_json=as_json)
 
 
+app.command(epilog="Example: cmt changes --reject 3f2a9c01b7de")(changes)
+
+
 @app.command(epilog="Example: cmt forget --source 'The Courier' --purge")
 def forget(
     ctx: typer.Context,
@@ -308,12 +312,13 @@ def lineage(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="ROUND|VERSION|ANSWER", help="A round, a version of the registry, or the id of an answer."
+            metavar="ROUND|VERSION|ANSWER|DOCUMENT",
+            help="A round, a version of the registry, the id of an answer, or a document.",
         ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Trace a round, a registered compressor or an answer: its inputs, runs and outcome."""
+    """Trace a round, a registered compressor, an answer or a document: its inputs, runs and outcome."""
     from cmt.rounds.lineage import lineage
 
     found = lineage(ctx.obj.workspace, name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
+    from cmt.rounds.changes import ChangeReport
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion
@@ -100,6 +101,18 @@ def write_lineage(lineages: "Sequence[Lineage]") -> None:
         write_table([lineage.name, ""], list(lineage.facts.items()), left=2)
 
 
+def write_changes(reports: "Sequence[ChangeReport]") -> None:
+    """Print a row for each inferred change."""
+    rows = [
+        [one.id, one.holds_from.date(), report.values, *one.doc_ids, one.state, one.confidence]
+        for report in reports
+        for one in [report.change]
+    ]
+    write_table(
+        ["change", "from", "old → new value", "old document", "new document", "state", "confidence"], rows, left=6
+    )
+
+
 def write_promotion(promotion: "Promotion", line: str) -> None:
     """Print the figures of both compressors, if they were compared, and the decision."""
     if figures := promotion.figures:
@@ -129,7 +142,8 @@ def write_forgotten(report: "ForgetReport") -> None:
     """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
     verb, rows = "is" if len(report.doc_ids) == 1 else "are", f"{report.rows:,} row{'s' if report.rows != 1 else ''}"
-    write_line(f"{names} {verb} forgotten: {rows} removed")
+    changes = f" and {report.changes:,} change{'s' if report.changes != 1 else ''}" if report.changes else ""
+    write_line(f"{names} {verb} forgotten: {rows}{changes} removed")
     for similar in report.similar:
         write_line(f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}", indent=2)
     if report.unreached:

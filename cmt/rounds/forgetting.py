@@ -39,6 +39,8 @@ class ForgetReport:
     doc_ids: tuple[str, ...]
     rows: int
     """Rows that were deleted, in the banks of all compressors."""
+    changes: int = 0
+    """Inferred changes that named one of the documents."""
     similar: tuple[Similar, ...] = ()
     """Documents with nearly the same text that stay in the stream."""
     purged: dict[str, int] = field(default_factory=dict)
@@ -100,9 +102,12 @@ def finish(resources: Resources) -> ForgetReport | None:
     if journal.purge:
         check_uninterrupted(resources.all_rounds(), "a purge")
     with purging.writing(resources):
-        # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank.
+        # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank. The
+        #    inferred changes go first, because they show values of the documents.
+        shared = Ledger.exists(resources.params.bank.uri)
+        changes = resources.ledger.forget_changes(journal.doc_ids) if shared else 0
         similar = resources.store.forget(_texts(resources, journal.doc_ids))
-        if Ledger.exists(resources.params.bank.uri):
+        if shared:
             resources.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
         rows = sum(bank.remove(journal.doc_ids) for bank in _banks(resources))
@@ -115,7 +120,7 @@ def finish(resources: Resources) -> ForgetReport | None:
         flush_to_disk(resources.state)
     log.info("%d documents are forgotten: %d rows removed", len(journal.doc_ids), rows)
     unreached = tuple(purging.unreached(resources)) if journal.purge else ()
-    return ForgetReport(tuple(journal.doc_ids), rows, tuple(similar), purged, unreached)
+    return ForgetReport(tuple(journal.doc_ids), rows, changes, tuple(similar), purged, unreached)
 
 
 def read_journal(resources: Resources) -> Journal | None:

@@ -1,14 +1,21 @@
-"""Where a round, a registered compressor or an answer comes from, and what came of it: one id through all stores."""
+"""Where a round, a registered compressor, an answer or a document comes from, and what came of it.
+
+One id is followed through all stores.
+"""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cmt.bank.ledger import Round
-from cmt.errors import ConfigError
+from cmt.bank.schema import memory_id
+from cmt.common.dates import iso
+from cmt.errors import BankError, ConfigError
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.resources import Resources
+from cmt.rounds.changes import describe
 from cmt.tracking.registry import Registry, Version
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
@@ -16,7 +23,7 @@ _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-
 
 @dataclass(frozen=True)
 class Lineage:
-    """The known facts about a round, a version or an answer."""
+    """The known facts about a round, a version, an answer or a document."""
 
     name: str
     facts: dict[str, str]
@@ -24,23 +31,30 @@ class Lineage:
 
 
 def lineage(resources: Resources, name: str) -> list[Lineage]:
-    """The lineage of the round, registered version or answer `name`; of a round, one for each compressor.
+    """The lineage of the round, registered version, answer or document `name`; of a round, one for each compressor.
 
-    An answer has the lineage of its compressor and bank version, and of the last round before it.
+    An answer has the lineage of its compressor and bank version, and of the last round before it. A document has its
+    latest version in the bank that answers, and its inferred changes in both directions.
 
     Raises ConfigError if nothing has that name, and ServiceError if MLflow is needed and cannot be used.
     """
     rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
     if rounds:
         folders = _folders(resources)
-        return [Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor))) for round_ in rounds]
+        changes = sum(change.round_id == name for change in resources.changes())
+        found = {"changes found": str(changes)} if changes else {}
+        return [
+            Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found) for round_ in rounds
+        ]
     if answer := _ANSWER_ID.fullmatch(name):
         return _answer_lineage(resources, name, answer["compressor"], int(answer["version"]))
+    if document := _document_lineage(resources, name):
+        return [document]
     if not name.isdecimal():
         known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
         raise ConfigError(
             f"there is no round {name!r}; there are: {known}. A version of the "
-            "registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
+            "registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER; nor has the bank such a document"
         )
     return [Lineage(f"version {name}", _version_facts(resources, name))]
 
@@ -63,6 +77,29 @@ def _answer_lineage(resources: Resources, name: str, compressor: str, bank_versi
     }
     answer = Lineage(f"answer {name}", facts)
     return [answer, Lineage(f"round {last.round_id}", _round_facts(last, folder))] if last else [answer]
+
+
+def _document_lineage(resources: Resources, doc_id: str) -> Lineage | None:
+    """The latest version of the document in the bank that answers, and its changes; None if the bank has none."""
+    rows = []
+    with suppress(BankError):  # there is no bank
+        columns = ["memory_id", "title", "published_at", "superseded_at", "supersedes", "slice_id"]
+        rows = resources.open_bank().rows(columns, {memory_id(doc_id, 0)}).to_pylist()
+    if not rows:
+        return None
+    facts = {
+        "title": rows[0]["title"],
+        "published": iso(rows[0]["published_at"]),
+        "superseded": iso(until) if (until := rows[0]["superseded_at"]) else "",
+        "supersedes": rows[0]["supersedes"],
+        "round": rows[0]["slice_id"],
+    }
+    for report in describe(resources, [doc_id]):
+        change = report.change
+        role = f"changes {change.old.doc_id}" if change.new.doc_id == doc_id else f"changed by {change.new.doc_id}"
+        rejected = ", rejected" if change.state == "rejected" else ""
+        facts[f"{role}, {change.id}"] = f"{report.values}, from {iso(change.holds_from)}{rejected}"
+    return Lineage(f"document {doc_id}", {name: value for name, value in facts.items() if value})
 
 
 def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:

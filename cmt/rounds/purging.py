@@ -66,9 +66,11 @@ def purge(
     root, state = resources.root, resources.state
     documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
     traces = Traces(doc_ids, (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())))
-    # 1. The banks: their versions, files and indexes.
+    # 1. The banks: their versions, files and indexes; and the ledger's changes.
     for bank in banks:
         bank.purge_history()
+    if banks:
+        resources.ledger.purge_changes()
     # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
     tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]

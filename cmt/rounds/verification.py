@@ -140,14 +140,16 @@ def _slices(resources: Resources) -> PartReport:
 
 def _ledger(resources: Resources) -> PartReport:
     uri, ledger = resources.params.bank.uri, resources.ledger
-    rounds = ledger.rounds()
+    rounds, changes = ledger.rounds(), ledger.changes()
     problems = []
     if any(round_.state == "committed" for round_ in rounds):
         with translate_errors(f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"):
             if current_table(ledger.connection) not in memory_tables(ledger.connection):
                 problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
-    digest = sha256_hex(*(repr(round_) for round_ in rounds))
-    return PartReport("ledger", uri, f"{len(rounds):,} rounds", digest, tuple(problems))
+    digest = sha256_hex(*map(repr, [*rounds, *changes]))
+    content = f"{len(rounds):,} rounds"
+    content += f", {len(changes):,} change{'s' if len(changes) > 1 else ''}" if changes else ""
+    return PartReport("ledger", uri, content, digest, tuple(problems))
 
 
 def _bank(resources: Resources, name: str) -> PartReport:

@@ -1,14 +1,16 @@
-"""The ledger: rounds and forgotten documents in LanceDB, and the two forms of scores."""
+"""The ledger: rounds, inferred changes and forgotten documents in LanceDB, and the two forms of scores."""
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lancedb
 import pytest
 
+from cmt.bank.changes import Change, Span
 from cmt.bank.ledger import SCORE_NAMES, Ledger, contradiction, flat_scores, nested_scores
-from cmt.errors import BankError, DamageError
+from cmt.errors import BankError, DamageError, RoundError
 from tests.helpers.rounds import ROUND
 
 
@@ -99,9 +101,10 @@ def test_nested_scores_keeps_unknown_names_under_the_memory() -> None:
     assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {"cmt": {"f1": 1.0, "accuracy": 2.0}}
 
 
-@pytest.mark.parametrize("name", ["rounds", "forgotten"])
+@pytest.mark.parametrize("name", ["rounds", "changes", "forgotten"])
 def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path: Path, name: str) -> None:
     ledger.write(ROUND)
+    ledger.write_changes(ROUND, [PRICE])
     ledger.forget("ferry")
     [file] = (tmp_path / f"{name}.lance" / "data").glob("*.lance")
     content = bytearray(file.read_bytes())
@@ -111,6 +114,99 @@ def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path
         Ledger(ledger.connection)
     file.write_bytes(bytes(content[:-40] + bytes([content[-40] ^ 248]) + content[-39:]))
     assert Ledger(ledger.connection).rounds() == [ROUND]
+
+
+# Inferred changes
+
+JANUARY, FEBRUARY = datetime(2031, 1, 5, tzinfo=UTC), datetime(2031, 2, 5, tzinfo=UTC)
+PRICE = Change(Span("ferry", JANUARY, 0, 10, 20, "ab"), Span("fares", FEBRUARY, 1, 3, 14, "cd"), FEBRUARY, 0.9)
+MAYOR = Change(Span("mayor", JANUARY, 0, 0, 4, "ef"), Span("vote", FEBRUARY, 0, 5, 9, "01"), JANUARY, 0.8)
+COMMITTED = replace(ROUND, state="committed", version_after=3)
+
+
+def ids(ledger: Ledger, state: str | None = None) -> set[str]:
+    return {change.id for change in ledger.changes() if state in (None, change.state)}
+
+
+def test_the_changes_of_a_committed_round_are_read_as_they_were_written(ledger: Ledger) -> None:
+    ledger.write(COMMITTED)
+    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    read = ledger.changes()
+    found_at = read[0].found_at
+    expected = {"round_id": ROUND.round_id, "compressor": ROUND.compressor, "found_at": found_at}
+    assert read == [replace(change, **expected) for change in (MAYOR, PRICE)]
+    assert datetime.fromisoformat(found_at).tzinfo is not None
+    assert Ledger(lancedb.connect(ledger.connection.uri)).changes() == read
+
+
+@pytest.mark.parametrize("state", ["refused", "interrupted", "rolling_back", "rolled_back"])
+def test_a_round_without_a_commit_takes_its_changes_back(ledger: Ledger, state: str) -> None:
+    ledger.write(ROUND)
+    ledger.write_changes(ROUND, [PRICE])
+    assert ids(ledger) == {PRICE.id}  # while it is in progress
+    ledger.write(replace(ROUND, state=state))  # type: ignore[arg-type]
+    assert ledger.changes() == []
+    with pytest.raises(RoundError, match=f"no change '{PRICE.id}'"):
+        ledger.set_change_states({PRICE.id: "rejected"})
+
+
+def test_a_repeated_round_replaces_its_changes_and_keeps_the_rejected_ones(ledger: Ledger) -> None:
+    other = replace(COMMITTED, round_id="2031-02/0001")
+    ledger.write(COMMITTED, other)
+    ledger.write_changes(other, [replace(PRICE, confidence=0.7, old=replace(PRICE.old, chunk=4))])
+    others = ids(ledger)
+    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    ledger.set_change_states({MAYOR.id: "rejected"})
+    ledger.write_changes(COMMITTED, [replace(MAYOR, confidence=0.99)])
+    assert ids(ledger, "found") == others
+    assert ids(ledger, "rejected") == {MAYOR.id}
+    assert {change.confidence for change in ledger.changes()} == {0.7, 0.99}
+    ledger.set_change_states({MAYOR.id: "found"})
+    assert ids(ledger, "found") == {MAYOR.id, *others}
+
+
+def test_a_rejection_holds_for_the_rounds_of_every_compressor(ledger: Ledger) -> None:
+    second = replace(COMMITTED, compressor="d" * 64)
+    ledger.write(COMMITTED, second)
+    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.set_change_states({PRICE.id: "rejected"})
+    ledger.write_changes(second, [PRICE, MAYOR])
+    assert [(change.id, change.state) for change in ledger.changes()] == [(MAYOR.id, "found"), (PRICE.id, "rejected")]
+    ledger.set_change_states({PRICE.id: "found"})
+    ledger.write(replace(COMMITTED, state="rolled_back"))
+    assert ids(ledger, "found") == {MAYOR.id, PRICE.id}  # found by the second compressor too
+
+
+def test_an_unknown_change_is_named_and_nothing_is_written(ledger: Ledger) -> None:
+    ledger.write(COMMITTED)
+    ledger.write_changes(COMMITTED, [PRICE])
+    with pytest.raises(RoundError, match="there is no change 'x': `cmt changes` lists them; nothing was changed"):
+        ledger.set_change_states({PRICE.id: "rejected", "x": "rejected"})
+    assert ids(ledger, "found") == {PRICE.id}
+
+
+def test_a_forgotten_document_takes_its_changes_along(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.write(COMMITTED)
+    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    assert ledger.forget_changes(["fares", "nobody"]) == 1
+    assert ids(ledger) == {MAYOR.id}
+    ledger.purge_changes()
+    assert ids(ledger) == {MAYOR.id}
+    files = [path.read_bytes() for path in (tmp_path / "changes.lance").rglob("*") if path.is_file()]
+    assert any(b"vote" in content for content in files)
+    assert not any(b"fares" in content for content in files)
+
+
+@pytest.mark.parametrize("values", [{"record": "REPLACED"}, {"row_id": "0" * 12 + "@" + "c" * 12}])
+def test_an_altered_change_is_damage(ledger: Ledger, values: dict[str, str]) -> None:
+    ledger.write(COMMITTED)
+    ledger.write_changes(COMMITTED, [PRICE])
+    altered = {"REPLACED": replace(PRICE, compressor=ROUND.compressor).to_record().replace("0.9", "1.0")}
+    ledger.connection.open_table("changes").update(
+        values={name: altered.get(value, value) for name, value in values.items()}
+    )
+    with pytest.raises(DamageError, match="the ledger in .* is damaged .*the change "):
+        ledger.changes()
 
 
 # Contradictions between a bank and its ledger

@@ -127,7 +127,7 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 def test_the_commands_are_complete() -> None:
     flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget", "serve"]
-    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook", "lineage", "recompress"]
+    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook", "lineage", "recompress", "changes"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("stats", "optimize")),

@@ -1,0 +1,116 @@
+"""Inferred changes: two spans of text, of which the later one states the new value of what the earlier one states.
+
+A change has ids, dates and character offsets, and no text: it says nothing without the documents.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from cmt.common.dates import iso, parse_instant
+from cmt.common.digests import json_checksum, sha256_hex
+
+ChangeState = Literal["found", "rejected"]
+"""A rejected change has no effect, and stays rejected if a round finds it again."""
+
+_ID_DIGITS = 12
+_DIGEST_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of characters in the text of one memory."""
+
+    doc_id: str
+    published_at: datetime
+    """Of the version of the document."""
+    chunk: int
+    """Number of the memory in its document, from 0, as in its memory_id."""
+    first: int
+    last: int
+    """The span is `text[first:last]`, in code points of the memory's text, which begins with the title."""
+    digest: str
+    """First 16 hex digits of the SHA-256 of the memory's text."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], first: int, last: int, *, text: str | None = None) -> "Span":
+        """The span of the bank row `row` from `first` to `last`.
+
+        `text`: of the memory, decoded from its vectors, where the row has none. Raises ValueError if the span is empty
+        or outside the text.
+        """
+        text = row["text"] if text is None else text
+        if not 0 <= first < last <= len(text):
+            raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
+        return cls(row["doc_id"], row["published_at"], _chunk(row), first, last, _digest(text))
+
+    def read(self, row: Mapping[str, Any], *, text: str | None = None) -> str | None:
+        """The characters of the span in the bank row `row`; None if the row is another memory or has another text.
+
+        A memory has another text after a correction of the same date, and in a bank with other chunks. `text` as for
+        `of`.
+        """
+        text = row["text"] if text is None else text
+        if text is None or (row["doc_id"], _chunk(row)) != (self.doc_id, self.chunk) or _digest(text) != self.digest:
+            return None
+        return str(text[self.first : self.last])
+
+
+@dataclass(frozen=True)
+class Change:
+    """A statement of one document that a later document changes, as a round found it."""
+
+    old: Span
+    new: Span
+    holds_from: datetime
+    """From this date on, the new value holds."""
+    confidence: float
+    """Probability that it is a change, 0–1."""
+    round_id: str = ""
+    """The round that found it; `Ledger.write_changes` writes this and the next two."""
+    compressor: str = ""
+    """Digest of that round's compressor."""
+    found_at: str = ""
+    state: ChangeState = "found"
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that depend on the two spans alone, so that a repeated round finds the same change."""
+        return json_checksum({"old": _span_values(self.old), "new": _span_values(self.new)})[:_ID_DIGITS]
+
+    @property
+    def doc_ids(self) -> tuple[str, str]:
+        """The documents of the old and of the new value."""
+        return self.old.doc_id, self.new.doc_id
+
+    def to_record(self) -> str:
+        """The change as JSON, with a checksum over its other values."""
+        values = asdict(self) | {"old": _span_values(self.old), "new": _span_values(self.new)}
+        values |= {"holds_from": iso(self.holds_from)}
+        return json.dumps(values | {"checksum": json_checksum(values)})
+
+    @classmethod
+    def from_record(cls, record: str) -> "Change":
+        """The inverse of `to_record`. Raises ValueError or TypeError if the record was altered."""
+        values = json.loads(record)
+        if not isinstance(values, dict) or values.pop("checksum", None) != json_checksum(values):
+            raise ValueError("it does not match its checksum")
+        spans = {
+            name: Span(**values[name] | {"published_at": parse_instant(values[name]["published_at"])})
+            for name in ("old", "new")
+        }
+        return cls(**values | spans | {"holds_from": parse_instant(values["holds_from"])})
+
+
+def _chunk(row: Mapping[str, Any]) -> int:
+    return int(row["memory_id"].removeprefix(row["doc_id"])[1:].partition("@")[0])
+
+
+def _digest(text: str) -> str:
+    return sha256_hex(text)[:_DIGEST_DIGITS]
+
+
+def _span_values(span: Span) -> dict[str, Any]:
+    return asdict(span) | {"published_at": iso(span.published_at)}

@@ -1,0 +1,54 @@
+"""Spans and changes: ids and offsets without text."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from cmt.bank.changes import Change, Span
+
+DATE = datetime(2031, 1, 2, 6, 0, 0, 250, tzinfo=UTC)
+FERRY = {"memory_id": "#a@b#3", "doc_id": "#a@b", "published_at": DATE, "text": "🚢 Saltby\nA ticket costs 8 crowns."}
+FARES = {"memory_id": "fares#0@2031-02-01T00:00:00Z", "doc_id": "fares", "published_at": DATE, "text": "Now 9 crowns."}
+OLD, NEW = Span.of(FERRY, 24, 32), Span.of(FARES, 4, 12)
+
+
+def test_a_span_reads_its_characters_from_the_text_that_it_was_found_in() -> None:
+    assert (OLD.doc_id, OLD.published_at, OLD.chunk, NEW.chunk) == ("#a@b", DATE, 3, 0)
+    assert (OLD.read(FERRY), NEW.read(FARES)) == ("8 crowns", "9 crowns")
+    assert OLD.read(FERRY | {"memory_id": "#a@b#3@2031-01-02T06:00:00Z"}) == "8 crowns"  # now an earlier version
+    for other in (FARES, FERRY | {"text": "Sunk."}, FERRY | {"text": None}, FERRY | {"memory_id": "#a@b#33"}):
+        assert OLD.read(other) is None
+
+
+def test_a_bank_without_texts_gives_the_text_that_it_decodes() -> None:
+    row = FERRY | {"text": None}
+    span = Span.of(row, 0, 3, text="six crowns")
+    assert span.read(row, text="six crowns") == "six"
+    assert span.read(row) is None
+
+
+@pytest.mark.parametrize(("first", "last"), [(-1, 2), (2, 2), (3, 1), (0, 99)])
+def test_a_span_outside_the_text_is_refused(first: int, last: int) -> None:
+    with pytest.raises(ValueError, match=f"memory '#a@b#3' has no characters {first} to {last}"):
+        Span.of(FERRY, first, last)
+
+
+def test_the_id_depends_on_the_spans_alone() -> None:
+    change = Change(OLD, NEW, holds_from=DATE, confidence=0.9)
+    again = replace(change, confidence=0.8, round_id="r", compressor="c", found_at="now", state="rejected")
+    assert change.id == again.id == Change.from_record(again.to_record()).id
+    assert len(change.id) == 12
+    assert change.doc_ids == ("#a@b", "fares")
+    others = [replace(change, old=NEW, new=OLD), *(replace(change, new=replace(NEW, last=last)) for last in (9, 10))]
+    assert len({change.id, *(other.id for other in others)}) == 4
+
+
+def test_a_record_has_no_text_and_is_checked() -> None:
+    change = Change(OLD, NEW, holds_from=DATE, confidence=0.9, round_id="2031-01/0001")
+    record = change.to_record()
+    assert Change.from_record(record) == change
+    assert not any(word in record for word in ("Saltby", "crowns", "Now"))
+    for altered in (record.replace("0.9", "0.8"), record.replace("24", "23"), "[]", "x", "{}"):
+        with pytest.raises(ValueError):
+            Change.from_record(altered)
