@@ -52,7 +52,7 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     app = FastAPI(
         title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=closing_log
     )
-    app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank)
+    app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank, workspace.changes)
     app.include_router(routes.router)
     app.include_router(openai.router)
     if tokens:

@@ -1,9 +1,9 @@
-"""The bank's documents by date, for browsing.
+"""The bank's documents by date, for browsing, and the changes that name them.
 
 LanceDB cannot sort, so the small columns of all rows are read once per version of the bank.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from threading import Lock
 
@@ -11,18 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.bank import Bank
+from cmt.bank.changes import Change
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
-from cmt.serving.schemas import Document, Entry, Memory, Page, Range
+from cmt.rounds.changes import with_values
+from cmt.serving.schemas import ChangeEntry, Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
 
 class DocumentBrowser:
-    """The documents of the bank that `bank` returns."""
+    """The documents of the bank that `bank` returns, with the changes that `changes` returns."""
 
-    def __init__(self, bank: Callable[[], Bank]) -> None:
-        self._bank = bank
+    def __init__(self, bank: Callable[[], Bank], changes: Callable[[], list[Change]]) -> None:
+        self._bank, self._changes = bank, changes
         self._lock = Lock()
         self._cached_for: tuple[str, int, frozenset[str]] | None = None
         self._documents = pa.table({})
@@ -40,7 +42,9 @@ class DocumentBrowser:
             documents = documents.filter(pc.greater_equal(documents["published_at"], pa.scalar(since)))
         if until:
             documents = documents.filter(pc.less_equal(documents["published_at"], pa.scalar(until)))
-        entries = [Entry(**row) for row in documents.slice(offset, limit).to_pylist()]
+        rows = documents.slice(offset, limit).to_pylist()
+        changes = self.changes([row["doc_id"] for row in rows])
+        entries = [Entry(**row, changes=_naming(row["doc_id"], changes)) for row in rows]
         return Page(total=documents.num_rows, offset=offset, documents=entries)
 
     def document(self, doc_id: str) -> Document | None:
@@ -53,7 +57,14 @@ class DocumentBrowser:
         rows = self._bank().rows(["memory_id", "n_tokens", "text"], memory_ids).to_pylist()
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
         content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
-        return Document(**matches[0], content=content)
+        return Document(**matches[0], content=content, changes=self.changes([doc_id]))
+
+    def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
+        """All changes, or those that name one of `doc_ids`, by the date from which the new value holds."""
+        bank, changes = self._bank(), self._changes()
+        if doc_ids is not None:
+            changes = [change for change in changes if not {*doc_ids}.isdisjoint(change.doc_ids)]
+        return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
 
     def _newest_first(self) -> pa.Table:
         with self._lock:
@@ -63,6 +74,10 @@ class DocumentBrowser:
                 rows = rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids)
                 self._documents, self._cached_for = _documents(rows), state
             return self._documents
+
+
+def _naming(doc_id: str, changes: list[ChangeEntry]) -> list[ChangeEntry]:
+    return [change for change in changes if doc_id in (change.old.doc_id, change.new.doc_id)]
 
 
 def _documents(rows: pa.Table) -> pa.Table:

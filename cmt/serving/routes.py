@@ -14,7 +14,7 @@ from cmt.answering import answer as answers
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
-from cmt.serving.schemas import Alive, Answered, Ask, Document, Health, Page, Problem, Range, Since, Until
+from cmt.serving.schemas import Alive, Answered, Ask, ChangeEntry, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The server needs a token, which is missing or not valid."},
@@ -118,6 +118,12 @@ def document(browser: Browser, doc_id: str) -> Document:
     if document is None:
         raise HTTPException(404, f"document {doc_id!r} is not in the bank")
     return document
+
+
+@router.get("/changes", tags=["bank"])
+def changes(browser: Browser, doc_id: str | None = None) -> list[ChangeEntry]:
+    """The changes that rounds found between documents, or those that name one document, rejected ones included."""
+    return browser.changes(None if doc_id is None else [doc_id])
 
 
 @router.get("/healthz", tags=["server"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from cmt.answering.answer import Source, Verdict, clean_question
+from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 
 if TYPE_CHECKING:
@@ -78,8 +79,28 @@ class Answered(BaseModel):
         )
 
 
+class ChangedValue(BaseModel):
+    """A value that a document states; null where the bank keeps no text, or has another text than the round read."""
+
+    doc_id: str
+    published_at: datetime
+    value: str | None
+
+
+class ChangeEntry(BaseModel):
+    """An inferred change; it has no effect if it is rejected."""
+
+    id: str
+    """Argument of `cmt changes --reject`."""
+    holds_from: datetime
+    old: ChangedValue
+    new: ChangedValue
+    confidence: float
+    state: ChangeState
+
+
 class Entry(BaseModel):
-    """A document in the bank."""
+    """A document in the bank, with the changes that name it."""
 
     doc_id: str
     title: str | None
@@ -87,6 +108,7 @@ class Entry(BaseModel):
     superseded_at: datetime | None
     supersedes: str | None
     memories: int
+    changes: list[ChangeEntry] = []
 
 
 class Page(BaseModel):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.helpers.changes import find, record
 from tests.helpers.http import error_message
-from tests.helpers.projects import adapt
+from tests.helpers.projects import FEBRUARY, adapt, open_workspace
 from tests.helpers.servers import serving
 
 
@@ -46,6 +47,26 @@ def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_works
     assert memories["lamps"] == document["memories"] == len(document["content"]) > 10
     text = " ".join(memory["text"].removeprefix("Lamps\n") for memory in document["content"])
     assert [int(number) for number in re.findall(r"Lamp (\d+)", text)] == list(range(60))
+
+
+def test_changes_are_listed_with_their_values_and_beside_their_documents(project_copy: Path) -> None:
+    workspace = open_workspace(project_copy)
+    change = find(workspace)
+    with serving(project_copy) as url, httpx.Client(base_url=url, timeout=60) as client:
+        assert client.get("/changes").json() == []
+        record(workspace, FEBRUARY, change)
+        [entry] = client.get("/changes").json()
+        assert (entry["id"], entry["holds_from"], entry["confidence"]) == (change.id, "2031-02-20T07:00:00Z", 0.93)
+        assert entry["old"] == {"doc_id": "mayor-1", "published_at": "2031-01-06T07:00:00Z", "value": "Moss"}
+        assert entry["new"] == {"doc_id": "mayor-2", "published_at": "2031-02-20T07:00:00Z", "value": "Vell"}
+        for doc_id, changes in (("mayor-1", [entry]), ("mayor-2", [entry]), ("ferry", [])):
+            assert client.get("/changes", params={"doc_id": doc_id}).json() == changes
+            assert client.get("/document", params={"doc_id": doc_id}).json()["changes"] == changes
+        listed = {row["doc_id"]: row["changes"] for row in client.get("/documents").json()["documents"]}
+        assert {doc_id for doc_id, changes in listed.items() if changes} == {"mayor-1", "mayor-2"}
+        with workspace.updating():
+            workspace.ledger.set_change_states({change.id: "rejected"})
+        assert [entry["state"] for entry in client.get("/changes").json()] == ["rejected"]
 
 
 def test_an_unknown_document_is_not_found(client: httpx.Client) -> None:

@@ -29,6 +29,7 @@ function present(page) {
 
 function item(entry) {
   const until = entry.superseded_at && make("span", { className: "badge" }, `superseded ${entry.superseded_at.slice(0, 10)}`);
+  const changed = entry.changes.find((change) => change.state === "found" && change.old.doc_id === entry.doc_id);
   const head = make(
     "summary",
     {},
@@ -37,6 +38,7 @@ function item(entry) {
     entry.title || entry.doc_id,
     " ",
     until,
+    changed && make("span", { className: "badge" }, `changed ${changed.holds_from.slice(0, 10)}`),
   );
   const details = make("details", {}, head);
   details.addEventListener("toggle", () => open(details, entry), { once: true });
@@ -47,6 +49,7 @@ async function open(details, entry) {
   const about = [entry.doc_id, `${entry.memories} ${entry.memories === 1 ? "memory" : "memories"}`];
   if (entry.supersedes) about.push(`supersedes ${entry.supersedes}`);
   details.append(make("p", { className: "quiet" }, about.join(" · ")));
+  details.append(...entry.changes.map((change) => make("p", { className: "quiet" }, worded(change, entry.doc_id))));
   try {
     const found = await (await request(`document?${new URLSearchParams({ doc_id: entry.doc_id })}`)).json();
     const texts = found.content.map((memory) => memory.text ?? `(${memory.tokens} tokens; the bank keeps no text)`);
@@ -54,6 +57,13 @@ async function open(details, entry) {
   } catch (error) {
     details.append(make("p", { className: "fault" }, error.message));
   }
+}
+
+/** A change as the document `docId` takes part in it: changed by vote, from 2031-02-20: Moss → Vell. */
+function worded({ old, new: later, holds_from, state }, docId) {
+  const role = later.doc_id === docId ? `changes ${old.doc_id}` : `changed by ${later.doc_id}`;
+  const values = [old, later].map(({ value }) => value ?? "(unknown)").join(" → ");
+  return `${role}, from ${holds_from.slice(0, 10)}: ${values}${state === "rejected" ? " (rejected)" : ""}`;
 }
 
 function turn(pages) {
