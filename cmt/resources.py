@@ -1,6 +1,7 @@
 """The resources of a project: stream, LM, compressor, bank, ledger and tracker, each opened on first use."""
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -341,9 +342,12 @@ class Resources:
         shared = self.ledger.forgotten() if Ledger.exists(self.params.bank.uri) else []
         return sorted({*self.store.forgotten(), *shared})
 
-    def changes(self) -> list[Change]:
-        """The changes that committed rounds found, see `Ledger.changes`; empty before the first round."""
-        return self.ledger.changes() if Ledger.exists(self.params.bank.uri) else []
+    def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
+        """The inferred changes, or those that name one of `doc_ids`; empty before the first round.
+
+        See `Ledger.changes`. It takes some milliseconds, so name the documents of a whole batch.
+        """
+        return self.ledger.changes(doc_ids) if Ledger.exists(self.params.bank.uri) else []
 
     @cached_property
     def tracker(self) -> "Tracker":

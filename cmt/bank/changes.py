@@ -5,7 +5,7 @@ A change has ids, dates and character offsets, and no text: it says nothing with
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class Change:
 
     def to_record(self) -> str:
         """The change as JSON, with a checksum over its other values."""
-        values = asdict(self) | {"old": _span_values(self.old), "new": _span_values(self.new)}
+        values = vars(self) | {"old": _span_values(self.old), "new": _span_values(self.new)}
         values |= {"holds_from": iso(self.holds_from)}
         return json.dumps(values | {"checksum": json_checksum(values)})
 
@@ -113,4 +113,4 @@ def _digest(text: str) -> str:
 
 
 def _span_values(span: Span) -> dict[str, Any]:
-    return asdict(span) | {"published_at": iso(span.published_at)}
+    return vars(span) | {"published_at": iso(span.published_at)}

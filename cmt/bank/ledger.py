@@ -1,7 +1,7 @@
 """The ledger: rounds, inferred changes, and forgotten documents, in three LanceDB tables beside the bank."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from cmt.errors import DamageError, RoundError
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
+    from lancedb.expr import Expr
 
 MEMORY = "cmt"
 """Name of the system that answers from the memories."""
@@ -121,13 +122,19 @@ class Ledger:
     Opening it raises DamageError if one of their files was altered.
 
     The record of a round or change is JSON with a checksum over its other values; a forgotten document has one over its
-    doc_id.
-    `check_lease` is called before every write.
+    doc_id. The other columns of a change are copies from its record, to search for. `check_lease` is called before
+    every write.
     """
 
     SCHEMAS = {
         "rounds": pa.schema([pa.field("round_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
-        "changes": pa.schema([pa.field("row_id", pa.string(), nullable=False), pa.field("record", pa.large_string())]),
+        "changes": pa.schema(
+            [
+                *(pa.field(name, pa.string(), nullable=False) for name in ("row_id", "change_id", "round_id")),
+                *(pa.field(name, pa.string(), nullable=False) for name in ("old_doc_id", "new_doc_id")),
+                pa.field("record", pa.large_string()),
+            ]
+        ),
         "forgotten": pa.schema(
             [pa.field("doc_id", pa.string(), nullable=False), pa.field("checksum", pa.string(), nullable=True)]
         ),
@@ -158,7 +165,7 @@ class Ledger:
 
     def rounds(self, compressor: str | None = None) -> list[Round]:
         """All rounds, or those of one compressor, sorted by number. Raises DamageError if a row is damaged."""
-        rounds = [self._parse(record) for record in self._read("rounds")["record"].to_pylist()]
+        rounds = self._rounds()
         selected = [round_ for round_ in rounds if compressor in (None, round_.compressor)]
         return sorted(selected, key=lambda round_: (round_.number, round_.round_id))
 
@@ -167,24 +174,30 @@ class Ledger:
         keys = [_key(round_.round_id, round_.compressor) for round_ in rounds]
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
 
-    def changes(self) -> list[Change]:
-        """The changes of committed rounds and of a round in progress, rejected ones included, sorted by `holds_from`.
+    def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
+        """The changes that rounds found, or those that name one of `doc_ids`, sorted by `holds_from`.
 
-        The row of a round is the commit of its changes: one that is refused, interrupted or rolled back has none. A
-        change that rounds of several compressors found is returned once, as it was found last. Raises DamageError if a
-        row is damaged.
+        Rejected ones are included. The row of a round is the commit of its changes: a round that is refused,
+        interrupted or rolled back has none, a committed one none of documents that it set aside, and one in progress
+        all. A change that rounds of several compressors found is returned once, as it was found last. Raises
+        DamageError if a row is damaged.
         """
-        live = {(r.round_id, r.compressor) for r in self.rounds() if r.state in ("started", "committed")}
-        stored = sorted(self._changes().values(), key=lambda change: change.found_at)
-        latest = {change.id: change for change in stored if (change.round_id, change.compressor) in live}
-        return sorted(latest.values(), key=lambda change: (change.holds_from, change.id))
+        if doc_ids is None:
+            return self._in_force(self._changes())
+        return self._in_force(self._changes(_one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids)))
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
         """Replace the changes that `round_` found by `changes`, in one commit; those rejected before stay rejected."""
-        stored, found_at = self._changes(), datetime.now(UTC).isoformat(timespec="seconds")
+        # 1. The stored ones of this round, or with one of these ids.
+        own, found_at = _key(round_.round_id, round_.compressor), datetime.now(UTC).isoformat(timespec="seconds")
+        stored = self._changes(_one_of("round_id", [own]) | _one_of("change_id", [change.id for change in changes]))
         rejected = {change.id for change in stored.values() if change.state == "rejected"}
-        rows = {
-            _key(change.id, round_.compressor): replace(
+        gone = {
+            key for key, old in stored.items() if _key(old.round_id, old.compressor) == own and old.state == "found"
+        }
+        # 2. The new rows.
+        rows = [
+            replace(
                 change,
                 round_id=round_.round_id,
                 compressor=round_.compressor,
@@ -192,25 +205,23 @@ class Ledger:
                 state="rejected" if change.id in rejected else "found",
             )
             for change in changes
-        }
-        own = round_.round_id, round_.compressor, "found"
-        gone = {key for key, change in stored.items() if (change.round_id, change.compressor, change.state) == own}
-        self._put_changes(rows, gone=gone - rows.keys())
+        ]
+        self._put_changes(rows, gone=gone)
 
     def set_change_states(self, states: Mapping[str, ChangeState]) -> None:
         """Give the changes with these ids another state, in one commit. Raises RoundError if there is no such change.
 
         A rejected change has no effect on answers, also if a later round finds it again.
         """
-        if unknown := sorted(states.keys() - {change.id for change in self.changes()}):
+        stored = self._changes(_one_of("change_id", states))
+        if unknown := sorted(states.keys() - {change.id for change in self._in_force(stored)}):
             raise RoundError(f"there is no change {unknown[0]!r}: `cmt changes` lists them; nothing was changed")
-        stored = self._changes().items()
-        self._put_changes({key: replace(old, state=states[old.id]) for key, old in stored if old.id in states})
+        self._put_changes([replace(old, state=states[old.id]) for old in stored.values()])
 
     def forget_changes(self, doc_ids: Collection[str]) -> int:
         """Remove the changes that name one of `doc_ids`, in one commit; returns how many there were."""
-        gone = {key: change for key, change in self._changes().items() if not {*doc_ids}.isdisjoint(change.doc_ids)}
-        self._put_changes({}, gone=gone.keys())
+        gone = self._changes(_one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids))
+        self._put_changes([], gone=gone.keys())
         return len({change.id for change in gone.values()})
 
     def purge_changes(self) -> None:
@@ -233,24 +244,44 @@ class Ledger:
         checksums = [json_checksum({"doc_id": doc_id}) for doc_id in doc_ids]
         self._upsert("forgotten", {"doc_id": list(doc_ids), "checksum": checksums})
 
-    def _changes(self) -> dict[str, Change]:
-        """All stored changes by the key of their row, also those of rounds that are not committed."""
+    def _rounds(self, condition: "Expr | None" = None) -> list[Round]:
+        return [self._parse(record) for record in self._read("rounds", condition)["record"].to_pylist()]
+
+    def _changes(self, condition: "Expr | None" = None) -> dict[str, Change]:
+        """The stored changes that meet `condition` by row_id, also those of rounds without a commit."""
         changes = {}
-        for row in self._read("changes").to_pylist():
+        for row in self._read("changes", condition).to_pylist():
             try:
                 change = Change.from_record(row["record"])
             except (ValueError, TypeError, KeyError) as error:
-                raise self._damaged(f"the change {row['row_id']} cannot be read: {error}") from None
-            if row["row_id"] != _key(change.id, change.compressor):
-                raise self._damaged(f"the change {change.id} has the key {row['row_id']}")
+                raise self._damaged(f"the change {row['change_id']} cannot be read: {error}") from None
+            if row != _change_row(change) | {"record": row["record"]}:
+                raise self._damaged(f"the columns of the change {change.id} do not match its record")
             changes[row["row_id"]] = change
         return changes
 
-    def _put_changes(self, changes: Mapping[str, Change], *, gone: Collection[str] = ()) -> None:
-        """Insert or replace `changes` by the key of their row and delete the rows `gone`, in one commit."""
+    def _in_force(self, stored: Mapping[str, Change]) -> list[Change]:
+        """Those of `stored` whose round is committed or in progress, see `changes`."""
+        keys = {_key(change.round_id, change.compressor) for change in stored.values()}
+        rounds = self._rounds(_one_of("round_id", keys)) if keys else []
+        set_aside = {
+            _key(round_.round_id, round_.compressor): round_.set_aside
+            for round_ in rounds
+            if round_.state in ("started", "committed")
+        }
+        latest = {}
+        for change in sorted(stored.values(), key=lambda change: change.found_at):
+            left_out = set_aside.get(_key(change.round_id, change.compressor))
+            if left_out is not None and {*left_out}.isdisjoint(change.doc_ids):
+                latest[change.id] = change
+        return sorted(latest.values(), key=lambda change: (change.holds_from, change.id))
+
+    def _put_changes(self, changes: Sequence[Change], *, gone: Collection[str] = ()) -> None:
+        """Insert or replace the rows of `changes` and delete the rows `gone`, in one commit."""
         if changes or gone:
-            columns = {"row_id": list(changes), "record": [change.to_record() for change in changes.values()]}
-            self._upsert("changes", columns, gone=gone)
+            rows = [_change_row(change) | {"record": change.to_record()} for change in changes]
+            columns = {name: [row[name] for row in rows] for name in self.SCHEMAS["changes"].names}
+            self._upsert("changes", columns, gone={*gone} - {*columns["row_id"]})
 
     def _parse(self, record: str) -> Round:
         try:
@@ -271,13 +302,13 @@ class Ledger:
         uri = self.connection.uri
         return DamageError(f"the ledger in {uri} is damaged ({reason}): {how_to_refill(uri)}")
 
-    def _read(self, name: str) -> pa.Table:
-        """All rows of a table."""
+    def _read(self, name: str, condition: "Expr | None" = None) -> pa.Table:
+        """The rows of a table that meet `condition` (None: all)."""
         from cmt.bank.tables import read_all
 
         with self._translate_errors("read"):
             self._tables[name].checkout_latest()  # type: ignore[no-untyped-call]
-            return read_all(self._tables[name])
+            return read_all(self._tables[name], condition)
 
     def _upsert(self, name: str, columns: dict[str, list[str]], *, gone: Collection[str] = ()) -> None:
         from cmt.bank.tables import merge_and_read
@@ -301,9 +332,27 @@ class Ledger:
             yield
 
 
+def _one_of(column: str, values: Iterable[str]) -> "Expr":
+    """The condition that `column` is one of `values`."""
+    from lancedb.expr import col, lit
+
+    return col(column).isin(map(lit, sorted(values)))
+
+
 def _key(name: str, compressor: str) -> str:
     """The key of a row: a round or change of one compressor."""
     return f"{name}@{compressor[:12]}"
+
+
+def _change_row(change: Change) -> dict[str, str]:
+    """The columns of a change beside its record."""
+    return {
+        "row_id": _key(change.id, change.compressor),
+        "change_id": change.id,
+        "round_id": _key(change.round_id, change.compressor),
+        "old_doc_id": change.old.doc_id,
+        "new_doc_id": change.new.doc_id,
+    }
 
 
 def _record(round_: Round) -> str:

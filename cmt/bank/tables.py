@@ -11,7 +11,7 @@ import lancedb
 import pyarrow as pa
 from filelock import FileLock
 from lancedb.db import DBConnection
-from lancedb.expr import col, lit
+from lancedb.expr import Expr, col, lit
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files, write_checksums
@@ -163,9 +163,10 @@ def _read_or_undo(table: LanceTable) -> Iterator[None]:
         raise
 
 
-def read_all(table: LanceTable) -> pa.Table:
-    """All rows of a small table."""
-    return table.search().limit(max(table.count_rows(), 1)).to_arrow()
+def read_all(table: LanceTable, condition: Expr | None = None) -> pa.Table:
+    """All rows of a small table that meet `condition`."""
+    query = table.search().limit(max(table.count_rows(), 1))
+    return (query if condition is None else query.where(condition)).to_arrow()
 
 
 def current_table(connection: DBConnection) -> str | None:

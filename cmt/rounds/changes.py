@@ -38,14 +38,13 @@ def describe(resources: Resources, doc_ids: Collection[str] = ()) -> list[Change
     """The changes that committed rounds found, or those that name one of `doc_ids`, by the date of the new value.
 
     The values are read from the bank that answers. Raises BankError if it cannot be read, and UnknownDocumentError if
-    it has none of the changes' documents `doc_ids`.
+    it lacks one of `doc_ids`.
     """
-    changes = resources.changes()
-    if doc_ids:
-        changes = [change for change in changes if not {*doc_ids}.isdisjoint(change.doc_ids)]
-        named = {doc_id for change in changes for doc_id in change.doc_ids}
-        if unknown := sorted({*doc_ids} - named - resources.open_bank().present(doc_ids)):
-            raise UnknownDocumentError(f"document {unknown[0]!r} is not in bank {resources.params.bank.uri}")
+    changes = resources.changes(doc_ids or None)
+    named = {doc_id for change in changes for doc_id in change.doc_ids}
+    unnamed = {*doc_ids} - named
+    if unnamed and (unknown := sorted(unnamed - resources.open_bank().present(unnamed))):
+        raise UnknownDocumentError(f"document {unknown[0]!r} is not in bank {resources.params.bank.uri}")
     return with_values(resources.open_bank(), changes) if changes else []
 
 

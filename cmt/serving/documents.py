@@ -21,9 +21,9 @@ _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "su
 
 
 class DocumentBrowser:
-    """The documents of the bank that `bank` returns, with the changes that `changes` returns."""
+    """The documents of the bank that `bank` returns, with the changes that `changes` returns for some doc_ids."""
 
-    def __init__(self, bank: Callable[[], Bank], changes: Callable[[], list[Change]]) -> None:
+    def __init__(self, bank: Callable[[], Bank], changes: Callable[[Collection[str] | None], list[Change]]) -> None:
         self._bank, self._changes = bank, changes
         self._lock = Lock()
         self._cached_for: tuple[str, int, frozenset[str]] | None = None
@@ -61,9 +61,7 @@ class DocumentBrowser:
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
         """All changes, or those that name one of `doc_ids`, by the date from which the new value holds."""
-        bank, changes = self._bank(), self._changes()
-        if doc_ids is not None:
-            changes = [change for change in changes if not {*doc_ids}.isdisjoint(change.doc_ids)]
+        bank, changes = self._bank(), self._changes(doc_ids)
         return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
 
     def _newest_first(self) -> pa.Table:
