@@ -268,7 +268,12 @@ class Resources:
 
             calibration = self.calibration()
             self._answerer = Answerer(
-                model=self.model, lm=self.lm, bank=self.bank, params=self.params, calibration=calibration
+                model=self.model,
+                lm=self.lm,
+                bank=self.bank,
+                params=self.params,
+                calibration=calibration,
+                changes_of=self.changes,
             )
         return self._answerer
 

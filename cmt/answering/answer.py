@@ -76,6 +76,17 @@ class Source:
 
 
 @dataclass(frozen=True)
+class OtherValue:
+    """A value that another document states beside the answer."""
+
+    text: str
+    doc_id: str
+    published_at: datetime
+    later: bool
+    """Whether its document is later than the one of the answer."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to one question, with its sources, best first."""
 
@@ -93,6 +104,8 @@ class Answer:
     """See `answer_id`; "" if the memories were given and not selected from a bank."""
     uncalibrated: float = field(kw_only=True)
     """Confidence before calibration, 0–1; used for abstention."""
+    other_value: OtherValue | None = field(default=None, kw_only=True)
+    """The value before a change, or a value that may have replaced the answer; None if no document states one."""
 
     @property
     def known(self) -> bool:

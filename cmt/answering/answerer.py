@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
+from cmt.answering.changes import ChangesOf, Comparisons, Statement, no_changes, with_related
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -67,6 +69,8 @@ class Retrieval:
     """The memories of each selection, S at most, as ψ reads them."""
     texts: list[list[str]]
     """Their texts: kept in the bank, or decoded from the vectors."""
+    comparisons: list[Comparisons]
+    """The comparison of the memories of each question that state different values."""
 
 
 class Answerer:
@@ -81,9 +85,10 @@ class Answerer:
         params: Params,
         generate: Generate = generate,
         calibration: Calibration = NO_CALIBRATION,
+        changes_of: ChangesOf = no_changes,
     ) -> None:
         self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
-        self.calibration = calibration
+        self.calibration, self.changes_of = calibration, changes_of
 
     def with_params(
         self,
@@ -153,6 +158,29 @@ class Answerer:
         return self._answer_all(self._queries(questions), select_given)
 
     @torch.no_grad()
+    def statements(
+        self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]], *, expand: bool = True
+    ) -> list[Statement]:
+        """What each row of the bank, read alone, says about its question; the LM generates nothing.
+
+        `expand`: read with a vector for each token, which takes several times as long. Scores are −inf for a ψ that
+        scores no tokens.
+        """
+        memories = [[retrieved_memory(self.model, row, self.bank.schema)] for row in rows]
+        statements = []
+        for batch in self._batches(self._queries(questions)):
+            read_memories = [memories[query.position] for query in batch]
+            with self.model.autocast():
+                encoding = self.model.encode([query.tokens for query in batch], group=len(batch))
+                tokens = [query.tokens for query in batch]
+                spans = self.model.read_alone(encoding, tokens, read_memories, expand=expand)
+            for query, span in zip(batch, spans, strict=True):
+                row = rows[query.position]
+                text = row["text"] or self.lm.decode(memories[query.position][0].tokens)
+                statements.append((query.position, Statement.of(text, span, row["published_at"], self.lm.offsets)))
+        return [statement for _, statement in sorted(statements, key=itemgetter(0))]
+
+    @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Key:
         """Search keys (n, p) of `questions`, for dense retrieval without ψ and π."""
         with self.model.autocast():
@@ -170,7 +198,7 @@ class Answerer:
         """Selection from the bank for each question as of its own date."""
 
         def select(index: int, key: Key) -> Selection:
-            return select_memories(
+            selection = select_memories(
                 self.bank,
                 self.model,
                 self.params.selection,
@@ -178,6 +206,7 @@ class Answerer:
                 key=key,
                 as_of=as_of[index],
             )
+            return with_related(selection, self.bank, self.changes_of, key=key, as_of=as_of[index])
 
         return select
 
@@ -224,7 +253,13 @@ class Answerer:
             # 1. retrieve the memories of each question, S at most
             retrieval = self._retrieve(queries, select)
             # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T, D)
-            output = self.model.read(retrieval.encoding, tokens, retrieval.memories, self.params.selection)
+            output = self.model.read(
+                retrieval.encoding,
+                tokens,
+                retrieval.memories,
+                self.params.selection,
+                weigh=lambda row, spans: retrieval.comparisons[row].weigh(spans),
+            )
         drafts = [self._draft(query, retrieval, output, row) for row, query in enumerate(queries)]
         # 3. generate
         if on_text and not drafts[0].known:
@@ -268,7 +303,11 @@ class Answerer:
             ]
             for selection, row_memories in zip(selections, memories, strict=True)
         ]
-        return Retrieval(encoding, selections, memories, texts)
+        comparisons = [
+            Comparisons(query.text, selection, row_texts, self.lm.offsets)
+            for query, selection, row_texts in zip(queries, selections, texts, strict=True)
+        ]
+        return Retrieval(encoding, selections, memories, texts, comparisons)
 
     def _superseded_tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
         """Tokens of each document that one of the `rows` supersedes and that the bank still has, by document."""
@@ -292,6 +331,11 @@ class Answerer:
             confidence = self._confidence(query, found)
         calibrated = self.calibration.apply(confidence)
         verdict = verdict_of(confidence, calibrated, self.params.selection) if selection.rows else "not_in_memory"
+        other_value = None
+        if quote and verdict != "not_in_memory":
+            comparisons = retrieval.comparisons[row]
+            other_value = comparisons.other_value(quote.span.memory)
+            verdict = "unsure" if comparisons.contested(quote.span.memory) else verdict
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -301,7 +345,7 @@ class Answerer:
         )
         if verdict == "not_in_memory":  # the calibration is fitted on given answers only
             return Answer(query.text, NOT_IN_MEMORY, verdict, confidence, sources, uncalibrated=confidence)
-        return Answer(query.text, "", verdict, calibrated, sources, uncalibrated=confidence)
+        return Answer(query.text, "", verdict, calibrated, sources, uncalibrated=confidence, other_value=other_value)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
         """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""

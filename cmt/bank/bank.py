@@ -177,6 +177,22 @@ class Bank(MemoryTable):
         with self.reading():
             return search.documents(self.latest(), doc_ids=doc_ids - self.excluded_doc_ids)
 
+    def memories(self, memory_ids: set[str], *, key: np.ndarray, as_of: datetime | None) -> pa.Table:
+        """The rows with these ids that are visible at `as_of`; like `search` for `key` (p,), without text."""
+        with self.reading():
+            view = search.View(1, as_of, self.excluded_doc_ids)
+            return search.memories(self.latest(), view, memory_ids, key=key)
+
+    def later(self, memory_id: str, *, key: np.ndarray, k: int, as_of: datetime | None) -> pa.Table:
+        """The memories most like `memory_id` that were published after it, at most k by key and k by words.
+
+        The result is like that of `search` for `key` (p,), with the best matches of words first.
+        """
+        with self.reading():
+            table = self.latest()
+            view = search.View(k, as_of, self.excluded_doc_ids)
+            return search.later(table, view, memory_id, key=key, large=self.is_large(table))
+
     def with_all_words(self, text: str) -> list[str]:
         """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.
 

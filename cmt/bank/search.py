@@ -60,14 +60,28 @@ def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None
     hits = rest[0] if rest else {}
     if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
-    # 2. the rows, and their cosine. Row sums instead of a matrix product: BLAS may round a row by its position, so that
-    #    equal keys would differ.
-    rows = _take_checked(table, nearest | hits)
-    keys = key_matrix(rows["key"]).astype(np.float64)  # (n, p)
-    cosine = (keys * key).sum(axis=1) / np.sqrt((keys * keys).sum(axis=1) * (key * key).sum())  # (n,)
-    rows = _with_bm25(rows, hits)
-    rows = rows.add_column(rows.num_columns - 1, "similarity", pa.array(cosine))
-    return rows.sort_by([("similarity", "descending"), ("memory_id", "ascending")])
+    # 2. the rows
+    return _with_scores(_take_checked(table, nearest | hits), hits, key)
+
+
+def memories(table: LanceTable, view: "View", memory_ids: set[str], *, key: np.ndarray) -> pa.Table:
+    """The rows of `view` with these ids; see `Bank.memories`."""
+    rows = view.of(_read_checked(table, memory_id_in(memory_ids)))
+    return _with_scores(rows, {}, np.asarray(key, dtype=np.float64))
+
+
+def later(table: LanceTable, view: "View", memory_id: str, *, key: np.ndarray, large: bool) -> pa.Table:
+    """The rows of `view` most like the row `memory_id` and published after it; see `Bank.later`."""
+    rows = _read_checked(table, memory_id_in({memory_id}))
+    if not len(rows):
+        return _with_scores(rows, {}, key)
+    text, own_key = rows["text"][0].as_py(), key_matrix(rows["key"])[0]
+    found = search(table, view, key=own_key, text=text, large=large)
+    found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
+    order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
+    scores = _with_scores(_read_checked(table, memory_id_in(set(found["memory_id"].to_pylist()))), {}, key)
+    index = pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks())
+    return scores.take(index)
 
 
 def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.Table:
@@ -354,6 +368,16 @@ def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
         twice = next(hit.memory_id for hit in hits if by_id[hit.memory_id] != hit)
         raise DamageError(f"memory {twice!r} occurs twice in the bank: run `cmt verify`, which says how to repair it")
     return by_id
+
+
+def _with_scores(rows: pa.Table, hits: Mapping[str, _Hit], key: np.ndarray) -> pa.Table:
+    """The columns of a result, with the scores of `hits` and the cosines to `key` (p,); most similar first."""
+    # Row sums instead of a matrix product: BLAS may round a row by its position, so that equal keys would differ.
+    keys = key_matrix(rows["key"]).astype(np.float64)  # (n, p)
+    cosine = (keys * key).sum(axis=1) / np.sqrt((keys * keys).sum(axis=1) * (key * key).sum())  # (n,)
+    rows = _with_bm25(rows, hits)
+    rows = rows.add_column(rows.num_columns - 1, "similarity", pa.array(cosine))
+    return rows.sort_by([("similarity", "descending"), ("memory_id", "ascending")])
 
 
 def _with_bm25(rows: pa.Table, hits: Mapping[str, _Hit]) -> pa.Table:

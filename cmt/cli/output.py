@@ -71,8 +71,11 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
 
 
 def worded(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure."""
+    """The text of an answer, marked if it is unsure, with the value before a change or the one that may replace it."""
     text = answer.text or "(an empty answer)"
+    if other := answer.other_value:
+        since = f"{other.published_at.date()}, {other.doc_id}"
+        text += f" (perhaps {other.text} since {since})" if other.later else f" (before: {other.text}, {since})"
     return f"perhaps: {text}" if answer.verdict == "unsure" else text
 
 

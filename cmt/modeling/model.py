@@ -1,11 +1,12 @@
 """The trained model: Θ, ψ and π around one frozen LM."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ from cmt.modeling.span_decoding import (
     QuoteLimits,
     TokenSpan,
     best_answer_span,
+    best_span,
     choose_windows,
     likeliest_memories,
     neighbours_at,
@@ -57,6 +59,23 @@ class RetrievedMemory:
     """Log-probability of the memory given the question, from the selection."""
     superseded_tokens: Sequence[int] = ()
     """Token ids of the document that this memory's document supersedes."""
+
+
+class ReadSpan(NamedTuple):
+    """The best answer that ψ reads in one memory."""
+
+    first: int
+    last: int
+    """Its tokens, `last` included."""
+    score: float
+    """Log-score against "nowhere", without the selection's; −inf if the memory has no token."""
+    prior: float
+    """The part of the selection in the log-score of the memory."""
+
+
+Weigh = Callable[[int, Sequence[ReadSpan]], tuple[Sequence[float], float]]
+"""A question and the best span of each of its memories → nats to add to the log-scores of each memory, and the smallest
+change in nats that would alter a decision on the way."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +176,12 @@ class MemoryModel(nn.Module):
         asked: Sequence[Sequence[int]],
         memories: Sequence[Sequence[RetrievedMemory]],
         selection: SelectionParams,
+        weigh: Weigh | None = None,
     ) -> ReaderOutput:
         """ψ and π for answering: a prompt, padded on the left, for each question.
 
         `question` is the encoding of the questions, `asked` their token ids, `memories` those selected for each.
+        `weigh` compares the memories of a question, for a ψ that scores tokens.
         """
         texts = [[memory.tokens for memory in row] for row in memories]
         if not isinstance(self.aggregator, SpanReader):
@@ -168,29 +189,64 @@ class MemoryModel(nn.Module):
         # 1. score the tokens, with a vector for each token of the likeliest memories
         if selection.expanded_memories and self.window > 1 and 1 in self.config.windows:
             window, neighbours = 1, neighbours_at(selection.neighbour_windows, self.window, 1)
-            expanded, leads = self._expand(question, memories, selection.expanded_memories)
-            log_probability = self._score_tokens(question, expanded, window)  # (B, S, n, 2)
+            read, leads = self._expand(question, memories, selection.expanded_memories)
         else:
-            window, neighbours, leads = self.window, selection.neighbour_windows, [float("inf")] * len(memories)
-            log_probability = self._score_tokens(question, memories, window)
+            window, neighbours = self.window, selection.neighbour_windows
+            read, leads = [list(row) for row in memories], [float("inf")] * len(memories)
+        scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
+        limits = [self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)]
+        # 2. compare the memories that answer a question differently
+        if weigh:
+            leads = [
+                min(lead, self._weigh(weigh, row, scores[row], row_limits, memories[row]))
+                for row, (lead, row_limits) in enumerate(zip(leads, limits, strict=True))
+            ]
+        log_probability = token_log_probabilities(scores)
         on_cpu = log_probability.cpu()
-        # 2. choose the windows to read and the quote
+        # 3. choose the windows to read and the quote
         spans = [choose_windows(row, window, selection.best_windows, neighbours) for row in on_cpu]
         quotes = [
-            self.quote(row, text, tokens) if text else None
-            for row, text, tokens in zip(on_cpu, texts, asked, strict=True)
+            best_answer_span(row, text, row_limits) if text else None
+            for row, text, row_limits in zip(on_cpu, texts, limits, strict=True)
         ]
         margins = [
             min(lead, window_margin(row, window, selection.best_windows), quote.margin if quote else float("inf"))
             for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
         ]
-        # 3. build the prompt
+        # 4. build the prompt
         tails = [
             self.prompts.question_tokens(tokens, quote.tokens if quote else ())
             for tokens, quote in zip(asked, quotes, strict=True)
         ]
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
+
+    def read_alone(
+        self,
+        question: Encoding,
+        asked: Sequence[Sequence[int]],
+        memories: Sequence[Sequence[RetrievedMemory]],
+        *,
+        expand: bool,
+    ) -> list[ReadSpan]:
+        """The best span of one memory for each question.
+
+        `memories` has one memory for each question. `expand`: read it with a vector for each token, where ψ has that
+        window. The score is −inf for a ψ that scores no tokens.
+        """
+        if not isinstance(self.aggregator, SpanReader):
+            return [ReadSpan(0, 0, float("-inf"), 0.0)] * len(memories)
+        if expand and self.window > 1 and 1 in self.config.windows:
+            (read, _), window = self._expand(question, memories, 1), 1
+        else:
+            read, window = [list(row) for row in memories], self.window
+        scores = self._score_tokens(question, read, window).cpu()  # (B, 1, n, 2)
+        spans = []
+        for row, ((memory,), tokens) in enumerate(zip(memories, asked, strict=True)):
+            (limits,) = self._quote_limits([memory.tokens], tokens)
+            first, last, score = best_span(scores[row, 0], limits)
+            spans.append(ReadSpan(first, last, score - PRIOR_WEIGHT * memory.prior, PRIOR_WEIGHT * memory.prior))
+        return spans
 
     def _read_whole_memories(
         self,
@@ -216,9 +272,38 @@ class MemoryModel(nn.Module):
 
         `texts` and `question` are token ids.
         """
+        return best_answer_span(log_probability, texts, self._quote_limits(texts, question))
+
+    def _quote_limits(self, texts: Sequence[Sequence[int]], question: Sequence[int]) -> list[QuoteLimits]:
+        """The limits of a quote in each of `texts`; all are token ids."""
         asked = self.lm.decode(question)
-        limits = [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
-        return best_answer_span(log_probability, texts, limits)
+        return [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
+
+    def _weigh(
+        self,
+        weigh: Weigh,
+        row: int,
+        scores: Tensor,
+        limits: Sequence[QuoteLimits],
+        memories: Sequence[RetrievedMemory],
+    ) -> float:
+        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories, in place.
+
+        Returns the smallest change in nats that would alter a decision.
+        """
+        if len(memories) < 2:
+            return float("inf")
+        on_cpu = scores.cpu()
+        priors = [PRIOR_WEIGHT * memory.prior for memory in memories]
+        best = [best_span(on_cpu[memory], limits[memory]) for memory in range(len(memories))]
+        spans = [
+            ReadSpan(first, last, score - prior, prior)
+            for (first, last, score), prior in zip(best, priors, strict=True)
+        ]
+        shifts, margin = weigh(row, spans)
+        # half at the beginning and half at the end, so a span has it once
+        scores[: len(memories)] += torch.tensor(shifts, device=scores.device)[:, None, None] / 2
+        return margin
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
@@ -231,7 +316,7 @@ class MemoryModel(nn.Module):
         contested = [row if len(row) > count else () for row in memories]
         chosen, leads = [list(range(len(row))) for row in memories], [float("inf")] * len(memories)
         if any(contested):
-            log_probability = self._score_tokens(question, contested, self.window).cpu()
+            log_probability = token_log_probabilities(self._score_tokens(question, contested, self.window)).cpu()
             for row, row_memories in enumerate(contested):
                 if row_memories:
                     chosen[row], leads[row] = likeliest_memories(log_probability[row], count)
@@ -265,15 +350,18 @@ class MemoryModel(nn.Module):
         return [states[text] for text in wanted]
 
     def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
-        """Log-probabilities (B, S, n, 2) that a token begins and ends the answer, for vectors of `window` tokens."""
+        """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer, for vectors of `window` tokens.
+
+        "Nowhere" has the score 0.
+        """
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
-        scores = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
+        scores: Tensor = self.aggregator(question, vectors, mask, ids)  # (B, S, n, 2)
         self._discount_superseded(scores, memories)
         # half at the beginning and half at the end, so a span has it once
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
-        return token_log_probabilities(scores + prior[..., None, None] / 2)
+        return scores + prior[..., None, None] / 2
 
     def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""

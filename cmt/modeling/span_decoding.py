@@ -211,6 +211,20 @@ def best_answer_span(
     return AnswerSpan(spans[0], tokens[0], float(probability), float(agreement), margin)
 
 
+def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
+    """First and last token, and score, of the best span of one memory, from its token `scores` (n, 2).
+
+    The score is −inf without any token.
+    """
+    spans = span_log_probabilities(scores[None])  # (m, 1, n)
+    within = spans.masked_fill(~_within([limits], spans.shape), float("-inf"))
+    if torch.isfinite(within).any():
+        spans = within
+    value, index = spans.flatten().max(0)
+    longer, _, first = np.unravel_index(int(index), spans.shape)
+    return int(first), int(first + longer), float(value)
+
+
 def _token_f1(one: Sequence[int], other: Sequence[int]) -> float:
     """F1 of two bags of tokens."""
     common = (Counter(one) & Counter(other)).total()

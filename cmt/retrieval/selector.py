@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank.bank import Bank
+from cmt.bank.changes import Change
 from cmt.bank.lexical import sketch_scores
 from cmt.bank.schema import SearchRow
 from cmt.config import SelectionParams
@@ -29,6 +30,8 @@ class Selection(NamedTuple):
     """Log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer candidates."""
     margin: float = math.inf
     """Smallest change in log-probability that alters the selection."""
+    changes: tuple[Change, ...] = ()
+    """The recorded changes that name a document of the rows, rejected ones included."""
 
 
 def select_memories(

@@ -173,15 +173,22 @@ class RoundRunner:
         return len(canaries)
 
     def upsert_memories(self) -> int:
-        """Upsert the staged memories in one commit; returns the version of the bank after it.
+        """Upsert the staged memories in one commit, and record the changes that they make to earlier documents.
 
-        Raises RoundError if the staged file is damaged although it was just written.
+        Returns the version of the bank after it. Raises RoundError if the staged file is damaged although it was just
+        written.
         """
-        rows = self._staged_rows()
+        from cmt.evaluation.change_detection import find_changes
+
+        resources, rows = self.resources, self._staged_rows()
         with self._timed("bank", rows.num_rows):
-            bank = self.resources.bank
-            bank.upsert(rows)
-            return bank.version
+            resources.bank.upsert(rows)
+        if not self.recompresses:
+            with self._timed("changes", rows.num_rows):
+                found = find_changes(resources.answerer, rows)
+                started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
+                resources.ledger.write_changes(started, found)
+        return resources.bank.version
 
     def evaluate(self) -> ScoresBySystem:
         """Score a sample of the questions of this slice and of earlier ones; returns the scores.

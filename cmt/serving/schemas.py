@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import Source, Verdict, clean_question
+from cmt.answering.answer import OtherValue, Source, Verdict, clean_question
 from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 
@@ -58,6 +58,8 @@ class Answered(BaseModel):
     confidence: float
     uncalibrated: float
     """Confidence before calibration; used for abstention."""
+    other_value: OtherValue | None
+    """The value before a change, or a value that may have replaced the answer; null if no document states one."""
     sources: tuple[Source, ...]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
@@ -74,6 +76,7 @@ class Answered(BaseModel):
             known=answer.known,
             confidence=round(answer.confidence, 4),
             uncalibrated=round(answer.uncalibrated, 4),
+            other_value=answer.other_value,
             sources=answer.sources,
             compressor=compressor[:12],
         )

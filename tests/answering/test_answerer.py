@@ -226,9 +226,9 @@ def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
     batch_sizes: list[int] = []
     read = MemoryModel.read
 
-    def recorded(*args: Any) -> Any:
+    def recorded(*args: Any, **kwargs: Any) -> Any:
         batch_sizes.append(len(args[2]))
-        return read(*args)
+        return read(*args, **kwargs)
 
     monkeypatch.setattr(MemoryModel, "read", recorded)
     alone = with_params(answerer, **{"answering": {"batch_size": 1}} | sections).answer(QUESTIONS, as_of=NOW)

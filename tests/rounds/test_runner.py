@@ -25,7 +25,7 @@ def test_rounds_adapt_to_the_slices_in_time_order(adapted_project: Path) -> None
         (JANUARY, 1, "committed", 3, 3),
         (FEBRUARY, 2, "committed", 3, 6),
     ]
-    assert {"compress", "canaries", "bank", "evaluate"} == rounds[0].seconds.keys()
+    assert {"compress", "canaries", "bank", "changes", "evaluate"} == rounds[0].seconds.keys()
     assert rounds[0].judgement == "not judged"  # there is no earlier question
     assert rounds[0].scores.keys() == {"cmt", "closed", "rag"}
     assert {"em", "f1", "f1_low", "recall"} <= rounds[0].memory_scores.keys()

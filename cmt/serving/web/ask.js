@@ -100,11 +100,20 @@ function present(found, on) {
   $("text").textContent = found.answer || "(an empty answer)";
   $("answer").classList.toggle("unknown", !found.known);
   const verdict = found.verdict.replaceAll("_", " ");
-  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}`;
+  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}`;
   asked.answers.set(on, found.answer);
   drawHistory(on);
   drawMarks(found.sources);
   drawSources(found);
+}
+
+/** The value before a change, or one that may have replaced the answer, with its document. */
+function besides(other) {
+  if (!other) return "";
+  const day = other.published_at.slice(0, 10);
+  return other.later
+    ? ` · perhaps ${other.text} since ${day} (${other.doc_id})`
+    : ` · before: ${other.text} (${day}, ${other.doc_id})`;
 }
 
 /** List the answers on the days asked so far, neighbouring days with the same answer in one row; a click opens the first day. */

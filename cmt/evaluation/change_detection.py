@@ -1,0 +1,140 @@
+"""Finding the changes that the documents of a slice make to earlier ones without naming them.
+
+Each new memory is compared with the few earlier memories most like it. The values of the earlier text, its numbers,
+dates and names, give questions; both texts are read with them, and a pair is a change if both answer one of them surely
+and differently, and the later answer probably holds (`cmt.answering.changes`). The cost follows the new memories.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+
+from cmt.answering.changes import Statement, probability, same_value
+from cmt.bank.changes import Change, Span
+from cmt.bank.lexical import coverage, stems
+from cmt.bank.schema import key_matrix
+from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
+from cmt.evaluation.made_questions import question_on
+
+if TYPE_CHECKING:
+    from cmt.answering.answerer import Answerer
+
+FEWEST_SHARED = 0.12
+"""Share of an earlier text's words in the later one from which the two are compared."""
+COMPARED = 2
+"""Earlier memories that a new one is compared with at most."""
+QUESTIONS = 8
+"""Questions on an earlier text at most."""
+FEWEST_ASKED = 0.3
+"""Share of a question's words that the later text has."""
+SURE = -3.0
+"""ψ's log-score of an answer against "nowhere" from which it is sure, in nats."""
+FEWEST_SCORE = -5.0
+"""As SURE, for the stored vectors of a memory, which tell less."""
+CHANGED = 0.5
+"""Probability from which a change is recorded."""
+FEWEST_WORDS = 6
+"""Content words of the clauses that make a question, if the sentence has so many."""
+_CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
+_KINDS = {"time": re.compile(TIME), "quantity": re.compile(QUANTITY), "name": re.compile(r"\b[A-Z]\w")}
+_VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
+
+
+class _Probe(NamedTuple):
+    """A question on an earlier memory that is asked to a later one."""
+
+    question: str
+    answer: str
+    earlier: dict[str, Any]
+    later: dict[str, Any]
+
+
+def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
+    """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for two documents.
+
+    A bank without texts has none.
+    """
+    # 1. questions on the earlier memories like each new one
+    probes = [
+        _Probe(question, answer, earlier, row)
+        for row, key in zip(rows.to_pylist(), key_matrix(rows["key"]), strict=True)
+        if row["text"]
+        for earlier in _earlier_memories(answerer, row, key)
+        for question, answer in islice(_questions(earlier["text"], row["text"]), QUESTIONS)
+    ]
+    # 2. those that the new memory answers with another value of the same kind, by its stored vectors
+    later = answerer.statements([probe.question for probe in probes], [probe.later for probe in probes], expand=False)
+    probes = [
+        probe
+        for probe, new in zip(probes, later, strict=True)
+        if new.score >= FEWEST_SCORE and _kind(new.answer) == _kind(probe.answer)
+        if not same_value(new.answer, probe.answer)
+    ]
+    # 3. both read with a vector for each token
+    questions = [probe.question for probe in probes]
+    later = answerer.statements(questions, [probe.later for probe in probes])
+    earlier = answerer.statements(questions, [probe.earlier for probe in probes])
+    found: dict[tuple[str, str], Change] = {}
+    for probe, old, new in zip(probes, earlier, later, strict=True):
+        if min(old.score, new.score) < SURE or not same_value(old.answer, probe.answer):
+            continue
+        if same_value(old.answer, new.answer) or _kind(old.answer) != _kind(new.answer):
+            continue
+        confidence = round(probability(probe.question, old, new), 4)
+        doc_ids = probe.earlier["doc_id"], probe.later["doc_id"]
+        if confidence >= max(CHANGED, found[doc_ids].confidence if doc_ids in found else 0.0):
+            spans = _span(probe.earlier, old), _span(probe.later, new)
+            found[doc_ids] = Change(*spans, holds_from=new.published_at, confidence=confidence)
+    return list(found.values())
+
+
+def _kind(value: str) -> str:
+    """The kind of a value, which a change keeps: a time, a quantity, a name, or something else."""
+    for kind, pattern in _KINDS.items():
+        if pattern.search(value):
+            return kind
+    return "other"
+
+
+def _earlier_memories(answerer: "Answerer", row: dict[str, Any], key: Any) -> list[dict[str, Any]]:
+    """The visible earlier memories most like `row` that it does not supersede."""
+    similar = answerer.bank.search(key=key, text=row["text"], k=4 * COMPARED, as_of=row["published_at"]).to_pylist()
+    related = [
+        (coverage(other["text"], row["text"]), other)
+        for other in similar
+        if other["doc_id"] not in (row["doc_id"], row["supersedes"]) and other["published_at"] < row["published_at"]
+    ]
+    related = [pair for pair in related if pair[0] >= FEWEST_SHARED]
+    return [other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]]
+
+
+def _questions(earlier: str, later: str) -> Iterator[tuple[str, str]]:
+    """Questions that values of `earlier` answer, as far as `later` has their words, each with the value."""
+    for value in dict.fromkeys(found[0] for found in _VALUE.finditer(earlier)):
+        question = _about(earlier, value)
+        if question and coverage(question, later) >= FEWEST_ASKED:
+            yield question, value
+
+
+def _about(text: str, value: str) -> str | None:
+    """A question that `value` answers, made of the clauses around it in the first sentence that has it."""
+    for sentence in SENTENCE_END.split(text):
+        start = sentence.find(value)
+        if start < 0:
+            continue
+        ends = [0, *(mark.end() for mark in _CLAUSE_END.finditer(sentence)), len(sentence)]
+        first = max(end for end in ends if end <= start)
+        last = min(end for end in ends if end >= start + len(value))
+        while len(stems(sentence[first:last])) < FEWEST_WORDS and (first > 0 or last < len(sentence)):
+            first = max((end for end in ends if end < first), default=0)
+            if len(stems(sentence[first:last])) < FEWEST_WORDS:
+                last = min((end for end in ends if end > last), default=len(sentence))
+        return question_on(sentence[first:last].strip(" ,;:"), value)
+    return None
+
+
+def _span(row: dict[str, Any], statement: Statement) -> Span:
+    return Span.of(row, statement.first, statement.last)

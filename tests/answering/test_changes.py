@@ -1,0 +1,213 @@
+"""Changes at the question: which of two documents' statements holds, and what is shown beside it."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cmt.answering.changes import (
+    CONSTANT,
+    WEIGHTS,
+    Comparisons,
+    Features,
+    Statement,
+    compare,
+    features,
+    probability,
+    same_value,
+    weigh,
+)
+from cmt.bank.changes import Change, Span
+from cmt.common.digests import sha256_hex
+from cmt.config import load_params
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.model import FrozenLM
+from cmt.modeling.model import ReadSpan
+from cmt.retrieval.selector import Selection
+from cmt.stream.schema import DOCUMENT_SCHEMA
+
+ROOT = Path(__file__).parents[2]
+MARCH = datetime(2031, 3, 1, tzinfo=UTC)
+JULY = datetime(2031, 7, 6, tzinfo=UTC)
+QUESTION = "What does a single ticket on the Saltby ferry cost?"
+OLD = "Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free."
+NEW = "Fares rise\nFrom today a single ticket on the Saltby ferry costs 11 crowns. Children travel free."
+RUMOUR = "Quay\nA cousin of the skipper swears that a single ticket on the Saltby ferry costs 11 crowns. He sells fish."
+
+
+def stated(text: str, answer: str, published_at: datetime, score: float = 3.0) -> Statement:
+    first = text.index(answer)
+    return Statement(text, first, first + len(answer), score, published_at)
+
+
+def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
+    return [statement.score + statement.prior + shift for statement, shift in zip(statements, shifts, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("7.5", "7.5 tonnes", True),
+        ("Orrin Vale", "Orrin Vale, by the quay", True),
+        ("8 crowns", "11 crowns", False),
+        ("Monday", "Tuesday", False),
+    ],
+)
+def test_a_value_with_more_words_is_the_same_value(one: str, other: str, same: bool) -> None:
+    assert same_value(one, other) is same
+    assert same_value(other, one) is same
+
+
+def test_the_way_in_which_a_value_is_told_is_read_from_its_sentence() -> None:
+    earlier = stated(OLD, "8 crowns", MARCH)
+    plain = features(QUESTION, earlier, stated(NEW, "11 crowns", JULY))
+    heard = features(QUESTION, earlier, stated(RUMOUR, "11 crowns", JULY))
+    quoted = stated('Quay\n"It is 11 crowns," said a man on the pier.', "11 crowns", JULY)
+    recalled = stated("A birthday\nHe remembered the fare: 5 crowns in those days.", "5 crowns", JULY)
+    assert (plain.hearsay, heard.hearsay) == (0.0, 1.0)
+    assert features(QUESTION, earlier, quoted).quoted == 1.0
+    assert features(QUESTION, earlier, recalled).memories >= 2
+    assert plain.overlap > heard.overlap > features(QUESTION, earlier, quoted).overlap
+    assert features("What did a ticket cost before?", earlier, quoted).past_question == 1.0
+
+
+def test_the_probability_is_the_logistic_of_the_weighted_features() -> None:
+    one, two = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
+    log_odds = (
+        sum(weight * value for weight, value in zip(WEIGHTS, features(QUESTION, one, two), strict=True)) + CONSTANT
+    )
+    assert probability(QUESTION, one, two) == pytest.approx(1 / (1 + math.exp(-log_odds)))
+    assert len(WEIGHTS) == len(Features._fields)
+
+
+def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
+    statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=1.0)]
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
+    old, new = scores_of(statements, shifts)
+    assert new > old
+    assert pairs[0].probability > 0.5
+    # what both had is shared, neither gained nor lost
+    assert math.log(math.exp(old) + math.exp(new)) == pytest.approx(math.log(math.exp(6.0) + math.exp(1.0)))
+
+
+def test_hearsay_has_a_smaller_share_than_a_fact() -> None:
+    old = stated(OLD, "8 crowns", MARCH)
+    fact, rumour = stated(NEW, "11 crowns", JULY), stated(RUMOUR, "11 crowns", JULY)
+    assert probability(QUESTION, old, rumour) < probability(QUESTION, old, fact)
+
+
+@pytest.mark.parametrize(
+    ("other", "comparable"),
+    [
+        (stated(NEW, "11 crowns", MARCH), True),  # one date
+        (stated(OLD.replace("Fares", "Fares again"), "8 crowns", JULY), True),  # one value
+        (stated(NEW, "11 crowns", JULY), False),
+        (Statement(NEW, 0, 0, -math.inf, JULY), True),  # not read
+    ],
+)
+def test_other_statements_keep_their_scores_to_the_bit(other: Statement, comparable: bool) -> None:
+    shifts, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: comparable)
+    assert (shifts, pairs) == ([0.0, 0.0], [])
+
+
+def test_of_three_values_the_last_one_wins() -> None:
+    third = NEW.replace("11 crowns", "14 crowns")
+    statements = [
+        stated(third, "14 crowns", JULY + timedelta(days=90), score=0.0),
+        stated(OLD, "8 crowns", MARCH, score=8.0),
+        stated(NEW, "11 crowns", JULY, score=2.0),
+    ]
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
+    scores = scores_of(statements, shifts)
+    assert scores.index(max(scores)) == 0
+    assert [(pair.earlier, pair.later) for pair in pairs] == [(1, 2), (2, 0)]
+
+
+def comparisons(changes: tuple[Change, ...] = (), **later: Any) -> Comparisons:
+    rows = [
+        {"doc_id": "a1", "published_at": MARCH, "supersedes": None},
+        {"doc_id": "a2", "published_at": JULY, "supersedes": None} | later,
+    ]
+    selection = Selection(rows, changes=changes)
+    return Comparisons(QUESTION, selection, [OLD, NEW], lambda text: [(i, i + 1) for i in range(len(text))])
+
+
+def read(compared: Comparisons) -> tuple[list[float], float]:
+    spans = [(text.index(answer), answer) for text, answer in ((OLD, "8 crowns"), (NEW, "11 crowns"))]
+    return compared.weigh([ReadSpan(first, first + len(answer) - 1, 3.0, 0.0) for first, answer in spans])
+
+
+def change(state: Any) -> Change:
+    old, new = Span("a1", MARCH, 0, 0, 1, ""), Span("a2", JULY, 0, 0, 1, "")
+    return Change(old, new, holds_from=JULY, confidence=0.9, state=state)
+
+
+def test_the_value_before_a_change_is_shown_beside_the_answer() -> None:
+    compared = comparisons()
+    shifts, margin = read(compared)
+    before, later = compared.other_value(1), compared.other_value(0)
+    assert shifts[1] > shifts[0]
+    assert margin > 0
+    assert (before.text, before.doc_id, before.published_at, before.later) == ("8 crowns", "a1", MARCH, False)
+    assert later is None or later.later
+
+
+def test_what_is_declared_or_rejected_is_not_compared() -> None:
+    for compared in (
+        comparisons(supersedes="a1"),
+        comparisons(changes=(change("rejected"),)),
+        comparisons(doc_id="a1"),
+    ):
+        shifts, margin = read(compared)
+        assert (shifts, margin, compared.other_value(1)) == ([0.0, 0.0], math.inf, None)
+    assert read(comparisons(changes=(change("found"),)))[0] != [0.0, 0.0]
+
+
+@pytest.fixture
+def bank(real_lm: FrozenLM) -> TemporaryBank:
+    texts = [
+        ("a1", MARCH, OLD),
+        ("a2", JULY, NEW),
+        ("b1", JULY, "Tarn dam\nThe water behind the dam stood at 28 metres."),
+    ]
+    rows = [
+        {"doc_id": name, "published_at": at, "title": text.partition("\n")[0], "text": text.partition("\n")[2]}
+        | {"sha256": sha256_hex(text), "source": "paper"}
+        for name, at, text in texts
+    ]
+    params = load_params(ROOT / "params.yaml")
+    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    return TemporaryBank.of(ROOT / params.compressor.path, lm=real_lm, documents=documents, params=params)
+
+
+def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank) -> None:
+    with bank.answerer() as answerer:
+        now, before = answerer.answer([QUESTION] * 2, as_of=[None, JULY - timedelta(days=1)])
+        rejected = answerer.with_params()
+        rejected.changes_of = lambda _doc_ids: [change("rejected")]
+        (revoked,) = rejected.answer([QUESTION], as_of=[None])
+        rows = {row["doc_id"]: [row] for row in bank.rows.to_pylist()}
+        compared = compare(answerer, QUESTION, rows["a1"], rows["a2"])
+    assert now.text.startswith("11 crowns")
+    assert (now.other_value.text, now.other_value.doc_id, now.other_value.later) == ("8 crowns", "a1", False)
+    assert before.text.startswith("8 crowns")
+    assert before.other_value is None
+    assert revoked.other_value is None
+    assert (compared.earlier.answer, compared.later.answer) == ("8 crowns", "11 crowns")
+    assert compared.probability > 0.5
+
+
+def test_memories_that_are_later_come_with_the_first_one(bank: TemporaryBank) -> None:
+    with bank.answerer() as answerer:
+        key = answerer.keys([QUESTION])[0]
+        found = answerer.bank.later("a1#0", key=key, k=4, as_of=None)
+        named = answerer.bank.memories({"a1#0", "a2#0", "none#0"}, key=key, as_of=JULY - timedelta(days=1))
+        nothing = answerer.bank.later("a2#0", key=key, k=4, as_of=None)
+    assert found["doc_id"].to_pylist()[0] == "a2"
+    assert named["doc_id"].to_pylist() == ["a1"]
+    assert nothing.num_rows == 0
+    assert SimpleNamespace(**found.to_pylist()[0]).similarity == pytest.approx(named["similarity"][0].as_py(), abs=0.5)

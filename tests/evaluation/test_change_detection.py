@@ -1,0 +1,62 @@
+"""Detection of changes that no document declares, with the trained reader."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cmt.common.arrow import rows_with
+from cmt.common.digests import sha256_hex
+from cmt.config import load_params
+from cmt.evaluation.change_detection import find_changes
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.model import FrozenLM
+from cmt.stream.schema import DOCUMENT_SCHEMA
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = {
+    "fare": (3, "A single ticket on the Saltby ferry costs 8 crowns. Children under six travel free."),
+    "dam": (3, "The water level behind Tarn Dam stood at 41 metres on Thursday, the water board reported."),
+    "rise": (
+        7,
+        "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free.",
+    ),
+    "declared": (7, "From today a single ticket on the Saltby ferry costs 12 crowns. Children under six travel free."),
+    "same": (
+        7,
+        "A single ticket on the Saltby ferry still costs 8 crowns. Children under six travel free.",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def bank(real_lm: FrozenLM) -> TemporaryBank:
+    rows = [
+        {"doc_id": name, "published_at": datetime(2031, month, 1, tzinfo=UTC), "text": text, "sha256": sha256_hex(text)}
+        | {"source": "paper", "supersedes": "fare" if name == "declared" else None}
+        for name, (month, text) in DOCUMENTS.items()
+    ]
+    params = load_params(ROOT / "params.yaml")
+    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
+    return TemporaryBank.of(ROOT / params.compressor.path, lm=real_lm, documents=documents, params=params)
+
+
+def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) -> None:
+    with bank.answerer(["fare", "dam", "rise"]) as answerer:
+        (change,) = find_changes(answerer, rows_with(bank.rows, "doc_id", ["rise"]))
+    texts = {row["doc_id"]: row["text"] for row in bank.rows.to_pylist()}
+    assert change.doc_ids == ("fare", "rise")
+    assert "8" in texts["fare"][change.old.first : change.old.last]
+    assert "11" in texts["rise"][change.new.first : change.new.last]
+    assert (change.holds_from, change.old.published_at) == (
+        datetime(2031, 7, 1, tzinfo=UTC),
+        datetime(2031, 3, 1, tzinfo=UTC),
+    )
+    assert 0.5 < change.confidence <= 1
+
+
+@pytest.mark.parametrize("name", ["declared", "same", "fare", "dam"])
+def test_declared_updates_equal_values_and_the_first_documents_are_none(bank: TemporaryBank, name: str) -> None:
+    with bank.answerer(["fare", "dam", name]) as answerer:
+        assert find_changes(answerer, rows_with(bank.rows, "doc_id", [name])) == []
