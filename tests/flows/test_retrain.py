@@ -13,11 +13,11 @@ from flows.retrain import retrain
 from tests.helpers.lamps import write_lamps
 
 
-def test_a_compressor_is_trained_by_two_processes_measured_and_registered(
+def test_a_compressor_is_trained_measured_and_registered(
     project: Path, change: Callable[..., None], mlflow_database: Path
 ) -> None:
     lamps = write_lamps(project.parent, ["Ann", "Bea", "Cyd", "Dot", "Eve", "Fay"])
-    change(train={**lamps, "save_steps": 2, "processes": 2, "steps_per_update": 2})
+    change(train={**lamps, "save_steps": 2, "steps_per_update": 2})
     shutil.copy(mlflow_database, project.parent / "mlflow.db")
     change(tracking={"enabled": True})
     assert retrain(limit=2, params=str(project)) == "1"

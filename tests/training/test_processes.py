@@ -2,23 +2,28 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from cmt.config import Params, TrainParams
 from cmt.errors import ConfigError, ModelError
-from cmt.training.processes import needs_own_process, run_in_processes, training_device
-from tests.helpers.training import checkpoint_weights, fail_in_process, run_training, training_params
+from cmt.lm.model import FrozenLM
+from cmt.lm.weights import installed
+from cmt.training.processes import needs_own_process, run_in_processes, train_on_devices, training_device
+from tests.helpers.facts import documents, questions
+from tests.helpers.training import FARES, checkpoint_weights, fail_in_process, training_params
 
 TOGETHER = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
 
 
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(tiny_parts: dict[str, Any], tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    run_training(alone, train=TOGETHER)
-    two = TOGETHER | {"processes": 2}
-    run_in_processes(run_training_in_process, shared, two, train=TrainParams(processes=2, steps_per_update=2))
+    for folder, processes in ((alone, 1), (shared, 2)):
+        params = training_params(folder, lm=tiny_parts["lm"], train=TOGETHER | {"processes": processes})
+        lm = FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype="float32")
+        train_on_devices(lm=lm, documents=documents(FARES), questions=questions(FARES), params=params, callbacks=list)
     # 1. the losses, logged as means over all processes
     curves = [
         [entry["loss"] for entry in json.loads((folder / "log.json").read_text()) if "loss" in entry]
@@ -31,12 +36,6 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(other[name], tensor, rtol=1e-5, atol=1e-6)
-
-
-def run_training_in_process(folder: Path, train: dict[str, float]) -> None:
-    """What each of the processes calls."""
-    torch.set_num_threads(1)
-    run_training(folder, train=train)
 
 
 def test_an_error_of_a_process_reaches_the_caller() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,7 +18,7 @@ from flows.local.prefect import LocalPrefect, local_prefect
 
 ROOT = Path(__file__).parents[3]
 FAKE = """
-import http.server, os, pathlib, subprocess, sys
+import contextlib, http.server, os, pathlib, sqlite3, subprocess, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def reply(self):
@@ -31,6 +33,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 match sys.argv[1:]:
     case ["server", "start", "--host", host, "--port", port]:
+        file = pathlib.Path(os.environ["PREFECT_HOME"], "prefect.db")
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute("CREATE TABLE IF NOT EXISTS starts (n)")
+            database.execute("INSERT INTO starts VALUES (1)")
         http.server.HTTPServer((host, int(port)), Handler).serve_forever()
     case ["worker", "start", *_]:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -82,6 +88,13 @@ def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Pa
         assert len(processes_in(folder)) == 3
         prefect.run("cmt/online-update")
     assert processes_in(folder) == []
+
+
+def test_a_server_begins_with_the_empty_database_of_the_first_one(folder: Path) -> None:
+    home = folder / "home"
+    for starts in (1, 2, 2):
+        with local_prefect(root=folder, home=home), closing(sqlite3.connect(home / "prefect.db")) as database:
+            assert database.execute("SELECT count(*) FROM starts").fetchone() == (starts,)
 
 
 @pytest.mark.parametrize(
