@@ -119,6 +119,8 @@ class Texts:
             "slice_id": [f"bench/{number // SLICE:04d}" for number in numbers],
             "published_at": [START + timedelta(minutes=number) for number in numbers],
             "superseded_at": [None] * count,
+            "hidden": [None] * count,
+            "source": ["bench"] * count,
             "supersedes": [*supersedes, *[None] * (count - len(supersedes))],
             "sha256": [f"{number:064x}" for number in numbers],
             "compressor": ["be" * 32] * count,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
     from cmt.bank.lease import Lease
+    from cmt.common.visibility import Version
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
     from cmt.retrieval.indexer import EncodeBatches
@@ -341,6 +342,25 @@ class Resources:
             for slice_ in self.store.slices()
             if (slice_.digest, self.compressor_digest, row_format) not in committed
         ]
+
+    def unbanked(self, compressor: str, *, banking: str | None = None) -> "list[Version]":
+        """The versions that the bank of `compressor` lacks, for `Bank.upsert`: of slices that wait or were refused, and
+        of forgotten documents.
+
+        `banking`: the slice that is being banked. Slices of a later period than all banked ones are left out: nothing
+        banked can name a document of theirs. Raises StreamError.
+        """
+        committed = {
+            (round_.slice_id, round_.slice_digest)
+            for round_ in self.all_rounds()
+            if round_.compressor == compressor and round_.state == "committed"
+        }
+        slices = self.store.slices()
+        banked = {s.slice_id: s.period for s in slices if (s.slice_id, s.digest) in committed or s.slice_id == banking}
+        newest = max(banked.values(), default="")
+        waiting = [s for s in slices if s.slice_id not in banked and s.period <= newest]
+        versions = [version._replace(banked=False) for s in waiting for version in self.store.versions(s)]
+        return versions + self.store.forgotten_versions()
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""

@@ -19,7 +19,7 @@ from cmt.bank import maintenance, search
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
 from cmt.bank.memory_table import MemoryTable
-from cmt.bank.merge import upsert
+from cmt.bank.merge import upsert, versions_of
 from cmt.bank.schema import check_schema, conform, schema_value
 from cmt.bank.tables import (
     FOREVER,
@@ -36,6 +36,7 @@ from cmt.bank.tables import (
 )
 from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
+from cmt.common.visibility import Version
 from cmt.errors import BankError, ConfigError
 
 _KEYS = 256  # keys that are searched at once
@@ -102,14 +103,14 @@ class Bank(MemoryTable):
 
     # Writing
 
-    def upsert(self, rows: pa.Table) -> Counts:
+    def upsert(self, rows: pa.Table, *, unbanked: Collection[Version] = ()) -> Counts:
         """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        superseded_at is computed for these rows and for the rows that they supersede; its values in `rows` are
-        ignored. A document that is stored with another date keeps both versions, the earlier one for questions as of
-        its time, in either order of writing. With the same date the stored version is replaced. An upsert that changes
-        nothing makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored row that has to be
-        written again is damaged; the bank is then unchanged.
+        Their visibility, and that of the rows which depend on them, is computed by `cmt.common.visibility`; its values
+        in `rows` are ignored. `unbanked`: versions of the stream that the bank lacks. A document that is stored with
+        another date keeps both versions, in either order of writing. Of two versions with one date the one of the later
+        slice is stored. An upsert that changes nothing makes no version. Raises BankError if `rows` is invalid, and
+        DamageError if a stored row that has to be written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
 
@@ -120,19 +121,20 @@ class Bank(MemoryTable):
             ids = [renamed[memory_id] for memory_id in earlier["memory_id"].to_pylist()]
             return pa.concat_tables([changed, replace_column(earlier, "memory_id", ids)]), gone
 
-        targets = set(rows["supersedes"].drop_null().to_pylist())
-        return change_documents(self, set(rows["doc_id"].to_pylist()), targets, plan)
+        doc_ids = set(rows["doc_id"].to_pylist())
+        return change_documents(self, doc_ids, plan, written=versions_of(rows), unbanked=unbanked)
 
-    def remove(self, doc_ids: Collection[str]) -> int:
-        """Delete documents in one commit; what they superseded becomes current again. Returns how many rows they had.
+    def remove(self, doc_ids: Collection[str], *, unbanked: Collection[Version] = ()) -> int:
+        """Delete documents in one commit; returns how many rows they had.
 
+        What they superseded becomes current again, unless they are in `unbanked` and named by another document.
         Earlier versions keep the documents, and files keep deleted rows, until `purge_history`.
         """
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             return self.schema.empty_table(), rows_with(stored, "doc_id", doc_ids)
 
-        return change_documents(self, set(doc_ids), (), plan).deleted
+        return change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked).deleted
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version` as a new version. Raises BankError if `version` is not kept."""
@@ -192,6 +194,11 @@ class Bank(MemoryTable):
             table = self.latest()
             view = search.View(k, as_of, self.excluded_doc_ids)
             return search.later(table, view, memory_id, key=key, large=self.is_large(table))
+
+    def memories_of(self, texts: Collection[str]) -> pa.Table:
+        """The rows (bank_schema) of one version of a document for each title and text; `texts`: SHA-256 of texts."""
+        with self.reading():
+            return search.memories_of(self.latest(), texts)
 
     def with_all_words(self, text: str) -> list[str]:
         """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.

@@ -22,7 +22,7 @@ from cmt.bank.search import probe_indexes
 from cmt.bank.tables import FOREVER, MAX_ATTEMPTS, WriteConflict, translate_errors
 from cmt.errors import BankError
 
-_LOOKED_UP = ("memory_id", "doc_id", "supersedes")  # columns with an index for exact values
+_LOOKED_UP = ("memory_id", "doc_id", "supersedes", "sha256")  # columns with an index for exact values
 _UNINDEXED = 1000  # rows that the indexes of a large table may lack; a search reads them in some 20 ms
 _PROBES = 64  # texts, or keys, to search an index for
 

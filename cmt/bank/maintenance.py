@@ -1,6 +1,7 @@
 """Maintenance of a table of memories: compaction, purging of earlier versions, reading everything, statistics."""
 
 import shutil
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
@@ -21,6 +22,7 @@ from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest, id_problems, key_matrix, mean_cosine, row_problems
 from cmt.bank.tables import FOREVER
+from cmt.common.visibility import Version
 
 _KEYS = 256  # keys of the sample whose mean cosine is a statistic
 
@@ -88,8 +90,11 @@ def purge_history(bank: MemoryTable) -> None:
     compact(bank, keep=timedelta(milliseconds=1), unfinished=True)
 
 
-def audit(bank: MemoryTable) -> Audit:
-    """Read every row, and a sample of the full-text index, and report their problems."""
+def audit(bank: MemoryTable, *, unbanked: Collection[Version] | None = ()) -> Audit:
+    """Read every row, and a sample of the full-text index, and report their problems.
+
+    `unbanked`: versions of the stream that the bank lacks; None if they are unknown, so that visibility is not checked.
+    """
     problems: list[str] = []
     slices: set[str] = set()
     # 1. Each row by itself, and the digest of all.
@@ -106,8 +111,8 @@ def audit(bank: MemoryTable) -> Audit:
     versions = bank.rows(VERSION_COLUMNS)
     problems += id_problems(versions)
     problems += [
-        f"document {name!r} has another superseded_at than its successors' dates say"
-        for name in sorted(set(misdated(versions)["doc_id"].to_pylist()))
+        f"document {name!r} is visible at other dates than the documents of the stream say"
+        for name in sorted(set(misdated(versions, unbanked)["doc_id"].to_pylist() if unbanked is not None else ()))
     ]
     # 3. The indexes.
     problem = index_problem(bank, versions["memory_id"].to_pylist())

@@ -1,6 +1,7 @@
 """The rows of a bank: Arrow schema, row types, validation and digest."""
 
 import hashlib
+import re
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,12 +18,13 @@ from cmt.bank.quantization import vector_bytes
 from cmt.common.dates import iso
 from cmt.errors import BankError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 _MODULUS = 2**256
 # Metadata of a table's key field: of two writers of the same new row, one inserts it.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
-# The columns that supersession and change detection read: a few hundred bytes per row instead of kilobytes.
-VERSION_COLUMNS = ["memory_id", "doc_id", "published_at", "superseded_at", "supersedes", "sha256"]
+# The columns that visibility and change detection read: a few hundred bytes per row instead of kilobytes.
+VERSION_COLUMNS = ["memory_id", "doc_id", "slice_id", "published_at", "superseded_at", "hidden", "source"]
+VERSION_COLUMNS += ["supersedes", "sha256"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -58,6 +60,11 @@ def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
     return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
 
 
+def chunk_number(memory_id: str) -> int:
+    """The number of the chunk in a memory_id; a doc_id may have the signs # and @, too."""
+    return int(re.fullmatch(r"(?s).*#(\d+)(@\d{4}-\d\d-\d\dT[\d:.]+Z)?", memory_id)[1])  # type: ignore[index]
+
+
 def latest_versions(rows: pa.Table) -> pa.Table:
     """`rows` without those of earlier versions of a document."""
     return rows.filter(pc.match_substring_regex(rows["memory_id"], "#[0-9]+$"))
@@ -77,7 +84,9 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
             pa.field("doc_id", pa.string(), nullable=False),
             pa.field("slice_id", pa.string(), nullable=False),
             pa.field("published_at", TIMESTAMP, nullable=False),
-            pa.field("superseded_at", TIMESTAMP),
+            pa.field("superseded_at", TIMESTAMP),  # end of the last interval in which the row is visible
+            pa.field("hidden", pa.string()),  # earlier intervals in which it is not, see `Timeline.hidden`
+            pa.field("source", pa.string()),  # publisher
             pa.field("supersedes", pa.string()),
             pa.field("sha256", pa.string(), nullable=False),  # of the document's text
             pa.field("compressor", pa.string(), nullable=False),

@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import partial, reduce
 from itertools import chain
+from operator import or_
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,12 +22,14 @@ from lancedb.query import FullTextOperator, LanceQueryBuilder, LanceVectorQueryB
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
+from cmt.bank.merge import versions_of
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import translate_errors
-from cmt.common.arrow import is_in
+from cmt.common.arrow import is_in, rows_with, take
+from cmt.common.visibility import Version, in_memory, is_hidden, related
 from cmt.errors import BankError, ConfigError, DamageError
 
-_SEEN = ["memory_id", "doc_id", "published_at", "superseded_at"]  # determine whether a row is visible
+_SEEN = ["memory_id", "doc_id", "published_at", "superseded_at", "hidden"]  # determine whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
 _PROBES = 40  # smallest number of partitions of the vector index to search
 _UNCONDITIONED = (1, 8)  # multiples of the wanted rows to fetch from a large table until enough are visible
@@ -132,21 +135,38 @@ def probe_indexes(table: LanceTable, *, texts: Iterable[str] = (), keys: Iterabl
         _best(table, [query], View(1, None), large=False)
 
 
-def related_versions(
-    table: LanceTable, doc_ids: Collection[str], targets: Collection[str]
-) -> tuple[pa.Table, set[str]]:
-    """The stored rows that a change of the documents `doc_ids` depends on; some of these supersede `targets`.
+def related_versions(table: LanceTable, doc_ids: Collection[str], others: Collection[Version]) -> pa.Table:
+    """The stored rows (VERSION_COLUMNS) on which a change of the documents `doc_ids` depends.
 
-    Returns VERSION_COLUMNS of the documents, of all that they supersede or superseded, and of further documents that
-    supersede these; and the doc_ids whose superseded_at may change. Other rows cost no time.
+    `others`: versions that the table lacks, because they are being written or stay unbanked. A stored version may name
+    one of these; its document counts as changed. Other rows cost no time.
     """
-    # 1. the documents themselves, and what they supersede
-    own = _lookup(table, "doc_id", doc_ids)
-    affected = {*doc_ids, *targets, *own["supersedes"].drop_null().to_pylist()}
-    # 2. what supersedes one of these, in any version
-    updates = _lookup(table, "supersedes", affected)
-    further = {*affected, *updates["doc_id"].to_pylist()} - set(doc_ids)
-    return pa.concat_tables([own, _lookup(table, "doc_id", further)]), affected
+    of_others, found = in_memory(others), [_lookup(table, supersedes={v.doc_id for v in others} - set(doc_ids))]
+
+    def find(names: Collection[str], texts: Collection[str]) -> Iterator[Version]:
+        found.append(_lookup(table, doc_id=names, supersedes=names, sha256=texts))
+        yield from versions_of(found[-1])
+        yield from of_others(names, texts)
+
+    # 1. the documents, and those that name a version of `others`
+    documents = {version.doc_id for version in related({*doc_ids, *found[0]["doc_id"].to_pylist()}, find)}
+    # 2. their rows, each once
+    rows = rows_with(pa.concat_tables(found), "doc_id", documents)
+    first = {name: row for row, name in reversed(list(enumerate(rows["memory_id"].to_pylist())))}
+    return take(rows, sorted(first.values()))
+
+
+def memories_of(table: LanceTable, texts: Collection[str]) -> pa.Table:
+    """The rows of one version of a document for each title and text; see `Bank.memories_of`."""
+    columns = ["memory_id", "sha256", "title", "doc_id", "published_at"]
+    rows = read_rows(table, columns, col("sha256").isin(map(lit, sorted(texts)))) if texts else None
+    chosen: dict[tuple[str, str | None], tuple[str, datetime]] = {}
+    memory_ids = set()
+    for row in rows.to_pylist() if rows else ():
+        version = row["doc_id"], row["published_at"]
+        if chosen.setdefault((row["sha256"], row["title"]), version) == version:
+            memory_ids.add(row["memory_id"])
+    return read_content(table, memory_ids)
 
 
 def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
@@ -155,17 +175,16 @@ def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
     return rows.select(content_schema(table.schema).names)
 
 
-def _lookup(table: LanceTable, column: str, values: Collection[str]) -> pa.Table:
-    """VERSION_COLUMNS of the rows whose `column` is one of `values`, by the index of that column."""
-    names = sorted(values)
-    parts = [
-        table.search().select(VERSION_COLUMNS).where(col(column).isin(map(lit, names[start : start + _LOOKUP])))
-        for start in range(0, len(names), _LOOKUP)
-    ]
-    limit = max(table.count_rows(), 1)
-    found = [part.limit(limit).to_arrow() for part in parts]
-    schema = pa.schema([table.schema.field(name) for name in VERSION_COLUMNS])
-    return pa.concat_tables([schema.empty_table(), *(rows.cast(schema) for rows in found)])
+def _lookup(table: LanceTable, **values: Collection[str]) -> pa.Table:
+    """VERSION_COLUMNS of the rows that have one of the `values` in their column, by the index of that column."""
+    names, limit = {column: sorted(wanted) for column, wanted in values.items()}, max(table.count_rows(), 1)
+    found = [pa.schema([table.schema.field(name) for name in VERSION_COLUMNS]).empty_table()]
+    for start in range(0, max(map(len, names.values())), _LOOKUP):
+        parts = {column: wanted[start : start + _LOOKUP] for column, wanted in names.items()}
+        conditions = [col(column).isin(map(lit, part)) for column, part in parts.items() if part]
+        query = table.search().select(VERSION_COLUMNS).where(reduce(or_, conditions))
+        found.append(query.limit(limit).to_arrow().cast(found[0].schema))
+    return pa.concat_tables(found)
 
 
 def memory_id_in(memory_ids: set[str]) -> Expr:
@@ -229,7 +248,7 @@ class View:
 
     @property
     def condition(self) -> Expr:
-        """The condition that a row is visible."""
+        """A condition that every visible row meets, and of the others those alone that are hidden for a time."""
         superseded_at = col("superseded_at")
         # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
         visible = func("concat", superseded_at.cast("string")) == lit("")
@@ -244,6 +263,9 @@ class View:
             as_of = pa.scalar(self._as_of, TIMESTAMP)
             later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
             visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
+            if rows["hidden"].null_count < len(rows):
+                hidden = [is_hidden(gaps, self._as_of) for gaps in rows["hidden"].to_pylist()]
+                visible = pc.and_(visible, pc.invert(pa.array(hidden, pa.bool_())))
         return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self._excluded))))
 
 

@@ -17,7 +17,10 @@ from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
 from cmt.bank.search import memory_id_in, read_content, read_rows, related_versions
 from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict
-from cmt.common.arrow import replace_column, rows_with, rows_without
+from cmt.common.arrow import replace_column, rows_without
+from cmt.common.visibility import Version
+
+_VISIBILITY = ("superseded_at", "hidden")
 
 Plan = Callable[[pa.Table], tuple[pa.Table, pa.Table]]
 """Stored rows (VERSION_COLUMNS) → the rows to write and the rows to delete."""
@@ -32,12 +35,20 @@ class Counts(NamedTuple):
     deleted: int = 0
 
 
-def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Collection[str], plan: Plan) -> Counts:
+def change_documents(
+    bank: MemoryTable,
+    doc_ids: Collection[str],
+    plan: Plan,
+    *,
+    written: Collection[Version],
+    unbanked: Collection[Version],
+) -> Counts:
     """Commit what `plan` returns for the stored rows until nothing is left to do.
 
-    The change concerns the documents `doc_ids`, some of which supersede `targets`; `plan` gets the rows of all of
-    these. There is always one more attempt than commits, because another process may have written in between. Raises
-    WriteConflict if others write all the time.
+    The change concerns the documents `doc_ids`, of which `written` are new versions; `plan` gets their rows, and all
+    rows on which their visibility depends. `unbanked`: versions that the bank lacks and keeps lacking. There is always
+    one more attempt than commits, because another process may have written in between. Raises WriteConflict if others
+    write all the time.
     """
     total = Counts()
     version = bank.version
@@ -46,9 +57,9 @@ def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Colle
         # 1. One attempt.
         before = bank.version
         with bank.reading():
-            stored, affected = related_versions(bank.latest(), doc_ids, targets)
+            stored = related_versions(bank.latest(), doc_ids, [*written, *unbanked])
         try:
-            commit = _commit(bank, stored, affected, *plan(stored))
+            commit = _commit(bank, stored, unbanked, *plan(stored))
         except WriteConflict:
             continue
         # 2. Nothing is left to do: index the rows and record the digest, that of all rows if others wrote meanwhile.
@@ -70,37 +81,37 @@ def change_documents(bank: MemoryTable, doc_ids: Collection[str], targets: Colle
 
 
 def _commit(
-    bank: MemoryTable, stored: pa.Table, affected: set[str], fresh: pa.Table, gone: pa.Table
+    bank: MemoryTable, stored: pa.Table, unbanked: Collection[Version], fresh: pa.Table, gone: pa.Table
 ) -> tuple[int, Counts, set[str], RowsDigest | None] | None:
-    """Write `fresh`, delete `gone` and update superseded_at in one commit; None if there is nothing to do.
+    """Write `fresh`, delete `gone` and update the visibility in one commit; None if there is nothing to do.
 
-    `stored` and `affected` as `related_versions` returns them. Returns the version, its counts, the memory_ids of the
-    commit's rows, and by how much the digest changes, None if it is unknown.
+    `stored` as `related_versions` returns it. Returns the version, its counts, the memory_ids of the commit's rows, and
+    by how much the digest changes, None if it is unknown.
     """
-    # 1. The rows whose superseded_at changes with this commit.
-    fresh = replace_column(fresh, "superseded_at", [None] * len(fresh))
+    # 1. The rows whose visibility changes with this commit.
+    for name in _VISIBILITY:
+        fresh = replace_column(fresh, name, [None] * len(fresh))
     replaced = pa.concat_tables([fresh.select(["memory_id"]), gone.select(["memory_id"])])["memory_id"]
     unchanged = rows_without(stored, "memory_id", replaced)
-    redated = rows_with(misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged])), "doc_id", affected)
+    redated = misdated(pa.concat_tables([fresh.select(VERSION_COLUMNS), unchanged]), unbanked)
     redated_ids = set(redated["memory_id"].to_pylist()) - set(fresh["memory_id"].to_pylist())
     if not (len(fresh) or len(gone) or redated_ids):
         return None
     with bank.writing():
-        # 2. Fresh and redated rows, each with its date, and the stored rows that they replace.
+        # 2. Fresh and redated rows, each with its visibility, and the stored rows that they replace.
         table = bank.latest()
         source = pa.concat_tables([fresh, read_content(table, redated_ids)])
         position = pc.index_in(source["memory_id"], value_set=redated["memory_id"].combine_chunks())
-        source = replace_column(source, "superseded_at", redated["superseded_at"].take(position))
+        for name in _VISIBILITY:
+            source = replace_column(source, name, redated[name].take(position))
         gone_ids = set(gone["memory_id"].to_pylist())
         memory_ids = gone_ids.union(source["memory_id"].to_pylist())
         before = read_rows(table, table.schema.names, memory_id_in(memory_ids))
         # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
         # that another process wrote meanwhile.
-        differs = (
-            "target.sha256 != source.sha256 OR target.published_at != source.published_at"
-            " OR target.superseded_at != source.superseded_at"
-            " OR (target.superseded_at IS NULL) != (source.superseded_at IS NULL)"
-        )
+        compared = [f"target.{name} != source.{name}" for name in ("sha256", "published_at", "slice_id", *_VISIBILITY)]
+        compared += [f"(target.{name} IS NULL) != (source.{name} IS NULL)" for name in _VISIBILITY]
+        differs = " OR ".join(compared)
         merge = table.merge_insert("memory_id").when_matched_update_all(where=differs)
         merge = merge.when_not_matched_insert_all()
         if gone_ids:

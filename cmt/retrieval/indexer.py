@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
-from cmt.bank.schema import bank_schema, schema_value
+from cmt.bank.schema import bank_schema, chunk_number, memory_id, schema_value
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
@@ -51,39 +52,62 @@ def compress_documents(
     keep_text: bool,
     number_format: str,
     batch_tokens: int,
+    compressed: pa.Table | None = None,
     encode_batches: EncodeBatches | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    `batch_tokens`: tokens per forward pass, padding included. `on_progress` gets, for each batch, the number of
-    documents that begin in it and its number of tokens. Batches depend on the documents alone, so the same slice always
-    gives the same bytes. `encode_batches` computes them; None: this process does.
+    Of equal titles and texts the first is compressed and the others are copied, all of them if `compressed` (rows of
+    the bank) has one. `batch_tokens`: tokens per forward pass, padding included. `on_progress` gets, for each batch,
+    the number of documents that begin in it and its number of tokens. Batches depend on the documents alone, so the
+    same slice always gives the same bytes. `encode_batches` computes them; None: this process does.
     """
-    # 1. Cut documents into chunks.
-    longest = model.config.compressor.chunk_tokens
-    chunks = [chunk for row in documents.to_pylist() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
-    # 2. Compress them in batches of similar length.
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
     codes = schema_value(schema, "codes")
     quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=codes)
     if model.codebook and codes == model.codebook.name:
         quantize = model.codebook.encode
-    rows: list[dict[str, Any]] = []
+    # 1. Collect the memories that are there, and cut the other documents into chunks.
+    rows = documents.to_pylist()
+    memories: dict[tuple[str, str | None], list[dict[str, Any]]] = {}  # of each text and title, in the order of chunks
+    for memory in compressed.to_pylist() if compressed else ():
+        memories.setdefault((memory["sha256"], memory["title"]), []).append(memory)
+    new = {_content(row): row for row in reversed(rows) if _content(row) not in memories}
+    longest = model.config.compressor.chunk_tokens
+    chunks = [chunk for row in new.values() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
+    # 2. Compress these in batches of similar length.
     batches = list(batch_by_length(chunks, batch_tokens))
     tokens = [[chunk.tokens for chunk in batch] for batch in batches]
     if encode_batches:
         encoded = encode_batches(tokens, with_content=with_content)
     else:
         encoded = (encode_batch(model, batch, with_content=with_content) for batch in tokens)
+    if on_progress and len(rows) > len(new):
+        on_progress(len(rows) - len(new), 0)
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
-            memory = quantize(vectors)
-            rows.append(_bank_row(chunk, key, memory, len(vectors), schema, slice_id=slice_id, keep_text=keep_text))
+            memory = _memory(chunk, key, quantize(vectors), len(vectors), keep_text=keep_text)
+            memories.setdefault(_content(chunk.document), []).append(memory)
         if on_progress:
             on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["memory_id"]), schema=schema)
+    # 3. Give every version of a document its rows; the latest one of the slice has plain memory_ids.
+    latest = {row["doc_id"]: row["published_at"] for row in sorted(rows, key=itemgetter("published_at"))}
+    common: dict[str, Any] = {"superseded_at": None, "hidden": None}
+    common |= {"slice_id": slice_id, "compressor": schema_value(schema, "compressor")}
+    bank_rows = []
+    for row in rows:
+        version = None if latest[row["doc_id"]] == row["published_at"] else row["published_at"]
+        for memory in memories.get(_content(row), ()):
+            record = {name: row[name] for name in ("doc_id", "published_at", "source", "supersedes", "sha256", "title")}
+            record["memory_id"] = memory_id(row["doc_id"], chunk_number(memory["memory_id"]), version)
+            bank_rows.append(memory | common | record)
+    return pa.Table.from_pylist(sorted(bank_rows, key=itemgetter("memory_id")), schema=schema)
+
+
+def _content(document: Mapping[str, Any]) -> tuple[str, str | None]:
+    return document["sha256"], document["title"]
 
 
 def retrieved_memory(
@@ -136,27 +160,14 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
     return encoded
 
 
-def _bank_row(
-    chunk: Chunk, key: Array, memory: bytes, n_vectors: int, schema: pa.Schema, *, slice_id: str, keep_text: bool
-) -> dict[str, Any]:
-    """A row of `bank_schema`."""
-    document = chunk.document
+def _memory(chunk: Chunk, key: Array, memory: bytes, n_vectors: int, *, keep_text: bool) -> dict[str, Any]:
+    """The values of a row of `bank_schema` that depend on title and text alone, with the memory_id of the chunk."""
     row = {
         "memory_id": chunk.memory_id,
-        "doc_id": document["doc_id"],
-        "slice_id": slice_id,
-        "published_at": document["published_at"],
-        "superseded_at": None,
-        "supersedes": document["supersedes"],
-        "sha256": document["sha256"],
-        "compressor": schema_value(schema, "compressor"),
-        "title": document["title"],
         "key": key.astype(np.float16),
         "memory": memory,
         "n_vectors": n_vectors,
         "n_tokens": len(chunk.tokens),
         "text": chunk.text if keep_text else None,
     }
-    if not keep_text:
-        row["words"] = sketch(chunk.text)
-    return row
+    return row if keep_text else row | {"words": sketch(chunk.text)}

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from cmt.bank.bank import Bank, open_banks
 from cmt.bank.ledger import Ledger, check_uninterrupted
+from cmt.bank.schema import schema_value
 from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
@@ -79,7 +80,8 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
             f"document {unknown[0]!r} is neither in bank {resources.params.bank.uri} nor in "
             f"{resources.params.stream.path}: nothing was forgotten"
         )
-    # 3. Announce it.
+    # 3. Their other names go with them; then announce it.
+    doc_ids = {*doc_ids, *resources.store.copies(doc_ids)}
     slices: dict[str, list[str]] = {}
     if purge:
         check_uninterrupted(resources.all_rounds(), "a purge")
@@ -110,7 +112,10 @@ def finish(resources: Resources) -> ForgetReport | None:
         if shared:
             resources.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
-        rows = sum(bank.remove(journal.doc_ids) for bank in _banks(resources))
+        rows = 0
+        for bank in _banks(resources):
+            unbanked = resources.unbanked(schema_value(bank.schema, "compressor"))
+            rows += bank.remove(journal.doc_ids, unbanked=unbanked)
         # 3. Delete the texts; the slices last, because copies of their texts are recognised by comparison with them.
         purged = {}
         if journal.purge:

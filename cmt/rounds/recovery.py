@@ -129,7 +129,8 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
 
 
 def restore(resources: Resources, round_: Round) -> None:
-    """Restore the bank to the version before `round_`, then delete the documents that were forgotten since.
+    """Restore the bank to the version before `round_`, then bring in line with the stream of today: documents that were
+    forgotten since are deleted, and names lead through documents that came since.
 
     A bank whose table was removed has nothing to restore.
     """
@@ -139,7 +140,12 @@ def restore(resources: Resources, round_: Round) -> None:
         return
     bank = resources.open_bank(round_.compressor)
     bank.restore(round_.version_before)
-    bank.remove(resources.forgotten())
+    before = bank.version
+    bank.remove(resources.forgotten(), unbanked=resources.unbanked(round_.compressor))
+    # the last round left another digest if this has changed a row
+    committed = [r for r in resources.all_rounds() if r.compressor == round_.compressor and r.state == "committed"]
+    if bank.version != before and committed:
+        resources.ledger.write(replace(committed[-1], rows=bank.count_rows(), bank_digest=bank.digest()))
 
 
 def _waits(resources: Resources, answering: str | None) -> bool:

@@ -137,6 +137,7 @@ class RoundRunner:
             rows = compress_documents(
                 resources.model,
                 documents,
+                compressed=resources.bank.memories_of(set(documents["sha256"].to_pylist())),
                 slice_id=self.slice.slice_id,
                 keep_text=bank.keep_text,
                 number_format=bank.codes,
@@ -182,7 +183,8 @@ class RoundRunner:
 
         resources, rows = self.resources, self._staged_rows()
         with self._timed("bank", rows.num_rows):
-            resources.bank.upsert(rows)
+            unbanked = resources.unbanked(resources.model.digest, banking=self.slice.slice_id)
+            resources.bank.upsert(rows, unbanked=unbanked)
         if not self.recompresses:
             with self._timed("changes", rows.num_rows):
                 found = find_changes(resources.answerer, rows)

@@ -11,6 +11,7 @@ from functools import partial
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.integrity import DELETIONS, altered_files
 from cmt.bank.ledger import Ledger, Round, contradiction
+from cmt.bank.schema import schema_value
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
@@ -175,8 +176,11 @@ def _bank(resources: Resources, name: str) -> PartReport:
         problems.append(f"bank {uri} {problem}")
         undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
     # 2. Read every row.
+    unbanked = None  # a store that cannot be read has a report of its own
+    with suppress(CmtError):
+        unbanked = resources.unbanked(schema_value(bank.schema, "compressor"))
     try:
-        audit = bank.audit()
+        audit = bank.audit(unbanked=unbanked)
     except BankError as error:
         problems.append(str(error))
         return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))

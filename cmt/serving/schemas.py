@@ -182,6 +182,8 @@ class Ingested(BaseModel):
 
     slices: list[NewSlice]
     accepted: int
+    versions: int
+    repeats: int
     duplicates: int
     questions: int
     question_duplicates: int
@@ -195,7 +197,7 @@ class Ingested(BaseModel):
             NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions) for s in report.slices
         ]
         rejected = [RejectedRow(file=r.file, row=r.row, reason=r.reason) for r in report.rejected[:_LISTED_ROWS]]
-        names = ("accepted", "duplicates", "questions", "question_duplicates")
+        names = ("accepted", "versions", "repeats", "duplicates", "questions", "question_duplicates")
         counts = {name: getattr(report, name) for name in names}
         return cls(slices=slices, rejected_total=len(report.rejected), rejected=rejected, **counts)
 

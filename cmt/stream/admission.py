@@ -1,30 +1,30 @@
 """Admission of rows to the stream: each row is validated alone, then compared with the store.
 
-- A row with a known doc_id and text is a duplicate. A new doc_id with the latest text of another document is a
-  duplicate too; questions about it, and documents that supersede it, then refer to the document that was kept. The
-  exception is an update that supersedes a third document: it is new even if its text was there before, because a price
-  may go back to what it was.
-- A known doc_id with another text is a correction and becomes a new version, unless the store has a later one.
-- Of several versions in one ingest the latest is taken; of two with the same date the first.
-- `cmt.stream.authority` decides who may correct or supersede whose documents. Nothing supersedes a younger document.
+- A row that is in the store already, with the same doc_id, text and record, is left out.
+- A known doc_id with another text, date, title, url or `supersedes` is a new version, whatever its date.
+- A new doc_id is a new document, also with a known text: `cmt.common.visibility` says what it stands for.
+- `cmt.stream.authority` decides who may correct or supersede whose documents. Nothing supersedes a younger document,
+  and documents of one date do not supersede each other in a ring.
 - Each slice takes a limited number of near-copies (`cmt.stream.near_copies`).
-- A question needs its document in the same ingest or in the store. A known question_id is a duplicate.
+- A question needs its document in the same ingest or in the store, and belongs to the document that this one stands
+  for. A known question_id is a duplicate.
 - A question needs an answer, except for training and measuring (`select_with_unanswerable`).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
-from typing import Any, NamedTuple
+from operator import attrgetter, itemgetter
+from typing import Any
 
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column, take
-from cmt.common.dates import iso
-from cmt.stream.authority import Authority, Statement
+from cmt.common.digests import sha256_hex
+from cmt.common.visibility import Timeline, Version
+from cmt.stream.authority import Authority
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import slice_of_each
@@ -32,63 +32,22 @@ from cmt.stream.readers import RawRows
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import Rejected, raw_text, validate_documents, validate_questions
 
-
-class _Version(NamedTuple):
-    """A version of a document among the rows to admit."""
-
-    row: int
-    """Index in the table of valid rows."""
-    statement: Statement
-    supersedes: str | None
-    sha256: str
+RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
+"""Columns whose values a row shares with one that is in the store already."""
+NEW = "new/999999999"
+"""The slice of the rows of an ingest, later than all others."""
 
 
 @dataclass
 class StoreIndex:
-    """What a store has of some documents: a few short strings and two dates for each, no texts.
+    """What a store has of some documents: short strings and dates, no texts."""
 
-    Selection gives the same result with all rows of a store as with the rows of the documents that an ingest names, of
-    documents with one of its texts, and of the updates of these.
-    """
-
-    forgotten: frozenset[str] = frozenset()
-    """doc_ids of forgotten documents, which supersede nothing."""
-    latest: dict[str, tuple[datetime, str]] = field(default_factory=dict)
-    """doc_id → date and sha256 of the latest version."""
-    versions: set[tuple[str, str]] = field(default_factory=set)
-    """(doc_id, sha256) of every version."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """sha256 → doc_id of a document with that text."""
-    first: dict[str, Statement] = field(default_factory=dict)
-    """doc_id → the first version, whose publisher is the publisher of the document."""
-    updates: dict[str, list[Statement]] = field(default_factory=dict)
-    """doc_id → the documents that supersede it."""
+    versions: Iterable[Version] = ()
+    """All that `related` finds in the store for the rows of the ingest."""
+    records: set[tuple[Any, ...]] = field(default_factory=set)
+    """The values of RECORD of the documents that the ingest names."""
     questions: dict[str, str] = field(default_factory=dict)
     """question_id → question."""
-
-    def add_documents(self, table: pa.Table) -> None:
-        """Add the rows of `table` (doc_id, published_at, sha256, source, supersedes); `source` is the publisher."""
-        columns = _columns(table, "doc_id", "published_at", "sha256", "source", "supersedes")
-        for doc_id, published_at, sha256, publisher, supersedes in columns:
-            statement = Statement(doc_id, published_at, publisher)
-            self.first.setdefault(doc_id, statement)
-            if supersedes and doc_id not in self.forgotten:
-                self.updates.setdefault(supersedes, []).append(statement)
-            if doc_id not in self.latest or published_at >= self.latest[doc_id][0]:
-                self.latest[doc_id] = published_at, sha256
-            self.versions.add((doc_id, sha256))
-            self.owner(sha256, doc_id)
-
-    def owner(self, sha256: str, doc_id: str) -> str:
-        """The document whose latest version has this text; without one, `doc_id` becomes the owner of the text."""
-        owner = self.texts.setdefault(sha256, doc_id)
-        if owner in self.latest and self.latest[owner][1] != sha256:  # its text was corrected since
-            owner = self.texts[sha256] = doc_id
-        return owner
-
-    def add_questions(self, table: pa.Table) -> None:
-        """Add the rows of `table` (question_id, question)."""
-        self.questions.update(_columns(table, "question_id", "question"))
 
 
 @dataclass(frozen=True)
@@ -116,12 +75,19 @@ class Intake:
     """The new rows of an ingest, and the fate of its other rows."""
 
     documents: pa.Table
+    """All rows that are not in the store, in their order."""
     questions: pa.Table
+    versions: int
+    """Number of `documents` that are new versions of known ones."""
+    repeats: int
+    """Number of `documents` that repeat another one of their source."""
     duplicates: int
-    """Number of duplicate documents."""
+    """Number of documents that are in the store already."""
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     """By file and row."""
+    timeline: Timeline
+    """Of `documents` and the versions of the index."""
 
 
 def validate_rows(
@@ -156,29 +122,79 @@ def select(
     index: StoreIndex,
     authority: Authority | None = None,
 ) -> Intake:
-    """Select the rows that are not in `index` yet, and add them to it. `unread`: the rows that a reader rejected.
+    """Select the rows that are not in `index` yet. `unread`: the rows that a reader rejected.
 
     With `authority` the column `source` of `documents` must hold their publishers.
     """
-    new_documents, kept_as, duplicates, rejected_documents = _select_documents(documents, index, authority)
-    new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, kept_as)
+    # 1. the documents, and what they stand for
+    rows, duplicates, rejected_documents = _select_documents(documents, index, authority)
+    taken = take(documents.table, rows)
+    new = versions_of(taken)
+    timeline = Timeline([*index.versions, *new])
+    # 2. the questions, each about the document that its own one stood for
+    known = {version.doc_id for version in (*index.versions, *new)}
+    new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, known, timeline)
+    # 3. the counts
+    first: dict[str, Version] = {}
+    for version in sorted((*index.versions, *new), key=attrgetter("slice_id", "order")):
+        first.setdefault(version.doc_id, version)
     rejected = (*unread, *documents.rejected, *questions.rejected, *rejected_documents, *rejected_questions)
     return Intake(
-        documents=new_documents,
+        documents=taken,
         questions=new_questions,
+        versions=sum(first[version.doc_id] != version for version in new),
+        repeats=sum(version[:2] in timeline.repeats for version in new),
         duplicates=duplicates,
         question_duplicates=question_duplicates,
         rejected=tuple(sorted(rejected, key=attrgetter("file", "row"))),
+        timeline=timeline,
     )
 
 
-def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
-    """The valid rows of `raw` without duplicates; rows dated after `now` are rejected.
+def versions_of(table: pa.Table) -> list[Version]:
+    """The versions that `table` (DOCUMENT_SCHEMA) would add to a store."""
+    columns = _columns(table, "doc_id", "published_at", "source", "sha256", "supersedes")
+    return [Version(doc_id, date, NEW, *record) for doc_id, date, *record in columns]
 
-    A question that its document does not answer (SQuAD 2.0) has an empty list of `answers` and is kept.
+
+def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
+    """The valid rows of `raw`: of each document the latest version, of each text the first document.
+
+    Rows dated after `now` are rejected. A question that its document does not answer (SQuAD 2.0) has an empty list of
+    `answers` and is kept.
     """
     documents, questions = validate_rows(raw, now=now, limits=limits, allow_unanswerable=True)
-    return select(documents, questions, unread=raw.rejected, index=StoreIndex())
+    intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
+    rows = list(_columns(intake.documents, "doc_id", "published_at"))
+    latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
+    kept = [row for row, key in enumerate(rows) if latest[key[0]] == key[1] and key not in intake.timeline.repeats]
+    originals = [intake.timeline.original(doc_id) for doc_id in intake.questions["doc_id"].to_pylist()]
+    return replace(
+        intake,
+        documents=take(intake.documents, kept),
+        questions=replace_column(intake.questions, "doc_id", originals),
+    )
+
+
+def own_ids(
+    documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
+) -> tuple[ValidatedRows, ValidatedRows]:
+    """Both, where a document that came without doc_id has a text that another publisher has published without one.
+
+    Such a document gets a doc_id made from publisher and text, instead of one made from the text alone. `owners`:
+    doc_id → publisher in the store; documents of this ingest are added.
+    """
+    renamed, doc_ids = dict[str, str](), []
+    for doc_id, publisher, sha256 in _columns(documents.table, "doc_id", "source", "sha256"):
+        if doc_id == sha256[:16] and owners.setdefault(doc_id, publisher) != publisher:
+            renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
+        doc_ids.append(doc_id)
+    kept = set(doc_ids)
+    asked = [name if name in kept else renamed.get(name, name) for name in questions.table["doc_id"].to_pylist()]
+    return (
+        replace(documents, table=replace_column(documents.table, "doc_id", doc_ids)),
+        replace(questions, table=replace_column(questions.table, "doc_id", asked)),
+    )
 
 
 def _validate(rows: Sequence[RawRow], validate: Callable[..., tuple[pa.Table, list[Rejected]]]) -> ValidatedRows:
@@ -197,51 +213,45 @@ def _validate(rows: Sequence[RawRow], validate: Callable[..., tuple[pa.Table, li
 
 def _select_documents(
     documents: ValidatedRows, index: StoreIndex, authority: Authority | None
-) -> tuple[pa.Table, dict[str, str], int, list[Rejected]]:
-    """Return new rows, doc_id → doc_id that was kept for its text, number of duplicates, rejected rows."""
-    # 1. one version of each doc_id
-    versions, duplicates, rejected = _latest_versions(documents, authority)
-    # 2. only what its publisher may state
-    if authority:
-        reasons = _refused(versions, index, authority)
-        rejected += [_reject(documents.origins[versions.pop(doc_id).row], why) for doc_id, why in reasons.items()]
-    # 3. compare it with the store
-    new: list[int] = []
-    kept_as: dict[str, str] = {}
-    for doc_id, version in versions.items():
-        published_at, sha256, supersedes = version.statement.published_at, version.sha256, version.supersedes
-        latest, latest_sha256 = index.latest.get(doc_id, (None, None))
-        owner = index.owner(sha256, doc_id)
-        if latest is None and owner != doc_id and kept_as.get(supersedes or "", supersedes) in (None, owner):
-            kept_as[doc_id] = owner
+) -> tuple[list[int], int, list[Rejected]]:
+    """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
+    rows, versions = list(_columns(documents.table, *RECORD)), versions_of(documents.table)
+    known = _Known(index.versions, versions)
+    records, taken = set(index.records), dict[tuple[str, datetime], int]()
+    duplicates, rejected = 0, list[Rejected]()
+    for row in sorted(range(len(rows)), key=lambda row: versions[row].published_at):
+        version, origin = versions[row], documents.origins[row]
+        there, other = rows[row] in records, taken.get(version[:2])
+        why = known.why_not(version, authority, there=there) if authority else None
+        if not why and other is not None and not there:
+            where = f"{documents.origins[other].file}:{documents.origins[other].row}"
+            why = f"doc_id {version.doc_id!r} has other content at the same date in {where}; give one a later date"
+        if not why and not there and (ring := known.ring(version)):
+            why = f"documents of one date would supersede each other: {ring}; leave supersedes out"
+        if why:
+            rejected.append(_reject(origin, why))
+        elif there:
             duplicates += 1
-        elif latest is None:
-            new.append(version.row)
-        elif sha256 == latest_sha256 or (published_at <= latest and (doc_id, sha256) in index.versions):
-            duplicates += 1
-        elif published_at < latest:
-            reason = f"doc_id {doc_id!r} is in the store with a later date, {iso(latest)}; date the correction after it"
-            rejected.append(_reject(documents.origins[version.row], reason))
         else:
-            new.append(version.row)
-    # 4. an update of a duplicate supersedes the document that was kept
-    table = take(documents.table, sorted(new))
-    table = replace_column(table, "supersedes", [kept_as.get(name, name) for name in table["supersedes"].to_pylist()])
-    index.add_documents(table)
-    return table, kept_as, duplicates, rejected
+            taken[version[:2]] = row
+            records.add(rows[row])
+            known.add(version)
+    return sorted(taken.values()), duplicates, rejected
 
 
 def _select_questions(
-    questions: ValidatedRows, index: StoreIndex, kept_as: dict[str, str]
+    questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
 ) -> tuple[pa.Table, int, list[Rejected]]:
-    """Return new rows, each with the doc_id under which its document was kept, number of duplicates, rejected rows."""
+    """Return new rows, each with the document that its own one stood for when it was asked, number of duplicates,
+    rejected rows. `known`: the doc_ids of the store and of the ingest.
+    """
     new: list[int] = []
     doc_ids: list[str] = []
     rejected: list[Rejected] = []
-    rows = _columns(questions.table, "question_id", "doc_id", "question")
-    for row, (question_id, doc_id, question) in enumerate(rows):
-        kept_doc_id = kept_as.get(doc_id, doc_id)
-        known_question = index.questions.get(question_id)
+    asked = dict(index.questions)
+    rows = _columns(questions.table, "question_id", "doc_id", "question", "asked_at")
+    for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
+        known_question = asked.get(question_id)
         if known_question == question:
             continue
         if known_question is not None:
@@ -250,83 +260,80 @@ def _select_questions(
                 "give this one another question_id"
             )
             rejected.append(_reject(questions.origins[row], reason))
-        elif kept_doc_id not in index.latest:
+        elif doc_id not in known:
             reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"
             rejected.append(_reject(questions.origins[row], reason))
         else:
-            index.questions[question_id] = question
+            asked[question_id] = question
             new.append(row)
-            doc_ids.append(kept_doc_id)
+            doc_ids.append(timeline.original(doc_id, asked_at))
     table = replace_column(take(questions.table, new), "doc_id", doc_ids)
     return table, questions.table.num_rows - len(new) - len(rejected), rejected
 
 
-def _refused(versions: Mapping[str, _Version], index: StoreIndex, authority: Authority) -> dict[str, str]:
-    """doc_id → why its new version is refused. A version that is in the store already is not refused."""
-    first_with_text: dict[str, str] = {}
-    for doc_id, version in versions.items():
-        first_with_text.setdefault(version.sha256, doc_id)
+class _Known:
+    """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
 
-    def documents(doc_id: str | None) -> Iterator[Statement]:
-        """The document `doc_id`, and the documents that are kept in its place if it is a duplicate."""
-        names = [doc_id]
-        if doc_id and doc_id in versions and doc_id not in index.first:
-            sha256 = versions[doc_id].sha256
-            names += [index.texts.get(sha256), first_with_text[sha256]]
-        for name in filter(None, dict.fromkeys(names)):
-            if name in index.first:
-                yield index.first[name]
-            elif name in versions:
-                yield versions[name].statement
+    def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
+        self._owners: dict[str, Version] = {}
+        """doc_id → its first version, whose publisher is the publisher of the document."""
+        self._candidates: dict[str, Version] = {}
+        """The same of the ingest, for updates that come before the document that they name."""
+        self._publishers: dict[str, set[str | None]] = {}
+        self._updates: dict[str, list[Version]] = {}
+        """doc_id → the versions that supersede it."""
+        self._of_date: dict[tuple[str, datetime], list[Version]] = {}
+        self._updates_of: dict[tuple[str | None, str, datetime], set[str]] = {}
+        """Source, text and date → the documents that supersede another one."""
+        for version in sorted(stored, key=attrgetter("order")):
+            self.add(version)
+        for version in sorted(candidates, key=attrgetter("published_at")):
+            self._candidates.setdefault(version.doc_id, version)
 
-    refused: dict[str, str] = {}
-    for doc_id, version in versions.items():
-        if (doc_id, version.sha256) in index.versions:
-            continue
-        statement = version.statement
-        if doc_id in index.first:
-            why = authority.why_not_correct(statement, index.first[doc_id])
+    def add(self, version: Version) -> None:
+        doc_id, date, _, source, sha256, supersedes, banked = version
+        self._owners.setdefault(doc_id, version)
+        self._publishers.setdefault(doc_id, set()).add(source)
+        if supersedes and banked:
+            self._updates.setdefault(supersedes, []).append(version)
+            self._updates_of.setdefault((source, sha256, date), set()).add(doc_id)
+        self._of_date.setdefault((doc_id, date), []).append(version)
+
+    def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
+        """Why its publisher may not add `version`, nor have it `there`; None if it may."""
+        owner = self._owners.get(version.doc_id)
+        if owner and version.source not in self._publishers[version.doc_id]:
+            why = authority.why_not_correct(version, owner)
         else:
-            why = authority.why_not_add(statement, index.updates.get(doc_id, ()))
-        for target in documents(version.supersedes):
-            why = why or authority.why_not_supersede(statement, target)
-        if why:
-            refused[doc_id] = why
-    return refused
+            why = None if owner else authority.why_not_add(version, self._updates.get(version.doc_id, ()))
+        if why or there or not version.supersedes:
+            return why
+        target = self._owners.get(version.supersedes) or self._candidates.get(version.supersedes)
+        return authority.why_not_supersede(version, target) if target else None
 
+    def ring(self, version: Version) -> str | None:
+        """The documents of one date that lead from `version` back to it; None without any.
 
-def _latest_versions(
-    documents: ValidatedRows, authority: Authority | None
-) -> tuple[dict[str, _Version], int, list[Rejected]]:
-    """Return the latest version of each doc_id, number of duplicates, rejected rows."""
-    origins = documents.origins
-    latest: dict[str, _Version] = {}
-    duplicates = 0
-    rejected: list[Rejected] = []
-    rows = _columns(documents.table, "doc_id", "published_at", "source", "supersedes", "sha256")
-    for row, (doc_id, published_at, publisher, supersedes, sha256) in enumerate(rows):
-        version = _Version(row, Statement(doc_id, published_at, publisher), supersedes, sha256)
-        other = latest.setdefault(doc_id, version)
-        if other is version:
-            continue
-        if sha256 == other.sha256:
-            duplicates += 1
-        elif published_at == other.statement.published_at:
-            where = f"{origins[other.row].file}:{origins[other.row].row}"
-            reason = f"doc_id {doc_id!r} has another text and the same date in {where}; give a correction a later date"
-            rejected.append(_reject(origins[row], reason))
-        else:
-            earlier, later = (version, other) if published_at < other.statement.published_at else (other, version)
-            why = authority.why_not_correct(later.statement, earlier.statement) if authority else None
-            if why:
-                latest[doc_id] = earlier
-                rejected.append(_reject(origins[later.row], why))
-                continue
-            latest[doc_id] = later
-            where = f"{origins[later.row].file}:{origins[later.row].row}"
-            reason = f"an earlier version of doc_id {doc_id!r}; {where} has a later one, which was taken"
-            rejected.append(_reject(origins[earlier.row], reason))
-    return latest, duplicates, rejected
+        A document leads to the one that it supersedes, or else to each with its text that supersedes one.
+        """
+        date, (source, sha256) = version.published_at, version[3:5]
+
+        def following(other: Version) -> set[str]:
+            if other.supersedes:
+                return {other.supersedes}
+            same = {name for name in self._updates_of.get((*other[3:5], date), ()) if name != version.doc_id}
+            return same | {version.doc_id} if version.supersedes and other[3:5] == (source, sha256) else same
+
+        ways = [[version.doc_id, name] for name in following(version)]
+        seen = {version.doc_id}
+        for way in ways:
+            if way[-1] == version.doc_id:
+                return " → ".join(way)
+            if way[-1] not in seen:
+                seen.add(way[-1])
+                others = self._of_date.get((way[-1], date), ())
+                ways += [[*way, name] for other in others for name in following(other)]
+        return None
 
 
 def _reject(origin: RawRow, reason: str) -> Rejected:

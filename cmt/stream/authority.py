@@ -7,23 +7,15 @@ The publisher of a document is the name that the ingest gives; or, for a trusted
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from cmt.common.dates import iso
+from cmt.common.visibility import Version
 from cmt.errors import ConfigError
 from cmt.stream.schema import normalise
 
 _FILE_PREFIX = "file:"
-
-
-class Statement(NamedTuple):
-    """A document, without its text."""
-
-    doc_id: str
-    published_at: datetime
-    publisher: str
 
 
 @dataclass(frozen=True)
@@ -34,51 +26,51 @@ class Authority:
     granted: Mapping[str, Collection[str]] = field(default_factory=dict)
     peers: Literal["*"] | Sequence[Collection[str]] = ()
 
-    def covers(self, publisher: str, other: str) -> bool:
+    def covers(self, publisher: str | None, other: str | None) -> bool:
         """Whether `publisher` may supersede or correct documents of `other`."""
-        return publisher == other or other in self.granted.get(publisher, ())
+        return publisher == other or other in self.granted.get(publisher or "", ())
 
-    def may_change(self, publisher: str, other: str) -> bool:
+    def may_change(self, publisher: str | None, other: str | None) -> bool:
         """Whether a later document of `publisher` may change what a document of `other` states."""
         if self.covers(publisher, other) or self.peers == "*":
             return True
         return any(publisher in group and other in group for group in self.peers)
 
-    def why_not_correct(self, correction: Statement, document: Statement) -> str | None:
+    def why_not_correct(self, correction: Version, document: Version) -> str | None:
         """Why `correction` may not replace the text of `document`, which has its doc_id; None if it may."""
-        if self.covers(correction.publisher, document.publisher):
+        if self.covers(correction.source, document.source):
             return None
         return (
-            f"doc_id {document.doc_id!r} is a document of {document.publisher!r}, which {correction.publisher!r} may "
-            f"not correct; {_advice(correction.publisher, document.publisher)}"
+            f"doc_id {document.doc_id!r} is a document of {document.source!r}, which {correction.source!r} may "
+            f"not correct; {_advice(correction.source, document.source)}"
         )
 
-    def why_not_supersede(self, update: Statement, document: Statement) -> str | None:
+    def why_not_supersede(self, update: Version, document: Version) -> str | None:
         """Why `update` may not supersede `document`; None if it may."""
         if update.published_at < document.published_at:
             return (
                 f"supersedes {document.doc_id!r}, which is younger ({iso(document.published_at)}); correct the date, "
                 "or leave supersedes out"
             )
-        if self.covers(update.publisher, document.publisher):
+        if self.covers(update.source, document.source):
             return None
         return (
-            f"supersedes {document.doc_id!r} of {document.publisher!r}, which {update.publisher!r} may not; "
-            f"{_advice(update.publisher, document.publisher)}, or leave supersedes out"
+            f"supersedes {document.doc_id!r} of {document.source!r}, which {update.source!r} may not; "
+            f"{_advice(update.source, document.source)}, or leave supersedes out"
         )
 
-    def why_not_add(self, document: Statement, updates: Sequence[Statement]) -> str | None:
+    def why_not_add(self, document: Version, updates: Sequence[Version]) -> str | None:
         """Why a new `document` may not be added; None if it may.
 
         `updates` are documents of the store that supersede it already. An update by a publisher without authority
         would hide it from the start.
         """
         for update in updates:
-            if update.published_at >= document.published_at and not self.covers(update.publisher, document.publisher):
+            if update.published_at >= document.published_at and not self.covers(update.source, document.source):
                 return (
-                    f"{update.doc_id!r} of {update.publisher!r} would supersede it, which it may not do to "
-                    f"{document.publisher!r}; `cmt forget {update.doc_id}` and ingest this again, or "
-                    f"{_advice(update.publisher, document.publisher)}"
+                    f"{update.doc_id!r} of {update.source!r} would supersede it, which it may not do to "
+                    f"{document.source!r}; `cmt forget {update.doc_id}` and ingest this again, or "
+                    f"{_advice(update.source, document.source)}"
                 )
         return None
 
@@ -103,5 +95,5 @@ def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, path:
     return [file if name is None or name.startswith(_FILE_PREFIX) else name for name in claimed]
 
 
-def _advice(publisher: str, other: str) -> str:
+def _advice(publisher: str | None, other: str | None) -> str:
     return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"

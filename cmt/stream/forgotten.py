@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
+from cmt.common.dates import iso, parse_instant
 from cmt.common.storage import read_checked_json, write_checked_json
+from cmt.common.visibility import Version
 from cmt.errors import StreamError
 from cmt.stream.admission import ValidatedRows
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
@@ -44,6 +46,8 @@ class _DocIds:
     """The content of the file DOC_IDS."""
 
     doc_ids: list[str]
+    names: list[tuple[str, str, str, str | None, str | None]] = field(default_factory=list)
+    """See `Forgotten.names`; dates as ISO 8601, without the two constant fields."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,9 @@ class Forgotten:
     """doc_id → the sketches of its versions."""
     exempt_doc_ids: frozenset[str] = frozenset()
     """Documents that were in the stream when one with nearly their text was forgotten."""
+    names: tuple[Version, ...] = ()
+    """The versions of the forgotten documents without their texts. Each supersedes what it named, or the document that
+    it stood for, so that an update of a forgotten document still hides what that one hid."""
 
     @staticmethod
     def read_doc_ids(folder: Path) -> list[str]:
@@ -78,18 +85,25 @@ class Forgotten:
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
         """Read both files in `folder`; without files nothing is forgotten. Raises StreamError if a file is damaged."""
-        doc_ids, stored = frozenset(cls.read_doc_ids(folder)), _read(folder / SKETCHES, _Sketches)
+        stored_ids = _read(folder / DOC_IDS, _DocIds) or _DocIds([])
+        names = tuple(
+            Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
+            for doc_id, date, slice_id, source, supersedes in stored_ids.names
+        )
+        known = cls(frozenset(stored_ids.doc_ids), names=names)
+        stored = _read(folder / SKETCHES, _Sketches)
         if stored is None:
-            return cls(doc_ids)
+            return known
         texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
-        return cls(doc_ids, stored.salt, texts, frozenset(stored.spared))
+        return replace(known, salt=stored.salt, texts=texts, exempt_doc_ids=frozenset(stored.spared))
 
     def write(self, folder: Path) -> None:
         """Write both files, each atomically. Raises OSError."""
         texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
         stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids))
         write_checked_json(folder / SKETCHES, vars(stored))
-        write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids)})
+        names = sorted((v.doc_id, iso(v.published_at), v.slice_id, v.source, v.supersedes) for v in self.names)
+        write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids), "names": names})
 
     def with_documents(
         self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]

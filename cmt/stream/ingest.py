@@ -1,19 +1,30 @@
 """Ingest: one file or folder → validated rows, the quarantine of rejected ones, and new slices in the store."""
 
 import logging
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import reduce
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from cmt.common.arrow import is_in, replace_column
+from cmt.common.arrow import replace_column, rows_with
+from cmt.common.visibility import Find, Version, in_memory, related
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream import readers
-from cmt.stream.admission import StoreIndex, select, validate_rows, without_floods
+from cmt.stream.admission import (
+    NEW,
+    RECORD,
+    StoreIndex,
+    own_ids,
+    select,
+    validate_rows,
+    versions_of,
+    without_floods,
+)
 from cmt.stream.authority import Authority, check_publisher, publisher_of_each
 from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.limits import Limits
@@ -32,9 +43,13 @@ class IngestReport:
     slices: tuple[Slice, ...]
     """The new slices."""
     accepted: int
-    """Number of new documents."""
+    """Number of documents that were taken."""
+    versions: int
+    """Number of these that are new versions of known documents."""
+    repeats: int
+    """Number of these that repeat the text of another document of their source, for which they stand."""
     duplicates: int
-    """Number of duplicate documents."""
+    """Number of documents that were in the store already."""
     questions: int
     """Number of new questions."""
     question_duplicates: int
@@ -50,7 +65,9 @@ class IngestReport:
     def summary(self) -> str:
         """The result in one line."""
         documents, questions = _count(self.accepted, "document"), _count(self.questions, "question")
-        new = f"{documents} and {questions} taken into {_count(len(self.slices), 'slice')}"
+        kinds = [_count(n, noun) for n, noun in ((self.versions, "new version"), (self.repeats, "repeat")) if n]
+        notes = f" ({', '.join(kinds)})" if kinds else ""
+        new = f"{documents}{notes} and {questions} taken into {_count(len(self.slices), 'slice')}"
         documents, questions = _count(self.duplicates, "document"), _count(self.question_duplicates, "question")
         rejected = f"; {_count(len(self.rejected), 'row')} rejected, see {self.quarantine}" if self.rejected else ""
         return f"{new if self.slices else 'nothing new'}; {documents} and {questions} already there{rejected}"
@@ -88,10 +105,15 @@ def ingest(
     publishers = publisher_of_each(claimed, named=named, path=path, trusted=params.trust_source)
     documents = replace(documents, table=replace_column(documents.table, "source", publishers))
     with store.locked():
+        _check_unit(store, unit)
         # 3. reject forgotten documents and floods, then select the new rows
+        find = store.find_versions()
+        named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
+        owners = {version.doc_id: version.source for version in reversed(named_alike)}
+        documents, questions = own_ids(documents, questions, owners=owners)
         documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
         documents = without_floods(documents, period=period, limit=params.max_near_duplicates)
-        index = store_index(store, unit, documents.table, questions.table)
+        index = store_index(store, find, documents.table, questions.table)
         authority = Authority(params.authority)
         intake = select(documents, questions, unread=raw.rejected, index=index, authority=authority)
         # 4. quarantine rejected rows first, so that an ingest that fails shows why
@@ -108,6 +130,8 @@ def ingest(
     report = IngestReport(
         slices=slices,
         accepted=intake.documents.num_rows,
+        versions=intake.versions,
+        repeats=intake.repeats,
         duplicates=intake.duplicates,
         questions=intake.questions.num_rows,
         question_duplicates=intake.question_duplicates,
@@ -122,39 +146,40 @@ def ingest(
     return report
 
 
-def store_index(store: SliceStore, unit: str, documents: pa.Table, questions: pa.Table) -> StoreIndex:
-    """The rows of `store` that decide which of `documents` and `questions` are new.
+def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:
+    """What decides which of `documents` and `questions` are new; `find`: `SliceStore.find_versions`."""
+    new = in_memory(versions_of(documents))
 
-    Raises StreamError if the store is cut by another unit than `unit`.
-    """
-    slices = store.slices()
-    for slice_ in slices:
+    def find_all(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
+        yield from find(doc_ids, texts)
+        yield from new(doc_ids, texts)
+
+    # 1. the versions that depend on a row
+    named = (documents["doc_id"], documents["supersedes"], questions["doc_id"])
+    doc_ids = {name for column in named for name in column.to_pylist() if name}
+    versions = [version for version in related(doc_ids, find_all) if version.slice_id != NEW]
+    # 2. the records of the documents in the store
+    own = set(documents["doc_id"].to_pylist())
+    slice_ids = {version.slice_id for version in versions if version.doc_id in own}
+    records, known_questions = set[tuple[Any, ...]](), dict[str, str]()
+    for slice_ in store.slices():
+        if slice_.slice_id in slice_ids:
+            stored = rows_with(read_rows(slice_, "documents", columns=RECORD), "doc_id", own)
+            records.update(zip(*(stored[name].to_pylist() for name in RECORD), strict=True))
+        asked = read_rows(slice_, "questions", columns=("question_id", "question"))
+        asked = rows_with(asked, "question_id", questions["question_id"])
+        known_questions.update(zip(*asked.to_pydict().values(), strict=True))
+    return StoreIndex(versions, records, known_questions)
+
+
+def _check_unit(store: SliceStore, unit: str) -> None:
+    """Raise StreamError if the store is cut by another unit than `unit`."""
+    for slice_ in store.slices():
         if unit_of(slice_.period) != unit:
             raise StreamError(
                 f"{store.path} is cut by {unit_of(slice_.period)}, not by {unit}: "
                 "set stream.period back, or name another folder in stream.path"
             )
-    # 1. the documents that a row names, and those with a text of `documents`
-    named = [documents["doc_id"], documents["supersedes"], questions["doc_id"]]
-    for slice_ in slices:
-        stored = read_rows(slice_, "documents", columns=("doc_id", "sha256"))
-        named.append(_where(stored, sha256=documents["sha256"])["doc_id"])
-    doc_ids = pa.chunked_array([chunk for column in named for chunk in column.chunks], pa.string()).unique()
-    # 2. their versions, and their updates
-    index = StoreIndex(forgotten=frozenset(store.forgotten()))
-    columns = ("doc_id", "published_at", "sha256", "source", "supersedes")
-    for slice_ in slices:
-        stored = read_rows(slice_, "documents", columns=columns)
-        index.add_documents(_where(stored, doc_id=doc_ids, supersedes=doc_ids))
-        stored = read_rows(slice_, "questions", columns=("question_id", "question"))
-        index.add_questions(_where(stored, question_id=questions["question_id"]))
-    return index
-
-
-def _where(rows: pa.Table, **values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """The rows that have one of the `values` of a column in it."""
-    conditions = [is_in(rows[name], wanted.drop_null()) for name, wanted in values.items()]
-    return rows.filter(reduce(pc.or_, conditions))
 
 
 def _count(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], l
     """The rows of `documents` beyond the first `limit` near-copies in a slice, each with a near-copy's row.
 
     `slices`: the slice of each row. Rows count by date, then in their order. A document that supersedes one of its
-    near-copies replaces it. Equal texts do not count, they are duplicates. `limit` 0: no limit.
+    near-copies replaces it. Equal texts of one source count once. `limit` 0: no limit.
     """
     if not limit:
         return {}
@@ -38,16 +38,16 @@ def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], l
 
 
 def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
-    columns = ("doc_id", "supersedes", "text", "sha256")
-    doc_ids, supersedes, texts, hashes = (documents[name].to_pylist() for name in columns)
+    columns = ("doc_id", "supersedes", "text", "sha256", "source")
+    doc_ids, supersedes, texts, hashes, sources = (documents[name].to_pylist() for name in columns)
     found: dict[int, int] = {}
     buckets: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
-    seen: set[str] = set()
+    seen: set[tuple[str | None, str]] = set()
     for row in range(documents.num_rows):
-        if hashes[row] in seen:
+        if (sources[row], hashes[row]) in seen:
             continue
-        seen.add(hashes[row])
+        seen.add((sources[row], hashes[row]))
         # 1. candidates by MinHash
         runs = _runs(texts[row])
         bands = _bands(runs)

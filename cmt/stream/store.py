@@ -9,15 +9,18 @@ document.
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 
 import filelock
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cmt.common.arrow import rows_without
+from cmt.common.arrow import is_in, rows_without
 from cmt.common.storage import write_json, write_table
+from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
 from cmt.stream.forgotten import Forgotten, Similar
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
@@ -81,8 +84,56 @@ class SliceStore:
                 if doc_id in all_texts:
                     all_texts[doc_id].add(text)
             forgotten, similar = Forgotten.read(self.path).with_documents(all_texts, pairs)
-            forgotten.write(self.path)
+            names = {version[:3]: version for version in (*forgotten.names, *self._names(texts.keys()))}
+            replace(forgotten, names=tuple(names.values())).write(self.path)
         return similar
+
+    def copies(self, doc_ids: Collection[str]) -> set[str]:
+        """The documents that are only other names of `doc_ids`: all their versions repeat one. Raises StreamError."""
+        versions = related(doc_ids, self.find_versions())
+        timeline = Timeline(versions)
+        own = {version.doc_id for version in versions if version[:2] not in timeline.repeats}
+        repeats = {doc_id for doc_id, _ in timeline.repeats} - own
+        return {doc_id for doc_id in repeats if timeline.original(doc_id) in doc_ids}
+
+    def _names(self, doc_ids: Collection[str]) -> Iterator[Version]:
+        """The versions of the documents `doc_ids`, as `Forgotten.names`."""
+        versions = related(doc_ids, self.find_versions())
+        timeline = Timeline(versions)
+        for version in versions:
+            if version.doc_id in doc_ids and version.banked:
+                supersedes = timeline.repeats.get(version[:2], version.supersedes)
+                yield version._replace(sha256="", supersedes=supersedes, banked=False)
+
+    def versions(self, slice_: Slice) -> list[Version]:
+        """The versions of the documents of `slice_`, without forgotten ones. Raises StreamError."""
+        forgotten = set(self.forgotten())
+        return [version for version in _versions(slice_) if version.doc_id not in forgotten]
+
+    def forgotten_versions(self) -> list[Version]:
+        """The versions of the forgotten documents, see `Forgotten.names`. Raises StreamError."""
+        return list(Forgotten.read(self.path).names)
+
+    def find_versions(self) -> Find:
+        """Reads all versions once, for `cmt.common.visibility.related`; a forgotten document has its names alone."""
+        columns = tuple(field for field in Version._fields if field not in ("slice_id", "banked"))
+        tables = []
+        for slice_ in self.slices():
+            rows = read_rows(slice_, "documents", columns=columns)
+            tables.append(rows.append_column("slice_id", pa.array([slice_.slice_id] * len(rows), pa.string())))
+        forgotten = Forgotten.read(self.path)
+        rows = rows_without(pa.concat_tables(tables), "doc_id", forgotten.doc_ids) if tables else None
+
+        of_forgotten = in_memory(forgotten.names)
+
+        def find(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
+            if rows is not None:
+                named = pc.or_(is_in(rows["doc_id"], doc_ids), is_in(rows["supersedes"], doc_ids))
+                found = rows.filter(pc.or_(named, is_in(rows["sha256"], texts)))
+                yield from map(Version, *(found[name].to_pylist() for name in Version._fields[:-1]))
+            yield from of_forgotten(doc_ids, texts)
+
+        return find
 
     def add(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
         """Write a new slice of `period`. The caller holds the lock. Raises OSError."""
@@ -235,6 +286,14 @@ def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = No
     """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError."""
     schema = DOCUMENT_SCHEMA if table == "documents" else QUESTION_SCHEMA
     return read_table(_table_path(slice_, table), schema=schema, columns=columns)
+
+
+@lru_cache(maxsize=1024)
+def _versions(slice_: Slice) -> tuple[Version, ...]:
+    """The versions of a slice; rounds ask for those of waiting slices again and again."""
+    columns = [name for name in Version._fields if name not in ("slice_id", "banked")]
+    rows = read_rows(slice_, "documents", columns=tuple(columns)).to_pylist()
+    return tuple(Version(**row, slice_id=slice_.slice_id) for row in rows)
 
 
 def _read_manifest(path: Path) -> Slice:

@@ -157,7 +157,7 @@ def indexes(bank: Bank) -> dict[str, int]:
 def test_a_round_of_a_large_bank_builds_no_index_again(tmp_path: Path) -> None:
     bank = large(tmp_path)
     bank.upsert(table(document("first")))
-    assert set(indexes(bank)) == {"text", "memory_id", "doc_id", "supersedes"}
+    assert set(indexes(bank)) == {"text", "memory_id", "doc_id", "supersedes", "sha256"}
     lacking = indexes(bank)["text"]
     before = bank.version
     bank.upsert(table(document("new", at=9, text="herons nest", supersedes="d1")))

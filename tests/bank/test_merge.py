@@ -7,33 +7,11 @@ import pytest
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
-from cmt.bank.merge import misdated, supersession_dates, upsert
+from cmt.bank.merge import misdated, upsert
 from cmt.bank.schema import TIMESTAMP
 from cmt.common.arrow import replace_column
 from cmt.errors import DamageError
 from tests.helpers.banks import SCHEMA, day, document, names, problems, stored, superseded, table, visible
-
-
-def test_supersession_dates_are_the_earliest_of_the_updates_of_other_documents() -> None:
-    rows = table(
-        document("a", chunks=2),
-        document("late", at=9, supersedes="a"),
-        document("early", at=4, supersedes="a"),
-        document("own", at=2, supersedes="own"),
-        document("stray", at=3, supersedes="nobody"),
-    )
-    assert supersession_dates(rows).to_pylist() == [day(4), day(4), None, None, None, None]
-
-
-def test_nothing_supersedes_what_is_younger() -> None:
-    rows = table(
-        document("a", at=5),
-        document("older", at=4, supersedes="a"),
-        document("b", at=5),
-        document("same-day", at=5, supersedes="b"),
-        document("late", at=9, supersedes="a"),
-    )
-    assert supersession_dates(rows).to_pylist() == [day(9), None, day(5), None, None]
 
 
 def test_misdated_returns_the_rows_with_a_wrong_date_and_the_right_date() -> None:
@@ -41,7 +19,9 @@ def test_misdated_returns_the_rows_with_a_wrong_date_and_the_right_date() -> Non
     assert {row["memory_id"]: row["superseded_at"] for row in misdated(rows).to_pylist()} == {"a#0": day(5)}
     dated = replace_column(rows, "superseded_at", pa.chunked_array([[day(5), None, day(6)]], TIMESTAMP))
     assert {row["memory_id"]: row["superseded_at"] for row in misdated(dated).to_pylist()} == {"c#0": None}
-    assert misdated(replace_column(rows, "superseded_at", supersession_dates(rows))).num_rows == 0
+    right = replace_column(rows, "superseded_at", [day(5), None, None])
+    assert misdated(right).num_rows == 0
+    assert names(misdated(replace_column(right, "hidden", [None, "2031-01-06T00:00:00Z/2031-01-07T00:00:00Z", None])))
 
 
 # Through a bank

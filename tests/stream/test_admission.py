@@ -1,4 +1,4 @@
-"""Duplicates, corrections, and questions with and without their document, all through `ingest`."""
+"""Other names, versions, rings, and questions with and without their document, all through `ingest`."""
 
 import time
 from pathlib import Path
@@ -19,22 +19,68 @@ def texts(store: SliceStore) -> list[tuple[str, str]]:
     return list(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
-def test_ten_thousand_documents_with_the_same_text_become_one_document(ingest: Ingest, store: SliceStore) -> None:
+def test_ten_thousand_documents_with_the_same_text_are_names_of_one(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document(f"d{number}", text="The same.") for number in range(10_000)]
     started = time.process_time()  # not the wall clock: the machine may be busy
     report = ingest([*rows, make_question(doc_id="d9999")])
     assert time.process_time() - started < 20
-    assert (report.accepted, report.duplicates, report.rejected) == (1, 9_999, ())
-    assert texts(store) == [("d0", "The same.")]
+    assert (report.accepted, report.repeats, report.rejected) == (10_000, 9_999, ())
     assert store.all_questions()["doc_id"].to_pylist() == ["d0"]
     assert ingest([*rows, make_question(doc_id="d9999")]).slices == ()
 
 
-def test_a_text_of_the_store_with_a_new_id_is_a_duplicate(ingest: Ingest, store: SliceStore) -> None:
+def test_a_text_in_force_with_a_new_id_is_another_name_that_lasts(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a", text="The same.")])
     report = ingest([make_document("b", text="The same.\r\n"), make_question(doc_id="b")])
-    assert (report.accepted, report.duplicates, report.questions) == (0, 1, 1)
-    assert store.all_questions()["doc_id"].to_pylist() == ["a"]
+    assert (report.accepted, report.repeats, report.questions) == (1, 1, 1)
+    assert (
+        report.summary() == "1 document (1 repeat) and 1 question taken into 1 slice; 0 documents and 0 questions "
+        "already there"
+    )
+    ingest([make_question("q2", "b")], name="more.jsonl")
+    assert store.all_questions()["doc_id"].to_pylist() == ["a", "a"]
+    assert store.copies({"a"}) == {"b"}
+
+
+def test_a_text_of_another_source_is_another_document(ingest: Ingest, store: SliceStore) -> None:
+    row = make_document("a", text="The same.")
+    assert ingest([row], publisher="Mallory").accepted == 1
+    report = ingest([row | {"doc_id": "b"}, make_question(doc_id="b")], publisher="Courier")
+    assert (report.accepted, report.repeats, store.all_questions()["doc_id"].to_pylist()) == (1, 0, ["b"])
+
+
+def test_a_text_without_doc_id_gets_one_for_each_source(ingest: Ingest, store: SliceStore) -> None:
+    row = make_document(text="The same.")
+    del row["doc_id"]
+    ingest([row], publisher="Mallory")
+    assert (ingest([row], publisher="Courier").accepted, ingest([row], publisher="Courier").duplicates) == (1, 1)
+    assert len(set(store.all_documents()["doc_id"].to_pylist())) == 2
+
+
+def test_a_state_that_returns_in_the_same_words_is_new(ingest: Ingest) -> None:
+    open_, closed = "The Ostre road is open.", "The Ostre road is closed."
+    rows = [
+        make_document("r1", text=open_),
+        make_document("r2", text=closed, published_at=FEBRUARY, supersedes="r1"),
+        make_document("r3", text=open_, published_at="2031-03-02"),
+        make_document("r4", text=open_, published_at="2031-03-03"),
+    ]
+    assert (ingest(rows[:2]).repeats, ingest(rows[2:]).repeats) == (0, 1)
+
+
+def test_a_correction_of_the_record_alone_is_a_new_version(ingest: Ingest, store: SliceStore) -> None:
+    plain = make_document("mole", title=None, published_at="2031-03-09")
+    corrections = [
+        plain | {"published_at": "2031-02-01"},
+        plain | {"title": "The mole", "url": "https://example.org/mole"},
+        make_document("price", published_at="2031-03-09", supersedes="mole"),
+    ]
+    ingest([plain, corrections[2] | {"supersedes": None}])
+    report = ingest(corrections)
+    assert (report.accepted, report.versions, report.duplicates) == (3, 3, 0)
+    assert "3 documents (3 new versions) and 0 questions taken into 2 slices" in report.summary()
+    assert ingest(corrections).duplicates == 3
+    assert store.all_documents()["doc_id"].to_pylist() == ["mole", "mole", "price", "mole", "price"]
 
 
 def test_an_update_may_return_to_an_earlier_text(ingest: Ingest, store: SliceStore) -> None:
@@ -49,27 +95,6 @@ def test_an_update_may_return_to_an_earlier_text(ingest: Ingest, store: SliceSto
     again = make_document("d", text="Six crowns.", published_at=FEBRUARY, supersedes="c")
     assert ingest([again]).accepted == 1
     assert ingest([again]).accepted == 0
-
-
-def test_an_update_of_a_duplicate_supersedes_the_document_that_was_kept(ingest: Ingest, store: SliceStore) -> None:
-    ingest(
-        [
-            make_document("a", text="Six crowns."),
-            make_document("a2", text="Six crowns."),
-            make_document("b", text="Five crowns.", supersedes="a2"),
-        ]
-    )
-    table = store.all_documents()
-    assert table["doc_id"].to_pylist() == ["a", "b"]
-    assert table["supersedes"].to_pylist() == [None, "a"]
-
-
-def test_a_text_that_was_corrected_may_be_used_by_another_document(ingest: Ingest, store: SliceStore) -> None:
-    ingest([make_document("a", text="Six crowns.")])
-    ingest([make_document("a", text="Five crowns.", published_at=FEBRUARY)])
-    assert ingest([make_document("b", text="Six crowns.", published_at=FEBRUARY)]).accepted == 1
-    assert texts(store)[-1] == ("b", "Six crowns.")
-    assert ingest([make_document("c", text="Six crowns.", published_at=FEBRUARY)]).duplicates == 1
 
 
 def test_a_new_text_for_a_known_id_is_a_correction_in_a_new_slice_and_can_be_reverted(
@@ -94,29 +119,53 @@ def test_ingesting_the_older_file_again_after_a_correction_adds_nothing(ingest: 
     assert len(store.slices()) == 2
 
 
-def test_a_version_older_than_that_in_the_store_is_rejected(ingest: Ingest, store: SliceStore) -> None:
-    ingest([make_document("a", text="New.", published_at=FEBRUARY)])
-    report = ingest([make_document("a", text="Old.", published_at=JANUARY), make_document("b")])
-    assert "'a' is in the store with a later date, 2031-02-02T06:00:00Z" in report.rejected[0].reason
-    assert report.accepted == 1
-
-
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_two_versions_in_one_source_the_later_is_taken(ingest: Ingest, store: SliceStore, order: int) -> None:
+def test_every_version_is_kept_whatever_the_order(ingest: Ingest, store: SliceStore, order: int) -> None:
     rows = [make_document("a", text="Old."), make_document("a", text="New.", published_at=FEBRUARY)][::order]
-    report = ingest(rows)
-    old, new = (1, 2) if order == 1 else (2, 1)
-    assert texts(store) == [("a", "New.")]
-    assert [(row.row, row.reason) for row in report.rejected] == [
-        (old, f"an earlier version of doc_id 'a'; rows.jsonl:{new} has a later one, which was taken")
+    assert (report := ingest(rows)).rejected == ()
+    assert (report.accepted, report.versions) == (2, 1)
+    assert ingest([make_document("a", text="Oldest.", published_at="2030-12-01")]).versions == 1
+    assert texts(store) == [("a", "Oldest."), ("a", "Old."), ("a", "New.")]
+
+
+RINGS: dict[str, dict[str, str | None]] = {
+    "b → a → b": {"a": "b", "b": "a"},
+    "c → a → b → c": {"a": "b", "b": "c", "c": "a"},
+    "c → b → copy → c": {"b": "copy", "copy": None, "c": "b"},
+    "copy → c → b → copy": {"c": "b", "b": "copy", "copy": None},
+}
+
+
+@pytest.mark.parametrize("reason", RINGS)
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_row_that_would_close_a_ring_is_rejected(ingest: Ingest, reason: str, apart: bool) -> None:
+    rows = [
+        make_document(name, supersedes=other, text="One." if name in ("c", "copy") else name)
+        for name, other in RINGS[reason].items()
     ]
+    before = [[row] for row in rows[:-1]] if apart else []
+    for part in before:
+        assert ingest(part).accepted == 1
+    report = ingest([*rows[len(before) :], make_document("other")])
+    (refused,) = report.rejected
+    assert f"documents of one date would supersede each other: {reason};" in refused.reason
+    assert report.accepted == len(rows) - len(before)
+
+
+def test_documents_of_different_dates_are_no_ring(ingest: Ingest) -> None:
+    rows = [
+        make_document("a"),
+        make_document("b", supersedes="a", published_at="2031-02-01"),
+        make_document("a", supersedes="b", text="Again.", published_at="2031-03-01"),
+    ]
+    assert ingest(rows).accepted == 3
 
 
 def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(ingest: Ingest, store: SliceStore) -> None:
     report = ingest([make_document("a", text="One."), make_document("a", text="Two.")])
     assert texts(store) == [("a", "One.")]
     assert report.rejected[0].row == 2
-    assert "another text and the same date in rows.jsonl:1" in report.rejected[0].reason
+    assert "other content at the same date in rows.jsonl:1" in report.rejected[0].reason
 
 
 def test_the_same_row_twice_is_a_duplicate(ingest: Ingest) -> None:

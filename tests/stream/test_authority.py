@@ -107,11 +107,11 @@ def test_nothing_supersedes_what_is_younger(ingest: Ingest, store: SliceStore) -
     assert ingest([UPDATE | {"published_at": HONEST["published_at"]}]).accepted == 1
 
 
-def test_a_duplicate_does_not_lend_its_target(ingest: Ingest, store: SliceStore) -> None:
+def test_another_source_with_the_same_text_has_no_part_in_it(ingest: Ingest, store: SliceStore) -> None:
     ingest([HONEST], publisher="Courier")
     copy = make_document("copy", text=HONEST["text"])
     report = ingest([copy, UPDATE | {"supersedes": "copy"}], publisher="Mallory", name="more.jsonl")
-    assert (report.duplicates, len(report.rejected), doc_ids(store)) == (1, 1, ["ferry"])
+    assert (report.accepted, report.repeats, store.copies({"ferry"})) == (2, 0, set())
 
 
 def test_a_refused_document_does_not_take_the_text_of_another(ingest: Ingest, store: SliceStore) -> None:
@@ -133,11 +133,21 @@ def test_an_update_that_is_there_before_its_target_hides_none_of_another_source(
     assert ingest([HONEST], publisher="Courier", name="more.jsonl").accepted == 1
 
 
-def test_a_document_is_refused_again_and_a_known_one_is_a_duplicate_for_everyone(ingest: Ingest) -> None:
+def test_a_doc_id_belongs_to_one_source(ingest: Ingest) -> None:
     ingest([HONEST], publisher="Courier")
     for _ in range(2):
-        report = ingest([UPDATE, HONEST], publisher="Mallory", name="more.jsonl")
-        assert (report.accepted, report.duplicates, len(report.rejected)) == (0, 1, 1)
+        report = ingest([UPDATE, HONEST, make_document("a")], publisher="Mallory", name="more.jsonl")
+        assert [row.row for row in report.rejected] == [1, 2]
+    assert "'ferry' is a document of 'Courier'" in report.rejected[1].reason
+    assert ingest([HONEST], publisher="Courier").duplicates == 1
+
+
+def test_a_source_may_correct_its_document_after_an_earlier_version_by_another(ingest: Ingest) -> None:
+    granted = StreamParams(authority={"Desk": ("Courier",)})
+    ingest([HONEST], publisher="Courier")
+    early = HONEST | {"text": "The ferry costs five crowns.", "published_at": "2030-01-01"}
+    assert ingest([early], publisher="Desk", params=granted).versions == 1
+    assert ingest([CORRECTION], publisher="Courier").versions == 1
 
 
 # Rates

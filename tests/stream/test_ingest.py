@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cmt.errors import StreamError
-from cmt.stream.admission import StoreIndex
+from cmt.stream.admission import RECORD, StoreIndex
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.ingest import store_index
 from cmt.stream.store import SliceStore
@@ -63,10 +63,11 @@ def test_a_source_without_a_valid_row_raises_and_is_quarantined(
 
 def whole_index(store: SliceStore, *_: object) -> StoreIndex:
     """An index of every row of the store."""
-    index = StoreIndex(forgotten=frozenset(store.forgotten()))
+    index = StoreIndex([version for slice_ in store.slices() for version in store.versions(slice_)])
     for slice_ in store.slices():
-        index.add_documents(store.documents(slice_))
-        index.add_questions(store.questions(slice_).select(["question_id", "question"]))
+        index.records.update(zip(*(store.documents(slice_)[name].to_pylist() for name in RECORD), strict=True))
+        asked = store.questions(slice_)
+        index.questions |= zip(asked["question_id"].to_pylist(), asked["question"].to_pylist(), strict=True)
     return index
 
 

@@ -1,0 +1,209 @@
+"""What is true when: from which date until which date each version of a document is visible (docs/concepts.md).
+
+Visibility depends on the set of versions alone. The order in which they were ingested decides only between versions of
+one date; the order in which they were banked decides nothing.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from typing import NamedTuple
+
+from cmt.common.dates import iso, parse_instant
+
+Interval = tuple[datetime, datetime | None]
+"""Half-open: from the first instant on, and before the second; None: without end."""
+
+
+class Version(NamedTuple):
+    """A version of a document: its record at a date, without its text."""
+
+    doc_id: str
+    published_at: datetime
+    slice_id: str
+    """`<period>/<seq>`; of two versions with one date the one of the later slice holds."""
+    source: str | None
+    """Publisher."""
+    sha256: str
+    """Of the text; "" if it is unknown, as of a forgotten document."""
+    supersedes: str | None
+    """The declared relation: the doc_id of the document that this version replaces as a whole."""
+    banked: bool = True
+    """Whether the bank has it. A version that waits, was refused or was forgotten hides nothing itself, but names lead
+    through it to the document that it replaces."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its document, and the one that it supersedes."""
+        return (self.doc_id, self.supersedes) if self.supersedes else (self.doc_id,)
+
+    @property
+    def order(self) -> tuple[datetime, int, str]:
+        """Sorts versions by date, then by ingest, then by doc_id."""
+        return self.published_at, ingest_order(self.slice_id), self.doc_id
+
+
+def ingest_order(slice_id: str) -> int:
+    """The number of a slice in its period. Versions of one date are of one period."""
+    _, _, seq = slice_id.rpartition("/")
+    return int(seq) if seq.isdecimal() else 0
+
+
+class Timeline:
+    """The visibility of versions, and the documents that stand for others.
+
+    A version without `supersedes` whose source has its text in force under another doc_id is a *repeat*: its doc_id
+    stands for that document until it gets a version of its own.
+    """
+
+    def __init__(self, versions: Iterable[Version]) -> None:
+        self.intervals: dict[tuple[str, datetime], list[Interval]] = {}
+        """doc_id and date of each banked version → when it is visible; of several with one date the last ingested."""
+        self.repeats: dict[tuple[str, datetime], str] = {}
+        """doc_id and date of each repeat → the document that it stood for from then on."""
+        self._current: dict[str, Version] = {}  # banked
+        self._known: dict[str, Version] = {}  # banked or not
+        self._originals: dict[str, list[tuple[datetime, str | None]]] = {}  # of each version, by date
+        self._texts: dict[tuple[str | None, str], dict[str, None]] = {}  # source, sha256 → documents, no repeats
+        self._hides: dict[str, set[str]] = {}  # document → the documents that its current version hides
+        self._hidden_by: dict[str, set[str]] = {}
+        self._shown: dict[str, Version] = {}
+        for date, group in groupby(_held(versions), key=lambda version: version.published_at):
+            self._advance(date, list(group))
+
+    def original(self, doc_id: str, date: datetime | None = None) -> str:
+        """The document that `doc_id` stands for at `date` (None: at the end), itself unless it is a repeat."""
+        versions = self._originals.get(doc_id, [])
+        until = [original for since, original in versions if date is None or since <= date]
+        return self.original(until[-1], date) if until and until[-1] else doc_id
+
+    def superseded_at(self, doc_id: str, published_at: datetime) -> datetime | None:
+        """The end of the last interval of a version; its own date if it is never visible; None without end."""
+        intervals = self.intervals[doc_id, published_at]
+        return intervals[-1][1] if intervals else published_at
+
+    def hidden(self, doc_id: str, published_at: datetime) -> str | None:
+        """The intervals before `superseded_at` in which a version is hidden, as ISO 8601 `start/end`; None if none."""
+        gaps, start = [], published_at
+        for begin, end in self.intervals[doc_id, published_at]:
+            if begin > start:
+                gaps.append(f"{iso(start)}/{iso(begin)}")
+            start = end or begin
+        return " ".join(gaps) or None
+
+    def _advance(self, date: datetime, group: list[Version]) -> None:
+        """Apply the versions of one date, in order."""
+        banked, touched = [version for version in group if version.banked], set[str]()
+        # 1. Each ends the version before it, and what that one hid.
+        self._known |= {version.doc_id: version for version in group}
+        for version in banked:
+            doc_id = version.doc_id
+            self.intervals[doc_id, date] = []
+            if before := self._current.get(doc_id):
+                self._texts[before.source, before.sha256].pop(doc_id, None)
+            for target in self._hides.pop(doc_id, ()):
+                self._hidden_by[target].discard(doc_id)
+                touched.add(target)
+            self._hidden_by[doc_id] = set()  # nothing hides what is younger
+            self._current[doc_id] = version
+            touched.add(doc_id)
+        # 2. A repeat stands for the first document in force with its text; updates of this date do not count yet.
+        for doc_id, _, _, source, sha256, supersedes, _ in banked:
+            same_text = self._texts.setdefault((source, sha256), {})
+            original = next((other for other in same_text if not self._hidden_by[other]), None)
+            if supersedes is not None or original is None:
+                original = same_text[doc_id] = None
+            else:
+                self.repeats[doc_id, date] = original
+            self._originals.setdefault(doc_id, []).append((date, original))
+        # 3. The others hide what they name.
+        for version in banked:
+            if version.supersedes is not None:
+                self._hides[version.doc_id] = self._named(version.supersedes) - {version.doc_id}
+            for target in self._hides.get(version.doc_id, ()):
+                self._hidden_by[target].add(version.doc_id)
+                touched.add(target)
+        # 4. The intervals that end and begin.
+        for doc_id in touched:
+            shown, current = self._shown.get(doc_id), self._current[doc_id]
+            visible = not self._hidden_by[doc_id] and self._stands_for(doc_id) is None
+            if shown is not None and (shown != current or not visible):
+                begin, _ = self.intervals[doc_id, shown.published_at][-1]
+                self.intervals[doc_id, shown.published_at][-1] = begin, date
+                del self._shown[doc_id]
+            if visible and self._shown.get(doc_id) is None:
+                self.intervals[doc_id, current.published_at].append((date, None))
+                self._shown[doc_id] = current
+
+    def _stands_for(self, doc_id: str) -> str | None:
+        return self._originals[doc_id][-1][1] if doc_id in self._originals else None
+
+    def _named(self, name: str) -> set[str]:
+        """The banked documents that `name` leads to: itself or what it stands for; where its last version is not
+        banked, also the documents of its source with that text, and those that it names."""
+        found, names = set[str](), [name]
+        for one in names:
+            leads_to = self._stands_for(one)
+            if one in self._current and leads_to is None:
+                found.add(one)
+            version = self._known.get(one)
+            supersedes = None
+            if version and not version.banked:
+                found |= self._texts.get((version.source, version.sha256), {}).keys()
+                supersedes = version.supersedes
+            names += [other for other in (leads_to, supersedes) if other and other not in names]
+        return found
+
+
+def _held(versions: Iterable[Version]) -> list[Version]:
+    """The versions that hold, in order: of each document and date the last one, and the last one that is banked."""
+    ordered = sorted(versions, key=lambda version: version.order)
+    last = {version[:2]: version for version in ordered}
+    last_banked = {version[:2]: version for version in ordered if version.banked}
+    return [version for version in ordered if version in (last[version[:2]], last_banked.get(version[:2]))]
+
+
+def is_hidden(hidden: str | None, date: datetime) -> bool:
+    """Whether `date` is in one of the intervals of `Timeline.hidden`."""
+    spans = (span.partition("/") for span in (hidden or "").split())
+    return any(parse_instant(start) <= date < parse_instant(end) for start, _, end in spans)
+
+
+Find = Callable[[Collection[str], Collection[str]], Iterable[Version]]
+"""doc_ids, hashes of texts → the versions whose doc_id or `supersedes` is one of the doc_ids, or whose sha256 is one of
+the hashes."""
+
+
+def related(doc_ids: Iterable[str], find: Find) -> set[Version]:
+    """All versions on which the visibility of the documents `doc_ids` depends.
+
+    These are the versions of the documents, of those that they name or are named by, of those with a text of the same
+    source in common, and so on.
+    """
+    found, texts, new_texts = set[Version](), set[tuple[str | None, str]](), set[tuple[str | None, str]]()
+    documents, wanted = set(doc_ids), set(doc_ids)
+    while wanted or new_texts:
+        hits = set(find(wanted, {sha256 for _, sha256 in new_texts})) - found
+        new = {hit for hit in hits if not wanted.isdisjoint(hit.names) or (hit.source, hit.sha256) in new_texts}
+        found |= new
+        new_texts = {(version.source, version.sha256) for version in new if version.sha256} - texts
+        wanted = {name for version in new for name in version.names} - documents
+        texts, documents = texts | new_texts, documents | wanted
+    return found
+
+
+def in_memory(versions: Iterable[Version]) -> Find:
+    """Finds `versions`."""
+    by_name, by_text = dict[str, list[Version]](), dict[str, list[Version]]()
+    for version in versions:
+        for name in version.names:
+            by_name.setdefault(name, []).append(version)
+        by_text.setdefault(version.sha256, []).append(version)
+
+    def find(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
+        for name in doc_ids:
+            yield from by_name.get(name, ())
+        for sha256 in texts:
+            yield from by_text.get(sha256, ())
+
+    return find
