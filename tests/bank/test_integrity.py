@@ -33,6 +33,8 @@ CHANGES: dict[str, Any] = {
     "slice_id": "2031-02/0001",
     "published_at": day(1),
     "superseded_at": day(20),
+    "hidden": "2031-01-02T00:00:00Z/2031-01-03T00:00:00Z",
+    "source": "Tribune",
     "supersedes": None,
     "sha256": "v2",
     "compressor": "f00d",

@@ -31,7 +31,7 @@ from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document,
 
 def test_a_schema_carries_version_codes_dimension_and_compressor() -> None:
     values = [schema_value(SCHEMA, name) for name in ("schema_version", "codes", "dim", "compressor", "absent")]
-    assert values == ["1", "int8", "4", COMPRESSOR, ""]
+    assert values == ["2", "int8", "4", COMPRESSOR, ""]
 
 
 def test_the_type_of_a_result_names_its_columns(bank: Bank) -> None:
@@ -52,7 +52,7 @@ def test_opening_a_bank_without_texts_as_one_with_texts_names_the_parameter(tmp_
 def test_a_bank_of_an_older_schema_is_refused_with_advice(bank: Bank, tmp_path: Path) -> None:
     old = SCHEMA.with_metadata({**SCHEMA.metadata, b"schema_version": b"0"})
     bank.connection.create_table(bank.name, schema=old, mode="overwrite")
-    with pytest.raises(BankError, match="written with schema 0, this cmt reads 1: set bank.uri to a new folder"):
+    with pytest.raises(BankError, match="written with schema 0, this cmt reads 2: set bank.uri to a new folder"):
         open_bank(BankLocation(str(tmp_path / "bank")))
 
 
@@ -89,7 +89,7 @@ def broken(**values: Any) -> pa.Table:
         (broken(memory_id="bad#1"), "document 'bad' has 'bad#1' instead of chunks numbered from #0"),
         (broken(memory_id="good#0"), "document 'bad' has 'good#0'"),
         (broken().drop_columns(["key", "title"]), "memories lack the columns title, key"),
-        (broken().set_column(11, "n_vectors", pa.array(["a", "b"])), "do not fit the bank's schema"),
+        (broken().set_column(SCHEMA.names.index("n_vectors"), "n_vectors", pa.array(["a", "b"])), "do not fit the bank's schema"),
     ],
 )
 def test_invalid_rows_are_refused_by_name_and_nothing_is_written(bank: Bank, rows: pa.Table, message: str) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 
 import yaml
 
+from cmt.common.visibility import Version
 from cmt.errors import CmtError
+from tests.common.visibility_model import Model as VisibilityModel
 from tests.soak.findings import Findings, Kind
 from tests.soak.processes import PROCESSES, Outcome, run
 from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
@@ -49,15 +51,15 @@ class Model:
 
     def current(self) -> list[tuple[str, str]]:
         """doc_id and text of the documents that may answer a question now, sorted."""
-        latest: dict[str, dict[str, Any]] = {}
-        for row in sorted(self.documents(), key=lambda row: row["published_at"]):
-            latest[row["doc_id"]] = row
-        updated = {(row["supersedes"], row["published_at"]) for row in latest.values() if row["supersedes"]}
-
-        def is_replaced(row: dict[str, Any]) -> bool:
-            return any(name == row["doc_id"] and date >= row["published_at"] for name, date in updated)
-
-        return sorted((row["doc_id"], row["text"]) for row in latest.values() if not is_replaced(row))
+        versions, texts = [], dict[tuple[str, datetime], str]()
+        for slice_id, rows in self.slices:
+            for row in rows:
+                key = row["doc_id"], datetime.fromisoformat(row["published_at"])
+                banked = slice_id in self.committed and row["doc_id"] not in self.forgotten
+                versions.append(Version(*key, slice_id, None, row["text"], row["supersedes"], banked))
+                texts[key] = row["text"]
+        visible = VisibilityModel(versions).visible(datetime.max.replace(tzinfo=UTC))
+        return sorted((key[0], texts[key]) for key in visible)
 
 
 class Chaos:
