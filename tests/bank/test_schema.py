@@ -89,7 +89,10 @@ def broken(**values: Any) -> pa.Table:
         (broken(memory_id="bad#1"), "document 'bad' has 'bad#1' instead of chunks numbered from #0"),
         (broken(memory_id="good#0"), "document 'bad' has 'good#0'"),
         (broken().drop_columns(["key", "title"]), "memories lack the columns title, key"),
-        (broken().set_column(SCHEMA.names.index("n_vectors"), "n_vectors", pa.array(["a", "b"])), "do not fit the bank's schema"),
+        (
+            broken().set_column(SCHEMA.names.index("n_vectors"), "n_vectors", pa.array(["a", "b"])),
+            "do not fit the bank's schema",
+        ),
     ],
 )
 def test_invalid_rows_are_refused_by_name_and_nothing_is_written(bank: Bank, rows: pa.Table, message: str) -> None:
