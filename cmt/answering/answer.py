@@ -1,10 +1,11 @@
 """An answer and its sources."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from cmt.common.digests import sha256_hex
+from cmt.common.relative_dates import resolve
 from cmt.common.text import plain
 
 NOT_IN_MEMORY = "not in memory"
@@ -106,6 +107,12 @@ class Answer:
     """Confidence before calibration, 0–1; used for abstention."""
     other_value: OtherValue | None = field(default=None, kw_only=True)
     """The value before a change, or a value that may have replaced the answer; None if no document states one."""
+
+    @property
+    def day(self) -> date | None:
+        """The day that a relative date in the answer names, from the date of the quoted document; None without one."""
+        quoted = (source for source in self.sources if source.quote)
+        return next((resolve(self.text, source.published_at.date()) for source in quoted), None)
 
     @property
     def known(self) -> bool:

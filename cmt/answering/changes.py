@@ -40,6 +40,7 @@ OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
+CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
 LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
@@ -232,8 +233,8 @@ def weigh(
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
     `comparable`: whether the statements of two indices may be about one fact. The best statement is compared with each
-    comparable one in the order of their dates. Both then share what they had: the later one has the share `probability`
-    of it, the earlier one the rest; the better one goes on.
+    comparable one in the order of their dates. Both then share what they had, and up to CORROBORATION more: the later
+    one has the share `probability` of it, the earlier one the rest; the better one goes on.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -250,7 +251,7 @@ def weigh(
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
         share = probability(question, one, two)
-        both = float(np.logaddexp(scores[earlier], scores[later]))
+        both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
         pairs.append(Pair(earlier, later, share))
         best = later if share > 0.5 else earlier

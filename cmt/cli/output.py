@@ -67,12 +67,20 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
     rounded = {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
     plain = asdict(answer) | rounded | {"sources": sources}
-    return {"as_of": as_of, **plain, "answer": answer.text, "known": answer.known}
+    return {
+        "as_of": as_of,
+        **plain,
+        "answer": answer.text,
+        "known": answer.known,
+        "day": answer.day and answer.day.isoformat(),
+    }
 
 
 def worded(answer: "Answer") -> str:
     """The text of an answer, marked if it is unsure, with the value before a change or the one that may replace it."""
     text = answer.text or "(an empty answer)"
+    if answer.day:
+        text += f" ({answer.day.isoformat()})"
     if other := answer.other_value:
         since = f"{other.published_at.date()}, {other.doc_id}"
         text += f" (perhaps {other.text} since {since})" if other.later else f" (before: {other.text}, {since})"

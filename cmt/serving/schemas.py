@@ -1,7 +1,7 @@
 """Requests and responses of the HTTP interface."""
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -58,6 +58,8 @@ class Answered(BaseModel):
     confidence: float
     uncalibrated: float
     """Confidence before calibration; used for abstention."""
+    day: date | None
+    """The day that a relative date in the answer names, such as "yesterday"; null without one."""
     other_value: OtherValue | None
     """The value before a change, or a value that may have replaced the answer; null if no document states one."""
     sources: tuple[Source, ...]
@@ -76,6 +78,7 @@ class Answered(BaseModel):
             known=answer.known,
             confidence=round(answer.confidence, 4),
             uncalibrated=round(answer.uncalibrated, 4),
+            day=answer.day,
             other_value=answer.other_value,
             sources=answer.sources,
             compressor=compressor[:12],

@@ -11,6 +11,7 @@ import pytest
 
 from cmt.answering.changes import (
     CONSTANT,
+    CORROBORATION,
     WEIGHTS,
     Comparisons,
     Features,
@@ -90,8 +91,9 @@ def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     old, new = scores_of(statements, shifts)
     assert new > old
     assert pairs[0].probability > 0.5
-    # what both had is shared, neither gained nor lost
-    assert math.log(math.exp(old) + math.exp(new)) == pytest.approx(math.log(math.exp(6.0) + math.exp(1.0)))
+    # both share what they had, and gain the more, the surer the change is
+    gain = math.log(math.exp(old) + math.exp(new)) - math.log(math.exp(6.0) + math.exp(1.0))
+    assert gain == pytest.approx(CORROBORATION * pairs[0].probability)
 
 
 def test_hearsay_has_a_smaller_share_than_a_fact() -> None:

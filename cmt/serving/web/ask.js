@@ -97,7 +97,7 @@ async function* events(response) {
 }
 
 function present(found, on) {
-  $("text").textContent = found.answer || "(an empty answer)";
+  $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "");
   $("answer").classList.toggle("unknown", !found.known);
   const verdict = found.verdict.replaceAll("_", " ");
   $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}`;
