@@ -164,8 +164,8 @@ class Workspace(Resources):
             runner.compress()
             runner.choose_canaries()
             runner.upsert_memories()
-            runner.evaluate()
             runner.ask_canaries()
+            runner.evaluate()
             runner.decide()
             return runner.track()
 

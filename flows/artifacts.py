@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
-_CANARIES = {"asked": "canaries asked", "wrong": "canaries no longer right", "harmed": "canaries harmed by this slice"}
+_CANARIES = {
+    "asked": "canaries asked",
+    "wrong": "canaries no longer right",
+    "harmed": "canaries harmed by this slice",
+    "changed": "changes found",
+}
 
 
 def artifact_key(name: str) -> str:
@@ -28,6 +33,7 @@ def round_report(round_: "Round") -> str:
     lines = [f"## Round {round_.number} · {round_.slice_id} · {round_.state.replace('_', ' ')}", ""]
     if round_.reason:
         lines += [f"**{round_.reason}**", ""]
+    lines += [f"{note}\n" for note in round_.notes]
     scores = [
         [
             SYSTEM_STYLES[system].short_label,
@@ -37,6 +43,7 @@ def round_report(round_: "Round") -> str:
     ]
     counts = [
         ["documents", str(round_.documents)],
+        ["documents set aside", str(len(round_.set_aside))],
         ["bank rows", str(round_.rows)],
         ["questions asked", _number(round_.questions)],
         ["gate", round_.judgement or MISSING],

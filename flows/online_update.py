@@ -69,7 +69,7 @@ def evaluate(params: str, slice_id: str) -> Mapping[str, Mapping[str, float | No
 
 @cmt_task(name="ask canaries")
 def ask_canaries(params: str, slice_id: str) -> int:
-    """Ask the canaries after the upsert; returns the number that the slice harms."""
+    """Ask the canaries after the upsert and leave out what harms them; returns the number of harmed ones."""
     return runner(params, slice_id).ask_canaries()
 
 
@@ -150,8 +150,8 @@ def one_round(params: str, slice_id: str) -> str:
         compress(params, slice_id)
         choose_canaries(params, slice_id)
         bank(params, slice_id)
-        evaluate(params, slice_id)
         ask_canaries(params, slice_id)
+        evaluate(params, slice_id)
         decide(params, slice_id)
     except Exception:
         with suppress(CmtError):  # the next start recovers

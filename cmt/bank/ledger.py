@@ -97,6 +97,22 @@ class Round:
         return self.slice_digest, self.compressor, self.row_format
 
     @property
+    def quarantine_file(self) -> str:
+        """Name of the file in the quarantine that says why documents were set aside."""
+        return f"round-{self.round_id.replace('/', '-')}.jsonl"
+
+    @property
+    def notes(self) -> list[str]:
+        """The changes that it found and the documents that it set aside, a line each."""
+        changed, names = self.canaries.get("changed", 0), self.set_aside
+        lines = [f"{changed:,} change{'s' if changed != 1 else ''} found"] if changed else []
+        if names:
+            listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+            number = f"{len(names):,} document{'s' if len(names) != 1 else ''}"
+            lines.append(f"{number} set aside ({listed}), see {self.quarantine_file} in the quarantine")
+        return lines
+
+    @property
     def memory_scores(self) -> Mapping[str, float | None]:
         """The scores of the memory; empty if no question was asked."""
         return self.scores.get(MEMORY, {})

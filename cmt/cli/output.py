@@ -173,8 +173,7 @@ def write_rounds(rounds: "Sequence[Round]") -> None:
         rows = [[round_.compressor[:12], *row] for round_, row in zip(rounds, rows, strict=True)]
     write_table(names, rows, left=4 if several else 3)
     for round_ in rounds:
-        if round_.reason:
-            write_line(f"{round_.round_id}: {round_.reason}")
+        write_lines(f"{round_.round_id}: {line}" for line in (*round_.notes, *filter(None, [round_.reason])))
 
 
 def write_verified(reports: "Sequence[PartReport]") -> None:

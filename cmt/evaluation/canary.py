@@ -1,13 +1,14 @@
 """Canaries: questions of earlier slices, asked as of now after every round, that show whether the slice does harm.
 
-A canary is a question that was answered right. Its answer may change for the worse only through an update of its
-document: its own next version, or a document that supersedes it, directly or through a refused one. With such an
-update, or when its document is forgotten, the canary leaves. `canary_choice` chooses them before the bank changes,
-`canary_asking` asks them afterwards, `canary_storage` keeps them for the next round.
+A canary is a question that was answered right. Its answer may change only through an update of its document. With a
+declared one, or when its document is forgotten, the canary leaves; with another one the new answer becomes its
+reference. `canary_choice` chooses them before the bank changes, `canary_asking` asks them afterwards, `canary_harm`
+tells updates from harm, `canary_storage` keeps them for the next round.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cmt.evaluation.metrics import normalise_answer
 
@@ -37,25 +38,38 @@ class Canary:
     question: str
     references: tuple[str, ...]
     """The right answers."""
+    source: str = ""
+    """The source (publisher) of its document."""
+    published_at: datetime | None = None
+    """The date of its document."""
     best: Outcome | None = None
     """The outcome with the highest F1, of this round or an earlier one."""
     now: Outcome | None = None
     """The outcome in the bank after the round; None until it is asked."""
     without: Outcome | None = None
-    """The outcome without the documents of the slice, if one of them gave a wrong answer."""
-    harmed_by: str | None = None
-    """The document of the slice that turned the answer wrong."""
+    """The outcome without the documents of the slice, or without those that may not change it, if one of them was
+    selected and the answer was wrong."""
+    harmed_by: tuple[str, ...] = ()
+    """The documents of the slice that turned the answer wrong without being an update."""
+    set_aside: tuple[str, ...] = ()
+    """Those that were left out of the bank, after which it was asked again."""
+    turned: Outcome | None = None
+    """The outcome with the documents that were set aside."""
+    updated_by: str | None = None
+    """The document of the slice whose answer became the reference."""
 
     @property
-    def source(self) -> str:
+    def answered_from(self) -> str:
         """The document that it is answered from now, "" if there is none."""
         return (self.now.doc_id if self.now else None) or ""
 
     @property
     def doc_ids(self) -> set[str]:
-        """Its document, and the documents that it was answered from."""
-        outcomes = [outcome for outcome in (self.best, self.now, self.without) if outcome]
-        return {self.doc_id, *(outcome.doc_id for outcome in outcomes if outcome.doc_id)}
+        """Its document, and the documents that changed it or that it was answered from."""
+        outcomes = (self.best, self.now, self.without, self.turned)
+        answered_from = [outcome.doc_id for outcome in outcomes if outcome]
+        named = (self.doc_id, self.updated_by, *self.harmed_by, *self.set_aside, *answered_from)
+        return {doc_id for doc_id in named if doc_id}
 
     @property
     def regressed(self) -> bool:

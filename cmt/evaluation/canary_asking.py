@@ -1,71 +1,78 @@
-"""Asking the canaries after a slice was banked, and finding the harmed ones."""
+"""Asking the canaries after a slice was banked, and leaving out the documents that harm them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from cmt.common.progress import OnProgress
-from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts
-from cmt.evaluation.contradiction import contradicted
-from cmt.evaluation.metrics import f1
+from cmt.config import GateParams
+from cmt.evaluation.canary import Canary, Outcome
+from cmt.evaluation.canary_harm import NewSlice, explain, replies
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
+
+REPEATS = 4
+"""Times that documents are set aside: after one of them is left out, another one may turn the same canary."""
 
 
 def ask(
     answerer: "Answerer",
     canaries: Sequence[Canary],
-    rows: pa.Table,
-    texts: Mapping[str, str],
+    new: NewSlice,
     *,
+    gate: GateParams,
+    leave_out: Callable[[Collection[str]], None],
     on_progress: OnProgress | None = None,
-) -> list[Canary]:
-    """Ask `canaries` as of now and mark the ones that the slice harms; `rows` are its banked memories.
+) -> tuple[list[Canary], list[str]]:
+    """Ask `canaries` as of now; returns them, and the doc_ids of the documents that were set aside.
 
-    `texts`: the documents of the slice by doc_id. A canary is harmed by the document that its changed answer comes from
-    if that document contradicts its own (`contradicted`); otherwise the error is attributed to the reader. A question
-    that was never answered right shows nothing, and leaves.
+    If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
+    the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
+    the canaries stay harmed. A question that was never answered right shows nothing, and leaves.
     """
+    asked = {canary.question_id: canary for canary in _asked(answerer, canaries, new, on_progress)}
+    set_aside: set[str] = set()
+    for _ in range(REPEATS):
+        harmed = [canary for canary in asked.values() if canary.harmed_by]
+        wanted = set_aside.union(*(canary.harmed_by for canary in harmed))
+        if len(harmed) <= gate.max_harmed or len(wanted) > gate.max_set_aside:
+            break
+        set_aside = wanted
+        leave_out(set_aside)
+        again = _asked(answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None)
+        asked |= {canary.question_id: canary for canary in again}
+    return [canary for canary in asked.values() if canary.best and canary.best.right], sorted(set_aside)
+
+
+def _spared(canary: Canary) -> Canary:
+    """`canary` after what harmed it was set aside."""
+    left_out = canary.set_aside + canary.harmed_by
+    return replace(canary, harmed_by=(), set_aside=left_out, turned=canary.turned or canary.now)
+
+
+def _asked(
+    answerer: "Answerer", canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
+) -> list[Canary]:
+    """`canaries` with their outcome now, and for those that the slice turned, why."""
     # 1. Ask all of them.
-    now = _outcomes(answerer, canaries, on_progress)
-    # 2. Ask once more, without the slice, what one of its documents answers wrong.
-    new_ids = set(rows["doc_id"].to_pylist())
+    now = replies(answerer, canaries, on_progress=on_progress)
+    # 2. Ask once more, without the slice, what one of its documents may have turned.
     doubtful = [
-        canary for canary, outcome in zip(canaries, now, strict=True) if not outcome.right and outcome.doc_id in new_ids
+        canary
+        for canary, reply in zip(canaries, now, strict=True)
+        if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected))
     ]
-    bank = answerer.bank
-    without_slice = answerer.with_params(bank=bank.excluding(bank.excluded_doc_ids | new_ids))
-    outcomes = _outcomes(without_slice, doubtful, None)
-    without = {canary.question_id: outcome for canary, outcome in zip(doubtful, outcomes, strict=True)}
-    # 3. Keep the best outcome of each.
+    before = replies(answerer, doubtful, without=new.documents) if doubtful else []
+    without = {canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)}
+    # 3. Keep the best outcome of each, and explain what turned.
     asked = []
-    for canary, outcome in zip(canaries, now, strict=True):
-        other = without.get(canary.question_id)
-        asked.append(replace(canary, best=_best(canary.best, outcome, other), now=outcome, without=other))
-    # 4. Mark what the slice harms.
-    harmed = contradicted(answerer, [canary for canary in asked if canary.regressed], rows, texts)
-    return [
-        replace(canary, harmed_by=canary.source) if canary.question_id in harmed else canary
-        for canary in asked
-        if canary.best and canary.best.right
-    ]
-
-
-def _outcomes(answerer: "Answerer", canaries: Sequence[Canary], on_progress: OnProgress | None) -> list[Outcome]:
-    """The outcome of each canary in the bank as it is."""
-    questions = [canary.question for canary in canaries]
-    answers = answerer.answer(questions, as_of=[None] * len(questions), on_progress=on_progress)
-    outcomes = []
-    for canary, answer in zip(canaries, answers, strict=True):
-        text = answer.text if answer.known else ""
-        score = f1(text, canary.references)
-        right = score >= RIGHT and not contradicts(text, canary.references)
-        sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
-        outcomes.append(Outcome(text, score, right, sources[0].doc_id if sources else None))
-    return outcomes
+    for canary, reply in zip(canaries, now, strict=True):
+        other = without.get(canary.question_id, canary.without)
+        best = _best(canary.best, reply.outcome, other)
+        canary = replace(canary, best=best, now=reply.outcome, without=other)
+        asked.append(explain(answerer, canary, reply, new) if canary.regressed else canary)
+    return asked
 
 
 def _best(*outcomes: Outcome | None) -> Outcome | None:

@@ -1,16 +1,18 @@
 """Choosing the canaries of a round, before its memories are banked.
 
 A part of the canaries is a fixed sample. The others are questions on the documents nearest to the new ones, because an
-attack aims at one fact.
+attack aims at one fact. Sources take turns in both, so that none can crowd out the questions of the others.
+
+A question counts for the document that it names, with the source of this document, and only if one of its answers is in
+the document: whoever asks about another source's document cannot give it other answers.
 """
 
-import heapq
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.canary import Canary, words_of
 from cmt.evaluation.made_questions import made_questions
+from cmt.stream.authority import Authority
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,10 +34,12 @@ if TYPE_CHECKING:
 
 STANDING = 4
 """One in STANDING canaries belongs to the fixed sample."""
-NEIGHBOURS = 8
+NEIGHBOURS = 32
 """Earlier memories nearest to each new one whose questions are candidates."""
 POOL = 5
 """Candidates whose keys are compared with the new memories, for each canary."""
+
+T = TypeVar("T")
 
 
 def choose(
@@ -46,6 +51,7 @@ def choose(
     kept: Sequence[Canary],
     unseen: Sequence[str],
     refused: Callable[[], Sequence["Slice"]],
+    authority: Authority,
     limit: int,
 ) -> list[Canary]:
     """At most `limit` canaries for the round of `slice_`, whose memories are `rows`, before they are banked.
@@ -56,20 +62,33 @@ def choose(
     """
     documents = store.documents(slice_)
     updated = _updated(store, answerer.bank, documents, refused)
-    # 1. The fixed sample: of the canaries of the round before and the questions of the slices committed since.
-    drawn = heapq.nsmallest(limit, (canary for name in unseen for canary in _canaries_of(store, name)), key=_rank)
+    # 1. The fixed sample: half of it has served longest, the rest also comes from the slices committed since.
+    drawn = [canary for name in unseen for canary in _canaries_of(store, answerer.bank, name)]
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
     banked = _banked(answerer.bank, {canary.doc_id for canary in pool.values()} - updated)
     current = set(banked.filter(pc.is_null(banked["superseded_at"]))["doc_id"].to_pylist())
-    candidates = [canary for canary in pool.values() if canary.doc_id in current]
-    standing = heapq.nsmallest(limit // STANDING, candidates, key=_rank)
+    size = limit // STANDING
+    serving = [canary for canary in kept if canary.doc_id in current][: size // 2]
+    others = [canary for canary in pool.values() if canary.doc_id in current and canary not in serving]
+    standing = [*serving, *_in_turn(sorted(others, key=_rank), lambda canary: canary.source)][:size]
     chosen = {canary.question_id: canary for canary in standing}
     # 2. Questions near the new documents.
-    for canary in _canaries_near(store, answerer, documents, rows, updated, limit=POOL * limit):
+    for canary in _canaries_near(store, answerer, documents, rows, updated, authority, limit=POOL * limit):
         if len(chosen) == limit:
             break
         chosen.setdefault(canary.question_id, pool.get(canary.question_id, canary))
     return list(chosen.values())
+
+
+def _in_turn(items: Sequence[T], group_of: Callable[[T], Hashable]) -> list[T]:
+    """`items` with the first of each group before the second of any; otherwise in their order."""
+    seen: Counter[Hashable] = Counter()
+    turns = []
+    for item in items:
+        group = group_of(item)
+        turns.append(seen[group])
+        seen[group] += 1
+    return [item for _, item in sorted(zip(turns, items, strict=True), key=itemgetter(0))]
 
 
 def _updated(
@@ -95,38 +114,54 @@ def _banked(bank: "Bank", doc_ids: set[str]) -> pa.Table:
 
 
 def _canaries_near(
-    store: "SliceStore", answerer: "Answerer", documents: pa.Table, rows: pa.Table, updated: set[str], *, limit: int
-) -> Iterator[Canary]:
+    store: "SliceStore",
+    answerer: "Answerer",
+    documents: pa.Table,
+    rows: pa.Table,
+    updated: set[str],
+    authority: Authority,
+    *,
+    limit: int,
+) -> list[Canary]:
     """Questions on the documents nearest to `rows`, the likeliest to select a new document first.
 
-    Every document has its first question before any has its second. At most `limit` questions are encoded.
+    Questions that a document of another source may turn come first. Every source has its first question before any has
+    its second, and every document as well. At most `limit` questions are encoded.
     """
     # 1. The earlier documents near each new memory, and their questions.
     keys = key_matrix(rows["key"])  # (n, p)
     of_slice, beside = _near_documents(answerer.bank, keys, updated)
     canaries = [canary for name in sorted(of_slice) for canary in _canaries_on(store, name, of_slice[name])]
-    # 2. The `limit` questions that share most with a new memory near their document.
+    # 2. The new memories that share words with each question, and whether their source may change its answer.
     shares = _word_shares(canaries, beside, documents, rows)
-    best_shares = ((max(share.values()), index) for index, share in enumerate(shares) if any(share.values()))
-    fitting = [index for _, index in heapq.nlargest(limit, best_shares)]
+    sources = dict(zip(documents["doc_id"].to_pylist(), documents["source"].to_pylist(), strict=True))
+    source_of_row = [sources[doc_id] or "" for doc_id in rows["doc_id"].to_pylist()]
+
+    def is_safe(index: int) -> bool:
+        return all(authority.may_change(source_of_row[row], canaries[index].source) for row in shares[index])
+
+    # 3. The `limit` questions that share most.
+    best = {index: max(share.values()) for index, share in enumerate(shares) if share}
+    fitting = sorted(best, key=lambda index: (is_safe(index), -best[index], index))
+    fitting = _in_turn(fitting, lambda index: (is_safe(index), canaries[index].source))[:limit]
     if not fitting:
-        return
-    # 3. The logit of the selection for the best of these new memories.
+        return []
+    # 4. The logit of the selection for the best of these new memories.
     question_keys = answerer.keys([canaries[index].question for index in fitting])  # (m, p)
     unit_questions, unit_keys = (
         part / np.linalg.norm(part.astype(np.float64), axis=-1, keepdims=True) for part in (question_keys, keys)
     )
     cosines = unit_questions @ unit_keys.T  # (m, n)
     temperature, weight = float(answerer.model.temperature.detach()), answerer.params.selection.full_text_weight
-    by_document: dict[str, list[tuple[float, str, Canary]]] = defaultdict(list)
-    for index, cosine in zip(fitting, cosines, strict=True):
-        canary = canaries[index]
-        logit = max(temperature * cosine[row] + weight * share for row, share in shares[index].items())
-        by_document[canary.doc_id].append((-logit, _rank(canary), canary))
-    # 4. The documents in turn.
-    order = itemgetter(0, 1)
-    for turn in zip_longest(*(sorted(entries, key=order) for entries in by_document.values())):
-        yield from (canary for *_, canary in sorted(filter(None, turn), key=order))
+    logits = {
+        index: max(temperature * cosine[row] + weight * share for row, share in shares[index].items())
+        for index, cosine in zip(fitting, cosines, strict=True)
+    }
+    # 5. Documents in turn, then sources in turn.
+    ranked = sorted(fitting, key=lambda index: (-logits[index], _rank(canaries[index])))
+    ranked = _in_turn(ranked, lambda index: canaries[index].doc_id)
+    ranked = _in_turn(ranked, lambda index: canaries[index].source)
+    return [canaries[index] for index in sorted(ranked, key=is_safe)]
 
 
 def _near_documents(
@@ -146,9 +181,9 @@ def _near_documents(
 def _word_shares(
     canaries: Sequence[Canary], beside: Mapping[str, set[int]], documents: pa.Table, rows: pa.Table
 ) -> list[dict[int, float]]:
-    """For each canary: new memory near its document → share of the question's words in the new document.
+    """For each canary: new memory near its document → share of the question's words in the new document, if any.
 
-    Rare words count more. The share is 0 if the new document has a right answer, which harms nothing.
+    Rare words count more, and a new document that also has a right answer counts half.
     """
     frequency = Counter(word for canary in canaries for word in words_of(canary.question))
     weights = {word: math.log(1 + len(canaries) / number) for word, number in frequency.items()}
@@ -156,42 +191,64 @@ def _word_shares(
     doc_ids = rows["doc_id"].to_pylist()
 
     def share(canary: Canary, new: set[str]) -> float:
-        if any(words_of(reference) <= new for reference in canary.references):
-            return 0.0
         asked = words_of(canary.question)
-        return sum(weights[word] for word in asked & new) / sum(weights[word] for word in asked)
+        part = sum(weights[word] for word in asked & new) / sum(weights[word] for word in asked)
+        return part / 2 if any(words_of(reference) <= new for reference in canary.references) else part
 
-    return [{row: share(canary, words[doc_ids[row]]) for row in beside[canary.doc_id]} for canary in canaries]
+    shares = ({row: share(canary, words[doc_ids[row]]) for row in beside[canary.doc_id]} for canary in canaries)
+    return [{row: value for row, value in by_row.items() if value} for by_row in shares]
 
 
-def _canaries_of(store: "SliceStore", slice_id: str) -> Iterator[Canary]:
+def _canaries_of(store: "SliceStore", bank: "Bank", slice_id: str) -> Iterator[Canary]:
     """The questions of a slice; if it has none, questions made of its documents."""
     slice_ = store.slice(slice_id)
-    if slice_.n_questions:
-        yield from _with_answers(store.questions(slice_))
-    else:
-        yield from _made(store.documents(slice_))
+    documents = store.documents(slice_)
+    if not slice_.n_questions:
+        yield from _described(_made(documents), documents)
+        return
+    canaries = _with_answers(store.questions(slice_))
+    yield from _described(canaries, documents)
+    earlier = {canary.doc_id for canary in canaries}.difference(documents["doc_id"].to_pylist())
+    rows = bank.rows(["memory_id", "slice_id"], {memory_id(doc_id, 0) for doc_id in earlier})
+    for name in sorted(set(rows["slice_id"].to_pylist())):
+        of_slice = rows_with(store.documents(store.slice(name)), "doc_id", earlier)
+        yield from _described(canaries, of_slice)
 
 
 def _canaries_on(store: "SliceStore", slice_id: str, doc_ids: set[str]) -> list[Canary]:
     """The questions on documents of a slice; questions made of the documents that have none."""
     slice_ = store.slice(slice_id)
-    canaries = list(_with_answers(rows_with(store.questions(slice_), "doc_id", doc_ids)))
+    documents = rows_with(store.documents(slice_), "doc_id", doc_ids)
+    canaries = _with_answers(rows_with(store.questions(slice_), "doc_id", doc_ids))
     without = doc_ids - {canary.doc_id for canary in canaries}
-    return canaries + list(_made(rows_with(store.documents(slice_), "doc_id", without)))
+    canaries += _made(rows_with(documents, "doc_id", without))
+    return list(_described(canaries, documents))
 
 
-def _with_answers(questions: pa.Table) -> Iterator[Canary]:
-    for row in questions.to_pylist():
-        if row["answers"]:
-            yield Canary(row["question_id"], row["doc_id"], row["question"], tuple(row["answers"]))
+def _described(canaries: Sequence[Canary], documents: pa.Table) -> Iterator[Canary]:
+    """The canaries whose document is one of `documents` and has a right answer, with its source and date."""
+    rows = {row["doc_id"]: row for row in documents.to_pylist()}
+    words = {doc_id: words_of(f"{row['title'] or ''} {row['text']}") for doc_id, row in rows.items()}
+    for canary in canaries:
+        row = rows.get(canary.doc_id)
+        if row and any(words_of(reference) <= words[canary.doc_id] for reference in canary.references):
+            yield replace(canary, source=row["source"] or "", published_at=row["published_at"])
 
 
-def _made(documents: pa.Table) -> Iterator[Canary]:
-    for document in documents.to_pylist():
-        for question, answer in made_questions(document["text"]):
-            name = f"made-{sha256_hex(document['doc_id'], question)[:16]}"
-            yield Canary(name, document["doc_id"], question, (answer,))
+def _with_answers(questions: pa.Table) -> list[Canary]:
+    return [
+        Canary(row["question_id"], row["doc_id"], row["question"], tuple(row["answers"]))
+        for row in questions.to_pylist()
+        if row["answers"]
+    ]
+
+
+def _made(documents: pa.Table) -> list[Canary]:
+    return [
+        Canary(f"made-{sha256_hex(row['doc_id'], question)[:16]}", row["doc_id"], question, (answer,))
+        for row in documents.to_pylist()
+        for question, answer in made_questions(row["text"])
+    ]
 
 
 def _rank(canary: Canary) -> str:

@@ -23,10 +23,15 @@ CANARY_SCHEMA = pa.schema(
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),
         pa.field("golds", pa.list_(pa.string()), nullable=False),  # Canary.references
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("published_at", pa.timestamp("us", tz="UTC")),
         pa.field("best", _OUTCOME),
         pa.field("now", _OUTCOME),
         pa.field("without", _OUTCOME),
-        pa.field("harmed_by", pa.string()),
+        pa.field("harmed_by", pa.list_(pa.string()), nullable=False),
+        pa.field("set_aside", pa.list_(pa.string()), nullable=False),
+        pa.field("turned", _OUTCOME),
+        pa.field("updated_by", pa.string()),
     ]
 )
 """One row a canary; see `Canary`."""
@@ -47,9 +52,12 @@ def read_canaries(path: Path) -> list[Canary] | None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-        if (table.schema.metadata or {}).get(_DIGEST) == _digest(table):
+        if table.column_names != CANARY_SCHEMA.names:
+            reason = "it has other columns than this version of cmt writes"
+        elif (table.schema.metadata or {}).get(_DIGEST) == _digest(table):
             return [_parse(row) for row in table.to_pylist()]
-        reason = "it does not match its digest"
+        else:
+            reason = "it does not match its digest"
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
     log.warning("%s is damaged (%s): its canaries are chosen and asked again", path, reason)
@@ -57,10 +65,11 @@ def read_canaries(path: Path) -> list[Canary] | None:
 
 
 def _parse(row: dict[str, Any]) -> Canary:
-    outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "now", "without")}
+    outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "now", "without", "turned")}
+    lists = {name: tuple(row[name]) for name in ("harmed_by", "set_aside")}
     references = tuple(row.pop("golds"))
-    return Canary(**row | outcomes, references=references)
+    return Canary(**row | outcomes | lists, references=references)
 
 
 def _digest(table: pa.Table) -> bytes:
-    return sha256_hex(json.dumps(table.to_pylist())).encode()
+    return sha256_hex(json.dumps(table.to_pylist(), default=str)).encode()

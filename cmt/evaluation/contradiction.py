@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.evaluation.canary import Canary, contradicts
+from cmt.evaluation.canary import Canary, Outcome, contradicts
 from cmt.evaluation.made_questions import question_on
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def contradicted(
     """
     # 1. The new document answers the canary, with another value.
     questions = [canary.question for canary in regressed]
-    own = [_current_memories(answerer.bank, canary.doc_id) for canary in regressed]
-    new = [rows.filter(pc.equal(rows["doc_id"], canary.source)).to_pylist() for canary in regressed]
+    own = [current_memories(answerer.bank, canary.doc_id) for canary in regressed]
+    new = [rows.filter(pc.equal(rows["doc_id"], canary.answered_from)).to_pylist() for canary in regressed]
     answers = zip(answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True)
     pairs = [
         _Pair(canary, own_rows, new_rows, answer.text)
@@ -54,12 +54,46 @@ def contradicted(
         if contradicts(answer.text, canary.references)
     ]
     # 2. The canary's document answers what the new one states, with a right answer.
-    stated = [question_on(texts[pair.canary.source], pair.answer) for pair in pairs]
+    stated = [question_on(texts[pair.canary.answered_from], pair.answer) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.references for pair in pairs])
     # 3. The new one answers what the canary's document states, with its own value.
     stated = [_own_statement(pair) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
     return {pair.canary.question_id for pair in pairs}
+
+
+class Reading(NamedTuple):
+    """The answer of a document, read alone."""
+
+    text: str
+    confidence: float
+    """0–1, uncalibrated."""
+
+
+class Comparison(NamedTuple):
+    """What an earlier and a later document answer to one question."""
+
+    probability: float
+    """That the later document's answer replaces the earlier one's, 0–1."""
+    old: Reading
+    new: Reading
+
+
+def compare(
+    answerer: "Answerer", question: str, old_rows: Sequence[dict[str, Any]], new_rows: Sequence[dict[str, Any]]
+) -> Comparison:
+    """Compare what two documents, given by their memories, answer to `question`."""
+    old, new = (
+        Reading(answer.text if answer.known else "", answer.uncalibrated)
+        for answer in answerer.answer_from([question] * 2, [old_rows, new_rows])
+    )
+    if min(old.confidence, new.confidence) < SURE or not contradicts(new.text, [old.text]):
+        return Comparison(0.0, old, new)
+    doc_id = new_rows[0]["doc_id"]
+    canary = Canary("", old_rows[0]["doc_id"], question, (old.text,), now=Outcome(new.text, 0.0, False, doc_id))
+    texts = {doc_id: "\n".join(row["text"] or "" for row in new_rows)}
+    rival = contradicted(answerer, [canary], pa.Table.from_pylist(list(new_rows)), texts)
+    return Comparison(1.0 if rival else 0.5, old, new)
 
 
 def _agreeing(
@@ -85,8 +119,8 @@ def _own_statement(pair: _Pair) -> str | None:
     return next(filter(None, found), None)
 
 
-def _current_memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
-    """The current rows of a document, with their keys."""
+def current_memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
+    """The current rows of the document `doc_id` in `bank`, with their keys."""
     rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
     current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()
     return current

@@ -1,12 +1,13 @@
 """The gate: whether a round may be committed, by its canaries and by the scores of its questions."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from cmt.bank.ledger import Judgement
 from cmt.common.text import plain
 from cmt.config import GateParams
-from cmt.evaluation.canary import Canary
+from cmt.evaluation.canary import Canary, Outcome
 
 FEWEST = 10
 """Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean too far."""
@@ -23,8 +24,11 @@ class Decision(NamedTuple):
 
 
 def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> Decision:
-    """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had none."""
-    # 1. Canaries that the documents of the slice turned wrong.
+    """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had none.
+
+    Documents that harm canaries were set aside before; a canary that is still harmed needs too many to be.
+    """
+    # 1. Canaries that documents of the slice turn wrong, with what was set aside left out.
     harmed = [canary for canary in canaries if canary.harmed_by]
     if len(harmed) > gate.max_harmed:
         return Decision("refused", _harm(harmed, asked=len(canaries)))
@@ -42,20 +46,41 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
     return Decision("passed" if judged else "not judged")
 
 
+def why_set_aside(document: Mapping[str, Any], canaries: Sequence[Canary]) -> str:
+    """Why a round left `document` (DOCUMENT_SCHEMA) out of the bank, in one line with what to do if it is true."""
+    doc_id, source = document["doc_id"], document["source"]
+    harmed = [canary for canary in canaries if doc_id in canary.set_aside]
+    changes = "; ".join(_change(canary, canary.turned) for canary in harmed[:_NAMED])
+    targets = sorted({canary.doc_id for canary in harmed})
+    owners = sorted({canary.source for canary in harmed})
+    return (
+        f"set aside: it turns {len(harmed)} canar{'ies' if len(harmed) != 1 else 'y'} wrong and updates none of their "
+        f"documents: {changes}. If it is a true change, give its source authority: add "
+        f"{json.dumps({source: owners}, ensure_ascii=False)} to stream.authority, declare what it supersedes (add "
+        f'"supersedes": {json.dumps(targets[0] if targets else "", ensure_ascii=False)}), and ingest it again; sources '
+        "that often change each other's facts belong in stream.peers"
+    )
+
+
 def _harm(harmed: Sequence[Canary], *, asked: int) -> str:
     """The harmed canaries with their answers and the documents responsible, and what to do."""
-    changes = []
-    for canary in harmed[:_NAMED]:
-        before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.best, canary.now))
-        changes.append(f"{_quoted(canary.question)} was {before}, is {now} because of {canary.harmed_by}")
+    named = [f"{_change(canary, canary.now)} because of {_listed(canary.harmed_by)}" for canary in harmed[:_NAMED]]
     more = f"; and {len(harmed) - _NAMED} more, see canaries.parquet" if len(harmed) > _NAMED else ""
-    documents = sorted({str(canary.harmed_by) for canary in harmed})
     return (
-        f"{len(harmed)} of {asked} canaries turned wrong through documents that do not update theirs: "
-        f"{'; '.join(changes)}{more}. "
-        f"Leave out what is false with `cmt forget {plain(documents[0])}` and update again, or accept the slice with "
+        f"{len(harmed)} of {asked} canaries turned wrong through too many documents to leave them out: "
+        f"{'; '.join(named)}{more}. Take these documents out of their file, or raise gate.max_set_aside; if they are "
+        "true, give their source authority (stream.authority, stream.peers), or accept the whole slice: "
         f"`cmt --set gate.max_harmed={len(harmed)} update`"
     )
+
+
+def _change(canary: Canary, turned: Outcome | None) -> str:
+    before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned))
+    return f"{_quoted(canary.question)} was {before}, is {now}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(plain, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _quoted(text: str) -> str:

@@ -107,6 +107,7 @@ def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:
         "state": round_.state,
         "gate": round_.judgement,
         "reason": round_.reason,
+        "set aside": ", ".join(round_.set_aside),
         "slice digest": round_.slice_digest,
         "compressor": round_.compressor,
         "compressor's folder": str(folder or ""),

@@ -19,7 +19,7 @@ from cmt.errors import RoundError
 from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, updating
-from cmt.rounds.runner import RoundRunner
+from cmt.rounds.runner import SET_ASIDE, RoundRunner
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +57,21 @@ class _SliceRunner(RoundRunner):
                 return round_
             write_json(self.folder / "seconds.json", notes)
             write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
+            write_json(self.folder / SET_ASIDE, self._set_aside_before())
             self.upsert_memories()
             decided = self.decide()
         shutil.rmtree(self.folder)
         return decided
+
+    def _set_aside_before(self) -> list[str]:
+        """The documents that the last committed round of this slice in another bank set aside."""
+        rounds = [
+            round_
+            for round_ in self.resources.all_rounds()
+            if (round_.slice_id, round_.slice_digest) == (self.slice.slice_id, self.slice.digest)
+            if round_.state == "committed"
+        ]
+        return list(max(rounds, key=lambda round_: round_.finished_at).set_aside) if rounds else []
 
 
 def recompress(

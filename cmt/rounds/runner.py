@@ -1,6 +1,6 @@
 """A round: adapt the bank to one slice with one compressor, in one commit.
 
-The steps are begin → compress → choose_canaries → upsert_memories → evaluate → ask_canaries → decide → track. A kill at
+The steps are begin → compress → choose_canaries → upsert_memories → ask_canaries → evaluate → decide → track. A kill at
 any point leaves a ledger row `started`; the next round restores the bank to the version before it
 (`cmt.rounds.recovery`). The bank is therefore always in the state before a round or after it.
 """
@@ -8,17 +8,18 @@ any point leaves a ledger row `started`; the next round restores the bank to the
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from cmt.bank.ledger import Round
-from cmt.common.arrow import rows_without
+from cmt.common.arrow import rows_with, rows_without
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import dvc_lock, git_commit
@@ -27,6 +28,7 @@ from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
+from cmt.stream.authority import Authority
 from cmt.stream.store import Slice
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 
 CANARIES = "canaries.parquet"
 """In the folder of a round: its canaries (CANARY_SCHEMA)."""
+SET_ASIDE = "set_aside.json"
+"""In the folder of a round: the doc_ids of the documents of the slice that are left out of the bank."""
 
 
 class RoundRunner:
@@ -75,7 +79,7 @@ class RoundRunner:
         resources.check_bank(idle=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES):
+        for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder:
@@ -167,7 +171,8 @@ class RoundRunner:
                 rows=rows,
                 kept=kept,
                 unseen=unseen,
-                refused=self._refused_slices,
+                refused=self._slices_left_out,
+                authority=self._authority,
                 limit=limit,
             )
         write_canaries(path, canaries)
@@ -176,21 +181,55 @@ class RoundRunner:
     def upsert_memories(self) -> int:
         """Upsert the staged memories in one commit, and record the changes that they make to earlier documents.
 
-        Returns the version of the bank after it. Raises RoundError if the staged file is damaged although it was just
-        written.
+        Documents that were set aside stay out. Returns the version of the bank after it. Raises RoundError if the
+        staged file is damaged although it was just written.
         """
         from cmt.evaluation.change_detection import find_changes
 
-        resources, rows = self.resources, self._staged_rows()
+        resources = self.resources
+        rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
         with self._timed("bank", rows.num_rows):
             unbanked = resources.unbanked(resources.model.digest, banking=self.slice.slice_id)
             resources.bank.upsert(rows, unbanked=unbanked)
         if not self.recompresses:
             with self._timed("changes", rows.num_rows):
                 found = find_changes(resources.answerer, rows)
-                started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
-                resources.ledger.write_changes(started, found)
+                resources.ledger.write_changes(self._started, found)
         return resources.bank.version
+
+    def ask_canaries(self) -> int:
+        """Ask the canaries as of now, after the bank has changed, and leave out the documents that harm them.
+
+        Returns how many canaries the slice harmed.
+        """
+        from cmt.evaluation.canary_asking import ask
+        from cmt.evaluation.canary_harm import NewDocument, NewSlice
+        from cmt.evaluation.canary_storage import write_canaries
+
+        resources, gate = self.resources, self.resources.params.gate
+        if not gate.canaries:
+            return 0
+        # 1. The slice as it was upserted, also if this step is repeated.
+        canaries, rows = self._canaries(), self._staged_rows()
+        if self._set_aside():
+            (self.folder / SET_ASIDE).unlink()
+            restore(resources, self._started)
+            self.upsert_memories()
+        columns = (resources.store.documents(self.slice)[name].to_pylist() for name in ("doc_id", *NewDocument._fields))
+        documents = {doc_id: NewDocument(*rest) for doc_id, *rest in zip(*columns, strict=True)}
+        new = NewSlice(rows, documents, self._authority, self._history)
+        # 2. Ask.
+        with self._timed("canaries", len(canaries)):
+            canaries, _ = ask(
+                resources.answerer,
+                canaries,
+                new,
+                gate=gate,
+                leave_out=partial(self._leave_out, rows),
+                on_progress=self.progress.advance,
+            )
+        write_canaries(self.folder / CANARIES, canaries)
+        return sum(bool(canary.harmed_by or canary.set_aside) for canary in canaries)
 
     def evaluate(self) -> ScoresBySystem:
         """Score a sample of the questions of this slice and of earlier ones; returns the scores.
@@ -208,6 +247,7 @@ class RoundRunner:
             earlier=params.evaluation.earlier_questions,
             seed=params.seed,
         )
+        questions = rows_without(questions, "doc_id", self._set_aside())
         answerer = resources.recalibrate()  # it may have answered in the round before
         systems = 3 if baselines else 1
         with self._timed("evaluate", systems * questions.num_rows):
@@ -223,22 +263,6 @@ class RoundRunner:
         write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
 
-    def ask_canaries(self) -> int:
-        """Ask the canaries as of now, after the bank has changed; returns how many of them the slice harms."""
-        from cmt.evaluation.canary_asking import ask
-        from cmt.evaluation.canary_storage import write_canaries
-
-        resources = self.resources
-        if not resources.params.gate.canaries:
-            return 0
-        canaries, rows = self._canaries(), self._staged_rows()
-        with self._timed("canaries", len(canaries)):
-            documents = resources.store.documents(self.slice)
-            texts = dict(zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True))
-            canaries = ask(resources.answerer, canaries, rows, texts, on_progress=self.progress.advance)
-        write_canaries(self.folder / CANARIES, canaries)
-        return sum(canary.harmed_by is not None for canary in canaries)
-
     def decide(self) -> Round:
         """Apply the gate: commit the round, or restore the bank to the version before it (state `refused`)."""
         from cmt.rounds.gate import judge
@@ -246,12 +270,13 @@ class RoundRunner:
         resources = self.resources
         self.progress.stage("decide")
         # 1. Collect the results of the other steps.
-        started = next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
+        started = self._started
         notes, canaries = self._notes(), self._canaries()
         counts = {
             "asked": len(canaries),
             "wrong": sum(not (canary.now and canary.now.right) for canary in canaries),
-            "harmed": sum(canary.harmed_by is not None for canary in canaries),
+            "harmed": sum(bool(canary.harmed_by or canary.set_aside) for canary in canaries),
+            "changed": sum(canary.updated_by is not None for canary in canaries),
         }
         decided = replace(
             started,
@@ -268,7 +293,10 @@ class RoundRunner:
             restore(resources, started)
             decided = replace(decided, state="refused")
         else:
-            decided = replace(decided, state="committed", version_after=resources.bank.version)
+            version, set_aside = resources.bank.version, tuple(self._set_aside())
+            decided = replace(decided, state="committed", version_after=version, set_aside=set_aside)
+        if not self.recompresses:
+            self._write_quarantine(decided, canaries)
         # 3. Write the ledger. The round is committed from here on.
         decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
         resources.ledger.write(decided)
@@ -343,22 +371,87 @@ class RoundRunner:
 
         Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
         """
+        from cmt.evaluation.canary import Canary
         from cmt.evaluation.canary_storage import read_canaries
 
         # 1. The round before, and what it kept.
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
         last = committed[-1] if committed else None
         kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
-        canaries = [replace(canary, now=None, without=None, harmed_by=None) for canary in kept or ()]
+        canaries = [
+            Canary(c.question_id, c.doc_id, c.question, c.references, c.source, c.published_at, best=c.best)
+            for c in kept or ()
+        ]
         # 2. The slices that no canary was drawn from.
         known = {slice_.slice_id for slice_ in self.resources.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
         return canaries, [slice_id for slice_id in unseen if slice_id in known]
 
-    def _refused_slices(self) -> list[Slice]:
-        """The slices whose rounds were refused, by period."""
-        refused = {round_.slice_id for round_ in self._rounds_of_this_bank() if round_.state == "refused"}
-        return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in refused]
+    def _slices_left_out(self) -> list[Slice]:
+        """The slices whose rounds were refused or set documents aside, by period."""
+        rounds = self._rounds_of_this_bank()
+        names = {round_.round_id for round_ in rounds if round_.state == "refused" or round_.set_aside}
+        return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in names]
+
+    @property
+    def _started(self) -> Round:
+        """The row of this round in the ledger."""
+        return next(round_ for round_ in self.resources.rounds() if round_.round_id == self.slice.slice_id)
+
+    @property
+    def _authority(self) -> Authority:
+        stream = self.resources.params.stream
+        return Authority(stream.authority, stream.peers)
+
+    def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
+        """The documents of `sources` in the committed slices before this one, see `independence.History`."""
+        from cmt.stream.store import read_rows
+
+        left_out = {
+            round_.round_id: round_.set_aside for round_ in self._rounds_of_this_bank() if round_.state == "committed"
+        }
+        found: dict[str, list[tuple[int, str]]] = {source: [] for source in sources}
+        slices = self.resources.store.slices()
+        for number, slice_ in enumerate(slices[: slices.index(self.slice)]):
+            if slice_.slice_id in left_out:
+                rows = read_rows(slice_, "documents", columns=("doc_id", "source"))
+                rows = rows_without(rows_with(rows, "source", sources), "doc_id", left_out[slice_.slice_id])
+                for row in rows.to_pylist():
+                    found[row["source"]].append((number, row["doc_id"]))
+        return found
+
+    def _set_aside(self) -> list[str]:
+        """The doc_ids of the documents that `ask_canaries` left out of the bank."""
+        path = self.folder / SET_ASIDE
+        doc_ids: list[str] = json.loads(path.read_text()) if path.exists() else []
+        return doc_ids
+
+    def _leave_out(self, rows: pa.Table, doc_ids: Collection[str]) -> None:
+        """Bring the bank to the state in which `rows`, the memories of the slice, came without the documents `doc_ids`.
+
+        Earlier versions of these documents stay. After a kill `recover` restores the bank before the round.
+        """
+        resources, started = self.resources, self._started
+        write_json(self.folder / SET_ASIDE, sorted(doc_ids))
+        restore(resources, started)
+        resources.bank.upsert(rows_without(rows, "doc_id", doc_ids))
+        found = [change for change in resources.changes() if change.round_id == started.round_id]
+        resources.ledger.write_changes(started, [c for c in found if set(doc_ids).isdisjoint(c.doc_ids)])
+
+    def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
+        """Write a row for each document that the round set aside, or remove those of an earlier attempt."""
+        from cmt.rounds.gate import why_set_aside
+        from cmt.stream.schema import Rejected, raw_text
+        from cmt.stream.storage import write_quarantine
+
+        store = self.resources.store
+        documents = store.documents(self.slice).to_pylist() if round_.set_aside else []
+        rejected = [
+            Rejected(self.slice.slice_id, number, why_set_aside(document, canaries), raw_text(document))
+            for number, document in enumerate(documents, 1)
+            if document["doc_id"] in round_.set_aside
+        ]
+        write_quarantine(store.quarantine, name=round_.quarantine_file, rejected=rejected)
 
     def _rounds_of_this_bank(self) -> list[Round]:
         row_format = self.resources.row_format  # with a codebook, it is read for them

@@ -31,6 +31,7 @@ def round_metrics(round_: Round) -> dict[str, float]:
     metrics |= {f"seconds/{stage}": seconds for stage, seconds in round_.seconds.items()}
     metrics |= {"seconds/adapt": round_.adapt_seconds, "seconds/measure": round_.measure_seconds}
     metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
+    metrics["counts/set_aside"] = len(round_.set_aside)
     if round_.questions is not None:
         metrics["counts/questions"] = round_.questions
     metrics |= {f"canaries/{name}": count for name, count in round_.canaries.items()}

@@ -18,8 +18,11 @@ from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_choice import choose
+from cmt.stream.authority import Authority
+from cmt.stream.schema import DOCUMENT_SCHEMA
 
 SCHEMA = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
+DATE = datetime(2031, 1, 1, tzinfo=UTC)
 FERRY, FERRY_QUESTION = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs how many crowns?"
 
 
@@ -38,15 +41,16 @@ class Project:
         documents: Mapping[str, str],
         *,
         asked: Mapping[str, str] | None = None,
+        answer: str = "nothing",
+        source: str = "Courier",
         supersedes: str | None = None,
         banked: bool = True,
     ) -> None:
-        """Add a slice of `documents` (doc_id → text), with a question (doc_id → question) whose answer is "none"."""
-        texts = [
-            {"doc_id": name, "title": None, "text": text, "supersedes": supersedes} for name, text in documents.items()
-        ]
+        """Add a slice of `documents` (doc_id → text) of a `source`, with questions (doc_id → question)."""
+        fields: dict[str, Any] = {"title": None, "supersedes": supersedes, "source": source, "published_at": DATE}
+        texts = [{"doc_id": name, "text": text} | fields for name, text in documents.items()]
         questions = [
-            {"question_id": f"{name}-{question}", "doc_id": name, "question": question, "answers": ["none"]}
+            {"question_id": f"{name}-{question}", "doc_id": name, "question": question, "answers": [answer]}
             for name, question in (asked or {}).items()
         ]
         self.slices[slice_id] = {"documents": texts, "questions": questions}
@@ -80,6 +84,7 @@ class Project:
             "kept": (),
             "unseen": (),
             "refused": lambda: list(map(slice_of, refused)),
+            "authority": Authority(),
         } | options
         slice_: Any = slice_of(slice_id)
         return choose(store=store, answerer=answerer, slice_=slice_, rows=self.memories(), limit=limit, **arguments)
@@ -90,7 +95,7 @@ class Project:
             "memory_id": f"{document['doc_id']}#0",
             "doc_id": document["doc_id"],
             "slice_id": slice_id,
-            "published_at": datetime(2031, 1, 1, tzinfo=UTC),
+            "published_at": DATE,
             "supersedes": document["supersedes"],
             "sha256": f"{number:064}",
             "compressor": "c" * 64,
@@ -103,7 +108,7 @@ class Project:
 
 
 TABLES = {
-    "documents": pa.schema({name: pa.string() for name in ("doc_id", "title", "text", "supersedes")}),
+    "documents": DOCUMENT_SCHEMA.remove(DOCUMENT_SCHEMA.get_field_index("sha256")),
     "questions": pa.schema(
         {"question_id": pa.string(), "doc_id": pa.string(), "question": pa.string(), "answers": pa.list_(pa.string())}
     ),
@@ -129,7 +134,7 @@ def test_a_quarter_is_a_fixed_sample_of_all_earlier_questions(project: Project) 
     # the canaries of the round before, and the questions of the slices since
     kept = [canary for canary in chosen if canary.doc_id != by_hash[0]]
     assert names(project.choose("2", limit=16, kept=kept)) == by_hash[1:4]
-    assert names(project.choose("2", limit=16, kept=kept, unseen=["1"])) == by_hash[:4]
+    assert sorted(names(project.choose("2", limit=16, kept=kept, unseen=["1"]))) == sorted(by_hash[:4])
     assert project.choose("2", limit=3, unseen=["1"]) == []
 
 
@@ -142,10 +147,47 @@ def test_the_others_are_questions_on_what_the_new_documents_are_about(project: P
     assert len(chosen) == len({canary.question_id for canary in chosen})
 
 
-def test_a_new_document_that_has_the_right_answer_is_not_asked_about(project: Project) -> None:
+def test_a_new_document_that_also_has_the_right_answer_counts_less(project: Project) -> None:
+    project.add("1", {"ferry": FERRY, "toll": "The toll on the Amber Bridge is 3 crowns."})
+    news = "Since 2030 the ferry to Saltby costs 6 crowns."
+    project.add("2", {"new": news, "bridge": "The toll on the Amber Bridge is 4 crowns."}, banked=False)
+    assert names(project.choose("2", limit=3))[:1] == ["toll"]
+    assert "ferry" in names(project.choose("2", limit=3))
+
+
+def test_a_flood_of_one_source_leaves_room_for_the_questions_of_others(project: Project) -> None:
+    flood = {f"flood-{number}": f"The ferry to Saltby costs a lot, says note {number}." for number in range(60)}
+    project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    asked = {name: f"What does the ferry to Saltby cost, says note {name}?" for name in flood}
+    news = {"new": "The ferry to Saltby costs 9 crowns."}
+    project.add("2", news, source="Mallory", banked=False)
+    kept = project.choose("2", limit=8, unseen=["1"])
+    project.add("flood", flood, asked=asked, answer="a lot", source="Mallory")
+    project.add("2", news, source="Mallory", banked=False)
+    # in the fixed sample, and first among the questions near the new document
+    assert "ferry" in names(project.choose("2", limit=8, unseen=["1", "flood"]))[:2]
+    assert "ferry" in names(project.choose("2", limit=3))[:1]
+    # a canary that served before stays in the sample
+    lamps = {f"lamp-{number}": "Lamps are lit at nine." for number in range(9)}
+    assert names(project.choose("2", limit=8, kept=kept, unseen=["flood"]))[:1] == ["ferry"]
+    for number, name in enumerate(lamps):
+        asked = {name: f"When are lamps lit, {number}?"}
+        project.add(name, {name: lamps[name]}, asked=asked, answer="at nine", source=f"Lamp {number}")
+    assert names(project.choose(name, limit=8, kept=kept, unseen=list(lamps)))[:1] == ["ferry"]
+
+
+def test_an_answer_that_its_document_does_not_have_is_no_reference(project: Project) -> None:
     project.add("1", {"ferry": FERRY})
-    project.add("2", {"new": "Since 2030 the ferry to Saltby costs 6 crowns."}, banked=False)
-    assert project.choose("2", limit=3, unseen=["1"]) == []
+    project.add(
+        "2", {"lie": "The ferry costs 9 crowns."}, asked={"ferry": "What does the ferry cost?"}, answer="9 crowns"
+    )
+    project.add("3", {"new": "Lamps are lit at nine."}, banked=False)
+    assert names(project.choose("3", limit=4, unseen=["1"])) == ["ferry"]  # a made question
+    assert names(project.choose("3", limit=4, unseen=["2"])) == []
+    project.add("4", {"oil": "Oil is dear."}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    project.add("3", {"new": "Lamps are lit at nine."}, banked=False)
+    [asked_later] = project.choose("3", limit=4, unseen=["4"])
+    assert (asked_later.doc_id, asked_later.source, asked_later.published_at) == ("ferry", "Courier", DATE)
 
 
 def test_every_document_has_its_first_question_before_any_has_its_second(project: Project) -> None:

@@ -13,12 +13,14 @@ import pytest
 from cmt.answering.answer import Answer, Verdict
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
-from cmt.config import load_params
+from cmt.config import GateParams, load_params
 from cmt.evaluation.canary import Canary, Outcome, contradicts
 from cmt.evaluation.canary_asking import ask
+from cmt.evaluation.canary_harm import NewDocument, NewSlice
 from cmt.evaluation.contradiction import SURE, contradicted
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from cmt.stream.authority import Authority
 from cmt.stream.schema import DOCUMENT_SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +160,7 @@ def misled(canary: Canary, new: str) -> Canary:
 
 def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real_lm: FrozenLM) -> None:
     params = load_params(ROOT / "params.yaml")
-    fields = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": "test"}
+    fields: dict[str, Any] = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": "test"}
     rows = [
         {"doc_id": name, "title": None, "text": text, "sha256": sha256_hex(text)} | fields
         for name, text in (BANKED | SLICE).items()
@@ -174,6 +176,9 @@ def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real
         [answer] = answerer.answer_from([MAYOR], [rows_with(bank.rows, "doc_id", ["harbour master"]).to_pylist()])
         assert (answer.text, answer.uncalibrated > SURE) == ("Bertram Grubb", True)
         # a false mayor among all documents
-        [canary] = ask(answerer, [MAYOR_CANARY], rows_with(new, "doc_id", ["false mayor"]), SLICE)
+        lie = {"false mayor": NewDocument(SLICE["false mayor"], "Mallory", fields["published_at"])}
+        false_mayor = NewSlice(rows_with(new, "doc_id", lie), lie, Authority(), lambda _sources: {})
+        accept = GateParams(max_harmed=1)
+        [canary], _ = ask(answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None)
     assert (canary.now and canary.now.answer, canary.best and canary.best.answer) == ("Bertram Grubb", "Ines Vell")
-    assert canary.harmed_by == "false mayor"
+    assert canary.harmed_by == ("false mayor",)

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import Ledger, Round
 from cmt.evaluation.canary_storage import read_canaries
+from cmt.rounds import runner
+from cmt.rounds.lineage import lineage
+from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.projects import open_workspace, run_steps
 from tests.helpers.word_reader import WordReader, read_words
@@ -16,6 +20,8 @@ from tests.helpers.word_reader import WordReader, read_words
 MAYOR = "Who is the mayor of Port Ellery?"
 MARCH, APRIL = "2031-03/0001", "2031-04/0001"
 POISON = {"doc_id": "handbill", "text": "Grubb is the mayor of Port Ellery."}
+COUNTS = {"asked": 1, "wrong": 0, "harmed": 0, "changed": 0}
+DESK = {"Desk": ["file:news"]}
 HONEST = {"doc_id": "lamp", "text": "Lamps are lit in Saltby at nine."}
 
 
@@ -37,57 +43,196 @@ def project(answered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(answered, tmp_path / "project"))
 
 
-def ingest(folder: Path, document: dict[str, Any], *, month: int = 3) -> None:
-    row = {"published_at": f"2031-{month:02}-10T07:00:00Z", **document}
-    (folder / "more.jsonl").write_text(json.dumps(row) + "\n")
-    workspace = open_workspace(folder, stream__authority={"file:more.jsonl": ["file:news"]})
-    workspace.ingest(source=folder / "more.jsonl")
+def ingest(folder: Path, *documents: dict[str, Any], month: int = 3, publisher: str = "Mallory") -> None:
+    rows = [{"published_at": f"2031-{month:02}-10T07:00:00Z", **document} for document in documents]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    workspace = open_workspace(folder, stream__authority=DESK)
+    workspace.ingest(source=folder / "more.jsonl", publisher=publisher)
 
 
 def update(folder: Path, slice_id: str, **overrides: Any) -> tuple[Round, Workspace, WordReader]:
-    workspace = open_workspace(folder, **overrides)
+    workspace = open_workspace(folder, **{"stream__authority": DESK} | overrides)
     reader = read_words(workspace)
     return workspace.update(slice_id=slice_id), workspace, reader
 
 
-def test_a_false_document_on_an_earlier_fact_is_refused_and_named_and_the_advice_helps(project: Path) -> None:
+def quarantined(folder: Path, slice_id: str) -> list[dict[str, Any]]:
+    path = folder / f"data/quarantine/round-{slice_id.replace('/', '-')}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+# Harm
+
+
+def test_a_false_document_is_set_aside_and_the_rest_of_its_slice_is_taken(project: Path) -> None:
+    ingest(project, POISON, HONEST)
+    round_, workspace, _ = update(project, MARCH)
+    assert (round_.state, round_.judgement, round_.set_aside) == ("committed", "passed", ("handbill",))
+    assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 1, "changed": 0}
+    assert round_.notes == ["1 document set aside (handbill), see round-2031-03-0001.jsonl in the quarantine"]
+    assert workspace.bank.present({"handbill", "lamp"}) == {"lamp"}
+    assert round_.seconds["canaries"] > 0
+    # the reason, with the way out
+    [row] = quarantined(project, MARCH)
+    assert (row["file"], json.loads(row["raw"])["doc_id"]) == (MARCH, "handbill")
+    assert f'"{MAYOR}" was "Vell", is "Grubb"' in row["reason"]
+    assert '{"Mallory": ["file:news"]} to stream.authority' in row["reason"]
+    assert '"supersedes": "mayor-2"' in row["reason"]
+    # the other commands
+    assert update(project, MARCH)[0] == replace(round_, already=True)
+    assert all(not report.problems for report in open_workspace(project).verify() if report.part != "language model")
+    assert lineage(workspace, MARCH)[0].facts["set aside"] == "handbill"
+    assert workspace.pending() == []
+
+
+def test_a_later_round_does_not_bring_a_set_aside_document_back(project: Path) -> None:
+    ingest(project, POISON, HONEST)
+    update(project, MARCH)
+    ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
+    round_, workspace, _ = update(project, APRIL)
+    assert (round_.canaries["harmed"], workspace.bank.present({"handbill", "lamp", "oil"})) == (0, {"lamp", "oil"})
+    workspace.rollback(MARCH)
+    assert update(project, MARCH)[0].set_aside == ("handbill",)
+
+
+def test_forgetting_and_purging_reach_a_set_aside_document(project: Path) -> None:
+    ingest(project, POISON, HONEST)
+    update(project, MARCH)
+    workspace = open_workspace(project)
+    assert workspace.forget("handbill") == 0
+    assert len(quarantined(project, MARCH)) == 1
+    workspace.forget_all(["handbill"], purge=True)
+    assert quarantined(project, MARCH) == []
+    assert read_canaries_of(project, MARCH) == []
+    assert workspace.pending() == []
+
+
+def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty(project: Path) -> None:
     ingest(project, POISON)
     before = open_workspace(project).open_bank().digest()
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.judgement) == ("refused", "refused")
-    assert round_.canaries == {"asked": 1, "wrong": 1, "harmed": 1}
-    assert f'"{MAYOR}" was "Vell", is "Grubb" because of handbill' in round_.reason
-    assert "`cmt forget handbill`" in round_.reason
-    assert workspace.bank.digest() == before
-    assert round_.seconds["canaries"] > 0
-    open_workspace(project).forget("handbill")
-    round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.judgement, workspace.bank.present({"handbill"})) == ("committed", "passed", set())
+    assert (round_.state, round_.set_aside, workspace.bank.digest()) == ("committed", ("handbill",), before)
+
+
+def test_an_earlier_version_of_a_set_aside_document_stays(project: Path) -> None:
+    ingest(project, HONEST | {"doc_id": "handbill"})
+    update(project, MARCH)
+    ingest(project, POISON, month=4)
+    round_, workspace, _ = update(project, APRIL)
+    assert (round_.set_aside, workspace.bank.documents({"handbill"})["text"].to_pylist()) == (
+        ("handbill",),
+        [HONEST["text"]],
+    )
+
+
+@pytest.mark.parametrize(("key", "value"), [("gate__max_set_aside", 0), ("gate__min_f1", 100.0)])
+def test_a_round_that_cannot_be_saved_is_refused_as_a_whole(project: Path, key: str, value: float) -> None:
+    ingest(project, POISON, HONEST)
+    before = open_workspace(project).open_bank().digest()
+    round_, workspace, _ = update(project, MARCH, evaluation__earlier_questions=4, **{key: value})
+    assert (round_.state, round_.judgement, round_.set_aside) == ("refused", "refused", ())
+    assert (workspace.bank.digest(), quarantined(project, MARCH)) == (before, [])
+    assert update(project, MARCH)[0].set_aside == ("handbill",)
 
 
 def test_an_accepted_harm_is_committed_and_does_not_count_against_later_rounds(project: Path) -> None:
     ingest(project, POISON)
-    assert update(project, MARCH, gate__max_harmed=1)[0].state == "committed"
+    round_, *_ = update(project, MARCH, gate__max_harmed=1)
+    assert (round_.state, round_.set_aside, round_.canaries["harmed"]) == ("committed", (), 1)
     ingest(project, HONEST, month=4)
     round_, *_ = update(project, APRIL)
     assert (round_.judgement, round_.canaries["wrong"], round_.canaries["harmed"]) == ("passed", 1, 0)
 
 
+@pytest.mark.parametrize("step", ["leave out", "ask_canaries", "evaluate", "quarantine"])
+def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
+    project: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    ingest(project, POISON, HONEST)
+    workspace = open_workspace(project)
+    before = workspace.open_bank().digest()
+    read_words(workspace)
+    if step in ("ask_canaries", "evaluate"):
+        run_steps(workspace, MARCH, last=step)
+    else:
+        real = Ledger.write
+
+        def kill(ledger: Ledger, *rounds: Round) -> None:
+            if any(round_.state == "committed" for round_ in rounds):
+                raise KeyboardInterrupt
+            real(ledger, *rounds)
+
+        def kill_restore(*_arguments: Any) -> None:
+            raise KeyboardInterrupt
+
+        if step == "leave out":
+            monkeypatch.setattr(runner, "restore", kill_restore)
+        else:
+            monkeypatch.setattr(Ledger, "write", kill)
+        with pytest.raises(KeyboardInterrupt):
+            run_steps(workspace, MARCH, last="decide")
+        monkeypatch.undo()
+    recovering = open_workspace(project)
+    with recovering.updating():
+        recovering.recover()
+    assert recovering.bank.digest() == before
+    round_, workspace, _ = update(project, MARCH)
+    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (("handbill",), {"lamp"})
+    assert len(quarantined(project, MARCH)) == 1
+
+
+def test_a_step_that_is_repeated_gives_the_same_result(project: Path) -> None:
+    ingest(project, POISON, HONEST)
+    workspace = open_workspace(project)
+    read_words(workspace)
+    run_steps(workspace, MARCH, last="ask_canaries")
+    repeated = RoundRunner(workspace, MARCH)
+    repeated.ask_canaries()
+    repeated.upsert_memories()
+    repeated.evaluate()
+    round_ = repeated.decide()
+    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (("handbill",), {"lamp"})
+
+
+# Updates
+
+
 @pytest.mark.parametrize("lineage", [{"doc_id": "mayor-3", "supersedes": "mayor-2"}, {"doc_id": "mayor-2"}])
-def test_an_update_of_its_document_removes_a_canary(project: Path, lineage: dict[str, str]) -> None:
-    ingest(project, POISON | lineage)
+def test_a_declared_update_of_its_document_removes_a_canary(project: Path, lineage: dict[str, str]) -> None:
+    ingest(project, POISON | lineage, publisher="Desk")
     round_, *_ = update(project, MARCH)
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
 def test_an_update_of_a_refused_update_removes_a_canary(project: Path) -> None:
-    ingest(project, {"doc_id": "mayor-3", "supersedes": "mayor-2", "text": "Orme is the mayor of Port Ellery."})
-    assert update(project, MARCH, gate__min_f1=100.0)[0].state == "refused"
     ingest(
-        project, {"doc_id": "mayor-4", "supersedes": "mayor-3", "text": "Hale is the mayor of Port Ellery."}, month=4
+        project,
+        {"doc_id": "mayor-3", "supersedes": "mayor-2", "text": "Orme is the mayor of Port Ellery."},
+        publisher="Desk",
     )
+    assert update(project, MARCH, gate__min_f1=100.0)[0].state == "refused"
+    fourth = {"doc_id": "mayor-4", "supersedes": "mayor-3", "text": "Hale is the mayor of Port Ellery."}
+    ingest(project, fourth, month=4, publisher="Desk")
     round_, *_ = update(project, APRIL)
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
+
+
+def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
+    ingest(project, POISON, publisher="Desk")
+    round_, workspace, _ = update(project, MARCH)
+    assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 change found"])
+    assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 0, "changed": 1}
+    assert workspace.bank.present({"handbill"}) == {"handbill"}
+    # from now on it protects the new answer
+    ingest(project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4)
+    round_, *_ = update(project, APRIL)
+    assert (round_.set_aside, read_canaries_of(project, APRIL)[0]) == (("leaflet",), (MAYOR, "handbill", "Grubb"))
+
+
+def test_a_peer_may_change_the_fact(project: Path) -> None:
+    ingest(project, POISON)
+    round_, *_ = update(project, MARCH, stream__peers=[["Mallory", "file:news"]])
+    assert (round_.set_aside, round_.canaries["changed"]) == ((), 1)
 
 
 def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
@@ -97,6 +242,9 @@ def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
     ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
     update(project, APRIL)
     assert "mayor-2" not in [doc_id for _, doc_id, _ in read_canaries_of(project, APRIL)]
+
+
+# Canaries
 
 
 def test_a_canary_that_stays_right_is_asked_once(project: Path) -> None:
@@ -119,7 +267,8 @@ def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(project: Pat
         open_workspace(project).rollback(APRIL)
     ingest(project, POISON, month=5)
     round_, _, reader = update(project, "2031-05/0001", evaluation__earlier_questions=0)
-    assert (round_.state, reader.asked.count(MAYOR)) == ("refused", 2)
+    # asked with the slice, without it, without strangers, without the culprit, and at the end
+    assert (round_.set_aside, reader.asked.count(MAYOR)) == (("handbill",), 5)
 
 
 def test_without_canaries_a_round_is_not_judged(project: Path) -> None:
@@ -135,7 +284,7 @@ def test_a_kill_leaves_no_trace_in_the_canaries(project: Path, last: str) -> Non
     read_words(workspace)
     run_steps(workspace, MARCH, last=last)
     interrupted, *_ = update(project, MARCH)
-    assert (interrupted.judgement, interrupted.canaries) == ("passed", {"asked": 1, "wrong": 0, "harmed": 0})
+    assert (interrupted.judgement, interrupted.canaries) == ("passed", COUNTS)
     assert read_canaries_of(project, MARCH) == [(MAYOR, "mayor-2", "Vell")]
 
 

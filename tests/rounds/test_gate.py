@@ -4,22 +4,36 @@ from dataclasses import replace
 
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome
-from cmt.rounds.gate import FEWEST, judge
+from cmt.rounds.gate import FEWEST, judge, why_set_aside
 
+DOCUMENT = {"doc_id": "handbill", "source": "Mallory"}
 RIGHT, WRONG = Outcome("Moss", 1.0, True, "mayor"), Outcome("Grubb", 0.0, False, "handbill")
-SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), best=RIGHT, now=RIGHT)
-HARMED = replace(SOUND, now=WRONG, harmed_by="handbill")
+SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), source="Courier", best=RIGHT, now=RIGHT, without=RIGHT)
+HARMED = replace(SOUND, now=WRONG, harmed_by=("handbill",))
+SPARED = replace(SOUND, set_aside=("handbill",), turned=WRONG)
 
 
-def test_a_harmed_canary_refuses_with_question_answers_document_and_advice() -> None:
+def test_a_set_aside_document_has_a_reason_and_a_harmless_way_out() -> None:
+    assert judge(GateParams(), canaries=[SPARED], f1=None) == ("passed", "")
+    assert why_set_aside(DOCUMENT, [SOUND, SPARED]) == (
+        "set aside: it turns 1 canary wrong and updates none of their documents: "
+        '"Who is the mayor?" was "Moss", is "Grubb". If it is a true change, give its source authority: add '
+        '{"Mallory": ["Courier"]} to stream.authority, declare what it supersedes (add "supersedes": "mayor"), and '
+        "ingest it again; sources that often change each other's facts belong in stream.peers"
+    )
+
+
+def test_a_canary_that_is_still_harmed_refuses_with_question_answers_document_and_advice() -> None:
     decision = judge(GateParams(), canaries=[SOUND, HARMED], f1=None)
     assert decision.judgement == "refused"
     assert decision.reason == (
-        "1 of 2 canaries turned wrong through documents that do not update theirs: "
+        "1 of 2 canaries turned wrong through too many documents to leave them out: "
         '"Who is the mayor?" was "Moss", is "Grubb" because of handbill. '
-        "Leave out what is false with `cmt forget handbill` and update again, "
-        "or accept the slice with `cmt --set gate.max_harmed=1 update`"
+        "Take these documents out of their file, or raise gate.max_set_aside; if they are true, give their source "
+        "authority (stream.authority, stream.peers), or accept the whole slice: "
+        "`cmt --set gate.max_harmed=1 update`"
     )
+    assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None).judgement == "passed"
 
 
 def test_a_reason_names_three_and_is_one_line_of_plain_text() -> None:
