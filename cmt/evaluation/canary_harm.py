@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.changes import compare
 from cmt.common.progress import OnProgress
 from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts, words_of
-from cmt.evaluation.contradiction import SURE, compare, contradicted, current_memories
+from cmt.evaluation.contradiction import SURE, contradicted, current_memories
 from cmt.evaluation.independence import History, Report, agree, told_independently
 from cmt.evaluation.metrics import f1
 from cmt.stream.authority import Authority
@@ -150,11 +151,13 @@ def _update(answerer: "Answerer", canary: Canary, trusted: Reply, new: NewSlice)
     if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
         return None
     own = current_memories(answerer.bank, canary.doc_id)
-    comparison = compare(answerer, canary.question, own, new.memories(doc_id))
-    found = comparison.new
-    if comparison.probability < UPDATE or not contradicts(found.text, canary.references):
+    if not own:
         return None
-    return _updated(canary, new, doc_id, found.text)
+    comparison = compare(answerer, canary.question, own, new.memories(doc_id))
+    answer = comparison.later.answer
+    if comparison.probability < UPDATE or not contradicts(answer, canary.references):
+        return None
+    return _updated(canary, new, doc_id, answer)
 
 
 def _independent_update(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.evaluation.canary import Canary, Outcome, contradicts
+from cmt.evaluation.canary import Canary, contradicts
 from cmt.evaluation.made_questions import question_on
 
 if TYPE_CHECKING:
@@ -60,40 +60,6 @@ def contradicted(
     stated = [_own_statement(pair) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
     return {pair.canary.question_id for pair in pairs}
-
-
-class Reading(NamedTuple):
-    """The answer of a document, read alone."""
-
-    text: str
-    confidence: float
-    """0–1, uncalibrated."""
-
-
-class Comparison(NamedTuple):
-    """What an earlier and a later document answer to one question."""
-
-    probability: float
-    """That the later document's answer replaces the earlier one's, 0–1."""
-    old: Reading
-    new: Reading
-
-
-def compare(
-    answerer: "Answerer", question: str, old_rows: Sequence[dict[str, Any]], new_rows: Sequence[dict[str, Any]]
-) -> Comparison:
-    """Compare what two documents, given by their memories, answer to `question`."""
-    old, new = (
-        Reading(answer.text if answer.known else "", answer.uncalibrated)
-        for answer in answerer.answer_from([question] * 2, [old_rows, new_rows])
-    )
-    if min(old.confidence, new.confidence) < SURE or not contradicts(new.text, [old.text]):
-        return Comparison(0.0, old, new)
-    doc_id = new_rows[0]["doc_id"]
-    canary = Canary("", old_rows[0]["doc_id"], question, (old.text,), now=Outcome(new.text, 0.0, False, doc_id))
-    texts = {doc_id: "\n".join(row["text"] or "" for row in new_rows)}
-    rival = contradicted(answerer, [canary], pa.Table.from_pylist(list(new_rows)), texts)
-    return Comparison(1.0 if rival else 0.5, old, new)
 
 
 def _agreeing(

@@ -431,12 +431,9 @@ class RoundRunner:
 
         Earlier versions of these documents stay. After a kill `recover` restores the bank before the round.
         """
-        resources, started = self.resources, self._started
         write_json(self.folder / SET_ASIDE, sorted(doc_ids))
-        restore(resources, started)
-        resources.bank.upsert(rows_without(rows, "doc_id", doc_ids))
-        found = [change for change in resources.changes() if change.round_id == started.round_id]
-        resources.ledger.write_changes(started, [c for c in found if set(doc_ids).isdisjoint(c.doc_ids)])
+        restore(self.resources, self._started)
+        self.resources.bank.upsert(rows_without(rows, "doc_id", doc_ids))
 
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
         """Write a row for each document that the round set aside, or remove those of an earlier attempt."""

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.answering.answer import Answer, Source, Span, Verdict
+from cmt.answering.changes import Statement
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]
@@ -60,6 +61,14 @@ class FactReader:
     def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Answer]:
         pairs = zip(questions, memories, strict=True)
         return [self._answer(question, {row["doc_id"] for row in rows}) for question, rows in pairs]
+
+    def statements(self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Statement]:
+        statements = []
+        for question, row in zip(questions, rows, strict=True):
+            answer, _ = self.facts[row["doc_id"]].get(question, ("", 0.0))
+            first = max(0, row["text"].find(answer))
+            statements.append(Statement(row["text"], first, first + len(answer), 3.0, DATE))
+        return statements
 
     def _answer(self, question: str, doc_ids: Collection[str]) -> Answer:
         found = {name: self.facts[name][question] for name in doc_ids if question in self.facts[name]}

@@ -1,11 +1,12 @@
 """An answerer that reads one word; a tiny LM gives no right answers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
+from cmt.answering.changes import Statement
 from cmt.common.progress import OnProgress
 from cmt.workspace import Workspace
 
@@ -30,6 +31,11 @@ class WordReader(Answerer):
 
     def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Any]]) -> list[Answer]:
         return [_read(text, rows) for text, rows in zip(questions, memories, strict=True)]
+
+    def statements(
+        self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]], *, expand: bool = True
+    ) -> list[Statement]:
+        return [Statement(row["text"], 0, len(row["text"].split()[0]), 3.0, row["published_at"]) for row in rows]
 
 
 def read_words(workspace: Workspace) -> WordReader:
