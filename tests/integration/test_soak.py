@@ -1,17 +1,23 @@
 """A slice of `make soak`: it can find faults, and it finds none in `cmt`."""
 
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cmt.modeling.champion import read_champion
 from tests.soak.chaos import chaos
 from tests.soak.damage import every_flip
+from tests.soak.faults import FAULTS
 from tests.soak.findings import difference, kind_of_file
-from tests.soak.points import every_point
+from tests.soak.points import every_point, measure, one_point
 from tests.soak.processes import run
-from tests.soak.project import MONTHS, build, content, problems
+from tests.soak.project import MONTHS, build, content, opened, problems, with_champion
+
+MOMENTS = 4
+"""Of hundreds; `make soak` has a fault at every moment of the other operations."""
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +74,36 @@ def test_kinds_of_files() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_doubled_silent_or_wrong(tmp_path: Path) -> None:
+def test_nothing_is_lost_doubled_silent_or_wrong(project: Path, tmp_path: Path) -> None:
     def ignore(done: int, total: int) -> None:
         pass
 
-    findings = every_point(tmp_path, workers=1, every=600, on_point=ignore)
+    findings = every_point(project, tmp_path, workers=1, every=150, names=("round", "purge"), on_point=ignore)
     findings.merge(chaos(tmp_path, rounds=1, seed=7, workers=1, on_round=ignore))
-    findings.merge(every_flip(tmp_path, count=10, seed=7, workers=1, on_flip=ignore))
+    findings.merge(every_flip(project, tmp_path, count=10, seed=7, workers=1, on_flip=ignore))
     assert not findings.sentences
     assert findings.checked["fault_points"] >= 3 and findings.checked["flips"] == 10
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("arguments", "filled"), [(("recompress",), False), (("registry", "rollback"), True)], ids=["recompress", "back"]
+)
+def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
+    project: Path, tmp_path: Path, arguments: tuple[str, ...], filled: bool
+) -> None:
+    """SIGKILL, a full disk or a torn write at seeded moments of a recompression and of the rollback of a promotion."""
+    template = with_champion(project, tmp_path / "template", filled=filled)
+    operation = measure(arguments[-1], arguments, template, tmp_path, steps=True)
+    named = read_champion(opened(template).state)
+    assert named
+    # the champion answers at the end, after a rollback the compressor before it
+    assert (operation.before.answering, operation.after.answering) == (
+        f"memories_{(named.champion if filled else named.previous).bank}",
+        f"memories_{(named.previous if filled else named.champion).bank}",
+    )
+    source = random.Random(0)
+    moments = source.sample([(fault, place) for fault in FAULTS for place in range(1, operation.calls + 1)], MOMENTS)
+    for fault, place in moments:
+        findings = one_point(tmp_path, operation, fault, place)
+        assert findings.sentences == []

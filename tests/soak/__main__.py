@@ -20,6 +20,7 @@ from tests.soak.damage import every_flip
 from tests.soak.faults import prepare
 from tests.soak.findings import Findings
 from tests.soak.points import every_point
+from tests.soak.project import build
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,13 +40,16 @@ def main() -> None:
     columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with tempfile.TemporaryDirectory(prefix="cmt-soak-") as name, Progress(*columns, console=console) as progress:
         folder, workers = Path(name), options.workers
+        project = build(folder / "plain")
         parts = {
-            "fault points": lambda show: every_point(folder, workers=workers, every=options.every, on_point=show),
+            "fault points": lambda show: every_point(
+                project, folder, workers=workers, every=options.every, on_point=show
+            ),
             "chaos": lambda show: chaos(
                 folder, rounds=options.rounds, seed=options.seed, workers=workers, on_round=show
             ),
             "flips": lambda show: every_flip(
-                folder, count=options.flips, seed=options.seed, workers=workers, on_flip=show
+                project, folder, count=options.flips, seed=options.seed, workers=workers, on_flip=show
             ),
         }
         for part, look in parts.items():

@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from cmt.common.visibility import Version
 from cmt.errors import CmtError
 from tests.common.visibility_model import Model as VisibilityModel
 from tests.soak.findings import Findings, Kind
-from tests.soak.processes import PROCESSES, Outcome, run
+from tests.soak.processes import Outcome, mapping, run
 from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
 
 DAY = 24 * 3600
@@ -228,8 +228,8 @@ def chaos(folder: Path, *, rounds: int, seed: int, workers: int, on_round: Calla
     findings = Findings()
     lengths = [min(ROUNDS_A_PROJECT, rounds - start) for start in range(0, rounds, ROUNDS_A_PROJECT)]
     folders = [folder / f"chaos-{number}" for number in range(len(lengths))]
-    with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
-        for found in pool.map(_one_project, folders, lengths, range(seed, seed + len(lengths))):
+    with mapping(workers) as map_:
+        for found in map_(_one_project, folders, lengths, range(seed, seed + len(lengths))):
             findings.merge(found)
             on_round(findings.checked["chaos_rounds"], rounds)
     return findings

@@ -18,7 +18,7 @@ from cmt.workspace import Workspace
 from tests.helpers.rows import write_lines
 from tests.soak.findings import Findings, kind_of_file
 from tests.soak.processes import PROCESSES, run
-from tests.soak.project import PEOPLE, THINGS, Content, build, content, opened
+from tests.soak.project import PEOPLE, THINGS, Content, content, opened
 
 QUESTIONS = [
     *(f"Who has the {thing}?" for thing in THINGS),
@@ -44,9 +44,9 @@ class Flip:
     mask: int
 
 
-def project_with_every_file(folder: Path) -> Path:
-    """A project in which every kind of file occurs that commands write; returns its folder."""
-    build(folder)
+def project_with_every_file(source: Path, folder: Path) -> Path:
+    """A copy of the project in which every kind of file occurs that commands write; returns its folder."""
+    shutil.copytree(source, folder)
     write_lines(folder / "bad.jsonl", [{"doc_id": "no-date", "text": "A document without a date."}])
     commands = [
         ("ingest", "bad.jsonl"),
@@ -82,9 +82,11 @@ def draw_flips(project: Path, *, count: int, seed: int) -> list[Flip]:
     return flips
 
 
-def every_flip(folder: Path, *, count: int, seed: int, workers: int, on_flip: Callable[[int, int], None]) -> Findings:
-    """Flip `count` bytes, one at a time; `on_flip`: done and total."""
-    project = project_with_every_file(folder / "damaged")
+def every_flip(
+    source: Path, folder: Path, *, count: int, seed: int, workers: int, on_flip: Callable[[int, int], None]
+) -> Findings:
+    """Flip `count` bytes of a copy in `folder` of the project `source`, one at a time; `on_flip`: done and total."""
+    project = project_with_every_file(source, folder / "damaged")
     flips = draw_flips(project, count=count, seed=seed)
     batches = [flips[start : start + BATCH] for start in range(0, count, BATCH)]
     findings, done = Findings(), 0

@@ -9,8 +9,7 @@ import logging
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +18,8 @@ from pathlib import Path
 from cmt.errors import CmtError
 from tests.soak.faults import FAULTS
 from tests.soak.findings import Findings, difference, kind_of_file
-from tests.soak.processes import PROCESSES, Outcome, run
-from tests.soak.project import Content, build, content, opened, problems, with_other_compressor
+from tests.soak.processes import Outcome, mapping, run
+from tests.soak.project import Content, content, opened, problems, with_other_compressor
 
 OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
 OPERATIONS: dict[str, tuple[str, ...]] = {
@@ -59,15 +58,10 @@ class Operation:
         return (self.before, self.after, between) if self.steps else (self.before, self.after)
 
 
-def operations(folder: Path) -> list[Operation]:
-    """Build the projects in `folder` and run each operation once without a fault."""
-    plain = build(folder / "plain")
-    promoted = with_other_compressor(plain, folder / "promoted")
-    measured = []
-    for name, arguments in OPERATIONS.items():
-        template = promoted if name == "promote" else plain
-        measured.append(measure(name, arguments, template, folder))
-    return measured
+def operations(project: Path, folder: Path, names: Sequence[str]) -> list[Operation]:
+    """Run each operation once without a fault on a copy of `project`, which `build` wrote."""
+    promoted = with_other_compressor(project, folder / "promoted") if "promote" in names else project
+    return [measure(name, OPERATIONS[name], promoted if name == "promote" else project, folder) for name in names]
 
 
 def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False) -> Operation:
@@ -81,18 +75,28 @@ def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path,
     return Operation(name, arguments, template, content(template), after, outcome.calls, steps)
 
 
-def every_point(folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]) -> Findings:
-    """Inject every fault at every call of every operation, or at every `every`-th. `on_point`: done and total."""
+def every_point(
+    project: Path,
+    folder: Path,
+    *,
+    workers: int,
+    every: int = 1,
+    names: Sequence[str] = tuple(OPERATIONS),
+    on_point: Callable[[int, int], None],
+) -> Findings:
+    """Inject every fault at every call of the operations `names`, or at every `every`-th. `on_point`: done and total.
+
+    The operations run on copies of `project`, which `build` wrote, in `folder`.
+    """
     findings = Findings()
     points = [
         (operation, fault, place)
-        for operation in operations(folder)
+        for operation in operations(project, folder, names)
         for fault in FAULTS
         for place in range(1, operation.calls + 1)
     ][::every]
-    # processes, for transformers cannot load two language models at once in the threads of one
-    with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
-        for done, found in enumerate(pool.map(partial(one_point, folder), *zip(*points, strict=True)), 1):
+    with mapping(workers) as map_:
+        for done, found in enumerate(map_(partial(one_point, folder), *zip(*points, strict=True)), 1):
             findings.merge(found)
             on_point(done, len(points))
     return findings

@@ -4,8 +4,12 @@ import multiprocessing
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.soak.faults import Hit, arm, counted, move_clock, prepare, read_hit
 
@@ -27,6 +31,20 @@ class Outcome:
     """System calls that changed files of the project; 0 if it was killed."""
     hit: Hit | None
     """The call that failed."""
+
+
+@contextmanager
+def mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` whose calls run in `workers` processes; for one worker in this process.
+
+    Processes, because transformers cannot load two language models at once in the threads of one. Each starts a fork
+    server of its own, which takes seconds.
+    """
+    if workers == 1:
+        yield map
+    else:
+        with ProcessPoolExecutor(workers, mp_context=PROCESSES) as pool:
+            yield pool.map
 
 
 def run(

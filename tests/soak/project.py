@@ -63,6 +63,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
         "answering": {"max_new_tokens": 2, "batch_size": 1},
         "evaluation": {"questions": 1, "earlier_questions": 1, "baselines": False},
         "gate": {"canaries": 2},
+        "promotion": {"duty_cycle": 1.0},
         "tracking": {"enabled": False},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
