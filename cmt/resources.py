@@ -13,6 +13,7 @@ from cmt.bank.ledger import Ledger, Round, contradiction
 from cmt.bank.location import BankLocation
 from cmt.config import Params, state_folder
 from cmt.errors import BankError, DamageError, ModelError
+from cmt.stream.authority import Authority
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ class Resources:
     def store(self) -> SliceStore:
         """The slices of the stream."""
         return SliceStore(path=self.params.stream.path, quarantine=self.params.stream.quarantine)
+
+    @property
+    def authority(self) -> Authority:
+        """Whose documents each source may supersede, and whose facts it may change."""
+        return Authority(self.params.stream.authority, self.params.stream.peers)
 
     @property
     def lm(self) -> "FrozenLM":
@@ -275,6 +281,7 @@ class Resources:
                 params=self.params,
                 calibration=calibration,
                 changes_of=self.changes,
+                may_change=self.authority.may_change,
             )
         return self._answerer
 
@@ -343,24 +350,34 @@ class Resources:
             if (slice_.digest, self.compressor_digest, row_format) not in committed
         ]
 
-    def unbanked(self, compressor: str, *, banking: str | None = None) -> "list[Version]":
-        """The versions that the bank of `compressor` lacks, for `Bank.upsert`: of slices that wait or were refused, and
-        of forgotten documents.
+    def unbanked(
+        self, compressor: str, *, banking: str | None = None, set_aside: Collection[str] = ()
+    ) -> "list[Version]":
+        """The versions that the bank of `compressor` lacks, for `Bank.upsert`: of slices that wait or were refused, of
+        documents that a round set aside, and of forgotten documents.
 
-        `banking`: the slice that is being banked. Slices of a later period than all banked ones are left out: nothing
-        banked can name a document of theirs. Raises StreamError.
+        `banking`: the slice that is being banked, of which the documents `set_aside` are left out. Slices of a later
+        period than all banked ones are left out: nothing banked can name a document of theirs. Raises StreamError.
         """
         committed = {
-            (round_.slice_id, round_.slice_digest)
+            (round_.slice_id, round_.slice_digest): round_.set_aside
             for round_ in self.all_rounds()
             if round_.compressor == compressor and round_.state == "committed"
         }
         slices = self.store.slices()
         banked = {s.slice_id: s.period for s in slices if (s.slice_id, s.digest) in committed or s.slice_id == banking}
         newest = max(banked.values(), default="")
-        waiting = [s for s in slices if s.slice_id not in banked and s.period <= newest]
-        versions = [version._replace(banked=False) for s in waiting for version in self.store.versions(s)]
-        return versions + self.store.forgotten_versions()
+        waiting = [
+            version
+            for s in slices
+            if s.slice_id not in banked and s.period <= newest
+            for version in self.store.versions(s)
+        ]
+        for slice_ in slices:
+            left_out = set_aside if slice_.slice_id == banking else committed.get((slice_.slice_id, slice_.digest))
+            if left_out:
+                waiting += [version for version in self.store.versions(slice_) if version.doc_id in left_out]
+        return [version._replace(banked=False) for version in waiting] + self.store.forgotten_versions()
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
-from cmt.answering.changes import ChangesOf, Comparisons, Statement, no_changes, with_related
+from cmt.answering.changes import ChangesOf, Comparisons, MayChange, Statement, anyone, no_changes, with_related
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -86,9 +86,10 @@ class Answerer:
         generate: Generate = generate,
         calibration: Calibration = NO_CALIBRATION,
         changes_of: ChangesOf = no_changes,
+        may_change: MayChange = anyone,
     ) -> None:
         self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
-        self.calibration, self.changes_of = calibration, changes_of
+        self.calibration, self.changes_of, self.may_change = calibration, changes_of, may_change
 
     def with_params(
         self,
@@ -206,7 +207,9 @@ class Answerer:
                 key=key,
                 as_of=as_of[index],
             )
-            return with_related(selection, self.bank, self.changes_of, key=key, as_of=as_of[index])
+            return with_related(
+                selection, self.bank, self.changes_of, key=key, as_of=as_of[index], may_change=self.may_change
+            )
 
         return select
 
@@ -304,7 +307,7 @@ class Answerer:
             for selection, row_memories in zip(selections, memories, strict=True)
         ]
         comparisons = [
-            Comparisons(query.text, selection, row_texts, self.lm.offsets)
+            Comparisons(query.text, selection, row_texts, self.lm.offsets, may_change=self.may_change)
             for query, selection, row_texts in zip(queries, selections, texts, strict=True)
         ]
         return Retrieval(encoding, selections, memories, texts, comparisons)

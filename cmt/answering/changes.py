@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 LARGEST_SCORE = 12.0  # nats; a larger score of ψ says no more
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
+MayChange = Callable[[str | None, str | None], bool]
+"""Two sources → whether a later document of the first may change what a document of the second states."""
 
 OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
@@ -45,6 +47,11 @@ LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is com
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
+
+
+def anyone(source: str | None, other: str | None) -> bool:
+    """The `MayChange` of sources that are all trusted."""
+    return True
 
 
 def no_changes(doc_ids: set[str]) -> list[Change]:
@@ -261,8 +268,17 @@ def weigh(
 class Comparisons:
     """The memories of one question, and how their statements compare."""
 
-    def __init__(self, question: str, selection: Selection, texts: Sequence[str], offsets: Offsets) -> None:
+    def __init__(
+        self,
+        question: str,
+        selection: Selection,
+        texts: Sequence[str],
+        offsets: Offsets,
+        *,
+        may_change: MayChange = anyone,
+    ) -> None:
         self.question, self.rows, self.texts, self._offsets = question, selection.rows, texts, offsets
+        self._may_change = may_change
         self.changes = {frozenset(change.doc_ids): change.state for change in selection.changes}
         self.statements: list[Statement] = []
         self.pairs: list[Pair] = []
@@ -296,20 +312,29 @@ class Comparisons:
             return False
         if state := self.changes.get(frozenset(doc_ids)):
             return state == "found"
-        texts = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
-        return coverage(*(self.texts[index] for index in texts)) >= FEWEST_SHARED
+        earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
+        if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
+            return False
+        return coverage(self.texts[earlier], self.texts[later]) >= FEWEST_SHARED
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
 
 
 def with_related(
-    selection: Selection, bank: Bank, changes_of: ChangesOf, *, key: NDArray[np.float32], as_of: datetime | None
+    selection: Selection,
+    bank: Bank,
+    changes_of: ChangesOf,
+    *,
+    key: NDArray[np.float32],
+    as_of: datetime | None,
+    may_change: MayChange = anyone,
 ) -> Selection:
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 
-    These are the other ends of recorded changes, and the later memories most like the first one, by key and words. At
-    most MOST_ADDED are added, with the log-probability of the memory that they are compared with.
+    These are the other ends of recorded changes, and the later memories most like the first one, by key and words, of
+    sources that may change it. At most MOST_ADDED are added, with the log-probability of the memory that they are
+    compared with.
     """
     if not selection.rows:
         return selection
@@ -329,7 +354,9 @@ def with_related(
     if len(added) < MOST_ADDED and first["text"]:
         taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
-            if row["doc_id"] not in taken and coverage(first["text"], row["text"]) >= FEWEST_SHARED:
+            if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
+                continue
+            if coverage(first["text"], row["text"]) >= FEWEST_SHARED:
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)

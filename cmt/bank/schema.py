@@ -37,6 +37,8 @@ class SearchRow(TypedDict):
     doc_id: str
     title: str | None
     published_at: datetime
+    source: str | None
+    """Publisher."""
     supersedes: str | None
     """doc_id of the document that this one supersedes."""
     text: str | None

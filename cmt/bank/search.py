@@ -30,7 +30,8 @@ from cmt.common.visibility import Version, in_memory, is_hidden, related
 from cmt.errors import BankError, ConfigError, DamageError
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at", "hidden"]  # determine whether a row is visible
-_COLUMNS = ["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"]
+_COLUMNS = ["memory_id", "doc_id", "title", "published_at", "source", "supersedes", "text"]
+_COLUMNS += ["memory", "n_vectors", "n_tokens"]
 _PROBES = 40  # smallest number of partitions of the vector index to search
 _UNCONDITIONED = (1, 8)  # multiples of the wanted rows to fetch from a large table until enough are visible
 _LOOKUP = 4096  # values that are looked up at once

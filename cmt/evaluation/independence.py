@@ -10,11 +10,18 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import pyarrow as pa
+
+from cmt.bank.changes import Change
 from cmt.common.english import SENTENCE_END
 from cmt.evaluation.canary import words_of
+from cmt.stream.authority import Authority
 from cmt.stream.shingles import shingles, words
+
+if TYPE_CHECKING:
+    from cmt.bank.bank import Bank
 
 ALIKE = 0.8
 """Ratio of common characters (difflib) from which two names look alike."""
@@ -35,6 +42,33 @@ class Report(NamedTuple):
     source: str
     text: str
     value: str
+
+
+def admitted(
+    changes: Sequence[Change], rows: pa.Table, bank: "Bank", *, authority: Authority, history: History
+) -> list[Change]:
+    """The `changes` by sources that may change the earlier document, or told independently by two others.
+
+    `rows`: the memories of the slice, which hold the later spans.
+    """
+    documents = bank.documents({doc_id for change in changes for doc_id in change.doc_ids}).to_pylist()
+    source = {row["doc_id"]: row["source"] or "" for row in documents}
+    taken = [c for c in changes if authority.may_change(source[c.new.doc_id], source[c.old.doc_id])]
+    # changes by others of the same document to the same value
+    later = [row for row in rows.to_pylist() if row["text"]]
+    told: dict[str, list[tuple[Change, Report]]] = {}
+    for change in changes:
+        for row in later:
+            if change not in taken and (value := change.new.read(row)):
+                report = Report(change.new.doc_id, source[change.new.doc_id], row["text"], value)
+                told.setdefault(change.old.doc_id, []).append((change, report))
+    for doc_id, pairs in told.items():
+        about = {doc_id, *(report.doc_id for _, report in pairs)}
+        for change, report in pairs:
+            same = [other for _, other in pairs if agree(report.value, other.value)]
+            if told_independently(same, source[doc_id], about=about, history=history):
+                taken.append(change)
+    return taken
 
 
 def told_independently(reports: Sequence[Report], owner: str, *, about: Collection[str], history: History) -> bool:

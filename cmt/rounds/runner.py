@@ -28,7 +28,6 @@ from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
-from cmt.stream.authority import Authority
 from cmt.stream.store import Slice
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class RoundRunner:
                 kept=kept,
                 unseen=unseen,
                 refused=self._slices_left_out,
-                authority=self._authority,
+                authority=resources.authority,
                 limit=limit,
             )
         write_canaries(path, canaries)
@@ -185,15 +184,16 @@ class RoundRunner:
         staged file is damaged although it was just written.
         """
         from cmt.evaluation.change_detection import find_changes
+        from cmt.evaluation.independence import admitted
 
         resources = self.resources
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
         with self._timed("bank", rows.num_rows):
-            unbanked = resources.unbanked(resources.model.digest, banking=self.slice.slice_id)
-            resources.bank.upsert(rows, unbanked=unbanked)
+            self._upsert(rows)
         if not self.recompresses:
             with self._timed("changes", rows.num_rows):
                 found = find_changes(resources.answerer, rows)
+                found = admitted(found, rows, resources.bank, authority=resources.authority, history=self._history)
                 resources.ledger.write_changes(self._started, found)
         return resources.bank.version
 
@@ -217,7 +217,7 @@ class RoundRunner:
             self.upsert_memories()
         columns = (resources.store.documents(self.slice)[name].to_pylist() for name in ("doc_id", *NewDocument._fields))
         documents = {doc_id: NewDocument(*rest) for doc_id, *rest in zip(*columns, strict=True)}
-        new = NewSlice(rows, documents, self._authority, self._history)
+        new = NewSlice(rows, documents, resources.authority, self._history)
         # 2. Ask.
         with self._timed("canaries", len(canaries)):
             canaries, _ = ask(
@@ -398,11 +398,6 @@ class RoundRunner:
         """The row of this round in the ledger."""
         return next(round_ for round_ in self.resources.rounds() if round_.round_id == self.slice.slice_id)
 
-    @property
-    def _authority(self) -> Authority:
-        stream = self.resources.params.stream
-        return Authority(stream.authority, stream.peers)
-
     def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
         """The documents of `sources` in the committed slices before this one, see `independence.History`."""
         from cmt.stream.store import read_rows
@@ -433,7 +428,13 @@ class RoundRunner:
         """
         write_json(self.folder / SET_ASIDE, sorted(doc_ids))
         restore(self.resources, self._started)
-        self.resources.bank.upsert(rows_without(rows, "doc_id", doc_ids))
+        self._upsert(rows)
+
+    def _upsert(self, rows: pa.Table) -> None:
+        """Upsert `rows`, the memories of the slice, without the documents that are set aside."""
+        resources, set_aside = self.resources, self._set_aside()
+        unbanked = resources.unbanked(resources.model.digest, banking=self.slice.slice_id, set_aside=set_aside)
+        resources.bank.upsert(rows_without(rows, "doc_id", set_aside), unbanked=unbanked)
 
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
         """Write a row for each document that the round set aside, or remove those of an earlier attempt."""

@@ -15,7 +15,9 @@ from cmt.answering.changes import (
     WEIGHTS,
     Comparisons,
     Features,
+    MayChange,
     Statement,
+    anyone,
     compare,
     features,
     probability,
@@ -129,13 +131,17 @@ def test_of_three_values_the_last_one_wins() -> None:
     assert [(pair.earlier, pair.later) for pair in pairs] == [(1, 2), (2, 0)]
 
 
-def comparisons(changes: tuple[Change, ...] = (), **later: Any) -> Comparisons:
+def comparisons(changes: tuple[Change, ...] = (), may_change: MayChange = anyone, **later: Any) -> Comparisons:
     rows = [
         {"doc_id": "a1", "published_at": MARCH, "supersedes": None},
         {"doc_id": "a2", "published_at": JULY, "supersedes": None} | later,
     ]
     selection = Selection(rows, changes=changes)
-    return Comparisons(QUESTION, selection, [OLD, NEW], lambda text: [(i, i + 1) for i in range(len(text))])
+
+    def offsets(text: str) -> list[tuple[int, int]]:
+        return [(i, i + 1) for i in range(len(text))]
+
+    return Comparisons(QUESTION, selection, [OLD, NEW], offsets, may_change=may_change)
 
 
 def read(compared: Comparisons) -> tuple[list[float], float]:
@@ -167,6 +173,15 @@ def test_what_is_declared_or_rejected_is_not_compared() -> None:
         shifts, margin = read(compared)
         assert (shifts, margin, compared.other_value(1)) == ([0.0, 0.0], math.inf, None)
     assert read(comparisons(changes=(change("found"),)))[0] != [0.0, 0.0]
+
+
+def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
+    def strangers(later: str | None, earlier: str | None) -> bool:
+        return (later, earlier) != ("Mallory", None)
+
+    assert read(comparisons(may_change=strangers, source="Mallory"))[0] == [0.0, 0.0]
+    assert read(comparisons(may_change=strangers, source="Desk"))[0] != [0.0, 0.0]
+    assert read(comparisons((change("found"),), may_change=strangers, source="Mallory"))[0] != [0.0, 0.0]
 
 
 @pytest.fixture

@@ -1,10 +1,16 @@
 """Two sources that tell the same change, and one hand with two names."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from cmt.evaluation.independence import Report, agree, namesakes, told_independently
+from cmt.bank.changes import Change, Span
+from cmt.evaluation.independence import Report, admitted, agree, namesakes, told_independently
+from cmt.stream.authority import Authority
 
 HERALD = Report("h", "Saltby Herald", "The ferry company raised its fare to 9 crowns.", "9 crowns")
 ECHO = Report("e", "Orrin Echo", "Since Monday the crossing to Saltby costs 9 crowns, up from six.", "9 crowns")
@@ -90,3 +96,32 @@ def test_answers_agree_if_one_has_every_word_of_the_other() -> None:
     assert agree("Ines Vell", "Ines vell.")
     assert not agree("9 crowns", "6 crowns")
     assert not agree("", "6 crowns")
+
+
+EARLIER = "The ferry to Saltby costs 6 crowns."
+DATE = datetime(2031, 1, 1, tzinfo=UTC)
+
+
+def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() -> None:
+    texts = {"ferry": ("Courier", EARLIER)} | {each.doc_id: (each.source, each.text) for each in (HERALD, ECHO)}
+    rows = {
+        name: {"memory_id": f"{name}#0", "doc_id": name, "published_at": DATE, "source": source, "text": text}
+        for name, (source, text) in texts.items()
+    }
+    bank: Any = SimpleNamespace(documents=lambda _doc_ids: pa.Table.from_pylist(list(rows.values())))
+
+    def span(name: str, value: str) -> Span:
+        first = rows[name]["text"].index(value)
+        return Span.of(rows[name], first, first + len(value))
+
+    changes = [Change(span("ferry", "6 crowns"), span(name, "9 crowns"), DATE, 0.9) for name in ("h", "e")]
+    slice_ = pa.Table.from_pylist([rows["h"], rows["e"]])
+
+    def found(authority: Authority, past: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:
+        taken = admitted(changes, slice_, bank, authority=authority, history=lambda _sources: past)
+        return [change.new.doc_id for change in taken]
+
+    assert found(Authority(), {}) == []
+    assert found(Authority(), OLD) == ["h", "e"]
+    assert found(Authority(peers=[["Courier", "Orrin Echo"]]), {}) == ["e"]
+    assert found(Authority({"Saltby Herald": ["Courier"]}), OLD) == ["h"]
