@@ -393,7 +393,7 @@ class Author:
                 row = publish(fact.otherwise)
                 return [[row, _question(replace(fact, document=row, answer=fact.other))]]
             case Kind.UNSCORED:
-                return [[publish("Nothing happened.")], [publish(fact.otherwise)]]
+                return [[publish("Nothing happened.", title="A quiet day")], [publish(fact.otherwise)]]
             case Kind.SLOW:
                 return [[publish(other.otherwise, title=other.document["title"])] for other in facts[:3]]
             case Kind.CHANGES:
