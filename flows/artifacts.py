@@ -19,7 +19,7 @@ _CANARIES = {
     "asked": "canaries asked",
     "wrong": "canaries no longer right",
     "harmed": "canaries harmed by this slice",
-    "changed": "changes found",
+    "changed": "canaries that follow an update",
 }
 
 

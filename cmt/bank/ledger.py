@@ -66,6 +66,8 @@ class Round:
     canaries: dict[str, int] = field(default_factory=dict)
     """Counts of the canaries: `asked`, `wrong` (no longer right), `harmed` (by documents of this slice) and `changed`
     (a document of this slice updates their answer)."""
+    changes: int = 0
+    """Inferred changes that a committed round found, without rejected ones."""
     set_aside: tuple[str, ...] = ()
     """doc_ids of the documents of the slice that the gate left out of the bank."""
     calibration: dict[str, float] = field(default_factory=dict)
@@ -103,9 +105,12 @@ class Round:
 
     @property
     def notes(self) -> list[str]:
-        """The changes that it found and the documents that it set aside, a line each."""
-        changed, names = self.canaries.get("changed", 0), self.set_aside
-        lines = [f"{changed:,} change{'s' if changed != 1 else ''} found"] if changed else []
+        """The changes that it found, the canaries that they update, and the documents set aside, a line each."""
+        changed, names, lines = self.canaries.get("changed", 0), self.set_aside, []
+        if self.changes:
+            lines.append(f"{self.changes:,} change{'s' if self.changes != 1 else ''} found, see `cmt changes`")
+        if changed:
+            lines.append(f"{changed:,} canar{'ies follow' if changed != 1 else 'y follows'} an update")
         if names:
             listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
             number = f"{len(names):,} document{'s' if len(names) != 1 else ''}"

@@ -298,7 +298,12 @@ class RoundRunner:
         if not self.recompresses:
             self._write_quarantine(decided, canaries)
         # 3. Write the ledger. The round is committed from here on.
-        decided = replace(decided, rows=resources.bank.count_rows(), bank_digest=resources.bank.digest())
+        decided = replace(
+            decided,
+            rows=resources.bank.count_rows(),
+            bank_digest=resources.bank.digest(),
+            changes=self._changes_found(decided),
+        )
         resources.ledger.write(decided)
         # 4. If this round completes the stream, its bank answers from now on; after a kill, recover() sees to it.
         move_pointer(resources)
@@ -340,6 +345,15 @@ class RoundRunner:
             records for round_ in committed if (records := read_records(resources, round_)) is not None
         )
         return {"slope": calibration.slope, "shift": calibration.shift, "answers": answers} if answers else {}
+
+    def _changes_found(self, decided: Round) -> int:
+        """The number of inferred changes with which `decided` is committed; 0 if it is not."""
+        if decided.state != "committed":
+            return 0
+        doc_ids = {*self.resources.store.documents(self.slice)["doc_id"].to_pylist()} - {*decided.set_aside}
+        own = decided.round_id, decided.compressor, "found"
+        found = [c for c in self.resources.changes(doc_ids) if (c.round_id, c.compressor, c.state) == own]
+        return sum({*decided.set_aside}.isdisjoint(change.doc_ids) for change in found)
 
     @property
     def _identity(self) -> tuple[str, str, str]:

@@ -30,7 +30,7 @@ def round_metrics(round_: Round) -> dict[str, float]:
     }
     metrics |= {f"seconds/{stage}": seconds for stage, seconds in round_.seconds.items()}
     metrics |= {"seconds/adapt": round_.adapt_seconds, "seconds/measure": round_.measure_seconds}
-    metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows}
+    metrics |= {"counts/documents": round_.documents, "counts/rows": round_.rows, "counts/changes": round_.changes}
     metrics["counts/set_aside"] = len(round_.set_aside)
     if round_.questions is not None:
         metrics["counts/questions"] = round_.questions

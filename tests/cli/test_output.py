@@ -79,13 +79,14 @@ def test_an_answer_as_json_has_no_source_texts() -> None:
 
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {"compress": 1.25, "bank": 0.5, "evaluate": 7.0}
-    finished = Round("2031-01/0001", 1, "2031-01/0001", "s", "c", "b", "p", "committed", 1, seconds=seconds)
+    finished = Round("2031-01/0001", 1, "2031-01/0001", "s", "c", "b", "p", "committed", 1, seconds=seconds, changes=2)
     started = Round("2031-02/0001", 2, "2031-02/0001", "t", "c", "b", "p", "started", 2, reason="[why]")
     write_rounds([finished, started])
-    head, _, first, second, reason = capsys.readouterr().out.splitlines()
+    head, _, first, second, changes, reason = capsys.readouterr().out.splitlines()
     assert head.endswith("adapt, s   measure, s")
     assert first.split()[-2:] == ["1.8", "7.0"]
     assert second.split()[-2:] == ["–", "–"]
+    assert changes == "2031-01/0001: 2 changes found, see `cmt changes`"
     assert reason == "2031-02/0001: [why]"
 
 

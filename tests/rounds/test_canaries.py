@@ -220,7 +220,7 @@ def test_an_update_of_a_refused_update_removes_a_canary(project: Path) -> None:
 def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
     ingest(project, POISON, publisher="Desk")
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 change found"])
+    assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 canary follows an update"])
     assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 0, "changed": 1}
     assert workspace.bank.present({"handbill"}) == {"handbill"}
     # from now on it protects the new answer

@@ -8,8 +8,9 @@ import pytest
 
 import cmt
 from cmt.rounds.changes import describe, set_states
+from cmt.rounds.runner import RoundRunner
 from tests.helpers.changes import find, record, write
-from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
+from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, open_workspace, run_steps
 
 
 def shown(folder: Path, *doc_ids: str) -> list[tuple[str, str]]:
@@ -67,6 +68,17 @@ def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     with workspace.updating():
         workspace.recover()
     assert workspace.changes() == []
+
+
+def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:
+    workspace = open_workspace(begun)
+    with workspace.updating():
+        run_steps(workspace, FEBRUARY, last=STEPS[-2])
+        rejected = find(workspace, ("ferry", "six crowns"), ("hitch", "A hangman"))
+        write(workspace, FEBRUARY, find(workspace), rejected)
+        workspace.ledger.set_change_states({rejected.id: "rejected"})
+        assert RoundRunner(workspace, FEBRUARY).decide().changes == 1
+    assert [round_.changes for round_ in open_workspace(begun).rounds()] == [0, 1]
 
 
 @pytest.mark.parametrize("purge", [False, True])

@@ -23,6 +23,7 @@ def test_metrics_are_grouped_and_missing_ones_left_out() -> None:
     assert (metrics["seconds/compress"], metrics["seconds/evaluate"]) == (1.5, 12.0)
     assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (62.125, 1.5, 60.0)
     assert "qa/recall" not in metrics
+    assert round_metrics(replace(ROUND, changes=2))["counts/changes"] == 2
     calibrated = round_metrics(replace(ROUND, calibration={"slope": 0.75, "answers": 60}, tokens_per_second=812.5))
     assert (calibrated["calibration/slope"], calibrated["calibration/answers"]) == (0.75, 60.0)
     assert calibrated["counts/tokens_per_second"] == 812.5
