@@ -5,7 +5,7 @@ A change has ids, dates and character offsets, and no text: it says nothing with
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -57,6 +57,12 @@ class Span:
             return None
         return str(text[self.first : self.last])
 
+    def overlaps(self, other: "Span") -> bool:
+        """Whether both are in one text and share a character."""
+        return replace(self, first=0, last=0) == replace(other, first=0, last=0) and (
+            max(self.first, other.first) < min(self.last, other.last)
+        )
+
 
 @dataclass(frozen=True)
 class Change:
@@ -84,6 +90,10 @@ class Change:
     def doc_ids(self) -> tuple[str, str]:
         """The documents of the old and of the new value."""
         return self.old.doc_id, self.new.doc_id
+
+    def overlaps(self, other: "Change") -> bool:
+        """Whether the spans overlap, as they do if two compressors find one change."""
+        return self.old.overlaps(other.old) and self.new.overlaps(other.new)
 
     def to_record(self) -> str:
         """The change as JSON, with a checksum over its other values."""

@@ -208,11 +208,15 @@ class Ledger:
         return self._in_force(self._changes(_one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids)))
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
-        """Replace the changes that `round_` found by `changes`, in one commit; those rejected before stay rejected."""
-        # 1. The stored ones of this round, or with one of these ids.
+        """Replace the changes that `round_` found by `changes`, in one commit.
+
+        A change is rejected if it overlaps a rejected one, whichever round or compressor found that.
+        """
+        # 1. The stored ones of this round, or of the same documents.
         own, found_at = _key(round_.round_id, round_.compressor), datetime.now(UTC).isoformat(timespec="seconds")
-        stored = self._changes(_one_of("round_id", [own]) | _one_of("change_id", [change.id for change in changes]))
-        rejected = {change.id for change in stored.values() if change.state == "rejected"}
+        doc_ids = {change.new.doc_id for change in changes}
+        stored = self._changes(_one_of("round_id", [own]) | _one_of("new_doc_id", doc_ids))
+        rejected = [change for change in stored.values() if change.state == "rejected"]
         gone = {
             key for key, old in stored.items() if _key(old.round_id, old.compressor) == own and old.state == "found"
         }
@@ -223,7 +227,7 @@ class Ledger:
                 round_id=round_.round_id,
                 compressor=round_.compressor,
                 found_at=found_at,
-                state="rejected" if change.id in rejected else "found",
+                state="rejected" if any(map(change.overlaps, rejected)) else "found",
             )
             for change in changes
         ]

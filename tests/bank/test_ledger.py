@@ -180,6 +180,20 @@ def test_a_rejection_holds_for_the_rounds_of_every_compressor(ledger: Ledger) ->
     assert ids(ledger, "found") == {MAYOR.id, PRICE.id}  # found by the second compressor too
 
 
+def test_a_rejection_holds_for_overlapping_spans_of_the_same_texts(ledger: Ledger) -> None:
+    ledger.write(COMMITTED)
+    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.set_change_states({PRICE.id: "rejected"})
+    longer = replace(PRICE, old=replace(PRICE.old, first=2), new=replace(PRICE.new, last=40))
+    others = [
+        replace(PRICE, old=replace(PRICE.old, first=20, last=30)),
+        replace(PRICE, new=replace(PRICE.new, digest="other")),
+    ]
+    ledger.write_changes(COMMITTED, [longer, *others])
+    assert ids(ledger, "rejected") == {PRICE.id, longer.id}
+    assert ids(ledger, "found") == {other.id for other in others}
+
+
 def test_an_unknown_change_is_named_and_nothing_is_written(ledger: Ledger) -> None:
     ledger.write(COMMITTED)
     ledger.write_changes(COMMITTED, [PRICE])
