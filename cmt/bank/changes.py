@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from cmt.bank.schema import chunk_number
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import json_checksum, sha256_hex
 
@@ -44,7 +45,7 @@ class Span:
         text = row["text"] if text is None else text
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
-        return cls(row["doc_id"], row["published_at"], _chunk(row), first, last, _digest(text))
+        return cls(row["doc_id"], row["published_at"], chunk_number(row["memory_id"]), first, last, _digest(text))
 
     def read(self, row: Mapping[str, Any], *, text: str | None = None) -> str | None:
         """The characters of the span in the bank row `row`; None if the row is another memory or has another text.
@@ -53,7 +54,8 @@ class Span:
         `of`.
         """
         text = row["text"] if text is None else text
-        if text is None or (row["doc_id"], _chunk(row)) != (self.doc_id, self.chunk) or _digest(text) != self.digest:
+        place = row["doc_id"], chunk_number(row["memory_id"])
+        if text is None or (*place, _digest(text)) != (self.doc_id, self.chunk, self.digest):
             return None
         return str(text[self.first : self.last])
 
@@ -112,10 +114,6 @@ class Change:
             for name in ("old", "new")
         }
         return cls(**values | spans | {"holds_from": parse_instant(values["holds_from"])})
-
-
-def _chunk(row: Mapping[str, Any]) -> int:
-    return int(row["memory_id"].removeprefix(row["doc_id"])[1:].partition("@")[0])
 
 
 def _digest(text: str) -> str:
