@@ -111,7 +111,7 @@ def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() 
     bank: Any = SimpleNamespace(documents=lambda _doc_ids: pa.Table.from_pylist(list(rows.values())))
 
     def span(name: str, value: str) -> Span:
-        first = rows[name]["text"].index(value)
+        first = str(rows[name]["text"]).index(value)
         return Span.of(rows[name], first, first + len(value))
 
     changes = [Change(span("ferry", "6 crowns"), span(name, "9 crowns"), DATE, 0.9) for name in ("h", "e")]
