@@ -36,7 +36,7 @@ from cmt.bank.tables import (
 )
 from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
-from cmt.common.visibility import Version
+from cmt.common.visibility import Timeline, Version
 from cmt.errors import BankError, ConfigError
 
 _KEYS = 256  # keys that are searched at once
@@ -194,6 +194,14 @@ class Bank(MemoryTable):
             table = self.latest()
             view = search.View(k, as_of, self.excluded_doc_ids)
             return search.later(table, view, memory_id, key=key, large=self.is_large(table))
+
+    def replaced_by(self, new: Collection[Version], *, unbanked: Collection[Version]) -> set[str]:
+        """The documents that the versions `new` would hide in this bank; `unbanked` as in `upsert`."""
+        doc_ids = {version.doc_id for version in new}
+        with self.reading():
+            stored = versions_of(search.related_versions(self.latest(), doc_ids, [*new, *unbanked]))
+        replaced = Timeline([*stored, *new, *unbanked]).replaced
+        return {doc_id for version in new for doc_id in replaced.get(version[:2], ())}
 
     def memories_of(self, texts: Collection[str]) -> pa.Table:
         """The rows (bank_schema) of one version of a document for each title and text; `texts`: SHA-256 of texts."""

@@ -32,6 +32,8 @@ class Audit(NamedTuple):
 
     problems: list[str]
     """Problems of rows, one sentence each."""
+    misdated: list[str]
+    """Documents that are visible at other dates than the documents of the stream say, sorted."""
     index_problem: str | None
     """A problem of an index; None without one."""
     digest: str
@@ -110,13 +112,10 @@ def audit(bank: MemoryTable, *, unbanked: Collection[Version] | None = ()) -> Au
     # 2. The rows of a document, and of documents that supersede each other.
     versions = bank.rows(VERSION_COLUMNS)
     problems += id_problems(versions)
-    problems += [
-        f"document {name!r} is visible at other dates than the documents of the stream say"
-        for name in sorted(set(misdated(versions, unbanked)["doc_id"].to_pylist() if unbanked is not None else ()))
-    ]
+    wrong = [] if unbanked is None else misdated(versions, unbanked)["doc_id"].to_pylist()
     # 3. The indexes.
     problem = index_problem(bank, versions["memory_id"].to_pylist())
-    return Audit(problems, problem, str(digest), len(versions), sorted(slices))
+    return Audit(problems, sorted(set(wrong)), problem, str(digest), len(versions), sorted(slices))
 
 
 def stats(bank: MemoryTable) -> dict[str, int | float]:

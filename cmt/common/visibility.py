@@ -61,6 +61,8 @@ class Timeline:
         """doc_id and date of each banked version → when it is visible; of several with one date the last ingested."""
         self.repeats: dict[tuple[str, datetime], str] = {}
         """doc_id and date of each repeat → the document that it stood for from then on."""
+        self.replaced: dict[tuple[str, datetime], set[str]] = {}
+        """doc_id and date of each update → the documents that it hides, where they are not younger."""
         self._current: dict[str, Version] = {}  # banked
         self._known: dict[str, Version] = {}  # banked or not
         self._originals: dict[str, list[tuple[datetime, str | None]]] = {}  # of each version, by date
@@ -119,7 +121,8 @@ class Timeline:
         # 3. The others hide what they name.
         for version in banked:
             if version.supersedes is not None:
-                self._hides[version.doc_id] = self._named(version.supersedes) - {version.doc_id}
+                self.replaced[version[:2]] = self._named(version.supersedes) - {version.doc_id}
+                self._hides[version.doc_id] = self.replaced[version[:2]]
             for target in self._hides.get(version.doc_id, ()):
                 self._hidden_by[target].add(version.doc_id)
                 touched.add(target)

@@ -57,11 +57,10 @@ def choose(
     """At most `limit` canaries for the round of `slice_`, whose memories are `rows`, before they are banked.
 
     `kept`: the canaries of the round before. `unseen`: ids of the slices that were committed since. `refused`: lists
-    the refused slices, the earliest first. Reads the slices `unseen` and those of the memories nearest to `rows`, and
-    refused ones only if a document of `slice_` supersedes one that is not banked.
+    the refused slices, the earliest first. Reads the slices `unseen` and those of the memories nearest to `rows`.
     """
     documents = store.documents(slice_)
-    updated = _updated(store, answerer.bank, documents, refused)
+    updated = _updated(store, answerer.bank, slice_, refused)
     # 1. The fixed sample: half of it has served longest, the rest also comes from the slices committed since.
     drawn = [canary for name in unseen for canary in _canaries_of(store, answerer.bank, name)]
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
@@ -91,21 +90,11 @@ def _in_turn(items: Sequence[T], group_of: Callable[[T], Hashable]) -> list[T]:
     return [item for _, item in sorted(zip(turns, items, strict=True), key=itemgetter(0))]
 
 
-def _updated(
-    store: "SliceStore", bank: "Bank", documents: pa.Table, refused: Callable[[], Sequence["Slice"]]
-) -> set[str]:
-    """Ids of `documents` and of the documents that they update.
-
-    These are the superseded ones, and where a superseded one was refused, hence is not banked, the one before it.
-    """
-    superseded = set(documents["supersedes"].to_pylist()) - {None}
-    updated = {*documents["doc_id"].to_pylist(), *superseded}
-    missing = superseded.difference(_banked(bank, superseded)["doc_id"].to_pylist()) if superseded else superseded
-    for slice_ in reversed(refused()) if missing else ():
-        for row in reversed(store.documents(slice_).select(["doc_id", "supersedes"]).to_pylist()):
-            if row["doc_id"] in missing and row["supersedes"]:
-                missing.add(row["supersedes"])
-    return updated | missing
+def _updated(store: "SliceStore", bank: "Bank", slice_: "Slice", refused: Callable[[], Sequence["Slice"]]) -> set[str]:
+    """Ids of the documents of `slice_` and of the documents that they update, directly or through refused ones."""
+    new = store.versions(slice_)
+    unbanked = [version._replace(banked=False) for one in refused() for version in store.versions(one)]
+    return {version.doc_id for version in new} | bank.replaced_by(new, unbanked=unbanked)
 
 
 def _banked(bank: "Bank", doc_ids: set[str]) -> pa.Table:

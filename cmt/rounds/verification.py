@@ -192,6 +192,12 @@ def _bank(resources: Resources, name: str) -> PartReport:
     # 3. Report.
     advice = _advice(resources, bank, undo) if problems else ""
     problems += [audit.index_problem] if audit.index_problem else []
+    if audit.misdated:
+        names = " ".join(audit.misdated[:3]) + (" …" if len(audit.misdated) > 3 else "")
+        problems.append(
+            f"bank {uri} shows documents at other dates than the stream says ({names}): "
+            f"run `cmt update --all`, and if no slice waits, {_advice(resources, bank, committed)}"
+        )
     if left := bank.present(resources.forgotten()):
         names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
         problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")

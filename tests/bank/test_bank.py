@@ -212,7 +212,7 @@ def test_rows_returns_columns_of_all_rows_or_of_some_by_memory_id(bank: Bank) ->
         ({"memory": b"cut"}, "memory 'a#0' has a memory that is not n_vectors × 6 bytes"),
         ({"compressor": "f00d"}, "memory 'a#0' was made by another compressor"),
         ({"key": np.zeros(KEY_DIM, np.float16)}, "memory 'a#0' has a key with NaN, infinity or only zeros"),
-        ({"superseded_at": day(3)}, "document 'a' is visible at other dates than the documents of the stream say"),
+        ({"superseded_at": day(3)}, "a is misdated"),
         ({"memory_id": "a#5"}, "document 'a' has 'a#5' instead of chunks"),
     ],
 )

@@ -16,6 +16,7 @@ from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
+from cmt.common.visibility import Version
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_choice import choose
 from cmt.stream.authority import Authority
@@ -54,7 +55,7 @@ class Project:
             for name, question in (asked or {}).items()
         ]
         self.slices[slice_id] = {"documents": texts, "questions": questions}
-        self.rows = [self._row(slice_id, row, number) for number, row in enumerate(texts)]
+        self.rows = [self._row(slice_id, row) for row in texts]
         if banked:
             self.bank.upsert(self.memories())
 
@@ -73,6 +74,10 @@ class Project:
             slice=slice_of,
             documents=lambda slice_: read("documents", slice_),
             questions=lambda slice_: read("questions", slice_),
+            versions=lambda slice_: [
+                Version(row["doc_id"], DATE, slice_.slice_id, None, row["text"], row["supersedes"])
+                for row in self.slices[slice_.slice_id]["documents"]
+            ],
         )
         answerer: Any = SimpleNamespace(
             bank=self.bank,
@@ -90,14 +95,14 @@ class Project:
         return choose(store=store, answerer=answerer, slice_=slice_, rows=self.memories(), limit=limit, **arguments)
 
     @staticmethod
-    def _row(slice_id: str, document: Mapping[str, Any], number: int) -> dict[str, Any]:
+    def _row(slice_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "memory_id": f"{document['doc_id']}#0",
             "doc_id": document["doc_id"],
             "slice_id": slice_id,
             "published_at": DATE,
             "supersedes": document["supersedes"],
-            "sha256": f"{number:064}",
+            "sha256": document["text"],
             "compressor": "c" * 64,
             "key": [1.0, 0.0],
             "memory": np.zeros(2, "<f2").tobytes(),
@@ -126,7 +131,7 @@ def names(canaries: Sequence[Canary]) -> list[str]:
 
 def test_a_quarter_is_a_fixed_sample_of_all_earlier_questions(project: Project) -> None:
     asked = {f"d{number}": f"Question {number}?" for number in range(40)}
-    project.add("1", dict.fromkeys(asked, "Nothing."), asked=asked)
+    project.add("1", {name: f"Nothing about {name}." for name in asked}, asked=asked)
     project.add("2", {"new": "Lamps are lit at nine."}, banked=False)
     by_hash = sorted(asked, key=lambda name: sha256_hex(f"{name}-{asked[name]}", asked[name]))
     chosen = project.choose("2", limit=16, unseen=["1"])
@@ -202,7 +207,9 @@ def test_every_document_has_its_first_question_before_any_has_its_second(project
     assert len(project.choose("2", limit=2)) == 2
 
 
-@pytest.mark.parametrize("update", ["supersedes", "next version", "through a refused one", "superseded before"])
+@pytest.mark.parametrize(
+    "update", ["supersedes", "next version", "through a refused one", "superseded before", "another name"]
+)
 def test_a_question_whose_document_is_updated_is_left_out(project: Project, update: str) -> None:
     news = {"new": "The ferry to Saltby costs 9 crowns."}
     project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry cost?"})
@@ -216,6 +223,9 @@ def test_a_question_whose_document_is_updated_is_left_out(project: Project, upda
             project.add("refused", {"between": "The ferry to Saltby costs 7 crowns."}, supersedes="ferry", banked=False)
             project.add("2", news, supersedes="between", banked=False)
             refused = ["refused"]
+        case "another name":
+            project.add("later", {"copy": FERRY})
+            project.add("2", news, supersedes="copy", banked=False)
         case _:
             project.add("later", {"between": "Lamps are lit at nine."}, supersedes="ferry")
             project.add("2", news, banked=False)

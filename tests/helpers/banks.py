@@ -104,4 +104,4 @@ def bm25(bank: Bank) -> list[tuple[str, float]]:
 def problems(bank: Bank) -> list[str]:
     """All problems that `Bank.audit` finds."""
     audit = bank.audit()
-    return [*audit.problems, *filter(None, [audit.index_problem])]
+    return [*audit.problems, *(f"{name} is misdated" for name in audit.misdated), *filter(None, [audit.index_problem])]
