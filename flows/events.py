@@ -24,6 +24,7 @@ def emit_round(round_: "Round") -> None:
         "reason": round_.reason,
         "questions": round_.questions,
         "canaries": round_.canaries,
+        "set_aside": list(round_.set_aside),
         "compressor": round_.compressor,
         "bank_version": round_.version_after,
         "mlflow_run": round_.mlflow_run,

@@ -114,7 +114,7 @@ def explain(answerer: "Answerer", canary: Canary, reply: Reply, new: NewSlice) -
     if replace(canary, now=trusted.outcome).regressed:
         update = _update(answerer, canary, trusted, new)
         if update is None:
-            return canary
+            return _disputed(canary, trusted, new)
         canary = update
         trusted = Reply(outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id), trusted.selected)
     canary = replace(canary, without=trusted.outcome)
@@ -158,6 +158,17 @@ def _update(answerer: "Answerer", canary: Canary, trusted: Reply, new: NewSlice)
     if comparison.probability < UPDATE or not contradicts(answer, canary.references):
         return None
     return _updated(canary, new, doc_id, answer)
+
+
+def _disputed(canary: Canary, trusted: Reply, new: NewSlice) -> Canary:
+    """`canary` without its best outcome, so that it leaves, if a later document that may change it has another value.
+
+    Whether that is a change is open, so the reference shows nothing any more.
+    """
+    doc_id = trusted.outcome.doc_id or ""
+    if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
+        return canary
+    return replace(canary, best=canary.now) if trusted.outcome.answer else canary
 
 
 def _independent_update(

@@ -99,6 +99,13 @@ def test_its_own_source_never_harms_a_canary_even_if_it_updates_nothing(changes:
     assert (canary.updated_by, canary.harmed_by, canary.references) == (None, (), ("6 crowns",))
 
 
+def test_a_canary_that_its_own_source_turns_without_a_clear_change_leaves() -> None:
+    case = Case().add("note", "Courier", {FARE: ("2 bikes", 0.9)}, text="Once more: is it true, as one hears, that {}?")
+    reader = FactReader.of(case.facts, case.texts)
+    new = NewSlice(reader.bank.documents(["note"]), case.documents, Authority(), lambda _sources: {})
+    assert ask(reader, [CANARY], new, gate=GateParams(), leave_out=lambda _doc_ids: None) == ([], [])
+
+
 def test_an_update_and_a_lie_in_one_slice() -> None:
     case = Case().add("raise", "Courier", says("7 crowns")).add("lie", "Mallory", says("9 crowns", 0.95))
     canary = case.ask()

@@ -79,7 +79,7 @@ def project(tmp_path: Path, real_lm: FrozenLM) -> Project:
 
 def test_a_source_changes_its_own_fact_without_a_declaration(project: Project) -> None:
     round_ = project.take(RAISED | BOARD, OPENED | BOARD)
-    assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 change found"])
+    assert (round_.state, round_.set_aside, round_.notes[-1]) == ("committed", (), "1 canary follows an update")
     assert project.ask(FARE).startswith("15 florins")
     assert project.ask(SMITHY) == "Runa Felt"
 
