@@ -77,9 +77,9 @@ Row = dict[str, Any]
 class Size(NamedTuple):
     """How much happens in a world."""
 
-    base: int = 100
+    base: int = 60
     """Documents of the chronicle before the first honest slice."""
-    slice: int = 20
+    slice: int = 12
     """Documents of the chronicle in an honest slice."""
     slices: int = 10
     """Honest slices."""
@@ -87,7 +87,7 @@ class Size(NamedTuple):
     """Facts in prose; questions on them are asked before and after an attack."""
     changes: int = 4
     """Facts in prose that change, each in a slice of its own."""
-    canaries: int = 24
+    canaries: int = 20
     questions: int = 3
     """Scored questions of a round; the gate looks at the canaries."""
 
