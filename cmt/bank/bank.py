@@ -19,7 +19,7 @@ from cmt.bank import maintenance, search
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
 from cmt.bank.memory_table import MemoryTable
-from cmt.bank.merge import timeline_of, upsert, versions_of
+from cmt.bank.merge import upsert, versions_of
 from cmt.bank.schema import check_schema, conform, schema_value
 from cmt.bank.tables import (
     FOREVER,
@@ -36,7 +36,7 @@ from cmt.bank.tables import (
 )
 from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
-from cmt.common.visibility import Version
+from cmt.common.visibility import Timeline, Version
 from cmt.errors import BankError, ConfigError
 
 _KEYS = 256  # keys that are searched at once
@@ -200,7 +200,7 @@ class Bank(MemoryTable):
         doc_ids = {version.doc_id for version in new}
         with self.reading():
             stored = versions_of(search.related_versions(self.latest(), doc_ids, [*new, *unbanked]))
-        replaced = timeline_of([*stored, *new], unbanked).replaced
+        replaced = Timeline([*stored, *new, *unbanked]).replaced
         return {doc_id for version in new for doc_id in replaced.get(version[:2], ())}
 
     def memories_of(self, texts: Collection[str]) -> pa.Table:

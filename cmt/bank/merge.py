@@ -1,6 +1,6 @@
 """The changes of an upsert: new and changed rows, earlier versions, visibility. Arrow tables in and out."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from typing import Any
 
@@ -18,19 +18,13 @@ def versions_of(rows: pa.Table) -> list[Version]:
     return list(dict.fromkeys(_row_versions(rows)))
 
 
-def timeline_of(banked: Collection[Version], unbanked: Iterable[Version]) -> Timeline:
-    """The timeline of the versions of a bank, and of those of `unbanked` that it lacks."""
-    held = {version[:3] for version in banked}
-    return Timeline([*banked, *(version for version in unbanked if version[:3] not in held)])
-
-
 def misdated(rows: pa.Table, unbanked: Iterable[Version] = ()) -> pa.Table:
     """The rows whose superseded_at or hidden differs from what `Timeline` says, with the right values.
 
     `rows` has VERSION_COLUMNS and holds the whole bank, or all that `related` finds of it. `unbanked`: versions that
     the bank lacks.
     """
-    timeline = timeline_of(versions_of(rows), unbanked)
+    timeline = Timeline([*versions_of(rows), *unbanked])
     stored = zip(rows["superseded_at"].to_pylist(), rows["hidden"].to_pylist(), strict=True)
     keys = (version[:2] for version in _row_versions(rows))
     right = [(timeline.superseded_at(*key), timeline.hidden(*key)) for key in keys]

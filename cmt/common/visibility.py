@@ -159,8 +159,11 @@ class Timeline:
 
 
 def _held(versions: Iterable[Version]) -> list[Version]:
-    """The versions that hold, in order: of each document and date the last one, and the last one that is banked."""
-    ordered = sorted(set(versions), key=lambda version: version.order)
+    """The versions that hold, in order: of each document and date the last one, and the last one that is banked.
+
+    A version that is given as banked and as not banked is banked.
+    """
+    ordered = sorted(set(versions), key=lambda version: (version.order, version.banked))
     last = {version[:2]: version for version in ordered}
     last_banked = {version[:2]: version for version in ordered if version.banked}
     return [version for version in ordered if version in (last[version[:2]], last_banked.get(version[:2]))]
