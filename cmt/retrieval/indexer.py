@@ -58,10 +58,11 @@ def compress_documents(
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    Of equal titles and texts the first is compressed and the others are copied, all of them if `compressed` (rows of
-    the bank) has one. `batch_tokens`: tokens per forward pass, padding included. `on_progress` gets, for each batch,
-    the number of documents that begin in it and its number of tokens. Batches depend on the documents alone, so the
-    same slice always gives the same bytes. `encode_batches` computes them; None: this process does.
+    Of several rows of one document and date the last counts. Equal titles and texts are compressed once, and not at all
+    if `compressed` (rows of the bank) has their memories. `batch_tokens`: tokens per forward pass, padding included.
+    `on_progress` gets, for each batch, the number of documents that begin in it and its number of tokens. Batches
+    depend on the documents alone, so the same slice gives the same bytes in every bank that has none of its texts.
+    `encode_batches` computes them; None: this process does.
     """
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
     with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
@@ -70,7 +71,7 @@ def compress_documents(
     if model.codebook and codes == model.codebook.name:
         quantize = model.codebook.encode
     # 1. Collect the memories that are there, and cut the other documents into chunks.
-    rows = documents.to_pylist()
+    rows = list({(row["doc_id"], row["published_at"]): row for row in documents.to_pylist()}.values())
     memories: dict[tuple[str, str | None], list[dict[str, Any]]] = {}  # of each text and title, in the order of chunks
     for memory in compressed.to_pylist() if compressed else ():
         memories.setdefault((memory["sha256"], memory["title"]), []).append(memory)

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import rows_with, rows_without, take
+from cmt.common.arrow import rows_with, rows_without
 from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
 from cmt.training.question_generation import generate_questions
@@ -40,14 +41,20 @@ def stream_pairs(
     if not len(all_documents):
         when = f" up to {until.isoformat()}" if until else ""
         raise StreamError(f"{store.path} has no document{when} to train on: ingest some, or set train.until later")
-    # 2. of each document its latest version, and the questions on it
-    latest = {doc_id: row for row, doc_id in enumerate(all_documents["doc_id"].to_pylist())}
-    kept = take(all_documents, sorted(latest.values()))
+    # 2. of each document its latest version, unless it has no question and repeats a text, and the questions on it
     own = pa.concat_tables([QUESTION_SCHEMA.empty_table(), *questions])
+    asked, texts = set(own["doc_id"].to_pylist()), set[tuple[str | None, str]]()
+    latest = {row["doc_id"]: row for row in sorted(all_documents.to_pylist(), key=itemgetter("published_at"))}
+    rows = []
+    for doc_id, row in latest.items():
+        if doc_id in asked or (row["source"], row["sha256"]) not in texts:
+            rows.append(row)
+            texts.add((row["source"], row["sha256"]))
+    kept = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
     own = rows_with(own, "doc_id", kept["doc_id"])
     # 3. more questions on documents with few
     asked_on = Counter(own["doc_id"].to_pylist())
-    missing = {doc_id: max(0, per_document - asked_on[doc_id]) for doc_id in latest}
+    missing = {row["doc_id"]: max(0, per_document - asked_on[row["doc_id"]]) for row in rows}
     made = generate_questions(kept, numbers=missing, seed=seed, knowledge=knowledge)
     return kept, pa.concat_tables([own, made]), tuple(slices)
 

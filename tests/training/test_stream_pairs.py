@@ -59,6 +59,14 @@ def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(s
     assert slices == tuple(slice_.slice_id for slice_ in store.slices())
 
 
+def test_an_earlier_version_that_came_later_and_a_repeat_are_not_taken(store: SliceStore, tmp_path: Path) -> None:
+    backfilled = make_document(text="The ferry is painted.", published_at="2031-02-01T06:00:00Z")
+    repeat = make_document("repeat", text=TOWNS, published_at="2031-02-09T06:00:00Z")
+    file = write_lines(tmp_path / "more.jsonl", [backfilled, repeat])
+    ingest(store, file, file_format="jsonl", period="month", now=NOW, publisher="Courier")
+    assert pairs(store)[0]["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
+
+
 def test_nothing_after_the_date_is_taken(store: SliceStore) -> None:
     documents, questions, slices = pairs(store, "2031-01-31")
     assert documents["text"].to_pylist() == ["The ferry sails at noon."]
