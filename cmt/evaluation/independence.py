@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from cmt.bank.changes import Change
+from cmt.bank.lexical import coverage
 from cmt.common.english import SENTENCE_END
 from cmt.evaluation.canary import words_of
 from cmt.stream.authority import Authority
@@ -27,6 +28,10 @@ ALIKE = 0.8
 """Ratio of common characters (difflib) from which two names look alike."""
 COPIED = 0.5
 """Share of the shorter text's runs of three words from which it copies the other one."""
+SIMILAR = 20
+"""Documents with words of a changed one that may be about the same fact."""
+ABOUT = 0.3
+"""Share of its words from which they are."""
 _RUN = 3
 _ARTICLES = re.compile(r"\b(?:the|a|an|der|die|das|le|la|les|el|il)\b")
 _LOOKALIKES = str.maketrans("авеёкмнорстухіјѕԁԛԝαβεηικνορτυχ013458|", "abeekmhopctyxijsdqwabenikvoptuxoleasbl")
@@ -54,7 +59,7 @@ def admitted(
     documents = bank.documents({doc_id for change in changes for doc_id in change.doc_ids}).to_pylist()
     source = {row["doc_id"]: row["source"] or "" for row in documents}
     taken = [c for c in changes if authority.may_change(source[c.new.doc_id], source[c.old.doc_id])]
-    # changes by others of the same document to the same value
+    # 1. Changes by others, by the document that they change.
     later = [row for row in rows.to_pylist() if row["text"]]
     told: dict[str, list[tuple[Change, Report]]] = {}
     for change in changes:
@@ -62,8 +67,14 @@ def admitted(
             if change not in taken and (value := change.new.read(row)):
                 report = Report(change.new.doc_id, source[change.new.doc_id], row["text"], value)
                 told.setdefault(change.old.doc_id, []).append((change, report))
+    # 2. Those to a value that two sources tell.
     for doc_id, pairs in told.items():
-        about = {doc_id, *(report.doc_id for _, report in pairs)}
+        if len({report.source for _, report in pairs}) < 2:
+            continue
+        text = " ".join(row["text"] or "" for row in documents if row["doc_id"] == doc_id)
+        similar = bank.full_text(text=text, k=SIMILAR, as_of=None).to_pylist()
+        about = {row["doc_id"] for row in similar if coverage(text, row["text"] or "") >= ABOUT}
+        about |= {doc_id, *(report.doc_id for _, report in pairs)}
         for change, report in pairs:
             same = [other for _, other in pairs if agree(report.value, other.value)]
             if told_independently(same, source[doc_id], about=about, history=history):

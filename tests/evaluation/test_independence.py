@@ -108,7 +108,12 @@ def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() 
         name: {"memory_id": f"{name}#0", "doc_id": name, "published_at": DATE, "source": source, "text": text}
         for name, (source, text) in texts.items()
     }
-    bank: Any = SimpleNamespace(documents=lambda _doc_ids: pa.Table.from_pylist(list(rows.values())))
+    rumour = {"doc_id": "h0", "text": "One hears that the ferry to Saltby costs more soon."}
+    about: list[dict[str, Any]] = []
+    bank: Any = SimpleNamespace(
+        documents=lambda _doc_ids: pa.Table.from_pylist(list(rows.values())),
+        full_text=lambda **_options: pa.Table.from_pylist(about),
+    )
 
     def span(name: str, value: str) -> Span:
         first = str(rows[name]["text"]).index(value)
@@ -125,3 +130,6 @@ def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() 
     assert found(Authority(), OLD) == ["h", "e"]
     assert found(Authority(peers=[["Courier", "Orrin Echo"]]), {}) == ["e"]
     assert found(Authority({"Saltby Herald": ["Courier"]}), OLD) == ["h"]
+    # an earlier document about the same fact gives a source no history
+    about.append(rumour)
+    assert found(Authority(), OLD) == []

@@ -66,6 +66,16 @@ def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_compl
     assert [report.part for report in open_workspace(project).verify() if report.problems] == []
 
 
+def test_what_a_round_set_aside_stays_out_of_the_new_bank(project: Path) -> None:
+    workspace = open_workspace(project)
+    [february] = [round_ for round_ in workspace.rounds() if round_.round_id == FEBRUARY]
+    workspace.ledger.write(replace(february, set_aside=("hitch",)))
+    fill(project)
+    filled = open_workspace(project)
+    assert filled.bank.present({"hitch", "mayor-2"}) == {"mayor-2"}
+    assert [round_.set_aside for round_ in filled.rounds()] == [(), ("hitch",)]
+
+
 def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(project: Path) -> None:
     workspace = open_workspace(project)
     old = workspace.compressor_digest
