@@ -362,7 +362,7 @@ class GateParams(Section):
     max_harmed: Annotated[int, Field(ge=0)] = 0
     """Largest number of canaries that a round may turn wrong with documents that do not update theirs; with more, these
     documents are set aside."""
-    max_set_aside: Annotated[int, Field(ge=0)] = 20
+    max_set_aside: Annotated[int, Field(ge=0)] = 100
     """Largest number of documents that a round sets aside; with more, the round is refused."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
     """Largest accepted drop of the canaries' mean F1 below their own best scores, in points, 0–100."""
