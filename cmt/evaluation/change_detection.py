@@ -6,15 +6,16 @@ and differently, and the later answer probably holds (`cmt.answering.changes`). 
 """
 
 import re
-from collections.abc import Iterator
-from itertools import islice
+from collections import defaultdict
+from heapq import nlargest
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from cmt.answering.changes import Statement, probability, same_value
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import coverage, stems
+from cmt.bank.lexical import coverage, names_covered, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.evaluation.made_questions import question_on
@@ -26,10 +27,14 @@ FEWEST_SHARED = 0.12
 """Share of an earlier text's words in the later one from which the two are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
-QUESTIONS = 8
-"""Questions on an earlier text at most."""
+QUESTIONS = 4
+"""Questions on an earlier text at most, those first whose words the later text has most of."""
 FEWEST_ASKED = 0.3
 """Share of a question's words that the later text has."""
+FEWEST_NAMES = 0.5
+"""Share of a question's names and numbers that the later text has."""
+CONFIRMED = 3
+"""Questions on two memories that are read with a vector for each token at most."""
 SURE = -3.0
 """ψ's log-score of an answer against "nowhere" from which it is sure, in nats."""
 FEWEST_SCORE = -5.0
@@ -63,21 +68,21 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for row, key in zip(rows.to_pylist(), key_matrix(rows["key"]), strict=True)
         if row["text"]
         for earlier in _earlier_memories(answerer, row, key)
-        for question, answer in islice(_questions(earlier["text"], row["text"]), QUESTIONS)
+        for question, answer in _questions(earlier["text"], row["text"])
     ]
     # 2. those that the new memory answers with another value of the same kind, by its stored vectors
     later = answerer.statements([probe.question for probe in probes], [probe.later for probe in probes], expand=False)
-    probes = [
-        probe
-        for probe, new in zip(probes, later, strict=True)
-        if new.score >= FEWEST_SCORE and _kind(new.answer) == _kind(probe.answer)
-        if not same_value(new.answer, probe.answer)
-    ]
+    hits: dict[tuple[str, str], list[tuple[float, _Probe]]] = defaultdict(list)
+    for probe, new in zip(probes, later, strict=True):
+        other_value = _kind(new.answer) == _kind(probe.answer) and not same_value(new.answer, probe.answer)
+        if new.score >= FEWEST_SCORE and other_value:
+            hits[probe.earlier["memory_id"], probe.later["memory_id"]].append((new.score, probe))
+    probes = [probe for found in hits.values() for _, probe in nlargest(CONFIRMED, found, key=itemgetter(0))]
     # 3. both read with a vector for each token
     questions = [probe.question for probe in probes]
     later = answerer.statements(questions, [probe.later for probe in probes])
     earlier = answerer.statements(questions, [probe.earlier for probe in probes])
-    found: dict[tuple[str, str], Change] = {}
+    changes: dict[tuple[str, str], Change] = {}
     for probe, old, new in zip(probes, earlier, later, strict=True):
         if min(old.score, new.score) < SURE or not same_value(old.answer, probe.answer):
             continue
@@ -85,10 +90,10 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             continue
         confidence = round(probability(probe.question, old, new), 4)
         doc_ids = probe.earlier["doc_id"], probe.later["doc_id"]
-        if confidence >= max(CHANGED, found[doc_ids].confidence if doc_ids in found else 0.0):
+        if confidence >= max(CHANGED, changes[doc_ids].confidence if doc_ids in changes else 0.0):
             spans = _span(probe.earlier, old), _span(probe.later, new)
-            found[doc_ids] = Change(*spans, holds_from=new.published_at, confidence=confidence)
-    return list(found.values())
+            changes[doc_ids] = Change(*spans, holds_from=new.published_at, confidence=confidence)
+    return list(changes.values())
 
 
 def _kind(value: str) -> str:
@@ -111,12 +116,15 @@ def _earlier_memories(answerer: "Answerer", row: dict[str, Any], key: Any) -> li
     return [other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]]
 
 
-def _questions(earlier: str, later: str) -> Iterator[tuple[str, str]]:
-    """Questions that values of `earlier` answer, as far as `later` has their words, each with the value."""
+def _questions(earlier: str, later: str) -> list[tuple[str, str]]:
+    """Questions that values of `earlier` answer, as far as `later` has their words and names, each with the value."""
+    shares = []
     for value in dict.fromkeys(found[0] for found in _VALUE.finditer(earlier)):
         question = _about(earlier, value)
-        if question and coverage(question, later) >= FEWEST_ASKED:
-            yield question, value
+        if question and names_covered(question, later) >= FEWEST_NAMES:
+            shares.append((coverage(question, later), question, value))
+    best = nlargest(QUESTIONS, shares, key=itemgetter(0))
+    return [(question, value) for share, question, value in best if share >= FEWEST_ASKED]
 
 
 def _about(text: str, value: str) -> str | None:
