@@ -309,6 +309,8 @@ class _Known:
         if why or there or not version.supersedes:
             return why
         target = self._owners.get(version.supersedes) or self._candidates.get(version.supersedes)
+        if target and version.source in self._publishers.get(target.doc_id, ()):
+            target = target._replace(source=version.source)
         return authority.why_not_supersede(version, target) if target else None
 
     def ring(self, version: Version) -> str | None:

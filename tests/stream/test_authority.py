@@ -142,12 +142,13 @@ def test_a_doc_id_belongs_to_one_source(ingest: Ingest) -> None:
     assert ingest([HONEST], publisher="Courier").duplicates == 1
 
 
-def test_a_source_may_correct_its_document_after_an_earlier_version_by_another(ingest: Ingest) -> None:
+def test_a_source_may_change_its_document_after_an_earlier_version_by_another(ingest: Ingest) -> None:
     granted = StreamParams(authority={"Desk": ("Courier",)})
     ingest([HONEST], publisher="Courier")
     early = HONEST | {"text": "The ferry costs five crowns.", "published_at": "2030-01-01"}
     assert ingest([early], publisher="Desk", params=granted).versions == 1
-    assert ingest([CORRECTION], publisher="Courier").versions == 1
+    assert ingest([CORRECTION, UPDATE], publisher="Courier").rejected == ()
+    assert "'Mallory' may not" in refusal(ingest, UPDATE | {"doc_id": "ferry-3"}, publisher="Mallory")
 
 
 # Rates
