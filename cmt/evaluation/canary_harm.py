@@ -6,6 +6,7 @@ that two strangers tell independently is an update too (`cmt.evaluation.independ
 canary harm it, unless the reader mistakes a document about something else for the answer.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.changes import compare
+from cmt.common.english import NUMBER
 from cmt.common.progress import OnProgress
 from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts, words_of
 from cmt.evaluation.contradiction import SURE, contradicted, current_memories
 from cmt.evaluation.independence import History, Report, agree, told_independently
+from cmt.evaluation.made_questions import question_on
 from cmt.evaluation.metrics import f1
 from cmt.stream.authority import Authority
 
@@ -27,8 +30,12 @@ if TYPE_CHECKING:
 
 UPDATE = 0.3
 """Probability of a change from which a document that may change the canary is believed."""
+TOLD = 0.75
+"""Confidence (0–1, uncalibrated) from which a document tells another value of the fact that the canary's one states."""
 TRIES = 4
 """Groups of documents that are left out in turn until a canary is right again."""
+
+_NOTHING = re.compile(r"\b(?:no|not|none|nobody|nothing|never|neither|nor|unknown|unclear)\b", re.IGNORECASE)
 
 
 class NewDocument(NamedTuple):
@@ -200,18 +207,27 @@ def _harmful(
 ) -> list[str]:
     """The strangers that turn `canary`, without the documents about something else that mislead the reader.
 
-    A document is about something else if it surely answers the question, hence states something, and does not
-    contradict the canary's document. None is if together they crowd out the document that gave the right answer.
+    A document is about something else if it surely answers the question, with a value, and does not contradict the
+    canary's document. None is if together they crowd out the document that gave the right answer.
     """
     culprits = _culprits(answerer, canary, reply, new, strangers)
     if trusted.outcome.doc_id not in reply.selected:
         return culprits
-    alone = answerer.answer_from([canary.question] * len(culprits), [new.memories(doc_id) for doc_id in culprits])
+    # 1. What each answers to the canary, and to the question that the canary's document answers.
+    text = "\n".join(row["text"] or "" for row in current_memories(answerer.bank, canary.doc_id))
+    numbers = ((re.search(NUMBER, reference), reference) for reference in canary.references)
+    values = [number[0] if number else reference for number, reference in numbers]
+    stated = next(filter(None, (question_on(text, value) for value in values)), canary.question)
+    memories = [new.memories(doc_id) for doc_id in culprits]
+    alone = answerer.answer_from([canary.question] * len(culprits), memories)
+    crosswise = answerer.answer_from([stated] * len(culprits), memories)
+    # 2. Those without a value, those that tell it of the same fact, and those that contradict the canary's document.
     harmful = []
-    for doc_id, answer in zip(culprits, alone, strict=True):
+    for doc_id, answer, other in zip(culprits, alone, crosswise, strict=True):
         turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}
-        is_sure = answer.known and answer.uncalibrated >= SURE
-        if not is_sure or contradicted(answerer, [turned], new.rows, texts):
+        is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
+        is_told = stated != canary.question and other.uncalibrated >= TOLD and agree(answer.text, other.text)
+        if not is_value or is_told or contradicted(answerer, [turned], new.rows, texts):
             harmful.append(doc_id)
     return harmful
 

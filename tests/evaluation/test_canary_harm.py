@@ -139,6 +139,18 @@ def test_a_document_about_something_else_that_misleads_the_reader_stays() -> Non
     assert (canary.now.answer, canary.harmed_by, canary.set_aside, case.left_out) == ("2 crowns", (), (), [])
 
 
+def test_a_document_that_denies_the_fact_states_no_value() -> None:
+    case = Case().add("denial", "Mallory", {FARE: ("Nobody knows", 0.9)}, text="The fare to Saltby? {} knows.")
+    assert case.ask().set_aside == ("denial",)
+
+
+def test_a_value_of_the_same_fact_is_harm_even_if_the_right_document_reads_its_question_otherwise() -> None:
+    case = Case().add("lie", "Mallory", says("9 crowns"), text="The new fare to Saltby is {} crowns.")
+    assert case.ask().set_aside == ("lie",)
+    case = Case().add("unsure", "Mallory", {FARE: ("9 crowns", 0.9), STATED: ("9 crowns", 0.6)}, text="{} crowns.")
+    assert case.ask().set_aside == ()
+
+
 def test_what_needs_too_many_documents_stays_harmed() -> None:
     case = Case(max_set_aside=1).add("lie", "Mallory", says("9 crowns")).add("lie-2", "Mallory", says("8 crowns", 0.85))
     canary = case.ask()
