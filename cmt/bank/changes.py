@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from cmt.bank.schema import chunk_number
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import json_checksum, sha256_hex
 
@@ -42,6 +41,8 @@ class Span:
         `text`: of the memory, decoded from its vectors, where the row has none. Raises ValueError if the span is empty
         or outside the text.
         """
+        from cmt.bank.schema import chunk_number
+
         text = row["text"] if text is None else text
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
@@ -53,6 +54,8 @@ class Span:
         A memory has another text after a correction of the same date, and in a bank with other chunks. `text` as for
         `of`.
         """
+        from cmt.bank.schema import chunk_number
+
         text = row["text"] if text is None else text
         place = row["doc_id"], chunk_number(row["memory_id"])
         if text is None or (*place, _digest(text)) != (self.doc_id, self.chunk, self.digest):

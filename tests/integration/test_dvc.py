@@ -26,7 +26,17 @@ STAGES = ["prepare", "train", "replay", "evaluate"]
 # stages that name them.
 SILENT = {
     f"cmt.{name}"
-    for name in ("config", "errors", "resources", "workspace", "bank", "bank.ledger", "bank.location", "rounds")
+    for name in (
+        "config",
+        "errors",
+        "resources",
+        "workspace",
+        "bank",
+        "bank.changes",
+        "bank.ledger",
+        "bank.location",
+        "rounds",
+    )
 }
 SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
 SILENT |= {f"cmt.cli{name}" for name in ("", ".context", ".output", ".progress_bar")}
