@@ -143,7 +143,7 @@ class Timeline:
 
     def _named(self, name: str) -> set[str]:
         """The banked documents that `name` leads to: itself or what it stands for; where its last version is not
-        banked, also the documents of its source with that text, and those that it names."""
+        banked, also the documents that would repeat it, and those that it names."""
         found, names = set[str](), [name]
         for one in names:
             leads_to = self._stands_for(one)
@@ -152,7 +152,8 @@ class Timeline:
             version = self._known.get(one)
             supersedes = None
             if version and not version.banked:
-                found |= self._texts.get((version.source, version.sha256), {}).keys()
+                same_text = self._texts.get((version.source, version.sha256), ())
+                found |= {other for other in same_text if self._current[other].supersedes is None}
                 supersedes = version.supersedes
             names += [other for other in (leads_to, supersedes) if other and other not in names]
         return found

@@ -11,6 +11,7 @@
 - A question needs an answer, except for training and measuring (`select_with_unanswerable`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -227,7 +228,7 @@ def _select_documents(
             where = f"{documents.origins[other].file}:{documents.origins[other].row}"
             why = f"doc_id {version.doc_id!r} has other content at the same date in {where}; give one a later date"
         if not why and not there and (ring := known.ring(version)):
-            why = f"documents of one date would supersede each other: {ring}; leave supersedes out"
+            why = f"documents would supersede each other, two of them at one date: {ring}; leave supersedes out"
         if why:
             rejected.append(_reject(origin, why))
         elif there:
@@ -281,10 +282,15 @@ class _Known:
         """The same of the ingest, for updates that come before the document that they name."""
         self._publishers: dict[str, set[str | None]] = {}
         self._updates: dict[str, list[Version]] = {}
-        """doc_id → the versions that supersede it."""
-        self._of_date: dict[tuple[str, datetime], list[Version]] = {}
-        self._updates_of: dict[tuple[str | None, str, datetime], set[str]] = {}
-        """Source, text and date → the documents that supersede another one."""
+        """doc_id → the banked versions that supersede it."""
+        self._superseded: set[str] = set()
+        self._versions: dict[str, list[Version]] = {}
+        self._updating: set[str] = set()
+        """The documents with a version that supersedes another one."""
+        self._of_text: dict[tuple[Any, ...], dict[str, datetime]] = {}
+        """Source and text → the documents that have had it, and since when."""
+        self._plain: dict[tuple[Any, ...], set[str]] = {}
+        """Source and text → the documents that superseded nothing with it."""
         for version in sorted(stored, key=attrgetter("order")):
             self.add(version)
         for version in sorted(candidates, key=attrgetter("published_at")):
@@ -296,8 +302,14 @@ class _Known:
         self._publishers.setdefault(doc_id, set()).add(source)
         if supersedes and banked:
             self._updates.setdefault(supersedes, []).append(version)
-            self._updates_of.setdefault((source, sha256, date), set()).add(doc_id)
-        self._of_date.setdefault((doc_id, date), []).append(version)
+        self._versions.setdefault(doc_id, []).append(version)
+        since = self._of_text.setdefault((source, sha256), {})
+        since[doc_id] = min(date, since.get(doc_id, date))
+        if supersedes:
+            self._updating.add(doc_id)
+            self._superseded.add(supersedes)
+        else:
+            self._plain.setdefault((source, sha256), set()).add(doc_id)
 
     def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
         """Why its publisher may not add `version`, nor have it `there`; None if it may."""
@@ -314,28 +326,43 @@ class _Known:
         return authority.why_not_supersede(version, target) if target else None
 
     def ring(self, version: Version) -> str | None:
-        """The documents of one date that lead from `version` back to it; None without any.
+        """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
 
-        A document leads to the one that it supersedes, or else to each with its text that supersedes one.
+        A version leads to the document that it supersedes, or else to each that supersedes one and had its text before.
+        Any version may turn out to be the one that holds, or not to be banked, so that names lead through it.
         """
-        date, (source, sha256) = version.published_at, version[3:5]
+        own, text = version.doc_id, version[3:5]
+        named = own in self._superseded or self._plain.get(text, set()) - {own}
+        updates = version.supersedes or own in self._updating
+        if not named or not (updates or self._of_text.get(text)):
+            return None
 
-        def following(other: Version) -> set[str]:
-            if other.supersedes:
-                return {other.supersedes}
-            same = {name for name in self._updates_of.get((*other[3:5], date), ()) if name != version.doc_id}
-            return same | {version.doc_id} if version.supersedes and other[3:5] == (source, sha256) else same
+        def versions(doc_id: str) -> list[Version]:
+            return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
 
-        ways = [[version.doc_id, name] for name in following(version)]
-        seen = {version.doc_id}
-        for way in ways:
-            if way[-1] == version.doc_id:
-                return " → ".join(way)
-            if way[-1] not in seen:
-                seen.add(way[-1])
-                others = self._of_date.get((way[-1], date), ())
-                ways += [[*way, name] for other in others for name in following(other)]
-        return None
+        def following(doc_id: str) -> set[str]:
+            names = {one.supersedes for one in versions(doc_id) if one.supersedes}
+            for one in versions(doc_id):
+                if not one.supersedes:
+                    since = self._of_text.get(one[3:5], {})
+                    names |= {name for name in self._updating & since.keys() if since[name] <= one.published_at}
+                    if updates and one[3:5] == text and version.published_at <= one.published_at:
+                        names.add(own)
+            return names - {doc_id}
+
+        # 1. what `version` leads to, and what of it leads back
+        leads_to, waiting = dict[str, set[str]](), [own]
+        for doc_id in waiting:
+            if doc_id not in leads_to:
+                leads_to[doc_id] = following(doc_id)
+                waiting += leads_to[doc_id]
+        ring, grown = set[str](), {own}
+        while grown:
+            ring |= grown
+            grown = {doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)} - ring
+        # 2. two updates of one date
+        dates = Counter(date for doc_id in ring for date in {v.published_at for v in versions(doc_id) if v.supersedes})
+        return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None
 
 
 def _reject(origin: RawRow, reason: str) -> Rejected:

@@ -11,8 +11,7 @@ class Model:
         self.all, self.banked = versions, [v for v in versions if v.banked]
 
     def visible(self, date: datetime) -> set[tuple[str, datetime]]:
-        updates = self.current(date)
-        return {v[:2] for v in updates if self.repeated(v) is None and not self.hidden(v, updates)}
+        return {v[:2] for v in self.current(date) if not self.repeated(v) and not self.hidden(v, self.current(date))}
 
     def current(self, date: datetime, *, banked: bool = True) -> list[Version]:
         until = [v for v in (self.banked if banked else self.all) if v.published_at <= date]
@@ -32,9 +31,10 @@ class Model:
 
     def named(self, name: str, date: datetime, seen: tuple[str, ...]) -> set[str]:
         found, leads_to = set[str](), set[str]()
-        for v in (v for v in self.current(date) if v.doc_id == name):
-            (leads_to if self.repeated(v) else found).add(self.repeated(v) or name)
+        for original in (self.repeated(v) for v in self.current(date) if v.doc_id == name):
+            (leads_to if original else found).add(original or name)
         for v in (v for v in self.current(date, banked=False) if v.doc_id == name and not v.banked):
-            found |= {u.doc_id for u in self.current(date) if u[3:5] == v[3:5] and self.repeated(u) is None}
+            same = [u for u in self.current(date) if u[3:5] == v[3:5] and not u.supersedes]
+            found |= {u.doc_id for u in same if self.repeated(u) is None}
             leads_to.add(v.supersedes or name)
         return found.union(*(self.named(other, date, (*seen, name)) for other in leads_to - {name, *seen}))
