@@ -285,8 +285,8 @@ class _Known:
         """doc_id → the banked versions that supersede it."""
         self._superseded: set[str] = set()
         self._versions: dict[str, list[Version]] = {}
-        self._updating: set[str] = set()
-        """The documents with a version that supersedes another one."""
+        self._changing: set[str] = set()
+        """The documents with several versions, or one that supersedes another document."""
         self._of_text: dict[tuple[Any, ...], dict[str, datetime]] = {}
         """Source and text → the documents that have had it, and since when."""
         self._plain: dict[tuple[Any, ...], set[str]] = {}
@@ -302,11 +302,12 @@ class _Known:
         self._publishers.setdefault(doc_id, set()).add(source)
         if supersedes and banked:
             self._updates.setdefault(supersedes, []).append(version)
+        if supersedes or doc_id in self._versions:
+            self._changing.add(doc_id)
         self._versions.setdefault(doc_id, []).append(version)
         since = self._of_text.setdefault((source, sha256), {})
         since[doc_id] = min(date, since.get(doc_id, date))
         if supersedes:
-            self._updating.add(doc_id)
             self._superseded.add(supersedes)
         else:
             self._plain.setdefault((source, sha256), set()).add(doc_id)
@@ -328,25 +329,27 @@ class _Known:
     def ring(self, version: Version) -> str | None:
         """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
 
-        A version leads to the document that it supersedes, or else to each that supersedes one and had its text before.
-        Any version may turn out to be the one that holds, or not to be banked, so that names lead through it.
+        A version leads to the document that it supersedes, or else to each with its text for which it may stand. Any
+        version may turn out to be the one that holds, or not to be banked, so that names lead through it.
         """
         own, text = version.doc_id, version[3:5]
-        named = own in self._superseded or self._plain.get(text, set()) - {own}
-        updates = version.supersedes or own in self._updating
-        if not named or not (updates or self._of_text.get(text)):
-            return None
+        changes = version.supersedes or own in self._versions
 
         def versions(doc_id: str) -> list[Version]:
             return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
+
+        alike = [self._plain.get(one[3:5], set()) for one in versions(own)]
+        named = own in self._superseded or any(len(names) > (own in names) for names in alike)
+        if not named or not (changes or self._of_text.get(text)):
+            return None
 
         def following(doc_id: str) -> set[str]:
             names = {one.supersedes for one in versions(doc_id) if one.supersedes}
             for one in versions(doc_id):
                 if not one.supersedes:
                     since = self._of_text.get(one[3:5], {})
-                    names |= {name for name in self._updating & since.keys() if since[name] <= one.published_at}
-                    if updates and one[3:5] == text and version.published_at <= one.published_at:
+                    names |= {name for name in self._changing & since.keys() if since[name] <= one.published_at}
+                    if changes and one[3:5] == text and version.published_at <= one.published_at:
                         names.add(own)
             return names - {doc_id}
 
