@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -255,7 +255,8 @@ def one_core() -> Iterator[None]:
 
     def move(chosen: set[int]) -> None:
         for thread in Path("/proc/self/task").iterdir():
-            os.sched_setaffinity(int(thread.name), chosen)
+            with suppress(ProcessLookupError):  # a thread that has ended meanwhile
+                os.sched_setaffinity(int(thread.name), chosen)
 
     move({min(cores)})
     try:
