@@ -25,7 +25,7 @@ def random_slices(rng: random.Random) -> list[list[Version]]:
         versions = {}
         for _ in range(rng.randint(1, 4)):
             doc_id, date = rng.choice("abcd"), day(rng.randrange(5))
-            supersedes = rng.choice([None, *set("abcd") - {doc_id}]) if rng.random() < 0.6 else None
+            supersedes = rng.choice([None, *sorted(set("abcd") - {doc_id})]) if rng.random() < 0.6 else None
             text, source = f"t{rng.randrange(3)}", rng.choice("SSST")
             versions[doc_id, date] = Version(doc_id, date, f"2031-01/{seq:04d}", source, text, supersedes)
         slices.append(list(versions.values()))

@@ -1,11 +1,13 @@
 """Other names, versions, rings, and questions with and without their document, all through `ingest`."""
 
+import random
 import time
 from pathlib import Path
 
 import pytest
 
-from cmt.stream.admission import select_with_unanswerable
+from cmt.common.visibility import Timeline
+from cmt.stream.admission import StoreIndex, select, select_with_unanswerable, validate_rows, versions_of
 from cmt.stream.readers import read
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, make_document, make_question, write_lines
@@ -150,6 +152,30 @@ def test_the_row_that_would_close_a_ring_is_rejected(ingest: Ingest, reason: str
     (refused,) = report.rejected
     assert f"would supersede each other, two of them at one date: {reason};" in refused.reason
     assert report.accepted == len(rows) - len(before)
+
+
+def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path) -> None:
+    rejected = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        rows = [
+            make_document(
+                name := rng.choice("abcde"),
+                text=f"{rng.randrange(3)} crowns.",
+                published_at=f"2031-01-0{rng.randint(1, 3)}",
+                supersedes=rng.choice([None, *sorted(set("abcde") - {name})]),
+            )
+            for _ in range(rng.randint(2, 9))
+        ]
+        raw = read(write_lines(tmp_path / "rows.jsonl", rows), "jsonl")
+        intake = select(*validate_rows(raw, now=NOW), unread=(), index=StoreIndex())
+        rejected += len(intake.rejected)
+        versions = [one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)]
+        timeline = Timeline(versions)
+        for date in {one.published_at for one in versions if one.banked}:
+            spans = [span for intervals in timeline.intervals.values() for span in intervals]
+            assert any(start <= date and (end is None or date < end) for start, end in spans), seed
+    assert rejected > 100
 
 
 def test_documents_of_different_dates_are_no_ring(ingest: Ingest) -> None:
