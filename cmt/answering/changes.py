@@ -38,6 +38,9 @@ ChangesOf = Callable[[set[str]], list[Change]]
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
+CAUTION = 0.8
+"""Nats that speak against the later value beside the features: as many answers right on training stories, fewer of the
+traps wrong and likely."""
 OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MOST_ADDED = 2  # memories that are read beside the selected ones
@@ -221,7 +224,7 @@ def _line_ends(text: str) -> list[int]:
 
 def probability(question: str, earlier: Statement, later: Statement) -> float:
     """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`."""
-    return 1 / (1 + math.exp(-(float(np.dot(WEIGHTS, features(question, earlier, later))) + CONSTANT)))
+    return 1 / (1 + math.exp(-(float(np.dot(WEIGHTS, features(question, earlier, later))) + CONSTANT - CAUTION)))
 
 
 class Pair(NamedTuple):

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from cmt.answering.changes import (
+    CAUTION,
     CONSTANT,
     CORROBORATION,
     WEIGHTS,
@@ -80,9 +81,8 @@ def test_the_way_in_which_a_value_is_told_is_read_from_its_sentence() -> None:
 
 def test_the_probability_is_the_logistic_of_the_weighted_features() -> None:
     one, two = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
-    log_odds = (
-        sum(weight * value for weight, value in zip(WEIGHTS, features(QUESTION, one, two), strict=True)) + CONSTANT
-    )
+    values = features(QUESTION, one, two)
+    log_odds = sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)) + CONSTANT - CAUTION
     assert probability(QUESTION, one, two) == pytest.approx(1 / (1 + math.exp(-log_odds)))
     assert len(WEIGHTS) == len(Features._fields)
 

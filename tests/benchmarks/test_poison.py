@@ -20,7 +20,7 @@ def test_attacks_are_stopped_and_honest_slices_taken() -> None:
     poison = load_script("poison")
     world = poison.play(SEED, [poison.Kind[name] for name in KINDS], poison.SMALL)
     ends = {kind.name: end for kind, end in world.attacks}
-    assert tuple(ends) == KINDS
+    assert ends.keys() == {*KINDS}
     assert "harm" not in [ends[name] for name in KINDS[:-1]], world.notes
     assert {ends[name] for name in ("SUPERSEDES", "CORRECTS", "FLOOD")} == {"refused"}, ends
     assert (len(world.honest), world.honest.count("held back") <= 1) == (3, True), world.notes

@@ -97,7 +97,7 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
     with monkeypatch.context() as patch:
         patch.setattr("cmt.evaluation.evaluate.round_questions", lambda **_: signal.raise_signal(signal.SIGINT))
         stderr = run(adapted, "update", status=130).stderr
-    assert "interrupted during bank: the next `cmt update` reports it, repairs the bank and continues" in stderr
+    assert "interrupted during canaries: the next `cmt update` reports it, repairs the bank and continues" in stderr
     assert (
         "run `cmt update` with that compressor before"
         in run(adapted, "bank", "optimize", "--keep-days", "0", status=1).stderr
