@@ -98,8 +98,8 @@ def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank)
     key = key_of("d3#0").astype(np.float64) * 5
     hits = bank.search(key=key, text="the harbour", k=2, as_of=None)
     assert hits.column_names == [
-        *["memory_id", "doc_id", "title", "published_at", "supersedes", "text", "memory", "n_vectors", "n_tokens"],
-        *["similarity", "bm25"],
+        *["memory_id", "doc_id", "title", "published_at", "source", "supersedes", "text", "memory"],
+        *["n_vectors", "n_tokens", "similarity", "bm25"],
     ]
     keys = np.stack([key_of(name) for name in names(hits)]).astype(np.float64)
     cosine = keys @ key / np.linalg.norm(keys, axis=1) / np.linalg.norm(key)
