@@ -43,6 +43,8 @@ CAUTION = 0.8
 traps wrong and likely."""
 OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
+MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
+FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
@@ -318,7 +320,9 @@ class Comparisons:
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
             return False
-        return coverage(self.texts[earlier], self.texts[later]) >= FEWEST_SHARED
+        shared = coverage(self.texts[earlier], self.texts[later])
+        asked = [coverage(self.question, self.texts[index]) for index in (earlier, later)]
+        return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and asked[1] >= FEWEST_ASKED * asked[0])
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
