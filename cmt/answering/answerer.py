@@ -208,7 +208,13 @@ class Answerer:
                 as_of=as_of[index],
             )
             return with_related(
-                selection, self.bank, self.changes_of, key=key, as_of=as_of[index], may_change=self.may_change
+                selection,
+                self.bank,
+                self.changes_of,
+                question=questions[index],
+                key=key,
+                as_of=as_of[index],
+                may_change=self.may_change,
             )
 
         return select

@@ -320,12 +320,17 @@ class Comparisons:
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
             return False
-        shared = coverage(self.texts[earlier], self.texts[later])
-        asked = [coverage(self.question, self.texts[index]) for index in (earlier, later)]
-        return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and asked[1] >= FEWEST_ASKED * asked[0])
+        return alike(self.question, self.texts[earlier], self.texts[later])
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
+
+
+def alike(question: str, earlier: str, later: str) -> bool:
+    """Whether two texts may be about one fact that `question` asks for, by the words that they share."""
+    shared = coverage(earlier, later)
+    speaks_of_it = coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier)
+    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it)
 
 
 def with_related(
@@ -333,6 +338,7 @@ def with_related(
     bank: Bank,
     changes_of: ChangesOf,
     *,
+    question: str,
     key: NDArray[np.float32],
     as_of: datetime | None,
     may_change: MayChange = anyone,
@@ -363,7 +369,7 @@ def with_related(
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            if coverage(first["text"], row["text"]) >= FEWEST_SHARED:
+            if alike(question, first["text"], row["text"]):
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)
