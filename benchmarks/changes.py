@@ -3,7 +3,7 @@
     python benchmarks/changes.py                       # each writer's stories, by weights fitted on the others'
     python benchmarks/changes.py --stories my/stories  # other stories in the same form, by the weights in use
 
-Without --stories it also prints the weights for cmt/answering/changes.py, fitted on all stories.
+Without --stories it also prints the weights for cmt/answering/statements.py, fitted on all stories.
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
@@ -27,9 +27,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import cmt
-from cmt.answering import changes
+from cmt.answering import statements
 from cmt.answering.answerer import Answerer
-from cmt.answering.changes import FEWEST_SHARED, Features, features
+from cmt.answering.statements import FEWEST_SHARED, Features, features
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -102,7 +102,7 @@ def main(
     for number, (part, bank) in enumerate(zip(parts, banks, strict=True)):
         if own:
             others = [pair for other, rows in enumerate(pairs) if other != number for pair in rows]
-            changes.WEIGHTS, changes.CONSTANT = fitted(others)
+            statements.WEIGHTS, statements.CONSTANT = fitted(others)
         with bank.answerer() as answerer:
             write_answers(part, answerer)
             write_changes(part, answerer, bank.rows)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
 from cmt.answering.attribution import attribute_sources
-from cmt.answering.changes import ChangesOf, Comparisons, MayChange, Statement, anyone, no_changes, with_related
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -29,6 +28,7 @@ from cmt.answering.confidence import (
     threshold_margin,
     verdict_of,
 )
+from cmt.answering.statements import ChangesOf, Comparisons, MayChange, Statement, anyone, no_changes, with_related
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params

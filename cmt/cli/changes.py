@@ -25,7 +25,7 @@ def changes(
 
     A rejected change stays rejected when a round finds it again. No document is changed or hidden.
     """
-    from cmt.rounds.changes import describe, set_states
+    from cmt.rounds.change_reports import describe, set_states
 
     wanted = {*(reject or ()), *(restore or ())}
     if wanted and doc_ids:

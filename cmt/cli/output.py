@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
-    from cmt.rounds.changes import ChangeReport
+    from cmt.rounds.change_reports import ChangeReport
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.answering.changes import compare
+from cmt.answering.statements import compare
 from cmt.common.english import NUMBER
 from cmt.common.progress import OnProgress
 from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts, words_of

@@ -15,7 +15,7 @@ from cmt.errors import BankError, ConfigError
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.resources import Resources
-from cmt.rounds.changes import describe
+from cmt.rounds.change_reports import describe
 from cmt.tracking.registry import Registry, Version
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")

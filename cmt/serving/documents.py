@@ -14,7 +14,7 @@ from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
-from cmt.rounds.changes import with_values
+from cmt.rounds.change_reports import with_values
 from cmt.serving.schemas import ChangeEntry, Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.answering.changes import (
+from cmt.answering.statements import (
     CAUTION,
     CONSTANT,
     CORROBORATION,

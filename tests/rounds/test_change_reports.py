@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cmt
-from cmt.rounds.changes import describe, set_states
+from cmt.rounds.change_reports import describe, set_states
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.changes import find, record, write
 from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, open_workspace, run_steps
