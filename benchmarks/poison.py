@@ -322,7 +322,7 @@ class Author:
     def write(self, wording: str, slots: Row, *, picks: random.Random | None = None, turn: int = 0) -> str:
         """`wording` with one of the alternatives in each [a|b], and an aside.
 
-        With equal `picks` another `turn` takes another alternative in each of them.
+        Two calls with equal `picks` and different `turn` choose different alternatives everywhere.
         """
         rng = picks or self.rng
 

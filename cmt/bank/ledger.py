@@ -196,7 +196,7 @@ class Ledger:
         self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
-        """The changes that rounds found, or those that name one of `doc_ids`, sorted by `holds_from`.
+        """The changes that rounds found, sorted by `holds_from`; with `doc_ids` only changes of these documents.
 
         Rejected ones are included. The row of a round is the commit of its changes: a round that is refused,
         interrupted or rolled back has none, a committed one none of documents that it set aside, and one in progress

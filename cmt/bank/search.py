@@ -149,7 +149,7 @@ def related_versions(table: LanceTable, doc_ids: Collection[str], others: Collec
         yield from versions_of(found[-1])
         yield from of_others(names, texts)
 
-    # 1. the documents, and those that name a version of `others`
+    # 1. the documents, and the documents that supersede a version of `others`
     documents = {version.doc_id for version in related({*doc_ids, *found[0]["doc_id"].to_pylist()}, find)}
     # 2. their rows, each once
     rows = rows_with(pa.concat_tables(found), "doc_id", documents)

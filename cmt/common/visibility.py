@@ -142,8 +142,10 @@ class Timeline:
         return self._originals[doc_id][-1][1] if doc_id in self._originals else None
 
     def _named(self, name: str) -> set[str]:
-        """The banked documents that `name` leads to: itself or what it stands for; where its last version is not
-        banked, also the documents that would repeat it, and those that it names."""
+        """The banked documents that `name` leads to: the document itself, or the one that it stands for.
+
+        If its last version is not banked, its repeats and the documents that it supersedes are added.
+        """
         found, names = set[str](), [name]
         for one in names:
             leads_to = self._stands_for(one)
@@ -184,8 +186,8 @@ the hashes."""
 def related(doc_ids: Iterable[str], find: Find) -> set[Version]:
     """All versions on which the visibility of the documents `doc_ids` depends.
 
-    These are the versions of the documents, of those that they name or are named by, of those with a text of the same
-    source in common, and so on.
+    Three relations lead from a document to further ones: it supersedes them, they supersede it, or both have one source
+    and one text. The relations are followed until they lead to no further document.
     """
     found, texts, new_texts = set[Version](), set[tuple[str | None, str]](), set[tuple[str | None, str]]()
     documents, wanted = set(doc_ids), set(doc_ids)

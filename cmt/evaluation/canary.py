@@ -47,12 +47,12 @@ class Canary:
     now: Outcome | None = None
     """The outcome in the bank after the round; None until it is asked."""
     without: Outcome | None = None
-    """The outcome without the documents of the slice, or without those that may not change it, if one of them was
-    selected and the answer was wrong."""
+    """The outcome without the documents of the slice, or without the strangers among them (`canary_harm`). None if the
+    answer is right, or if none of these documents was selected."""
     harmed_by: tuple[str, ...] = ()
     """The documents of the slice that turned the answer wrong without being an update."""
     set_aside: tuple[str, ...] = ()
-    """Those that were left out of the bank, after which it was asked again."""
+    """The harmful documents that the round left out of the bank before it asked the canary again."""
     turned: Outcome | None = None
     """The outcome with the documents that were set aside."""
     updated_by: str | None = None

@@ -21,12 +21,10 @@ def test_attacks_are_stopped_and_honest_slices_taken() -> None:
     world = poison.play(SEED, [poison.Kind[name] for name in KINDS], poison.SMALL)
     ends = {kind.name: end for kind, end in world.attacks}
     assert ends.keys() == {*KINDS}
-    assert "harm" not in [ends[name] for name in KINDS[:-1]], world.notes
+    assert "harm" not in ends.values(), world.notes
     assert {ends[name] for name in ("SUPERSEDES", "CORRECTS", "FLOOD")} == {"refused"}, ends
     assert (len(world.honest), world.honest.count("held back") <= 1) == (3, True), world.notes
     assert (len(world.changes), world.lost) == (1, 0)
-    if ends["CHANGES"] == "harm":
-        pytest.xfail("the gate takes the change of a stranger")
 
 
 def test_every_kind_of_attack_is_written_from_a_seed() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.answering.answer import Answer, Source, Span, Verdict
-from cmt.answering.changes import Statement
+from cmt.answering.statements import Statement
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]
