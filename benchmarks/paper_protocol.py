@@ -41,12 +41,13 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
+from cmt.common.answers import normalise_answer
 from cmt.common.arrow import replace_column, rows_with, take
 from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import likely_shares, reliability
-from cmt.evaluation.metrics import Floats, mark, normalise_answer, summarise
+from cmt.evaluation.metrics import Floats, mark, summarise
 from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM

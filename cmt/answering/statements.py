@@ -3,7 +3,7 @@
 
 A small logistic regression compares two answers to one question, each read from one document. Its features are the
 scores of ψ, the words that both documents share, and how the later document tells its value: as a fact, a plan, a
-rumour, a memory, a condition, an exception or a quotation. `benchmarks/changes.py` fits the weights on stories
+rumour, a memory, a condition or a quotation. `benchmarks/changes.py` fits the weights on stories
 whose facts change.
 """
 
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,16 +24,17 @@ from cmt.answering.attribution import Offsets
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.lexical import coverage, names_covered, stems
+from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
-from cmt.common.english import END_MARK, WAYS_OF_TELLING
+from cmt.common.answers import same_value
+from cmt.common.english import WAYS_OF_TELLING
 from cmt.modeling.model import ReadSpan
+from cmt.modeling.span_decoding import sentence_starts
 from cmt.retrieval.selector import Selection
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-LARGEST_SCORE = 12.0  # nats; a larger score of ψ says no more
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
 MayChange = Callable[[str | None, str | None], bool]
@@ -48,9 +50,17 @@ FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the 
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
+LARGEST_SCORE = 12.0  # nats; a larger score of ψ says no more
 LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
+)
+
+
+_UNSETTLED_QUESTION = re.compile(
+    r"\b(?:this (?:week|month|weekend)|temporar\w*|acting|propos\w*|rumou?r\w*|plan\w*|forecast\w*|petition|"
+    r"claim\w*)\b",
+    re.I,
 )
 
 
@@ -62,13 +72,6 @@ def anyone(source: str | None, other: str | None) -> bool:
 def no_changes(doc_ids: set[str]) -> list[Change]:
     """The `ChangesOf` of a bank without a ledger."""
     return []
-
-
-_UNSETTLED_QUESTION = re.compile(
-    r"\b(?:this (?:week|month|weekend)|temporar\w*|acting|propos\w*|rumou?r\w*|plan\w*|forecast\w*|petition|"
-    r"claim\w*)\b",
-    re.I,
-)
 
 
 @dataclass(frozen=True)
@@ -212,16 +215,12 @@ def features(question: str, earlier: Statement, later: Statement) -> Features:
 def _sentences_around(statement: Statement) -> tuple[str, str, str]:
     """The sentence of the answer, between the one before it and the one after it."""
     text = statement.text
-    ends = sorted({0, len(text), *(end.end() for end in END_MARK.finditer(text)), *_line_ends(text)})
-    sentences = [(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    ends = sorted({0, len(text), *sentence_starts(text)})
+    sentences = [(start, end) for start, end in pairwise(ends)]
     number = max((n for n, (start, _) in enumerate(sentences) if start <= statement.first), default=0)
     padded = [(0, 0), *sentences, (0, 0)]
     before, sentence, after = (text[slice(*padded[number + shift])] for shift in range(3))
     return before, sentence, after
-
-
-def _line_ends(text: str) -> list[int]:
-    return [index + 1 for index, character in enumerate(text) if character == "\n"]
 
 
 def probability(question: str, earlier: Statement, later: Statement) -> float:
@@ -375,12 +374,6 @@ def with_related(
                 added.append(row)
     rows = [{**row, "prior": priors[row["memory_id"]]} for row in added[:MOST_ADDED]]
     return selection._replace(rows=[*selection.rows, *rows], changes=tuple(changes))
-
-
-def same_value(one: str, other: str) -> bool:
-    """Whether the words of one answer are among those of the other, as in "7.5" and "7.5 tonnes"."""
-    some, others = set(stems(one)), set(stems(other))
-    return some <= others or others <= some
 
 
 class Comparison(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cmt.evaluation.metrics import normalise_answer
+from cmt.common.answers import words_of
 
 RIGHT = 0.5
 """F1 (0–1) from which an answer is right, unless it contradicts the right ones."""
@@ -86,8 +86,3 @@ def contradicts(answer: str, references: Iterable[str]) -> bool:
     """
     words = words_of(answer)
     return all(words - reference and reference - words for reference in map(words_of, references))
-
-
-def words_of(text: str) -> set[str]:
-    """The normalised words of `text` (`normalise_answer`)."""
-    return set(normalise_answer(text).split())

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.schema import key_matrix, memory_id
+from cmt.common.answers import words_of
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
-from cmt.evaluation.canary import Canary, words_of
+from cmt.evaluation.canary import Canary
 from cmt.evaluation.made_questions import made_questions
 from cmt.stream.authority import Authority
 

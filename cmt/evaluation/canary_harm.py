@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.statements import compare
+from cmt.common.answers import same_value, words_of
 from cmt.common.english import NUMBER
 from cmt.common.progress import OnProgress
-from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts, words_of
+from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts
 from cmt.evaluation.contradiction import SURE, contradicted, current_memories
-from cmt.evaluation.independence import History, Report, agree, told_independently
+from cmt.evaluation.independence import History, Report, told_independently
 from cmt.evaluation.made_questions import question_on
 from cmt.evaluation.metrics import f1
 from cmt.stream.authority import Authority
@@ -192,7 +193,7 @@ def _independent_update(
         if answer.known and answer.uncalibrated >= SURE and contradicts(answer.text, canary.references)
     ]
     for first in reports:
-        same = [report for report in reports if agree(first.value, report.value)]
+        same = [report for report in reports if same_value(first.value, report.value)]
         if told_independently(same, canary.source, about=reply.selected, history=new.history):
             return _updated(canary, new, first.doc_id, first.value)
     return None
@@ -226,7 +227,7 @@ def _harmful(
     for doc_id, answer, other in zip(culprits, alone, crosswise, strict=True):
         turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}
         is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
-        is_told = stated != canary.question and other.uncalibrated >= TOLD and agree(answer.text, other.text)
+        is_told = stated != canary.question and other.uncalibrated >= TOLD and same_value(answer.text, other.text)
         if not is_value or is_told or contradicted(answerer, [turned], new.rows, texts):
             harmful.append(doc_id)
     return harmful

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from cmt.answering.statements import Statement, probability, same_value
+from cmt.answering.statements import Statement, probability
 from cmt.bank.changes import Change, Span
 from cmt.bank.lexical import coverage, names_covered, stems
 from cmt.bank.schema import key_matrix
+from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.evaluation.made_questions import question_on
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage
+from cmt.common.answers import same_value, words_of
 from cmt.common.english import SENTENCE_END
-from cmt.evaluation.canary import words_of
 from cmt.stream.authority import Authority
 from cmt.stream.shingles import shingles, words
 
@@ -76,7 +76,7 @@ def admitted(
         about = {row["doc_id"] for row in similar if coverage(text, row["text"] or "") >= ABOUT}
         about |= {doc_id, *(report.doc_id for _, report in pairs)}
         for change, report in pairs:
-            same = [other for _, other in pairs if agree(report.value, other.value)]
+            same = [other for _, other in pairs if same_value(report.value, other.value)]
             if told_independently(same, source[doc_id], about=about, history=history):
                 taken.append(change)
     return taken
@@ -113,12 +113,6 @@ def namesakes(first: str, second: str) -> bool:
     one, other = _skeleton(first), _skeleton(second)
     shorter, longer = sorted((one, other), key=len)
     return shorter in longer or SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE
-
-
-def agree(first: str, second: str) -> bool:
-    """Whether two answers give the same value: every word of the shorter one is in the other."""
-    one, other = words_of(first), words_of(second)
-    return bool(one and other) and (one <= other or other <= one)
 
 
 def _skeleton(name: str) -> str:

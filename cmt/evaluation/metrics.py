@@ -5,8 +5,6 @@ call the prefix match EM (docs/results.md). Intervals are Efron's percentile boo
 functions name their source.
 """
 
-import re
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cmt.common.answers import normalise_answer
 from cmt.common.difference import Difference
 from cmt.errors import ConfigError
 
@@ -21,8 +20,6 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 RESAMPLES = 1000
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _BLOCK = 2**22  # resampled positions at once: 32 MB for any number of questions
 
 
@@ -60,11 +57,6 @@ class Abstention:
     """Share of the questions without an answer that were refused."""
     false_alarm: float | None
     """Share of the questions with an answer that were refused."""
-
-
-def normalise_answer(text: str) -> str:
-    """`text` in lower case, without ASCII punctuation and the articles a, an, the; with single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:

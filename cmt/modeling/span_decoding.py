@@ -88,7 +88,7 @@ class QuoteLimits(NamedTuple):
         no_end = in_word | _inner_characters(quantities)
         # 2. characters without new content, starts of sentences, and open brackets
         old = _known_characters(text, words, asked)
-        new_sentence, opened = _sentence_starts(text), _opened(text)
+        new_sentence, opened = sentence_starts(text), _opened(text)
         # 3. the limits of each token, from its characters start, …, end − 1
         limits, end, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
         for token_text in token_texts:
@@ -122,7 +122,7 @@ def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]
     return of_words | {index for index, character in enumerate(text) if unicodedata.category(character)[0] in "ZPC"}
 
 
-def _sentence_starts(text: str) -> set[int]:
+def sentence_starts(text: str) -> set[int]:
     """Indices of the characters at which a sentence or a line begins, the blanks before it included."""
     ends = [
         found.end()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from cmt.evaluation.metrics import normalise_answer
+from cmt.common.answers import normalise_answer
 from cmt.report.highlights import Highlights, passage
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from cmt.answering.statements import (
     compare,
     features,
     probability,
-    same_value,
     weigh,
 )
 from cmt.bank.changes import Change, Span
@@ -50,20 +49,6 @@ def stated(text: str, answer: str, published_at: datetime, score: float = 3.0) -
 
 def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
     return [statement.score + statement.prior + shift for statement, shift in zip(statements, shifts, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("7.5", "7.5 tonnes", True),
-        ("Orrin Vale", "Orrin Vale, by the quay", True),
-        ("8 crowns", "11 crowns", False),
-        ("Monday", "Tuesday", False),
-    ],
-)
-def test_a_value_with_more_words_is_the_same_value(one: str, other: str, same: bool) -> None:
-    assert same_value(one, other) is same
-    assert same_value(other, one) is same
 
 
 def test_the_way_in_which_a_value_is_told_is_read_from_its_sentence() -> None:
