@@ -1,15 +1,17 @@
 """What commands print: text without markup and control characters, aligned numbers, JSON that every parser reads."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from cmt.answering.answer import NOT_IN_MEMORY, Answer, Source, Verdict
+from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Source, Span, Verdict
 from cmt.bank.ledger import Round
 from cmt.cli.output import (
     answer_json,
+    worded,
     write_answer,
     write_bank_stats,
     write_json,
@@ -75,6 +77,26 @@ def test_an_answer_as_json_has_no_source_texts() -> None:
     source: dict[str, Any] = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
     source |= {"spans": (), "quote": None, "supersedes": None}
     assert record["sources"] == [source]
+
+
+@pytest.mark.parametrize(
+    ("text", "later", "printed"),
+    [
+        ("11 crowns", False, "11 crowns (before: 8 crowns, 2031-02-15, a1)"),
+        ("11 crowns", True, "11 crowns (perhaps 8 crowns since 2031-02-15, a1)"),
+        ("since yesterday", False, "since yesterday (2031-02-14) (before: 8 crowns, 2031-02-15, a1)"),
+    ],
+)
+def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
+    text: str, later: bool, printed: str
+) -> None:
+    source = replace(answer().sources[0], quote=Span(0, 2, 0.9))
+    other = OtherValue("8 crowns", "a1", AT, later)
+    given = replace(answer(), text=text, sources=(source,), other_value=other)
+    assert worded(given) == printed
+    record = answer_json(given, AT)
+    assert record["other_value"] == {"text": "8 crowns", "doc_id": "a1", "published_at": AT, "later": later}
+    assert record["day"] == ("2031-02-14" if "yesterday" in text else None)
 
 
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
