@@ -6,7 +6,6 @@ and differently, and the later answer probably holds (`cmt.answering.statements`
 """
 
 import re
-from collections import defaultdict
 from heapq import nlargest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,12 +33,8 @@ FEWEST_ASKED = 0.3
 """Share of a question's words that the later text has."""
 FEWEST_NAMES = 0.5
 """Share of a question's names and numbers that the later text has."""
-CONFIRMED = 3
-"""Questions on two memories that are read with a vector for each token at most."""
 SURE = -3.0
-"""ψ's log-score of an answer against "nowhere" from which it is sure, in nats."""
-FEWEST_SCORE = -5.0
-"""As SURE, for the stored vectors of a memory, which tell less."""
+"""ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
 CHANGED = 0.5
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
@@ -71,21 +66,19 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for earlier in _earlier_memories(answerer, row, key)
         for question, answer in _questions(earlier["text"], row["text"])
     ]
-    # 2. those that the new memory answers with another value of the same kind, by its stored vectors
+    # 2. those that the new memory answers with another value of the same kind
     later = answerer.statements([probe.question for probe in probes], [probe.later for probe in probes], expand=False)
-    hits: dict[tuple[str, str], list[tuple[float, _Probe]]] = defaultdict(list)
-    for probe, new in zip(probes, later, strict=True):
-        other_value = _kind(new.answer) == _kind(probe.answer) and not same_value(new.answer, probe.answer)
-        if new.score >= FEWEST_SCORE and other_value:
-            hits[probe.earlier["memory_id"], probe.later["memory_id"]].append((new.score, probe))
-    probes = [probe for found in hits.values() for _, probe in nlargest(CONFIRMED, found, key=itemgetter(0))]
-    # 3. both read with a vector for each token
-    questions = [probe.question for probe in probes]
-    later = answerer.statements(questions, [probe.later for probe in probes])
-    earlier = answerer.statements(questions, [probe.earlier for probe in probes])
+    answered = [
+        (probe, new)
+        for probe, new in zip(probes, later, strict=True)
+        if new.score >= SURE and _kind(new.answer) == _kind(probe.answer) and not same_value(new.answer, probe.answer)
+    ]
+    # 3. those that the earlier memory answers with its own value, as the question says
+    questions, rows_read = [probe.question for probe, _ in answered], [probe.earlier for probe, _ in answered]
     changes: dict[tuple[str, str], Change] = {}
-    for probe, old, new in zip(probes, earlier, later, strict=True):
-        if min(old.score, new.score) < SURE or not same_value(old.answer, probe.answer):
+    earlier = answerer.statements(questions, rows_read, expand=False)
+    for (probe, new), old in zip(answered, earlier, strict=True):
+        if old.score < SURE or not same_value(old.answer, probe.answer):
             continue
         if same_value(old.answer, new.answer) or _kind(old.answer) != _kind(new.answer):
             continue
