@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmt.common.answers import normalise_answer
 from cmt.errors import ConfigError
 from cmt.evaluation.metrics import (
     abstention,
@@ -12,7 +13,6 @@ from cmt.evaluation.metrics import (
     exact_match,
     f1,
     mark,
-    normalise_answer,
     paired_bootstrap,
     prefix_match,
     reciprocal_ranks,
