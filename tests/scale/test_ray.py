@@ -8,7 +8,7 @@ import pytest
 from cmt.config import load_params
 from cmt.retrieval.indexer import compress_documents
 from cmt.workspace import open
-from tests.flows.conftest import prefect_server, project  # noqa: F401 - fixtures
+from tests.flows.conftest import prefect_databases, prefect_server, project  # noqa: F401 - fixtures
 from tests.helpers.facts import documents
 from tests.helpers.projects import JANUARY, adapt, open_workspace
 
