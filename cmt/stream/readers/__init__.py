@@ -9,8 +9,11 @@ from cmt.common.digests import sha256_file
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers import archivalqa, jsonl, parquet, squad, streamingqa
-from cmt.stream.readers.files import RawRow
+from cmt.stream.readers.detection import records
+from cmt.stream.readers.files import RawRow, Record
 from cmt.stream.schema import Rejected
+
+__all__ = ["RawRow", "RawRows", "Record", "infer_format", "read", "records"]
 
 _Reader = Callable[[Path, Limits], Iterator[RawRow | Rejected]]
 

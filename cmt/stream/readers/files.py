@@ -29,6 +29,17 @@ class RawRow(NamedTuple):
     values: Mapping[str, Any]
 
 
+class Record(NamedTuple):
+    """One record of a source as it is written there, before its fields are matched with the schema."""
+
+    fields: dict[str, Any]
+    """Raw keys and values; readers of pages, feeds and mail use the names of the schema."""
+    where: str
+    """`feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive."""
+    error: str | None = None
+    """Why the record could not be read, and what to do."""
+
+
 def read_bytes(path: Path, limits: Limits) -> bytes:
     """The content of `path`, decompressed if the name ends in .gz or .xz.
 
