@@ -7,7 +7,6 @@ The publisher of a document is the name that the ingest gives; or, for a trusted
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from cmt.common.dates import iso
@@ -83,13 +82,13 @@ def check_publisher(name: str) -> str:
     return publisher
 
 
-def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, path: Path, trusted: bool) -> list[str]:
-    """The publisher of each row of `path`; `claimed` is the file's own column `source`.
+def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, origin: str, trusted: bool) -> list[str]:
+    """The publisher of each row of the file or folder `origin`; `claimed` is the file's own column `source`.
 
     `named`: the publisher that the ingest gives. `trusted`: whether `claimed` counts without one; a claim that begins
     with `file:` never counts.
     """
-    file = _FILE_PREFIX + (normalise(path.resolve().name) or "/")
+    file = _FILE_PREFIX + (normalise(origin) or "/")
     if named is not None or not trusted:
         return [named or file] * len(claimed)
     return [file if name is None or name.startswith(_FILE_PREFIX) else name for name in claimed]

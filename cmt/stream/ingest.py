@@ -1,7 +1,7 @@
 """Ingest: one file or folder → validated rows, the quarantine of rejected ones, and new slices in the store."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
@@ -19,6 +19,7 @@ from cmt.stream.admission import (
     NEW,
     RECORD,
     StoreIndex,
+    ValidatedRows,
     own_ids,
     select,
     validate_rows,
@@ -34,6 +35,9 @@ from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
 
 log = logging.getLogger(__name__)
+
+Revise = Callable[[ValidatedRows, Find], ValidatedRows]
+"""The valid documents of an ingest, what the store has of them → the documents to take."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,55 @@ def ingest(
     ConfigError for an unknown format or period, or a bad `publisher`; StreamError if `path` cannot be read, if every
     row is rejected, if the store is damaged or cannot be written, or if another process is writing to it.
     """
-    unit, params = period_unit(period), params or StreamParams()
-    limits = Limits(params)
+    params = params or StreamParams()
+    period_unit(period)
+    raw = readers.read(path, file_format, limits=Limits(params))
+    report = ingest_rows(
+        store,
+        raw,
+        origin=path.resolve().name,
+        quarantine=f"{path.resolve().name[:100]}-{raw.digest[:16]}.jsonl",
+        period=period,
+        now=now,
+        publisher=publisher,
+        params=params,
+    )
+    log.info("%s: %s", path, report.summary())
+    if report.clock:
+        log.info("%s", report.clock_notice())
+    if not (report.slices or report.duplicates or report.question_duplicates):
+        first = report.rejected[0]
+        raise StreamError(
+            f"{path}: none of its {_count(len(report.rejected), 'row')} can be taken, see {report.quarantine}; "
+            f"the first: {first.file}:{first.row}: {first.reason}"
+        )
+    return report
+
+
+def ingest_rows(
+    store: SliceStore,
+    raw: readers.RawRows,
+    *,
+    origin: str,
+    quarantine: str,
+    period: str | int,
+    now: datetime | None = None,
+    publisher: str | None = None,
+    params: StreamParams,
+    revise: Revise | None = None,
+) -> IngestReport:
+    """Like `ingest`, for rows that were read already; it raises nothing if every row is rejected.
+
+    `origin`: the name of the file or source. `quarantine`: the name of the file of rejected rows. `revise`: changes
+    the valid documents, given what the store has, before they are compared with it.
+    """
+    unit, limits = period_unit(period), Limits(params)
     named = None if publisher is None else check_publisher(publisher)
-    # 1. read and validate
-    raw = readers.read(path, file_format, limits=limits)
+    # 1. validate
     documents, questions = validate_rows(raw, now=now or params.now(), limits=limits)
     # 2. determine who published each document
     claimed = documents.table["source"].to_pylist()
-    publishers = publisher_of_each(claimed, named=named, path=path, trusted=params.trust_source)
+    publishers = publisher_of_each(claimed, named=named, origin=origin, trusted=params.trust_source)
     documents = replace(documents, table=replace_column(documents.table, "source", publishers))
     with store.locked():
         _check_unit(store, unit)
@@ -112,22 +156,16 @@ def ingest(
         owners = {version.doc_id: version.source for version in reversed(named_alike)}
         documents, questions = own_ids(documents, questions, owners=owners)
         documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
+        documents = revise(documents, find) if revise else documents
         documents = without_floods(documents, period=period, limit=params.max_near_duplicates)
         index = store_index(store, find, documents.table, questions.table)
         authority = Authority(params.authority)
         intake = select(documents, questions, unread=raw.rejected, index=index, authority=authority)
         # 4. quarantine rejected rows first, so that an ingest that fails shows why
-        name = f"{path.resolve().name[:100]}-{raw.digest[:16]}.jsonl"
-        quarantine = write_quarantine(store.quarantine, name=name, rejected=intake.rejected)
-        if not any((len(intake.documents), len(intake.questions), intake.duplicates, intake.question_duplicates)):
-            first = intake.rejected[0]
-            raise StreamError(
-                f"{path}: none of its {_count(len(intake.rejected), 'row')} can be taken, see {quarantine}; "
-                f"the first: {first.file}:{first.row}: {first.reason}"
-            )
+        rejected = write_quarantine(store.quarantine, name=quarantine, rejected=intake.rejected)
         # 5. write one new slice for each period
         slices = tuple(store.add(*part) for part in split(intake.documents, intake.questions, period=period))
-    report = IngestReport(
+    return IngestReport(
         slices=slices,
         accepted=intake.documents.num_rows,
         versions=intake.versions,
@@ -136,14 +174,10 @@ def ingest(
         questions=intake.questions.num_rows,
         question_duplicates=intake.question_duplicates,
         rejected=intake.rejected,
-        quarantine=quarantine,
+        quarantine=rejected,
         publisher=named,
         clock=None if params.clock == "system" else params.clock,
     )
-    log.info("%s: %s", path, report.summary())
-    if report.clock:
-        log.info("%s", report.clock_notice())
-    return report
 
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:
