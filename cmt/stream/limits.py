@@ -10,6 +10,9 @@ from cmt.config import StreamParams
 from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
+MAX_NESTING = 3
+"""Archives within archives."""
+_XML_PROLOG = 1_000_000  # bytes; declarations come before the content
 _BYTES_A_CHARACTER = 6  # of an escaped character in JSON
 
 
@@ -29,14 +32,14 @@ class Limits:
         """Largest size of a line of JSON with an acceptable document; parsing needs up to 20 times the memory."""
         return MEGABYTE + _BYTES_A_CHARACTER * self.stream.document_characters
 
-    def too_large(self, path: Path) -> StreamError:
+    def too_large(self, path: Path | str) -> StreamError:
         """The error for a file above `file_bytes`."""
         return StreamError(
             f"{path} holds more than {self.stream.file_megabytes:,} MB, decompressed: split it, or raise "
             "stream.file_megabytes if you trust it and have several times as much memory"
         )
 
-    def check_rows(self, path: Path, rows: int) -> None:
+    def check_rows(self, path: Path | str, rows: int) -> None:
         """Raise StreamError if a file has more `rows` than `stream.file_rows`."""
         if rows > self.stream.file_rows:
             raise StreamError(
@@ -51,6 +54,12 @@ class Limits:
                 f"{key} has {len(text):,} characters, more than {self.stream.document_characters:,}: split the "
                 "document, or raise stream.document_characters"
             )
+
+
+def check_xml(data: bytes, name: str) -> None:
+    """Raise StreamError if an XML file declares entities, which can expand to gigabytes or read other files."""
+    if b"<!ENTITY" in data[:_XML_PROLOG].replace(b"\0", b"").upper():
+        raise StreamError(f"{name} is XML that declares entities, which can name other files: remove its <!DOCTYPE …>")
 
 
 DEFAULT_LIMITS = Limits(StreamParams())

@@ -1,27 +1,218 @@
 """The format of a file by its content, and the records of files, folders and archives of any mixture."""
 
-from collections.abc import Iterator
-from pathlib import Path
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PurePath, PurePosixPath
+
+import pyarrow as pa
 
 from cmt.errors import StreamError
-from cmt.stream.limits import DEFAULT_LIMITS, Limits
-from cmt.stream.readers.files import Record, read_json_lines
-from cmt.stream.schema import Rejected
+from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
+from cmt.stream.readers import archivalqa, mail, pages, prose, streamingqa, tabular
+from cmt.stream.readers.files import Record, compression_of, decompress
+from cmt.stream.readers.text import chapters, decode, without_markup
+
+_READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
+    "jsonl": tabular.read_json_lines,
+    "json": tabular.read_json,
+    "squad": tabular.read_json,
+    "csv": tabular.read_csv,
+    "parquet": tabular.read_parquet,
+    "arrow": tabular.read_arrow,
+    "feed": pages.read_feed,
+    "sitemap": pages.read_sitemap,
+    "html": pages.read_html,
+    "warc": pages.read_warc,
+    "wiki": pages.read_wiki,
+    "text": prose.read_text,
+    "pdf": prose.read_pdf,
+    "docx": prose.read_docx,
+    "mail": mail.read_message,
+    "mbox": mail.read_mailbox,
+}
+FORMATS = (*_READERS, "streamingqa", "archivalqa")
+"""Names of formats; those of datasets are read only if they are named."""
+_DATASETS = {"streamingqa": streamingqa.read, "archivalqa": archivalqa.read}
+_MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}
+"""Formats whose fields may hold HTML."""
+
+_HEAD = 200_000  # bytes that decide the format
+_STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc", b"PK\3\4": "zip"}
+_XML = (("feed", "rss|feed|rdf:rdf"), ("sitemap", "urlset|sitemapindex"), ("html", "!doctype html|html"))
+_HTML = re.compile(r"<(?:head|body|article|main|section|div|p|h1|table)\b", re.IGNORECASE)
+_HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|content-type|return-path):", re.I | re.M)
+_BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
+_TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".asc", ".log"}
+"""Suffixes of plain texts; in a folder, other files of no known format are left out."""
+_DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_DATE_KEY = re.compile(r"date|time|publish|created|posted|^ts$|^datum$|^fecha", re.IGNORECASE)
+_IDS = ("doc_id", "id", "guid", "url")
 
 
 def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[Record]:
     """Yield the records of the file or folder `path`, detecting each format by content unless `format` is named.
 
-    A folder is read recursively without its hidden files. A record or a file that cannot be read is one record with
-    an `error`. Raises StreamError if `path` does not exist.
+    Folders and archives are read recursively without their hidden files. A record or a file that cannot be read is one
+    record with an `error`. Raises StreamError if `path` does not exist or is a folder without files.
     """
+    if format not in (None, *FORMATS):
+        raise StreamError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
-    try:
-        for row in read_json_lines(path, limits):
-            if isinstance(row, Rejected):
-                yield Record({}, f"{row.file} row {row.row}", row.reason)
-            else:
-                yield Record(row[1], f"{path.name} row {row[0]}")
-    except StreamError as error:
-        yield Record({}, path.name, str(error))
+    found = path.rglob("*") if path.is_dir() else [path]
+    files = sorted(file for file in found if file.is_file() and not (path.is_dir() and _hidden(file.relative_to(path))))
+    if not files:
+        raise StreamError(f"{path} has no files; hidden ones are left out")
+    for file in files:
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        if format in _DATASETS:
+            yield from map(tabular.of_row, _DATASETS[format](file, limits))
+            continue
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(limits.file_bytes + 1)
+        except OSError as error:
+            yield Record({}, name, f"cannot read {name}: {error.strerror or error}")
+            continue
+        yield from _Reading(limits, format, inside=path.is_dir()).read(data, name)
+
+
+def detect(data: bytes, name: str) -> str | None:
+    """The format of a file by its content: one of FORMATS, a compression, or zip; None for an unknown one."""
+    if known := compression_of(data) or next((form for start, form in _STARTS.items() if data.startswith(start)), None):
+        return "docx" if known == "zip" and b"word/" in data and b"[Content_Types].xml" in data else known
+    if b"%PDF-" in data[:1024]:
+        return "pdf"
+    head = decode(data[:_HEAD])[0]
+    if len(_BINARY.findall(head)) * 20 > len(head):
+        return None
+    head, suffix = head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower()
+    if head.startswith("<"):
+        return _markup(head)
+    if re.match(r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
+        lines = [line for line in head.splitlines() if line.strip()][:20]
+        whole = sum(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines)
+        return "jsonl" if whole * 2 > len(lines) > 1 or suffix == ".jsonl" else "json"
+    if mail.FROM_LINE.match(data):
+        return "mbox"
+    headers = _HEADER.findall(re.split(r"\r?\n\r?\n", head, maxsplit=1)[0])
+    if len({header.lower() for header in headers}) > 1 and re.match(r"[\w-]+: ", head):
+        return "mail"
+    if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in (".md", ".markdown", ".mdx"):
+        return "text"
+    if suffix in (".csv", ".tsv") or tabular.delimiter_of(head):
+        return "csv"
+    return "text"
+
+
+def _markup(head: str) -> str | None:
+    """The format of a file that begins with `<`; None for XML of another kind."""
+    start = re.sub(r"<\?.*?\?>|<!--.*?-->|\s+", " ", head[:20_000], flags=re.DOTALL).lstrip()
+    start = re.sub(r"^<!doctype (?!html)[^\[>]*(\[.*?\]\s*)?>\s*", "", start, flags=re.DOTALL | re.IGNORECASE)
+    for form, names in _XML:
+        if re.match(rf"<(?:{names})\b", start, re.IGNORECASE):
+            return form
+    if start.startswith("<doc "):
+        return "wiki"
+    return "html" if _HTML.search(start) and not head.startswith("<?xml") else None
+
+
+def _hidden(path: PurePath) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+class _Reading:
+    """Reads one file with all that is packed in it, within the limits of one file."""
+
+    def __init__(self, limits: Limits, format: str | None, *, inside: bool) -> None:
+        self._limits, self._format, self._inside = limits, format, inside
+        self._found: str | None = None
+        """The format of the present file."""
+        self._left = limits.file_bytes
+        """Bytes that may still be unpacked."""
+
+    def read(self, data: bytes, name: str, nesting: int = 0) -> Iterator[Record]:
+        """Yield the records of a file, at least one: an error if it has none or cannot be read."""
+        count = 0
+        try:
+            for record in self._records(data, name, nesting):
+                count += 1
+                yield record
+            if not count:
+                yield Record({}, name, f"{name} has no documents")
+        except Exception as error:  # of any library: one file must not stop the others
+            if isinstance(error, StreamError | ValueError) and not isinstance(error, pa.ArrowException):
+                yield Record({}, name, str(error))
+                return
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            yield Record({}, name, f"{name} cannot be read as {self._found} ({reason})")
+
+    def _records(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
+        if len(data) > self._limits.file_bytes:
+            raise self._limits.too_large(name)
+        if not data.strip():
+            raise StreamError(f"{name} is empty")
+        self._found = form = detect(data, name)
+        if form in ("gz", "xz", "bz2", "zst", "zip"):
+            if nesting >= MAX_NESTING:
+                raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
+            if form == "zip":
+                yield from self._zip(data, name, nesting)
+                return
+            data = decompress(data, form, name, self._left, self._limits)
+            self._left -= len(data)
+            yield from self.read(data, name.removesuffix(f".{form}"), nesting + 1)
+            return
+        self._found = form = self._format or form
+        text = form == "text" and self._inside and PurePosixPath(name).suffix.lower() not in _TEXTS
+        if form is None or text:
+            raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
+        yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits)
+
+    def _zip(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
+        """Yield the records of the members of an archive; nothing is written to disk."""
+        self._inside = True
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            self._limits.check_rows(name, len(archive.infolist()))
+            for member in archive.infolist():
+                path, where = PurePosixPath(member.filename.replace("\\", "/")), f"{name}/{member.filename}"
+                if member.is_dir() or (_hidden(path) and ".." not in path.parts):
+                    continue
+                if path.is_absolute() or ".." in path.parts:
+                    yield Record({}, where, f"{where} leads out of the archive; pack it again")
+                    continue
+                if member.file_size > self._left:
+                    raise self._limits.too_large(name)
+                self._left -= member.file_size
+                try:
+                    content = archive.read(member)
+                except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, zlib.error) as error:
+                    yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
+                    continue
+                yield from self.read(content, where, nesting + 1)
+
+
+def _finished(read: Iterable[Record], name: str, form: str, limits: Limits) -> Iterator[Record]:
+    """The records without markup in their fields, dated by the name of the file, and cut if they are too long."""
+    dates = _DATE_IN_NAME.findall(PurePosixPath(name).name)
+    limit = limits.stream.document_characters
+    for record in read:
+        fields = record.fields
+        if form in _MARKED_UP:
+            for key, value in fields.items():
+                if isinstance(value, str) and ("<" in value or "&" in value):
+                    fields[key] = without_markup(value)
+                elif isinstance(value, dict):
+                    fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
+        if dates and not any(_DATE_KEY.search(key) for key in fields if isinstance(key, str)):
+            fields["published_at"] = "-".join(dates[0])
+        long = next((key for key, value in fields.items() if isinstance(value, str) and len(value) > limit), None)
+        if long is None or record.error:
+            yield record
+            continue
+        for number, part in enumerate(chapters(fields[long], limit), 1):
+            parts = {name: f"{fields[name]}#{number}" for name in _IDS if fields.get(name)} if number > 1 else {}
+            yield record._replace(fields={**fields, **parts, long: part})

@@ -1,7 +1,9 @@
 """Files as bytes, lines and rows. An unreadable file raises StreamError, an unreadable row becomes Rejected."""
 
+import bz2
 import csv
 import gzip
+import importlib
 import io
 import json
 import lzma
@@ -10,13 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
+
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
+from cmt.stream.readers.text import decode
 from cmt.stream.schema import RAW_LENGTH, Rejected
 
-_UTF16_32_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+_COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
-_MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
+MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 
 
@@ -41,34 +46,53 @@ class Record(NamedTuple):
 
 
 def read_bytes(path: Path, limits: Limits) -> bytes:
-    """The content of `path`, decompressed if the name ends in .gz or .xz.
+    """The content of `path`, decompressed if it is compressed.
 
     Raises StreamError, also if it exceeds `stream.file_megabytes`, without reading further.
     """
-    limit = limits.file_bytes
     try:
-        if path.suffix == ".xz":
-            data = _read_xz(path, limit + 1)
-        else:
-            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                data = file.read(limit + 1)
-    except (lzma.LZMAError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise StreamError(f"{path} is damaged or not a {path.suffix} file ({error}); fetch it again") from None
+        with path.open("rb") as file:
+            data = file.read(limits.file_bytes + 1)
     except OSError as error:
         raise StreamError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) > limit:
+    if len(data) > limits.file_bytes:
         raise limits.too_large(path)
+    if (compression := compression_of(data)) or path.suffix in (".gz", ".xz"):
+        data = decompress(data, compression or path.suffix[1:], path, limits.file_bytes, limits)
     if not data.strip():
         raise StreamError(f"{path} is empty; nothing was ingested")
     return data
 
 
-def _read_xz(path: Path, size: int) -> bytes:
-    """At most `size` decompressed bytes of all streams of the file.
+def compression_of(data: bytes) -> str | None:
+    """gz, xz, bz2 or zst by the first bytes; None for anything else."""
+    return next((name for start, name in _COMPRESSIONS.items() if data.startswith(start)), None)
+
+
+def decompress(data: bytes, compression: str, path: Path | str, size: int, limits: Limits) -> bytes:
+    """`data` decompressed to at most `size` bytes. Raises StreamError, also if it exceeds them."""
+    try:
+        if compression == "xz":
+            content = _read_xz(data, size + 1)
+        elif compression == "zst":
+            with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+                content = stream.read(size + 1)
+        else:
+            with (gzip.open if compression == "gz" else bz2.open)(io.BytesIO(data)) as file:
+                content = file.read(size + 1)
+    except (lzma.LZMAError, EOFError, zlib.error, OSError, ValueError) as error:
+        raise StreamError(f"{path} is damaged or not a .{compression} file ({error}); fetch it again") from None
+    if len(content) > size:
+        raise limits.too_large(path)
+    return bytes(content)
+
+
+def _read_xz(packed: bytes, size: int) -> bytes:
+    """At most `size` decompressed bytes of all streams of `packed`.
 
     `lzma.open` does not limit the memory of the dictionary, whose size the file determines.
     """
-    packed, content = path.read_bytes(), io.BytesIO()
+    content = io.BytesIO()
     while packed and content.tell() < size:
         stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
         try:
@@ -83,29 +107,44 @@ def _read_xz(path: Path, size: int) -> bytes:
     return content.getvalue()
 
 
+def extra(module: str, name: str) -> Any:
+    """The module of an optional library that the file `name` needs. Raises StreamError if it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise StreamError(
+            f"{name} needs {module.partition('.')[0]}, which is not installed: pip install 'cmt[formats]'"
+        ) from None
+
+
 def read_json_lines(path: Path, limits: Limits) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
     """Yield (line number, object) for each line of `path`; blank lines are skipped. Raises StreamError."""
-    data = read_bytes(path, limits)
-    if data.startswith(_UTF16_32_MARKS):
-        raise StreamError(f"{path} is UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8")
-    limits.check_rows(path, data.count(b"\n"))
-    lines = enumerate(data.split(b"\n"), 1)
-    rows = [_json_line(path.name, number, line, limits) for number, line in lines if line.strip()]
-    if all(isinstance(row, Rejected) and row.reason.startswith("not UTF-8") for row in rows):
-        raise StreamError(f"{path} is not UTF-8 in any line; convert it with iconv, or unpack it first")
-    yield from rows
+    return json_lines(read_bytes(path, limits), path.name, limits)
+
+
+def json_lines(data: bytes, name: str, limits: Limits) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
+    """Yield (line number, object) for each line of `data` in any encoding; blank lines are skipped."""
+    text, encoding = decode(data)
+    data = data if encoding == "utf-8" else text.encode("utf-8", "backslashreplace")
+    del text
+    limits.check_rows(name, data.count(b"\n"))
+    for number, line in enumerate(io.BytesIO(data), 1):
+        if line.strip():
+            yield _json_line(name, number, line.rstrip(b"\n"), limits)
 
 
 def read_json(path: Path, limits: Limits) -> Any:
     """The JSON value in `path`. Raises StreamError."""
-    data = read_bytes(path, limits)
+    return parse_json(read_bytes(path, limits), path, limits)
+
+
+def parse_json(data: bytes, path: Path | str, limits: Limits) -> Any:
+    """The JSON value in `data`, in any encoding. Raises StreamError."""
     limits.check_rows(path, (data.count(b"[") + data.count(b"{")) // _BRACKETS_A_ROW)
     try:
-        return json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise StreamError(f"{path} is not UTF-8 (byte {error.start}); convert it with iconv") from None
+        return json.loads(decode(data)[0])
     except (ValueError, RecursionError) as error:
-        raise StreamError(f"{path} is not valid JSON: {error}") from None
+        raise StreamError(f"{path} is not valid JSON: {error}; fetch it again") from None
 
 
 def read_csv(
@@ -117,7 +156,7 @@ def read_csv(
     """
     # bytes that are not UTF-8 become surrogates, so that only the rows with such bytes are rejected
     data = io.BytesIO(read_bytes(path, limits))
-    csv.field_size_limit(_MAX_FIELD)
+    csv.field_size_limit(MAX_FIELD)
     reader = csv.reader(io.TextIOWrapper(data, "utf-8-sig", "surrogateescape", newline=""))
     header = next(reader, [])
     if missing := [column for column in columns if column not in header]:

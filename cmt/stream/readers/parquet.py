@@ -11,7 +11,7 @@ from cmt.common.dates import EXAMPLE, EXAMPLE_DATE
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers.files import RawRow
-from cmt.stream.schema import INSTANT, Rejected
+from cmt.stream.schema import Rejected
 
 # column → (type, required)
 _DOCUMENT = {
@@ -35,7 +35,7 @@ _DESCRIPTIONS = {
     "strings": "a list of strings",
     "instant": f"a timestamp with a time zone, or a string such as {EXAMPLE} or {EXAMPLE_DATE}",
 }
-_BATCH_ROWS = 1_000  # bounds the memory of a value that repeats and takes no space in the file
+BATCH_ROWS = 1_000  # bounds the memory of a value that repeats and takes no space in the file
 
 
 class _Unreadable:
@@ -65,11 +65,11 @@ def _rows(path: Path, file: pq.ParquetFile, limits: Limits) -> Iterator[RawRow]:
     names = [name for name in expected if name in schema.names]
     limits.check_rows(path, file.metadata.num_rows)
     number = size = 0
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
         size += batch.nbytes
         if size > limits.file_bytes:
             raise limits.too_large(path)
-        columns = [_values(batch.column(name), expected[name][0]) for name in names]
+        columns = [python_values(batch.column(name)) for name in names]
         for values in zip(*columns, strict=True):
             number += 1
             yield RawRow(kind, path.name, number, dict(zip(names, values, strict=True)))
@@ -103,11 +103,11 @@ def _fits(column_type: pa.DataType, type_name: str) -> bool:
     return any(test(column_type) for test in (types.is_string, types.is_large_string, types.is_string_view))
 
 
-def _values(column: pa.Array, type_name: str) -> list[Any]:
+def python_values(column: pa.Array) -> list[Any]:
     """The Python values of `column`; `_Unreadable` in place of others, which validation rejects."""
-    if type_name == "instant" and pa.types.is_timestamp(column.type):
+    if pa.types.is_timestamp(column.type):
         # nanoseconds are cut; a value of a coarser unit that does not fit raises ArrowInvalid
-        column = column.cast(INSTANT, safe=column.type.unit != "ns")
+        column = column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):

@@ -22,13 +22,18 @@ def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
     articles = content.get("data") if isinstance(content, dict) else None
     if not isinstance(articles, list):
         raise StreamError(f'{path} is not in SQuAD\'s layout: expected {{"data": [{{"title", "paragraphs"}}]}}')
+    yield from rows_of(articles, path.name)
+
+
+def rows_of(articles: list[Any], file: str) -> Iterator[RawRow | Rejected]:
+    """Yield the rows of the value of `data` in a file."""
     n_questions = 0
     for number, (title, paragraph) in enumerate(_paragraphs(articles), 1):
         try:
-            rows = list(_rows(path.name, number, n_questions + 1, title, paragraph))
+            rows = list(_rows(file, number, n_questions + 1, title, paragraph))
         except (KeyError, TypeError, AttributeError) as error:
             reason = f"paragraph {number} is not in SQuAD's layout ({type(error).__name__}: {error})"
-            yield Rejected(path.name, number, reason, raw_text(paragraph))
+            yield Rejected(file, number, reason, raw_text(paragraph))
         else:
             n_questions += len(rows) - 1
             yield from rows

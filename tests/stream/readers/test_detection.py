@@ -1,26 +1,176 @@
+import gzip
+import io
+import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from cmt.config import StreamParams
 from cmt.errors import StreamError
+from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records
+from cmt.stream.readers.detection import detect
+
+ROW = {"headline": "Bus", "body": "The bus is late."}
+LINES = "".join(json.dumps(ROW) + "\n" for _ in range(2))
+
+
+def read_only(path: Path, **options: Any) -> Record:
+    """The only record of `path`."""
+    [record] = records(path, **options)
+    return record
+
+
+def pack(path: Path, members: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.txt", LINES, "jsonl"),
+        ("a.jsonl", '{"a": 1}', "jsonl"),
+        ("a", '{\n "a": 1\n}\n', "json"),
+        ("a", "[1, 2]", "json"),
+        ("a", "title;text\nBus;The bus is late.\n", "csv"),
+        ("a.md", "title, text\nBus, late\n", "text"),
+        ("a", '<?xml version="1.0"?><!-- a --><rss version="2.0">', "feed"),
+        ("a", "<feed xmlns='a'>", "feed"),
+        ("a", '<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY a "b">]><rss>', "feed"),
+        ("a", "<urlset>", "sitemap"),
+        ("a", "<!DOCTYPE html><p>", "html"),
+        ("a", '<?xml version="1.0"?><!DOCTYPE html PUBLIC "a"><html>', "html"),
+        ("a", "<div><p>Bus</p></div>", "html"),
+        ("a", '<?xml version="1.0"?><jar/>', None),
+        ("a", '<doc id="1" url="a" title="b">', "wiki"),
+        ("a", "WARC/1.0\r\n", "warc"),
+        ("a", "%PDF-1.4", "pdf"),
+        ("a", "From a@b Mon Jan  5 07:00:00 2026\nSubject: a\n", "mbox"),
+        ("a", "Subject: a\nDate: b\n\nText", "mail"),
+        ("a", "Subject: a\n\nText, as one writes it.", "text"),
+        ("a", "---\ntitle: a\n---\n", "text"),
+        ("a", "[A link](b) and, after it, text.", "text"),
+        ("a", "Dear Sir, the bus is late.\nIt is, as ever, late.\n", "text"),
+        ("a", "\0\1\2\3\4\5", None),
+    ],
+)
+def test_the_format_is_found_in_the_content(name: str, text: str, expected: str | None) -> None:
+    assert detect(text.encode(), name) == expected
 
 
 def test_a_bad_record_has_an_error_and_stops_no_other(tmp_path: Path) -> None:
     path = tmp_path / "news.jsonl"
     path.write_text('{"headline": "Bus"}\n{"headline":\n{"headline": "Tram"}\n')
     first, bad, last = records(path)
-    assert (first, last) == (
-        Record({"headline": "Bus"}, "news.jsonl row 1"),
-        Record({"headline": "Tram"}, "news.jsonl row 3"),
-    )
+    assert first == Record({"headline": "Bus"}, "news.jsonl row 1")
+    assert last == Record({"headline": "Tram"}, "news.jsonl row 3")
     assert bad.where == "news.jsonl row 2"
+    assert bad.fields == {"raw": '{"headline":'}
     assert bad.error and bad.error.startswith("broken JSON")
 
 
-def test_an_empty_file_is_one_error_record_and_a_missing_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "news.jsonl").touch()
-    [record] = records(tmp_path / "news.jsonl")
-    assert record.error and "is empty" in record.error
-    with pytest.raises(StreamError, match="not found"):
-        list(records(tmp_path / "none"))
+@pytest.mark.parametrize(
+    "content", [b"", b" \n", b"[]", b"\0\1\2\3", b"<jar/>", b"PAR1 and no more", b"PK\3\4 and no more"]
+)
+def test_an_empty_or_unreadable_file_is_one_error_record(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "news").write_bytes(content)
+    record = read_only(tmp_path / "news")
+    assert record.where == "news"
+    assert record.error and "news" in record.error
+    assert not record.fields
+
+
+def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").write_text("a")
+    for path, form, message in (
+        (tmp_path / "none", None, "not found"),
+        (tmp_path, "xml", "use jsonl, json"),
+        (tmp_path, None, "no files"),
+    ):
+        with pytest.raises(StreamError, match=message):
+            list(records(path, format=form))
+
+
+def test_a_folder_is_read_recursively_without_hidden_and_other_files(tmp_path: Path) -> None:
+    for name, text in {
+        "b/news.jsonl": LINES,
+        "a.md": "# Bus\n\nThe bus is late.",
+        "b/.git/x.md": "hidden",
+        ".env": "hidden",
+        "style.css": "body { color: red }",
+        "b/bad.json": "{",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    read = list(records(tmp_path))
+    assert [one.where for one in read if not one.error] == ["a.md", "b/news.jsonl row 1", "b/news.jsonl row 2"]
+    assert [one.where for one in read if one.error] == ["b/bad.json", "style.css"]
+
+
+def test_compressed_files_and_archives_are_read_whatever_their_names(tmp_path: Path) -> None:
+    (tmp_path / "news").write_bytes(gzip.compress(LINES.encode()))
+    assert [one.fields for one in records(tmp_path / "news")] == [ROW, ROW]
+    with pa.CompressedOutputStream(str(tmp_path / "news.jsonl.zst"), "zstd") as file:
+        file.write(LINES.encode())
+    assert [one.where for one in records(tmp_path / "news.jsonl.zst")] == ["news.jsonl row 1", "news.jsonl row 2"]
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(LINES.encode())[:-9])
+    assert "damaged" in str(read_only(tmp_path / "cut.gz").error)
+    path = pack(tmp_path / "a.zip", {"x/news.jsonl": LINES, "__MACOSX/x": "a", ".x": "a", "bad.json": "{"})
+    assert [(one.where, bool(one.error)) for one in records(path)] == [
+        ("a.zip/x/news.jsonl row 1", False),
+        ("a.zip/x/news.jsonl row 2", False),
+        ("a.zip/bad.json", True),
+    ]
+
+
+def test_members_that_lead_out_of_an_archive_are_refused(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"../x.jsonl": LINES, "/x.jsonl": LINES, "good.jsonl": LINES})
+    read = list(records(path))
+    assert [one.where for one in read if one.error] == ["a.zip/../x.jsonl", "a.zip//x.jsonl"]
+    assert len([one for one in read if not one.error]) == 2
+
+
+def test_bombs_and_deep_archives_are_refused(tmp_path: Path) -> None:
+    limits = Limits(StreamParams(file_megabytes=1))
+    path = pack(tmp_path / "a.zip", {f"{number}.txt": "a" * 300_000 for number in range(4)})
+    *read, refused = records(path, limits=limits)
+    assert len(read) == 3
+    assert "more than 1 MB" in str(refused.error)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"a" * 1_100_000))
+    assert "more than 1 MB" in str(read_only(tmp_path / "a.gz", limits=limits).error)
+    data = LINES.encode()
+    for _ in range(5):
+        data = gzip.compress(data)
+    (tmp_path / "deep").write_bytes(data)
+    assert "deep" in str(read_only(tmp_path / "deep").error)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(["a" * 1000] * 2000).dictionary_encode()}), buffer)
+    (tmp_path / "a.parquet").write_bytes(buffer.getvalue())
+    assert "more than 1 MB" in str(list(records(tmp_path / "a.parquet", limits=limits))[-1].error)
+
+
+def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: Path) -> None:
+    (tmp_path / "2026-04-04-bus.md").write_text("The bus is late.")
+    (tmp_path / "news_20260405.jsonl").write_text(LINES + '{"body": "a", "pubDate": "2026-01-01"}\n')
+    post, first, _, dated = records(tmp_path)
+    assert post.fields == {"text": "The bus is late.", "published_at": "2026-04-04"}
+    assert first.fields["published_at"] == "2026-04-05"
+    assert "published_at" not in dated.fields
+
+
+def test_a_long_text_is_cut_at_its_chapters_and_markup_in_fields_is_removed(tmp_path: Path) -> None:
+    text = f"{'One. ' * 15}\n\n# Two\n\n{'Two. ' * 10}"
+    rows = [{"id": 7, "body": text, "title": "Tea &amp; <em>cake</em>"}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    read = list(records(tmp_path / "a.json", limits=Limits(StreamParams(document_characters=100))))
+    assert [one.fields["id"] for one in read] == [7, "7#2"]
+    assert "".join(one.fields["body"] for one in read) == text
+    assert read[1].fields["body"].startswith("# Two")
+    assert {one.fields["title"] for one in read} == {"Tea & cake"}

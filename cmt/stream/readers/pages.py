@@ -1,0 +1,97 @@
+"""Web pages, feeds, web archives and articles of Wikipedia, with the names of the schema."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import feedparser
+
+from cmt.errors import StreamError
+from cmt.stream.limits import Limits, check_xml
+from cmt.stream.readers.files import Record, extra
+from cmt.stream.readers.text import decode, plain_text, without_markup
+
+_DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
+"""Dates that a page declares, none that its text mentions."""
+
+
+def read_html(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the main text, title, date and address of a page. Raises ValueError if it has no text."""
+    yield Record(page(data, name), name)
+
+
+def page(data: bytes, name: str) -> dict[str, Any]:
+    """The fields of an HTML page, without navigation, banners and other furniture. Raises ValueError if it is empty."""
+    found = extra("trafilatura", name).extract_with_metadata(
+        data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
+    )
+    text = plain_text(found.text if found else decode(data)[0])
+    if not text:
+        raise ValueError(f"{name} is a page without text")
+    if not found:
+        return {"text": text}
+    date = found.date.removesuffix("T00:00:00") if found.date else None
+    fields = {"title": found.title, "text": text, "published_at": date, "url": found.url, "source": found.sitename}
+    return {key: value for key, value in fields.items() if value}
+
+
+def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary."""
+    check_xml(data, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
+    for number, item in enumerate(feed.entries, 1):
+        texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
+        fields = {
+            "doc_id": item.get("id"),
+            "title": without_markup(item.get("title", "")),
+            "text": max(map(without_markup, texts), key=len),
+            "published_at": item.get("published") or item.get("updated"),
+            "url": item.get("link"),
+            "source": feed.feed.get("title"),
+        }
+        yield Record({key: value for key, value in fields.items() if value}, f"{name} row {number}")
+
+
+def read_sitemap(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Refuse a sitemap, which lists pages and has no text."""
+    count = len(re.findall(rb"<(?:\w+:)?loc\b", data))
+    raise StreamError(
+        f"{name} is a sitemap: it lists {count:,} addresses and has no text; save the pages into a folder and name that"
+    )
+
+
+def read_wiki(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the articles that WikiExtractor writes, `<doc id="…" url="…" title="…">` before each text."""
+    articles = re.finditer(r"<doc ([^>]*)>\n?(.*?)\n?(?:</doc>|\Z)", decode(data)[0], re.DOTALL)
+    for number, (attributes, text) in enumerate((match.groups() for match in articles), 1):
+        values = {key: without_markup(value) for key, value in re.findall(r'(\w+)="([^"]*)"', attributes)}
+        title = values.get("title", "")
+        text = text.removeprefix(title).strip() if title else text.strip()
+        fields = {"doc_id": values.get("id"), "url": values.get("url"), "title": title, "text": text}
+        yield Record({key: value for key, value in fields.items() if value is not None}, f"{name} row {number}")
+
+
+def read_warc(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the HTML pages and plain texts of a web archive, dated by the page or else by its capture.
+
+    Responses other than 200, and of other types, are left out.
+    """
+    archive = extra("warcio.archiveiterator", name).ArchiveIterator(io.BytesIO(data))
+    for number, record in enumerate(archive, 1):
+        http = record.http_headers
+        kind = (http.get_header("content-type") or "").partition(";")[0].strip().lower() if http else ""
+        readable = kind in ("text/html", "application/xhtml+xml", "text/plain")
+        if record.rec_type != "response" or not readable or http.get_statuscode() != "200":
+            continue
+        url, where = record.rec_headers.get_header("WARC-Target-URI"), f"{name} row {number}"
+        content = record.content_stream().read(limits.file_bytes)
+        try:
+            fields = {"text": decode(content)[0]} if kind == "text/plain" else page(content, where)
+        except ValueError as error:
+            yield Record({}, where, str(error))
+            continue
+        yield Record({"published_at": record.rec_headers.get_header("WARC-Date"), **fields, "url": url}, where)

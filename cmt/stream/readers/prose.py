@@ -1,0 +1,107 @@
+"""Plain text, Markdown with front matter, changelogs, PDF and DOCX, with the names of the schema."""
+
+import io
+import logging
+import re
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import yaml
+
+from cmt.errors import StreamError
+from cmt.stream.limits import Limits, check_xml
+from cmt.stream.readers.files import Record, extra
+from cmt.stream.readers.text import decode, plain_text, table_lines
+
+_FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_RELEASE = re.compile(r"^##? .*\d.*?\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
+_HEADING = re.compile(r"^##? ", re.MULTILINE)
+_TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML without aliases, which can expand to gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias, which may expand to any size")
+        return super().compose_node(parent, index)
+
+
+def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield a plain text or a Markdown file, with the keys of its front matter; a changelog as a document a release.
+
+    The title is that of the front matter, or else the first heading. Raises ValueError if the front matter is broken.
+    """
+    text, fields = decode(data)[0].replace("\r\n", "\n").lstrip("\ufeff\n"), dict[str, Any]()
+    if front := _FRONT_MATTER.match(text):
+        fields, text = _front_matter(front[1], front[2], name), text[front.end() :]
+    text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
+    if not text:
+        raise ValueError(f"{name} has no text")
+    releases = list(_RELEASE.finditer(text))
+    if len(releases) > 1:
+        for number, release in enumerate(releases, 1):
+            following = _HEADING.search(text, release.end())
+            part = text[release.start() : following.start() if following else len(text)].lstrip("# ").strip()
+            title = part.partition("\n")[0].strip()
+            yield Record({**fields, "title": title, "text": part, "published_at": release[1]}, f"{name} row {number}")
+        return
+    heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
+    titles = {"title": heading[1] or heading[2]} if heading else {}
+    yield Record({**titles, **fields, "text": text}, name)
+
+
+def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(written, _Loader) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name}: its front matter cannot be read ({reason}); correct it") from None
+    if not isinstance(values, dict):
+        return {}
+    return {str(key): value.isoformat() if isinstance(value, date) else value for key, value in values.items()}
+
+
+def _cells(table: str) -> list[list[str]]:
+    """The cells of a Markdown table, without the line below its header."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+    return rows[:1] + rows[2:]
+
+
+def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the text of a PDF and the title that it declares. Raises ValueError if it has no text or cannot be read."""
+    pypdf = extra("pypdf", name)
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it mends what it warns of
+    try:
+        reader = pypdf.PdfReader(io.BytesIO(data))
+        pages = (page.extract_text() for page in reader.pages)
+        text, title = "\n\n".join(filter(None, map(str.strip, pages))), reader.metadata and reader.metadata.title
+    except (pypdf.errors.PyPdfError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{name} is a damaged PDF ({error}); write it again") from None
+    if not text:
+        raise ValueError(f"{name} is a PDF without text, such as a scan: make it readable with OCR first")
+    yield Record({"title": title, "text": text} if title else {"text": text}, name)
+
+
+def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it cannot be read."""
+    mammoth = extra("mammoth", name)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > limits.file_bytes:
+                raise limits.too_large(name)
+            for member in archive.namelist():
+                if member.endswith((".xml", ".rels")):
+                    check_xml(archive.read(member), name)
+        markup = mammoth.convert_to_html(io.BytesIO(data), convert_image=mammoth.images.img_element(lambda image: {}))
+    except StreamError:
+        raise
+    except Exception as error:  # of the many that damaged XML raises
+        raise ValueError(f"{name} is a damaged Word file, DOCX ({error}); save it again") from None
+    if not (text := plain_text(markup.value)):
+        raise ValueError(f"{name} is a Word file without text")
+    yield Record({"text": text}, name)

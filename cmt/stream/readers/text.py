@@ -1,0 +1,157 @@
+"""Text as it is in files: its encoding, HTML in it, and its length."""
+
+import html
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+from charset_normalizer import from_bytes
+
+_SAMPLE = 100_000  # bytes that decide the encoding
+_FEW = 8  # bytes that are too few to decide it
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp932", "gb18030", "big5", "euc_kr", "euc_jp", "koi8_r"]
+"""Those of most texts that are not UTF-8; among all encodings, short texts are guessed wrongly."""
+
+_BLOCK_NAMES = (
+    "address|article|blockquote|body|br|caption|center|dd|div|dl|dt|figcaption|h1|h2|h3|h4|h5|h6|hr|li|main|ol|p|pre|"
+    "section|table|tbody|td|th|thead|tr|ul"
+)
+_HIDDEN_NAMES = "aside|button|footer|form|head|iframe|nav|noscript|object|script|style|svg|template"
+_OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|video"
+_BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAMES.split("|"))
+_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
+_CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n")
+_LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a table
+
+
+def decode(data: bytes) -> tuple[str, str]:
+    """`data` as text, and its encoding: that of its mark, UTF-8, or else the likeliest one.
+
+    In a text that is mostly UTF-8, other bytes become lone surrogates.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding, "replace"), encoding.removesuffix("-sig")
+    if data[:_SAMPLE].count(0) > len(data[:_SAMPLE]) // 4:
+        encoding = "utf-16-le" if data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0) else "utf-16-be"
+        return data.decode(encoding, "replace"), encoding
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "surrogateescape")
+    odd = len(re.findall("[\udc80-\udcff]", text))
+    if odd * 2 < sum(character > "\x7f" for character in text) - odd:
+        return text, "utf-8"
+    sample = data[:_SAMPLE]
+    best = from_bytes(sample, cp_isolation=_ENCODINGS).best()
+    few = sum(byte > 0x7F for byte in sample) < _FEW
+    encoding = "cp1252" if not best or few or "cp1252" in best.could_be_from_charset else best.encoding
+    return data.decode(encoding, "replace"), encoding
+
+
+def plain_text(markup: str) -> str:
+    """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out."""
+    parser = _Text(keep_lines=not _BLOCK_TAG.search(markup))
+    parser.feed(markup)
+    parser.close()
+    text = re.sub(r"[^\S\n]+", " ", parser.text())
+    return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()
+
+
+def without_markup(text: str) -> str:
+    """`text` without the HTML tags and entities that it may hold; an address is left as it is."""
+    if "<" in text and _TAG.search(text):
+        return plain_text(text)
+    if "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
+        return html.unescape(text)
+    return text
+
+
+def chapters(text: str, limit: int) -> Iterator[str]:
+    """Yield `text` in parts of at most `limit` characters, cut at its last heading or blank line, else a sentence."""
+    while len(text) > limit:
+        part = text[:limit]
+        cuts = next(
+            (cuts for at in (_CHAPTER, _PARAGRAPH, _SENTENCE) if (cuts := list(at.finditer(part, limit // 2)))), None
+        )
+        end = cuts[-1].end() if cuts else limit
+        yield text[:end]
+        text = text[end:]
+    yield text
+
+
+class _Text(HTMLParser):
+    """Collects the text of HTML. Its stack of tables is a list, so that no depth is too deep."""
+
+    def __init__(self, *, keep_lines: bool) -> None:
+        super().__init__(convert_charrefs=True)
+        self._keep_lines = keep_lines
+        self._hidden: list[str] = []
+        self._preformatted = 0
+        self._outer: list[str] = []
+        self._tables: list[list[list[list[str]]]] = []
+        """Tables that are open, as rows of cells of parts."""
+
+    def text(self) -> str:
+        while self._tables:
+            self._end_table()
+        return "".join(self._outer)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if self._hidden:
+            self._hidden += [tag] if tag == self._hidden[0] else []
+        elif tag in _INVISIBLE:
+            self._hidden.append(tag)
+        elif tag == "table":
+            self._tables.append([])
+        elif tag == "tr" and self._tables:
+            self._tables[-1].append([])
+        elif tag in ("td", "th") and self._tables:
+            self._tables[-1] += [[]] if not self._tables[-1] else []
+            self._tables[-1][-1].append([])
+        elif tag in _BLOCKS:
+            self._preformatted += tag == "pre"
+            self._write("\n" if tag in ("br", "li", "div", "dt", "dd") else "\n\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._hidden:
+            self._hidden = self._hidden[1:] if tag == self._hidden[0] else self._hidden
+        elif tag == "table" and self._tables:
+            self._end_table()
+        elif tag in _BLOCKS and tag not in ("td", "th", "tr", "table", "br"):
+            self._preformatted = max(0, self._preformatted - (tag == "pre"))
+            self._write("\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self._write(data if self._keep_lines or self._preformatted else re.sub(r"\s+", " ", data))
+
+    def _write(self, text: str) -> None:
+        row = self._tables[-1][-1] if self._tables and self._tables[-1] else []
+        (row[-1] if row else self._outer).append(text)
+
+    def _end_table(self) -> None:
+        rows = [[" ".join("".join(cell).split()) for cell in row] for row in self._tables.pop() if row]
+        self._write("\n" + "\n".join(table_lines(rows)) + "\n")
+
+
+def table_lines(rows: list[list[str]]) -> Iterator[str]:
+    """Yield the lines `row: column value, column value` of a table whose first row names its columns."""
+    named = len(rows) > 1 and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+    if not named or any(len(cell) > _LAYOUT_CELL for row in rows for cell in row):
+        yield from (", ".join(filter(None, row)) for row in rows if any(row))
+        return
+    for row in rows[1:]:
+        values = [f"{name} {value}".strip() for name, value in zip(rows[0][1:], row[1:], strict=True) if value]
+        yield f"{row[0]}: {', '.join(values)}"
