@@ -4,6 +4,7 @@ Relative paths are relative to the folder of the file, so a command gives the sa
 """
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ RENAMED = {
     "train.windows": "window_frequencies",
 }
 """Keys of earlier versions → their present name in the same section."""
+
+ENVIRONMENT_NAME = r"\$\{(\w+)\}"
+"""`${NAME}`: the value of an environment variable, or of a secret of Prefect."""
 
 
 class Section(BaseModel):
@@ -119,6 +123,66 @@ class StreamParams(Section):
     def now(self) -> datetime:
         """The instant after which a date counts as future, in UTC."""
         return datetime.now(UTC) if self.clock == "system" else parse_instant(self.clock)
+
+
+def _secrets_by_name(value: str) -> str:
+    """Refuse credentials that are written out; `${NAME}` in their place is allowed."""
+    by_name = re.sub(rf"(?<==){ENVIRONMENT_NAME}|(?<=//)[\w.%-]*:?{ENVIRONMENT_NAME}@", "", value)
+    if has_secrets(by_name):
+        raise ValueError("it holds credentials: write ${NAME} in their place, and set the environment variable NAME")
+    return value
+
+
+class SourceParams(Section):
+    """A source that `cmt sync` keeps the stream in step with (docs/sources.md)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    """Name of the source: small letters, digits, `.`, `_` and `-`. Its state is stored under it."""
+    kind: str
+    """Connector: `folder`, `remote` (object storage or the web), `feed`, `sql`, or one of another package."""
+    address: Annotated[str, AfterValidator(_secrets_by_name)]
+    """Folder, address with or without a pattern, or database. `${NAME}` is the value of an environment variable."""
+    format: str | None = None
+    """Format of its files; None: by their content."""
+    columns: dict[str, str] = {}
+    """Column of the stream → field of the source, as `stream.columns`."""
+    publisher: str | None = None
+    """Publisher of the documents; None: `name`."""
+    authority: tuple[str, ...] = ()
+    """Other publishers whose documents it may supersede and correct; added to `stream.authority`."""
+    schedule: str | None = None
+    """When the flow `cmt/sync` reads it, as five fields of cron in UTC; None: on demand."""
+    on_delete: Literal["keep", "expire", "forget"] = "keep"
+    """Documents that vanish: `keep` them; `expire`: they are visible up to that moment; `forget` them for good."""
+    max_vanished: Fraction = 0.2
+    """Share of the known items or documents, 0–1, above which `expire` and `forget` ask before they go on."""
+    allow_private: bool = False
+    """Whether a page or a feed may be on a private network, such as 127.0.0.1 or 10.0.0.0/8."""
+    headers: dict[str, Annotated[str, AfterValidator(_secrets_by_name)]] = {}
+    """Headers of requests to the host of `address`, such as `Authorization: Bearer ${TOKEN}`."""
+    query: str | None = None
+    """Kind `sql`: the query whose rows are the items."""
+    key: str | None = None
+    """Kind `sql`: the column that identifies a row for good."""
+    updated_at: str | None = None
+    """Kind `sql`: the column that changes with a row; None: all rows are read and compared."""
+    options: dict[str, Any] = {}
+    """Parameters of a connector of another package."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SourceParams":
+        if self.kind == "sql" and not (self.query and self.key):
+            raise ValueError("a source of the kind sql needs query and key")
+        if self.kind == "feed" and self.on_delete != "keep":
+            raise ValueError("a feed shows its newest entries alone, so nothing vanishes from it: leave on_delete out")
+        if self.schedule and len(self.schedule.split()) != 5:
+            raise ValueError(f"schedule {self.schedule!r} has not the five fields of cron, such as '*/30 * * * *'")
+        return self
+
+    @property
+    def secret_names(self) -> list[str]:
+        """The names in `${…}`."""
+        return re.findall(ENVIRONMENT_NAME, " ".join([self.address, *self.headers.values()]))
 
 
 class CompressorParams(Section):
@@ -432,6 +496,8 @@ class Params(Section):
     """Seed of every random choice, at least 0."""
     lm: LmParams = LmParams()
     stream: StreamParams = StreamParams()
+    sources: tuple[SourceParams, ...] = ()
+    """Sources that `cmt sync` keeps the stream in step with."""
     compressor: CompressorParams = CompressorParams()
     compress: CompressParams = CompressParams()
     aggregator: AggregatorParams = AggregatorParams()
@@ -455,6 +521,13 @@ class Params(Section):
             raise ValueError("aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'")
         if not attention and self.compressor.kind == "tokens":
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_differ(self) -> "Params":
+        names = [source.name for source in self.sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"sources: the name {min(twice)!r} appears twice")
         return self
 
     @model_validator(mode="after")
@@ -553,7 +626,24 @@ def _absolute(params: Params, root: Path) -> Params:
     if params.tracking.uri.startswith("sqlite:///") and not params.tracking.uri.startswith("sqlite:////"):
         database = root / params.tracking.uri.removeprefix("sqlite:///")
         sections["tracking"] = params.tracking.model_copy(update={"uri": f"sqlite:///{database}"})
+    sections["sources"] = tuple(
+        source.model_copy(update={"address": _absolute_address(source, root)}) for source in params.sources
+    )
+    authority = {name: tuple(others) for name, others in params.stream.authority.items()}
+    for source in params.sources:
+        publisher = source.publisher or source.name
+        authority[publisher] = (*authority.get(publisher, ()), *source.authority)
+    granted = {name: others for name, others in authority.items() if others}
+    sections["stream"] = sections["stream"].model_copy(update={"authority": granted})
     return params.model_copy(update=sections)
+
+
+def _absolute_address(source: SourceParams, root: Path) -> str:
+    """The address of `source`, with an absolute path if it is a folder or a file of SQLite."""
+    if source.kind == "folder":
+        return str(root / source.address)
+    scheme, slashes, path = source.address.partition(":///")
+    return f"{scheme}{slashes}{root / path}" if slashes and scheme.startswith("sqlite") and path else source.address
 
 
 def _absolute_source(source: str, root: Path) -> str:

@@ -1,6 +1,7 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property, partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.config import Params, load_params
-from cmt.errors import RoundError
+from cmt.errors import ConfigError, RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport
     from cmt.rounds.verification import PartReport
+    from cmt.sources.sync import SyncReport
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
@@ -85,6 +87,43 @@ class Workspace(Resources):
             publisher=publisher,
             params=stream,
         )
+
+    def sync(
+        self,
+        name: str,
+        *,
+        dry_run: bool = False,
+        everything: bool = False,
+        accept_vanished: bool = False,
+        secrets: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> "SyncReport":
+        """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
+
+        `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however
+        much vanished. `secrets`: values of `${NAME}` beside those of the environment. Raises ConfigError for an unknown
+        source or a missing value; VanishedError if too much vanished; StreamError if the source cannot be listed.
+        """
+        from cmt.sources.connector import Setting, open_connector
+        from cmt.sources.sync import Sync
+        from cmt.stream.limits import Limits
+
+        sources = {source.name: source for source in self.params.sources}
+        if name not in sources:
+            known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
+            raise ConfigError(f"no source {name!r}; there are: {known}")
+        source, stream = sources[name], self.params.stream
+        setting = Setting(Limits(stream), self.state, {**os.environ, **(secrets or {})}, source.secret_names)
+        return Sync(
+            source,
+            open_connector(source, setting),
+            store=self.store,
+            folder=self.state / "sources",
+            stream=stream,
+            forget=self.forget_all,
+            conceal=setting.conceal,
+            progress=progress or NullProgress(),
+        ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
         """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.

@@ -31,6 +31,7 @@ _AFTER_INTERRUPT = {
     "model": "the language model in use is unchanged; run the command again",
     "data": "the training data is unchanged; run the command again",
     "ingest": "the slices that were written are complete; run the command again to write the others",
+    "sync": "the items that were recorded are in step; run the command again for the others",
     "update": "the next `cmt update` reports it, repairs the bank and continues",
     "train": "run the command again to continue from the last checkpoint",
     "rollback": "run the command again, or `cmt update`: either one finishes the rollback",

@@ -24,6 +24,7 @@ from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import baselines, report
 from cmt.cli.serve import serve
+from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
 from cmt.errors import DamageError, RoundError, StreamError
@@ -132,6 +133,9 @@ def ingest(
         progress.stage("ingest")
         result = ctx.obj.workspace.ingest(source=path, file_format=format_, period=wanted, publisher=publisher)
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
+
+
+app.command(epilog="Example: cmt sync news --dry-run")(sync)
 
 
 @app.command(epilog="Example: cmt update --all")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion
     from cmt.rounds.verification import PartReport
+    from cmt.sources.sync import SyncReport
     from cmt.stream.ingest import IngestReport
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
@@ -141,6 +142,20 @@ def write_ingested(report: "IngestReport") -> None:
         write_line(report.clock_notice())
     for row in report.rejected[:_LISTED_REJECTIONS]:
         write_line(f"{row.file}:{row.row}: {row.reason}", indent=2)
+
+
+def write_synced(reports: "Sequence[SyncReport]") -> None:
+    """Print a row for each source, and the first refused rows and failed items."""
+    from cmt.sources.sync import COUNTS
+
+    if not reports:
+        return
+    names = [name for name in COUNTS if name == "listed" or any(getattr(report, name) for report in reports)]
+    write_table(["source", *names], [[report.source, *(getattr(report, name) for name in names)] for report in reports])
+    for report in reports:
+        write_lines((f"{report.source}: {problem}" for problem in report.problems), indent=2)
+        if report.quarantine:
+            write_line(f"{report.source}: refused rows are in {report.quarantine}")
 
 
 def write_candidates(candidates: "Sequence[Candidate]") -> None:

@@ -1,0 +1,121 @@
+"""The contract between a source and `cmt.sources.sync`, and the connectors that are installed."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+from cmt.config import ENVIRONMENT_NAME, SourceParams
+from cmt.errors import ConfigError
+from cmt.stream.limits import Limits
+from cmt.stream.readers import Record, records
+
+GROUP = "cmt.sources"
+"""Entry points of connectors: kind → a function of SourceParams and Setting that returns a Connector."""
+
+
+class Item(NamedTuple):
+    """A unit of a source that is fetched as a whole: a file, a page, an entry of a feed, a row of a table."""
+
+    key: str
+    """Names the item for good; without credentials, because it is stored and shown."""
+    order: datetime | None = None
+    """When the item last changed, with a time zone: the date of its records that have none."""
+    fingerprint: str = ""
+    """Changes with the content. A listing that cannot know it may compute it from the content."""
+
+
+class Unchanged(Exception):  # noqa: N818 - a signal, no error
+    """`list` raises it if the source says that nothing has changed since `Connector.cursor`."""
+
+
+class Connector(Protocol):
+    """What a source has. `list` and `fetch` may raise any error; an item that cannot be fetched stops no other."""
+
+    complete: bool = True
+    """Whether `list` has every item of the source; otherwise an item that is missing in it has not vanished."""
+    cursor: dict[str, str] = {}
+    """What `list` needs to ask for changes alone. Stored after a sync without failures and set again before `list`."""
+
+    def list(self) -> Iterator[Item]:
+        """Every item that the source has now, in any order."""
+        ...
+
+    def fetch(self, key: str) -> Iterator[Record]:
+        """The records of an item that `list` returned."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a connector gets beside its parameters."""
+
+    limits: Limits
+    folder: Path
+    """For temporary files, which hold text of documents: a purge empties its folders `received-*`."""
+    secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """Name → value, for `${NAME}`."""
+    names: Sequence[str] = ()
+    """The names that the source uses."""
+
+    def expand(self, text: str) -> str:
+        """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""
+
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in self.secrets:
+                raise ConfigError(f"${{{match[1]}}} has no value: set the environment variable {match[1]}")
+            return self.secrets[match[1]]
+
+        return re.sub(ENVIRONMENT_NAME, value, text)
+
+    def conceal(self, text: str) -> str:
+        """`text` with `${NAME}` in place of the values of `names`."""
+        for name in self.names:
+            if value := self.secrets.get(name):
+                text = text.replace(value, f"${{{name}}}")
+        return text
+
+    def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
+        """The records of the file `name` with the content `blocks`, by way of a temporary copy.
+
+        Raises StreamError above `stream.file_megabytes`, without taking a further block.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.folder, prefix="received-") as folder:
+            path, size = Path(folder) / (PurePosixPath(urlsplit(name).path).name[-100:] or "index"), 0
+            with path.open("wb") as file:
+                for block in blocks:
+                    size += len(block)
+                    if size > self.limits.file_bytes:
+                        raise self.limits.too_large(Path(name))
+                    file.write(block)
+            yield from records(path, format=file_format, limits=self.limits)
+
+
+def open_connector(source: SourceParams, setting: Setting) -> Connector:
+    """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is missing."""
+    from cmt.sources import feed, folder, remote, sql
+
+    own: dict[str, Callable[[SourceParams, Setting], Connector]] = {
+        "folder": folder.FolderSource,
+        "remote": remote.open_remote,
+        "feed": feed.FeedSource,
+        "sql": sql.SqlSource,
+    }
+    if source.kind in own:
+        return own[source.kind](source, setting)
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if source.kind not in found:
+        kinds = ", ".join([*own, *sorted(found)])
+        raise ConfigError(
+            f"sources.{source.name}: no installed package has the kind {source.kind!r}; there are {kinds}, and "
+            f"packages with an entry point in the group {GROUP!r} add others"
+        )
+    connector: Connector = found[source.kind].load()(source, setting)
+    return connector

@@ -1,0 +1,36 @@
+"""A folder of this machine: each file is an item."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cmt.config import SourceParams
+from cmt.errors import StreamError
+from cmt.sources.connector import Connector, Item, Setting
+from cmt.stream.readers import Record, records
+
+
+class FolderSource(Connector):
+    """The files below the folder `address`, or those that its pattern matches; hidden ones are left out.
+
+    A file has changed if its size or its time of modification has.
+    """
+
+    def __init__(self, source: SourceParams, setting: Setting) -> None:
+        path = Path(setting.expand(source.address))
+        wild = next((n for n, part in enumerate(path.parts) if any(c in part for c in "*?[")), len(path.parts))
+        self._root, self._pattern = Path(*path.parts[:wild]), "/".join(path.parts[wild:]) or "**/*"
+        self._format, self._limits = source.format, setting.limits
+
+    def list(self) -> Iterator[Item]:
+        if not self._root.is_dir():
+            raise StreamError(f"{self._root} is no folder: check the address, and that its disk is mounted")
+        for path in self._root.glob(self._pattern):
+            name = path.relative_to(self._root)
+            if path.is_file() and not any(part.startswith(".") for part in name.parts):
+                found = path.stat()
+                changed = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield Item(name.as_posix(), changed, f"{found.st_size} {found.st_mtime_ns}")
+
+    def fetch(self, key: str) -> Iterator[Record]:
+        yield from records(self._root / key, format=self._format, limits=self._limits)

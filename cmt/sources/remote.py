@@ -1,0 +1,66 @@
+"""Files elsewhere: on object storage, which fsspec reads, and on the web."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from cmt.config import SourceParams
+from cmt.errors import ConfigError
+from cmt.sources.connector import Connector, Item, Setting
+from cmt.sources.web import WebSource
+from cmt.stream.limits import MEGABYTE
+from cmt.stream.readers import Record
+
+_MARKS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "checksum", "version_id")
+_DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
+
+
+def open_remote(source: SourceParams, setting: Setting) -> Connector:
+    """The connector for the address of a source of the kind `remote`."""
+    scheme = source.address.partition("://")[0]
+    if scheme in ("http", "https"):
+        return WebSource(source, setting)
+    return StorageSource(source, setting)
+
+
+class StorageSource(Connector):
+    """The objects that the pattern `address` matches, such as `s3://bucket/news/**/*.jsonl`; a folder means all below.
+
+    An object has changed if its entity tag, hash, size or date has. Credentials are those of the protocol's own
+    environment variables and files.
+    """
+
+    def __init__(self, source: SourceParams, setting: Setting) -> None:
+        import fsspec
+
+        self._format, self._setting = source.format, setting
+        address = setting.expand(source.address)
+        try:
+            self._files, self._path = fsspec.core.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"sources.{source.name}: {error}; `pip install 'cmt[sources]'` reads s3, other packages of fsspec "
+                "read other protocols"
+            ) from None
+
+    def list(self) -> Iterator[Item]:
+        pattern = self._path if any(c in self._path for c in "*?[") else f"{self._path.rstrip('/')}/**"
+        for path, info in sorted(self._files.glob(pattern, detail=True).items()):
+            if info["type"] == "file" and not PurePosixPath(path).name.startswith("."):
+                date = next((info[name] for name in _DATES if info.get(name)), None)
+                marks = [str(info[name]) for name in _MARKS if info.get(name)]
+                yield Item(path, _instant(date), " ".join([*(marks or [str(date)]), str(info.get("size"))]))
+
+    def fetch(self, key: str) -> Iterator[Record]:
+        with self._files.open(key, "rb") as file:
+            yield from self._setting.read(key, iter(lambda: file.read(MEGABYTE), b""), self._format)
+
+
+def _instant(value: Any) -> datetime | None:
+    """A date of fsspec, which may be seconds or lack its zone."""
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return None

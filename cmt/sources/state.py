@@ -1,0 +1,93 @@
+"""What the stream has of a source: one table a source in the state folder, replaced as a whole.
+
+It holds keys, fingerprints and doc_ids, no text. Without it the next sync reads the whole source again and takes
+nothing twice, because ingest recognises what is there.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from os import fsdecode, fsencode
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cmt.common.storage import write_table
+from cmt.errors import StreamError
+from cmt.stream.schema import INSTANT
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.binary(), nullable=False),  # a name of a file need not be text
+        pa.field("order", INSTANT),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("doc_ids", pa.list_(pa.string()), nullable=False),
+    ]
+)
+_CURSOR = b"cursor"
+
+
+class Entry(NamedTuple):
+    """An item as it was taken."""
+
+    order: datetime | None
+    fingerprint: str
+    """Of the listing; "" if it is to be fetched again in any case."""
+    doc_ids: tuple[str, ...]
+    """Its documents in the stream."""
+
+
+@dataclass
+class SourceState:
+    """The items of a source by their keys."""
+
+    path: Path
+    entries: dict[str, Entry] = field(default_factory=dict)
+    cursor: Mapping[str, str] = field(default_factory=dict)
+    """See `Connector.cursor`."""
+
+    @classmethod
+    @contextmanager
+    def locked(cls, path: Path) -> Iterator["SourceState"]:
+        """Read the state in `path`, alone of all processes. Raises StreamError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(path.with_suffix(".lock"), timeout=0):
+                yield cls._read(path)
+        except filelock.Timeout:
+            raise StreamError(f"the source {path.stem} is being read by another process: wait until it ends") from None
+
+    @classmethod
+    def _read(cls, path: Path) -> "SourceState":
+        if not path.exists():
+            return cls(path)
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                rows = file.read()
+            cursor = json.loads(rows.schema.metadata[_CURSOR])
+            columns = (rows[name].to_pylist() for name in _SCHEMA.names)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise StreamError(
+                f"{path} cannot be read ({' '.join(str(error).split())}): remove it; the next sync reads the whole "
+                "source and takes nothing twice, but documents that vanished from it meanwhile stay"
+            ) from None
+        entries = {
+            fsdecode(key): Entry(order, mark, tuple(ids)) for key, order, mark, ids in zip(*columns, strict=True)
+        }
+        return cls(path, entries, cursor)
+
+    def write(self) -> None:
+        """Replace the table. Raises OSError."""
+        rows = [{"key": fsencode(key), **entry._asdict()} for key, entry in self.entries.items()]
+        metadata = {_CURSOR: json.dumps(dict(self.cursor)).encode()}
+        write_table(self.path, pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata)))
+
+    @property
+    def doc_ids(self) -> set[str]:
+        """The documents of all items."""
+        return {doc_id for entry in self.entries.values() for doc_id in entry.doc_ids}

@@ -1,0 +1,443 @@
+"""Bring the stream in step with a source: new items are ingested, changed ones become corrections or new versions, and
+vanished ones stay, expire or are forgotten.
+
+Each batch is fetched, then ingested, then recorded. A kill in between repeats the batch, and ingest recognises what is
+there. Items are compared by their fingerprints, so neither a changed clock nor the order of a listing matters.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cmt.common.arrow import replace_column
+from cmt.common.progress import NullProgress, Progress
+from cmt.common.secrets import mask_secrets
+from cmt.common.visibility import Find, Version
+from cmt.config import SourceParams, StreamParams
+from cmt.errors import CmtError, StreamError
+from cmt.sources.connector import Connector, Item, Unchanged
+from cmt.sources.state import Entry, SourceState
+from cmt.stream.admission import ValidatedRows
+from cmt.stream.ingest import IngestReport, ingest_rows
+from cmt.stream.readers import RawRow, RawRows, Record
+from cmt.stream.schema import Rejected
+from cmt.stream.storage import write_quarantine
+from cmt.stream.store import SliceStore, read_rows
+
+log = logging.getLogger(__name__)
+
+_BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000
+"""After either of them a batch is ingested and recorded."""
+_PROBLEMS = 20  # that a report has in words
+_WITHDRAWN_ROWS = "withdrawn documents"
+"""In place of the key of an item."""
+
+
+DocIds = Mapping[str, tuple[str, ...]]
+"""Key of an item → its documents."""
+_NONE = Entry(None, "", ())
+
+
+class VanishedError(StreamError):
+    """More of a source vanished than it may without a question."""
+
+
+@dataclass
+class SyncReport:
+    """What a sync found and did."""
+
+    source: str
+    dry_run: bool = False
+    listed: int = 0
+    """Number of items that the source has."""
+    new: int = 0
+    changed: int = 0
+    """Number of items with another fingerprint, or that are read again."""
+    vanished: int = 0
+    """Number of known items that the source has no more."""
+    documents: int = 0
+    """Number of documents that were taken."""
+    versions: int = 0
+    """Number of these that are new versions of known documents."""
+    expired: int = 0
+    forgotten: int = 0
+    refused: int = 0
+    """Number of rows in the quarantine, of items that were read now."""
+    failed: int = 0
+    """Number of items that could not be fetched."""
+    slices: list[str] = field(default_factory=list)
+    """The new slices."""
+    problems: list[str] = field(default_factory=list)
+    """The first of them, a line each."""
+    quarantine: Path | None = None
+
+    def summary(self) -> str:
+        """The result in one line."""
+        counts = {name: getattr(self, name) for name in COUNTS}
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing there"
+
+    def add(self, taken: IngestReport, files: Collection[str], *, documents: bool = True) -> None:
+        """Add an ingest, of which the refused rows of `files` are new."""
+        if documents:
+            self.documents += taken.accepted
+            self.versions += taken.versions
+        self.slices += [slice_.slice_id for slice_ in taken.slices]
+        self.quarantine = taken.quarantine
+        for row in taken.rejected:
+            if row.file in files:
+                self.refused += 1
+                self.add_problem(f"{row.file}:{row.row}: {row.reason}")
+
+    def add_problem(self, line: str) -> None:
+        """Add a line, unless there are enough."""
+        if len(self.problems) < _PROBLEMS:
+            self.problems.append(line)
+
+
+COUNTS = (
+    "listed", "new", "changed", "vanished", "documents", "versions", "expired", "forgotten", "refused", "failed",
+)  # fmt: skip
+"""The counts of a SyncReport, in the order of a table."""
+
+
+@dataclass(frozen=True)
+class Sync:
+    """The stream and one source."""
+
+    source: SourceParams
+    connector: Connector
+    store: SliceStore
+    folder: Path
+    """Of the states of all sources."""
+    stream: StreamParams
+    forget: Callable[[Collection[str]], object]
+    """Forgets documents for good."""
+    conceal: Callable[[str], str] = mask_secrets
+    """Hides credentials in a text that is shown."""
+    progress: Progress = field(default_factory=NullProgress)
+
+    def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
+        """Compare and bring in step; with `dry_run` compare alone.
+
+        `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however much vanished. Raises
+        VanishedError if too much vanished, and StreamError if the source cannot be listed, or the store not be written.
+        """
+        with SourceState.locked(self.folder / f"{self.source.name}.parquet") as state:
+            report = SyncReport(self.source.name, dry_run)
+            # 1. List.
+            self._mark_lost(state, everything=everything)
+            items = self._list(state)
+            if items is None:
+                report.listed = len(state.entries)
+                return report
+            # 2. Compare.
+            known = {key: entry.fingerprint for key, entry in state.entries.items()}
+            todo = [item for key, item in items.items() if not item.fingerprint or known.get(key) != item.fingerprint]
+            vanished = [key for key in known if key not in items] if self.connector.complete else []
+            report.listed, report.vanished = len(items), len(vanished)
+            report.new = sum(item.key not in known for item in todo)
+            report.changed = len(todo) - report.new
+            deletes = self.source.on_delete != "keep"
+            if deletes and not accept_vanished:
+                self._check_vanished("items", len(vanished), len(known))
+            if dry_run:
+                return report
+            # 3. Fetch, ingest and record.
+            final = self._take(sorted(todo, key=_by_date), state, report, vanished)
+            # 4. What vanished. A document may be about to appear in an item that failed, and to forget is for good.
+            if deletes and (vanished or final) and not (report.failed and self.source.on_delete == "forget"):
+                self._remove(vanished, final, state, report, accepted=accept_vanished)
+            # 5. From where to ask next time.
+            state.cursor = {} if report.failed or report.refused else self.connector.cursor
+            state.write()
+            log.info("source %s: %s", self.source.name, report.summary())
+            return report
+
+    def _mark_lost(self, state: SourceState, *, everything: bool) -> None:
+        """Mark the items to read again: those whose documents the stream has lost, or `everything`."""
+        there = self._doc_ids() if state.entries else set()
+        for key, entry in state.entries.items():
+            if everything or not there.issuperset(entry.doc_ids):
+                state.entries[key] = entry._replace(fingerprint="")
+                state.cursor = {}
+
+    def _doc_ids(self) -> set[str]:
+        """The documents of the stream, and the forgotten ones."""
+        there = set(self.store.forgotten())
+        for slice_ in self.store.slices():
+            there.update(read_rows(slice_, "documents", columns=("doc_id",))["doc_id"].to_pylist())
+        return there
+
+    def _list(self, state: SourceState) -> dict[str, Item] | None:
+        """The items of the source by their keys; None if nothing has changed."""
+        self.progress.stage("list")
+        self.connector.cursor = dict(state.cursor)
+        try:
+            return {item.key: item for item in self.connector.list()}
+        except Unchanged:
+            return None
+        except Exception as error:  # of a connector of another package, too
+            raise StreamError(self.conceal(f"source {self.source.name} cannot be listed: {_worded(error)}")) from error
+
+    def _check_vanished(self, what: str, gone: int, known: int) -> None:
+        if gone > self.source.max_vanished * known:
+            raise VanishedError(
+                f"source {self.source.name}: {gone:,} of {known:,} known {what} vanished, more than max_vanished "
+                f"({self.source.max_vanished:.0%}): the listing may be partial. None of them was removed; if they are "
+                f"gone, run `cmt sync {self.source.name} --accept-vanished`"
+            )
+
+    def _take(self, todo: list[Item], state: SourceState, report: SyncReport, vanished: list[str]) -> dict[str, Entry]:
+        """Fetch, ingest and record the items `todo`, batch by batch.
+
+        Returns the entries that are final once the documents that their items lost are removed.
+        """
+        self.progress.stage("fetch", len(todo))
+        final: dict[str, Entry] = {}
+        read = {item.key for item in todo}.union(vanished)
+        rejected = [row for row in self._quarantined() if row.file not in read]
+        for batch in self._batches(todo, report):
+            # 1. Ingest, after it is recorded which documents come, in case that their item vanishes after a kill. The
+            # quarantine has the refused rows of all items of the source.
+            def announce(doc_ids: DocIds, items: Sequence[Item] = batch.items) -> None:
+                for item in items:
+                    known = state.entries.get(item.key, _NONE).doc_ids
+                    state.entries[item.key] = Entry(item.order, "", _union(known, doc_ids.get(item.key, ())))
+                state.write()
+
+            before = {item.key: state.entries.get(item.key, _NONE).doc_ids for item in batch.items}
+            rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
+            taken = self._ingest(rows, batch.undated, announce)
+            rejected = list(taken.report.rejected)
+            report.add(taken.report, {item.key for item in batch.items})
+            # 2. Record.
+            reasons: dict[str, list[str]] = {}
+            for row in rejected:
+                reasons.setdefault(row.file, []).append(row.reason)
+            for item in batch.items:
+                doc_ids = taken.doc_ids.get(item.key, ())
+                entry = Entry(item.order, item.fingerprint, doc_ids)
+                known = before[item.key]
+                both = entry._replace(doc_ids=_union(known, doc_ids))
+                if item.key in reasons:  # what it lost may be among the refused
+                    entry = both._replace(fingerprint="") if any(map(_waits, reasons[item.key])) else both
+                elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
+                    final[item.key] = entry
+                    entry = both._replace(fingerprint="")
+                state.entries[item.key] = entry
+            state.write()
+        write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
+        return final
+
+    def _batches(self, todo: list[Item], report: SyncReport) -> Iterator["_Batch"]:
+        """Fetch the items `todo`. An item that fails is counted in `report` and left out."""
+        batch = _Batch()
+        for item in todo:
+            self.progress.advance(1)
+            try:
+                records = list(self.connector.fetch(item.key))
+            except Exception as error:  # bad items never stop good ones
+                report.failed += 1
+                report.add_problem(self.conceal(f"{item.key}: {_worded(error)}"))
+                continue
+            batch.add(item, self._rows(item, records), now=self.stream.now())
+            if len(batch.rows.documents) >= _BATCH_ROWS or batch.characters >= _BATCH_CHARACTERS:
+                yield batch
+                batch = _Batch()
+        if batch.items:
+            yield batch
+
+    def _rows(self, item: Item, records: list[Record]) -> list[RawRow | Rejected]:
+        """The records of an item with the columns of the schema. The only document of an item is named after it."""
+        rows: list[RawRow | Rejected] = []
+        for number, record in enumerate(records, 1):
+            values = {**record.fields, **{name: record.fields.get(of) for name, of in self.source.columns.items()}}
+            if record.error:
+                rows.append(Rejected(item.key, number, f"{record.where}: {record.error}"))
+            else:
+                kind: Any = "question" if values.get("question") else "document"
+                rows.append(RawRow(kind, item.key, number, values))
+        documents = [index for index, row in enumerate(rows) if isinstance(row, RawRow) and row.kind == "document"]
+        if len(documents) == 1 and isinstance(row := rows[documents[0]], RawRow):
+            on_web = item.key.startswith(("http://", "https://"))
+            own = {"doc_id": item.key if on_web else f"{self.source.name}/{item.key}"} | (
+                {"url": item.key} if on_web else {}
+            )
+            rows[documents[0]] = row._replace(values=own | {name: v for name, v in row.values.items() if v is not None})
+        return rows
+
+    def _ingest(
+        self,
+        rows: RawRows,
+        undated: Collection[tuple[str, int]] = (),
+        announce: Callable[[DocIds], None] = lambda _: None,
+    ) -> "_Taken":
+        """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
+
+        `undated`: file and number of the rows whose date is not their own. `announce` gets the documents before they
+        are taken or refused.
+        """
+        origins: list[tuple[str, int, str]] = []
+
+        def revise(documents: ValidatedRows, find: Find) -> ValidatedRows:
+            doc_ids = documents.table["doc_id"].to_pylist()
+            places = [(row.file, row.row) for row in documents.origins]
+            origins.extend((*place, doc_id) for place, doc_id in zip(places, doc_ids, strict=True))
+            announce(_by_file(origins))
+            named = [place in undated for place in places]
+            dates = revised_dates(documents, find(doc_ids, ()), undated=named, now=self.stream.now())
+            return replace(documents, table=replace_column(documents.table, "published_at", dates))
+
+        report = ingest_rows(
+            self.store,
+            rows,
+            origin=self.source.name,
+            quarantine=self._quarantine,
+            period=self.stream.period,
+            publisher=self._publisher,
+            params=self.stream,
+            revise=revise,
+        )
+        refused = {(row.file, row.row) for row in report.rejected}
+        return _Taken(report, _by_file(origin for origin in origins if origin[:2] not in refused))
+
+    def _remove(
+        self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
+    ) -> None:
+        """Let the documents of vanished items, and those that other items lost, expire, or forget them."""
+        # 1. Which: a document that moved to another item has not vanished.
+        listed = {key: final.get(key, entry) for key, entry in state.entries.items() if key not in vanished}
+        there = {doc_id for entry in listed.values() for doc_id in entry.doc_ids}
+        unlisted = state.doc_ids - there
+        own = [v.doc_id for v in self.store.find_versions()(unlisted, ()) if v.source == self._publisher and v.banked]
+        gone = sorted(unlisted.intersection(own))
+        if not accepted:
+            self._check_vanished("documents", len(gone), len(state.doc_ids))
+        # 2. Remove them; a repetition after a kill changes nothing.
+        self.progress.stage(self.source.on_delete, len(gone))
+        if gone and self.source.on_delete == "forget":
+            self.forget(gone)
+            report.forgotten = len(gone)
+        elif gone:
+            now = self.stream.now()
+            rows = [
+                RawRow(
+                    "document", _WITHDRAWN_ROWS, number, {"doc_id": name, "published_at": now, "text": withdrawn(name)}
+                )
+                for number, name in enumerate(gone, 1)
+            ]
+            taken = self._ingest(RawRows(rows, [], self._quarantined(), "")).report
+            report.add(taken, {_WITHDRAWN_ROWS}, documents=False)
+            report.expired = taken.accepted
+        # 3. Record.
+        state.entries = listed
+
+    @property
+    def _publisher(self) -> str:
+        return self.source.publisher or self.source.name
+
+    @property
+    def _quarantine(self) -> str:
+        return f"source-{self.source.name}.jsonl"
+
+    def _quarantined(self) -> list[Rejected]:
+        """The refused rows of the last sync."""
+        path = self.store.quarantine / self._quarantine
+        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+        return [Rejected(**json.loads(line)) for line in lines]
+
+
+class _Taken(NamedTuple):
+    report: IngestReport
+    doc_ids: DocIds
+    """What the stream has of each item."""
+
+
+class _Batch:
+    """Items that were fetched, and their rows."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.rows = RawRows([], [], [], "")
+        self.undated: set[tuple[str, int]] = set()
+        """File and number of the documents that got the date of their item."""
+        self.characters = 0
+
+    def add(self, item: Item, rows: list[RawRow | Rejected], *, now: datetime) -> None:
+        """Add an item. A document without a date has that of the item, or `now`."""
+        self.items.append(item)
+        for row in rows:
+            if isinstance(row, Rejected):
+                self.rows.rejected.append(row)
+                continue
+            if row.kind == "document" and not row.values.get("published_at"):
+                self.undated.add((row.file, row.row))
+                row = row._replace(values={**row.values, "published_at": min(item.order or now, now)})
+            (self.rows.documents if row.kind == "document" else self.rows.questions).append(row)
+            self.characters += len(str(row.values.get("text", "")))
+
+
+def revised_dates(
+    documents: ValidatedRows, stored: Iterable[Version], *, undated: Sequence[bool], now: datetime
+) -> list[datetime]:
+    """The dates of `documents` such that the latest row of each document becomes what the stream has of it.
+
+    - A text that the stream has as the latest one keeps the date that it has there, if its own date is older or is only
+      that of its item.
+    - Another text with an older date than the latest one holds from `now` on.
+    - Any other row keeps its own date: with a later one it is a new version, with the same one a correction.
+    """
+    dates: list[datetime] = documents.table["published_at"].to_pylist()
+    hashes = documents.table["sha256"].to_pylist()
+    latest: dict[str, Version] = {}
+    for version in sorted((one for one in stored if one.banked), key=attrgetter("order")):
+        latest[version.doc_id] = version
+    last_rows: dict[str, int] = {}
+    for row, doc_id in enumerate(documents.table["doc_id"].to_pylist()):
+        if doc_id not in last_rows or dates[row] >= dates[last_rows[doc_id]]:
+            last_rows[doc_id] = row
+    for doc_id, row in last_rows.items():
+        if doc_id not in latest:
+            continue
+        version = latest[doc_id]
+        older = dates[row] < version.published_at
+        if version.sha256 == hashes[row] and (older or undated[row]):
+            dates[row] = version.published_at
+        elif older:
+            dates[row] = max(now, version.published_at)
+    return dates
+
+
+def withdrawn(doc_id: str) -> str:
+    """The text that replaces a document from the moment on at which its source has it no more."""
+    return f"The document {doc_id} was withdrawn by its source."
+
+
+def _by_file(origins: Iterable[tuple[str, int, str]]) -> DocIds:
+    """The documents of each file; `origins`: file, number and doc_id of rows."""
+    found: dict[str, dict[str, None]] = {}
+    for file, _, doc_id in origins:
+        found.setdefault(file, {})[doc_id] = None
+    return {file: tuple(doc_ids) for file, doc_ids in found.items()}
+
+
+def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def _by_date(item: Item) -> tuple[datetime, str]:
+    return item.order or datetime.min.replace(tzinfo=UTC), item.key
+
+
+def _waits(reason: str) -> bool:
+    """Whether a refused row may be taken later without a change of its item."""
+    return "is in the future" in reason
+
+
+def _worded(error: Exception) -> str:
+    return str(error) if isinstance(error, CmtError) else f"{type(error).__name__}: {error}"

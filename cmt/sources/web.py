@@ -1,0 +1,269 @@
+"""Files and pages on the web, fetched politely and never from a private network that was not allowed."""
+
+import fnmatch
+import hashlib
+import ipaddress
+import re
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from html import unescape
+from importlib.metadata import version
+from typing import Any, NamedTuple
+from urllib.parse import urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
+
+import httpcore
+import httpx
+
+from cmt.config import SourceParams
+from cmt.errors import ConfigError, StreamError
+from cmt.sources.connector import Connector, Item, Setting, Unchanged
+from cmt.stream.limits import Limits
+from cmt.stream.readers import Record
+
+AGENT = f"cmt/{version('cmt')}"
+ATTEMPTS, REDIRECTS = 4, 5
+TIMEOUT = httpx.Timeout(30, connect=10)  # seconds without a byte
+LONGEST = 300.0
+"""Seconds for one response, and for one pause between two attempts or two pages."""
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_FIRST_PAUSE = 0.5  # seconds; doubles with each attempt
+_WEAK = timedelta(seconds=2)  # a file may change again within the second that `Last-Modified` names
+
+
+class Response(NamedTuple):
+    """A response without redirects: its status is 200, or 304 to a request with a condition."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class StatusError(StreamError):
+    """A response other than the content."""
+
+    def __init__(self, url: str, status: int) -> None:
+        super().__init__(f"{url} cannot be read: status {status}")
+        self.status = status
+
+
+class _CheckedNetwork(httpcore.SyncBackend):
+    """Connects to addresses of the public network alone. A name is resolved once, so it cannot change its address
+    between the check and the connection."""
+
+    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        try:
+            found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(f"{host} has no address: {error}") from None
+        if private := [address for address in found if not ipaddress.ip_address(address).is_global]:
+            raise StreamError(
+                f"{host} is {private[0]}, an address of a private network: set allow_private in its source of "
+                "params.yaml if it may be read"
+            )
+        for address in found[:-1]:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return super().connect_tcp(address, port, *args, **kwargs)
+        return super().connect_tcp(found[-1], port, *args, **kwargs)
+
+
+class Web:
+    """Requests for one source: its headers go to the host of its address alone.
+
+    `body` limits apply after decompression. Proxies of the environment are not used.
+    """
+
+    def __init__(self, address: str, *, headers: Mapping[str, str], allow_private: bool, limits: Limits) -> None:
+        transport = httpx.HTTPTransport()
+        if not allow_private:
+            transport._pool._network_backend = _CheckedNetwork()  # httpx has no option for it
+        self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
+        self._origin, self._own, self._limits = httpx.URL(address), dict(headers), limits
+        self._robots: dict[str, RobotFileParser] = {}
+
+    def get(self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None) -> Response:
+        """Request `url`, again after transient failures, and follow redirects. Raises StreamError."""
+        for attempt in range(1, ATTEMPTS + 1):
+            pause = _FIRST_PAUSE * 2**attempt
+            try:
+                response = self._follow(url, method, conditions or {})
+                if response.status not in RETRIED:
+                    break
+                reason = f"status {response.status}"
+                wanted = response.headers.get("retry-after", "")
+                pause = min(float(wanted), LONGEST) if wanted.isdecimal() else pause
+            except httpx.HTTPError as error:
+                reason = str(error) or type(error).__name__
+            if attempt == ATTEMPTS:
+                raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
+            time.sleep(pause)
+        if response.status not in (200, 304):
+            raise StatusError(url, response.status)
+        return response
+
+    def page(self, url: str, *, method: str = "GET") -> Response:
+        """`get` for a page that a link named, at the pace that `robots.txt` of its host asks for."""
+        time.sleep(min(float(self._robots_of(url).crawl_delay(AGENT) or 0), LONGEST))
+        return self.get(url, method=method)
+
+    def allowed(self, url: str) -> bool:
+        """Whether `robots.txt` of its host allows to read the page `url`."""
+        return self._robots_of(url).can_fetch(AGENT, url)
+
+    def _follow(self, url: str, method: str, conditions: Mapping[str, str]) -> Response:
+        until = time.monotonic() + LONGEST
+        for _ in range(REDIRECTS + 1):
+            target = httpx.URL(url)
+            if target.scheme not in ("http", "https"):
+                raise StreamError(f"{url} is neither http nor https")
+            same = (target.scheme, target.host, target.port) == (
+                self._origin.scheme,
+                self._origin.host,
+                self._origin.port,
+            )
+            if same and not target.userinfo:
+                target = target.copy_with(userinfo=self._origin.userinfo)
+            headers = {"User-Agent": AGENT, **conditions, **(self._own if same else {})}
+            with self._client.stream(method, target, headers=headers) as response:
+                if response.has_redirect_location:
+                    url = urljoin(url, response.headers["location"])
+                    continue
+                body = bytearray()
+                for block in response.iter_bytes():
+                    body += block
+                    if len(body) > self._limits.file_bytes or time.monotonic() > until:
+                        raise StreamError(f"{url} is larger than stream.file_megabytes, or takes over {LONGEST:g} s")
+                return Response(url, response.status_code, response.headers, bytes(body))
+        raise StreamError(f"{url} redirects more than {REDIRECTS} times")
+
+    def _robots_of(self, url: str) -> RobotFileParser:
+        """The rules of the host of `url`: none if it has none, nothing allowed if it cannot say (RFC 9309)."""
+        parts = urlsplit(url)
+        host = f"{parts.scheme}://{parts.netloc}"
+        if host not in self._robots:
+            self._robots[host] = rules = RobotFileParser()
+            try:
+                rules.parse(self.get(f"{host}/robots.txt").body.decode("utf-8", "replace").splitlines())
+            except StreamError as error:
+                missing = isinstance(error, StatusError) and error.status < 500
+                rules.parse([] if missing else ["User-agent: *", "Disallow: /"])
+        return self._robots[host]
+
+
+class WebSource(Connector):
+    """What `address` names: one file; with `*` in its last part, the links of the page before it that match; a sitemap.
+
+    A file or page has changed if its entity tag has, or its date, or else its content. Links that `robots.txt` of their
+    host excludes, and pages that are gone (404, 410), are not listed.
+    """
+
+    def __init__(self, source: SourceParams, setting: Setting) -> None:
+        self._address, self._format, self._setting = source.address, source.format, setting
+        url = setting.expand(source.address)
+        self._base, _, last = url.rpartition("/")
+        self._pattern = f"{self._base}/{last}" if "*" in last else None
+        if "*" in self._base:
+            raise ConfigError(f"sources.{source.name}: {source.address} has * before the last /")
+        self._url = f"{self._base}/" if self._pattern else url
+        headers = {name: setting.expand(value) for name, value in source.headers.items()}
+        self.web = Web(url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
+        self._whole: Response | None = None
+        """The only file of the source."""
+
+    def list(self) -> Iterator[Item]:
+        response = self.web.get(self._url, conditions={} if self._pattern else conditions(self.cursor))
+        if response.status == 304:
+            raise Unchanged
+        pages = list(self._sitemap(response) if not self._pattern else self._links(response))
+        if pages or self._pattern:
+            for url, lastmod in dict(pages).items():
+                yield from self._page(url, lastmod)
+        else:
+            self._whole, self.cursor = response, validators(response)
+            changed = _http_date(response.headers.get("last-modified"))
+            yield Item(self._address, changed, hashlib.sha256(response.body).hexdigest())
+
+    def fetch(self, key: str) -> Iterator[Record]:
+        url = self._setting.expand(key)
+        response = self._whole if self._whole and key == self._address else self.web.page(url)
+        yield from self._setting.read(urlsplit(response.url).path, [response.body], self._format)
+
+    def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
+        """The links of a page that match the pattern."""
+        for href in re.findall(r"""\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
+            url = urljoin(response.url, unescape(href)).partition("#")[0]
+            if fnmatch.fnmatchcase(url, self._pattern or "*"):
+                yield url, None
+
+    def _sitemap(self, response: Response, depth: int = 0) -> Iterator[tuple[str, str | None]]:
+        """The pages of a sitemap and of those that it names, each with its date; none if it is no sitemap."""
+        text = response.body.decode("utf-8", "replace")
+        if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
+            return
+        for kind, entry in re.findall(r"<(?:\w+:)?(url|sitemap)>(.*?)</(?:\w+:)?\1>", text, re.DOTALL):
+            found = {
+                name: unescape(value) for name, value in re.findall(r"<(?:\w+:)?(loc|lastmod)>\s*(.*?)\s*<", entry)
+            }
+            if kind == "url" and "loc" in found:
+                yield found["loc"], found.get("lastmod")
+            elif "loc" in found and depth == 0:
+                yield from self._sitemap(self.web.get(found["loc"]), depth + 1)
+
+    def _page(self, url: str, changed: str | None) -> Iterator[Item]:
+        """The item of a page, unless it is gone or excluded."""
+        if not self.web.allowed(url):
+            return
+        key = self._setting.conceal(url)
+        if changed:
+            yield Item(key, _iso_date(changed), changed)
+            return
+        try:
+            response = self.web.page(url, method="HEAD")
+            mark = " ".join(validators(response).values())
+            if not mark:
+                response = self.web.page(url)
+                mark = hashlib.sha256(response.body).hexdigest()
+            yield Item(key, _http_date(response.headers.get("last-modified")), mark)
+        except StatusError as error:
+            if error.status not in (404, 410):
+                yield Item(key)
+        except StreamError:
+            yield Item(key)  # to fetch it fails in the same way, and is reported
+
+
+def conditions(cursor: Mapping[str, str]) -> dict[str, str]:
+    """The headers that ask for a response only if it is not the one of `validators`."""
+    names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+    return {names[name]: value for name, value in cursor.items() if name in names}
+
+
+def validators(response: Response) -> dict[str, str]:
+    """The entity tag or the date of a response, by which a later one can be recognised; empty if it has none."""
+    headers = response.headers
+    if etag := headers.get("etag"):
+        return {"etag": etag}
+    changed, sent = _http_date(headers.get("last-modified")), _http_date(headers.get("date"))
+    if changed and sent and sent - changed >= _WEAK:
+        return {"last-modified": headers["last-modified"]}
+    return {}
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _iso_date(value: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

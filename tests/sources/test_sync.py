@@ -1,0 +1,261 @@
+"""Sync: after each one the stream is what the source has, whatever happened before."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmt.common import storage
+from cmt.common.storage import write_table
+from cmt.config import SourceParams
+from cmt.errors import StreamError
+from cmt.sources import state as state_module
+from cmt.sources.connector import Item, open_connector
+from cmt.sources.sync import VanishedError
+from cmt.stream.schema import Rejected
+from cmt.stream.store import SliceStore
+from tests.helpers.rows import Row
+from tests.helpers.sources import (
+    Changing,
+    Faulty,
+    Killed,
+    Project,
+    Scripted,
+    expected,
+    later,
+    source,
+    write_files,
+)
+
+STEPS = int(os.environ.get("CMT_SYNC_STEPS", "25"))
+"""Steps of one history; `CMT_SYNC_STEPS=100` plays the long ones."""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty stream, on a disk that nobody waits for."""
+    monkeypatch.setattr(storage, "flush_to_disk", lambda _: None)
+    return Project(tmp_path / "project")
+
+
+def in_step(project: Project, source_: SourceParams, changing: Changing, *, known: dict[str, str]) -> None:
+    """Compare the stream with the source; `known`: what it had before, in place of what vanished with `keep`."""
+
+    def name(key: str) -> str:
+        on_web = source_.address.startswith("http")
+        return f"{source_.address.rpartition('/')[0]}/{key}" if on_web else f"news/{key}"
+
+    now = expected(changing.texts, name)
+    if source_.on_delete == "keep":
+        now = known | now
+        known |= now
+    assert project.texts() == now
+
+
+def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest.MonkeyPatch, *, seed: int) -> None:
+    """Change the source, sync with failures, kills and a wandering clock, then once without, and compare."""
+    changing, rng = Changing(seed, returning=source_.on_delete != "forget"), random.Random(seed)
+    known, kills = dict[str, str](), 0
+    for _ in range(STEPS):
+        changing.step()
+        show(changing.texts)
+        project.stream = later(project.stream, rng)
+        with monkeypatch.context() as patched:
+            add, kill_at = SliceStore.add, rng.choice([None, 0, 1])
+
+            def add_or_die(self: SliceStore, *rows: Any, kill_at: int | None = kill_at, add: Any = add) -> Any:
+                if kill_at == 0:
+                    raise Killed
+                slice_ = add(self, *rows)
+                if kill_at == 1:
+                    raise Killed
+                return slice_
+
+            def write_or_die(*arguments: Any, die: bool = rng.random() < 0.2) -> None:
+                if die:
+                    raise Killed
+                write_table(*arguments)
+
+            patched.setattr(SliceStore, "add", add_or_die)
+            patched.setattr(state_module, "write_table", write_or_die)
+            faulty = Faulty(open_connector(source_, project.setting()), rng, fail=0.1, kill=0.05)
+            try:
+                project.sync(source_, faulty)
+            except Killed:
+                kills += 1
+            except StreamError as error:
+                assert "the network is down" in str(error)
+        if rng.random() < 0.5:
+            report = project.sync(source_, Faulty(open_connector(source_, project.setting()), rng, fail=0, kill=0))
+            assert not report.problems
+            in_step(project, source_, changing, known=known)
+            again = project.sync(source_)
+            assert (again.new, again.changed, again.documents, again.expired) == (0, 0, 0, 0)
+    assert kills > 2
+
+
+@pytest.mark.parametrize("on_delete", ["keep", "expire", "forget"])
+def test_a_folder(project: Project, tmp_path: Path, on_delete: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "news"
+    play(
+        project,
+        source(address=str(folder), on_delete=on_delete),
+        lambda texts: write_files(folder, texts),
+        monkeypatch,
+        seed=1,
+    )
+
+
+def files(**documents: dict[str, str]) -> Scripted:
+    """A scripted source of items with these documents."""
+    return Scripted(dict(documents))
+
+
+def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project) -> None:
+    scripted = files(a={"d": "First text."})
+    project.sync(source(), scripted)
+    scripted.texts["a"] = {"d": "Corrected text."}
+    report = project.sync(source(), scripted)
+    assert (report.changed, report.documents, report.versions) == (1, 1, 1)
+    scripted.texts["a"], scripted.dates["a"] = {"d": "Later text."}, "2031-03-01"
+    project.sync(source(), scripted)
+    scripted.texts["a"], scripted.dates["a"] = {"d": "Redated text."}, "2031-02-01"  # older than what is there
+    project.sync(source(), scripted)
+    dates = [(str(row["published_at"].date()), row["text"]) for row in project.store.all_documents().to_pylist()]
+    assert sorted(dates) == [
+        ("2031-01-02", "Corrected text."),
+        ("2031-01-02", "First text."),
+        ("2031-03-01", "Later text."),
+        ("2031-12-31", "Redated text."),
+    ]
+    assert project.texts() == {"d": "Redated text."}
+
+
+def test_a_document_without_a_date_gets_that_of_its_item_and_keeps_it(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    write_files(folder, {"a.jsonl": {"": "One text."}}, date=None)
+    os.utime(folder / "a.jsonl", (1_700_000_000, 1_700_000_000))
+    project.sync(source(address=str(folder)))
+    os.utime(folder / "a.jsonl", (1_800_000_000, 1_800_000_000))
+    report = project.sync(source(address=str(folder)))
+    assert (report.changed, report.documents) == (1, 0)
+    (row,) = project.store.all_documents().to_pylist()
+    assert (row["doc_id"], str(row["published_at"].date()), row["source"]) == ("news/a.jsonl", "2023-11-14", "news")
+
+
+def test_too_much_that_vanished_stops_and_asks(project: Project) -> None:
+    careful = source(max_vanished=0.2, on_delete="expire")
+    scripted = files(**{f"k{n}": {f"d{n}": f"Text number {n} of many."} for n in range(10)})
+    project.sync(careful, scripted)
+    for key in ("k1", "k2"):
+        del scripted.texts[key]
+    assert project.sync(careful, scripted).expired == 2
+    kept = scripted.texts
+    scripted.texts = {"k0": kept["k0"], "new": {"n": "A new one."}}
+    with pytest.raises(VanishedError, match=r"7 of 8 known items vanished.*--accept-vanished"):
+        project.sync(careful, scripted)
+    assert len(project.texts()) == 8
+    assert project.sync(careful, scripted, dry_run=True, accept_vanished=True).vanished == 7
+    assert project.sync(careful, scripted, accept_vanished=True).expired == 7
+    assert set(project.texts()) == {"d0", "n"}
+    # a file that lost most of its rows is a partial one, too
+    scripted.texts["new"] = {f"n{n}": f"Row {n} of the file." for n in range(10)}
+    project.sync(careful, scripted, accept_vanished=True)
+    scripted.texts["new"] = {"n0": "Row 0 of the file."}
+    for _ in range(2):
+        with pytest.raises(VanishedError, match="9 of 11 known documents"):
+            project.sync(careful, scripted)
+    scripted.texts["new"] = {f"n{n}": f"Row {n} of the file." for n in range(10)}
+    assert (project.sync(careful, scripted).documents, len(project.texts())) == (0, 11)
+
+
+def test_an_item_that_fails_stops_no_other_and_is_tried_again(project: Project) -> None:
+    scripted = files(a={"a": "The first."}, b={"b": "The second."})
+    scripted.broken = {"a"}
+    report = project.sync(source(), scripted)
+    assert (report.failed, report.documents, report.problems) == (1, 1, ["a: OSError: a is broken"])
+    scripted.broken = set()
+    report = project.sync(source(), scripted)
+    assert (report.new, report.documents, report.failed) == (1, 1, 0)
+    # to forget is for good: it waits until every item could be read
+    forgets = source(on_delete="forget")
+    scripted.texts, scripted.broken = {"a": {"a": "The first."}, "c": {"b": "The second."}}, {"c"}
+    assert project.sync(forgets, scripted).forgotten == 0
+    scripted.broken = set()
+    assert project.sync(forgets, scripted).forgotten == 0  # it moved
+    del scripted.texts["c"]
+    assert project.sync(forgets, scripted).forgotten == 1
+    assert set(project.texts()) == {"a"}
+
+
+def test_refused_rows_are_in_one_quarantine_as_long_as_the_source_has_them(project: Project, tmp_path: Path) -> None:
+    def refused() -> list[Row]:
+        return [row._asdict() if hasattr(row, "_asdict") else vars(row) for row in sync_quarantine(project)]
+
+    scripted = files(a={"a": ""}, b={"b": "A good one."}, c={"c": ""})
+    report = project.sync(source(), scripted)
+    assert (report.refused, report.documents) == (2, 1)
+    assert [row["file"] for row in refused()] == ["a", "c"]
+    scripted.texts["a"] = {"a": "Now it has a text."}
+    report = project.sync(source(), scripted)
+    assert (report.refused, report.documents) == (0, 1)
+    assert [row["file"] for row in refused()] == ["c"]
+    del scripted.texts["c"]
+    project.sync(source(), scripted)
+    assert refused() == []
+
+
+def sync_quarantine(project: Project) -> list[Any]:
+    """The refused rows of the source."""
+    import json
+
+    path = project.store.quarantine / "source-news.jsonl"
+    return [Rejected(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_row_of_tomorrow_is_taken_tomorrow(project: Project) -> None:
+    scripted = files(a={"a": "Of the new year."})
+    scripted.dates["a"] = "2032-01-02"
+    assert project.sync(source(), scripted).refused == 1
+    assert (project.sync(source(), scripted).changed, project.texts()) == (1, {})
+    project.stream = project.stream.model_copy(update={"clock": "2032-01-03T00:00:00Z"})
+    assert project.sync(source(), scripted).documents == 1
+
+
+def test_a_stream_that_was_removed_is_filled_again_and_a_lost_state_doubles_nothing(project: Project) -> None:
+    scripted = files(a={"a": "The first."}, b={"b": "The second."})
+    project.sync(source(), scripted)
+    for slice_ in project.store.slices():
+        slice_.path.unlink()
+    assert project.sync(source(), scripted).documents == 2
+    state = project.folder / "state/sources/news.parquet"
+    state.write_bytes(state.read_bytes()[:-20])
+    with pytest.raises(StreamError, match=r"news\.parquet cannot be read .*: remove it"):
+        project.sync(source(), scripted)
+    state.unlink()
+    report = project.sync(source(), scripted)
+    assert (report.new, report.documents) == (2, 0)
+
+
+def test_nothing_of_another_source_is_removed(project: Project) -> None:
+    scripted = files(a={"shared": "What the first source says."})
+    project.sync(source(name="first", on_delete="forget"), scripted)
+    other = files(x={"shared": "What another one claims."}, y={"own": "Its own."})
+    report = project.sync(source(name="second", on_delete="forget"), other)
+    assert (report.refused, "may not correct" in report.problems[0]) == (1, True)
+    other.texts = {}
+    assert project.sync(source(name="second", on_delete="forget"), other).forgotten == 1
+    assert project.texts() == {"shared": "What the first source says."}
+
+
+def test_two_syncs_of_one_source_exclude_each_other(project: Project) -> None:
+    class Nested(Scripted):
+        def list(self) -> Iterator[Item]:
+            with pytest.raises(StreamError, match="news is being read by another process"):
+                project.sync(source(), Scripted())
+            yield from super().list()
+
+    assert project.sync(source(), Nested({"a": {"a": "Once."}})).documents == 1
