@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +23,11 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(gt=0.0)]
 
+Column = Literal[
+    "doc_id", "published_at", "title", "text", "source", "url", "supersedes",
+    "question_id", "question", "answers", "asked_at",
+]  # fmt: skip
+"""Columns of documents and questions."""
 
 BASE, STREAM = "hub:rajpurkar/squad", "stream"
 """Values of `train.source`: the default, and the one that selects the documents of the stream."""
@@ -75,6 +81,14 @@ def _without_secrets(address: str) -> str:
     return address
 
 
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone {name!r}: write one such as UTC or Europe/Oslo") from None
+    return name
+
+
 class LmParams(Section):
     """The frozen base language model."""
 
@@ -93,6 +107,14 @@ class StreamParams(Section):
 
     source: Path = Path("data/courier")
     """File or folder that `cmt ingest` reads by default."""
+    columns: dict[Column, str] = {}
+    """Column of the schema → column of the source, where their names do not tell; blank: not read."""
+    day_first: bool | None = None
+    """Whether a date such as 05/03/2026 begins with the day; None refuses such dates."""
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    """Zone of date-times without one, such as Europe/Oslo; a plain date is a day in UTC."""
+    max_rejected: Fraction = 0.5
+    """Largest fraction of rejected rows; a flow whose ingest rejects more takes the others and fails."""
     format: Literal["jsonl", "parquet", "squad", "streamingqa", "archivalqa"] = "jsonl"
     """File format of `source`."""
     period: Literal["day", "week", "month"] | Positive = "month"

@@ -1,4 +1,4 @@
-"""Admission of rows to the stream: each row is validated alone, then compared with the store.
+"""Admission of valid rows to the stream: each row is compared with the store and with the others of its ingest.
 
 - A row that is in the store already, with the same doc_id, text and record, is left out.
 - A known doc_id with another text, date, title, url or `supersedes` is a new version, whatever its date.
@@ -11,12 +11,9 @@
 - A question needs an answer, except for training and measuring (`select_with_unanswerable`).
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
-from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -29,9 +26,10 @@ from cmt.stream.authority import Authority
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import slice_of_each
+from cmt.stream.precedence import KnownVersions
 from cmt.stream.readers import RawRows
-from cmt.stream.readers.files import RawRow
-from cmt.stream.schema import Rejected, raw_text, validate_documents, validate_questions
+from cmt.stream.rows import ValidatedRows, reject, validate_rows
+from cmt.stream.schema import Checks, Rejected
 
 RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
 """Columns whose values a row shares with one that is in the store already."""
@@ -52,26 +50,6 @@ class StoreIndex:
 
 
 @dataclass(frozen=True)
-class ValidatedRows:
-    """The valid documents or questions, and the rejected ones."""
-
-    table: pa.Table
-    origins: list[RawRow]
-    """The raw row of each row of `table`."""
-    rejected: list[Rejected]
-
-    def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "ValidatedRows":
-        """These rows without the rows in `reasons` (row → why), which are rejected with or without their content."""
-        if not reasons:
-            return self
-        kept = [row for row in range(self.table.num_rows) if row not in reasons]
-        rejected = [_reject(self.origins[row], reason) for row, reason in reasons.items()]
-        if not with_content:
-            rejected = [replace(row, raw="") for row in rejected]
-        return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
-
-
-@dataclass(frozen=True)
 class Intake:
     """The new rows of an ingest, and the fate of its other rows."""
 
@@ -87,20 +65,10 @@ class Intake:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     """By file and row."""
+    dangling: tuple[tuple[str, str], ...]
+    """doc_id and `supersedes` of the `documents` that supersede a document which is nowhere."""
     timeline: Timeline
     """Of `documents` and the versions of the index."""
-
-
-def validate_rows(
-    raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS, allow_unanswerable: bool = False
-) -> tuple[ValidatedRows, ValidatedRows]:
-    """Validate each row of `raw` alone; return documents and questions. Rows dated after `now` are rejected.
-
-    With `allow_unanswerable` a question with an empty list of answers is valid.
-    """
-    validate_document = partial(validate_documents, now=now, limits=limits)
-    validate_question = partial(validate_questions, now=now, limits=limits, allow_unanswerable=allow_unanswerable)
-    return _validate(raw.documents, validate_document), _validate(raw.questions, validate_question)
 
 
 def without_floods(documents: ValidatedRows, *, period: str | int, limit: int) -> ValidatedRows:
@@ -148,6 +116,7 @@ def select(
         duplicates=duplicates,
         question_duplicates=question_duplicates,
         rejected=tuple(sorted(rejected, key=attrgetter("file", "row"))),
+        dangling=tuple((v.doc_id, v.supersedes) for v in new if v.supersedes and v.supersedes not in known),
         timeline=timeline,
     )
 
@@ -164,7 +133,7 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DE
     Rows dated after `now` are rejected. A question that its document does not answer (SQuAD 2.0) has an empty list of
     `answers` and is kept.
     """
-    documents, questions = validate_rows(raw, now=now, limits=limits, allow_unanswerable=True)
+    documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
     intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
     rows = list(_columns(intake.documents, "doc_id", "published_at"))
     latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
@@ -198,26 +167,12 @@ def own_ids(
     )
 
 
-def _validate(rows: Sequence[RawRow], validate: Callable[..., tuple[pa.Table, list[Rejected]]]) -> ValidatedRows:
-    tables = [validate((), file="")[0]]  # an empty table, for a file without rows of this kind
-    origins: list[RawRow] = []
-    rejected: list[Rejected] = []
-    for file, group in groupby(rows, key=attrgetter("file")):
-        file_rows = list(group)
-        table, file_rejected = validate(((row.row, row.values) for row in file_rows), file=file)
-        rejected_numbers = {row.row for row in file_rejected}
-        tables.append(table)
-        origins += [row for row in file_rows if row.row not in rejected_numbers]
-        rejected += file_rejected
-    return ValidatedRows(pa.concat_tables(tables), origins, rejected)
-
-
 def _select_documents(
     documents: ValidatedRows, index: StoreIndex, authority: Authority | None
 ) -> tuple[list[int], int, list[Rejected]]:
     """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
     rows, versions = list(_columns(documents.table, *RECORD)), versions_of(documents.table)
-    known = _Known(index.versions, versions)
+    known = KnownVersions(index.versions, versions)
     records, taken = set(index.records), dict[tuple[str, datetime], int]()
     duplicates, rejected = 0, list[Rejected]()
     for row in sorted(range(len(rows)), key=lambda row: versions[row].published_at):
@@ -230,7 +185,7 @@ def _select_documents(
         if not why and not there and (ring := known.ring(version)):
             why = f"documents would supersede each other, two of them at one date: {ring}; leave supersedes out"
         if why:
-            rejected.append(_reject(origin, why))
+            rejected.append(reject(origin, why))
         elif there:
             duplicates += 1
         else:
@@ -260,116 +215,16 @@ def _select_questions(
                 f"question_id {question_id!r} belongs to another question, {known_question[:80]!r}; "
                 "give this one another question_id"
             )
-            rejected.append(_reject(questions.origins[row], reason))
+            rejected.append(reject(questions.origins[row], reason))
         elif doc_id not in known:
             reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"
-            rejected.append(_reject(questions.origins[row], reason))
+            rejected.append(reject(questions.origins[row], reason))
         else:
             asked[question_id] = question
             new.append(row)
             doc_ids.append(timeline.original(doc_id, asked_at))
     table = replace_column(take(questions.table, new), "doc_id", doc_ids)
     return table, questions.table.num_rows - len(new) - len(rejected), rejected
-
-
-class _Known:
-    """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
-
-    def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
-        self._owners: dict[str, Version] = {}
-        """doc_id → its first version, whose publisher is the publisher of the document."""
-        self._candidates: dict[str, Version] = {}
-        """The same of the ingest, for updates that come before the document that they name."""
-        self._publishers: dict[str, set[str | None]] = {}
-        self._updates: dict[str, list[Version]] = {}
-        """doc_id → the banked versions that supersede it."""
-        self._superseded: set[str] = set()
-        self._versions: dict[str, list[Version]] = {}
-        self._changing: set[str] = set()
-        """The documents with several versions, or one that supersedes another document."""
-        self._of_text: dict[tuple[Any, ...], dict[str, datetime]] = {}
-        """Source and text → the documents that have had it, and since when."""
-        self._plain: dict[tuple[Any, ...], set[str]] = {}
-        """Source and text → the documents that superseded nothing with it."""
-        for version in sorted(stored, key=attrgetter("order")):
-            self.add(version)
-        for version in sorted(candidates, key=attrgetter("published_at")):
-            self._candidates.setdefault(version.doc_id, version)
-
-    def add(self, version: Version) -> None:
-        doc_id, date, _, source, sha256, supersedes, banked = version
-        self._owners.setdefault(doc_id, version)
-        self._publishers.setdefault(doc_id, set()).add(source)
-        if supersedes and banked:
-            self._updates.setdefault(supersedes, []).append(version)
-        if supersedes or doc_id in self._versions:
-            self._changing.add(doc_id)
-        self._versions.setdefault(doc_id, []).append(version)
-        since = self._of_text.setdefault((source, sha256), {})
-        since[doc_id] = min(date, since.get(doc_id, date))
-        if supersedes:
-            self._superseded.add(supersedes)
-        else:
-            self._plain.setdefault((source, sha256), set()).add(doc_id)
-
-    def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
-        """Why its publisher may not add `version`, nor have it `there`; None if it may."""
-        owner = self._owners.get(version.doc_id)
-        if owner and version.source not in self._publishers[version.doc_id]:
-            why = authority.why_not_correct(version, owner)
-        else:
-            why = None if owner else authority.why_not_add(version, self._updates.get(version.doc_id, ()))
-        if why or there or not version.supersedes:
-            return why
-        target = self._owners.get(version.supersedes) or self._candidates.get(version.supersedes)
-        if target and version.source in self._publishers.get(target.doc_id, ()):
-            target = target._replace(source=version.source)
-        return authority.why_not_supersede(version, target) if target else None
-
-    def ring(self, version: Version) -> str | None:
-        """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
-
-        A version leads to the document that it supersedes, or else to each with its text for which it may stand. Any
-        version may turn out to be the one that holds, or not to be banked, so that names lead through it.
-        """
-        own, text = version.doc_id, version[3:5]
-        changes = version.supersedes or own in self._versions
-
-        def versions(doc_id: str) -> list[Version]:
-            return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
-
-        alike = [self._plain.get(one[3:5], set()) for one in versions(own)]
-        named = own in self._superseded or any(len(names) > (own in names) for names in alike)
-        if not named or not (changes or self._of_text.get(text)):
-            return None
-
-        def following(doc_id: str) -> set[str]:
-            names = {one.supersedes for one in versions(doc_id) if one.supersedes}
-            for one in versions(doc_id):
-                if not one.supersedes:
-                    since = self._of_text.get(one[3:5], {})
-                    names |= {name for name in self._changing & since.keys() if since[name] <= one.published_at}
-                    if changes and one[3:5] == text and version.published_at <= one.published_at:
-                        names.add(own)
-            return names - {doc_id}
-
-        # 1. what `version` leads to, and what of it leads back
-        leads_to, waiting = dict[str, set[str]](), [own]
-        for doc_id in waiting:
-            if doc_id not in leads_to:
-                leads_to[doc_id] = following(doc_id)
-                waiting += leads_to[doc_id]
-        ring, grown = set[str](), {own}
-        while grown:
-            ring |= grown
-            grown = {doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)} - ring
-        # 2. two updates of one date
-        dates = Counter(date for doc_id in ring for date in {v.published_at for v in versions(doc_id) if v.supersedes})
-        return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None
-
-
-def _reject(origin: RawRow, reason: str) -> Rejected:
-    return Rejected(origin.file, origin.row, reason, raw_text(origin.values))
 
 
 def _columns(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:

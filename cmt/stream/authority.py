@@ -95,4 +95,6 @@ def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, origi
 
 
 def _advice(publisher: str | None, other: str | None) -> str:
+    if publisher and other and publisher.startswith(_FILE_PREFIX) and other.startswith(_FILE_PREFIX):
+        return "if both files have one publisher, name it at each ingest: --source NAME"
     return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"

@@ -20,7 +20,7 @@ from cmt.common.dates import iso, parse_instant
 from cmt.common.storage import read_checked_json, write_checked_json
 from cmt.common.visibility import Version
 from cmt.errors import StreamError
-from cmt.stream.admission import ValidatedRows
+from cmt.stream.rows import ValidatedRows
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
 
 DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"

@@ -1,43 +1,57 @@
-"""Ingest: one file or folder → validated rows, the quarantine of rejected ones, and new slices in the store."""
+"""Ingest: records of files, folders or other sources → new slices in the store, and the quarantine of rejected rows."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column, rows_with
+from cmt.common.date_formats import DateReader
+from cmt.common.digests import sha256_hex
 from cmt.common.visibility import Find, Version, in_memory, related
-from cmt.config import StreamParams
+from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
 from cmt.stream import readers
 from cmt.stream.admission import (
     NEW,
     RECORD,
+    Intake,
     StoreIndex,
-    ValidatedRows,
     own_ids,
     select,
-    validate_rows,
     versions_of,
     without_floods,
 )
 from cmt.stream.authority import Authority, check_publisher, publisher_of_each
+from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
+from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import Limits
 from cmt.stream.periods import period_unit, split, unit_of
-from cmt.stream.schema import Rejected
+from cmt.stream.readers import RawRows, Record
+from cmt.stream.rows import ValidatedRows, collect, concat, validate_rows
+from cmt.stream.schema import Checks, Notes, Rejected, unwrap
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
+from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_waiting
 
 log = logging.getLogger(__name__)
 
 Revise = Callable[[ValidatedRows, Find], ValidatedRows]
 """The valid documents of an ingest, what the store has of them → the documents to take."""
+
+_PREVIEWED = 3  # documents of a dry run
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|\{.*\}|\[.*\]|\d[\d,.:TZ+-]*""")
+"""The values in a reason, without which reasons of one kind are equal."""
 
 
 @dataclass(frozen=True)
@@ -65,59 +79,101 @@ class IngestReport:
     """The publisher that the caller named."""
     clock: str | None
     """The instant at which `stream.clock` is fixed; None if the computer's clock counts."""
+    waiting: int = 0
+    """Number of rows that are dated up to a day ahead; a later ingest takes them."""
+    matched: str = ""
+    """The columns that were matched and the forms of their dates; blank for those of the schema."""
+    notices: tuple[str, ...] = ()
+    """What else a person should know, one line each."""
+    parts: tuple[tuple[str, int, int], ...] = ()
+    """Period, documents and questions of each slice; of a dry run, of each slice that it would write."""
+    preview: tuple[Mapping[str, Any], ...] = ()
+    """The first documents of a dry run."""
+    dry_run: bool = False
+    """Whether nothing was written."""
 
     def summary(self) -> str:
         """The result in one line."""
         documents, questions = _count(self.accepted, "document"), _count(self.questions, "question")
         kinds = [_count(n, noun) for n, noun in ((self.versions, "new version"), (self.repeats, "repeat")) if n]
         notes = f" ({', '.join(kinds)})" if kinds else ""
-        new = f"{documents}{notes} and {questions} taken into {_count(len(self.slices), 'slice')}"
+        taken = "would be taken" if self.dry_run else "taken"
+        new = f"{documents}{notes} and {questions} {taken} into {_count(len(self.parts), 'slice')}"
         documents, questions = _count(self.duplicates, "document"), _count(self.question_duplicates, "question")
-        rejected = f"; {_count(len(self.rejected), 'row')} rejected, see {self.quarantine}" if self.rejected else ""
-        return f"{new if self.slices else 'nothing new'}; {documents} and {questions} already there{rejected}"
+        rejected = f"; {_count(len(self.rejected), 'row')} rejected" if self.rejected else ""
+        rejected += f", see {self.quarantine}" if self.quarantine else ""
+        return f"{new if self.parts else 'nothing new'}; {documents} and {questions} already there{rejected}"
 
     def clock_notice(self) -> str:
         """The effect of a fixed clock, in one line."""
         return f"the clock is fixed (stream.clock): rows dated after {self.clock} are rejected"
 
+    @property
+    def rejected_fraction(self) -> float:
+        """Rejected rows ÷ all rows, 0–1."""
+        rows = self.accepted + self.duplicates + self.questions + self.question_duplicates + len(self.rejected)
+        return len(self.rejected) / rows if rows else 0.0
+
+    def reasons(self) -> list[tuple[str, int, Rejected]]:
+        """The kinds of reasons without their values, the number of rows of each, and the first; most rows first."""
+        kinds = [_VALUES.sub("…", row.reason) for row in self.rejected]
+        first = dict(zip(reversed(kinds), reversed(self.rejected), strict=True))
+        return [(kind, count, first[kind]) for kind, count in Counter(kinds).most_common()]
+
 
 def ingest(
     store: SliceStore,
-    path: Path,
+    path: Path | Sequence[Path],
     *,
-    file_format: str,
     period: str | int,
+    file_format: str | None = None,
     now: datetime | None = None,
     publisher: str | None = None,
     params: StreamParams | None = None,
+    columns: Mapping[Column, str] | None = None,
+    published_at: str | None = None,
+    dry_run: bool = False,
 ) -> IngestReport:
-    """Validate every row of the file or folder `path`, quarantine rejected rows, and add new ones to `store` as slices.
+    """Read every row of the files and folders `path`, and ingest them as `ingest_rows` does.
 
-    Rows dated after `now` (default: the clock of `params`) are rejected. `publisher`: who published the documents, see
-    `cmt.stream.authority`. `params`: limits, trust, authority and clock. Repeating an ingest adds nothing. Raises
-    ConfigError for an unknown format or period, or a bad `publisher`; StreamError if `path` cannot be read, if every
-    row is rejected, if the store is damaged or cannot be written, or if another process is writing to it.
+    `columns`: column of the schema → column of the source, beside `params.columns`. `published_at`: the date of rows
+    without one. Repeating an ingest adds nothing. Raises ConfigError for an unknown format or period, or a bad
+    `publisher`; StreamError if a path cannot be read, if every row is rejected, if the store is damaged or cannot be
+    written, or if another process is writing to it.
     """
-    params = params or StreamParams()
+    params, paths = params or StreamParams(), [path] if isinstance(path, Path) else path
     period_unit(period)
-    raw = readers.read(path, file_format, limits=Limits(params))
+    limits, matching = Limits(params), Columns({**params.columns, **(columns or {})})
+    sources = [
+        (one.resolve().name, collect(_records(one, file_format, limits), matching, published_at=published_at))
+        for one in paths
+    ]
+    name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    if not any(raw.documents or raw.questions or raw.rejected for _, raw in sources):
+        raise StreamError(f"{name} has no rows; nothing was ingested")
+    digest = sha256_hex(*(raw.digest for _, raw in sources))
     report = ingest_rows(
         store,
-        raw,
-        origin=path.resolve().name,
-        quarantine=f"{path.resolve().name[:100]}-{raw.digest[:16]}.jsonl",
+        sources[0][1],
+        origin=sources[0][0],
+        further=sources[1:],
+        quarantine=f"{Path(name).resolve().name[:100]}-{digest[:16]}.jsonl",
         period=period,
         now=now,
         publisher=publisher,
         params=params,
+        columns=matching,
+        wait=True,
+        dry_run=dry_run,
     )
-    log.info("%s: %s", path, report.summary())
-    if report.clock:
-        log.info("%s", report.clock_notice())
-    if not (report.slices or report.duplicates or report.question_duplicates):
+    log.info("%s: %s", name, report.summary())
+    for line in filter(None, (report.matched, *report.notices, report.clock_notice() if report.clock else "")):
+        log.info("%s", line)
+    if report.rejected_fraction == 1 and not (report.waiting or dry_run):
         first = report.rejected[0]
         raise StreamError(
-            f"{path}: none of its {_count(len(report.rejected), 'row')} can be taken, see {report.quarantine}; "
+            f"{name}: none of its {_count(len(report.rejected), 'row')} can be taken"
+            f"{f', see {report.quarantine}' if report.quarantine else ''}; "
             f"the first: {first.file}:{first.row}: {first.reason}"
         )
     return report
@@ -125,7 +181,7 @@ def ingest(
 
 def ingest_rows(
     store: SliceStore,
-    raw: readers.RawRows,
+    raw: RawRows,
     *,
     origin: str,
     quarantine: str,
@@ -134,22 +190,37 @@ def ingest_rows(
     publisher: str | None = None,
     params: StreamParams,
     revise: Revise | None = None,
+    further: Sequence[tuple[str, RawRows]] = (),
+    columns: Columns | None = None,
+    wait: bool = False,
+    dry_run: bool = False,
 ) -> IngestReport:
-    """Like `ingest`, for rows that were read already; it raises nothing if every row is rejected.
+    """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
-    `origin`: the name of the file or source. `quarantine`: the name of the file of rejected rows. `revise`: changes
-    the valid documents, given what the store has, before they are compared with it.
+    `raw` are the rows of the file or source `origin`, see `cmt.stream.rows.collect`; `further` are those of others.
+    Rows dated after `now` (default: the clock of `params`) are rejected; with `wait` those dated up to a day after the
+    computer's clock wait for a later ingest. `publisher`: who published the documents, see `cmt.stream.authority`.
+    `quarantine`: the name of the file of rejected rows. `params`: limits, trust, authority, dates and clock. `revise`:
+    changes the valid documents, given what the store has, before they are compared with it. `columns`: what matched
+    the rows, for the report. A dry run writes nothing.
     """
-    unit, limits = period_unit(period), Limits(params)
+    unit, notes = period_unit(period), Notes()
     named = None if publisher is None else check_publisher(publisher)
-    # 1. validate
-    documents, questions = validate_rows(raw, now=now or params.now(), limits=limits)
-    # 2. determine who published each document
-    claimed = documents.table["source"].to_pylist()
-    publishers = publisher_of_each(claimed, named=named, origin=origin, trusted=params.trust_source)
-    documents = replace(documents, table=replace_column(documents.table, "source", publishers))
-    with store.locked():
+    dates = DateReader(ZoneInfo(params.timezone), params.day_first)
+    checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
+    # 1. validate, and determine who published each document
+    wait, sources = wait and params.clock == "system", [(origin, raw), *further]
+    rows = [_validated(one, checks, publisher=named, origin=name, params=params, wait=wait) for name, one in sources]
+    with nullcontext() if dry_run and not store.path.exists() else store.locked():
         _check_unit(store, unit)
+        # 2. rows that waited, and rows that wait from now on
+        waited, unnoted = read_waiting(store.quarantine) if wait else [], replace(checks, notes=Notes())
+        rows += [
+            _validated(one, unnoted, publisher=who, origin=who, params=params, wait=True)
+            for who, one in by_publisher(waited)
+        ]
+        waiting = [row for _, _, early in rows for row in early]
+        documents, questions = concat([part[0] for part in rows]), concat([part[1] for part in rows])
         # 3. reject forgotten documents and floods, then select the new rows
         find = store.find_versions()
         named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
@@ -159,14 +230,20 @@ def ingest_rows(
         documents = revise(documents, find) if revise else documents
         documents = without_floods(documents, period=period, limit=params.max_near_duplicates)
         index = store_index(store, find, documents.table, questions.table)
-        authority = Authority(params.authority)
-        intake = select(documents, questions, unread=raw.rejected, index=index, authority=authority)
-        # 4. quarantine rejected rows first, so that an ingest that fails shows why
-        rejected = write_quarantine(store.quarantine, name=quarantine, rejected=intake.rejected)
-        # 5. write one new slice for each period
-        slices = tuple(store.add(*part) for part in split(intake.documents, intake.questions, period=period))
+        unread = [row for _, one in sources for row in one.rejected]
+        intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
+        parts = list(split(intake.documents, intake.questions, period=period))
+        # 4. quarantine rejected rows first, so that an ingest that fails shows why; then write a slice for each period
+        rejected_file, slices = None, list[Slice]()
+        if not dry_run:
+            rejected_file = write_quarantine(store.quarantine, name=quarantine, rejected=intake.rejected)
+            if waiting != waited:
+                write_waiting(store.quarantine, [*waited, *waiting])
+            slices = [store.add(*part) for part in parts]
+            if waiting != waited:
+                write_waiting(store.quarantine, waiting)
     return IngestReport(
-        slices=slices,
+        slices=tuple(slices),
         accepted=intake.documents.num_rows,
         versions=intake.versions,
         repeats=intake.repeats,
@@ -174,10 +251,69 @@ def ingest_rows(
         questions=intake.questions.num_rows,
         question_duplicates=intake.question_duplicates,
         rejected=intake.rejected,
-        quarantine=rejected,
+        quarantine=rejected_file,
         publisher=named,
         clock=None if params.clock == "system" else params.clock,
+        waiting=len(waiting),
+        matched=columns.matched(notes) if columns else "",
+        notices=tuple(_notices(columns.notices(notes) if columns else [], intake, waiting=len(waiting))),
+        parts=tuple((label, part.num_rows, asked.num_rows) for label, part, asked in parts),
+        preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),
+        dry_run=dry_run,
     )
+
+
+def _records(path: Path, file_format: str | None, limits: Limits) -> Iterator[Record]:
+    """The records of a file or folder."""
+    raw = readers.read(path, file_format or readers.infer_format(path), limits=limits)
+    for row in (*raw.documents, *raw.questions):
+        yield Record(dict(row.values), f"{row.file} row {row.row}")
+    for bad in raw.rejected:
+        yield Record({"raw": bad.raw}, f"{bad.file} row {bad.row}", bad.reason)
+
+
+def _validated(
+    raw: RawRows, checks: Checks, *, publisher: str | None, origin: str, params: StreamParams, wait: bool
+) -> tuple[ValidatedRows, ValidatedRows, list[WaitingRow]]:
+    """The valid documents with their publishers, the valid questions, and with `wait` the rows that wait."""
+    documents, questions = validate_rows(raw, checks)
+
+    def publishers(claimed: Sequence[str | None]) -> list[str]:
+        return publisher_of_each(claimed, named=publisher, origin=origin, trusted=params.trust_source)
+
+    table = replace_column(documents.table, "source", publishers(documents.table["source"].to_pylist()))
+    documents = replace(documents, table=table)
+    if not wait:
+        return documents, questions, []
+
+    def claim(values: Mapping[str, Any]) -> str | None:
+        return value if isinstance(value := unwrap(values.get("source")), str) else None
+
+    parts: dict[Kind, ValidatedRows] = {"document": documents, "question": questions}
+    waiting = [
+        WaitingRow(kind, publishers([claim(row.early)])[0], row.file, row.row, row.early)
+        for kind, part in parts.items()
+        for row in part.rejected
+        if row.early is not None
+    ]
+    documents, questions = (
+        replace(part, rejected=[row for row in part.rejected if row.early is None]) for part in (documents, questions)
+    )
+    return documents, questions, waiting
+
+
+def _notices(lines: list[str], intake: Intake, *, waiting: int) -> Iterator[str]:
+    yield from lines
+    if intake.dangling:
+        doc_id, target = intake.dangling[0]
+        links = "link of supersedes leads" if len(intake.dangling) == 1 else "links of supersedes lead"
+        yield f"{len(intake.dangling):,} {links} to no document, such as {target!r} in {doc_id!r}"
+    if waiting:
+        yield f"{_count(waiting, 'row')} dated ahead of the clock: a later ingest takes them when their time has come"
+    texts = intake.documents["text"]
+    sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
+    if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
+        yield notice
 
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:

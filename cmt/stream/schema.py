@@ -1,20 +1,22 @@
-"""Documents and questions: their Arrow schemas, and the validation of every row before it enters a slice."""
+"""Documents and questions: their Arrow schemas, and the validation of a row before it enters a slice."""
 
 import json
 import re
 import reprlib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import partial
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
-from cmt.common.dates import INSTANT_OR_DATE, iso, parse_end, parse_start, to_utc
+from cmt.common.date_formats import DateReader
+from cmt.common.dates import INSTANT_OR_DATE, iso
 from cmt.common.digests import sha256_hex
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
+from cmt.stream.urls import url_identity
 
 INSTANT = pa.timestamp("us", tz="UTC")
 DOCUMENT_SCHEMA = pa.schema(
@@ -39,15 +41,15 @@ QUESTION_SCHEMA = pa.schema(
     ]
 )
 
+AHEAD = timedelta(days=1)
+"""Rows dated up to this long after the clock wait for their time."""
 RAW_LENGTH = 2000
 """Characters of a rejected row that the quarantine keeps."""
-
-Row = tuple[int, Mapping[str, Any]]
-"""Number of a row in its file, and its values by column."""
 
 # C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8 cannot
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_WRAPPERS = ("name", "rendered", "value", "$oid")  # keys of an object that stands for a string
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
 
@@ -61,6 +63,39 @@ class Rejected:
     reason: str
     raw: str = field(default="", repr=False)
     """The row before validation, cut at RAW_LENGTH characters."""
+    early: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    """All values of a row that is dated at most AHEAD after the clock, and valid otherwise; else None."""
+
+
+class Notes:
+    """What validation reads otherwise than it is written, by kind."""
+
+    def __init__(self) -> None:
+        self.forms: Counter[tuple[str, str]] = Counter()
+        """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
+        self.changes: Counter[str] = Counter()
+        """Such as `title is left out, because it is no string` → number of rows."""
+        self.examples: dict[str, str] = {}
+        """The first value of each change."""
+
+    def add(self, change: str, value: Any) -> None:
+        """Count a change of a `value`."""
+        self.changes[change] += 1
+        if change not in self.examples:
+            self.examples[change] = reprlib.repr(value)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How rows are validated."""
+
+    now: datetime
+    """The clock: no row may be dated after it."""
+    limits: Limits = DEFAULT_LIMITS
+    dates: DateReader = DateReader()
+    allow_unanswerable: bool = False
+    """Whether a question with an empty list of answers is valid."""
+    notes: Notes = field(default_factory=Notes)
 
 
 def normalise(text: str) -> str:
@@ -79,32 +114,54 @@ def document_id(text: str) -> str:
     return sha256_hex(normalise(text))[:16]
 
 
-def validate_documents(
-    rows: Iterable[Row], *, file: str, now: datetime, limits: Limits = DEFAULT_LIMITS
-) -> tuple[pa.Table, list[Rejected]]:
-    """Validate `rows` as documents; return the valid ones in DOCUMENT_SCHEMA, in order, and the rejected ones.
+class EarlyError(ValueError):
+    """A row is dated after the clock by AHEAD at most."""
 
-    A plain date as `published_at` means the start of that day in UTC. A `published_at` after `now` is rejected.
+
+def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
+    """`values` as a row of DOCUMENT_SCHEMA. Raises ValueError with the reason if they are not valid.
+
+    A plain date as `published_at` means the start of that day in UTC. An optional field of another type is converted or
+    left out, and counted in `checks.notes`.
     """
-    return _validate(rows, file=file, schema=DOCUMENT_SCHEMA, validate=partial(_document, now=now, limits=limits))
+    text = normalise(_required(values, "text", checks))
+    if not text:
+        raise ValueError("text is empty" if "text" in values else "no text")
+    sha256 = sha256_hex(text)
+    lines = {key: _line(values, key, checks) for key in ("title", "source", "url")}
+    doc_id = _identifier(values, "doc_id", checks) or url_identity(lines["url"]) or sha256[:16]
+    supersedes = _identifier(values, "supersedes", checks)
+    if supersedes == doc_id:
+        raise ValueError(
+            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier document, or leave it out"
+        )
+    published_at = _instant(values, "published_at", checks)
+    return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
 
 
-def validate_questions(
-    rows: Iterable[Row],
-    *,
-    file: str,
-    now: datetime,
-    limits: Limits = DEFAULT_LIMITS,
-    allow_unanswerable: bool = False,
-) -> tuple[pa.Table, list[Rejected]]:
-    """Validate `rows` as questions; return the valid ones in QUESTION_SCHEMA, in order, and the rejected ones.
+def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
+    """`values` as a row of QUESTION_SCHEMA. Raises ValueError with the reason if they are not valid.
 
-    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day. An
-    `asked_at` after `now` is rejected; a plain date counts as its start here. An empty list of answers is rejected
-    unless `allow_unanswerable`.
+    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day;
+    the clock may be anywhere in this day.
     """
-    validate = partial(_question, now=now, limits=limits, allow_unanswerable=allow_unanswerable)
-    return _validate(rows, file=file, schema=QUESTION_SCHEMA, validate=validate)
+    question = " ".join(normalise(_required(values, "question", checks)).split())
+    if not question:
+        raise ValueError("question is empty")
+    doc_id = _identifier(values, "doc_id", checks)
+    if not doc_id:
+        raise ValueError("no doc_id; a question names the document that answers it")
+    question_id = _identifier(values, "question_id", checks) or sha256_hex(f"{doc_id}\n{question}")[:16]
+    answers = _answers(values, checks)
+    asked_at = _instant(values, "asked_at", checks)
+    return dict(question_id=question_id, doc_id=doc_id, question=question, answers=answers, asked_at=asked_at)
+
+
+def unwrap(value: Any) -> Any:
+    """The string that an object such as `{"id": null, "name": "Courier"}` stands for; any other value unchanged."""
+    if isinstance(value, Mapping):
+        return next((value[name] for name in _WRAPPERS if isinstance(value.get(name), str)), value)
+    return value
 
 
 def raw_text(values: object) -> str:
@@ -115,109 +172,87 @@ def raw_text(values: object) -> str:
         return reprlib.repr(values)
 
 
-def _validate(
-    rows: Iterable[Row], *, file: str, schema: pa.Schema, validate: Callable[[Mapping[str, Any]], dict[str, Any]]
-) -> tuple[pa.Table, list[Rejected]]:
-    accepted: list[dict[str, Any]] = []
-    rejected: list[Rejected] = []
-    for number, values in rows:
-        try:
-            accepted.append(validate(values))
-        except ValueError as error:
-            rejected.append(Rejected(file, number, str(error), raw_text(values)))
-    return pa.Table.from_pylist(accepted, schema=schema), rejected
-
-
-def _document(values: Mapping[str, Any], now: datetime, limits: Limits) -> dict[str, Any]:
-    """A row of DOCUMENT_SCHEMA; ValueError with the reason if `values` are not valid."""
-    text = normalise(_string(values, "text", limits) or "")
-    if not text:
-        raise ValueError("text is empty" if "text" in values else "no text")
-    sha256 = sha256_hex(text)
-    doc_id = _identifier(values, "doc_id", limits) or sha256[:16]
-    supersedes = _identifier(values, "supersedes", limits)
-    if supersedes == doc_id:
-        raise ValueError(
-            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier document, or leave it out"
-        )
-    published_at = _instant(values, "published_at", now, parse=parse_start)
-    lines = {key: _line(values, key, limits) for key in ("title", "source", "url")}
-    return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
-
-
-def _question(values: Mapping[str, Any], now: datetime, limits: Limits, allow_unanswerable: bool) -> dict[str, Any]:
-    """A row of QUESTION_SCHEMA; ValueError with the reason if `values` are not valid."""
-    question = _line(values, "question", limits)
-    if not question:
-        raise ValueError("question is empty")
-    doc_id = _identifier(values, "doc_id", limits)
-    if not doc_id:
-        raise ValueError("no doc_id; a question names the document that answers it")
-    question_id = _identifier(values, "question_id", limits) or sha256_hex(f"{doc_id}\n{question}")[:16]
-    asked_at = _instant(values, "asked_at", now, parse=parse_end)
-    return {
-        "question_id": question_id,
-        "doc_id": doc_id,
-        "question": question,
-        "answers": _answers(values, limits, allow_empty=allow_unanswerable),
-        "asked_at": asked_at,
-    }
-
-
-def _answers(values: Mapping[str, Any], limits: Limits, *, allow_empty: bool) -> list[str]:
-    raw = values.get("answers")
-    if raw is None:
+def _answers(values: Mapping[str, Any], checks: Checks) -> list[str]:
+    """A string, or a list of strings, numbers or objects with the key `text`, also SQuAD's `{"text": [...]}`."""
+    given = values.get("answers")
+    if given is None or given != given:
         raise ValueError("no answers")
-    if not isinstance(raw, list) or not all(isinstance(answer, str) for answer in raw):
-        raise ValueError(f"answers must be a list of strings, not {reprlib.repr(raw)}")
-    limits.check_length("answers", "".join(raw))
-    answers = list(dict.fromkeys(filter(None, map(normalise, raw))))
-    if not answers and not (allow_empty and not raw):
+    raw = given.get("text") if isinstance(given, Mapping) else given
+    listed = raw if isinstance(raw, list) else [raw]
+    texts: list[Any] = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in listed]
+    texts = [_number_text(answer) or answer for answer in texts if answer is not None]
+    if not all(isinstance(answer, str) for answer in texts):
+        raise ValueError(f"answers must be a list of strings, not {reprlib.repr(given)}")
+    checks.limits.check_length("answers", "".join(texts))
+    answers = list(dict.fromkeys(filter(None, map(normalise, texts))))
+    if not answers and not (checks.allow_unanswerable and not texts):
         raise ValueError("answers is empty; give at least one")
     return answers
 
 
-def _string(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
+def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
     value = values.get(key)
     if isinstance(value, str):
-        limits.check_length(key, value)
-    if value is None or isinstance(value, str):
+        checks.limits.check_length(key, value)
         return value
+    if value is None or value != value:
+        return ""
     raise ValueError(f"{key} must be a string, not {reprlib.repr(value)}")
 
 
-def _line(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
+def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
+    """The string; a number as its digits; of an object its name, of a list its only item. Others are left out."""
+    value = given = values.get(key)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    value = unwrap(value)
+    if isinstance(value, str):
+        checks.limits.check_length(key, value)
+        return value
+    if value is None or value != value:
+        return None
+    if text := _number_text(value):
+        checks.notes.add(f"{key} is a number and is read as text", given)
+        return text
+    checks.notes.add(f"{key} is left out, because it is no string", given)
+    return None
+
+
+def _number_text(value: Any) -> str | None:
+    """A number as text, a whole one without a point; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
+
+
+def _line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string on one line; None if it is missing or blank."""
-    value = _string(values, key, limits)
+    value = _optional(values, key, checks)
     return " ".join(normalise(value).split()) or None if value else None
 
 
-def _identifier(values: Mapping[str, Any], key: str, limits: Limits) -> str | None:
+def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string in NFC; None if it is missing or blank."""
-    value = _string(values, key, limits)
+    value = _optional(values, key, checks)
     if value and _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
     return unicodedata.normalize("NFC", value).strip() or None if value else None
 
 
-def _instant(values: Mapping[str, Any], key: str, now: datetime, *, parse: Callable[[str], datetime]) -> datetime:
-    """The date-time in UTC; `parse` maps a plain date to an instant."""
+def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
+    """The date-time in UTC: the start of a plain date of publication, the end of one of asking."""
     value = values.get(key)
-    if value is None or value == "":
+    if value is None or value == "" or value != value:
         raise ValueError(f"no {key}; write {INSTANT_OR_DATE}")
-    if not isinstance(value, str | datetime):
-        raise ValueError(f"{key} must be a date-time such as {INSTANT_OR_DATE}, not {reprlib.repr(value)}")
     try:
-        if isinstance(value, str):
-            instant, earliest = parse(value), parse_start(value)
-        else:
-            instant = earliest = to_utc(value, accepted=INSTANT_OR_DATE)
+        start, end, form = checks.dates.read(value)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
     # compare the start of a plain date's day, or no question could be dated today
-    if earliest > now:
-        raise ValueError(
-            f"{key} {iso(instant)} is in the future: the clock is at {iso(now)}; "
+    if start > checks.now:
+        raise (EarlyError if start - checks.now <= AHEAD else ValueError)(
+            f"{key} {iso(start)} is in the future: the clock is at {iso(checks.now)}; "
             "correct the date, or set stream.clock in params.yaml if the stream has a time of its own"
         )
-    return instant
+    checks.notes.forms[key, form] += 1
+    return end if key == "asked_at" else start

@@ -54,7 +54,8 @@ def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -
     if not rejected:
         path.unlink(missing_ok=True)
         return None
-    lines = [json.dumps(vars(row) | {"raw": row.raw[:RAW_LENGTH]}, ensure_ascii=False) + "\n" for row in rejected]
+    fields = [{"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw[:RAW_LENGTH]} for row in rejected]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in fields]
     # a lone surrogate cannot be encoded as UTF-8; its \u escape is valid JSON
     write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
     return path

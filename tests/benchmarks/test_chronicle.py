@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.schema import validate_documents, validate_questions
-from tests.helpers.rows import NOW
+from tests.helpers.rows import NOW, validated
 from tests.helpers.scripts import load_script, run_main
 
 SCRIPT = load_script("chronicle")
@@ -35,10 +34,9 @@ def test_a_longer_stream_begins_with_the_shorter_one(documents: int) -> None:
 def test_every_row_is_valid_and_in_the_order_of_its_date() -> None:
     dates = [row.get("published_at") or row["asked_at"] for row in ROWS]
     assert list(map(datetime.fromisoformat, dates)) == sorted(map(datetime.fromisoformat, dates))
-    documents, rejected_documents = validate_documents(enumerate(DOCUMENTS.values()), file="chronicle", now=NOW)
-    questions, rejected_questions = validate_questions(enumerate(QUESTIONS), file="chronicle", now=NOW)
-    assert (documents.num_rows, questions.num_rows) == (3000, len(QUESTIONS))
-    assert rejected_documents == rejected_questions == []
+    documents, questions = validated(*DOCUMENTS.values(), *QUESTIONS)
+    assert (documents.table.num_rows, questions.table.num_rows) == (3000, len(QUESTIONS))
+    assert documents.rejected == questions.rejected == []
 
 
 def test_an_answer_is_true_from_its_first_statement_to_the_next_change() -> None:

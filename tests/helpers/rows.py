@@ -9,7 +9,9 @@ from typing import Any
 
 from cmt.stream.ingest import IngestReport
 from cmt.stream.readers import RawRows
-from cmt.stream.schema import validate_documents, validate_questions
+from cmt.stream.readers.files import RawRow
+from cmt.stream.rows import ValidatedRows, validate_rows
+from cmt.stream.schema import Checks
 
 NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The instant after which the tests' dates count as future."""
@@ -58,15 +60,26 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     return path
 
 
+def validated(*rows: Row, checks: Checks | None = None) -> tuple[ValidatedRows, ValidatedRows]:
+    """Documents and questions of the file rows.jsonl, validated."""
+    raw = RawRows([], [], [], "")
+    for number, row in enumerate(rows, 1):
+        if "question" in row:
+            raw.questions.append(RawRow("question", "rows.jsonl", number, row))
+        else:
+            raw.documents.append(RawRow("document", "rows.jsonl", number, row))
+    return validate_rows(raw, checks or Checks(NOW))
+
+
 def valid_documents(raw: RawRows) -> list[Row]:
     """The validated documents of `raw`; fails if one is rejected."""
-    table, rejected = validate_documents(((row.row, row.values) for row in raw.documents), file="", now=NOW)
-    assert not rejected
-    return list(table.to_pylist())
+    documents, _ = validate_rows(raw, Checks(NOW))
+    assert not documents.rejected
+    return list(documents.table.to_pylist())
 
 
 def valid_questions(raw: RawRows) -> list[Row]:
     """The validated questions of `raw`; fails if one is rejected."""
-    table, rejected = validate_questions(((row.row, row.values) for row in raw.questions), file="", now=NOW)
-    assert not rejected
-    return list(table.to_pylist())
+    _, questions = validate_rows(raw, Checks(NOW))
+    assert not questions.rejected
+    return list(questions.table.to_pylist())

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from cmt.common.visibility import Timeline
-from cmt.stream.admission import StoreIndex, select, select_with_unanswerable, validate_rows, versions_of
+from cmt.stream.admission import StoreIndex, select, select_with_unanswerable, versions_of
 from cmt.stream.readers import read
+from cmt.stream.rows import validate_rows
+from cmt.stream.schema import Checks
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, make_document, make_question, write_lines
 
@@ -168,7 +170,7 @@ def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path
             for _ in range(rng.randint(2, 9))
         ]
         raw = read(write_lines(tmp_path / "rows.jsonl", rows), "jsonl")
-        intake = select(*validate_rows(raw, now=NOW), unread=(), index=StoreIndex())
+        intake = select(*validate_rows(raw, Checks(NOW)), unread=(), index=StoreIndex())
         rejected += len(intake.rejected)
         versions = [one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)]
         timeline = Timeline(versions)

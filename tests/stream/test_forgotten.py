@@ -50,7 +50,7 @@ def test_an_invalid_row_of_a_forgotten_document_is_quarantined_without_its_text(
     ingest([make_document("ferry", text=TEXT)])
     store.forget({"ferry": []})
     ingest(
-        [make_document("ferry", text=TEXT, published_at="never"), make_document("raft", title=7), make_document("oar")]
+        [make_document("ferry", text=TEXT, published_at="never"), make_document("raft", text=7), make_document("oar")]
     )
     assert ["harbour" in row["raw"] or "raft" in row["raw"] for row in quarantined()] == [False, True]
 

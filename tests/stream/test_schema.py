@@ -7,13 +7,13 @@ from cmt.common.digests import sha256_hex
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
     QUESTION_SCHEMA,
-    Rejected,
+    Checks,
     document_id,
     normalise,
-    validate_documents,
-    validate_questions,
+    validate_document,
+    validate_question,
 )
-from tests.helpers.rows import NOW, make_document, make_question
+from tests.helpers.rows import NOW, make_document, make_question, validated
 
 DROP = object()
 BOTH_FORMS = "2031-02-15T06:00:00Z, or a plain date such as 2031-02-15"
@@ -21,28 +21,27 @@ BOTH_FORMS = "2031-02-15T06:00:00Z, or a plain date such as 2031-02-15"
 
 def document(**changes: Any) -> dict[str, Any]:
     """The document as validated."""
-    table, rejected = validate_documents([(1, make_document(**changes))], file="a.jsonl", now=NOW)
-    assert not rejected
-    assert table.schema.equals(DOCUMENT_SCHEMA)
-    return dict(table.to_pylist()[0])
+    rows, _ = validated(make_document(**changes))
+    assert not rows.rejected
+    assert rows.table.schema.equals(DOCUMENT_SCHEMA)
+    return dict(rows.table.to_pylist()[0])
 
 
 def question(**changes: Any) -> dict[str, Any]:
     """The question as validated."""
-    table, rejected = validate_questions([(1, make_question(**changes))], file="a.jsonl", now=NOW)
-    assert not rejected
-    assert table.schema.equals(QUESTION_SCHEMA)
-    return dict(table.to_pylist()[0])
+    _, rows = validated(make_question(**changes))
+    assert not rows.rejected
+    assert rows.table.schema.equals(QUESTION_SCHEMA)
+    return dict(rows.table.to_pylist()[0])
 
 
 def reason(row: dict[str, Any], **changes: Any) -> str:
     """The reason for which the row is rejected."""
     row = {key: value for key, value in (row | changes).items() if value is not DROP}
-    validate = validate_questions if "question_id" in row else validate_documents
-    table, rejected = validate([(7, row)], file="a.jsonl", now=NOW)
-    assert table.num_rows == 0
-    assert (rejected[0].file, rejected[0].row) == ("a.jsonl", 7)
-    return rejected[0].reason
+    validate = validate_question if "question_id" in row else validate_document
+    with pytest.raises(ValueError, match=".") as error:
+        validate(row, Checks(NOW))
+    return str(error.value)
 
 
 def test_normalising_keeps_direction_marks_joiners_and_tabs() -> None:
@@ -112,9 +111,7 @@ def test_an_empty_text_is_rejected(text: str | None) -> None:
         ({"text": DROP}, "no text"),
         ({"text": 12}, "text must be a string, not 12"),
         ({"text": ["a"]}, "text must be a string, not ['a']"),
-        ({"title": {"en": "x"}}, "title must be a string"),
-        ({"doc_id": 7}, "doc_id must be a string, not 7"),
-        ({"supersedes": ["ferry"]}, "supersedes must be a string"),
+        ({"supersedes": ["ferry"]}, "supersedes is the document's own doc_id 'ferry'"),
         ({"supersedes": "ferry"}, "supersedes is the document's own doc_id 'ferry'"),
         ({"doc_id": None, "text": "x", "supersedes": document_id("x")}, "own doc_id"),
         ({"published_at": DROP}, f"no published_at; write {BOTH_FORMS}"),
@@ -122,9 +119,8 @@ def test_an_empty_text_is_rejected(text: str | None) -> None:
         ({"published_at": ""}, "no published_at"),
         ({"published_at": "soon"}, f"published_at: 'soon' is not a date-time; write {BOTH_FORMS}"),
         ({"published_at": "2031-02-30"}, f"published_at: '2031-02-30' is not a date-time; write {BOTH_FORMS}"),
-        ({"published_at": 1_900_000_000}, f"published_at must be a date-time such as {BOTH_FORMS}, not 1900000000"),
-        ({"published_at": "2031-02-15T06:00:00"}, f"2031-02-15T06:00:00 has no time zone; write {BOTH_FORMS}"),
-        ({"published_at": datetime(2031, 2, 15)}, f"2031-02-15T00:00:00 has no time zone; write {BOTH_FORMS}"),
+        ({"published_at": 2031}, f"published_at: 2031 is not a date-time; write {BOTH_FORMS}"),
+        ({"published_at": "05/03/2031"}, "set stream.day_first to true or to false"),
         ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock is at 2031-12-31T23:59:59Z"),
         ({"published_at": "2032-01-01"}, "published_at 2032-01-01T00:00:00Z is in the future"),
         ({"published_at": "2032-01-01"}, "set stream.clock"),
@@ -167,14 +163,12 @@ def test_a_question_without_an_id_gets_a_hash_of_document_and_question() -> None
         ({"answers": None}, "no answers"),
         ({"answers": []}, "answers is empty"),
         ({"answers": ["", " "]}, "answers is empty"),
-        ({"answers": "noon"}, "answers must be a list of strings, not 'noon'"),
-        ({"answers": ["noon", 12]}, "answers must be a list of strings"),
+        ({"answers": True}, "answers must be a list of strings, not True"),
         ({"answers": [["noon"]]}, "answers must be a list of strings"),
         ({"question": " \x00"}, "question is empty"),
         ({"question": {"text": "When?"}}, "question must be a string"),
         ({"doc_id": DROP}, "no doc_id"),
         ({"asked_at": DROP}, "no asked_at"),
-        ({"asked_at": "2031-01-03T00:00:00"}, f"asked_at: 2031-01-03T00:00:00 has no time zone; write {BOTH_FORMS}"),
         ({"asked_at": "2033-01-03T00:00:00Z"}, "in the future"),
         ({"asked_at": "2032-01-01"}, "in the future"),
     ],
@@ -187,6 +181,5 @@ def test_a_row_that_is_too_deep_to_print_is_rejected() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
-    _, rejected = validate_documents([(1, {"text": deep})], file="a", now=NOW)
-    assert isinstance(rejected[0], Rejected)
-    assert "text must be a string" in rejected[0].reason
+    rows, _ = validated({"text": deep})
+    assert "text must be a string" in rows.rejected[0].reason

@@ -7,12 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import StreamError
-from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected, validate_documents, validate_questions
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected
 from cmt.stream.storage import read_table, rows_digest, write_quarantine
-from tests.helpers.rows import NOW, make_document, make_question
+from tests.helpers.rows import make_document, make_question, validated
 
-DOCUMENTS, _ = validate_documents(enumerate(map(make_document, "abc")), file="", now=NOW)
-QUESTIONS, _ = validate_questions(enumerate(map(make_question, "xy")), file="", now=NOW)
+DOCUMENTS, QUESTIONS = (rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy")))
 
 
 def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from cmt.errors import StreamError
 from cmt.stream.readers import read
-from cmt.stream.schema import validate_documents
+from cmt.stream.rows import validate_rows
+from cmt.stream.schema import Checks
 from tests.helpers.rows import NOW, valid_documents, valid_questions, write_csv
 
 ARCHIVAL = ("question", "answer", "para_id", "doc_id", "para_num", "ans_paragraph", "ans_text", "title", "date", "year")
@@ -27,7 +28,7 @@ def test_the_answering_paragraph_is_published_and_asked_about_on_its_day(tmp_pat
 @pytest.mark.parametrize("date", ["", "None-None-None", "1987-13-01"])
 def test_a_row_without_a_date_is_rejected(tmp_path: Path, date: str) -> None:
     raw = read(write_csv(tmp_path / "test.csv", ARCHIVAL, [archival(date=date)]), "archivalqa")
-    _, rejected = validate_documents(((row.row, row.values) for row in raw.documents), file="", now=NOW)
+    rejected = validate_rows(raw, Checks(NOW))[0].rejected
     assert "published_at" in rejected[0].reason
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from cmt.errors import StreamError
 from cmt.stream.readers import read
-from cmt.stream.schema import validate_documents
-from tests.helpers.rows import NOW, make_document, valid_documents, valid_questions
+from cmt.stream.rows import validate_rows
+from cmt.stream.schema import Checks
+from tests.helpers.rows import NOW, make_document, valid_documents, valid_questions, validated
 
 INSTANT = pa.timestamp("us", tz="UTC")
 AT = datetime(2031, 1, 2, 6, tzinfo=UTC)
@@ -79,7 +80,7 @@ def test_a_file_with_a_question_column_holds_questions(tmp_path: Path) -> None:
 
 
 def test_a_table_of_the_store_can_be_read_as_a_source(tmp_path: Path) -> None:
-    table, _ = validate_documents([(1, make_document())], file="", now=NOW)
+    table = validated(make_document())[0].table
     pq.write_table(table, tmp_path / "d.parquet")
     assert valid_documents(read(tmp_path / "d.parquet", "parquet")) == table.to_pylist()
 
@@ -124,9 +125,10 @@ def test_only_the_row_with_an_unreadable_value_is_rejected(tmp_path: Path) -> No
     bad_text = pa.Array.from_buffers(pa.string(), 3, pa.array([b"caf\xe9", b"two", b"three"]).buffers())
     far = pa.array([0, 2**62, 0]).cast(INSTANT)
     raw = read(write_parquet(tmp_path / "d.parquet", text=bad_text, published_at=far), "parquet")
-    table, rejected = validate_documents(((row.row, row.values) for row in raw.documents), file="", now=NOW)
+    documents, _ = validate_rows(raw, Checks(NOW))
+    table, rejected = documents.table, documents.rejected
     assert table["text"].to_pylist() == ["three"]
     assert [row.reason.split(",")[0] for row in rejected] == [
         "text must be a string",
-        "published_at must be a date-time such as 2031-02-15T06:00:00Z",
+        "published_at: an unreadable value is not a date-time; write 2031-02-15T06:00:00Z",
     ]

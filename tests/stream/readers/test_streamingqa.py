@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cmt.stream.readers import read
-from cmt.stream.schema import validate_questions
+from cmt.stream.rows import validate_rows
+from cmt.stream.schema import Checks
 from tests.helpers.rows import NOW, Row, valid_documents, valid_questions, write_csv, write_lines
 
 SORTING_KEY = "20200102000000000000\x00\x01ab12\x00\x01"
@@ -42,11 +43,11 @@ def test_official_questions_refer_to_their_wmt_documents(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("timestamp", "reason"),
-    [(None, "no asked_at"), (True, "not True"), (10**30, "must be a date-time"), ("1", "not a date")],
+    [(None, "no asked_at"), (True, "True is not a date"), (10**30, "not a date"), ("1", "1 is not a date")],
 )
 def test_a_timestamp_that_is_not_an_instant_is_rejected(tmp_path: Path, timestamp: Any, reason: str) -> None:
     raw = read(write_lines(tmp_path / "qa.jsonl", [official_question(question_ts=timestamp)]), "streamingqa")
-    _, rejected = validate_questions(((row.row, row.values) for row in raw.questions), file="", now=NOW)
+    rejected = validate_rows(raw, Checks(NOW))[1].rejected
     assert reason in rejected[0].reason
 
 

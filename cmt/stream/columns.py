@@ -1,0 +1,197 @@
+"""The columns of a source, matched with those of the schema by their names.
+
+A row with a question is a question, any other a document. Blank values count as missing, so that each row is matched by
+the columns that it fills. Between two columns that may both hold the text nothing is guessed: the row is rejected.
+"""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cmt.common.date_formats import WITHOUT_ZONE
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, unwrap
+
+Kind = Literal["document", "question"]
+
+_TEXT = (  # the first line with a column of the row counts; a summary is the text of a row without a better one
+    "text",
+    "body content article maintext fulltext articlebody articletext bodytext contenttext textcontent story plaintext "
+    "inhalt volltext texte contenu texto contenido cuerpo testo tekst",
+    "contentencoded contenthtml bodyhtml html",
+    "context message post paragraph transcript comment",
+    "description summary abstract snippet excerpt standfirst teaser trailtext highlights",
+)
+_NAMES = {  # in this order
+    "document": {
+        "published_at": "publishedat published datepublished publisheddate publicationdate publishdate publishedon "
+        "pubdate webpublicationdate firstpublished articlepublishedtime date dcdate datetime timestamp createdat "
+        "created creationdate createddate time ts postdate posted datum fecha fechapublicacion datepublication "
+        "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
+        "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo título titolo überschrift",
+        "url": "url link weburl htmlurl permalink canonicalurl articleurl articlelink pageurl sourceurl href uri",
+        "doc_id": "docid id documentid articleid guid uuid identifier dcidentifier externalid",
+        "supersedes": "supersedes replaces supersedesid replacesid corrects correctionof",
+        "source": "source publisher publication outlet sitename newspaper",
+    },
+    "question": {
+        "question": "question",
+        "answers": "answers answer",
+        "asked_at": "askedat askedon date timestamp createdat time",
+        "doc_id": "docid documentid articleid document",
+        "question_id": "questionid id qid qaid",
+    },
+}
+_CONTAINERS = frozenset(
+    ["fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"]
+)
+"""Keys of objects whose keys count as columns."""
+_OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
+_PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
+_SHAPES = 1_000  # sets of columns to remember
+_LISTED = 8
+
+
+@dataclass
+class _Match:
+    """How the rows with one set of columns are read."""
+
+    kind: Kind
+    keys: dict[str, str]
+    """Column of the schema → column of the source."""
+    unread: list[str]
+    rivals: list[str]
+    """Columns of which each may hold the text."""
+    rows: int = 0
+
+
+class Columns:
+    """Matches the rows of an ingest and counts what was matched."""
+
+    def __init__(self, chosen: Mapping[Any, str] | None = None) -> None:
+        """`chosen`: column of the schema → column of the source, `fields.body` inside an object; blank: not read."""
+        self._chosen: dict[str, str] = {**(chosen or {})}
+        self._found: set[str] = set()
+        self._matches: dict[tuple[str, ...], _Match] = {}
+        self._matched: Counter[tuple[str, str]] = Counter()
+        self._unread: Counter[str] = Counter()
+
+    def match(self, fields: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
+        """The kind of a row, and its values by column of the schema. Raises ValueError if two columns may be its text.
+
+        A row with columns of the schema alone is not copied.
+        """
+        if not self._chosen and fields.keys() <= _OWN:
+            question = fields.get("question")
+            return ("document" if _is_blank(question) and "text" in fields else _kind(fields)), fields
+        filled = _flat(fields)
+        shape = tuple(filled)
+        match = self._matches.get(shape)
+        if match is None:
+            if len(self._matches) >= _SHAPES:
+                self._count()
+            match = self._matches[shape] = self._match(shape)
+        match.rows += 1
+        if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
+            raise ValueError(
+                f"the text may be {' or '.join(match.rivals)}: choose one with --map text={match.rivals[0]} or "
+                "stream.columns"
+            )
+        if match.kind == "document" and "text" not in match.keys and "text" not in fields:
+            names = _listed([key for key in fields if isinstance(key, str)])
+            raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
+        return match.kind, {column: filled[key] for column, key in match.keys.items()}
+
+    def matched(self, notes: Notes) -> str:
+        """What was read from which column, and in which form its dates were; blank for the columns of the schema."""
+        self._count()
+        forms: dict[str, list[str]] = {}
+        for (column, form), _ in notes.forms.most_common():
+            forms.setdefault(column, []).append(form)
+        keys: dict[str, list[str]] = {}
+        for (column, key), _ in self._matched.most_common():
+            keys.setdefault(column, []).append(key)
+        parts = []
+        for column in dict.fromkeys((*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names)):
+            read, odd = keys.get(column, []), set(forms.get(column, [])) - _PLAIN_FORMS
+            if set(read) - {column} or odd:
+                form = f" ({', '.join(forms[column])})" if column in forms else ""
+                parts.append(f"{column} ← {' or '.join(read or [column])}{form}")
+        return ", ".join(parts)
+
+    def notices(self, notes: Notes) -> list[str]:
+        """One line each: the columns that are not read, values that were changed or left out, dates without a zone."""
+        self._count()
+        lines = []
+        if self._unread:
+            read = {column for column, _ in self._matched}
+            lines.append(f"not read: {_listed([_with_nearest(key, read) for key, _ in self._unread.most_common()])}")
+        lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
+        if missing := sorted({key for key in self._chosen.values() if key} - self._found):
+            lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
+        zoneless = sum(count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE))
+        if zoneless:
+            lines.append(f"{zoneless:,} dates have no time zone and are read in stream.timezone")
+        return lines
+
+    def _match(self, shape: tuple[str, ...]) -> _Match:
+        """Match a set of columns. A column that is chosen for one purpose serves no other."""
+        chosen = {column: key for column, key in self._chosen.items() if key in shape}
+        self._found.update(chosen.values())
+        free = {_name(key): key for key in reversed(shape) if key not in chosen.values()}
+        kind: Kind = "question" if "question" in free or "question" in chosen else "document"
+        keys = {column: key for column, key in chosen.items() if column in _NAMES[kind] or column == "text"}
+        rivals: list[str] = []
+        if kind == "document" and "text" not in keys and self._chosen.get("text") != "":
+            ranks = (
+                [key for key in shape if key not in chosen.values() and _name(key) in rank.split()] for rank in _TEXT
+            )
+            rivals = next(filter(None, ranks), [])
+            keys |= {"text": rivals[0]} if rivals else {}
+        for column, names in _NAMES[kind].items():
+            found = next((free[name] for name in names.split() if name in free), None)
+            if found and column not in keys and self._chosen.get(column) != "":
+                keys[column] = found
+        used = {key.partition(".")[0] for key in (*keys.values(), *rivals)}
+        return _Match(kind, keys, [key for key in shape if "." not in key and key not in used], rivals)
+
+    def _count(self) -> None:
+        for match in self._matches.values():
+            self._matched.update({(column, key): match.rows for column, key in match.keys.items()})
+            self._unread.update(dict.fromkeys(match.unread, match.rows))
+        self._matches.clear()
+
+
+def _kind(fields: Mapping[str, Any]) -> Kind:
+    return "question" if "question" in fields else "document"
+
+
+def _is_blank(value: Any) -> bool:
+    return bool(value is None or value == "" or value != value)  # NaN is unequal to itself
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not blank; those of an object also by `object.key`."""
+    filled = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not _is_blank(value)}
+    for key, value in [(key, value) for key, value in filled.items() if isinstance(value, Mapping)]:
+        filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not _is_blank(one)} | filled
+    return filled
+
+
+def _name(key: str) -> str:
+    """The name by which a column is known: `dc:date` and `Dc Date` are `dcdate`, `fields.bodyText` is `bodytext`."""
+    outer, _, inner = key.partition(".")
+    known = inner if inner and outer.casefold() in _CONTAINERS else key
+    return re.sub(r"[^\w.]|_", "", known.casefold())
+
+
+def _with_nearest(key: str, read: set[str]) -> str:
+    nearest = difflib.get_close_matches(key.casefold(), sorted(_OWN - read), n=1, cutoff=0.8)
+    return f"{key} (did you mean {nearest[0]}?)" if nearest else key
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,107 @@
+"""Which new versions the documents of a store allow: who may correct or supersede whom, and no rings of one date."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from cmt.common.visibility import Version
+from cmt.stream.authority import Authority
+
+
+class KnownVersions:
+    """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
+
+    def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
+        self._owners: dict[str, Version] = {}
+        """doc_id → its first version, whose publisher is the publisher of the document."""
+        self._candidates: dict[str, Version] = {}
+        """The same of the ingest, for updates that come before the document that they name."""
+        self._publishers: dict[str, set[str | None]] = {}
+        self._updates: dict[str, list[Version]] = {}
+        """doc_id → the banked versions that supersede it."""
+        self._superseded: set[str] = set()
+        self._versions: dict[str, list[Version]] = {}
+        self._changing: set[str] = set()
+        """The documents with several versions, or one that supersedes another document."""
+        self._of_text: dict[tuple[Any, ...], dict[str, datetime]] = {}
+        """Source and text → the documents that have had it, and since when."""
+        self._plain: dict[tuple[Any, ...], set[str]] = {}
+        """Source and text → the documents that superseded nothing with it."""
+        for version in sorted(stored, key=attrgetter("order")):
+            self.add(version)
+        for version in sorted(candidates, key=attrgetter("published_at")):
+            self._candidates.setdefault(version.doc_id, version)
+
+    def add(self, version: Version) -> None:
+        """Add an accepted version."""
+        doc_id, date, _, source, sha256, supersedes, banked = version
+        self._owners.setdefault(doc_id, version)
+        self._publishers.setdefault(doc_id, set()).add(source)
+        if supersedes and banked:
+            self._updates.setdefault(supersedes, []).append(version)
+        if supersedes or doc_id in self._versions:
+            self._changing.add(doc_id)
+        self._versions.setdefault(doc_id, []).append(version)
+        since = self._of_text.setdefault((source, sha256), {})
+        since[doc_id] = min(date, since.get(doc_id, date))
+        if supersedes:
+            self._superseded.add(supersedes)
+        else:
+            self._plain.setdefault((source, sha256), set()).add(doc_id)
+
+    def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
+        """Why its publisher may not add `version`, nor have it `there`; None if it may."""
+        owner = self._owners.get(version.doc_id)
+        if owner and version.source not in self._publishers[version.doc_id]:
+            why = authority.why_not_correct(version, owner)
+        else:
+            why = None if owner else authority.why_not_add(version, self._updates.get(version.doc_id, ()))
+        if why or there or not version.supersedes:
+            return why
+        target = self._owners.get(version.supersedes) or self._candidates.get(version.supersedes)
+        if target and version.source in self._publishers.get(target.doc_id, ()):
+            target = target._replace(source=version.source)
+        return authority.why_not_supersede(version, target) if target else None
+
+    def ring(self, version: Version) -> str | None:
+        """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
+
+        A version leads to the document that it supersedes, or else to each with its text for which it may stand. Any
+        version may turn out to be the one that holds, or not to be banked, so that names lead through it.
+        """
+        own, text = version.doc_id, version[3:5]
+        changes = version.supersedes or own in self._versions
+
+        def versions(doc_id: str) -> list[Version]:
+            return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
+
+        alike = [self._plain.get(one[3:5], set()) for one in versions(own)]
+        named = own in self._superseded or any(len(names) > (own in names) for names in alike)
+        if not named or not (changes or self._of_text.get(text)):
+            return None
+
+        def following(doc_id: str) -> set[str]:
+            names = {one.supersedes for one in versions(doc_id) if one.supersedes}
+            for one in versions(doc_id):
+                if not one.supersedes:
+                    since = self._of_text.get(one[3:5], {})
+                    names |= {name for name in self._changing & since.keys() if since[name] <= one.published_at}
+                    if changes and one[3:5] == text and version.published_at <= one.published_at:
+                        names.add(own)
+            return names - {doc_id}
+
+        # 1. what `version` leads to, and what of it leads back
+        leads_to, waiting = dict[str, set[str]](), [own]
+        for doc_id in waiting:
+            if doc_id not in leads_to:
+                leads_to[doc_id] = following(doc_id)
+                waiting += leads_to[doc_id]
+        ring, grown = set[str](), {own}
+        while grown:
+            ring |= grown
+            grown = {doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)} - ring
+        # 2. two updates of one date
+        dates = Counter(date for doc_id in ring for date in {v.published_at for v in versions(doc_id) if v.supersedes})
+        return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None

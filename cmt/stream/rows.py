@@ -1,0 +1,106 @@
+"""The rows of an ingest: collected from the records of its sources, then validated one by one."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from cmt.common.arrow import take
+from cmt.stream.columns import Columns
+from cmt.stream.readers import RawRows, Record
+from cmt.stream.readers.files import RawRow
+from cmt.stream.schema import (
+    DOCUMENT_SCHEMA,
+    QUESTION_SCHEMA,
+    Checks,
+    EarlyError,
+    Rejected,
+    raw_text,
+    validate_document,
+    validate_question,
+)
+
+
+@dataclass(frozen=True)
+class ValidatedRows:
+    """The valid documents or questions, and the rejected ones."""
+
+    table: pa.Table
+    origins: list[RawRow]
+    """The raw row of each row of `table`."""
+    rejected: list[Rejected]
+
+    def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "ValidatedRows":
+        """These rows without the rows in `reasons` (row → why), which are rejected with or without their content."""
+        if not reasons:
+            return self
+        kept = [row for row in range(self.table.num_rows) if row not in reasons]
+        rejected = [reject(self.origins[row], reason) for row, reason in reasons.items()]
+        if not with_content:
+            rejected = [replace(row, raw="") for row in rejected]
+        return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
+
+
+def collect(records: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
+    """The rows of `records` by the columns of the schema. `published_at`: the date of those without one.
+
+    A record that could not be read may have its text in the field `raw`.
+    """
+    documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
+    digest = hashlib.sha256()
+    for fields, where, error in records:
+        digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
+        file, _, number = where.rpartition(" row ")
+        file, row = (file, int(number)) if number.isdecimal() and file else (where, 1)
+        if error:
+            rejected.append(Rejected(file, row, error, fields.get("raw", "")))
+            continue
+        try:
+            kind, values = columns.match(fields)
+        except ValueError as problem:
+            rejected.append(Rejected(file, row, str(problem), raw_text(fields)))
+            continue
+        column = "published_at" if kind == "document" else "asked_at"
+        if published_at and not values.get(column):
+            values = {**values, column: published_at}
+        (documents if kind == "document" else questions).append(RawRow(kind, file, row, values))
+    return RawRows(documents, questions, rejected, digest.hexdigest())
+
+
+def concat(parts: Sequence[ValidatedRows]) -> ValidatedRows:
+    """The rows of all `parts`, of which there is at least one."""
+    return ValidatedRows(
+        pa.concat_tables(part.table for part in parts),
+        [origin for part in parts for origin in part.origins],
+        [row for part in parts for row in part.rejected],
+    )
+
+
+def validate_rows(raw: RawRows, checks: Checks) -> tuple[ValidatedRows, ValidatedRows]:
+    """Validate each row of `raw` alone; return documents and questions."""
+    documents = _validate(raw.documents, validate_document, DOCUMENT_SCHEMA, checks)
+    return documents, _validate(raw.questions, validate_question, QUESTION_SCHEMA, checks)
+
+
+def reject(origin: RawRow, reason: str) -> Rejected:
+    """The rejection of the row `origin`."""
+    return Rejected(origin.file, origin.row, reason, raw_text(origin.values))
+
+
+def _validate(
+    rows: Iterable[RawRow],
+    validate: Callable[[Mapping[str, Any], Checks], dict[str, Any]],
+    schema: pa.Schema,
+    checks: Checks,
+) -> ValidatedRows:
+    accepted, origins, rejected = list[dict[str, Any]](), list[RawRow](), list[Rejected]()
+    for row in rows:
+        try:
+            accepted.append(validate(row.values, checks))
+            origins.append(row)
+        except ValueError as error:
+            early = row.values if isinstance(error, EarlyError) else None
+            rejected.append(replace(reject(row, str(error)), early=early))
+    return ValidatedRows(pa.Table.from_pylist(accepted, schema=schema), origins, rejected)

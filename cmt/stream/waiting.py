@@ -1,0 +1,67 @@
+"""Rows dated up to a day after the clock, which a later ingest takes when their time has come.
+
+They are whole, as lines of JSON in the quarantine, so that a purge removes those of forgotten documents.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from cmt.common.storage import write_bytes
+from cmt.errors import StreamError
+from cmt.stream.columns import Kind
+from cmt.stream.readers import RawRows
+from cmt.stream.readers.files import RawRow
+
+FILE = "waiting.jsonl"
+"""In the folder of the quarantine."""
+
+
+@dataclass(frozen=True)
+class WaitingRow:
+    """A row by the columns of the schema, and who published it."""
+
+    kind: Kind
+    publisher: str
+    file: str
+    row: int
+    values: Mapping[str, Any]
+
+
+def read_waiting(folder: Path) -> list[WaitingRow]:
+    """The waiting rows. Raises StreamError if the file is damaged."""
+    path = folder / FILE
+    try:
+        return [WaitingRow(**json.loads(line)) for line in path.read_text("utf-8").split("\n") if line]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise StreamError(
+            f"{path} cannot be read ({error}): repair or delete it; its rows are in their sources"
+        ) from None
+
+
+def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:
+    """Replace the waiting rows, each content once. Raises OSError."""
+    lines = dict.fromkeys(json.dumps(vars(row), ensure_ascii=False, default=_written) for row in rows)
+    if lines:
+        write_bytes(folder / FILE, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
+    else:
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:
+    """Each publisher with its rows."""
+    groups: dict[str, RawRows] = {}
+    for row in rows:
+        group = groups.setdefault(row.publisher, RawRows([], [], [], ""))
+        listed = group.documents if row.kind == "document" else group.questions
+        listed.append(RawRow(row.kind, row.file, row.row, row.values))
+    return iter(groups.items())
+
+
+def _written(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
