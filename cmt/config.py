@@ -115,8 +115,8 @@ class StreamParams(Section):
     """Zone of date-times without one, such as Europe/Oslo; a plain date is a day in UTC."""
     max_rejected: Fraction = 0.5
     """Largest fraction of rejected rows; a flow whose ingest rejects more takes the others and fails."""
-    format: Literal["jsonl", "parquet", "squad", "streamingqa", "archivalqa"] = "jsonl"
-    """File format of `source`."""
+    format: str = "auto"
+    """File format of `source` (docs/sources.md); `auto`: by the content of each file."""
     period: Literal["day", "week", "month"] | Positive = "month"
     """Length of a slice: a calendar period in UTC, or a number of documents (≥ 1). Fixed once slices exist."""
     path: Path = Path("data/stream")

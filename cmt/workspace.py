@@ -1,7 +1,7 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property, partial
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
-from cmt.config import Params, load_params
+from cmt.config import Column, Params, load_params
 from cmt.errors import ConfigError, RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.ingest import IngestReport, ingest
+from cmt.stream.ingest import IngestReport, ingest, source_paths
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -65,13 +65,18 @@ class Workspace(Resources):
     def ingest(
         self,
         *,
-        source: Path | str | None = None,
+        source: Path | str | Sequence[Path | str] | None = None,
         file_format: str | None = None,
         period: str | int | None = None,
         publisher: str | None = None,
+        columns: Mapping[Column, str] | None = None,
+        published_at: str | None = None,
+        dry_run: bool = False,
     ) -> IngestReport:
-        """Validate a source file or folder and add its new documents and questions to the stream as slices.
+        """Validate source files and folders and add their new documents and questions to the stream as slices.
 
+        `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column of the source, beside
+        `stream.columns`. `published_at`: the date of rows without one. A dry run writes nothing.
         Arguments default to the section `stream` of params.yaml. `publisher`: who published the documents, which
         decides what they may supersede and correct (`stream.authority`); by default the file's column `source` with
         `stream.trust_source`, else the name of the file or folder. Invalid and refused rows go to the quarantine and
@@ -79,13 +84,18 @@ class Workspace(Resources):
         cannot be read or written, or if a file is above the limits of that section.
         """
         stream = self.params.stream
+        named = [source] if isinstance(source, Path | str) else source or [stream.source]
+        wanted = file_format or stream.format
         return ingest(
             self.store,
-            Path(source or stream.source),
-            file_format=file_format or stream.format,
+            source_paths(named),
+            file_format=None if wanted == "auto" else wanted,
             period=period or stream.period,
             publisher=publisher,
             params=stream,
+            columns=columns,
+            published_at=published_at,
+            dry_run=dry_run,
         )
 
     def sync(

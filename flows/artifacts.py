@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cmt.evaluation.drift import Drift
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.promotion import Promotion
+    from cmt.stream.ingest import IngestReport
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
@@ -53,6 +54,12 @@ def round_report(round_: "Round") -> str:
     ]
     score_table = table(["", "EM", "F1", "95 % from", "to", "recall@K"], scores)
     return "\n".join([*lines, score_table, "", table(["", ""], counts)])
+
+
+def rejected_report(report: "IngestReport") -> str:
+    """The kinds of reasons for which an ingest rejected rows, without values of rows, and the first place of each."""
+    rows = [[kind.replace("|", "/"), f"{count:,}", f"{row.file}:{row.row}"] for kind, count, row in report.reasons()]
+    return "\n".join([report.summary(), "", table(["reason", "rows", "first"], rows)])
 
 
 def rounds_report(history: "Sequence[Round]") -> str:

@@ -18,7 +18,7 @@ log = logging.getLogger("cmt.flows")
 
 @flow(name="cmt", flow_run_name="backfill")
 def backfill(source: str, publisher: str | None = None, params: str = PARAMS) -> int:
-    """Adapt all documents of `source`, a file or folder in `stream.format`; returns the number of adapted documents.
+    """Adapt all documents of `source`, a path in the project; returns the number of adapted documents.
 
     Each pending slice gets its own round, so a kill loses the work on one slice at most, and the next run continues. A
     refused round does not stop the others, but fails the flow run at the end. `publisher`: see `Workspace.ingest`.

@@ -3,15 +3,14 @@
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from cmt.errors import CmtError, RoundError
-from flows.artifacts import artifact_key, drift_report, round_report, rounds_report
+from cmt.errors import CmtError, RoundError, StreamError
+from flows.artifacts import artifact_key, drift_report, rejected_report, round_report, rounds_report
 from flows.challenger import decide_on_challenger
 from flows.events import emit_drift, emit_round
 from flows.tasks import PARAMS, cmt_task, workspace
@@ -32,8 +31,22 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
 
 @cmt_task(name="ingest")
 def ingest(params: str, source: str, publisher: str | None) -> list[str]:
-    """Add the file or folder `source` of `publisher` to the stream; returns the ids of the new slices."""
-    report = workspace(params).ingest(source=Path(source), publisher=publisher)
+    """Add the files `source` of `publisher` to the stream; returns the ids of the new slices.
+
+    A relative `source` is relative to the project. Raises StreamError if more than `stream.max_rejected` of the rows
+    are rejected; the others are in the stream then.
+    """
+    project = workspace(params)
+    report = project.ingest(source=project.root / source, publisher=publisher)
+    if report.rejected:
+        log.warning("%s: %s", source, report.summary())
+        create_markdown_artifact(rejected_report(report), key=artifact_key(f"rejected-{source}"), description=source)
+    limit = project.params.stream.max_rejected
+    if report.rejected_fraction > limit:
+        raise StreamError(
+            f"{source}: {report.rejected_fraction:.0%} of its rows are rejected, more than stream.max_rejected "
+            f"({limit:.0%}); the others were taken. See {report.quarantine}"
+        )
     return [slice_.slice_id for slice_ in report.slices]
 
 
@@ -121,7 +134,7 @@ def online_update(
 ) -> list[str]:
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
-    `source`: a file or folder in `stream.format` to ingest first. `publisher`: see `Workspace.ingest`.
+    `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
     The flow run fails if the gate refuses a round.
     """
     if source is not None:

@@ -45,7 +45,7 @@ def test_the_shipped_file_sets_only_keys_that_exist_and_mostly_to_their_defaults
         for key, value in section.items()
         if defaults[name][key] != value
     }
-    assert changed == {"lm.sha256", "stream.clock", "stream.trust_source"}
+    assert changed == {"lm.sha256", "stream.clock", "stream.format", "stream.trust_source"}
 
 
 def test_no_shipped_value_points_outside_the_project() -> None:

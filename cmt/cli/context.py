@@ -1,11 +1,15 @@
 """What all commands share: the options before the command, exit statuses, and how results are printed."""
 
 import errno
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -159,3 +163,17 @@ def _exit_status(error: CmtError) -> int:
 def _exit(line: str, status: int) -> NoReturn:
     write_line(line, style="red", stderr=True)
     raise typer.Exit(status)
+
+
+@contextmanager
+def stdin_file(folder: Path, *, wanted: bool) -> Iterator[Path | None]:
+    """The standard input as a temporary file in `folder`, whose name a purge knows; None if it is not `wanted`."""
+    if not wanted:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="received-", dir=folder) as temporary:
+        file = Path(temporary) / "stdin"
+        with file.open("wb") as target:
+            shutil.copyfileobj(sys.stdin.buffer, target)
+        yield file

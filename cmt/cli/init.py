@@ -20,7 +20,6 @@ _PARAMS = """\
 # Parameters of this project. All others have their defaults: see docs/configuration.md.
 stream:
   source: news.jsonl # a file or folder that `cmt ingest` reads: documents, and questions if you have some
-  format: jsonl # or parquet, squad, streamingqa, archivalqa
   period: month # what one slice spans: day, week, month, or a number of documents
   clock: system # documents with a later date are rejected
 

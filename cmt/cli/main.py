@@ -11,7 +11,7 @@ import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -19,7 +19,7 @@ from cmt.cli import output
 from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
 from cmt.cli.changes import changes
-from cmt.cli.context import CliContext, Json, RootGroup, parse_overrides, print_result
+from cmt.cli.context import CliContext, Json, RootGroup, parse_overrides, print_result, stdin_file
 from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import baselines, report
@@ -27,6 +27,7 @@ from cmt.cli.serve import serve
 from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
+from cmt.config import Column
 from cmt.errors import DamageError, RoundError, StreamError
 
 if TYPE_CHECKING:
@@ -104,13 +105,15 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     print_result({"sources": rows} if params.train.mix else rows[0], "\n".join(lines), as_json=as_json)
 
 
-@app.command(epilog="Example: cmt ingest news.jsonl --format jsonl --period month")
+@app.command(epilog="Example: cmt ingest news.csv --map text=story --dry-run")
 def ingest(
     ctx: typer.Context,
-    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="File or folder. Default: stream.source.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Files, folders, patterns, - for stdin. Default: stream.source."),
+    ] = None,
     format_: Annotated[
-        str | None,
-        typer.Option("--format", metavar="FORMAT", help="jsonl, parquet, squad, streamingqa or archivalqa."),
+        str | None, typer.Option("--format", metavar="FORMAT", help="Default: by the content of each file.")
     ] = None,
     period: Annotated[
         str | None, typer.Option(metavar="PERIOD", help="day, week, month, or a number of documents a slice.")
@@ -121,17 +124,37 @@ def ingest(
             "--source", metavar="NAME", help="Publisher of the documents. Default: the name of the file or folder."
         ),
     ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
+    ] = None,
+    published_at: Annotated[
+        str | None, typer.Option("--published-at", metavar="DATE", help="Date of rows without one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Validate a file or folder row by row and add new rows as slices."""
+    """Validate files and folders row by row and add new rows as slices."""
     from cmt.stream.periods import period_unit
 
     wanted = int(period) if period and period.isdecimal() else period
     if wanted is not None:
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
-    with ctx.obj.progress as progress:
+    columns = dict(item.partition("=")[::2] for item in map_ or [])
+    if unknown := columns.keys() - set(get_args(Column)) or [item for item in map_ or [] if "=" not in item]:
+        names = ", ".join(get_args(Column))
+        raise typer.BadParameter(f"{', '.join(unknown)}: write COLUMN=NAME, a COLUMN of {names}", param_hint="--map")
+    with ctx.obj.progress as progress, stdin_file(ctx.obj.workspace.state, wanted=paths == ["-"]) as file:
         progress.stage("ingest")
-        result = ctx.obj.workspace.ingest(source=path, file_format=format_, period=wanted, publisher=publisher)
+        result = ctx.obj.workspace.ingest(
+            source=file or paths,
+            file_format=format_,
+            period=wanted,
+            publisher=publisher,
+            columns=columns,
+            published_at=published_at,
+            dry_run=dry_run,
+        )
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
 
 

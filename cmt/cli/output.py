@@ -6,6 +6,7 @@ which could rewrite the terminal, are removed.
 
 import json
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -133,15 +134,30 @@ def write_promotion(promotion: "Promotion", line: str) -> None:
 
 
 def write_ingested(report: "IngestReport") -> None:
-    """Print the new slices, a summary, and the first reasons why rows were rejected."""
-    if report.slices:
-        rows = [[s.slice_id, s.n_documents, s.n_questions] for s in report.slices]
-        write_table(["slice", "documents", "questions"], rows)
+    """Print the slices, what was read from which column, a summary, and the kinds of reasons why rows were rejected."""
+    # 1. what is there
+    for document in report.preview:
+        write_line(f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})")
+        write_line(textwrap.shorten(document["text"], 200, placeholder="…"), indent=2)
+    if report.parts:
+        names = [slice_.slice_id for slice_ in report.slices] or [period for period, _, _ in report.parts]
+        rows = [[name, *counts] for name, (_, *counts) in zip(names, report.parts, strict=True)]
+        write_table(["period" if report.dry_run else "slice", "documents", "questions"], rows)
     write_line(report.summary())
+    # 2. how it was read
+    if report.matched:
+        write_line(report.matched, indent=2)
+    write_lines(report.notices, indent=2)
     if report.clock:
         write_line(report.clock_notice())
-    for row in report.rejected[:_LISTED_REJECTIONS]:
-        write_line(f"{row.file}:{row.row}: {row.reason}", indent=2)
+    # 3. what is missing
+    reasons = report.reasons()
+    for _, count, row in reasons[:_LISTED_REJECTIONS]:
+        write_line(
+            f"{row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else ""), indent=2
+        )
+    if (more := len(reasons) - _LISTED_REJECTIONS) > 0:
+        write_line(f"and {more:,} more reasons", indent=2)
 
 
 def write_synced(reports: "Sequence[SyncReport]") -> None:

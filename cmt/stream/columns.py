@@ -126,8 +126,7 @@ class Columns:
         self._count()
         lines = []
         if self._unread:
-            read = {column for column, _ in self._matched}
-            lines.append(f"not read: {_listed([_with_nearest(key, read) for key, _ in self._unread.most_common()])}")
+            lines.append(f"not read: {_listed([_with_nearest(key) for key, _ in self._unread.most_common()])}")
         lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):
             lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
@@ -187,8 +186,8 @@ def _name(key: str) -> str:
     return re.sub(r"[^\w.]|_", "", known.casefold())
 
 
-def _with_nearest(key: str, read: set[str]) -> str:
-    nearest = difflib.get_close_matches(key.casefold(), sorted(_OWN - read), n=1, cutoff=0.8)
+def _with_nearest(key: str) -> str:
+    nearest = difflib.get_close_matches(key.casefold(), sorted(_OWN), n=1, cutoff=0.8)
     return f"{key} (did you mean {nearest[0]}?)" if nearest else key
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
+from glob import glob
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 Revise = Callable[[ValidatedRows, Find], ValidatedRows]
 """The valid documents of an ingest, what the store has of them → the documents to take."""
 
+_OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 _PREVIEWED = 3  # documents of a dry run
 _VALUES = re.compile(r"""'[^']*'|"[^"]*"|\{.*\}|\[.*\]|\d[\d,.:TZ+-]*""")
 """The values in a reason, without which reasons of one kind are equal."""
@@ -119,6 +121,17 @@ class IngestReport:
         kinds = [_VALUES.sub("…", row.reason) for row in self.rejected]
         first = dict(zip(reversed(kinds), reversed(self.rejected), strict=True))
         return [(kind, count, first[kind]) for kind, count in Counter(kinds).most_common()]
+
+
+def source_paths(sources: Sequence[Path | str]) -> list[Path]:
+    """The paths of files and folders, and those that match a pattern such as `news/*.csv`. Raises StreamError."""
+    paths: list[Path] = []
+    for source in sources:
+        found = [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob(str(source)))]
+        if not found and re.search(r"[*?[]", str(source)):
+            raise StreamError(f"no file matches {source}")
+        paths += found or [Path(source)]  # which does not exist, as its reader says
+    return list(dict.fromkeys(paths))
 
 
 def ingest(
@@ -264,12 +277,10 @@ def ingest_rows(
 
 
 def _records(path: Path, file_format: str | None, limits: Limits) -> Iterator[Record]:
-    """The records of a file or folder."""
-    raw = readers.read(path, file_format or readers.infer_format(path), limits=limits)
-    for row in (*raw.documents, *raw.questions):
-        yield Record(dict(row.values), f"{row.file} row {row.row}")
-    for bad in raw.rejected:
-        yield Record({"raw": bad.raw}, f"{bad.file} row {bad.row}", bad.reason)
+    """The records of a file or folder. Of a folder with files named as in _OWN_FILES only these are read."""
+    own = [file for name in _OWN_FILES if (file := path / name).is_file()] if path.is_dir() else []
+    for file in [file for file in own if file.stat().st_size] or own or [path]:
+        yield from readers.records(file, format=file_format, limits=limits)
 
 
 def _validated(

@@ -11,6 +11,7 @@ from cmt.common.arrow import take
 from cmt.stream.columns import Columns
 from cmt.stream.readers import RawRows, Record
 from cmt.stream.readers.files import RawRow
+from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
     QUESTION_SCHEMA,
@@ -44,7 +45,7 @@ class ValidatedRows:
 
 
 def collect(records: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
-    """The rows of `records` by the columns of the schema. `published_at`: the date of those without one.
+    """The rows of `records` by the columns of the schema. `published_at`: the date of those without one, and of SQuAD.
 
     A record that could not be read may have its text in the field `raw`.
     """
@@ -63,7 +64,7 @@ def collect(records: Iterable[Record], columns: Columns, *, published_at: str | 
             rejected.append(Rejected(file, row, str(problem), raw_text(fields)))
             continue
         column = "published_at" if kind == "document" else "asked_at"
-        if published_at and not values.get(column):
+        if published_at and values.get(column) in (None, "", RELEASED_AT):
             values = {**values, column: published_at}
         (documents if kind == "document" else questions).append(RawRow(kind, file, row, values))
     return RawRows(documents, questions, rejected, digest.hexdigest())

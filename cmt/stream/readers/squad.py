@@ -29,14 +29,23 @@ def rows_of(articles: list[Any], file: str) -> Iterator[RawRow | Rejected]:
     """Yield the rows of the value of `data` in a file."""
     n_questions = 0
     for number, (title, paragraph) in enumerate(_paragraphs(articles), 1):
-        try:
-            rows = list(_rows(file, number, n_questions + 1, title, paragraph))
-        except (KeyError, TypeError, AttributeError) as error:
-            reason = f"paragraph {number} is not in SQuAD's layout ({type(error).__name__}: {error})"
+        text = paragraph.get("context") if isinstance(paragraph, dict) else None
+        if not isinstance(text, str):
+            reason = f"paragraph {number} is not in SQuAD's layout: it has no context"
             yield Rejected(file, number, reason, raw_text(paragraph))
-        else:
-            n_questions += len(rows) - 1
-            yield from rows
+            continue
+        doc_id = document_id(text)
+        document = {"doc_id": doc_id, "published_at": RELEASED_AT, "title": title, "text": text, "source": "SQuAD 1.1"}
+        yield RawRow("document", file, number, document)
+        questions = paragraph.get("qas")
+        for qa in questions if isinstance(questions, list) else []:
+            n_questions += 1
+            if not isinstance(qa, dict):
+                yield Rejected(file, n_questions, "a question is not in SQuAD's layout: no JSON object", raw_text(qa))
+                continue
+            values = {"question_id": qa.get("id"), "doc_id": doc_id, "asked_at": RELEASED_AT}
+            values |= {name: qa.get(name) for name in ("question", "answers")}
+            yield RawRow("question", file, n_questions, values)
 
 
 def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -48,20 +57,3 @@ def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any]]:
                 yield title.replace("_", " ") if isinstance(title, str) else title, paragraph
         else:
             yield None, article
-
-
-def _rows(file: str, number: int, first_question: int, title: Any, paragraph: Any) -> Iterator[RawRow]:
-    """Yield the document and the questions of `paragraph`; KeyError, TypeError or AttributeError for another layout."""
-    text = paragraph["context"]
-    doc_id = document_id(text)
-    document = {"doc_id": doc_id, "published_at": RELEASED_AT, "title": title, "text": text, "source": "SQuAD 1.1"}
-    yield RawRow("document", file, number, document)
-    for index, qa in enumerate(paragraph["qas"], first_question):
-        values = {
-            "question_id": qa.get("id"),
-            "doc_id": doc_id,
-            "question": qa["question"],
-            "answers": [answer["text"] for answer in qa["answers"]],
-            "asked_at": RELEASED_AT,
-        }
-        yield RawRow("question", file, index, values)
