@@ -22,9 +22,9 @@ from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
-from cmt.stream.admission import ValidatedRows
 from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.readers import RawRow, RawRows, Record
+from cmt.stream.rows import ValidatedRows
 from cmt.stream.schema import Rejected
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows

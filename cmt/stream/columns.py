@@ -174,8 +174,9 @@ def _is_blank(value: Any) -> bool:
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are not blank; those of an object also by `object.key`."""
     filled = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not _is_blank(value)}
-    for key, value in [(key, value) for key, value in filled.items() if isinstance(value, Mapping)]:
-        filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not _is_blank(one)} | filled
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not _is_blank(one)} | filled
     return filled
 
 

@@ -162,8 +162,9 @@ def ingest(
         for one in paths
     ]
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    if not any(raw.documents or raw.questions or raw.rejected for _, raw in sources):
-        raise StreamError(f"{name} has no rows; nothing was ingested")
+    unread = [row for _, raw in sources for row in raw.rejected]
+    if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
+        raise StreamError(unread[0].reason if unread else f"{name} has no rows; nothing was ingested")
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     report = ingest_rows(
         store,
@@ -232,7 +233,7 @@ def ingest_rows(
             _validated(one, unnoted, publisher=who, origin=who, params=params, wait=True)
             for who, one in by_publisher(waited)
         ]
-        waiting = [row for _, _, early in rows for row in early]
+        waiting = list({row.line: row for _, _, early in rows for row in early}.values())
         documents, questions = concat([part[0] for part in rows]), concat([part[1] for part in rows])
         # 3. reject forgotten documents and floods, then select the new rows
         find = store.find_versions()

@@ -30,6 +30,11 @@ class WaitingRow:
     row: int
     values: Mapping[str, Any]
 
+    @property
+    def line(self) -> str:
+        """The row as JSON; equal rows have equal lines."""
+        return json.dumps(vars(self), ensure_ascii=False, default=_written)
+
 
 def read_waiting(folder: Path) -> list[WaitingRow]:
     """The waiting rows. Raises StreamError if the file is damaged."""
@@ -46,7 +51,7 @@ def read_waiting(folder: Path) -> list[WaitingRow]:
 
 def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:
     """Replace the waiting rows, each content once. Raises OSError."""
-    lines = dict.fromkeys(json.dumps(vars(row), ensure_ascii=False, default=_written) for row in rows)
+    lines = dict.fromkeys(row.line for row in rows)
     if lines:
         write_bytes(folder / FILE, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
     else:

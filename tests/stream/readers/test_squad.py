@@ -9,8 +9,9 @@ import pytest
 
 from cmt.errors import StreamError
 from cmt.stream.readers import read
-from cmt.stream.schema import document_id
-from tests.helpers.rows import valid_documents, valid_questions
+from cmt.stream.rows import validate_rows
+from cmt.stream.schema import Checks, document_id
+from tests.helpers.rows import NOW, valid_documents, valid_questions
 
 
 def squad(**changes: Any) -> dict[str, Any]:
@@ -40,15 +41,32 @@ def test_contexts_become_documents_and_qas_questions(tmp_path: Path, name: str, 
     assert [row.row for row in raw.questions] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"context": None}, {"qas": None}, {"qas": ["When?"]}, {"qas": [{"question": "When?"}]}]
-)
-def test_only_the_paragraph_with_another_layout_is_rejected(tmp_path: Path, changes: dict[str, Any]) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(squad(**changes)))
+def test_only_the_paragraph_without_a_context_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(squad(context=None)))
     raw = read(tmp_path / "a.json", "squad")
     assert [row["text"] for row in valid_documents(raw)] == ["The bus."]
     assert raw.rejected[0].row == 1
     assert "paragraph 1 is not in SQuAD's layout" in raw.rejected[0].reason
+
+
+@pytest.mark.parametrize(
+    ("qas", "good", "bad"),
+    [
+        (None, 0, 0),
+        (["When?"], 0, 1),
+        ([{"question": "When?"}, {"question": "When?", "answers": [{"text": "noon"}]}], 1, 1),
+        ([{"id": 7211011040021040393, "question": "When?", "answers": {"text": ["noon"], "answer_start": [0]}}], 1, 0),
+    ],
+)
+def test_a_question_in_another_layout_costs_neither_its_paragraph_nor_the_others(
+    tmp_path: Path, qas: Any, good: int, bad: int
+) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(squad(qas=qas)))
+    raw = read(tmp_path / "a.json", "squad")
+    _, questions = validate_rows(raw, Checks(NOW))
+    assert len(valid_documents(raw)) == 2
+    assert questions.table["answers"].to_pylist() == [["noon"]] * good + [["bus"]]
+    assert len(raw.rejected) + len(questions.rejected) == bad
 
 
 def test_only_the_article_without_paragraphs_is_rejected(tmp_path: Path) -> None:

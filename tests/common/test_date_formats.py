@@ -1,0 +1,78 @@
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from cmt.common.date_formats import WITHOUT_ZONE, DateReader
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ("2024-05-01T12:00:00Z", "ISO 8601"),
+        ("2024-05-01T12:00:00z", "ISO 8601"),
+        (" 2024-05-01 17:30:00 +0530 ", "ISO 8601"),
+        ("2024-05-01 12:00:00", "ISO 8601" + WITHOUT_ZONE),
+        ("2024-05-01 12:00:00 UTC", "year-month-day"),
+        ("Wed, 01 May 2024 12:00:00 +0000", "RFC 2822"),
+        ("Wed, 01 May 2024 08:00:00 EDT", "RFC 2822"),
+        ("Wed, 01 May 2024 14:00:00 CEST", "names of months"),
+        (1714564800, "epoch seconds"),
+        ("1714564800", "epoch seconds"),
+        (1714564800.0, "epoch seconds"),
+        (1714564800000, "epoch milliseconds"),
+        (1714564800000000, "epoch microseconds"),
+        ("May 1, 2024 12:00 PM", "names of months" + WITHOUT_ZONE),
+        ("Mittwoch, 1. Mai 2024, 12:00 Uhr", "names of months" + WITHOUT_ZONE),
+        ("1 de mayo de 2024 12:00 UTC", "names of months"),
+        (datetime(2024, 5, 1, 12), "timestamp" + WITHOUT_ZONE),
+    ],
+)
+def test_instants_are_read_in_the_forms_that_occur(value: Any, form: str) -> None:
+    read = DateReader().read(value)
+    assert (read.start, read.end, read.form) == (NOON, NOON, form)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2024-05-01", "20240501", 20240501, "2024/05/01", "2024-5-1", "2024-W18-3", "May 1st, 2024", date(2024, 5, 1)],
+)
+def test_a_plain_date_is_a_day_in_utc(value: Any) -> None:
+    read = DateReader(ZoneInfo("Asia/Tokyo")).read(value)
+    assert (read.start, read.end) == (datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, 23, 59, 59, 999_999, UTC))
+
+
+def test_a_date_time_without_a_zone_is_read_in_that_of_the_reader() -> None:
+    assert DateReader(ZoneInfo("Europe/Oslo")).read("2024-05-01 14:00").start == NOON
+
+
+def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
+    with pytest.raises(ValueError, match="'05/03/2026' may begin with the day or the month; set stream.day_first"):
+        DateReader().read("05/03/2026")
+    assert DateReader(day_first=True).read("05.03.2026 14:30").start == datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    assert DateReader(day_first=False).read("05/03/2026").start == datetime(2026, 5, 3, tzinfo=UTC)
+    assert DateReader().read("25/03/2026").start == datetime(2026, 3, 25, tzinfo=UTC)
+    with pytest.raises(ValueError, match="'03/25/2026' is not day/month/year"):
+        DateReader(day_first=True).read("03/25/2026")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        *((value, "is not a date-time; write") for value in ("", "soon", "x" * 1000, "2024-02-30", 2024, True, -5)),
+        *(
+            (value, "is not a date-time; write")
+            for value in (45000, float("inf"), 10**30, (1,), "31.02.2024", "2024-13-45x")
+        ),
+        *((value, "lacks a day, a month or a year") for value in ("May 2024", "10:30", "Friday", "May 1", "1 May 24")),
+        ("13/13/2026", "is not a date; correct it"),
+        ("May 3, 2026 8:00 ET", "the time zone 'ET' is not known"),
+        ("0001-01-01T00:00:00+14:00", "out of range"),
+    ],
+)
+def test_what_is_no_date_or_lacks_a_part_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        DateReader().read(value)

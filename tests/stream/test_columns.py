@@ -1,0 +1,100 @@
+"""Columns are matched by their names, and nothing is guessed or left out without a word."""
+
+from typing import Any
+
+import pytest
+
+from cmt.common.date_formats import WITHOUT_ZONE
+from cmt.stream.columns import Columns
+from cmt.stream.schema import Notes
+
+
+@pytest.mark.parametrize(
+    ("fields", "values"),
+    [
+        (
+            {"headline": "Mole", "body": "It is long.", "timestamp": 1714564800, "link": "https://x.example/1"},
+            {"title": "Mole", "text": "It is long.", "published_at": 1714564800, "url": "https://x.example/1"},
+        ),
+        (  # a summary beside the text, and an object for the publisher
+            {
+                "source": {"id": None, "name": "Post"},
+                "description": "Long.",
+                "content": "It is long.",
+                "publishedAt": "d",
+            },
+            {"source": "Post", "text": "It is long.", "published_at": "d"},
+        ),
+        ({"content": None, "description": "It is long."}, {"text": "It is long."}),
+        (  # WordPress
+            {"id": 7, "title": {"rendered": "Mole"}, "content": {"rendered": "It is long."}, "date": "d"},
+            {"doc_id": 7, "title": "Mole", "text": "It is long.", "published_at": "d"},
+        ),
+        (  # columns inside an object
+            {"id": "a/1", "webTitle": "Mole", "fields": {"bodyText": "It is long."}, "webPublicationDate": "d"},
+            {"doc_id": "a/1", "title": "Mole", "text": "It is long.", "published_at": "d"},
+        ),
+        ({"Dc:Date": "d", "Article Body": "It is long."}, {"published_at": "d", "text": "It is long."}),
+        ({"Überschrift": "Mole", "Datum": "d", "Inhalt": "x"}, {"title": "Mole", "published_at": "d", "text": "x"}),
+        ({"body": "same", "content": "same"}, {"text": "same"}),
+    ],
+)
+def test_the_columns_of_a_document_are_matched(fields: dict[str, Any], values: dict[str, Any]) -> None:
+    assert Columns().match(fields) == ("document", values)
+
+
+def test_a_row_with_the_columns_of_the_schema_is_not_copied() -> None:
+    row = {"text": "x", "published_at": "2031-01-01", "question": None, "answers": None}
+    kind, values = Columns().match(row)
+    assert kind == "document" and values is row
+    assert Columns().match({"question": "When?", "text": None})[0] == "question"
+
+
+def test_the_id_of_a_question_is_no_document() -> None:
+    row = {"id": 3, "document_id": "a", "question": "When?", "answer": "noon", "date": "d"}
+    expected = {"question_id": 3, "doc_id": "a", "question": "When?", "answers": "noon", "asked_at": "d"}
+    assert Columns().match(row) == ("question", expected)
+
+
+def test_of_two_texts_none_is_guessed() -> None:
+    row = {"body": "one", "content": "two", "date": "d"}
+    with pytest.raises(ValueError, match="the text may be body or content: choose one with --map text=body"):
+        Columns().match(row)
+    assert Columns({"text": "content"}).match(row)[1]["text"] == "two"
+
+
+def test_a_row_without_a_text_names_its_columns() -> None:
+    with pytest.raises(ValueError, match="no text in its columns, x, y: name one with --map text=COLUMN"):
+        Columns().match({"x": "a", "y": ""})
+
+
+def test_a_chosen_column_serves_one_purpose_and_a_blank_one_is_not_read() -> None:
+    columns = Columns({"text": "summary", "doc_id": "", "title": "meta.name"})
+    values = columns.match({"summary": "s", "body": "b", "id": 1, "meta": {"name": "N"}})[1]
+    assert values == {"text": "s", "title": "N"}
+    missing = Columns({"text": "boddy"})
+    missing.match({"body": "b"})
+    assert "no row has the column boddy, which --map or stream.columns names" in missing.notices(Notes())
+
+
+def test_what_was_matched_and_what_is_not_read_is_told_once() -> None:
+    columns, notes = Columns(), Notes()
+    for number in range(3):
+        columns.match({"body": f"text {number}", "timestamp": 1, "supersede": "a", "author": "b"})
+    notes.forms["published_at", "epoch seconds"] = 2
+    notes.forms["published_at", "ISO 8601" + WITHOUT_ZONE] = 1
+    notes.add("title is left out, because it is no string", {"a": 1})
+    assert columns.matched(notes) == (f"published_at ← timestamp (epoch seconds, ISO 8601{WITHOUT_ZONE}), text ← body")
+    assert columns.notices(notes) == [
+        "not read: supersede (did you mean supersedes?), author",
+        "1 × title is left out, because it is no string, such as {'a': 1}",
+        "1 dates have no time zone and are read in stream.timezone",
+    ]
+
+
+def test_rows_with_ever_other_columns_are_counted_in_bounded_memory() -> None:
+    columns = Columns()
+    for number in range(2_500):
+        columns.match({"body": "x", f"column {number}": 1})
+    assert columns.matched(Notes()) == "text ← body"
+    assert columns.notices(Notes())[0].endswith("and 2,492 more")

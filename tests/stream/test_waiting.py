@@ -1,0 +1,58 @@
+"""Rows dated a little ahead of the clock are taken when their time has come."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cmt.config import StreamParams
+from cmt.errors import StreamError
+from cmt.stream.ingest import IngestReport
+from cmt.stream.store import SliceStore
+from cmt.stream.waiting import FILE, read_waiting
+from tests.helpers.rows import Ingest, make_document, make_question
+
+CLOCK = datetime(2031, 3, 1, 12, tzinfo=UTC)
+SOON, LATE = "2031-03-01T12:10:00Z", "2031-03-02T12:00:01Z"
+
+
+def report_of(ingest: Ingest, *rows: object, hours: int = 0, name: str = "rows.jsonl") -> IngestReport:
+    report: IngestReport = ingest(rows, name=name, now=CLOCK + timedelta(hours=hours))
+    return report
+
+
+def test_a_row_ahead_of_the_clock_waits_and_is_taken_by_a_later_ingest_of_another_source(
+    ingest: Ingest, store: SliceStore
+) -> None:
+    rows = (
+        make_document("a"),
+        make_document("soon", published_at=SOON, text="Café \ud800" + "x" * 3000),
+        make_document("late", published_at=LATE),
+        make_question("q", "a", asked_at=SOON),
+    )
+    report = report_of(ingest, *rows)
+    assert (report.accepted, report.waiting, [row.row for row in report.rejected]) == (1, 2, [3])
+    assert "2 rows dated ahead of the clock: a later ingest takes them when their time has come" in report.notices
+    assert report_of(ingest, *rows).waiting == 2  # once, however often it is read
+    assert len(read_waiting(store.quarantine)) == 2
+    later = report_of(ingest, make_document("b"), hours=1, name="other.jsonl")
+    assert (later.accepted, later.questions, later.waiting) == (2, 1, 0)
+    assert not (store.quarantine / FILE).exists()
+    sources = dict(zip(*(store.all_documents()[name].to_pylist() for name in ("doc_id", "source")), strict=True))
+    assert sources == {"a": "file:rows.jsonl", "soon": "file:rows.jsonl", "b": "file:other.jsonl"}
+
+
+def test_nothing_waits_for_a_fixed_clock(ingest: Ingest, store: SliceStore) -> None:
+    params = StreamParams(clock=CLOCK.isoformat())
+    with pytest.raises(StreamError, match="in the future"):
+        ingest([make_document(published_at=SOON)], now=None, params=params)
+    assert not (store.quarantine / FILE).exists()
+
+
+def test_a_dry_run_and_a_damaged_file_lose_no_waiting_row(ingest: Ingest, store: SliceStore, tmp_path: Path) -> None:
+    assert ingest([make_document(published_at=SOON)], now=CLOCK, dry_run=True).waiting == 1
+    assert not store.quarantine.exists() and not store.path.exists()
+    store.quarantine.mkdir()
+    (store.quarantine / FILE).write_text("{\n")
+    with pytest.raises(StreamError, match=r"waiting\.jsonl cannot be read"):
+        report_of(ingest, make_document())
