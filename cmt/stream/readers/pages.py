@@ -1,6 +1,7 @@
 """Web pages, feeds, web archives and articles of Wikipedia, with the names of the schema."""
 
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ def read_html(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def page(data: bytes, name: str) -> dict[str, Any]:
     """The fields of an HTML page, without navigation, banners and other furniture. Raises ValueError if it is empty."""
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is an error of its own
     found = extra("trafilatura", name).extract_with_metadata(
         data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
     )

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
+from pyarrow.types import is_dictionary
 
 from cmt.stream.limits import Limits
 from cmt.stream.readers import squad
@@ -99,16 +101,15 @@ def delimiter_of(text: str) -> str | None:
 def read_csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of a CSV file with a header, numbered by line; comma, semicolon, tab or | between its columns."""
     lines = list(io.StringIO(decode(data)[0].replace("\0", ""), newline=""))
-    limits.check_rows(name, len(lines))
     start, delimiter = 0, delimiter_of("".join(lines[:200])) or ","
     if lines and (told := re.match(r'"?sep=(.)"?\s*$', lines[0])):  # a line for spreadsheets
         start, delimiter = 1, told[1]
     reader = csv.reader(lines[start:], delimiter=delimiter)
     columns = [column.strip() or f"column {number}" for number, column in enumerate(next(reader, []), 1)]
-    header = [f"{name} {number}" if name in columns[:number] else name for number, name in enumerate(columns)]
-    begin, restarts = start, 0
-    start += reader.line_num
-    while True:
+    header = [f"{name} {number}" if name in columns[: number - 1] else name for number, name in enumerate(columns, 1)]
+    start, restarts = start + reader.line_num, 0
+    for count in itertools.count():
+        limits.check_rows(name, count)
         begin, offset = start, start - reader.line_num
         fields = next(reader, None)
         if fields is None:
@@ -117,10 +118,12 @@ def read_csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         raw = delimiter.join(fields)[:RAW_LENGTH]
-        if fields and len(fields) != len(header):
+        endless = start == len(lines) > begin + 1 and "".join(lines[begin:]).count('"') % 2
+        if endless or (fields and len(fields) != len(header)):
             reason = f"has {len(fields)} fields, the header has {len(header)}: quote a field that holds {delimiter!r}"
+            reason = "has a quotation mark that is never closed" if endless else reason
             yield Record({"raw": raw}, f"{name} row {begin + 1}", reason)
-            if start > begin + 1 and restarts < _RESTARTS:  # its quotation mark may have no end
+            if start > begin + 1 and restarts < _RESTARTS:  # the rows after it
                 restarts += 1
                 reader, start = csv.reader(lines[begin + 1 :], delimiter=delimiter), begin + 1
         elif fields:
@@ -152,10 +155,13 @@ def _batch_rows(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) ->
         limits.check_rows(name, number + whole.num_rows)
         for batch in (whole.slice(start, BATCH_ROWS) for start in range(0, whole.num_rows, BATCH_ROWS)):
             columns = [python_values(column) for column in batch.columns]
+            repeating = [
+                values for values, kind in zip(columns, batch.schema.types, strict=True) if is_dictionary(kind)
+            ]
+            # a value of a dictionary that repeats takes no space in the batch
+            size += batch.nbytes + sum(len(str(value)) for values in repeating for value in values)
+            if size > limits.file_bytes:
+                raise limits.too_large(name)
             for values in zip(*columns, strict=True):
                 number += 1
-                # a value that repeats takes no space in the file
-                size += sum(len(value) for value in values if isinstance(value, str | bytes))
-                if size > limits.file_bytes:
-                    raise limits.too_large(name)
                 yield Record(dict(zip(batch.schema.names, values, strict=True)), f"{name} row {number}")

@@ -1,0 +1,82 @@
+import pytest
+
+from cmt.stream.readers.text import chapters, decode, plain_text, table_lines, without_markup
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "found"),
+    [
+        ("Größe", "utf-8", "utf-8"),
+        ("Größe", "utf-8-sig", "utf-8"),
+        ("Größe und Käse", "utf-16", "utf-16"),
+        ("Größe und Käse", "utf-16-be", "utf-16-be"),
+        ("Größe und Käse", "utf-32", "utf-32"),
+        ("l'été à Noël", "latin-1", "cp1252"),
+        ("„Sehr schön“ – 5 €, Größe, Übermut, Käse, Fußgänger", "cp1252", "cp1252"),
+        ("Zażółć gęślą jaźń w Łodzi dziś", "cp1250", "cp1250"),
+        ("Привет, мир. Москва сегодня.", "cp1251", "cp1251"),
+        ("Привет, мир. Москва сегодня.", "koi8_r", "koi8_r"),
+        ("今日は天気がいいです。東京は晴れ。", "cp932", "cp932"),
+    ],
+)
+def test_the_encoding_of_a_text_is_found(text: str, written: str, found: str) -> None:
+    assert decode(text.encode(written)) == (text, found)
+
+
+def test_other_bytes_in_a_text_that_is_mostly_utf8_become_surrogates() -> None:
+    assert decode("Café à Noël\n".encode() + b"caf\xe9") == ("Café à Noël\ncaf\udce9", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("<p>One &amp;\n two</p><p>Three</p>", "One & two\n\nThree"),
+        ("One<br>two<br/>three", "One\ntwo\nthree"),
+        ("<ul><li>a</li><li>b</li></ul>", "a\n\nb"),
+        ("<p>a<script>x()</script><style>p{}</style>b</p><nav><p>c</p></nav><!-- d -->", "ab"),
+        ("One <b>two</b>\n\nthree", "One two\n\nthree"),
+        ("<pre>a\n  b</pre>", "a\nb"),
+        ("<p>a <b>b", "a b"),
+        ("<nav>a<nav>b</nav>c</nav>d", "d"),
+        ("<table><tr><th>T</th><th>Price</th></tr><tr><td>Adult</td><td>14</td></tr></table>", "Adult: Price 14"),
+        ("<table><tr><td>a<table><tr><td>b</td></tr></table></td></tr>", "a b"),
+        ("<tr><td>a</td></tr></table>b", "ab"),
+    ],
+)
+def test_html_becomes_plain_text(markup: str, text: str) -> None:
+    assert plain_text(markup) == text
+
+
+def test_html_of_any_depth_is_read() -> None:
+    assert plain_text("<div>" * 50_000 + "a") == "a"
+    assert plain_text("<table><tr><td>" * 5_000 + "a") == "a"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a < b and b > c", "a < b and b > c"),
+        ("R&D &amp; more", "R&D & more"),
+        ("<p>Tea</p>", "Tea"),
+        ("Use <unknown> here", "Use <unknown> here"),
+        ("https://a.example/?a=1&copy;=2", "https://a.example/?a=1&copy;=2"),
+    ],
+)
+def test_markup_is_removed_from_values_that_have_it(value: str, text: str) -> None:
+    assert without_markup(value) == text
+
+
+def test_a_table_is_a_line_a_row_with_the_names_of_its_columns() -> None:
+    rows = [["", "Price", "Hours"], ["Adult", "14", "2"], ["Child", "6", ""]]
+    assert list(table_lines(rows)) == ["Adult: Price 14, Hours 2", "Child: Price 6"]
+    assert list(table_lines([["a", "b"], ["c"]])) == ["a, b", "c"]
+    assert list(table_lines([["Long", "x" * 300], ["a", "b"]])) == [f"Long, {'x' * 300}", "a, b"]
+
+
+@pytest.mark.parametrize("text", ["", "a" * 25, "One. Two. Three. Four.", "a\n\nb\nChapter 2\nmore text", "\n" * 30])
+def test_chapters_hold_the_whole_text_in_parts_of_limited_length(text: str) -> None:
+    for limit in (1, 2, 7, 10, 100):
+        parts = list(chapters(text, limit))
+        assert "".join(parts) == text
+        assert max(map(len, parts)) <= limit
+    assert list(chapters("a b c d\nChapter 2\nmore", 15)) == ["a b c d\n", "Chapter 2\nmore"]
