@@ -662,7 +662,7 @@ def _absolute(params: Params, root: Path) -> Params:
 
 def _absolute_address(source: SourceParams, root: Path) -> str:
     """The address of `source`, with an absolute path if it is a folder or a file of SQLite."""
-    if source.kind == "folder":
+    if source.kind == "folder" and not source.address.startswith("${"):
         return str(root / source.address)
     scheme, slashes, path = source.address.partition(":///")
     return f"{scheme}{slashes}{root / path}" if slashes and scheme.startswith("sqlite") and path else source.address

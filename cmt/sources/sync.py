@@ -265,7 +265,7 @@ class Sync:
         documents = [index for index, row in enumerate(rows) if isinstance(row, RawRow) and row.kind == "document"]
         if len(documents) == 1 and isinstance(row := rows[documents[0]], RawRow):
             on_web = item.key.startswith(("http://", "https://"))
-            own = {"doc_id": item.key if on_web else f"{self.source.name}/{item.key}"} | (
+            own = {"doc_id": item.key if on_web else f"{self.source.name}/{item.key.lstrip('/')}"} | (
                 {"url": item.key} if on_web else {}
             )
             rows[documents[0]] = row._replace(values=own | {name: v for name, v in row.values.items() if v is not None})

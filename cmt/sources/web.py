@@ -195,7 +195,7 @@ class WebSource(Connector):
 
     def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
         """The links of a page that match the pattern."""
-        for href in re.findall(r"""\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
+        for href in re.findall(r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
             url = urljoin(response.url, unescape(href)).partition("#")[0]
             if fnmatch.fnmatchcase(url, self._pattern or "*"):
                 yield url, None

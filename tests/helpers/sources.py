@@ -196,6 +196,17 @@ def write_files(folder: Path, texts: Texts, *, date: str | None = "2031-01-02") 
             path.write_text(content)
 
 
+def atom(*entries: str) -> str:
+    """An Atom feed of `entries`."""
+    return f'<feed xmlns="http://www.w3.org/2005/Atom"><title>News</title>{"".join(entries)}</feed>'
+
+
+def atom_entry(identifier: str, words: str) -> str:
+    """An entry of an Atom feed."""
+    date = "<published>2031-01-02T00:00:00Z</published>"
+    return f"<entry><id>{identifier}</id><title>News</title>{date}<content>{words}</content></entry>"
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of an HTTP server for `folder`."""

@@ -1,12 +1,16 @@
 """Sync: after each one the stream is what the source has, whatever happened before."""
 
+import itertools
+import json
 import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
+from sqlalchemy import create_engine, text
 
 from cmt.common import storage
 from cmt.common.storage import write_table
@@ -24,8 +28,13 @@ from tests.helpers.sources import (
     Killed,
     Project,
     Scripted,
+    Texts,
+    atom,
+    atom_entry,
     expected,
     later,
+    rows,
+    served,
     source,
     write_files,
 )
@@ -45,8 +54,11 @@ def in_step(project: Project, source_: SourceParams, changing: Changing, *, know
     """Compare the stream with the source; `known`: what it had before, in place of what vanished with `keep`."""
 
     def name(key: str) -> str:
-        on_web = source_.address.startswith("http")
-        return f"{source_.address.rpartition('/')[0]}/{key}" if on_web else f"news/{key}"
+        """The doc_id of the only document of an item."""
+        if source_.address.startswith("memory"):
+            return f"news/news/{key}"
+        on_web = f"{source_.address.rpartition('/')[0]}/{key}"
+        return {"remote": on_web, "folder": f"news/{key}"}.get(source_.kind, key)
 
     now = expected(changing.texts, name)
     if source_.on_delete == "keep":
@@ -112,6 +124,81 @@ def test_a_folder(project: Project, tmp_path: Path, on_delete: str, monkeypatch:
 def files(**documents: dict[str, str]) -> Scripted:
     """A scripted source of items with these documents."""
     return Scripted(dict(documents))
+
+
+def test_pages_of_an_http_server(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    with served(folder) as address:
+        pages = source(kind="remote", address=f"{address}/*.jsonl", on_delete="expire", allow_private=True)
+        play(project, pages, lambda texts: write_files(folder, texts), monkeypatch, seed=2)
+
+
+def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage_ = fsspec.filesystem("memory")
+
+    def show(texts: Texts) -> None:
+        there = {path.rpartition("/")[2] for path in storage_.ls("/news", detail=False)} if texts else set()
+        for key in there - texts.keys():
+            storage_.rm(f"/news/{key}")
+        for key, documents in texts.items():
+            content = "".join(json.dumps(row) + "\n" for row in rows(documents))
+            if key not in there or storage_.cat(f"/news/{key}").decode() != content:
+                storage_.pipe(f"/news/{key}", content.encode())
+
+    storage_.makedirs("/news", exist_ok=True)
+    play(
+        project,
+        source(kind="remote", address="memory://news", on_delete="forget"),
+        show,
+        monkeypatch,
+        seed=3,
+    )
+    storage_.rm("/news", recursive=True)
+
+
+@pytest.mark.parametrize("updated_at", [None, "changed"])
+def test_rows_of_a_database(
+    project: Project, tmp_path: Path, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, ticks = create_engine(f"sqlite:///{tmp_path / 'news.db'}"), itertools.count()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE news (id TEXT, text TEXT, published_at TEXT, changed INTEGER)"))
+
+    def show(texts: Texts) -> None:
+        with engine.begin() as connection:
+            there = {(row.id, row.text) for row in connection.execute(text("SELECT id, text FROM news"))}
+            now = {(doc_id or key, words) for key, one in texts.items() for doc_id, words in one.items()}
+            for id_, _ in there - now:
+                connection.execute(text("DELETE FROM news WHERE id = :id"), {"id": id_})
+            for id_, words in now - there:
+                row = {"id": id_, "text": words, "changed": next(ticks)}
+                connection.execute(text("INSERT INTO news VALUES (:id, :text, '2031-01-02', :changed)"), row)
+
+    database = source(
+        kind="sql",
+        address=f"sqlite:///{tmp_path / 'news.db'}",
+        query="SELECT id, text, published_at, changed FROM news",
+        key="id",
+        updated_at=updated_at,
+        columns={"doc_id": "id"},
+        on_delete="expire",
+    )
+    play(project, database, show, monkeypatch, seed=4)
+    engine.dispose()
+
+
+def test_entries_of_a_feed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "feed"
+    folder.mkdir()
+
+    def show(texts: Texts) -> None:
+        entries = (atom_entry(doc_id or key, words) for key, one in texts.items() for doc_id, words in one.items())
+        (folder / "feed.xml").write_text(atom(*entries))
+
+    with served(folder) as address:
+        feed = source(kind="feed", address=f"{address}/feed.xml", allow_private=True)
+        play(project, feed, show, monkeypatch, seed=5)
 
 
 def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project) -> None:
@@ -210,8 +297,6 @@ def test_refused_rows_are_in_one_quarantine_as_long_as_the_source_has_them(proje
 
 def sync_quarantine(project: Project) -> list[Any]:
     """The refused rows of the source."""
-    import json
-
     path = project.store.quarantine / "source-news.jsonl"
     return [Rejected(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 

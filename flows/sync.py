@@ -1,0 +1,95 @@
+"""`prefect deployment run cmt/sync`: bring the stream in step with its sources, then run the rounds.
+
+`python -m flows.sync` gives the deployment a schedule for each source that has one in params.yaml.
+"""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.runtime import flow_run
+
+from cmt.errors import CmtError, StreamError
+from cmt.sources.sync import COUNTS, SyncReport
+from flows.artifacts import artifact_key, table
+from flows.online_update import online_update
+from flows.tasks import PARAMS, cmt_task, workspace
+
+log = logging.getLogger("cmt.flows")
+
+
+@cmt_task(name="sync")
+def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
+    """Bring the stream in step with one source, and show what was done as an artifact."""
+    opened = workspace(params)
+    names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
+    secrets = {one: secret(one) for one in names if one not in os.environ}
+    report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
+    lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
+    lines += [f"    {problem}" for problem in report.problems]  # indented: text of others is no markup
+    create_markdown_artifact("\n".join(lines), key=artifact_key(f"sync-{name}"), description=name)
+    if report.refused or report.failed:
+        log.warning("source %s: %d rows refused, %d items failed", name, report.refused, report.failed)
+    return report
+
+
+def secret(name: str) -> str:
+    """The value of `${NAME}` in Prefect's block `name`."""
+    block: Any = Secret.load(artifact_key(name))
+    return str(block.get())
+
+
+def run_name() -> str:
+    """`sync-news`, or `sync-all` for every source."""
+    return f"sync-{flow_run.parameters.get('source') or 'all'}"
+
+
+@flow(name="cmt", flow_run_name=run_name)
+def sync(source: str | None = None, accept_vanished: bool = False, params: str = PARAMS) -> list[str]:
+    """Sync `source`, or every source of params.yaml, and run a round for every pending slice; returns their states.
+
+    A source that cannot be listed, or that lost too much, fails the run at its end.
+    """
+    errors: list[CmtError] = []
+    for name in [source] if source else [one.name for one in workspace(params).params.sources]:
+        try:
+            sync_source(params, name, accept_vanished)
+        except StreamError as error:
+            log.error("%s", error)
+            errors.append(error)
+    states = online_update(params=params)
+    if errors:
+        raise errors[0]
+    return states
+
+
+async def schedule(params: str) -> int:
+    """Replace the schedules of `cmt/sync` by those of the sources; returns their number."""
+    wanted = [
+        DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=source.schedule, timezone="UTC"),
+            active=True,
+            slug=artifact_key(source.name),
+            parameters={"source": source.name},
+        )
+        for source in workspace(params).params.sources
+        if source.schedule
+    ]
+    async with get_client() as client:
+        deployment = await client.read_deployment_by_name("cmt/sync")
+        for old in await client.read_deployment_schedules(deployment.id):
+            await client.delete_deployment_schedule(deployment.id, old.id)
+        if wanted:
+            await client.create_deployment_schedules(deployment.id, wanted)
+    return len(wanted)
+
+
+if __name__ == "__main__":
+    print(f"cmt/sync has {asyncio.run(schedule(PARAMS))} schedules")

@@ -1,0 +1,71 @@
+"""The sync as a flow run: rounds behind it, an artifact a source, secrets of Prefect, schedules."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.artifacts import Artifact
+from prefect.blocks.system import Secret
+from prefect.client.orchestration import get_client
+from pydantic import SecretStr
+
+from cmt.errors import StreamError
+from cmt.workspace import Workspace
+from flows import tasks
+from flows.sync import schedule, sync
+
+
+@pytest.fixture
+def sources(project: Path) -> Callable[..., None]:
+    """Set the sources of the project's params.yaml."""
+
+    def set_(*sources: dict[str, Any]) -> None:
+        raw = yaml.safe_load(project.read_text())
+        project.write_text(yaml.safe_dump(raw | {"sources": [*sources]}))
+        tasks.workspace.cache_clear()
+
+    return set_
+
+
+def test_a_source_is_synced_and_the_rounds_follow(
+    project: Path, workspace: Workspace, sources: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = project.parent / "posts-of-today"
+    folder.mkdir()
+    row = {"doc_id": "tram", "published_at": "2031-03-09T07:00:00Z", "text": "The tram to Saltby is green."}
+    (folder / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"doc_id": "b", "text": ""}) + "\n")
+    Secret(value=SecretStr(str(folder))).save("source-folder", overwrite=True)
+    missing = {"name": "missing", "kind": "folder", "address": "nowhere", "schedule": "0 6 * * *"}
+    sources(missing, {"name": "posts", "kind": "folder", "address": "${SOURCE_FOLDER}"})
+    with caplog.at_level(logging.WARNING), pytest.raises(StreamError, match="nowhere is no folder"):
+        sync(params=str(project))
+    assert "source posts: 1 rows refused, 0 items failed" in caplog.text
+    assert [round_.state for round_ in workspace.rounds()] == ["committed"] * 3
+    found = Artifact.get("sync-posts")
+    assert found is not None
+    assert "| documents | 1 |" in str(found.data)
+    assert "text is empty" in str(found.data)
+    assert sync(source="posts", params=str(project)) == []
+
+
+def test_every_source_has_its_schedule(project: Path, sources: Callable[..., None]) -> None:
+    sources(
+        {"name": "posts", "kind": "folder", "address": "posts", "schedule": "*/30 * * * *"},
+        {"name": "once", "kind": "folder", "address": "once"},
+    )
+
+    async def deployed() -> dict[str, Any]:
+        async with get_client() as client:
+            flow_id = await client.create_flow_from_name("cmt")
+            deployment_id = await client.create_deployment(flow_id, "sync")
+            for _ in range(2):
+                assert await schedule(str(project)) == 1
+            found = await client.read_deployment_schedules(deployment_id)
+            return {one.slug: (one.schedule.cron, one.parameters) for one in found}  # type: ignore[misc]
+
+    assert asyncio.run(deployed()) == {"posts": ("*/30 * * * *", {"source": "posts"})}
