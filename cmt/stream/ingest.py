@@ -52,7 +52,7 @@ Revise = Callable[[ValidatedRows, Find], ValidatedRows]
 
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 _PREVIEWED = 3  # documents of a dry run
-_VALUES = re.compile(r"""'[^']*'|"[^"]*"|\{.*\}|\[.*\]|\d[\d,.:TZ+-]*""")
+_VALUES = re.compile(r"""'[^']*'|"[^"]*"|\{.*\}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
 """The values in a reason, without which reasons of one kind are equal."""
 
 

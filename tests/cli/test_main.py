@@ -32,6 +32,35 @@ def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
     assert "more.jsonl:3: text is empty" in printed
 
 
+def test_a_dry_run_shows_the_mapping_and_writes_nothing(tiny_workspace: Path) -> None:
+    rows = tiny_workspace / "news.csv"
+    rows.write_text(
+        "headline,story,content,date\nLamp,A lamp was lit.,x,1714564800\nFair,A fair opened.,y,05/03/2031\n"
+    )
+    printed = run(tiny_workspace, "ingest", str(rows), "--map", "text=story", "--dry-run").stdout
+    assert "1 document and 0 questions would be taken into 1 slice" in printed
+    assert "published_at ← date (epoch seconds), title ← headline, text ← story" in printed
+    assert "2024-05-01T12:00:00Z Lamp" in printed
+    assert "not read: content" in printed
+    assert "news.csv:3: published_at: '05/03/2031' may begin with the day or the month" in printed
+    assert not (tiny_workspace / "data/stream").exists()
+    refused = run(tiny_workspace, "ingest", str(rows), "--map", "texts=story", status=2).stderr
+    assert "texts: write COLUMN=NAME" in refused
+
+
+def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspace: Path) -> None:
+    for name in ("a", "b", "c"):
+        row = {"published_at": "2031-03-01", "text": f"Lamp {name} was lit."}
+        (tiny_workspace / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    files = [str(tiny_workspace / name) for name in ("[ab].jsonl", "b.jsonl", "c.jsonl")]
+    assert read(tiny_workspace, "ingest", *files)["accepted"] == 3
+    row = json.dumps({"text": "A lamp went out.", "doc_id": "out"})
+    printed = run(tiny_workspace, "ingest", "-", "--published-at", "2031-03-02", stdin=row + "\n").stdout
+    assert "1 document and 0 questions taken" in printed
+    assert not list((tiny_workspace / "data").rglob("stdin"))
+    assert "no file matches" in run(tiny_workspace, "ingest", str(tiny_workspace / "*.xyz"), status=1).stderr
+
+
 def test_a_source_may_only_supersede_its_own_documents(tiny_workspace: Path) -> None:
     printed = run(tiny_workspace, "ingest", "--source", "Courier").stdout
     assert "the clock is fixed (stream.clock): rows dated after 2031-12-31T23:59:59Z are rejected" in printed

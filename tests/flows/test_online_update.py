@@ -51,6 +51,21 @@ def test_without_a_slice_every_pending_one_gets_its_round(project: Path, workspa
     assert workspace.rounds()[-1].slice_id == "2031-02/0002"
 
 
+def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
+    project: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "text": "A late tram."}
+    rows = [good, good | {"text": ""}, good | {"published_at": "soon"}, good | {"published_at": "later"}]
+    (project.parent / "late.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(StreamError, match=r"late.jsonl: 75% of its rows are rejected, more than stream.max_rejected"):
+        online_update(source="late.jsonl", params=str(project))  # relative to the project
+    assert workspace.pending()[-1] == "2031-02/0002"  # the good row is there
+    report = artifact("rejected-late-jsonl")
+    assert "| published_at: … is not a date-time; write …, or a plain date such as … | 2 | late.jsonl:3 |" in report
+    assert "soon" not in report
+    assert any("3 rows rejected" in record.message for record in caplog.records if record.levelname == "WARNING")
+
+
 def test_a_refused_round_fails_the_run_and_leaves_the_bank(
     project: Path, workspace: Workspace, change: Callable[..., None]
 ) -> None:

@@ -3,9 +3,11 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cmt.common.dates import iso
 from cmt.errors import StreamError
 from cmt.stream.admission import RECORD, StoreIndex
 from cmt.stream.ingest import ingest as ingest_into
@@ -59,6 +61,78 @@ def test_a_source_without_a_valid_row_raises_and_is_quarantined(
         ingest([make_document("a", text=""), "{"])
     assert len(quarantined()) == 2
     assert store.slices() == []
+
+
+def test_links_to_no_document_and_keys_that_are_nearly_right_are_told(ingest: Ingest) -> None:
+    rows = [
+        {"id": "pool", "published_at": "2031-03-03", "text": "The pool costs 50 marks."},
+        {"id": "pool-2", "published_at": "2031-06-03", "text": "The pool costs 65 marks.", "supersedes": "Pool"},
+        {"id": "pool-3", "published_at": "2031-09-03", "text": "The pool costs 70 marks.", "supersede": "pool-2"},
+    ]
+    report = ingest(rows)
+    assert (report.accepted, report.matched) == (3, "doc_id ← id")
+    assert report.notices == (
+        "not read: supersede (did you mean supersedes?)",
+        "1 link of supersedes leads to no document, such as 'Pool' in 'pool-2'",
+    )
+
+
+def test_a_field_of_another_type_never_costs_its_row(ingest: Ingest, store: SliceStore) -> None:
+    report = ingest(
+        [
+            '{"doc_id": "a", "published_at": "2031-05-01", "title": NaN, "url": NaN, "text": "The mill was sold."}',
+            {"published_at": "2031-05-01", "source": {"id": None, "name": "Post"}, "text": "The mole is long."},
+            {"doc_id": 123, "published_at": "2031-05-01", "text": "The pump stops.", "title": {"en": "Pump"}},
+            make_document("d") | dict.fromkeys(("question", "answers", "asked_at")),
+            make_question("q", "d", answers="noon"),
+        ]
+    )
+    assert (report.accepted, report.questions, report.rejected) == (4, 1, ())
+    assert {"a", "123", "d"} < set(store.all_documents()["doc_id"].to_pylist())
+    assert report.notices == (
+        "1 × title is left out, because it is no string, such as {'en': 'Pump'}",
+        "1 × doc_id is a number and is read as text, such as 123",
+    )
+
+
+FOREIGN = {
+    "response.json": '{"status": "ok", "articles": [{"source": {"id": null, "name": "Post"}, "title": "Pier", '
+    '"description": "Long.", "url": "https://x.example/1?utm_source=a", "publishedAt": "2031-05-03T08:00:00Z", '
+    '"content": "The pier is 90 metres long."}]}',
+    "news.csv": "headline,link,date,body\nPier,https://x.example/1,2031-05-03T08:00:00Z,The pier is 90 metres long.\n",
+    "feed.xml": '<?xml version="1.0"?><rss version="2.0"><channel><title>T</title><item><title>Pier</title>'
+    "<link>https://x.example/1</link><pubDate>Sat, 03 May 2031 08:00:00 +0000</pubDate>"
+    "<description>The pier is 90 metres long.</description></item></channel></rss>",
+    "post.md": "---\ntitle: Pier\nurl: https://x.example/1\ndate: 2031-05-03 10:00:00 +0200\n---\n"
+    "The pier is 90 metres long.\n",
+    "rows.jsonl": '{"headline": "Pier", "body": "The pier is 90 metres long.", "timestamp": 1935561600, '
+    '"link": "https://x.example/1"}\n',
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_people_have_is_taken_as_it_is(ingest: Ingest, store: SliceStore, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FOREIGN[name])
+    report = ingest(tmp_path / name, file_format=None)
+    assert (report.accepted, report.rejected) == (1, ())
+    [row] = store.all_documents().to_pylist()
+    assert (row["doc_id"], row["title"]) == ("https://x.example/1", "Pier")
+    assert (row["text"], iso(row["published_at"])) == ("The pier is 90 metres long.", "2031-05-03T08:00:00Z")
+
+
+def test_the_reasons_are_counted_by_kind_without_their_values(ingest: Ingest) -> None:
+    rows = [make_document(str(number), published_at=f"soon {number}") for number in range(3)]
+    report = ingest([make_document("a"), *rows, make_document("b", text="")])
+    assert [(count, row.row) for _, count, row in report.reasons()] == [(3, 2), (1, 5)]
+    assert report.reasons()[0][0] == "published_at: … is not a date-time; write …, or a plain date such as …"
+    assert report.rejected_fraction == 0.8
+
+
+def test_two_files_have_each_their_publisher(ingest: Ingest, store: SliceStore, tmp_path: Path) -> None:
+    files = [write_lines(tmp_path / f"{name}.jsonl", [make_document(name)]) for name in "ab"]
+    report = ingest_into(store, files, period="month", now=NOW)
+    assert report.accepted == 2
+    assert sorted(store.all_documents()["source"].to_pylist()) == ["file:a.jsonl", "file:b.jsonl"]
 
 
 def whole_index(store: SliceStore, *_: object) -> StoreIndex:
