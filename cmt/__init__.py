@@ -8,7 +8,7 @@ Run in a project folder after `cmt model pull`:
     news = '{"doc_id": "mayor", "published_at": "2026-01-06T07:00:00Z", "text": "Moss is the mayor of Port Ellery."}'
     Path("news.jsonl").write_text(news)
     workspace = cmt.open(params="params.yaml")
-    workspace.ingest(source="news.jsonl", file_format="jsonl")
+    workspace.ingest(source="news.jsonl")
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
     answer = workspace.ask("Who is the mayor of Port Ellery?")

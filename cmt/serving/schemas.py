@@ -190,6 +190,7 @@ class Ingested(BaseModel):
     duplicates: int
     questions: int
     question_duplicates: int
+    waiting: int
     rejected_total: int
     rejected: list[RejectedRow]
 
@@ -200,7 +201,7 @@ class Ingested(BaseModel):
             NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions) for s in report.slices
         ]
         rejected = [RejectedRow(file=r.file, row=r.row, reason=r.reason) for r in report.rejected[:_LISTED_ROWS]]
-        names = ("accepted", "versions", "repeats", "duplicates", "questions", "question_duplicates")
+        names = ("accepted", "versions", "repeats", "duplicates", "questions", "question_duplicates", "waiting")
         counts = {name: getattr(report, name) for name in names}
         return cls(slices=slices, rejected_total=len(report.rejected), rejected=rejected, **counts)
 
