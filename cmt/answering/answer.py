@@ -13,7 +13,8 @@ MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
 """How far an answer can be trusted. From a confidence of `selection.likely_from` on it is likely, and below
-`selection.abstain_below`, before calibration, no answer is given."""
+`selection.abstain_below`, before calibration, no answer is given. An answer whose document lacks a name of the question
+is at most unsure, and one whose document lacks all of them is not given."""
 
 
 def clean_question(text: str) -> str:
@@ -107,6 +108,9 @@ class Answer:
     """Confidence before calibration, 0–1; used for abstention."""
     other_value: OtherValue | None = field(default=None, kw_only=True)
     """The value before a change, or a value that may have replaced the answer; None if no document states one."""
+
+    missing: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names and numbers of the question that the document of the answer lacks (`cmt.common.names`)."""
 
     @property
     def day(self) -> date | None:

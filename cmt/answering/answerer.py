@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from cmt.answering import prompting
-from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, answer_id
+from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
 from cmt.answering.attribution import attribute_sources
 from cmt.answering.confidence import (
     NO_CALIBRATION,
@@ -27,9 +27,11 @@ from cmt.answering.confidence import (
     evidence,
     threshold_margin,
     verdict_of,
+    without_names,
 )
 from cmt.answering.statements import ChangesOf, Comparisons, MayChange, Statement, anyone, no_changes, with_related
 from cmt.bank.bank import Bank
+from cmt.common.names import NO_NAMES, NamesFound, find_names
 from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.lm.copy_mechanism import CopyHypothesis
@@ -333,13 +335,17 @@ class Answerer:
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         quote = output.answer_spans[row] if output.answer_spans else None
+        names = NO_NAMES
         if begin_probability is None or quote is None:  # the published ψ scores no tokens
             confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
             found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
-            confidence = self._confidence(query, found)
+            names = self._find_names(query, retrieval, row, quote.span.memory)
+            confidence = without_names(self._confidence(query, found), names)
         calibrated = self.calibration.apply(confidence)
-        verdict = verdict_of(confidence, calibrated, self.params.selection) if selection.rows else "not_in_memory"
+        verdict: Verdict = "not_in_memory"
+        if selection.rows:
+            verdict = verdict_of(confidence, calibrated, self.params.selection, names)
         other_value = None
         if quote and verdict != "not_in_memory":
             comparisons = retrieval.comparisons[row]
@@ -353,8 +359,38 @@ class Answerer:
             offsets=self.lm.offsets,
         )
         if verdict == "not_in_memory":  # the calibration is fitted on given answers only
-            return Answer(query.text, NOT_IN_MEMORY, verdict, confidence, sources, uncalibrated=confidence)
-        return Answer(query.text, "", verdict, calibrated, sources, uncalibrated=confidence, other_value=other_value)
+            text, shown = NOT_IN_MEMORY, confidence
+        else:
+            text, shown = "", calibrated
+        return Answer(
+            query.text,
+            text,
+            verdict,
+            shown,
+            sources,
+            uncalibrated=confidence,
+            other_value=other_value,
+            missing=names.missing,
+        )
+
+    def _find_names(self, query: Query, retrieval: Retrieval, row: int, memory: int) -> NamesFound:
+        """The names of a question in the document of the selected `memory`.
+
+        If its text lacks one, the names may be in another chunk, in the document that it supersedes, or in an earlier
+        one whose value it changes.
+        """
+        rows, texts, pairs = retrieval.selections[row].rows, retrieval.texts[row], retrieval.comparisons[row].pairs
+        quoted = rows[memory]
+        document, day = [quoted["source"] or "", quoted["title"] or "", texts[memory]], quoted["published_at"].date()
+        names = find_names(query.text, "\n".join(document), day=day, others=texts)
+        if not names.missing and not names.doubtful:
+            return names
+        document += [texts[pair.earlier] for pair in pairs if pair.later == memory and pair.probability > 0.5]
+        for other in self.bank.documents({quoted["doc_id"], quoted["supersedes"]} - {None}).to_pylist():
+            if other["published_at"] <= quoted["published_at"]:
+                tokens = retrieved_memory(self.model, other, self.bank.schema).tokens
+                document.append(other["text"] or self.lm.decode(tokens))
+        return find_names(query.text, "\n".join(document), day=day, others=texts)
 
     def _confidence(self, query: Query, found: Evidence) -> float:
         """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""
@@ -389,7 +425,8 @@ class Answerer:
     ) -> tuple[Answer, bool]:
         """The finished answer, and whether every decision that it depends on has a sufficient margin.
 
-        If the answer is not known its text is not shown, so near-ties of reading and generation do not matter.
+        If the answer is not known its text is not shown, so near-ties of generation do not matter, and of reading only
+        if the document of the quote lacks a name.
         """
         verdict_margin = math.inf
         if draft.sources:
@@ -402,9 +439,11 @@ class Answerer:
                 )
             )
         stable = min(selection.margin, verdict_margin) >= TIE_MARGIN
+        if draft.known or draft.missing:
+            stable = stable and read_margin >= TIE_MARGIN
         if not draft.known:
             return draft, stable
-        stable = stable and read_margin >= TIE_MARGIN and token_margin >= self.lm.tolerance
+        stable = stable and token_margin >= self.lm.tolerance
         return replace(draft, text=text), stable
 
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:

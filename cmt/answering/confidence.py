@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cmt.answering.answer import Verdict
 from cmt.bank.lexical import coverage, names_covered
+from cmt.common.names import NamesFound
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan
 from cmt.retrieval.selector import Selection
@@ -51,6 +52,8 @@ NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
 CONSTANT = -1.824
+MISSING_NAME = 2.0
+"""Nats by which the confidence falls if the document of the answer lacks a name of the question."""
 
 
 def evidence(
@@ -79,11 +82,22 @@ def confidence_of(found: Evidence) -> float:
     return _sigmoid(float(np.dot(WEIGHTS, found)) + CONSTANT)
 
 
-def verdict_of(confidence: float, calibrated: float, selection: SelectionParams) -> Verdict:
-    """The verdict on an answer. The confidence before calibration refuses it, the calibrated one makes it likely."""
-    if confidence < selection.abstain_below:
+def without_names(confidence: float, names: NamesFound) -> float:
+    """The confidence in an answer whose document lacks the missing ones of `names`."""
+    return _sigmoid(log_odds(confidence) - MISSING_NAME) if names.missing else confidence
+
+
+def verdict_of(confidence: float, calibrated: float, selection: SelectionParams, names: NamesFound) -> Verdict:
+    """The verdict on an answer. The confidence before calibration refuses it, the calibrated one makes it likely.
+
+    `names`: those of the question in the document of the answer. If all are missing the answer is refused, and if some
+    are missing or doubtful it is unsure at most.
+    """
+    never = selection.abstain_below == -1
+    if confidence < selection.abstain_below or (names.all_missing and not never):
         return "not_in_memory"
-    return "likely" if calibrated >= selection.likely_from else "unsure"
+    complete = not (names.missing or names.doubtful)
+    return "likely" if complete and calibrated >= selection.likely_from else "unsure"
 
 
 def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:

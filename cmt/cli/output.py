@@ -79,13 +79,16 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
 
 
 def worded(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure, with the value before a change or the one that may replace it."""
+    """The text of an answer, marked if it is unsure, with the names that its document lacks, and the value before a
+    change or the one that may replace it."""
     text = answer.text or "(an empty answer)"
     if answer.day:
         text += f" ({answer.day.isoformat()})"
     if other := answer.other_value:
         since = f"{other.published_at.date()}, {other.doc_id}"
         text += f" (perhaps {other.text} since {since})" if other.later else f" (before: {other.text}, {since})"
+    if answer.missing:
+        text += f" (no mention of {', '.join(answer.missing)})"
     return f"perhaps: {text}" if answer.verdict == "unsure" else text
 
 

@@ -62,6 +62,8 @@ class Answered(BaseModel):
     """The day that a relative date in the answer names, such as "yesterday"; null without one."""
     other_value: OtherValue | None
     """The value before a change, or a value that may have replaced the answer; null if no document states one."""
+    missing: tuple[str, ...]
+    """Names and numbers of the question that the document of the answer lacks."""
     sources: tuple[Source, ...]
     compressor: str
     """First 12 digits of the compressor whose bank answered."""
@@ -80,6 +82,7 @@ class Answered(BaseModel):
             uncalibrated=round(answer.uncalibrated, 4),
             day=answer.day,
             other_value=answer.other_value,
+            missing=answer.missing,
             sources=answer.sources,
             compressor=compressor[:12],
         )

@@ -75,6 +75,33 @@ def test_a_copy_with_other_params_keeps_the_calibration(mayors: Answerer) -> Non
     assert one_token.calibration == calibrated.calibration != mayors.calibration
 
 
+def test_a_question_is_refused_if_the_document_lacks_all_its_names(mayors: Answerer) -> None:
+    some = with_params(mayors, selection={"abstain_below": 0.0})
+    paris, port_ellery = some.answer(["Who is the mayor of Paris?", "Who is the mayor?"], as_of=NOW[:2])
+    assert (paris.text, paris.verdict, paris.missing) == (NOT_IN_MEMORY, "not_in_memory", ("Paris",))
+    assert (port_ellery.known, port_ellery.missing) == (True, ())
+    (unlimited,) = mayors.answer(["Who is the mayor of Paris?"], as_of=[None])
+    assert (unlimited.verdict, unlimited.missing) == ("unsure", ("Paris",))
+
+
+def test_the_superseded_document_and_other_chunks_have_names_of_a_question(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    long = "The council met. " * 12 + "The bridge costs nine crowns. " * 3 + "All of it is in Dunmarrow."
+    rows = [*MAYORS, {"doc_id": "long", "published_at": "2031-01-09T07:00:00Z", "text": long}]
+    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, rows)
+    (key,) = answerer.keys(["Who?"])
+    memories = answerer.bank.documents({"vell", "ferry", "long"}).to_pylist()
+    known = {row["memory_id"]: [row | {"key": key}] for row in memories}
+    assert {"long#0", "long#1"} <= known.keys()
+    asked: dict[str, tuple[str, tuple[str, ...]]] = {
+        "Does Moss stay?": ("vell#0", ()),
+        "Is Moss there?": ("ferry#0", ("Moss",)),
+        "What costs nine crowns in Dunmarrow?": ("long#0", ()),
+        "And in Saltby?": ("long#0", ("Saltby",)),
+    }
+    answers = answerer.answer_from(list(asked), [known[memory] for memory, _ in asked.values()])
+    assert [answer.missing for answer in answers] == [missing for _, missing in asked.values()]
+
+
 def test_a_confidence_below_the_threshold_is_not_in_memory(mayors: Answerer) -> None:
     answers = mayors.answer(QUESTIONS, as_of=NOW)
     assert all(answer.known and answer.text != NOT_IN_MEMORY for answer in answers)

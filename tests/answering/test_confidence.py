@@ -8,6 +8,7 @@ import torch
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import (
     CONSTANT,
+    MISSING_NAME,
     WEIGHTS,
     Evidence,
     confidence_of,
@@ -15,7 +16,9 @@ from cmt.answering.confidence import (
     log_odds,
     threshold_margin,
     verdict_of,
+    without_names,
 )
+from cmt.common.names import NO_NAMES, NamesFound
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 from cmt.retrieval.selector import Selection
@@ -62,7 +65,28 @@ def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
 def test_an_answer_is_refused_before_calibration_and_likely_after_it(
     confidence: float, calibrated: float, verdict: str
 ) -> None:
-    assert verdict_of(confidence, calibrated, SelectionParams(abstain_below=0.3, likely_from=0.7)) == verdict
+    selection = SelectionParams(abstain_below=0.3, likely_from=0.7)
+    assert verdict_of(confidence, calibrated, selection, NO_NAMES) == verdict
+
+
+def test_an_answer_is_refused_without_all_names_and_unsure_without_some() -> None:
+    selection = SelectionParams(abstain_below=0.3, likely_from=0.7)
+    verdicts = {
+        NamesFound(("Port Ellery",), (), ()): "likely",
+        NamesFound(("Port Ellery",), ("Osay",), ()): "unsure",
+        NamesFound(("Port Ellery",), (), ("1987",)): "unsure",
+        NamesFound((), ("Osay",), ("1987",)): "unsure",
+        NamesFound((), (), ("Paris", "1987")): "not_in_memory",
+    }
+    assert {names: verdict_of(0.9, 0.9, selection, names) for names in verdicts} == verdicts
+    never = SelectionParams(abstain_below=-1.0)
+    assert verdict_of(0.9, 0.9, never, NamesFound((), (), ("Paris",))) == "unsure"
+
+
+def test_a_missing_name_lowers_the_confidence() -> None:
+    assert without_names(0.8, NO_NAMES) == without_names(0.8, NamesFound((), ("Osay",), ())) == 0.8
+    lower = without_names(0.8, NamesFound(("Osei",), (), ("Paris",)))
+    assert log_odds(0.8) - log_odds(lower) == pytest.approx(MISSING_NAME)
 
 
 def test_the_threshold_margin_is_the_distance_in_log_odds() -> None:

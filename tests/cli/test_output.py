@@ -69,6 +69,12 @@ def test_a_short_answer_has_a_line_for_each_source(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"Moss [red]\n{cited}perhaps: Moss [red]\n{cited}not in memory\n"
 
 
+def test_the_names_that_the_document_lacks_are_behind_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    write_short_answer(replace(answer("not_in_memory"), missing=("Paris", "1987")))
+    assert capsys.readouterr().out == "not in memory (no mention of Paris, 1987)\n"
+    assert answer_json(replace(answer(), missing=("Paris",)), AT)["missing"] == ("Paris",)
+
+
 def test_an_answer_as_json_has_no_source_texts() -> None:
     record = answer_json(answer(), AT)
     assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")

@@ -100,7 +100,7 @@ function present(found, on) {
   $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "");
   $("answer").classList.toggle("unknown", !found.known);
   const verdict = found.verdict.replaceAll("_", " ");
-  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}`;
+  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}${absent(found.missing)}`;
   asked.answers.set(on, found.answer);
   drawHistory(on);
   drawMarks(found.sources);
@@ -114,6 +114,11 @@ function besides(other) {
   return other.later
     ? ` · perhaps ${other.text} since ${day} (${other.doc_id})`
     : ` · before: ${other.text} (${day}, ${other.doc_id})`;
+}
+
+/** The names of the question that the document of the answer lacks. */
+function absent(names) {
+  return names.length ? ` · no mention of ${names.join(", ")}` : "";
 }
 
 /** List the answers on the days asked so far, neighbouring days with the same answer in one row; a click opens the first day. */
