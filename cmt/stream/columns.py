@@ -93,7 +93,6 @@ class Columns:
             if len(self._matches) >= _SHAPES:
                 self._count()
             match = self._matches[shape] = self._match(shape)
-        match.rows += 1
         if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
             raise ValueError(
                 f"the text may be {' or '.join(match.rivals)}: choose one with --map text={match.rivals[0]} or "
@@ -102,6 +101,7 @@ class Columns:
         if match.kind == "document" and "text" not in match.keys and "text" not in fields:
             names = _listed([key for key in fields if isinstance(key, str)])
             raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
+        match.rows += 1
         return match.kind, {column: filled[key] for column, key in match.keys.items()}
 
     def matched(self, notes: Notes) -> str:
@@ -132,7 +132,7 @@ class Columns:
             lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
         zoneless = sum(count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE))
         if zoneless:
-            lines.append(f"{zoneless:,} dates have no time zone and are read in stream.timezone")
+            lines.append(f"{zoneless:,} × a date has no time zone and is read in stream.timezone")
         return lines
 
     def _match(self, shape: tuple[str, ...]) -> _Match:
@@ -157,7 +157,7 @@ class Columns:
         return _Match(kind, keys, [key for key in shape if "." not in key and key not in used], rivals)
 
     def _count(self) -> None:
-        for match in self._matches.values():
+        for match in (match for match in self._matches.values() if match.rows):
             self._matched.update({(column, key): match.rows for column, key in match.keys.items()})
             self._unread.update(dict.fromkeys(match.unread, match.rows))
         self._matches.clear()

@@ -50,8 +50,9 @@ def language_notice(texts: Sequence[str], *, sampled: bool = False) -> str | Non
     if not foreign:
         return None
     listed = ", ".join(str(name) for name, _ in foreign.most_common(3))
-    documents = "sampled documents" if sampled else "documents"
+    documents = ("sampled " if sampled else "") + ("document" if len(texts) == 1 else "documents")
+    verb = "is" if foreign.total() == 1 else "are"
     return (
-        f"{foreign.total():,} of {len(texts):,} {documents} are {listed}: the shipped compressor reads English; scores "
-        "will be low"
+        f"{foreign.total():,} of {len(texts):,} {documents} {verb} {listed}: the shipped compressor reads English; "
+        "scores will be low"
     )

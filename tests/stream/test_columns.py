@@ -61,6 +61,10 @@ def test_of_two_texts_none_is_guessed() -> None:
     with pytest.raises(ValueError, match="the text may be body or content: choose one with --map text=body"):
         Columns().match(row)
     assert Columns({"text": "content"}).match(row)[1]["text"] == "two"
+    columns = Columns()
+    with pytest.raises(ValueError, match="choose one"):
+        columns.match(row)
+    assert columns.matched(Notes()) == ""
 
 
 def test_a_row_without_a_text_names_its_columns() -> None:
@@ -88,7 +92,7 @@ def test_what_was_matched_and_what_is_not_read_is_told_once() -> None:
     assert columns.notices(notes) == [
         "not read: supersede (did you mean supersedes?), author",
         "1 × title is left out, because it is no string, such as {'a': 1}",
-        "1 dates have no time zone and are read in stream.timezone",
+        "1 × a date has no time zone and is read in stream.timezone",
     ]
 
 

@@ -1,0 +1,52 @@
+from datetime import timedelta
+
+from cmt.common.dates import parse_start
+from cmt.stream.columns import Columns
+from cmt.stream.readers import Record
+from cmt.stream.readers.squad import RELEASED_AT
+from cmt.stream.rows import collect, concat, validate_rows
+from cmt.stream.schema import Checks
+from tests.helpers.rows import NOW, make_document, make_question, validated
+
+RECORDS = [
+    Record({"body": "A lamp was lit.", "date": "2031-01-02"}, "a/news.csv row 2"),
+    Record({"raw": "x,"}, "a/news.csv row 3", "has 1 field"),
+    Record({"body": "one", "content": "two"}, "a/news.csv row 4"),
+    Record({}, "a/page.html", "page.html is empty"),
+    Record({"question": "Who lit it?", "doc_id": "a", "answers": ["Ann"]}, "a/q.jsonl row 1"),
+    Record({"text": "From SQuAD.", "published_at": RELEASED_AT}, "squad.json row 1"),
+]
+
+
+def test_records_become_rows_and_each_bad_one_is_rejected_where_it_is() -> None:
+    raw = collect(RECORDS, Columns(), published_at="2031-02-02")
+    assert [(row.file, row.row) for row in raw.documents] == [("a/news.csv", 2), ("squad.json", 1)]
+    assert [row.values["published_at"] for row in raw.documents] == ["2031-01-02", "2031-02-02"]
+    assert raw.questions[0].values["asked_at"] == "2031-02-02"
+    assert [(row.file, row.row, row.raw[:2]) for row in raw.rejected] == [
+        ("a/news.csv", 3, "x,"),
+        ("a/news.csv", 4, '{"'),
+        ("a/page.html", 1, ""),
+    ]
+
+
+def test_the_digest_of_rows_depends_on_their_content_alone() -> None:
+    moved = [record._replace(where=f"b row {number}") for number, record in enumerate(RECORDS, 1)]
+    assert collect(moved, Columns()).digest == collect(RECORDS, Columns()).digest
+    assert collect(RECORDS[1:], Columns()).digest != collect(RECORDS, Columns()).digest
+
+
+def test_a_row_a_day_ahead_keeps_its_values_and_one_later_does_not() -> None:
+    dates = [NOW + timedelta(hours=24), NOW + timedelta(hours=25)]
+    documents, _ = validated(*(make_document(published_at=date.isoformat()) for date in dates))
+    assert [row.early is not None for row in documents.rejected] == [True, False]
+
+
+def test_dates_and_changes_are_noted() -> None:
+    checks = Checks(NOW)
+    documents, questions = validated(make_document(title=7, published_at="2031/01/02"), make_question(), checks=checks)
+    assert documents.table["published_at"].to_pylist() == [parse_start("2031-01-02")]
+    assert checks.notes.forms == {("published_at", "year/month/day"): 1, ("asked_at", "ISO 8601"): 1}
+    assert checks.notes.examples == {"title is a number and is read as text": "7"}
+    both = concat([documents, validate_rows(collect(RECORDS[:1], Columns()), checks)[0]])
+    assert both.table.num_rows == len(both.origins) == 2
