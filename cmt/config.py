@@ -166,8 +166,8 @@ class SourceParams(Section):
     """Folder, address with or without a pattern, or database. `${NAME}` is the value of an environment variable."""
     format: str | None = None
     """Format of its files; None: by their content."""
-    columns: dict[str, str] = {}
-    """Column of the stream → field of the source, as `stream.columns`."""
+    columns: dict[Column, str] = {}
+    """Column of the schema → column of the source, beside `stream.columns`."""
     publisher: str | None = None
     """Publisher of the documents; None: `name`."""
     authority: tuple[str, ...] = ()

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cmt.common.arrow import replace_column
 from cmt.common.progress import NullProgress, Progress
@@ -22,10 +23,11 @@ from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
+from cmt.stream.columns import Columns
 from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.readers import RawRow, RawRows, Record
 from cmt.stream.rows import ValidatedRows
-from cmt.stream.schema import Rejected
+from cmt.stream.schema import Rejected, raw_text
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
 
@@ -256,19 +258,25 @@ class Sync:
         """The records of an item with the columns of the schema. The only document of an item is named after it."""
         rows: list[RawRow | Rejected] = []
         for number, record in enumerate(records, 1):
-            values = {**record.fields, **{name: record.fields.get(of) for name, of in self.source.columns.items()}}
             if record.error:
                 rows.append(Rejected(item.key, number, f"{record.where}: {record.error}"))
+                continue
+            try:
+                kind, values = self._columns.match(record.fields)
+            except ValueError as error:
+                rows.append(Rejected(item.key, number, str(error), raw_text(record.fields)))
             else:
-                kind: Any = "question" if values.get("question") else "document"
                 rows.append(RawRow(kind, item.key, number, values))
-        documents = [index for index, row in enumerate(rows) if isinstance(row, RawRow) and row.kind == "document"]
-        if len(documents) == 1 and isinstance(row := rows[documents[0]], RawRow):
+        documents = [row for row in rows if isinstance(row, RawRow) and row.kind == "document"]
+        if len(documents) == 1:
             on_web = item.key.startswith(("http://", "https://"))
-            own = {"doc_id": item.key if on_web else f"{self.source.name}/{item.key.lstrip('/')}"} | (
-                {"url": item.key} if on_web else {}
+            values = {name: value for name, value in documents[0].values.items() if value not in (None, "")}
+            own = (
+                {"doc_id": item.key, "url": item.key}
+                if on_web
+                else {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
             )
-            rows[documents[0]] = row._replace(values=own | {name: v for name, v in row.values.items() if v is not None})
+            rows[rows.index(documents[0])] = documents[0]._replace(values=own | values)
         return rows
 
     def _ingest(
@@ -336,6 +344,10 @@ class Sync:
             report.expired = taken.accepted
         # 3. Record.
         state.entries = listed
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return Columns({**self.stream.columns, **self.source.columns})
 
     @property
     def _publisher(self) -> str:

@@ -15,7 +15,8 @@ from sqlalchemy import create_engine, text
 from cmt.common import storage
 from cmt.common.storage import write_table
 from cmt.config import SourceParams
-from cmt.errors import StreamError
+from cmt.errors import ConfigError, StreamError
+from cmt.sources import connector
 from cmt.sources import state as state_module
 from cmt.sources.connector import Item, open_connector
 from cmt.sources.sync import VanishedError
@@ -39,8 +40,8 @@ from tests.helpers.sources import (
     write_files,
 )
 
-STEPS = int(os.environ.get("CMT_SYNC_STEPS", "25"))
-"""Steps of one history; `CMT_SYNC_STEPS=100` plays the long ones."""
+STEPS = int(os.environ.get("CMT_SYNC_STEPS", "15"))
+"""Steps of one history; `CMT_SYNC_STEPS=40` plays 320 in all."""
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
             assert not report.problems
             in_step(project, source_, changing, known=known)
             again = project.sync(source_)
-            assert (again.new, again.changed, again.documents, again.expired) == (0, 0, 0, 0)
+            assert (again.new, again.documents, again.expired, again.forgotten) == (0, 0, 0, 0)
     assert kills > 2
 
 
@@ -344,3 +345,32 @@ def test_two_syncs_of_one_source_exclude_each_other(project: Project) -> None:
             yield from super().list()
 
     assert project.sync(source(), Nested({"a": {"a": "Once."}})).documents == 1
+
+
+def test_columns_dates_and_formats_are_those_of_an_ingest(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    folder.mkdir()
+    (folder / "post.md").write_text("---\ntitle: A post\ndate: 2031-02-01\n---\nThe post says something.\n")
+    (folder / "table.csv").write_text(
+        "headline;story;lead;date\nA;One story.;x;3 March 2031\nB;Two stories.;y;4 March 2031\n"
+    )
+    mapped = source(address=str(folder), columns={"title": "lead"})
+    report = project.sync(mapped)
+    assert (report.documents, report.problems) == (3, [])
+    found = {row["text"]: row for row in project.store.all_documents().to_pylist()}
+    assert found["The post says something."]["doc_id"] == "news/post.md"
+    assert (found["One story."]["title"], str(found["One story."]["published_at"].date())) == ("x", "2031-03-03")
+
+
+def test_a_connector_of_another_package(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tickets:
+        name = "tickets"
+
+        @staticmethod
+        def load() -> Any:
+            return lambda source_, setting: files(**{source_.options["queue"]: {"t": "A ticket was closed."}})
+
+    monkeypatch.setattr(connector, "entry_points", lambda group: [Tickets] if group == "cmt.sources" else [])
+    assert project.sync(source(kind="tickets", options={"queue": "outages"})).documents == 1
+    with pytest.raises(ConfigError, match="has the kind 'mail'; there are folder, remote, feed, sql, tickets"):
+        project.sync(source(kind="mail"))
