@@ -90,6 +90,8 @@ class DateReader:
         # 1. numbers, ISO 8601 and RFC 2822, the quick ones
         if text.isdecimal() and len(text) != len("20310215"):
             return _number(int(text))
+        if re.fullmatch(r"\d{9,}\.\d+", text):  # of Slack and Unix
+            return _number(float(text))
         if (found := self._iso(text)) or (found := self._rfc_2822(text)):
             return found
         # 2. numbers of day, month and year, which become ISO 8601
