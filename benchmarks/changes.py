@@ -1,9 +1,11 @@
 """Changes that no document declares: fit the comparison of statements, and measure answers and detected changes.
 
-    python benchmarks/changes.py                       # each writer's stories, by weights fitted on the others'
+    python benchmarks/changes.py                       # four writers' stories, each by weights fitted on all others'
+    python benchmarks/changes.py --writers abcdefghijk # every writer's
     python benchmarks/changes.py --stories my/stories  # other stories in the same form, by the weights in use
 
-Without --stories it also prints the weights for cmt/answering/statements.py, fitted on all stories.
+Without --stories it also fits to all stories, writes the comparison head beside the compressor, and prints the weights
+for compressors without one (cmt/answering/statements.py).
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
@@ -18,18 +20,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import torch
 import typer
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 import cmt
 from cmt.answering import statements
 from cmt.answering.answerer import Answerer
-from cmt.answering.statements import FEWEST_SHARED, Features, features
+from cmt.answering.statements import Features, features
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -38,14 +40,19 @@ from cmt.evaluation.canary import RIGHT, contradicts
 from cmt.evaluation.change_detection import find_changes
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.modeling.comparison_head import ComparisonHead
 from cmt.stream import readers
 from cmt.stream.admission import select_with_unanswerable
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER_STORY = 0.3
 """Weight of a pair of two stories in the fit, that of one story being 1."""
-REGULARISATION = 1.0
+SHARED = 0.06
+"""Share of the earlier text's words in the later one from which a pair of two stories is fitted to."""
+REGULARISATION = 0.1
 """C of the logistic regression, whose features are standardised."""
+STATES = 0.1
+"""Scale of the standardised states of ψ beside the other features; a smaller one regularises them more."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Stories:
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
+    writers: Annotated[str, typer.Option(help="Writers whose stories are measured.")] = "abcd",
 ) -> None:
     """Measure answers where facts change without a label."""
     workspace = cmt.open(params=ROOT / "params.yaml")
@@ -102,21 +110,34 @@ def main(
     for number, (part, bank) in enumerate(zip(parts, banks, strict=True)):
         if own:
             others = [pair for other, rows in enumerate(pairs) if other != number for pair in rows]
-            statements.WEIGHTS, statements.CONSTANT = fitted(others)
-        with bank.answerer() as answerer:
-            write_answers(part, answerer)
-            write_changes(part, answerer, bank.rows)
+            bank.model.comparison = fitted(others)
+            statements.WEIGHTS, statements.CONSTANT = fitted_without_states(others)
+        if not own or part.writer in writers:
+            with bank.answerer() as answerer:
+                write_answers(part, answerer)
+                write_changes(part, answerer, bank.rows)
     if own:
-        weights, constant = fitted([pair for rows in pairs for pair in rows])
+        everything = [pair for rows in pairs for pair in rows]
+        fitted(everything).save(workspace.params.compressor.path)
+        weights, constant = fitted_without_states(everything)
         rounded = ", ".join(f"{name}={weight:.3f}" for name, weight in zip(Features._fields, weights, strict=True))
         console().print(f"WEIGHTS = Features({rounded}); CONSTANT = {constant:.3f}", soft_wrap=True)
 
 
-def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[tuple[Features, bool, float]]:
-    """Features of two statements on a question, whether the later one is right, and the weight of the pair.
+class TrainingPair(NamedTuple):
+    """Two statements on a question."""
 
-    One is in the document with the right answer; the other is in a document of its story, or in one like it.
-    """
+    features: Features
+    states: Floats
+    """(2·D,) ψ's mean states over the later answer, and over the later text."""
+    later_holds: bool
+    weight: float
+
+
+def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]:
+    """Two statements on each question: of the document with the right answer, and of another one, most of its story."""
+    size = bank.model.lm.hidden_size
+    bank.model.comparison = ComparisonHead(torch.eye(size), (), 0.0)  # the states in all directions
     rows = {row["doc_id"]: row for row in bank.rows.to_pylist()}
     with bank.answerer() as answerer:
         for question in part.questions:
@@ -133,19 +154,37 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[tuple[Feature
             for other, statement in zip(others, statements[1:], strict=True):
                 earlier, later = sorted((statements[0], statement), key=lambda one: one.published_at)
                 same = other["doc_id"] in story["documents"]
-                if same or coverage(earlier.text, later.text) >= FEWEST_SHARED / 2:
-                    weight = 1.0 if same else OTHER_STORY
-                    yield features(question["question"], earlier, later), later is statements[0], weight
+                if same or coverage(earlier.text, later.text) >= SHARED:
+                    values, states = features(question["question"], earlier, later), np.array(later.states)
+                    yield TrainingPair(values, states, later is statements[0], 1.0 if same else OTHER_STORY)
 
 
-def fitted(pairs: Sequence[tuple[Features, bool, float]]) -> tuple[Features, float]:
-    """Weights and constant of the logistic regression."""
-    values: Floats = np.array([pair[0] for pair in pairs], dtype=float)  # (n, features)
-    scaler = StandardScaler().fit(values)
+def fitted(pairs: Sequence[TrainingPair]) -> ComparisonHead:
+    """The comparison head of a logistic regression on features and states."""
+    values: Floats = np.array([pair.features for pair in pairs], dtype=float)  # (n, features)
+    states: Floats = np.array([pair.states for pair in pairs])  # (n, 2·D)
+    scale = np.concatenate([1 / values.std(0), STATES / states.std(0)])
+    weights, constant = _regression(np.concatenate([values, states], 1), scale, pairs)
+    count = values.shape[1]
+    directions = torch.tensor(weights[count:], dtype=torch.float32).view(2, -1)
+    return ComparisonHead(directions, tuple(weights[:count].tolist()), constant)
+
+
+def fitted_without_states(pairs: Sequence[TrainingPair]) -> tuple[Features, float]:
+    """Weights and constant for the features alone."""
+    values: Floats = np.array([pair.features for pair in pairs], dtype=float)  # (n, features)
+    weights, constant = _regression(values, 1 / values.std(0), pairs)
+    return Features(*weights), constant
+
+
+def _regression(values: Floats, scale: Floats, pairs: Sequence[TrainingPair]) -> tuple[Floats, float]:
+    """Weights and constant of a logistic regression on `values` (n, m), regularised where they are times `scale`."""
     model = LogisticRegression(C=REGULARISATION, max_iter=5000)
-    model.fit(scaler.transform(values), [pair[1] for pair in pairs], sample_weight=[pair[2] for pair in pairs])
-    weights = model.coef_[0] / scaler.scale_
-    return Features(*weights), float(model.intercept_[0] - weights @ scaler.mean_)
+    mean = values.mean(0)
+    labels, importance = [pair.later_holds for pair in pairs], [pair.weight for pair in pairs]
+    model.fit((values - mean) * scale, labels, sample_weight=importance)
+    weights = model.coef_[0] * scale
+    return weights, float(model.intercept_[0] - weights @ mean)
 
 
 def write_answers(part: Stories, answerer: Answerer) -> None:

@@ -1,10 +1,10 @@
 """Which of two documents' statements holds: the earlier one, or the later one that may have changed it
 (docs/method.md#changes).
 
-A small logistic regression compares two answers to one question, each read from one document. Its features are the
-scores of ψ, the words that both documents share, and how the later document tells its value: as a fact, a plan, a
-rumour, a memory, a condition or a quotation. `benchmarks/changes.py` fits the weights on stories
-whose facts change.
+A logistic regression compares two answers to one question, each read from one document. Its features are the scores of
+ψ, the words that both documents share, and how the later document tells its value: as a fact, a plan, a rumour, a
+memory, a condition or a quotation; a compressor with a comparison head adds ψ's states of the later document.
+`benchmarks/changes.py` fits the weights on stories whose facts change.
 """
 
 import math
@@ -34,18 +34,16 @@ from cmt.retrieval.selector import Selection
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
+    from cmt.modeling.comparison_head import ComparisonHead
 
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
-CAUTION = 0.8
-"""Nats that speak against the later value beside the features: as many answers right on training stories, fewer of the
-traps wrong and likely."""
 OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
-FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
-MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
+FEWEST_SHARED = 0.08  # share of a text's words that a comparable later text has
+MANY_SHARED = 0.12  # share from which the later text need not speak of what is asked
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
@@ -88,6 +86,8 @@ class Statement:
     published_at: datetime
     prior: float = 0.0
     """What the selection adds to the score, in nats."""
+    states: tuple[float, ...] = ()
+    """ψ's states in the directions of the comparison head (`cmt.modeling.model.ReadSpan`)."""
 
     @classmethod
     def of(cls, text: str, span: ReadSpan, published_at: datetime, offsets: Offsets) -> "Statement":
@@ -98,7 +98,7 @@ class Statement:
         first, last = token_offsets[span.first][0], token_offsets[min(span.last, len(token_offsets) - 1)][1]
         words = text[first:last]
         first += len(words) - len(words.lstrip())
-        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior)
+        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior, span.states)
 
     @property
     def answer(self) -> str:
@@ -148,30 +148,30 @@ class Features(NamedTuple):
     """Whether the question asks for the past, or for a plan, a rumour or an exception."""
 
 
-# Fitted on stories whose facts change, by benchmarks/changes.py.
+# For a compressor without a comparison head; fitted on stories whose facts change, by benchmarks/changes.py.
 WEIGHTS = Features(
-    gain=0.165,
-    earlier_score=0.029,
-    coverage_gain=2.504,
-    overlap=10.557,
-    context=-2.477,
-    names=-0.816,
-    context_names=0.866,
-    mentions_earlier=0.518,
-    mentions_later=0.859,
-    quoted=-2.542,
-    conditions=-0.643,
-    plans=-0.324,
-    memories=-0.604,
-    hearsay=-1.648,
-    past_before=0.980,
-    denial_after=0.040,
-    title_denial=-1.348,
-    title_change=0.987,
-    past_question=1.361,
-    unsettled_question=2.561,
+    gain=0.088,
+    earlier_score=-0.049,
+    coverage_gain=1.591,
+    overlap=6.268,
+    context=-1.500,
+    names=0.300,
+    context_names=0.194,
+    mentions_earlier=1.983,
+    mentions_later=0.784,
+    quoted=-2.027,
+    conditions=-0.402,
+    plans=-0.190,
+    memories=-0.568,
+    hearsay=-0.522,
+    past_before=0.566,
+    denial_after=0.416,
+    title_denial=-0.036,
+    title_change=0.857,
+    past_question=0.273,
+    unsettled_question=1.015,
 )
-CONSTANT = 0.825
+CONSTANT = -0.461
 
 
 def features(question: str, earlier: Statement, later: Statement) -> Features:
@@ -223,9 +223,15 @@ def _sentences_around(statement: Statement) -> tuple[str, str, str]:
     return before, sentence, after
 
 
-def probability(question: str, earlier: Statement, later: Statement) -> float:
+def probability(question: str, earlier: Statement, later: Statement, head: "ComparisonHead | None" = None) -> float:
     """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`."""
-    return 1 / (1 + math.exp(-(float(np.dot(WEIGHTS, features(question, earlier, later))) + CONSTANT - CAUTION)))
+    values = features(question, earlier, later)
+    if head and later.states:
+        over_span, _, _, over_text = later.states
+        log_odds = float(np.dot(head.features, values)) + head.constant + over_span + over_text
+    else:
+        log_odds = float(np.dot(WEIGHTS, values)) + CONSTANT
+    return 1 / (1 + math.exp(-log_odds))
 
 
 class Pair(NamedTuple):
@@ -239,7 +245,10 @@ class Pair(NamedTuple):
 
 
 def weigh(
-    question: str, statements: Sequence[Statement], comparable: Callable[[int, int], bool]
+    question: str,
+    statements: Sequence[Statement],
+    comparable: Callable[[int, int], bool],
+    head: "ComparisonHead | None" = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
@@ -261,7 +270,7 @@ def weigh(
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
-        share = probability(question, one, two)
+        share = probability(question, one, two, head)
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
         pairs.append(Pair(earlier, later, share))
@@ -280,9 +289,10 @@ class Comparisons:
         offsets: Offsets,
         *,
         may_change: MayChange = anyone,
+        head: "ComparisonHead | None" = None,
     ) -> None:
         self.question, self.rows, self.texts, self._offsets = question, selection.rows, texts, offsets
-        self._may_change = may_change
+        self._may_change, self._head = may_change, head
         self.changes = {frozenset(change.doc_ids): change.state for change in selection.changes}
         self.statements: list[Statement] = []
         self.pairs: list[Pair] = []
@@ -290,7 +300,7 @@ class Comparisons:
     def weigh(self, spans: Sequence[ReadSpan]) -> tuple[list[float], float]:
         """See `cmt.modeling.model.Weigh`."""
         self.statements = [self._statement(*pair) for pair in enumerate(spans)]
-        shifts, self.pairs = weigh(self.question, self.statements, self._comparable)
+        shifts, self.pairs = weigh(self.question, self.statements, self._comparable, self._head)
         return shifts, min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
 
     def contested(self, memory: int) -> bool:
@@ -398,4 +408,4 @@ def compare(
     two = max(statements[len(earlier) :], key=attrgetter("score"))
     if not (one.answer and two.answer) or same_value(one.answer, two.answer):
         return Comparison(one, two, 0.0)
-    return Comparison(one, two, probability(question, one, two))
+    return Comparison(one, two, probability(question, one, two, answerer.model.comparison))

@@ -39,6 +39,7 @@ _COMPRESSOR_FILES = (
     "compressor.safetensors",
     "SHA256SUMS",
     "codebooks.safetensors",
+    "comparison.safetensors",
     "card.md",
     "curve.png",
 )

@@ -73,6 +73,7 @@ def keep_compressor(state: Path, source: Path) -> Path:
     """
     from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
     from cmt.modeling.codebook import CODEBOOKS
+    from cmt.modeling.comparison_head import COMPARISON
 
     folder = champion_folder(state, checkpoint_digest(source))
     if folder.exists():
@@ -80,7 +81,7 @@ def keep_compressor(state: Path, source: Path) -> Path:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a copy that was interrupted
     temporary.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, "card.md"):
+    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, COMPARISON, "card.md"):
         if (source / name).exists():
             shutil.copyfile(source / name, temporary / name)
             flush_to_disk(temporary / name)

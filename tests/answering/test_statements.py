@@ -1,6 +1,7 @@
 """Changes at the question: which of two documents' statements holds, and what is shown beside it."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 
 from cmt.answering.statements import (
-    CAUTION,
     CONSTANT,
     CORROBORATION,
     WEIGHTS,
@@ -29,6 +30,7 @@ from cmt.common.digests import sha256_hex
 from cmt.config import load_params
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from cmt.modeling.comparison_head import ComparisonHead
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
 from cmt.stream.schema import DOCUMENT_SCHEMA
@@ -67,9 +69,18 @@ def test_the_way_in_which_a_value_is_told_is_read_from_its_sentence() -> None:
 def test_the_probability_is_the_logistic_of_the_weighted_features() -> None:
     one, two = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
     values = features(QUESTION, one, two)
-    log_odds = sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)) + CONSTANT - CAUTION
+    log_odds = sum(weight * value for weight, value in zip(WEIGHTS, values, strict=True)) + CONSTANT
     assert probability(QUESTION, one, two) == pytest.approx(1 / (1 + math.exp(-log_odds)))
     assert len(WEIGHTS) == len(Features._fields)
+
+
+def test_a_head_adds_the_states_of_the_later_answer_and_of_the_later_text() -> None:
+    one, two = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
+    head = ComparisonHead(torch.zeros(2, 4), tuple(0.1 for _ in WEIGHTS), -0.5)
+    log_odds = 0.1 * sum(features(QUESTION, one, two)) - 0.5 + 0.7 + 0.2
+    read_two = replace(two, states=(0.7, 9.0, 9.0, 0.2))  # means over the answer, then over the text, of two directions
+    assert probability(QUESTION, one, read_two, head) == pytest.approx(1 / (1 + math.exp(-log_odds)))
+    assert probability(QUESTION, one, two, head) == probability(QUESTION, one, two)  # a statement without states
 
 
 def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:

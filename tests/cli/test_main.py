@@ -54,8 +54,8 @@ def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspa
         (tiny_workspace / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     files = [str(tiny_workspace / name) for name in ("[ab].jsonl", "b.jsonl", "c.jsonl")]
     assert read(tiny_workspace, "ingest", *files)["accepted"] == 3
-    row = json.dumps({"text": "A lamp went out.", "doc_id": "out"})
-    printed = run(tiny_workspace, "ingest", "-", "--published-at", "2031-03-02", stdin=row + "\n").stdout
+    line = json.dumps({"text": "A lamp went out.", "doc_id": "out"}) + "\n"
+    printed = run(tiny_workspace, "ingest", "-", "--published-at", "2031-03-02", stdin=line).stdout
     assert "1 document and 0 questions taken" in printed
     assert not list((tiny_workspace / "data").rglob("stdin"))
     assert "no file matches" in run(tiny_workspace, "ingest", str(tiny_workspace / "*.xyz"), status=1).stderr

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,8 @@ class FactReader:
     bank: FactBank
     top_k: int = 3
     asked: list[str] = field(default_factory=list)
+    model: Any = field(default_factory=lambda: SimpleNamespace(comparison=None))
+    """A compressor without a comparison head."""
 
     @classmethod
     def of(cls, facts: Mapping[str, Facts], texts: Mapping[str, str]) -> Any:
