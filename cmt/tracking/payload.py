@@ -54,7 +54,7 @@ def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
 
 def flat_params(params: Params) -> dict[str, str]:
     """The parameters that shape a round, by dotted key; credentials in an address are masked."""
-    sections = params.model_dump(mode="json", exclude={"train", "tracking", "stream", "serving"})
+    sections = params.model_dump(mode="json", exclude={"train", "tracking", "stream", "sources", "serving"})
     flat = {"seed": str(sections.pop("seed"))}
     values = {f"{name}.{key}": str(v) for name, section in sections.items() for key, v in section.items()}
     return flat | {name: mask_secrets(value) for name, value in values.items()}
