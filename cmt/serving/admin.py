@@ -122,7 +122,7 @@ def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator
         try:
             yield folder if len(files) > 1 else folder / next(iter(files))
         except StreamError as error:
-            if temporary in str(error):  # other errors are about the stream
+            if temporary in str(error) or any(name in str(error) for name in files):  # others are about the stream
                 raise HTTPException(422, str(error).replace(f"{temporary}/", "")) from None
             raise
 

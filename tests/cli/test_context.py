@@ -64,7 +64,7 @@ BAD_USAGE = [
     ["ask", MAYOR, "--loudly"],
     ["update", "--all", "--slice", "2031-01/0001"],
     ["evaluate", "--questions", "0"],
-    ["ingest", "--format", "pdf"],
+    ["ingest", "--format", "tape"],
     ["ingest", "--period", "0"],
     ["ingest", "--period", "fortnight"],
     ["bank", "optimize", "--keep-days", "-1"],
@@ -126,7 +126,7 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def test_the_commands_are_complete() -> None:
-    flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget", "serve"]
+    flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget", "serve", "sync"]
     flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook", "lineage", "recompress", "changes"]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),

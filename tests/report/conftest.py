@@ -1,5 +1,6 @@
 """A project with two rounds for the tests of the report, with an attack in a document and a question."""
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,9 @@ from cmt.report.baselines import store_baselines
 from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
 from tests.helpers.reports import HOSTILE
 
+ENCODED = html.escape(HOSTILE)
+"""Ingest removes tags, and decodes entities: the bank holds HOSTILE as text."""
+
 
 @pytest.fixture(scope="session")
 def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,13 +26,13 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     document = {
         "doc_id": "evil",
         "published_at": "2031-02-06T07:00:00Z",
-        "title": HOSTILE,
-        "text": f"Eve wrote {HOSTILE}",
+        "title": ENCODED,
+        "text": f"Eve wrote {ENCODED}",
     }
     question = {
         "doc_id": "evil",
         "asked_at": "2031-02-25T07:00:00Z",
-        "question": f"Who wrote {HOSTILE}?",
+        "question": f"Who wrote {ENCODED}?",
         "answers": ["Eve"],
     }
     for name, row in (("documents", document), ("questions", question)):

@@ -63,7 +63,7 @@ def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: 
         (b"", "is empty"),
         (b"[1]", "not in SQuAD's layout"),
         (squad([]), "has no rows"),
-        (b"\xff{", "not UTF-8"),
+        (b"\xff{", "not valid JSON"),
         (squad([SQUAD_ROWS[0] | {"answers": [""]}]), "no question with an answer"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import pyarrow as pa
 
-from cmt.errors import StreamError
+from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import archivalqa, mail, pages, prose, streamingqa, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress
@@ -56,10 +56,11 @@ def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_L
     """Yield the records of the file or folder `path`, detecting each format by content unless `format` is named.
 
     Folders and archives are read recursively without their hidden files. A record or a file that cannot be read is one
-    record with an `error`. Raises StreamError if `path` does not exist or is a folder without files.
+    record with an `error`. Raises ConfigError for an unknown format, and StreamError if `path` does not exist or is a
+    folder without files.
     """
     if format not in (None, *FORMATS):
-        raise StreamError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
     found = path.rglob("*") if path.is_dir() else [path]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.config import StreamParams
-from cmt.errors import StreamError
+from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records
 from cmt.stream.readers.detection import detect
@@ -91,11 +91,12 @@ def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refus
     (tmp_path / ".hidden").write_text("a")
     for path, form, message in (
         (tmp_path / "none", None, "not found"),
-        (tmp_path, "xml", "use jsonl, json"),
         (tmp_path, None, "no files"),
     ):
         with pytest.raises(StreamError, match=message):
             list(records(path, format=form))
+    with pytest.raises(ConfigError, match="unknown format 'xml': use jsonl, json"):
+        list(records(tmp_path, format="xml"))
 
 
 def test_a_folder_is_read_recursively_without_hidden_and_other_files(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_squad_gives_documents_and_questions() -> None:
     qas = [{"id": "q", "question": "When?", "answers": [{"text": "late"}]}]
     document, question = fields({"data": [{"title": "Bus", "paragraphs": [{"context": "Late.", "qas": qas}]}]})
     assert document["text"] == "Late."
-    assert question["answers"] == ["late"]
+    assert question["answers"] == [{"text": "late"}]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
