@@ -385,7 +385,7 @@ class Resources:
         return sorted({*self.store.forgotten(), *shared})
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
-        """The inferred changes, or those that name one of `doc_ids`; empty before the first round.
+        """The inferred changes of `doc_ids`, or of all documents; empty before the first round.
 
         See `Ledger.changes`. It takes some milliseconds, so name the documents of a whole batch.
         """

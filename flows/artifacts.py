@@ -57,7 +57,7 @@ def round_report(round_: "Round") -> str:
 
 
 def rejected_report(report: "IngestReport") -> str:
-    """The kinds of reasons for which an ingest rejected rows, without values of rows, and the first place of each."""
+    """A table of why an ingest rejected rows: each kind of reason without values, its rows, and its first place."""
     rows = [[kind.replace("|", "/"), f"{count:,}", f"{row.file}:{row.row}"] for kind, count, row in report.reasons()]
     return "\n".join([report.summary(), "", table(["reason", "rows", "first"], rows)])
 

@@ -48,7 +48,7 @@ FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the 
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
-LARGEST_SCORE = 12.0  # nats; a larger score of ψ says no more
+LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I

@@ -137,8 +137,8 @@ def write_promotion(promotion: "Promotion", line: str) -> None:
 
 
 def write_ingested(report: "IngestReport") -> None:
-    """Print the slices, what was read from which column, a summary, and the kinds of reasons why rows were rejected."""
-    # 1. what is there
+    """Print the slices, the matched columns, a summary, and the reasons for rejections with one example each."""
+    # 1. documents and slices
     for document in report.preview:
         write_line(f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})")
         write_line(textwrap.shorten(document["text"], 200, placeholder="…"), indent=2)
@@ -147,13 +147,13 @@ def write_ingested(report: "IngestReport") -> None:
         rows = [[name, *counts] for name, (_, *counts) in zip(names, report.parts, strict=True)]
         write_table(["period" if report.dry_run else "slice", "documents", "questions"], rows)
     write_line(report.summary())
-    # 2. how it was read
+    # 2. the columns that were matched
     if report.matched:
         write_line(report.matched, indent=2)
     write_lines(report.notices, indent=2)
     if report.clock:
         write_line(report.clock_notice())
-    # 3. what is missing
+    # 3. rejected rows
     reasons = report.reasons()
     for _, count, row in reasons[:_LISTED_REJECTIONS]:
         write_line(

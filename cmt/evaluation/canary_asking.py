@@ -55,7 +55,7 @@ def _spared(canary: Canary) -> Canary:
 def _asked(
     answerer: "Answerer", canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
 ) -> list[Canary]:
-    """`canaries` with their outcome now, and for those that the slice turned, why."""
+    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did."""
     # 1. Ask all of them.
     now = replies(answerer, canaries, on_progress=on_progress)
     # 2. Ask once more, without the slice, what one of its documents may have turned.

@@ -4,7 +4,7 @@ A part of the canaries is a fixed sample. The others are questions on the docume
 attack aims at one fact. Sources take turns in both, so that none can crowd out the questions of the others.
 
 A question counts for the document that it names, with the source of this document, and only if one of its answers is in
-the document: whoever asks about another source's document cannot give it other answers.
+the document, so a source cannot give false answers to the document of another one.
 """
 
 import math

@@ -171,7 +171,7 @@ def _update(answerer: "Answerer", canary: Canary, trusted: Reply, new: NewSlice)
 def _disputed(canary: Canary, trusted: Reply, new: NewSlice) -> Canary:
     """`canary` without its best outcome, so that it leaves, if a later document that may change it has another value.
 
-    Whether that is a change is open, so the reference shows nothing any more.
+    Whether that is a change is open, so the canary's reference is no longer used as evidence.
     """
     doc_id = trusted.outcome.doc_id or ""
     if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
@@ -222,7 +222,7 @@ def _harmful(
     memories = [new.memories(doc_id) for doc_id in culprits]
     alone = answerer.answer_from([canary.question] * len(culprits), memories)
     crosswise = answerer.answer_from([stated] * len(culprits), memories)
-    # 2. Those without a value, those that tell it of the same fact, and those that contradict the canary's document.
+    # 2. Keep documents that state no value, state one of the same fact, or contradict the canary's document.
     harmful = []
     for doc_id, answer, other in zip(culprits, alone, crosswise, strict=True):
         turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}

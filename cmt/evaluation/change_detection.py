@@ -58,7 +58,7 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
     A bank without texts has none.
     """
-    # 1. questions on the earlier memories like each new one
+    # 1. make questions on the earlier memories like each new one
     probes = [
         _Probe(question, answer, earlier, row)
         for row, key in zip(rows.to_pylist(), key_matrix(rows["key"]), strict=True)
@@ -66,14 +66,14 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for earlier in _earlier_memories(answerer, row, key)
         for question, answer in _questions(earlier["text"], row["text"])
     ]
-    # 2. those that the new memory answers with another value of the same kind
+    # 2. keep questions that the new memory answers with another value of the same kind
     later = answerer.statements([probe.question for probe in probes], [probe.later for probe in probes], expand=False)
     answered = [
         (probe, new)
         for probe, new in zip(probes, later, strict=True)
         if new.score >= SURE and _kind(new.answer) == _kind(probe.answer) and not same_value(new.answer, probe.answer)
     ]
-    # 3. those that the earlier memory answers with its own value, as the question says
+    # 3. keep questions that the earlier memory answers with the value they were made of
     questions, rows_read = [probe.question for probe, _ in answered], [probe.earlier for probe, _ in answered]
     changes: dict[tuple[str, str], Change] = {}
     earlier = answerer.statements(questions, rows_read, expand=False)

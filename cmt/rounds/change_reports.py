@@ -35,7 +35,7 @@ class ChangeReport:
 
 
 def describe(resources: Resources, doc_ids: Collection[str] = ()) -> list[ChangeReport]:
-    """The changes that committed rounds found, or those that name one of `doc_ids`, by the date of the new value.
+    """The changes that committed rounds found, of `doc_ids` or of all documents, by the date of the new value.
 
     The values are read from the bank that answers. Raises BankError if it cannot be read, and UnknownDocumentError if
     it lacks one of `doc_ids`.

@@ -60,7 +60,7 @@ class DocumentBrowser:
         return Document(**matches[0], content=content, changes=self.changes([doc_id]))
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
-        """All changes, or those that name one of `doc_ids`, by the date from which the new value holds."""
+        """The changes of `doc_ids`, or of all documents, by the date from which the new value holds."""
         bank, changes = self._bank(), self._changes(doc_ids)
         return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
 

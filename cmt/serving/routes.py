@@ -122,7 +122,7 @@ def document(browser: Browser, doc_id: str) -> Document:
 
 @router.get("/changes", tags=["bank"])
 def changes(browser: Browser, doc_id: str | None = None) -> list[ChangeEntry]:
-    """The changes that rounds found between documents, or those that name one document, rejected ones included."""
+    """The changes that rounds found, of one document or of all, rejected ones included."""
     return browser.changes(None if doc_id is None else [doc_id])
 
 

@@ -11,7 +11,7 @@ from cmt.stream.readers import Record, records
 
 
 class FolderSource(Connector):
-    """The files below the folder `address`, or those that its pattern matches; hidden ones are left out.
+    """The files below the folder `address`, or the matches of its pattern, without hidden files.
 
     A file has changed if its size or its time of modification has.
     """

@@ -61,7 +61,7 @@ class SyncReport:
     changed: int = 0
     """Number of items with another fingerprint, or that are read again."""
     vanished: int = 0
-    """Number of known items that the source has no more."""
+    """Number of known items that the source no longer lists."""
     documents: int = 0
     """Number of documents that were taken."""
     versions: int = 0
@@ -317,7 +317,7 @@ class Sync:
     def _remove(
         self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
     ) -> None:
-        """Let the documents of vanished items, and those that other items lost, expire, or forget them."""
+        """Expire or forget the documents of vanished items, and documents that vanished from an item."""
         # 1. Which: a document that moved to another item has not vanished.
         listed = {key: final.get(key, entry) for key, entry in state.entries.items() if key not in vanished}
         there = {doc_id for entry in listed.values() for doc_id in entry.doc_ids}
@@ -426,7 +426,7 @@ def revised_dates(
 
 
 def withdrawn(doc_id: str) -> str:
-    """The text that replaces a document from the moment on at which its source has it no more."""
+    """The text of a document's last version, from the moment its source no longer lists it."""
     return f"The document {doc_id} was withdrawn by its source."
 
 

@@ -201,7 +201,7 @@ class WebSource(Connector):
                 yield url, None
 
     def _sitemap(self, response: Response, depth: int = 0) -> Iterator[tuple[str, str | None]]:
-        """The pages of a sitemap and of those that it names, each with its date; none if it is no sitemap."""
+        """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is no sitemap."""
         text = response.body.decode("utf-8", "replace")
         if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
             return

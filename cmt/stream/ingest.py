@@ -117,14 +117,14 @@ class IngestReport:
         return len(self.rejected) / rows if rows else 0.0
 
     def reasons(self) -> list[tuple[str, int, Rejected]]:
-        """The kinds of reasons without their values, the number of rows of each, and the first; most rows first."""
+        """Each kind of reason, its values left out, with its number of rows and its first row; the commonest first."""
         kinds = [_VALUES.sub("…", row.reason) for row in self.rejected]
         first = dict(zip(reversed(kinds), reversed(self.rejected), strict=True))
         return [(kind, count, first[kind]) for kind, count in Counter(kinds).most_common()]
 
 
 def source_paths(sources: Sequence[Path | str]) -> list[Path]:
-    """The paths of files and folders, and those that match a pattern such as `news/*.csv`. Raises StreamError."""
+    """The paths of files and folders; a pattern such as `news/*.csv` gives its matches. Raises StreamError."""
     paths: list[Path] = []
     for source in sources:
         found = [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob(str(source)))]
