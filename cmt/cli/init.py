@@ -41,6 +41,7 @@ _GITIGNORE = """\
 /mlruns/
 /report/
 """
+_FILES = ("params.yaml", "news.jsonl", ".gitignore")
 # an update in the example changed the answer to this question
 _NEXT_COMMANDS = (
     "cmt model pull",
@@ -68,30 +69,30 @@ def init(
 def write_project(folder: Path) -> list[Path]:
     """Write the files of a new project into `folder` and return them.
 
-    Raises ConfigError if the folder is not empty, ModelError if the shipped compressor is missing.
+    Raises ConfigError if the folder is not empty or cannot be written, and leaves no part of a project then; ModelError
+    if the shipped compressor is missing.
     """
+    from cmt.common.storage import write_new_folder
     from cmt.config import load_params
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not an empty folder: name a new or empty one")
     if not (CLONE / "data/compressor/config.json").exists():
         raise ModelError(
             f"no compressor in {CLONE / 'data/compressor'}: install cmt from a clone with `pip install -e`"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     lm = load_params(CLONE / "params.yaml").lm
-    contents = {
-        "params.yaml": _PARAMS.format(
-            source=_yaml(lm.source),
-            sha256=_yaml(lm.sha256),
-            lm=_yaml(_reference(CLONE / "data/lm", folder)),
-            compressor=_yaml(_reference(CLONE / "data/compressor", folder)),
-        ),
-        "news.jsonl": EXAMPLE.read_text(encoding="utf-8"),
-        ".gitignore": _GITIGNORE,
-    }
-    for name, content in contents.items():
-        (folder / name).write_text(content, encoding="utf-8")
+    params = _PARAMS.format(
+        source=_yaml(lm.source),
+        sha256=_yaml(lm.sha256),
+        lm=_yaml(_reference(CLONE / "data/lm", folder)),
+        compressor=_yaml(_reference(CLONE / "data/compressor", folder)),
+    )
+    contents = dict(zip(_FILES, (params, EXAMPLE.read_text(encoding="utf-8"), _GITIGNORE), strict=True))
+    try:
+        write_new_folder(folder, contents)
+    except FileExistsError:
+        raise ConfigError(f"{folder} is not an empty folder: name a new or empty one") from None
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror or error}; nothing was left there") from None
     return [folder / name for name in contents]
 
 

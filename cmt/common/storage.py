@@ -4,8 +4,10 @@ Writes are atomic: after a crash a file has its old content or its new content, 
 validated when it is read.
 """
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cmt.common.digests import json_checksum
 
+_UNFINISHED = ".unfinished"
 _BUFFER = 1 << 20  # bytes; without one, Parquet makes a system call for each header and page
 
 
@@ -80,6 +83,41 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_new_folder(folder: Path, contents: Mapping[str, str]) -> None:
+    """Write files, name → text, into `folder`, which is missing or empty: after an error none of them is left.
+
+    A missing folder appears with all files at once. Raises FileExistsError if it is neither, and other OSErrors.
+    """
+    # 1. what is there: an empty folder stays, as a shell may be in it; files of a killed write are replaced
+    top = folder = folder.absolute()
+    present = folder.exists()
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if present else set()
+    if found - ({_UNFINISHED, *contents} if _UNFINISHED in found else set()):
+        raise FileExistsError(errno.EEXIST, "it is not an empty folder", str(folder))
+    while not top.parent.exists():
+        top = top.parent
+    temporary = folder / _UNFINISHED if present else top.with_name(f".{top.name}{_UNFINISHED}")
+    inside = temporary if present else temporary / folder.relative_to(top)
+    # 2. write to a temporary folder, then rename
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        inside.mkdir(parents=True)
+        for name, text in contents.items():
+            (inside / name).write_text(text, encoding="utf-8")
+            flush_to_disk(inside / name)
+        if not present:
+            temporary.rename(top)
+            return
+        for name in contents:
+            (inside / name).rename(folder / name)
+    except BaseException:
+        for name in contents if present else ():
+            (folder / name).unlink(missing_ok=True)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_file(temporary: Path, path: Path) -> None:

@@ -1,5 +1,6 @@
 """`cmt init`: the files of a new project."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -56,6 +57,20 @@ def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> 
     for taken in (tmp_path, tmp_path / "params.yaml"):
         assert "is not an empty folder: name a new or empty one" in run_init(taken, status=2).stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_leaves_no_part_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: object) -> int:
+        if path.name == ".gitignore":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return path.write_bytes(text.encode())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        message = run_init(tmp_path / "project", status=2).stderr
+    assert "cannot be made: No space left on device; nothing was left there" in message
+    assert not list(tmp_path.iterdir())
+    run_init(tmp_path / "project")
 
 
 def test_paths_within_the_clone_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

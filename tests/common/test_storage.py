@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from cmt.common.storage import (
     write_bytes,
     write_checked_json,
     write_json,
+    write_new_folder,
     write_table,
 )
 
@@ -142,3 +146,60 @@ def test_checked_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> No
 def test_places_below_the_project_are_relative(tmp_path: Path) -> None:
     assert relative(tmp_path / "data/bank", tmp_path) == "data/bank"
     assert relative("s3://bucket/bank", tmp_path) == "s3://bucket/bank"
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_a_folder_of_files_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: bool
+) -> None:
+    """A full disk at every change in turn leaves what was there, and the next try succeeds."""
+    folder, contents = tmp_path / "new/project", {"a": "1", "b": "2"}
+    if present:
+        folder.mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    changes = ("mkdir", "write_text", "rename")
+    for failing in range(20):
+        left = [failing]
+
+        def full_disk(original: Callable[..., object], left: list[int] = left) -> Callable[..., object]:
+            def change(path: Path, *arguments: object, **named: object) -> object:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                return original(path, *arguments, **named)
+
+            return change
+
+        with monkeypatch.context() as patch:
+            for name in changes:
+                patch.setattr(Path, name, full_disk(getattr(Path, name)))
+            try:
+                write_new_folder(folder, contents)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                assert sorted(tmp_path.rglob("*")) == before
+                continue
+        break
+    assert failing > 3
+    assert {path.name: path.read_text() for path in folder.iterdir()} == contents
+
+
+@pytest.mark.parametrize("present", [False, True])
+def test_the_files_of_a_killed_write_are_replaced(tmp_path: Path, present: bool) -> None:
+    folder = tmp_path / "project"
+    killed = folder / ".unfinished" if present else tmp_path / ".project.unfinished"
+    killed.mkdir(parents=True)
+    (killed / "a").write_text("half")
+    if present:
+        (folder / "b").write_text("2")
+    write_new_folder(folder, {"a": "1", "b": "2"})
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "1", "b": "2"}
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_with_files_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("mine")
+    for folder in (tmp_path, tmp_path / "own"):
+        with pytest.raises(FileExistsError):
+            write_new_folder(folder, {"a": "1"})
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
