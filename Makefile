@@ -18,6 +18,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loa
 # had or fails, pip does the same. Compiled in advance, imports are fast where Python may not write bytecode, too.
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
 # in a variable, because a comma ends an argument of call
+RUNTIME := '.[pipeline]'
 DEVELOPMENT := '.[dev,docs]'
 SCALE := '.[dev,scale]'
 define install
@@ -48,7 +49,7 @@ demo: .venv/runtime ## the whole stream through Prefect, and a table of its scor
 install: .venv/development ## the environment with development tools, exactly as constraints.txt has it
 
 .venv/runtime: pyproject.toml constraints.txt
-	$(call install,.)
+	$(call install,$(RUNTIME))
 	@touch $@
 
 .venv/development: pyproject.toml constraints.txt

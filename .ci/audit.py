@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 PINS = Path(__file__).parents[1] / "constraints.txt"
-UNPINNED = {"cmt", "pip", "setuptools"}
+UNPINNED = {"cmt-memory", "pip", "setuptools"}
 """The project itself, and what `python -m venv` brings along."""
 
 

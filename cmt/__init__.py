@@ -18,6 +18,8 @@ Run in a project folder after `cmt model pull`:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cmt.common.version import __version__
+
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source
     from cmt.bank.ledger import Round
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
         UnknownDocumentError,
     )
     from cmt.workspace import Workspace, open
-
-__version__ = "0.2.0"
 
 # Public name → its module, imported when the name is first used, because torch and LanceDB take seconds to import.
 _MODULES = {

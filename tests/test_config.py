@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from cmt.config import RENAMED, Params, Section, StreamParams, load_params, state_folder
+from cmt.config import RENAMED, SHIPPED, SHIPPED_LM_SHA256, Params, Section, StreamParams, load_params, state_folder
 from cmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -45,11 +45,14 @@ def test_the_shipped_file_sets_only_keys_that_exist_and_mostly_to_their_defaults
         for key, value in section.items()
         if defaults[name][key] != value
     }
-    assert changed == {"lm.sha256", "stream.clock", "stream.format", "stream.trust_source"}
+    of_the_clone = {"compressor.path", "lm.path"}
+    assert changed == of_the_clone | {"lm.sha256", "stream.clock", "stream.format", "stream.trust_source"}
 
 
 def test_no_shipped_value_points_outside_the_project() -> None:
     params = load_params(ROOT / "params.yaml")
+    assert params.compressor.path == SHIPPED.resolve()
+    assert (params.lm.source, params.lm.sha256) == (Params().lm.source, SHIPPED_LM_SHA256)
     assert Params().train.source == params.train.source == "hub:rajpurkar/squad"
     for key, field in fields(Params):
         assert ".." not in str(field.default), key

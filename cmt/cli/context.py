@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
+from cmt.common.imports import missing_extra
 from cmt.common.secrets import mask_secrets
 from cmt.errors import CmtError, ConfigError
 
@@ -89,6 +90,10 @@ class RootGroup(TyperGroup):
             return super().invoke(ctx)
         except CmtError as error:
             _exit(f"error: {error}", _exit_status(error))
+        except ModuleNotFoundError as error:
+            if not (command := missing_extra(error)):
+                raise
+            _exit(f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not installed: {command}", 1)
         except KeyboardInterrupt:
             stage = ctx.obj.progress.current if ctx.obj else ""
             state = _AFTER_INTERRUPT.get(ctx.invoked_subcommand) if stage not in ("", "load") else None

@@ -10,10 +10,10 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json
-from cmt.errors import ConfigError, ModelError
+from cmt.errors import ConfigError
 
 CLONE = Path(__file__).parents[2]
-"""The clone that this package is installed from, with the shipped compressor and the LM."""
+"""The folder of the package, a clone if it has params.yaml."""
 EXAMPLE = Path(__file__).parent / "example/news.jsonl"
 
 _PARAMS = """\
@@ -23,14 +23,10 @@ stream:
   period: month # what one slice spans: day, week, month, or a number of documents
   clock: system # documents with a later date are rejected
 
-lm: # the frozen language model, in the folder that the clone uses
+lm: # the frozen language model, which the compressor that comes with cmt belongs to
   source: {source}
   sha256: {sha256}
-  path: {lm}
-
-compressor: # the one that comes with cmt
-  path: {compressor}
-
+{path}
 tracking:
   enabled: false # true: every round becomes a run in MLflow
 """
@@ -69,23 +65,16 @@ def init(
 def write_project(folder: Path) -> list[Path]:
     """Write the files of a new project into `folder` and return them.
 
-    Raises ConfigError if the folder is not empty or cannot be written, and leaves no part of a project then; ModelError
-    if the shipped compressor is missing.
+    The LM is in the user's cache, in a clone in its `data/lm`. Raises ConfigError if the folder is not empty or cannot
+    be written, and leaves no part of a project then.
     """
     from cmt.common.storage import write_new_folder
-    from cmt.config import load_params
+    from cmt.config import SHIPPED_LM_SHA256, LmParams
 
-    if not (CLONE / "data/compressor/config.json").exists():
-        raise ModelError(
-            f"no compressor in {CLONE / 'data/compressor'}: install cmt from a clone with `pip install -e`"
-        )
-    lm = load_params(CLONE / "params.yaml").lm
-    params = _PARAMS.format(
-        source=_yaml(lm.source),
-        sha256=_yaml(lm.sha256),
-        lm=_yaml(_reference(CLONE / "data/lm", folder)),
-        compressor=_yaml(_reference(CLONE / "data/compressor", folder)),
-    )
+    in_clone = (CLONE / "params.yaml").is_file()
+    path = f"  path: {_yaml(_reference(CLONE / 'data/lm', folder))}\n" if in_clone else ""
+    source = _yaml(LmParams.model_fields["source"].default)
+    params = _PARAMS.format(source=source, sha256=SHIPPED_LM_SHA256, path=path)
     contents = dict(zip(_FILES, (params, EXAMPLE.read_text(encoding="utf-8"), _GITIGNORE), strict=True))
     try:
         write_new_folder(folder, contents)
@@ -102,6 +91,6 @@ def _reference(path: Path, folder: Path) -> str:
     return os.path.relpath(path, folder.resolve()) if inside else str(path)
 
 
-def _yaml(value: str | None) -> str:
+def _yaml(value: str) -> str:
     """`value` as a YAML scalar; a JSON string is one."""
-    return "null" if value is None else value if value.isalnum() else json.dumps(value)
+    return value if value.isalnum() else json.dumps(value)

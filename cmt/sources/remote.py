@@ -40,8 +40,8 @@ class StorageSource(Connector):
             self._files, self._path = fsspec.core.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"sources.{source.name}: {error}; `pip install 'cmt[sources]'` reads s3, other packages of fsspec "
-                "read other protocols"
+                f"sources.{source.name}: {error}; `pip install 'cmt-memory[sources]'` reads s3, other packages "
+                "of fsspec read other protocols"
             ) from None
 
     def list(self) -> Iterator[Item]:

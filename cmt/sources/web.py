@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from html import unescape
-from importlib.metadata import version
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
@@ -19,13 +18,14 @@ from urllib.robotparser import RobotFileParser
 import httpcore
 import httpx
 
+from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, Unchanged
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record
 
-AGENT = f"cmt/{version('cmt')}"
+AGENT = f"cmt/{__version__}"
 ATTEMPTS, REDIRECTS = 4, 5
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds without a byte
 LONGEST = 300.0

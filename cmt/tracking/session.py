@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from cmt.common.digests import sha256_hex
+from cmt.common.imports import missing_extra
 from cmt.common.secrets import mask_secrets
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
@@ -40,7 +41,7 @@ _ENVIRONMENT = {
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
 _INSTALL = (
-    "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt[postgres]'`; "
+    "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt-memory[postgres]'`; "
     "a plain postgresql:// needs psycopg2)"
 )
 
@@ -137,17 +138,21 @@ class MlflowSession:
         """Turn failures of MLflow, of its database or of the disk, and a missing driver, into a ServiceError."""
         try:
             yield
+        except ModuleNotFoundError as error:
+            remedy = missing_extra(error) or _INSTALL
+            raise ServiceError(
+                f"MLflow at {self.uri} cannot be used ({error}): {remedy}, or set tracking.enabled to false"
+            ) from None
         except Exception as error:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import SQLAlchemyError
 
-            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError | ModuleNotFoundError):
+            if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
                 raise
             # masked before it is cut: a cut address may lack the `@` by which its password is found
             reason = mask_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
-            remedy = "start or repair it" if not isinstance(error, ModuleNotFoundError) else _INSTALL
             raise ServiceError(
-                f"MLflow at {self.uri} cannot be used ({reason[:300]}): {remedy}, "
+                f"MLflow at {self.uri} cannot be used ({reason[:300]}): start or repair it, "
                 "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or tracking.enabled to false"
             ) from None
 

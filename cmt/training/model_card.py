@@ -1,13 +1,17 @@
 """The model card of a compressor: its training data, parameters, held-out scores and training curve."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cmt.common.imports import missing_extra
 from cmt.common.storage import read_json
 from cmt.config import STREAM, Params
 from cmt.errors import ModelError
 from cmt.modeling.checkpoint import SLICES_ROW, seen_slices
+
+log = logging.getLogger(__name__)
 
 CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
@@ -58,7 +62,7 @@ Held-out articles, all in one bank, {scores["n"]} questions: **EM {scores["em"]:
 (95 % {low:.1f} – {high:.1f}), prefix EM {scores["em_prefix"]:.1f},
 recall@{params.selection.top_k} {scores["recall"]:.3f}.
 
-![training curve](curve.png)
+{"![training curve](curve.png)" if (folder / "curve.png").exists() else "No training curve was drawn."}
 
 It belongs to the base LM above and is refused with any other.
 {licence}
@@ -88,9 +92,12 @@ def describe_source(source: str) -> tuple[str, str]:
 
 
 def _plot(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plot the parts of the loss against the step, each as a running mean."""
-    from matplotlib.figure import Figure
-
+    """Plot the parts of the loss against the step, each as a running mean; a warning where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        log.warning("no %s: %s is missing (%s)", path.name, error.name, missing_extra(error))
+        return
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, (name, title) in zip(axes.flat, CURVES.items(), strict=True):

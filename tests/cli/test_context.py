@@ -4,6 +4,7 @@ import logging
 import re
 import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ def test_a_failure_is_one_line_on_stderr_and_status_1(adapted_project: Path, arg
     assert result.stdout == ""
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert reason in line
+
+
+def test_a_command_names_the_extra_that_it_lacks(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    result = run(adapted_project, "report", status=1)
+    assert "`cmt report` needs matplotlib" in result.stderr and "pip install 'cmt-memory[pipeline]'" in result.stderr
 
 
 BAD_USAGE = [

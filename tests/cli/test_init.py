@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from cmt.cli import init
 from cmt.cli.main import app
-from cmt.config import load_params
+from cmt.config import SHIPPED, load_params
 
 
 def run_init(folder: Path, *options: str, status: int = 0) -> Result:
@@ -28,10 +28,8 @@ def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> 
     assert len(list(folder.iterdir())) == 3
     params = load_params(folder / "params.yaml")
     assert (params.stream.source, params.stream.clock) == (folder / "news.jsonl", "system")
-    assert params.compressor.path == init.CLONE / "data/compressor"
-    shipped = load_params(init.CLONE / "params.yaml").lm
-    assert (params.lm.source, params.lm.sha256) == (shipped.source, shipped.sha256)
-    assert params.lm.path == init.CLONE / "data/lm"
+    assert params.compressor.path.resolve() == init.CLONE / "data/compressor"
+    assert params.lm == load_params(init.CLONE / "params.yaml").lm
 
 
 def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) -> None:
@@ -73,19 +71,20 @@ def test_a_full_disk_leaves_no_part_of_a_project(tmp_path: Path, monkeypatch: py
     run_init(tmp_path / "project")
 
 
-def test_paths_within_the_clone_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("data/compressor", "data/lm"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "data/compressor/config.json").write_text("{}")
-    (tmp_path / "params.yaml").write_text("lm: {source: 'hub:org/name@1'}\n")
+def test_a_project_inside_the_clone_names_its_lm_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text("")
     monkeypatch.setattr(init, "CLONE", tmp_path)
     run_init(tmp_path / "mine/project")
     params = yaml.safe_load((tmp_path / "mine/project/params.yaml").read_text())
-    assert params["compressor"]["path"] == os.path.join("..", "..", "data", "compressor")
-    assert params["lm"] == {"source": "hub:org/name@1", "sha256": None, "path": "../../data/lm"}
+    assert params["lm"]["path"] == "../../data/lm"
 
 
-def test_a_package_outside_a_clone_has_no_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_clone_projects_share_the_lm_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(init, "CLONE", tmp_path / "site-packages")
-    assert "install cmt from a clone" in run_init(tmp_path / "project", status=1).stderr
-    assert not (tmp_path / "project").exists()
+    monkeypatch.setattr("cmt.config.user_cache_path", lambda name: tmp_path / "cache" / name)
+    run_init(tmp_path / "project")
+    params = load_params(tmp_path / "project/params.yaml")
+    assert params.lm.path == tmp_path / "cache/cmt/lm"
+    assert params.compressor.path == SHIPPED

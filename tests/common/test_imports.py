@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.common.imports import defer_init
+from cmt.common.imports import defer_init, missing_extra
 
 
 @pytest.fixture
@@ -43,3 +43,9 @@ def test_an_imported_or_missing_package_stays_as_it_is(package: str) -> None:
     assert sys.modules[package] is module
     defer_init("package_that_is_not_there")
     assert "package_that_is_not_there" not in sys.modules
+
+
+def test_the_extra_of_a_missing_package_is_named() -> None:
+    missing = ModuleNotFoundError("No module named 'mlflow.entities'", name="mlflow.entities")
+    assert missing_extra(missing) == "pip install 'cmt-memory[pipeline]'"
+    assert missing_extra(ModuleNotFoundError("No module named 'cmt.nothing'", name="cmt.nothing")) is None

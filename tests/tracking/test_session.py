@@ -1,6 +1,7 @@
 """The MLflow session on a real database: the experiment, its home, runs by key, and errors."""
 
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def test_runs_that_log_the_same_dataset_at_once_all_have_it(project: Path) -> No
     for run in runs:
         (logged,) = session.client.get_run(run.info.run_id).inputs.dataset_inputs
         assert logged.dataset.name == "2031-01/0001"
+
+
+def test_a_missing_mlflow_and_a_missing_driver_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = MlflowSession(TrackingParams(uri="postgresql://ann@127.0.0.1/db"), tmp_path)
+    with pytest.raises(ServiceError, match=r"cmt-memory\[postgres\]"), session.translate_errors():
+        raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ServiceError, match=r"cmt-memory\[pipeline\].*tracking.enabled"), session.translate_errors():
+        session.client.search_experiments()
 
 
 def test_failures_are_service_errors_without_credentials(tmp_path: Path) -> None:

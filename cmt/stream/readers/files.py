@@ -113,7 +113,7 @@ def extra(module: str, name: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         raise StreamError(
-            f"{name} needs {module.partition('.')[0]}, which is not installed: pip install 'cmt[formats]'"
+            f"{name} needs {module.partition('.')[0]}, which is not installed: pip install 'cmt-memory[formats]'"
         ) from None
 
 

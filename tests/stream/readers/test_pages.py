@@ -39,7 +39,7 @@ def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given
     assert page.error == "bus.html is a page without text"
     monkeypatch.setitem(sys.modules, "trafilatura", None)
     [page] = records(tmp_path / "bus.html")
-    assert page.error and "pip install 'cmt[formats]'" in page.error
+    assert page.error and "pip install 'cmt-memory[formats]'" in page.error
 
 
 def test_a_feed_that_is_cut_off_gives_its_items(tmp_path: Path) -> None:
