@@ -73,6 +73,8 @@ class DateReader:
     def read(self, value: Any) -> ReadDate:
         """Read a string, a number, a date or a datetime. Raises ValueError, which says what to do."""
         if isinstance(value, str):
+            if len(value) > 10 * _LONGEST:  # the cache would keep it
+                raise _refused(value)
             return _read_text(self, value)
         if isinstance(value, datetime):
             return self._instant(value, "timestamp")
@@ -175,7 +177,7 @@ def _number(value: float) -> ReadDate:
             return _day(date.fromisoformat(str(value)), "plain date")
         except ValueError:
             raise _refused(value) from None
-    for unit, a_second in _EPOCHS.items():
+    for unit, a_second in _EPOCHS.items() if abs(value) < _LATEST_EPOCH * max(_EPOCHS.values()) else ():
         if _EARLIEST_EPOCH <= value / a_second < _LATEST_EPOCH:
             whole, rest = divmod(int(value * 10**6) if unit == "seconds" else int(value) * 10**6 // a_second, 10**6)
             instant = datetime.fromtimestamp(whole, UTC).replace(microsecond=rest)

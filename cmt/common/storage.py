@@ -8,10 +8,11 @@ import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,14 @@ from cmt.common.digests import json_checksum
 
 _UNFINISHED = ".unfinished"
 _BUFFER = 1 << 20  # bytes; without one, Parquet makes a system call for each header and page
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read. Raises OSError, also for a pipe, a socket or a device, which may never end."""
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
+    return path.open("rb")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from cmt.common.dates import iso
 from cmt.common.visibility import Version
 from cmt.errors import ConfigError
+from cmt.stream.limits import LONGEST
 from cmt.stream.schema import normalise
 
 _FILE_PREFIX = "file:"
@@ -75,10 +76,12 @@ class Authority:
 
 
 def check_publisher(name: str) -> str:
-    """`name` on one line. Raises ConfigError if it is blank, or if it begins with `file:`."""
+    """`name` on one line. Raises ConfigError if it is blank or overlong, or if it begins with `file:`."""
     publisher = " ".join(normalise(name).split())
     if not publisher or publisher.startswith(_FILE_PREFIX):
         raise ConfigError(f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:")
+    if len(publisher) > LONGEST["source"]:
+        raise ConfigError(f"a source has at most {LONGEST['source']:,} characters, this one {len(publisher):,}")
     return publisher
 
 

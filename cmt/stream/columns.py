@@ -51,7 +51,7 @@ _CONTAINERS = frozenset(
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _SHAPES = 1_000  # sets of columns to remember
-_LISTED = 8
+_LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
 
 
 @dataclass
@@ -95,8 +95,8 @@ class Columns:
             match = self._matches[shape] = self._match(shape)
         if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
             raise ValueError(
-                f"the text may be {' or '.join(match.rivals)}: choose one with --map text={match.rivals[0]} or "
-                "stream.columns"
+                f"the text may be {_listed(match.rivals, ' or ')}: choose one with --map text="
+                f"{_listed(match.rivals[:1])} or stream.columns"
             )
         if match.kind == "document" and "text" not in match.keys and "text" not in fields:
             names = _listed([key for key in fields if isinstance(key, str)])
@@ -118,7 +118,7 @@ class Columns:
             read, odd = keys.get(column, []), set(forms.get(column, [])) - _PLAIN_FORMS
             if set(read) - {column} or odd:
                 form = f" ({', '.join(forms[column])})" if column in forms else ""
-                parts.append(f"{column} ← {' or '.join(read or [column])}{form}")
+                parts.append(f"{column} ← {_listed(read or [column], ' or ')}{form}")
         return ", ".join(parts)
 
     def notices(self, notes: Notes) -> list[str]:
@@ -126,7 +126,8 @@ class Columns:
         self._count()
         lines = []
         if self._unread:
-            lines.append(f"not read: {_listed([_with_nearest(key) for key, _ in self._unread.most_common()])}")
+            unread = [key for key, _ in self._unread.most_common()]
+            lines.append(f"not read: {_listed([*map(_with_nearest, unread[:_LISTED]), *unread[_LISTED:]])}")
         lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):
             lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
@@ -188,10 +189,12 @@ def _name(key: str) -> str:
 
 
 def _with_nearest(key: str) -> str:
+    if len(key) > _LONGEST:
+        return key
     nearest = difflib.get_close_matches(key.casefold(), sorted(_OWN), n=1, cutoff=0.8)
     return f"{key} (did you mean {nearest[0]}?)" if nearest else key
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], separator: str = ", ") -> str:
     more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return separator.join(name[:_LONGEST] for name in names[:_LISTED]) + more

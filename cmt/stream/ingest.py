@@ -36,7 +36,7 @@ from cmt.stream.authority import Authority, check_publisher, publisher_of_each
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.languages import SAMPLE, language_notice
-from cmt.stream.limits import Limits
+from cmt.stream.limits import LONGEST, Limits
 from cmt.stream.periods import period_unit, split, unit_of
 from cmt.stream.readers import RawRows, Record
 from cmt.stream.rows import ValidatedRows, collect, concat, validate_rows
@@ -299,7 +299,8 @@ def _validated(
         return documents, questions, []
 
     def claim(values: Mapping[str, Any]) -> str | None:
-        return value if isinstance(value := unwrap(values.get("source")), str) else None
+        value = unwrap(values.get("source"))
+        return value if isinstance(value, str) and len(value) <= LONGEST["source"] else None
 
     parts: dict[Kind, ValidatedRows] = {"document": documents, "question": questions}
     waiting = [

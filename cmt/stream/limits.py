@@ -12,6 +12,19 @@ from cmt.errors import StreamError
 MEGABYTE = 1_000_000  # bytes
 MAX_NESTING = 3
 """Archives within archives."""
+VALUES_A_ROW = 30
+"""Values that a row has at most on average, if a file has as many rows as it may."""
+LONGEST = {
+    "doc_id": 512,
+    "supersedes": 512,
+    "question_id": 512,
+    "title": 1_000,
+    "source": 2_000,
+    "url": 2_000,
+    "question": 2_000,
+    "answers": 10_000,
+}
+"""Field → its largest number of characters. The title is in each memory of a document, an id in each row of a file."""
 _XML_PROLOG = 1_000_000  # bytes; declarations come before the content
 _BYTES_A_CHARACTER = 6  # of an escaped character in JSON
 
@@ -39,21 +52,26 @@ class Limits:
             "stream.file_megabytes if you trust it and have several times as much memory"
         )
 
-    def check_rows(self, path: Path | str, rows: int) -> None:
-        """Raise StreamError if a file has more `rows` than `stream.file_rows`."""
+    def check_rows(self, path: Path | str, rows: int, *, columns: int = 1) -> None:
+        """Raise StreamError if a file has more `rows` than `stream.file_rows`, or as many wide rows of `columns`."""
         if rows > self.stream.file_rows:
             raise StreamError(
                 f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise stream.file_rows if you "
                 "trust it and have about a kilobyte of memory a row"
             )
+        if rows * columns > VALUES_A_ROW * self.stream.file_rows:
+            raise StreamError(
+                f"{path} has {columns:,} columns and {rows:,} rows or more: leave out columns, split it, or raise "
+                "stream.file_rows"
+            )
 
     def check_length(self, key: str, text: str) -> None:
-        """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`."""
-        if len(text) > self.stream.document_characters:
-            raise ValueError(
-                f"{key} has {len(text):,} characters, more than {self.stream.document_characters:,}: split the "
-                "document, or raise stream.document_characters"
-            )
+        """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`, or its own limit
+        in LONGEST."""
+        longest = min(LONGEST.get(key, self.stream.document_characters), self.stream.document_characters)
+        if len(text) > longest:
+            remedy = "shorten it" if key in LONGEST else "split the document, or raise stream.document_characters"
+            raise ValueError(f"{key} has {len(text):,} characters, more than {longest:,}: {remedy}")
 
 
 def check_xml(data: bytes, name: str) -> None:

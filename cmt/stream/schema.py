@@ -15,7 +15,7 @@ import pyarrow as pa
 from cmt.common.date_formats import DateReader
 from cmt.common.dates import INSTANT_OR_DATE, iso
 from cmt.common.digests import sha256_hex
-from cmt.stream.limits import DEFAULT_LIMITS, Limits
+from cmt.stream.limits import DEFAULT_LIMITS, LONGEST, Limits
 from cmt.stream.urls import url_identity
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -129,7 +129,10 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
         raise ValueError("text is empty" if "text" in values else "no text")
     sha256 = sha256_hex(text)
     lines = {key: _line(values, key, checks) for key in ("title", "source", "url")}
-    doc_id = _identifier(values, "doc_id", checks) or url_identity(lines["url"]) or sha256[:16]
+    address = url_identity(lines["url"])
+    if address and len(address) > LONGEST["doc_id"]:
+        address = sha256_hex(address)[:16]
+    doc_id = _identifier(values, "doc_id", checks) or address or sha256[:16]
     supersedes = _identifier(values, "supersedes", checks)
     if supersedes == doc_id:
         raise ValueError(
@@ -207,7 +210,6 @@ def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None
         value = value[0]
     value = unwrap(value)
     if isinstance(value, str):
-        checks.limits.check_length(key, value)
         return value
     if value is None or value != value:
         return None
@@ -226,9 +228,14 @@ def _number_text(value: Any) -> str | None:
 
 
 def _line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
-    """The string on one line; None if it is missing or blank."""
-    value = _optional(values, key, checks)
-    return " ".join(normalise(value).split()) or None if value else None
+    """The string on one line; None if it is missing or blank. An overlong title is cut, another field left out."""
+    value, longest = _optional(values, key, checks), LONGEST[key]
+    line = " ".join(normalise(value).split()) if value else ""
+    if len(line) > longest:
+        done = "cut" if key == "title" else "left out"  # a part of an address or a name is another one
+        checks.notes.add(f"{key} has more than {longest:,} characters and is {done}", line)
+        line = line[:longest].rstrip() if key == "title" else ""
+    return line or None
 
 
 def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
@@ -236,7 +243,9 @@ def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | No
     value = _optional(values, key, checks)
     if value and _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
-    return unicodedata.normalize("NFC", value).strip() or None if value else None
+    identifier = unicodedata.normalize("NFC", value).strip() if value else ""
+    checks.limits.check_length(key, identifier)
+    return identifier or None
 
 
 def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:

@@ -127,15 +127,44 @@ def test_a_parquet_file_whose_values_repeat_is_refused(tmp_path: Path) -> None:
         read(tmp_path / "rows.parquet", "parquet", limits=SMALL_LIMITS)
 
 
-def test_an_overlong_field_is_quarantined_by_its_row(tmp_path: Path) -> None:
+def test_an_overlong_field_is_quarantined_cut_or_left_out(tmp_path: Path) -> None:
+    long = {"doc_id": "i" * 513, "supersedes": "s" * 513, "title": "t" * 300_000, "url": f"https://a.org/{'u' * 2000}"}
+    rows: list[Any] = [make_document("a", title=long["title"], url=long["url"], source="s" * 2001)]
+    rows += [make_document(long["doc_id"]), make_document("b", supersedes=long["supersedes"])]
+    rows += [{**make_document(), "doc_id": None, "text": "c", "url": f"https://a.org/{'v' * 1000}"}]
+    rows += [make_question("q", "a", answers=["w" * 6000, "v" * 6000]), make_question("q" * 513, "a")]
+    rows += [make_question("r", "a", question="w" * 2001)]
+    store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
+    params = StreamParams(trust_source=True)
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    report = ingest(store, source, file_format="jsonl", period="month", now=NOW, params=params)
+    assert [(row.row, row.reason) for row in report.rejected] == [
+        (2, "doc_id has 513 characters, more than 512: shorten it"),
+        (3, "supersedes has 513 characters, more than 512: shorten it"),
+        (5, "answers has 12,000 characters, more than 10,000: shorten it"),
+        (6, "question_id has 513 characters, more than 512: shorten it"),
+        (7, "question has 2,001 characters, more than 2,000: shorten it"),
+    ]
+    assert report.quarantine is not None and len(report.quarantine.read_bytes()) < 20_000
+    first, second = store.documents(report.slices[0]).to_pylist()
+    assert (first["title"], first["url"], first["source"]) == ("t" * 1000, None, "file:rows.jsonl")
+    assert len(second["doc_id"]) == 16 and len(second["url"]) == 1014
+    notices = "\n".join(report.notices)
+    for notice in (
+        "title has more than 1,000 characters and is cut",
+        "url has more than 2,000 characters and is left out",
+    ):
+        assert f"1 × {notice}, such as" in notices
+    assert len(notices) < 1_000
+
+
+def test_an_overlong_text_is_quarantined(tmp_path: Path) -> None:
     rows: list[Any] = [make_document("a"), make_document("c", text="y" * 1000)]
     rows += [make_question("a", answers=["w" * 600, "v" * 600])]
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     source = write_lines(tmp_path / "rows.jsonl", rows)
     report = ingest(store, source, file_format="jsonl", period="month", now=NOW, params=SMALL)
     assert report.accepted == 2
-    assert [(row.row, row.reason.partition(",")[0]) for row in report.rejected] == [
-        (3, "answers has 1"),
+    assert [(row.row, row.reason) for row in report.rejected] == [
+        (3, "answers has 1,200 characters, more than 1,000: shorten it")
     ]
-    assert "answers has 1,200 characters, more than 1,000: split the document" in report.rejected[0].reason
-    assert report.quarantine is not None and len(report.quarantine.read_bytes()) < 10_000

@@ -80,6 +80,8 @@ def _files(path: Path, patterns: tuple[str, ...]) -> list[Path]:
     if not path.exists():
         raise StreamError(f"{path} not found; name a file, or a folder with {' or '.join(patterns)}")
     if not path.is_dir():
+        if not path.is_file():  # pyarrow would wait for a pipe
+            raise StreamError(f"{path} is a pipe, a socket or a device: write its content to a file")
         return [path]
     files = sorted({file for pattern in patterns for file in path.glob(pattern)})
     if not files:

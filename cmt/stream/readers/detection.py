@@ -12,7 +12,7 @@ import pyarrow as pa
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import archivalqa, mail, pages, prose, streamingqa, tabular
-from cmt.stream.readers.files import Record, compression_of, decompress
+from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular
 from cmt.stream.readers.text import chapters, decode, without_markup
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
@@ -64,7 +64,9 @@ def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_L
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
     found = path.rglob("*") if path.is_dir() else [path]
-    files = sorted(file for file in found if file.is_file() and not (path.is_dir() and _hidden(file.relative_to(path))))
+    files = sorted(
+        file for file in found if not file.is_dir() and not (path.is_dir() and _hidden(file.relative_to(path)))
+    )
     if not files:
         raise StreamError(f"{path} has no files; hidden ones are left out")
     for file in files:
@@ -73,10 +75,9 @@ def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_L
             yield from map(tabular.of_row, _DATASETS[format](file, limits))
             continue
         try:
-            with file.open("rb") as opened:
-                data = opened.read(limits.file_bytes + 1)
-        except OSError as error:
-            yield Record({}, name, f"cannot read {name}: {error.strerror or error}")
+            data = read_regular(file, name, limits)
+        except StreamError as error:
+            yield Record({}, name, str(error))
             continue
         yield from _Reading(limits, format, inside=path.is_dir()).read(data, name)
 
@@ -189,7 +190,7 @@ class _Reading:
                     raise self._limits.too_large(name)
                 self._left -= member.file_size
                 try:
-                    content = archive.read(member)
+                    content = read_member(archive, member)
                 except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, zlib.error) as error:
                     yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
                     continue
@@ -210,8 +211,10 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits) -> I
                     fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
         if dates and not any(_DATE_KEY.search(key) for key in fields if isinstance(key, str)):
             fields["published_at"] = "-".join(dates[0])
-        long = next((key for key, value in fields.items() if isinstance(value, str) and len(value) > limit), None)
-        if long is None or record.error:
+        long = max(
+            (key for key, value in fields.items() if isinstance(value, str)), key=lambda k: len(fields[k]), default=""
+        )
+        if record.error or len(fields.get(long, "")) <= limit:
             yield record
             continue
         for number, part in enumerate(chapters(fields[long], limit), 1):

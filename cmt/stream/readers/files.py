@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
+from cmt.common.storage import open_regular
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers.text import decode
@@ -50,11 +52,7 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
 
     Raises StreamError, also if it exceeds `stream.file_megabytes`, without reading further.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limits.file_bytes + 1)
-    except OSError as error:
-        raise StreamError(f"cannot read {path}: {error.strerror or error}") from None
+    data = read_regular(path, path, limits)
     if len(data) > limits.file_bytes:
         raise limits.too_large(path)
     if (compression := compression_of(data)) or path.suffix in (".gz", ".xz"):
@@ -62,6 +60,29 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
     if not data.strip():
         raise StreamError(f"{path} is empty; nothing was ingested")
     return data
+
+
+def read_regular(path: Path, name: Path | str, limits: Limits) -> bytes:
+    """The content of a regular file, at most one byte more than `limits`; never waits for a pipe or a device.
+
+    Raises StreamError, which calls it `name`.
+    """
+    try:
+        with open_regular(path) as file:
+            return file.read(limits.file_bytes + 1)
+    except OSError as error:
+        raise StreamError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member of a ZIP archive, at most one byte more than it declares. Raises NotImplementedError, and BadZipFile.
+
+    `ZipFile.read` decompresses what a member holds, whatever it declares.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a bound
+        raise NotImplementedError("it is compressed in another way than Deflate")
+    with archive.open(member) as file:
+        return file.read(member.file_size + 1)
 
 
 def compression_of(data: bytes) -> str | None:

@@ -83,6 +83,7 @@ def read_warc(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     Responses other than 200, and of other types, are left out.
     """
     archive = extra("warcio.archiveiterator", name).ArchiveIterator(io.BytesIO(data))
+    left = limits.file_bytes
     for number, record in enumerate(archive, 1):
         http = record.http_headers
         kind = (http.get_header("content-type") or "").partition(";")[0].strip().lower() if http else ""
@@ -90,7 +91,10 @@ def read_warc(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         if record.rec_type != "response" or not readable or http.get_statuscode() != "200":
             continue
         url, where = record.rec_headers.get_header("WARC-Target-URI"), f"{name} row {number}"
-        content = record.content_stream().read(limits.file_bytes)
+        content = record.content_stream().read(left + 1)
+        left -= len(content)
+        if left < 0:
+            raise limits.too_large(name)
         try:
             fields = {"text": decode(content)[0]} if kind == "text/plain" else page(content, where)
         except ValueError as error:

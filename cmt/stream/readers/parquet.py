@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from cmt.common.dates import EXAMPLE, EXAMPLE_DATE
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
+from cmt.stream.readers.decoding import Decoder, parquet_batches
 from cmt.stream.readers.files import RawRow
 from cmt.stream.schema import Rejected
 
@@ -35,14 +36,6 @@ _DESCRIPTIONS = {
     "strings": "a list of strings",
     "instant": f"a timestamp with a time zone, or a string such as {EXAMPLE} or {EXAMPLE_DATE}",
 }
-BATCH_ROWS = 1_000  # bounds the memory of a value that repeats and takes no space in the file
-
-
-class _Unreadable:
-    """A value that Arrow stores and Python cannot represent: bytes that are not UTF-8, the year 290000."""
-
-    def __repr__(self) -> str:
-        return "an unreadable value"
 
 
 def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
@@ -63,14 +56,9 @@ def _rows(path: Path, file: pq.ParquetFile, limits: Limits) -> Iterator[RawRow]:
     expected = _QUESTION if kind == "question" else _DOCUMENT
     _check_columns(path, schema, kind, expected)
     names = [name for name in expected if name in schema.names]
-    limits.check_rows(path, file.metadata.num_rows)
-    number = size = 0
-    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
-        size += batch.nbytes
-        if size > limits.file_bytes:
-            raise limits.too_large(path)
-        columns = [python_values(batch.column(name)) for name in names]
-        for values in zip(*columns, strict=True):
+    decoder, number = Decoder(path, limits), 0
+    for batch in parquet_batches(file, path, path, limits, names):
+        for values in decoder.rows(batch):
             number += 1
             yield RawRow(kind, path.name, number, dict(zip(names, values, strict=True)))
 
@@ -80,7 +68,7 @@ def _check_columns(path: Path, schema: pa.Schema, kind: str, expected: dict[str,
     if missing := [name for name, (_, required) in expected.items() if required and name not in schema.names]:
         raise StreamError(
             f"{path} has no column {', '.join(missing)}, which a file of {kind}s needs; "
-            f"it has {', '.join(schema.names)}"
+            f"it has {', '.join(schema.names)[:200]}"
         )
     for name, (type_name, _) in expected.items():
         if schema.names.count(name) > 1:
@@ -101,21 +89,3 @@ def _fits(column_type: pa.DataType, type_name: str) -> bool:
     if types.is_dictionary(column_type):
         return _fits(column_type.value_type, "string")
     return any(test(column_type) for test in (types.is_string, types.is_large_string, types.is_string_view))
-
-
-def python_values(column: pa.Array) -> list[Any]:
-    """The Python values of `column`; `_Unreadable` in place of others, which validation rejects."""
-    if pa.types.is_timestamp(column.type):
-        # nanoseconds are cut; a value of a coarser unit that does not fit raises ArrowInvalid
-        column = column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):
-        return [_value(scalar) for scalar in column]
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except (ValueError, OverflowError):
-        return _Unreadable()

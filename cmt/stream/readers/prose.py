@@ -13,7 +13,7 @@ import yaml
 
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
-from cmt.stream.readers.files import Record, extra
+from cmt.stream.readers.files import Record, extra, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -78,8 +78,13 @@ def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it mends what it warns of
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
-        pages = (page.extract_text() for page in reader.pages)
-        text, title = "\n\n".join(filter(None, map(str.strip, pages))), reader.metadata and reader.metadata.title
+        texts, size = list[str](), 0
+        for page in reader.pages:  # many of which may be one
+            texts.append(page.extract_text().strip())
+            size += len(texts[-1])
+            if size > limits.file_bytes:
+                raise limits.too_large(name)
+        text, title = "\n\n".join(filter(None, texts)), reader.metadata and reader.metadata.title
     except (pypdf.errors.PyPdfError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name} is a damaged PDF ({error}); write it again") from None
     if not text:
@@ -91,13 +96,16 @@ def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it cannot be read."""
     mammoth = extra("mammoth", name)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unpacked = io.BytesIO()  # for mammoth, which reads whatever a member expands to
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(unpacked, "w") as plain:
             if sum(member.file_size for member in archive.infolist()) > limits.file_bytes:
                 raise limits.too_large(name)
-            for member in archive.namelist():
-                if member.endswith((".xml", ".rels")):
-                    check_xml(archive.read(member), name)
-        markup = mammoth.convert_to_html(io.BytesIO(data), convert_image=mammoth.images.img_element(lambda image: {}))
+            for member in archive.infolist():
+                if member.filename.endswith((".xml", ".rels")):
+                    content = read_member(archive, member)
+                    check_xml(content, name)
+                    plain.writestr(member.filename, content)
+        markup = mammoth.convert_to_html(unpacked, convert_image=mammoth.images.img_element(lambda image: {}))
     except StreamError:
         raise
     except Exception as error:  # of the many that damaged XML raises

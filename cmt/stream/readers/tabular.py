@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet as pq
-from pyarrow.types import is_dictionary
 
 from cmt.stream.limits import Limits
 from cmt.stream.readers import squad
+from cmt.stream.readers.decoding import Decoder, arrow_batches, parquet_batches
 from cmt.stream.readers.files import MAX_FIELD, RawRow, Record, json_lines, parse_json
-from cmt.stream.readers.parquet import BATCH_ROWS, python_values
 from cmt.stream.readers.text import decode
 from cmt.stream.schema import RAW_LENGTH, Rejected, raw_text
 
@@ -106,10 +104,11 @@ def read_csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         start, delimiter = 1, told[1]
     reader = csv.reader(lines[start:], delimiter=delimiter)
     columns = [column.strip() or f"column {number}" for number, column in enumerate(next(reader, []), 1)]
-    header = [f"{name} {number}" if name in columns[: number - 1] else name for number, name in enumerate(columns, 1)]
+    first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
+    header = [name if first[name] == number else f"{name} {number}" for number, name in enumerate(columns, 1)]
     start, restarts = start + reader.line_num, 0
     for count in itertools.count():
-        limits.check_rows(name, count)
+        limits.check_rows(name, count, columns=len(header))
         begin, offset = start, start - reader.line_num
         fields = next(reader, None)
         if fields is None:
@@ -133,35 +132,19 @@ def read_csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of a Parquet file with all columns. Raises StreamError or ArrowException."""
-    with pq.ParquetFile(pa.BufferReader(data)) as file:
-        limits.check_rows(name, file.metadata.num_rows)
-        yield from _batch_rows(file.iter_batches(batch_size=BATCH_ROWS), name, limits)
+    buffer = pa.py_buffer(data)
+    with pq.ParquetFile(buffer) as file:
+        names = file.schema_arrow.names
+        yield from _batch_rows(parquet_batches(file, buffer, name, limits, names), name, limits)
 
 
 def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of an Arrow file or stream. Raises StreamError or ArrowException."""
-    if data.startswith(b"ARROW1"):
-        with pa.ipc.open_file(data) as file:
-            batches = (file.get_batch(number) for number in range(file.num_record_batches))
-            yield from _batch_rows(batches, name, limits)
-    else:
-        with pa.ipc.open_stream(data) as stream:
-            yield from _batch_rows(iter(stream), name, limits)
+    yield from _batch_rows(arrow_batches(data, name, limits), name, limits)
 
 
 def _batch_rows(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
-    number = size = 0
-    for whole in batches:
-        limits.check_rows(name, number + whole.num_rows)
-        for batch in (whole.slice(start, BATCH_ROWS) for start in range(0, whole.num_rows, BATCH_ROWS)):
-            columns = [python_values(column) for column in batch.columns]
-            repeating = [
-                values for values, kind in zip(columns, batch.schema.types, strict=True) if is_dictionary(kind)
-            ]
-            # a value of a dictionary that repeats takes no space in the batch
-            size += batch.nbytes + sum(len(str(value)) for values in repeating for value in values)
-            if size > limits.file_bytes:
-                raise limits.too_large(name)
-            for values in zip(*columns, strict=True):
-                number += 1
-                yield Record(dict(zip(batch.schema.names, values, strict=True)), f"{name} row {number}")
+    decoder = Decoder(name, limits)
+    rows = (dict(zip(batch.schema.names, values, strict=True)) for batch in batches for values in decoder.rows(batch))
+    for number, values in enumerate(rows, 1):
+        yield Record(values, f"{name} row {number}")

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import Limits
-from cmt.stream.readers import Record, records
+from cmt.stream.readers import Record, read, records
 from cmt.stream.readers.detection import detect
 
 ROW = {"headline": "Bus", "body": "The bus is late."}
@@ -155,6 +156,28 @@ def test_bombs_and_deep_archives_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.array(["a" * 1000] * 2000).dictionary_encode()}), buffer)
     (tmp_path / "a.parquet").write_bytes(buffer.getvalue())
     assert "more than 1 MB" in str(list(records(tmp_path / "a.parquet", limits=limits))[-1].error)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_that_declares_less_than_it_holds_is_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.txt", "a" * 5_000_000)
+        archive.writestr("b.jsonl", LINES, zipfile.ZIP_DEFLATED)
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    error, *read = records(tmp_path / "a.zip")
+    assert "cannot be unpacked" in str(error.error)
+    assert len(read) == 2
+
+
+def test_a_pipe_is_refused_and_the_files_beside_it_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "news.jsonl").write_text(LINES)
+    assert "a pipe, a socket or a device" in str(read_only(tmp_path / "pipe.jsonl").error)
+    assert [bool(one.error) for one in records(tmp_path)] == [False, False, True]
+    for form in ("jsonl", "parquet"):
+        with pytest.raises(StreamError, match="a pipe, a socket or a device"):
+            read(tmp_path / "pipe.jsonl", form)
 
 
 def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""Batches of Parquet and Arrow files, and their Python values, counted while they are decoded.
+
+In both formats a few bytes can stand for gigabytes: a value that repeats, a buffer that was compressed.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cmt.stream.limits import VALUES_A_ROW, Limits
+
+_BATCH_ROWS = 1_000
+_ONCE = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_LENGTH_BYTE_ARRAY"}
+"""Encodings of strings that Arrow decodes as dictionaries, each value once."""
+_MAGIC = b"ARROW1\0\0"  # of a file; a stream follows it
+_RECORD_BATCH, _DICTIONARY_BATCH = 3, 2  # kinds of a message in Arrow's format
+
+
+class Unreadable:
+    """A value that Arrow stores and Python cannot represent: bytes that are not UTF-8, the year 290000."""
+
+    def __repr__(self) -> str:
+        return "an unreadable value"
+
+
+def parquet_batches(
+    file: pq.ParquetFile, source: Path | pa.Buffer, name: Path | str, limits: Limits, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the `columns` of `file`, which reads `source`; strings that repeat are decoded once, as dictionaries.
+
+    Raises StreamError if the file declares more rows or bytes than `limits`.
+    """
+    metadata, widest = file.metadata, 1
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    limits.check_rows(name, metadata.num_rows, columns=len(columns))
+    size, dictionaries = 0, list[str]()
+    for number in range(metadata.num_columns):
+        chunks = [group.column(number) for group in groups]
+        path, leaf = file.schema.column(number).path, file.schema.column(number)
+        if path.partition(".")[0] not in columns:
+            continue
+        size += sum(chunk.total_uncompressed_size for chunk in chunks)
+        limits.check_rows(name, sum(chunk.num_values for chunk in chunks) // VALUES_A_ROW)
+        if leaf.physical_type == "BYTE_ARRAY" and all(set(chunk.encodings) <= _ONCE for chunk in chunks):
+            dictionaries.append(path)
+        elif leaf.physical_type == "BYTE_ARRAY":  # each value may repeat the whole chunk
+            widest += max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+        elif leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
+            widest += leaf.length
+    if size > limits.file_bytes:
+        raise limits.too_large(name)
+    rows = max(1, min(_BATCH_ROWS, limits.file_bytes // widest))
+    with pq.ParquetFile(source, read_dictionary=dictionaries) as decoded:
+        yield from decoded.iter_batches(batch_size=rows, columns=list(columns))
+
+
+def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of an Arrow file or stream. Raises StreamError if its buffers expand beyond `limits`."""
+    stream = pa.py_buffer(data)
+    if data.startswith(_MAGIC):
+        stream = stream.slice(len(_MAGIC))
+    size = 0
+    for message in pa.ipc.MessageReader.open_stream(stream):
+        size += _expanded(message)
+        if size > limits.file_bytes:
+            raise limits.too_large(name)
+    with pa.ipc.open_stream(stream) as reader:
+        yield from reader
+
+
+class Decoder:
+    """Decodes the rows of one file to Python values, up to `stream.file_megabytes`."""
+
+    def __init__(self, name: Path | str, limits: Limits) -> None:
+        self._name, self._limits, self._left, self._rows = name, limits, limits.file_bytes, 0
+
+    def rows(self, batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each row, `Unreadable` in place of some. Raises StreamError above the limits."""
+        self._rows += batch.num_rows
+        self._limits.check_rows(self._name, self._rows, columns=batch.num_columns)
+        yield from zip(*map(self._column, batch.columns), strict=True)
+
+    def _column(self, column: pa.Array, *, least: int = 1) -> Iterator[Any]:
+        """The values of a column; each counts `least` bytes at least."""
+        if pa.types.is_dictionary(column.type):
+            for index in column.indices.to_pylist():
+                yield None if index is None else self._value(column.dictionary[index])
+        elif not _is_plain(column.type):
+            yield from map(self._value, column)
+        else:
+            self._count(column.nbytes + least * len(column))
+            column = _in_microseconds(column)
+            try:
+                yield from column.to_pylist()
+            except (ValueError, OverflowError):
+                yield from map(_python_value, column)
+
+    def _value(self, scalar: pa.Scalar) -> Any:
+        if not scalar.is_valid:
+            return None
+        if isinstance(scalar, pa.DictionaryScalar | pa.RunEndEncodedScalar | pa.ExtensionScalar):
+            return self._value(scalar.value)
+        if isinstance(scalar, pa.ListScalar):
+            return list(self._column(scalar.values, least=8))
+        if isinstance(scalar, pa.StructScalar):
+            return {field.name: self._value(scalar[number]) for number, field in enumerate(scalar.type)}
+        value = _python_value(scalar)
+        self._count(len(value) if isinstance(value, str | bytes) else 1)
+        return value
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise self._limits.too_large(self._name)
+
+
+def _python_value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return Unreadable()
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether the bytes of an array of this type bound the size of its values."""
+    types = pa.types
+    shared = types.is_string_view(kind) or types.is_binary_view(kind) or types.is_run_end_encoded(kind)
+    return not (shared or types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
+
+
+def _in_microseconds(column: pa.Array) -> pa.Array:
+    """Timestamps as Python has them: nanoseconds are cut, a coarser unit that does not fit raises ArrowInvalid."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    return column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
+
+
+def _expanded(message: pa.Message) -> int:
+    """Bytes that the compressed buffers of a message declare, by its flatbuffer (Arrow's format, Message.fbs)."""
+    data, body = memoryview(message.metadata), memoryview(message.body or b"")
+
+    def field(table: int, number: int) -> int:
+        """Position of a field of the table; 0 if it is absent."""
+        (back,) = struct.unpack_from("<i", data, table)
+        (length,) = struct.unpack_from("<H", data, table - back)
+        position = 4 + 2 * number
+        (offset,) = struct.unpack_from("<H", data, table - back + position) if position < length else (0,)
+        return table + offset if offset else 0
+
+    def reference(position: int) -> int:
+        return position + int(struct.unpack_from("<I", data, position)[0])
+
+    root = reference(0)
+    kind = data[field(root, 1)] if field(root, 1) else 0
+    if kind not in (_RECORD_BATCH, _DICTIONARY_BATCH):
+        return 0
+    batch = reference(field(root, 2))
+    if kind == _DICTIONARY_BATCH:
+        batch = reference(field(batch, 1))
+    if not field(batch, 3):  # not compressed
+        return 0
+    buffers = reference(field(batch, 2))
+    (count,) = struct.unpack_from("<I", data, buffers)
+    total = 0
+    for number in range(count):
+        offset, length = struct.unpack_from("<qq", data, buffers + 4 + 16 * number)
+        if length >= 8:  # the length before compression, -1 for a buffer that is not compressed
+            total += max(0, struct.unpack_from("<q", body, offset)[0])
+    return total

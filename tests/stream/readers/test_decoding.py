@@ -1,0 +1,112 @@
+"""Parquet and Arrow files whose few bytes stand for gigabytes are refused before they are decoded."""
+
+import io
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cmt.config import StreamParams
+from cmt.errors import StreamError
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
+from cmt.stream.readers.tabular import read_arrow, read_parquet
+
+ROOT = Path(__file__).parents[3]
+LONG, ROWS = 2_500_000, 20_000  # characters of a string, and how often it is repeated: 50 GB
+REPEATED = pa.DictionaryArray.from_arrays(pa.array([0] * ROWS, pa.int32()), pa.array(["x" * LONG]))
+READ = """
+import sys
+from pathlib import Path
+from cmt.stream.readers import records
+for name in sys.argv[1:]:
+    print([*records(Path(name))][-1].error)
+"""
+
+
+def parquet(columns: dict[str, Any], **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd", **options)
+    return sink.getvalue()
+
+
+def arrow(columns: dict[str, Any], new: Any = pa.ipc.new_file, compression: str | None = "zstd") -> bytes:
+    sink, table = io.BytesIO(), pa.table(columns)
+    with new(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+BOMBS = {
+    "dictionary.parquet": lambda: parquet({"text": REPEATED}, store_schema=False),
+    "list.parquet": lambda: parquet(
+        {"text": pa.ListArray.from_arrays(pa.array([0, ROWS], pa.int32()), REPEATED)}, store_schema=False
+    ),
+    "delta.parquet": lambda: parquet(
+        {"text": ["x" * LONG] * 60}, use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"}
+    ),
+    "fixed.parquet": lambda: parquet({"text": pa.array([b"x" * LONG] * 60, pa.binary(LONG))}),
+    "nulls.parquet": lambda: parquet({"text": pa.array([[None] * 20_000_000], pa.list_(pa.int32()))}),
+    "file.arrow": lambda: arrow({"text": ["y" * 3_000_000] * 50}),
+    "stream.arrow": lambda: arrow({"text": ["y" * 3_000_000] * 50}, pa.ipc.new_stream),
+    "dictionary.arrow": lambda: arrow({"text": REPEATED}),
+    "runs.arrow": lambda: arrow(
+        {"text": pa.RunEndEncodedArray.from_arrays(pa.array([ROWS], pa.int32()), pa.array(["x" * LONG]))},
+        compression=None,
+    ),
+    "nulls.arrow": lambda: arrow(
+        {"text": pa.FixedSizeListArray.from_arrays(pa.nulls(500_000_000), 500_000_000)}, compression=None
+    ),
+}
+
+
+def test_a_small_file_does_not_take_gigabytes(tmp_path: Path) -> None:
+    for name, content in BOMBS.items():
+        (tmp_path / name).write_bytes(content())
+        assert (tmp_path / name).stat().st_size < 3_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *(str(tmp_path / name) for name in BOMBS)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2_500_000_000, 2_500_000_000)),
+    )
+    assert done.returncode == 0, done.stderr
+    for name, error in zip(BOMBS, done.stdout.splitlines(), strict=True):
+        assert "raise stream.file_" in error, name
+
+
+def test_every_type_is_decoded() -> None:
+    columns = {
+        "text": pa.array(["a", None, "c"]).dictionary_encode(),
+        "plain": pa.array(["a", None, "c"]),
+        "view": pa.array(["a", None, "c"], pa.string_view()),
+        "numbers": pa.array([[1, 2], None, []]),
+        "object": pa.array([{"a": 1, "b": ["x"]}, None, {"a": None, "b": None}]),
+        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["r", None])),
+        "none": pa.nulls(3),
+    }
+    names = ("text", "plain", "view", "numbers", "object", "runs", "none")
+    rows: list[tuple[Any, ...]] = [
+        ("a", "a", "a", [1, 2], {"a": 1, "b": ["x"]}, "r", None),
+        (None, None, None, None, None, "r", None),
+        ("c", "c", "c", [], {"a": None, "b": None}, None, None),
+    ]
+    expected = [dict(zip(names, row, strict=True)) for row in rows]
+    for content in (arrow(columns), arrow(columns, pa.ipc.new_stream), arrow(columns, compression="lz4")):
+        assert [record.fields for record in read_arrow(content, "a", DEFAULT_LIMITS)] == expected
+    del columns["runs"]
+    read = [record.fields for record in read_parquet(parquet(columns), "a", DEFAULT_LIMITS)]
+    assert read == [{key: value for key, value in row.items() if key != "runs"} for row in expected]
+
+
+def test_a_table_of_many_columns_has_fewer_rows() -> None:
+    limits = Limits(StreamParams(file_rows=100))
+    wide = parquet({f"column {number}": pa.nulls(31) for number in range(100)})
+    with pytest.raises(StreamError, match="has 100 columns and 31 rows or more: leave out columns"):
+        list(read_parquet(wide, "a", limits))
