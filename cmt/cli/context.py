@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -19,6 +18,7 @@ from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
 from cmt.common.imports import missing_extra
+from cmt.common.scratch import scratch_folder
 from cmt.common.secrets import mask_secrets
 from cmt.errors import CmtError, ConfigError
 
@@ -171,14 +171,13 @@ def _exit(line: str, status: int) -> NoReturn:
 
 
 @contextmanager
-def stdin_file(folder: Path, *, wanted: bool) -> Iterator[Path | None]:
-    """The standard input as a temporary file in `folder`, whose name a purge knows; None if it is not `wanted`."""
+def stdin_file(state: Path, *, wanted: bool) -> Iterator[Path | None]:
+    """The standard input as a temporary file in the state folder; None if it is not `wanted`."""
     if not wanted:
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="received-", dir=folder) as temporary:
-        file = Path(temporary) / "stdin"
+    with scratch_folder(state) as folder:
+        file = folder / "stdin"
         with file.open("wb") as target:
             shutil.copyfileobj(sys.stdin.buffer, target)
         yield file

@@ -21,15 +21,16 @@ def held_out_scores(
     data: "TrainingData",
     params: Params,
     limit: int,
+    state: Path | None = None,
     as_in_use: bool = False,
 ) -> Evaluation:
     """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of `limit` questions.
 
-    Its bank holds all of these articles. It never abstains, so that the answers alone decide. `as_in_use`: see
+    Its bank holds all of these articles. It never abstains, so that the answers alone decide. `state`, `as_in_use`: see
     `TemporaryBank.of`.
     """
     params = params.without_abstention()
-    bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, as_in_use=as_in_use)
+    bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, state=state, as_in_use=as_in_use)
     with bank.answerer() as answerer:
         questions = sample_on_documents(data.questions, data.held_out, limit=limit, seed=params.seed)
         return evaluate(answerer, questions)
@@ -44,7 +45,9 @@ def measure_compressor(resources: "Resources", folder: Path, *, questions: int) 
 
     params = resources.params
     data = load_base_data(params)
-    evaluation = held_out_scores(folder=folder, lm=resources.lm, data=data, params=params, limit=questions)
+    evaluation = held_out_scores(
+        folder=folder, lm=resources.lm, data=data, params=params, limit=questions, state=resources.state
+    )
     return evaluation.systems[0].by_name(), held_out_name(params, questions=questions)
 
 

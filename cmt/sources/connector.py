@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from cmt.common.scratch import scratch_folder
 from cmt.config import ENVIRONMENT_NAME, SourceParams
 from cmt.errors import ConfigError
 from cmt.stream.limits import Limits
@@ -58,7 +58,7 @@ class Setting:
 
     limits: Limits
     folder: Path
-    """For temporary files, which hold text of documents: a purge empties its folders `received-*`."""
+    """The state folder, for temporary files."""
     secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)
     """Name → value, for `${NAME}`."""
     names: Sequence[str] = ()
@@ -86,9 +86,8 @@ class Setting:
 
         Raises StreamError above `stream.file_megabytes`, without taking a further block.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.folder, prefix="received-") as folder:
-            path, size = Path(folder) / (PurePosixPath(urlsplit(name).path).name[-100:] or "index"), 0
+        with scratch_folder(self.folder) as folder:
+            path, size = folder / (PurePosixPath(urlsplit(name).path).name[-100:] or "index"), 0
             with path.open("wb") as file:
                 for block in blocks:
                     size += len(block)

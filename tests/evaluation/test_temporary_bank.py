@@ -9,7 +9,9 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 
 def compressed(workspace: cmt.Workspace, folder: Path) -> TemporaryBank:
     documents = workspace.store.documents(workspace.store.slices()[0])
-    return TemporaryBank.of(folder, lm=workspace.lm, documents=documents, params=workspace.params)
+    return TemporaryBank.of(
+        folder, lm=workspace.lm, documents=documents, params=workspace.params, state=workspace.state
+    )
 
 
 def test_the_projects_compressor_has_the_window_of_the_parameters_and_any_other_its_own(
@@ -31,4 +33,13 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
         assert some.bank.count_rows() == 1
         folder = Path(some.bank.connection.uri)
         assert folder.is_dir()
+        assert folder.parent == adapted.state / "scratch"  # where a purge and the next command find it after a kill
     assert not folder.exists()
+
+
+def test_the_next_command_deletes_what_a_killed_comparison_left(tiny_workspace: Path) -> None:
+    left = cmt.open(params=tiny_workspace / "params.yaml").state / "scratch/dead"
+    left.mkdir(parents=True)
+    (left / "rows").write_text("text")
+    cmt.open(params=tiny_workspace / "params.yaml")
+    assert not left.exists()
