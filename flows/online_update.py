@@ -13,7 +13,7 @@ from cmt.errors import CmtError, RoundError, StreamError
 from flows.artifacts import artifact_key, drift_report, rejected_report, round_report, rounds_report
 from flows.challenger import decide_on_challenger
 from flows.events import emit_drift, emit_round
-from flows.tasks import PARAMS, cmt_task, workspace
+from flows.tasks import PARAMS, cmt_task, quoting_no_rows, workspace
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
@@ -37,7 +37,8 @@ def ingest(params: str, source: str, publisher: str | None) -> list[str]:
     are rejected; the others are in the stream then.
     """
     project = workspace(params)
-    report = project.ingest(source=project.root / source, publisher=publisher)
+    with quoting_no_rows():
+        report = project.ingest(source=project.root / source, publisher=publisher)
     if report.rejected:
         log.warning("%s: %s", source, report.summary())
         create_markdown_artifact(rejected_report(report), key=artifact_key(f"rejected-{source}"), description=source)

@@ -18,9 +18,10 @@ from prefect.runtime import flow_run
 
 from cmt.errors import CmtError, StreamError
 from cmt.sources.sync import COUNTS, SyncReport
+from cmt.stream.ingest import without_values
 from flows.artifacts import artifact_key, table
 from flows.online_update import online_update
-from flows.tasks import PARAMS, cmt_task, workspace
+from flows.tasks import PARAMS, cmt_task, quoting_no_rows, workspace
 
 log = logging.getLogger("cmt.flows")
 
@@ -31,9 +32,10 @@ def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     opened = workspace(params)
     names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
     secrets = {one: secret(one) for one in names if one not in os.environ}
-    report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
+    with quoting_no_rows():
+        report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
     lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
-    lines += [f"    {problem}" for problem in report.problems]  # indented: text of others is no markup
+    lines += [f"    {without_values(problem)}" for problem in report.problems]  # indented: no markup
     create_markdown_artifact("\n".join(lines), key=artifact_key(f"sync-{name}"), description=name)
     if report.refused or report.failed:
         log.warning("source %s: %d rows refused, %d items failed", name, report.refused, report.failed)

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -10,7 +11,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
-from cmt.errors import BankError, DamageError, ServiceError
+from cmt.errors import BankError, DamageError, ServiceError, StreamError
+from cmt.stream.ingest import without_values
 from cmt.workspace import Workspace, open
 
 PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")
@@ -27,6 +29,17 @@ R = TypeVar("R")
 def workspace(params: str) -> Workspace:
     """The workspace of a params.yaml, opened once per process: the first task that needs the LM loads it."""
     return open(params=params)
+
+
+@contextmanager
+def quoting_no_rows() -> Iterator[None]:
+    """Leave the values of rows out of errors of reading a source: Prefect keeps errors, and no purge reaches them."""
+    try:
+        yield
+    except StreamError as error:
+        if type(error) is not StreamError:  # its subclasses are about whole sources
+            raise
+        raise StreamError(without_values(str(error))) from None
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round
 from cmt.common.arrow import is_in
+from cmt.evaluation.canary_storage import round_folder
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
     """The answers of a round (RECORD_SCHEMA); None if it asked no question, or if the file cannot be read."""
-    path = resources.state / "rounds" / round_.slice_id.replace("/", "-") / "answers.parquet"
+    path = round_folder(resources.state, round_.slice_id) / "answers.parquet"
     if round_.state not in ("committed", "refused") or not round_.questions or not path.is_file():
         return None
     try:

@@ -1,18 +1,23 @@
-"""The gate: whether a round may be committed, by its canaries and by the scores of its questions."""
+"""The gate: whether a round may be committed, by its canaries and by the scores of its questions.
+
+Its reasons hold ids and counts: ledger, MLflow and Prefect keep them, where no purge looks for texts.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmt.bank.ledger import Judgement
+from cmt.bank.ledger import Judgement, Round
 from cmt.common.text import plain
 from cmt.config import GateParams
-from cmt.evaluation.canary import Canary, Outcome
+from cmt.evaluation.canary import Canary
+from cmt.evaluation.canary_storage import CANARIES, read_canaries, round_folder
 
 FEWEST = 10
 """Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean too far."""
 _NAMED = 3  # harmed canaries that a reason names
-_CHARACTERS = 80  # of a question or an answer in a reason
+_CHARACTERS = 80  # of a question or an answer in a line
 
 
 class Decision(NamedTuple):
@@ -50,33 +55,49 @@ def why_set_aside(document: Mapping[str, Any], canaries: Sequence[Canary]) -> st
     """Why a round left `document` (DOCUMENT_SCHEMA) out of the bank, in one line with what to do if it is true."""
     doc_id, source = document["doc_id"], document["source"]
     harmed = [canary for canary in canaries if doc_id in canary.set_aside]
-    changes = "; ".join(_change(canary, canary.turned) for canary in harmed[:_NAMED])
     targets = sorted({canary.doc_id for canary in harmed})
     owners = sorted({canary.source for canary in harmed})
     return (
         f"set aside: it turns {len(harmed)} canar{'ies' if len(harmed) != 1 else 'y'} wrong and updates none of their "
-        f"documents: {changes}. If it is a true change, give its source authority: add "
+        f"documents: {_questions(harmed)}. If it is a true change, give its source authority: add "
         f"{json.dumps({source: owners}, ensure_ascii=False)} to stream.authority, declare what it supersedes (add "
         f'"supersedes": {json.dumps(targets[0] if targets else "", ensure_ascii=False)}), and ingest it again; sources '
         "that often change each other's facts belong in stream.peers"
     )
 
 
+def changed_answers(state: Path, round_: Round) -> list[str]:
+    """A line for each canary that `round_` harmed: its question, the answer before and now, the documents responsible.
+
+    Read from the files of the round in the folder `state`, which a purge cleans; empty if they are gone.
+    """
+    canaries = read_canaries(round_folder(state, round_.slice_id) / CANARIES) or []
+    return [_change(canary) for canary in canaries if canary.harmed_by or canary.set_aside]
+
+
 def _harm(harmed: Sequence[Canary], *, asked: int) -> str:
-    """The harmed canaries with their answers and the documents responsible, and what to do."""
-    named = [f"{_change(canary, canary.now)} because of {_listed(canary.harmed_by)}" for canary in harmed[:_NAMED]]
-    more = f"; and {len(harmed) - _NAMED} more, see canaries.parquet" if len(harmed) > _NAMED else ""
+    """The harmed canaries with the documents responsible, and what to do."""
+    causes = dict.fromkeys(doc_id for canary in harmed for doc_id in canary.harmed_by)
     return (
         f"{len(harmed)} of {asked} canaries turned wrong through too many documents to leave them out: "
-        f"{'; '.join(named)}{more}. Take these documents out of their file, or raise gate.max_set_aside; if they are "
-        "true, give their source authority (stream.authority, stream.peers), or accept the whole slice: "
-        f"`cmt --set gate.max_harmed={len(harmed)} update`"
+        f"{_questions(harmed)} because of {_listed(list(causes))}. Take these documents out of their file, or raise "
+        "gate.max_set_aside; if they are true, give their source authority (stream.authority, stream.peers), or accept "
+        f"the whole slice: `cmt --set gate.max_harmed={len(harmed)} update`"
     )
 
 
-def _change(canary: Canary, turned: Outcome | None) -> str:
+def _questions(canaries: Sequence[Canary]) -> str:
+    """The first canaries by their ids, and where their texts are."""
+    named = ", ".join(plain(f"{canary.question_id} about {canary.doc_id}") for canary in canaries[:_NAMED])
+    more = f" and {len(canaries) - _NAMED} more" if len(canaries) > _NAMED else ""
+    return f"{named}{more} (`cmt lineage ROUND` has the answers)"
+
+
+def _change(canary: Canary) -> str:
+    turned = canary.turned if canary.set_aside else canary.now
     before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned))
-    return f"{_quoted(canary.question)} was {before}, is {now}"
+    causes = _listed(canary.set_aside or canary.harmed_by)
+    return f"{_quoted(canary.question)} was {before}, is {now} because of {causes}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.resources import Resources
 from cmt.rounds.change_reports import describe
+from cmt.rounds.gate import changed_answers
 from cmt.tracking.registry import Registry, Version
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
@@ -43,6 +44,7 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
         folders = _folders(resources)
         changes = sum(change.round_id == name for change in resources.changes())
         found = {"changes found": str(changes)} if changes else {}
+        found |= {f"canary {n}": line for n, line in enumerate(changed_answers(resources.state, rounds[-1]), 1)}
         return [
             Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found) for round_ in rounds
         ]

@@ -26,6 +26,7 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
+from cmt.evaluation.canary_storage import CANARIES, round_folder
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.stream.store import Slice
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CANARIES = "canaries.parquet"
-"""In the folder of a round: its canaries (CANARY_SCHEMA)."""
 SET_ASIDE = "set_aside.json"
 """In the folder of a round: the doc_ids of the documents of the slice that are left out of the bank."""
 
@@ -57,7 +56,7 @@ class RoundRunner:
     ) -> None:
         self.resources, self.progress, self.prefect_run = resources, progress or NullProgress(), prefect_run
         self.slice = resources.store.slice(slice_id)
-        self.folder = _round_folder(resources, slice_id)
+        self.folder = round_folder(resources.state, slice_id)
 
     def begin(self) -> Round:
         """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
@@ -322,7 +321,7 @@ class RoundRunner:
             if round_.state == "committed" and not (round_.mlflow_run or round_.recompressed) and round_ != current
         ]
         for round_ in [*missed, current] if resources.params.tracking.enabled else []:
-            folder = _round_folder(resources, round_.slice_id)
+            folder = round_folder(resources.state, round_.slice_id)
             kept = [folder / "answers.parquet", folder / CANARIES]
             try:
                 run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=kept)
@@ -391,7 +390,7 @@ class RoundRunner:
         # 1. The round before, and what it kept.
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
         last = committed[-1] if committed else None
-        kept = read_canaries(_round_folder(self.resources, last.slice_id) / CANARIES) if last else None
+        kept = read_canaries(round_folder(self.resources.state, last.slice_id) / CANARIES) if last else None
         canaries = [
             Canary(c.question_id, c.doc_id, c.question, c.references, c.source, c.published_at, best=c.best)
             for c in kept or ()
@@ -485,7 +484,3 @@ class RoundRunner:
         path = self.folder / "seconds.json"
         notes: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
         return notes
-
-
-def _round_folder(resources: Resources, slice_id: str) -> Path:
-    return resources.state / "rounds" / slice_id.replace("/", "-")

@@ -211,10 +211,7 @@ def _select_questions(
         if known_question == question:
             continue
         if known_question is not None:
-            reason = (
-                f"question_id {question_id!r} belongs to another question, {known_question[:80]!r}; "
-                "give this one another question_id"
-            )
+            reason = f"question_id {question_id!r} belongs to another question; give this one another question_id"
             rejected.append(reject(questions.origins[row], reason))
         elif doc_id not in known:
             reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"

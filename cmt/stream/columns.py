@@ -99,7 +99,7 @@ class Columns:
                 f"{_listed(match.rivals[:1])} or stream.columns"
             )
         if match.kind == "document" and "text" not in match.keys and "text" not in fields:
-            names = _listed([key for key in fields if isinstance(key, str)])
+            names = _listed([repr(key) for key in fields if isinstance(key, str)])
             raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
         match.rows += 1
         return match.kind, {column: filled[key] for column, key in match.keys.items()}

@@ -52,7 +52,8 @@ Revise = Callable[[ValidatedRows, Find], ValidatedRows]
 
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 _PREVIEWED = 3  # documents of a dry run
-_VALUES = re.compile(r"""'[^']*'|"[^"]*"|\{.*\}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
+_QUOTED = r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
 """The values in a reason, without which reasons of one kind are equal."""
 
 
@@ -118,9 +119,14 @@ class IngestReport:
 
     def reasons(self) -> list[tuple[str, int, Rejected]]:
         """Each kind of reason, its values left out, with its number of rows and its first row; the commonest first."""
-        kinds = [_VALUES.sub("…", row.reason) for row in self.rejected]
+        kinds = [without_values(row.reason) for row in self.rejected]
         first = dict(zip(reversed(kinds), reversed(self.rejected), strict=True))
         return [(kind, count, first[kind]) for kind, count in Counter(kinds).most_common()]
+
+
+def without_values(reason: str) -> str:
+    """`reason` without quoted text, lists and numbers: what may be told where no purge looks for texts."""
+    return _VALUES.sub("…", reason)
 
 
 def source_paths(sources: Sequence[Path | str]) -> list[Path]:
@@ -180,9 +186,7 @@ def ingest(
         wait=True,
         dry_run=dry_run,
     )
-    log.info("%s: %s", name, report.summary())
-    for line in filter(None, (report.matched, *report.notices, report.clock_notice() if report.clock else "")):
-        log.info("%s", line)
+    log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
     if report.rejected_fraction == 1 and not (report.waiting or dry_run):
         first = report.rejected[0]
         raise StreamError(

@@ -1,4 +1,4 @@
-"""Find runs of words of texts in the files of a folder: raw bytes, Parquet, SQLite, all versions of Lance tables."""
+"""Find words of texts in the files of a folder: raw bytes, Parquet, SQLite, all versions of Lance tables."""
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
@@ -14,25 +14,33 @@ RUN = 8
 """Words in a row that count as a trace."""
 
 
-def traces(folder: Path, texts: Iterable[str], *, outside: Collection[Path] = ()) -> list[str]:
-    """Where a run of RUN words of one of `texts` occurs below `folder`, but for the files and folders of `outside`."""
+def traces(
+    folder: Path, texts: Iterable[str], *, phrases: Iterable[str] = (), outside: Collection[Path] = ()
+) -> list[str]:
+    """Where a run of RUN words of one of `texts`, or one of `phrases` as a whole, occurs below `folder`.
+
+    `phrases`: such as questions and short answers. `outside`: files and folders that are left out.
+    """
     runs = {run for text in texts for run in shingles(words(text), RUN) if run.count(" ") == RUN - 1}
-    assert runs
+    wholes = [f" {' '.join(words(phrase))} " for phrase in phrases]
+    assert runs or wholes
+
+    def holds(text: str) -> bool:
+        own = words(text)
+        line = f" {' '.join(own)} "
+        return not runs.isdisjoint(shingles(own, RUN)) or any(whole in line for whole in wholes)
+
     found = []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or any(path.is_relative_to(other) for other in outside):
             continue
         for place, content in contents(path):
-            if not runs.isdisjoint(shingles(words(content), RUN)):
+            if holds(content):
                 found.append(f"{path.relative_to(folder)} ({place})")
     for table in sorted(folder.rglob("*.lance")):
         if table.is_dir():
-            found += [f"{table.relative_to(folder)} ({place})" for place, text in lance(table) if holds(text, runs)]
+            found += [f"{table.relative_to(folder)} ({place})" for place, text in lance(table) if holds(text)]
     return found
-
-
-def holds(text: str, runs: set[str]) -> bool:
-    return not runs.isdisjoint(shingles(words(text), RUN))
 
 
 def contents(path: Path) -> Iterator[tuple[str, str]]:

@@ -75,13 +75,15 @@ def test_a_false_document_is_set_aside_and_the_rest_of_its_slice_is_taken(projec
     # the reason, with the way out
     [row] = quarantined(project, MARCH)
     assert (row["file"], json.loads(row["raw"])["doc_id"]) == (MARCH, "handbill")
-    assert f'"{MAYOR}" was "Vell", is "Grubb"' in row["reason"]
+    assert MAYOR not in row["reason"] and "Vell" not in row["reason"]
     assert '{"Mallory": ["file:news"]} to stream.authority' in row["reason"]
     assert '"supersedes": "mayor-2"' in row["reason"]
     # the other commands
     assert update(project, MARCH)[0] == replace(round_, already=True)
     assert all(not report.problems for report in open_workspace(project).verify() if report.part != "language model")
-    assert lineage(workspace, MARCH)[0].facts["set aside"] == "handbill"
+    facts = lineage(workspace, MARCH)[0].facts
+    assert facts["set aside"] == "handbill"
+    assert facts["canary 1"] == f'"{MAYOR}" was "Vell", is "Grubb" because of handbill'
     assert workspace.pending() == []
 
 

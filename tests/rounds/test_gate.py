@@ -1,10 +1,13 @@
 """The gate: rounds that it refuses, passes, or does not judge."""
 
 from dataclasses import replace
+from pathlib import Path
 
+from cmt.bank.ledger import Round
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome
-from cmt.rounds.gate import FEWEST, judge, why_set_aside
+from cmt.evaluation.canary_storage import CANARIES, round_folder, write_canaries
+from cmt.rounds.gate import FEWEST, changed_answers, judge, why_set_aside
 
 DOCUMENT = {"doc_id": "handbill", "source": "Mallory"}
 RIGHT, WRONG = Outcome("Moss", 1.0, True, "mayor"), Outcome("Grubb", 0.0, False, "handbill")
@@ -17,18 +20,18 @@ def test_a_set_aside_document_has_a_reason_and_a_harmless_way_out() -> None:
     assert judge(GateParams(), canaries=[SPARED], f1=None) == ("passed", "")
     assert why_set_aside(DOCUMENT, [SOUND, SPARED]) == (
         "set aside: it turns 1 canary wrong and updates none of their documents: "
-        '"Who is the mayor?" was "Moss", is "Grubb". If it is a true change, give its source authority: add '
+        "q about mayor (`cmt lineage ROUND` has the answers). If it is a true change, give its source authority: add "
         '{"Mallory": ["Courier"]} to stream.authority, declare what it supersedes (add "supersedes": "mayor"), and '
         "ingest it again; sources that often change each other's facts belong in stream.peers"
     )
 
 
-def test_a_canary_that_is_still_harmed_refuses_with_question_answers_document_and_advice() -> None:
+def test_a_canary_that_is_still_harmed_refuses_with_ids_and_advice_and_without_any_text() -> None:
     decision = judge(GateParams(), canaries=[SOUND, HARMED], f1=None)
     assert decision.judgement == "refused"
     assert decision.reason == (
         "1 of 2 canaries turned wrong through too many documents to leave them out: "
-        '"Who is the mayor?" was "Moss", is "Grubb" because of handbill. '
+        "q about mayor (`cmt lineage ROUND` has the answers) because of handbill. "
         "Take these documents out of their file, or raise gate.max_set_aside; if they are true, give their source "
         "authority (stream.authority, stream.peers), or accept the whole slice: "
         "`cmt --set gate.max_harmed=1 update`"
@@ -37,11 +40,19 @@ def test_a_canary_that_is_still_harmed_refuses_with_question_answers_document_an
 
 
 def test_a_reason_names_three_and_is_one_line_of_plain_text() -> None:
-    hostile = replace(HARMED, now=replace(WRONG, answer="\x1b[31mred\nline " + 200 * "x"))
+    hostile = replace(HARMED, question_id="\x1b[31mred\nline")
     reason = judge(GateParams(), canaries=[hostile] * 5, f1=None).reason
     assert "\n" not in reason and "\x1b" not in reason
-    assert reason.count("because of") == 3
-    assert "and 2 more, see canaries.parquet" in reason
+    assert reason.count("line about mayor") == 3
+    assert "line about mayor and 2 more (" in reason
+
+
+def test_question_and_answers_are_read_from_the_files_of_the_round(tmp_path: Path) -> None:
+    round_ = Round("2031-02/0001", 2, "2031-02/0001", "s", "c", "b", "p", "refused", 1)
+    assert changed_answers(tmp_path, round_) == []
+    write_canaries(round_folder(tmp_path, round_.slice_id) / CANARIES, [SOUND, HARMED, SPARED])
+    line = '"Who is the mayor?" was "Moss", is "Grubb" because of handbill'
+    assert changed_answers(tmp_path, round_) == [line, line]
 
 
 def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:

@@ -223,7 +223,7 @@ def test_a_question_id_of_another_question_is_rejected(ingest: Ingest) -> None:
     ingest([make_document(), make_question("q1", question="When?")])
     report = ingest([make_question("q1", question="Where?"), make_question("q2")])
     assert (report.questions, report.rejected[0].row) == (1, 1)
-    assert "'q1' belongs to another question, 'When?'" in report.rejected[0].reason
+    assert "'q1' belongs to another question;" in report.rejected[0].reason
 
 
 def test_ids_with_quotes_percent_and_comment_marks_are_kept(ingest: Ingest, store: SliceStore) -> None:

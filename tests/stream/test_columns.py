@@ -68,7 +68,7 @@ def test_of_two_texts_none_is_guessed() -> None:
 
 
 def test_a_row_without_a_text_names_its_columns() -> None:
-    with pytest.raises(ValueError, match="no text in its columns, x, y: name one with --map text=COLUMN"):
+    with pytest.raises(ValueError, match="no text in its columns, 'x', 'y': name one with --map text=COLUMN"):
         Columns().match({"x": "a", "y": ""})
 
 
