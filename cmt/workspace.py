@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
+from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, load_params
 from cmt.errors import ConfigError, RoundError
 from cmt.resources import Resources
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
-    from cmt.rounds.forgetting import Candidate, ForgetReport
+    from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
     from cmt.rounds.verification import PartReport
     from cmt.sources.sync import SyncReport
 
@@ -39,7 +40,10 @@ def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None
     that key is overridden. Raises ConfigError if the file or a value is invalid.
     """
     follow = "compressor.path" not in (overrides or {})
-    return Workspace(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
+    workspace = Workspace(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
+    with suppress(OSError):  # what a killed command left stops no other one
+        remove_dead(workspace.state)
+    return workspace
 
 
 class Workspace(Resources):
@@ -165,7 +169,8 @@ class Workspace(Resources):
         elif params.train.start:
             renew_codebook(params.train.start, folder, data.seen, lm=lm, params=params)
         # 4. Score the compressor and write its card.
-        scores = held_out_scores(folder=folder, lm=lm, data=data, params=params, limit=questions).systems[0]
+        evaluation = held_out_scores(folder=folder, lm=lm, data=data, params=params, limit=questions, state=self.state)
+        scores = evaluation.systems[0]
         write_card(
             folder,
             params=params,
@@ -258,8 +263,13 @@ class Workspace(Resources):
         """
         return self.forget_all([doc_id]).rows
 
-    def forget_all(self, doc_ids: Collection[str], *, purge: bool = False) -> "ForgetReport":
+    def forget_all(
+        self, doc_ids: Collection[str], *, purge: bool = False, everywhere: bool = False, undo: bool = False
+    ) -> "ForgetReport":
         """Forget documents: no rollback, later round or ingest restores them or near-copies of them.
+
+        Near-copies are refused of the documents' own sources, `everywhere` of every source. `undo` purges forgotten
+        documents and then lets them come back: ingest their texts again.
 
         With `purge` their texts, questions and answers are also removed from everything that the project wrote, and all
         earlier versions of the banks are dropped, so no rollback reaches past it. If it is interrupted, the next
@@ -269,9 +279,15 @@ class Workspace(Resources):
         from cmt.rounds import forgetting
 
         with self.updating():
-            if purge:
+            if purge or undo:
                 recovery.recover(self)
-            return forgetting.forget(self, doc_ids, purge=purge)
+            return forgetting.forget(self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo)
+
+    def forgotten_documents(self) -> "list[ForgottenDocument]":
+        """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is damaged."""
+        from cmt.rounds import forgetting
+
+        return forgetting.forgotten_documents(self)
 
     def forgettable(
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False

@@ -136,6 +136,14 @@ class Bank(MemoryTable):
 
         return change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked).deleted
 
+    def update_visibility(self, doc_ids: Collection[str], *, unbanked: Collection[Version]) -> None:
+        """Bring the visibility of documents, and of those that depend on it, in line with `unbanked`, in one commit."""
+
+        def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
+            return self.schema.empty_table(), stored.slice(0, 0)
+
+        change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked)
+
     def restore(self, version: int) -> None:
         """Bring back the rows of `version` as a new version. Raises BankError if `version` is not kept."""
         self.check_version(version)

@@ -249,12 +249,13 @@ class Ledger:
         self._put_changes([], gone=gone.keys())
         return len({change.id for change in gone.values()})
 
-    def purge_changes(self) -> None:
-        """Write the changes to a new file and delete every other file of their table."""
+    def purge_history(self) -> None:
+        """Write the rows of each table to a new file and delete every other file and version."""
         from cmt.bank.tables import rewrite
 
-        with self._writing():
-            rewrite(self._tables["changes"], self._read("changes"))
+        for name, table in self._tables.items():
+            with self._writing():
+                rewrite(table, self._read(name))
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, sorted. Raises DamageError."""
@@ -268,6 +269,10 @@ class Ledger:
         """Record that `doc_ids` were forgotten, in one commit."""
         checksums = [json_checksum({"doc_id": doc_id}) for doc_id in doc_ids]
         self._upsert("forgotten", {"doc_id": list(doc_ids), "checksum": checksums})
+
+    def remember(self, doc_ids: Collection[str]) -> None:
+        """Take the forgetting of documents back, in one commit."""
+        self._upsert("forgotten", {"doc_id": [], "checksum": []}, gone=doc_ids)
 
     def _rounds(self, condition: "Expr | None" = None) -> list[Round]:
         return [self._parse(record) for record in self._read("rounds", condition)["record"].to_pylist()]

@@ -10,6 +10,7 @@ import gc
 import io
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -171,6 +172,8 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the bank."""
+    from cmt.rounds.gate import changed_answers
+
     if slice_ and every:
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
     workspace: Workspace = ctx.obj.workspace
@@ -190,7 +193,8 @@ def update(
     nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
         nothing = f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
-    print_result({"rounds": rounds}, (lambda: output.write_rounds(rounds)) if rounds else nothing, as_json=as_json)
+    show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.state))
+    print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
     if rounds and rounds[-1].state == "refused":
         refused = rounds[-1]
         raise RoundError(f"round {refused.round_id} was refused and the bank restored: {refused.reason}")
@@ -296,6 +300,13 @@ def forget(
             "--purge", help="Also remove the texts and all older versions from everything that the project wrote."
         ),
     ] = False,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Refuse near-copies of every source, not only of the documents' own.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Purge forgotten documents, then let their texts be ingested again.")
+    ] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the forgotten documents.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Forget the found documents without asking.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -303,9 +314,16 @@ def forget(
 
     --source and --matching print the documents that they find; on a terminal they ask, elsewhere they need --yes.
     """
+    workspace: Workspace = ctx.obj.workspace
+    if listed:
+        documents = workspace.forgotten_documents()
+        show = partial(output.write_forgotten_documents, documents) if documents else "nothing is forgotten"
+        print_result({"documents": documents}, show, as_json=as_json)
+        return
+    if undo and (source or matching or purge or everywhere):
+        raise typer.BadParameter("--undo takes doc_ids alone: `cmt forget --list` has them", param_hint="--undo")
     if not (doc_ids or source or matching):
         raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
-    workspace: Workspace = ctx.obj.workspace
     found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
     if found and not as_json:
         output.write_candidates(found)
@@ -315,10 +333,11 @@ def forget(
         return
     wanted = list(dict.fromkeys([*(doc_ids or []), *(candidate.doc_id for candidate in found)]))
     with ctx.obj.progress as progress:
-        progress.stage("purge" if purge else "forget")
-        report = workspace.forget_all(wanted, purge=purge)
+        progress.stage("purge" if purge or undo else "forget")
+        report = workspace.forget_all(wanted, purge=purge, everywhere=everywhere, undo=undo)
     single = {"doc_id": wanted[0]} if len(wanted) == 1 else {}
-    print_result(single | asdict(report) | {"forgotten": True}, lambda: output.write_forgotten(report), as_json=as_json)
+    record = single | asdict(report) | {"forgotten": not undo}
+    print_result(record, partial(output.write_forgotten, report, undo=undo), as_json=as_json)
 
 
 @app.command(epilog="Example: cmt verify --json")

@@ -7,7 +7,7 @@ which could rewrite the terminal, are removed.
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.change_reports import ChangeReport
-    from cmt.rounds.forgetting import Candidate, ForgetReport
+    from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
     from cmt.rounds.lineage import Lineage
     from cmt.rounds.promotion import Promotion
     from cmt.rounds.verification import PartReport
@@ -183,12 +183,24 @@ def write_candidates(candidates: "Sequence[Candidate]") -> None:
     write_table(["date", "doc_id", "title", "source"], rows, left=4)
 
 
-def write_forgotten(report: "ForgetReport") -> None:
+def write_forgotten_documents(documents: "Sequence[ForgottenDocument]") -> None:
+    """Print a row for each forgotten document."""
+    rows = [
+        [one.doc_id, ", ".join(one.sources) or "every source", ", ".join(str(date.date()) for date in one.dates)]
+        for one in documents
+    ]
+    write_table(["doc_id", "refused from", "dates"], rows, left=3)
+
+
+def write_forgotten(report: "ForgetReport", *, undo: bool = False) -> None:
     """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
     verb, rows = "is" if len(report.doc_ids) == 1 else "are", f"{report.rows:,} row{'s' if report.rows != 1 else ''}"
     changes = f" and {report.changes:,} change{'s' if report.changes != 1 else ''}" if report.changes else ""
-    write_line(f"{names} {verb} forgotten: {rows}{changes} removed")
+    if undo:
+        write_line(f"{names} {verb} purged and no longer forgotten: ingest the text again")
+    else:
+        write_line(f"{names} {verb} forgotten: {rows}{changes} removed")
     for similar in report.similar:
         write_line(f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}", indent=2)
     if report.unreached:
@@ -197,8 +209,8 @@ def write_forgotten(report: "ForgetReport") -> None:
         write_lines(report.unreached, indent=2)
 
 
-def write_rounds(rounds: "Sequence[Round]") -> None:
-    """Print a row for each round, with its compressor if there are several."""
+def write_rounds(rounds: "Sequence[Round]", changed: "Callable[[Round], Iterable[str]]" = lambda _: ()) -> None:
+    """Print a row for each round, with its compressor if there are several, then its notes and `changed` answers."""
     names = ["round", "state", "gate", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall", "canaries"]
     names += ["adapt, s", "measure, s"]
     rows = [_round_row(round_) for round_ in rounds]
@@ -208,6 +220,7 @@ def write_rounds(rounds: "Sequence[Round]") -> None:
     write_table(names, rows, left=4 if several else 3)
     for round_ in rounds:
         write_lines(f"{round_.round_id}: {line}" for line in (*round_.notes, *filter(None, [round_.reason])))
+        write_lines(changed(round_), indent=2)
 
 
 def write_verified(reports: "Sequence[PartReport]") -> None:

@@ -8,7 +8,7 @@ announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from cmt.bank.bank import Bank, open_banks
@@ -18,7 +18,7 @@ from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_j
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
-from cmt.stream.forgotten import Similar
+from cmt.stream.forgotten import Forgotten, Similar
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ class Journal:
     purge: bool
     slices: dict[str, list[str]] = field(default_factory=dict)
     """With `purge`: slice_id → digest of the slice before and after."""
+    everywhere: bool = False
+    """Whether near-copies are refused of every source, not only of the documents' own."""
+    undo: bool = False
+    """Whether the documents may come back after the purge."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ class ForgetReport:
 
 
 @dataclass(frozen=True)
+class ForgottenDocument:
+    """A document that is forgotten."""
+
+    doc_id: str
+    sources: tuple[str, ...]
+    """The sources whose near-copies of it are refused; empty: every source."""
+    dates: tuple[datetime, ...]
+    """The dates of its versions; empty if it was forgotten by another project, or never in the stream."""
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A document that would be forgotten."""
 
@@ -60,18 +75,25 @@ class Candidate:
     source: str | None
 
 
-def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = False) -> ForgetReport:
+def forget(
+    resources: Resources, doc_ids: Collection[str], *, purge: bool = False, everywhere: bool = False, undo: bool = False
+) -> ForgetReport:
     """Forget documents for good; call it inside `recovery.updating`, and with `purge` after `recovery.recover`.
 
-    A document whose round is pending has no rows yet and will get none. Raises UnknownDocumentError if neither a bank
-    nor the stream has one of the documents, and with `purge` StreamError if a slice is damaged; nothing was forgotten
-    then.
+    `everywhere`: refuse near-copies of every source. `undo`, with `purge`: the documents are forgotten and may come
+    back once their texts are purged. A document whose round is pending has no rows yet and will get none. Raises
+    UnknownDocumentError if neither a bank nor the stream has one of the documents, with `undo` if one is not
+    forgotten, and with `purge` StreamError if a slice is damaged; nothing was changed then.
     """
     if not doc_ids:
         return ForgetReport((), 0)
     # 1. Finish an earlier forgetting, whose journal this one would replace.
     finish(resources)
     # 2. Check that the documents exist.
+    if undo and (unknown := sorted(set(doc_ids).difference(resources.forgotten()))):
+        raise UnknownDocumentError(
+            f"document {unknown[0]!r} is not forgotten: `cmt forget --list` lists them; nothing was changed"
+        )
     banks = _banks(resources)
     known = {*resources.store.all_documents()["doc_id"].to_pylist(), *resources.forgotten()}
     known |= {doc_id for bank in banks for doc_id in bank.present(doc_ids)}
@@ -81,7 +103,7 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
             f"{resources.params.stream.path}: nothing was forgotten"
         )
     # 3. Their other names go with them; then announce it.
-    doc_ids = {*doc_ids, *resources.store.copies(doc_ids)}
+    doc_ids = set(doc_ids) if undo else {*doc_ids, *resources.store.copies(doc_ids)}
     slices: dict[str, list[str]] = {}
     if purge:
         check_uninterrupted(resources.all_rounds(), "a purge")
@@ -89,7 +111,8 @@ def forget(resources: Resources, doc_ids: Collection[str], *, purge: bool = Fals
             resources.store.check(slice_)  # a damaged slice would get a digest that says it is sound
             slices[slice_.slice_id] = [slice_.digest, resources.store.purged_digest(slice_, doc_ids)]
     with purging.writing(resources):
-        write_checked_json(resources.forgetting_journal, asdict(Journal(sorted(set(doc_ids)), purge, slices)))
+        journal = Journal(sorted(doc_ids), purge, slices, everywhere, undo)
+        write_checked_json(resources.forgetting_journal, asdict(journal))
     # 4. Do it.
     report = finish(resources)
     assert report is not None  # noqa: S101 - the journal was just written
@@ -108,7 +131,7 @@ def finish(resources: Resources) -> ForgetReport | None:
         #    inferred changes go first, because they show values of the documents.
         shared = Ledger.exists(resources.params.bank.uri)
         changes = resources.ledger.forget_changes(journal.doc_ids) if shared else 0
-        similar = resources.store.forget(_texts(resources, journal.doc_ids))
+        similar = resources.store.forget(_texts(resources, journal.doc_ids), everywhere=journal.everywhere)
         if shared:
             resources.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
@@ -120,12 +143,44 @@ def finish(resources: Resources) -> ForgetReport | None:
         purged = {}
         if journal.purge:
             purged = purging.purge(resources, _banks(resources), journal.doc_ids, journal.slices)
+        if journal.undo:
+            _remember(resources, journal.doc_ids)
         # 4. Done.
         resources.forgetting_journal.unlink()
         flush_to_disk(resources.state)
     log.info("%d documents are forgotten: %d rows removed", len(journal.doc_ids), rows)
-    unreached = tuple(purging.unreached(resources)) if journal.purge else ()
+    unreached = tuple(purging.unreached(resources, journal.slices)) if journal.purge else ()
     return ForgetReport(tuple(journal.doc_ids), rows, changes, tuple(similar), purged, unreached)
+
+
+def forgotten_documents(resources: Resources) -> list[ForgottenDocument]:
+    """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is damaged."""
+    known = Forgotten.read(resources.store.path)
+    dates: dict[str, set[datetime]] = {}
+    for version in known.names:
+        dates.setdefault(version.doc_id, set()).add(version.published_at)
+    return [
+        ForgottenDocument(name, tuple(sorted(known.sources.get(name, ()))), tuple(sorted(dates.get(name, ()))))
+        for name in resources.forgotten()
+    ]
+
+
+def _remember(resources: Resources, doc_ids: Collection[str]) -> None:
+    """Take the forgetting of purged documents back; the last rounds record the banks as they are without them."""
+    # 1. The banks: what the names of the documents hid is visible again.
+    names = [version for version in resources.store.forgotten_versions() if version.doc_id in doc_ids]
+    affected = {*doc_ids, *(version.supersedes for version in names if version.supersedes)}
+    committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
+    for bank in _banks(resources):
+        compressor = schema_value(bank.schema, "compressor")
+        unbanked = [version for version in resources.unbanked(compressor) if version.doc_id not in doc_ids]
+        bank.update_visibility(affected, unbanked=unbanked)
+        if own := [round_ for round_ in committed if round_.compressor == compressor]:
+            resources.ledger.write(replace(own[-1], rows=bank.count_rows(), bank_digest=bank.digest()))
+    # 2. The lists.
+    if Ledger.exists(resources.params.bank.uri):
+        resources.ledger.remember(doc_ids)
+    resources.store.remember(doc_ids)
 
 
 def read_journal(resources: Resources) -> Journal | None:

@@ -9,10 +9,11 @@ import json
 import re
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import pyarrow as pa
@@ -21,11 +22,15 @@ import pyarrow.parquet as pq
 from cmt.answering.cache import ChecksummedAnswers
 from cmt.bank.bank import Bank
 from cmt.common.arrow import rows_with
+from cmt.common.scratch import remove_dead
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import write_bytes, write_table
-from cmt.errors import RoundError
+from cmt.errors import ModelError, RoundError
+from cmt.modeling.champion import champion_folder
+from cmt.modeling.checkpoint import seen_slices
 from cmt.resources import Resources
 from cmt.stream.shingles import shingles, words
+from cmt.stream.store import read_rows
 
 _ANSWER_WORDS = 3  # words in a row by which an answer counts as taken from a document; of a shorter one all
 _TEXT_WORDS = 5  # words in a row by which a longer text counts as taken from a document
@@ -36,12 +41,16 @@ _PARQUET = b"PAR1"
 
 
 class Traces:
-    """Recognises what was taken from some documents, by their doc_ids and by runs of their words."""
+    """Recognises what was taken from some documents, by their doc_ids and by runs of their words.
 
-    def __init__(self, doc_ids: Collection[str], texts: Iterable[str]) -> None:
+    `texts`: the texts and titles of the documents, and the right answers to their `questions`.
+    """
+
+    def __init__(self, doc_ids: Collection[str], texts: Iterable[str], questions: Iterable[str] = ()) -> None:
         self.doc_ids = frozenset(doc_ids)
         sizes, split = (*range(1, _ANSWER_WORDS + 1), _TEXT_WORDS), [words(text) for text in texts]
         self._runs = {size: {run for text in split for run in shingles(text, size)} for size in sizes}
+        self._questions = {f" {' '.join(words(question))} " for question in questions}
 
     def in_answer(self, answer: str | None) -> bool:
         """Whether a short text has words in a row that a document has, or is a word of it."""
@@ -50,10 +59,25 @@ class Traces:
         return bool(own) and not self._runs[size].isdisjoint(shingles(own, size))
 
     def in_row(self, raw: str) -> bool:
-        """Whether a row of the quarantine names a document or repeats some of its words."""
+        """Whether a row of the quarantine names a document, repeats some of its words, or asks one of its questions."""
         unescaped = re.sub(r"\\+[nrt]?", " ", raw)
-        named = any(json.dumps(doc_id, ensure_ascii=False) in unescaped for doc_id in self.doc_ids)
-        return named or not self._runs[_TEXT_WORDS].isdisjoint(shingles(words(unescaped), _TEXT_WORDS))
+        return any(json.dumps(doc_id, ensure_ascii=False) in unescaped for doc_id in self.doc_ids) or self.in_text(
+            unescaped
+        )
+
+    def in_text(self, text: str) -> bool:
+        """Whether a text repeats some words of a document, or asks one of its questions."""
+        own = words(text)
+        line = f" {' '.join(own)} "
+        asked = any(question in line for question in self._questions)
+        return asked or not self._runs[_TEXT_WORDS].isdisjoint(shingles(own, _TEXT_WORDS))
+
+    def in_request(self, line: str) -> bool:
+        """Whether a line of the request log has a question about a document."""
+        try:
+            return self.in_text(str(json.loads(line).get("question", "")))
+        except (ValueError, AttributeError):
+            return self.in_text(line)
 
 
 def purge(
@@ -65,25 +89,28 @@ def purge(
     """
     root, state = resources.root, resources.state
     documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
-    traces = Traces(doc_ids, (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())))
-    # 1. The banks: their versions, files and indexes; and the ledger's changes.
+    traces = _traces(resources, documents, doc_ids)
+    # 1. The banks: their versions, files and indexes; and the tables of the ledger.
     for bank in banks:
         bank.purge_history()
     if banks:
-        resources.ledger.purge_changes()
+        resources.ledger.purge_history()
     # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
     tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
     answers = sum(_clean_table(path, traces) for path in tables)
     caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
     cached = sum(cache.remove(traces.in_answer) for cache in caches)
-    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies of the stream.
-    files = [*(state / "rounds").rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
-    files += [path for path in state.glob("received-*/**/*") if path.is_file()]  # of a server that was killed
+    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies of the stream; and
+    #    what killed commands left.
+    remove_dead(state)
+    files = [*state.rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
     cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
-    # 4. The quarantine.
-    quarantined = sum(_clean_quarantine(path, traces) for path in resources.params.stream.quarantine.glob("*.jsonl"))
+    # 4. The quarantine, and questions in the request log.
+    quarantine, request_log = resources.params.stream.quarantine, resources.params.serving.request_log
+    quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
+    logged = _clean_lines(request_log, traces.in_request) if request_log and request_log.is_file() else 0
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
         resources.store.purge(slice_id, doc_ids, digest=after)
@@ -98,20 +125,32 @@ def purge(
         "recorded answers": answers,
         "cached answers": cached,
         "quarantined rows": quarantined,
+        "logged questions": logged,
         "files": staged + deleted,
         "objects of DVC's cache": cache_objects,
     }
     return {what: count for what, count in removed.items() if count}
 
 
-def unreached(resources: Resources) -> Iterator[str]:
-    """Where a purged text may still be, one phrase each."""
+def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
+    """Where a purged text may still be, one phrase each; `slices`: the slices that had it."""
     yield f"source files, such as {resources.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
+    for folder in remove_dead(resources.state):
+        yield f"temporary files of a command that is running: {folder}"
+    kept = champion_folder(resources.state, "x").parent.glob("*")  # the compressors of all champions
+    folders = {resources.params.compressor.path, resources.params.train.output, *kept}
+    for folder in sorted(filter(Path.is_dir, folders)):
+        with suppress(ModelError):  # a damaged card has a report of `cmt verify`
+            if not set(slices).isdisjoint(seen_slices(folder)):
+                yield f"the weights in {folder}, which were trained on the slices: train them again"
+    if resources.params.serving.log_questions:
+        yield "request logs that were rotated or written to stderr (serving.log_questions)"
     if resources.params.tracking.enabled:
         uri = mask_secrets(resources.params.tracking.uri)
         yield f"MLflow artifacts outside {resources.root / 'mlruns'}, such as those of a server (tracking.uri: {uri})"
     if (resources.root / ".dvc").is_dir():
-        yield "remote storage of DVC, and a cache that is shared or configured outside the project"
+        yield "remote storage of DVC, a cache that is shared or configured outside the project, and source files in it"
+    yield f"what LanceDB, Ray or a training left in {gettempdir()}"
     yield "the history of git, backups, and other copies of the project or of its report"
     yield "caches of browsers and the memory of running servers: restart `cmt serve`"
 
@@ -158,22 +197,31 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
 
 def _clean_canaries(path: Path, traces: Traces) -> int:
-    """Remove the canaries that are about a document or were ever answered from one; returns their number."""
+    """Remove the canaries that are about a document, or were ever, or were answered from one; returns their number."""
     from cmt.evaluation.canary_storage import read_canaries, write_canaries
 
     canaries = read_canaries(path)
     if canaries is None:  # damaged: the next round chooses others
         return _delete(path)
-    kept = [canary for canary in canaries if traces.doc_ids.isdisjoint(canary.doc_ids)]
+    kept = [c for c in canaries if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)]
     if len(kept) < len(canaries):
         write_canaries(path, kept)
     return len(canaries) - len(kept)
 
 
-def _clean_quarantine(path: Path, traces: Traces) -> int:
-    """Remove the rejected rows that name a document or repeat its words; returns their number."""
+def _traces(resources: Resources, documents: pa.Table, doc_ids: Collection[str]) -> Traces:
+    """What `documents` leave: their texts and titles, their questions, and the right answers to them."""
+    slices = resources.store.slices_containing(doc_ids)
+    asked = [row for s in slices for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()]
+    answers = [answer for row in asked for answer in row["answers"]]
+    texts = (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist()), *answers)
+    return Traces(doc_ids, texts, {row["question"] for row in asked})
+
+
+def _clean_lines(path: Path, is_trace: Callable[[str], bool]) -> int:
+    """Remove the lines of a file that `is_trace` accepts; returns their number."""
     lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
-    kept = [line for line in lines if not traces.in_row(line)]
+    kept = [line for line in lines if not is_trace(line)]
     if not kept:
         _delete(path)
     elif len(kept) < len(lines):

@@ -20,6 +20,7 @@ from cmt.modeling.champion import FILE as CHAMPION_FILE
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.resources import Resources
 from cmt.rounds.forgetting import read_journal
+from cmt.stream.forgotten import DOC_IDS, SKETCHES
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,12 @@ def _slices(resources: Resources) -> PartReport:
     ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
+    lost = sorted(set(resources.forgotten()).difference(store.forgotten()))
+    if lost and journal is None:
+        missing.append(
+            f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
+            f"restore it and {SKETCHES} from a backup, or run `cmt forget {' '.join(lost[:3])}{' …' * (len(lost) > 3)}`"
+        )
     return PartReport("slices", str(store.path), content, digest, tuple(missing))
 
 

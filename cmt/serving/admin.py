@@ -4,12 +4,9 @@ Neither runs a round, which takes minutes; `cmt update` or a flow does.
 """
 
 import json
-import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -17,6 +14,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from cmt.common.scratch import scratch_folder
 from cmt.errors import StreamError, UnknownDocumentError
 from cmt.serving.auth import admin_token
 from cmt.serving.schemas import Forget, Forgotten, Ingest, Ingested, Problem
@@ -25,8 +23,6 @@ from cmt.workspace import Workspace
 
 INGEST = "/ingest"
 _JSON_LINES = ("application/x-ndjson", "application/jsonl")
-_RECEIVED = "received-"  # prefix of the folders of request bodies, in the state folder
-_LEFTOVER_SECONDS = 3600.0
 _BODY = {
     "requestBody": {
         "required": True,
@@ -50,17 +46,16 @@ class Admin:
         # its own workspace: the one that answers has open tables
         self.workspace = Workspace(workspace.declared, workspace.root, follow=True)
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
-        _remove_leftovers(self.workspace.state)
 
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
         """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source."""
         with _received(self.workspace.state, files, token=token) as source:
             return Ingested.of(self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source))
 
-    def forget(self, doc_ids: list[str]) -> Forgotten:
+    def forget(self, doc_ids: list[str], everywhere: bool) -> Forgotten:
         """Forget documents. HTTPException (404) if one is unknown; then none is forgotten."""
         try:
-            report = self.workspace.forget_all(doc_ids)
+            report = self.workspace.forget_all(doc_ids, everywhere=everywhere)
         except UnknownDocumentError as error:
             raise HTTPException(404, str(error)) from None
         return Forgotten(doc_ids=list(report.doc_ids), rows=report.rows)
@@ -89,7 +84,7 @@ async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingeste
 @router.post("/forget")
 async def forget(request: Forget, admin: AdminOf) -> Forgotten:
     """Remove the memories of documents from all banks for good. Waits for a running round."""
-    return await to_thread.run_sync(admin.forget, request.doc_ids, limiter=admin.forgetting)
+    return await to_thread.run_sync(admin.forget, request.doc_ids, request.everywhere, limiter=admin.forgetting)
 
 
 def _files(content_type: str, body: bytes) -> dict[str, bytes]:
@@ -113,22 +108,14 @@ def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator
 
     Turns errors about it into HTTPException (422), without the path of the folder.
     """
-    state.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=_RECEIVED, dir=state) as temporary:
-        folder = Path(temporary) / token.name  # the quarantine is named after it
+    with scratch_folder(state) as temporary:
+        folder = temporary / token.name  # the quarantine is named after it
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
         try:
             yield folder if len(files) > 1 else folder / next(iter(files))
         except StreamError as error:
-            if temporary in str(error) or any(name in str(error) for name in files):  # others are about the stream
+            if str(temporary) in str(error) or any(name in str(error) for name in files):  # others are about the stream
                 raise HTTPException(422, str(error).replace(f"{temporary}/", "")) from None
             raise
-
-
-def _remove_leftovers(state: Path) -> None:
-    """Remove the files of killed servers; another server may still be ingesting younger ones."""
-    for folder in state.glob(f"{_RECEIVED}*"):
-        if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -215,6 +215,8 @@ class Forget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
+    everywhere: bool = False
+    """Whether near-copies are refused of every source, not only of the documents' own."""
 
 
 class Forgotten(BaseModel):

@@ -1,7 +1,8 @@
 """Forgotten documents, which must not come back: their doc_ids, and sketches that recognise nearly equal texts.
 
-Both files are beside the slices; neither holds a word of a text. A document that was already in the stream when one
-with nearly its text was forgotten counts as another document: it may stay.
+Both files are beside the slices; neither holds a word of a text. Texts that are nearly equal are recognised in the
+sources of the forgotten document, or in every source. A document that was already in the stream when one with nearly
+its text was forgotten counts as another document: it may stay.
 """
 
 import json
@@ -60,6 +61,8 @@ class _Sketches:
     """doc_id of a forgotten document → the sketches of its versions."""
     spared: list[str]
     """See `Forgotten.exempt_doc_ids`."""
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    """See `Forgotten.sources`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Forgotten:
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
     texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
     """doc_id → the sketches of its versions."""
+    sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """doc_id → the sources in which nearly its text is refused. A document without an entry: every source."""
     exempt_doc_ids: frozenset[str] = frozenset()
     """Documents that were in the stream when one with nearly their text was forgotten."""
     names: tuple[Version, ...] = ()
@@ -79,13 +84,15 @@ class Forgotten:
     @staticmethod
     def read_doc_ids(folder: Path) -> list[str]:
         """The forgotten doc_ids of the store in `folder`, sorted, without the sketches. Raises StreamError."""
-        stored = _read(folder / DOC_IDS, _DocIds)
-        return sorted(stored.doc_ids) if stored else []
+        return sorted(_read_doc_ids(folder).doc_ids)
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
-        """Read both files in `folder`; without files nothing is forgotten. Raises StreamError if a file is damaged."""
-        stored_ids = _read(folder / DOC_IDS, _DocIds) or _DocIds([])
+        """Read both files in `folder`; without files nothing is forgotten.
+
+        Raises StreamError if a file is damaged, or if the doc_ids alone are missing.
+        """
+        stored_ids = _read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
             for doc_id, date, slice_id, source, supersedes in stored_ids.names
@@ -95,32 +102,53 @@ class Forgotten:
         if stored is None:
             return known
         texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
-        return replace(known, salt=stored.salt, texts=texts, exempt_doc_ids=frozenset(stored.spared))
+        sources = {name: frozenset(found) for name, found in stored.sources.items()}
+        exempt = frozenset(stored.spared)
+        return replace(known, salt=stored.salt, texts=texts, sources=sources, exempt_doc_ids=exempt)
 
     def write(self, folder: Path) -> None:
-        """Write both files, each atomically. Raises OSError."""
-        texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
-        stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids))
-        write_checked_json(folder / SKETCHES, vars(stored))
+        """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises OSError."""
         names = sorted((v.doc_id, iso(v.published_at), v.slice_id, v.source, v.supersedes) for v in self.names)
         write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids), "names": names})
+        texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
+        sources = {name: sorted(found) for name, found in sorted(self.sources.items())}
+        stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids), sources)
+        write_checked_json(folder / SKETCHES, vars(stored))
+
+    def without(self, doc_ids: Collection[str]) -> "Forgotten":
+        """The state in which `doc_ids` are not forgotten."""
+        return replace(
+            self,
+            doc_ids=self.doc_ids.difference(doc_ids),
+            texts={name: versions for name, versions in self.texts.items() if name not in doc_ids},
+            sources={name: found for name, found in self.sources.items() if name not in doc_ids},
+            names=tuple(version for version in self.names if version.doc_id not in doc_ids),
+        )
 
     def with_documents(
-        self, texts: Mapping[str, Collection[str]], stream: Iterable[tuple[str, str]]
+        self,
+        texts: Mapping[str, Collection[str]],
+        stream: Iterable[tuple[str, str]],
+        *,
+        sources: Mapping[str, Collection[str]] | None = None,
     ) -> "tuple[Forgotten, list[Similar]]":
         """Also forget the documents `texts`; returns the new state, and the documents of `stream` with similar texts.
 
         `texts`: doc_id → the texts of its versions, none if unknown. `stream`: pairs (doc_id, text) of all documents;
-        the similar ones become exempt.
+        the similar ones become exempt. `sources`: doc_id → the sources of its versions; None: forget in every source.
         """
         # 1. the sketches of the forgotten texts
         salt = bytes.fromhex(self.salt)
         sketches = {
             name: [sketch(text, salt=salt) for text in versions] for name, versions in texts.items() if versions
         }
-        added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches})
+        kept = {name: found for name, found in self.sources.items() if sources is not None or name not in texts}
+        for name, found in (sources or {}).items():
+            if name not in self.doc_ids or name in kept:  # one that is forgotten in every source stays so
+                kept[name] = kept.get(name, frozenset()).union(found)
+        added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches}, sources=kept)
         # 2. similar documents of the stream; most share no shingle with the forgotten texts
-        new, similar = replace(self, texts=sketches), dict[str, Similar]()
+        new, similar = replace(self, texts=sketches, sources={}), dict[str, Similar]()
         probe = {shingle for versions in texts.values() for text in versions for shingle in shingles(words(text))}
         for doc_id, text in stream:
             own = sorted(shingles(words(text)))
@@ -131,21 +159,31 @@ class Forgotten:
         exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
 
-    def reason(self, doc_id: str, text: str) -> str | None:
-        """Why a document is refused; None if it is not."""
+    def reason(self, doc_id: str, text: str, source: str | None) -> str | None:
+        """Why a document of `source` is refused; None if it is not."""
         if doc_id in self.doc_ids:
             return f"document {doc_id!r} was forgotten"
         if doc_id in self.exempt_doc_ids or not self.texts:
             return None
-        if similar := self.nearest(doc_id, text):
-            return f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was forgotten"
+        if similar := self.nearest(doc_id, text, source):
+            return (
+                f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was forgotten; "
+                "`cmt forget --undo` takes that back"
+            )
         return None
 
-    def nearest(self, doc_id: str, text: str) -> Similar | None:
-        """The forgotten document with the most similar text; None if none has an overlap of NEARLY_EQUAL."""
+    def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
+        """The document with the most similar text that is forgotten in `source` (None: in any).
+
+        None if none has an overlap of NEARLY_EQUAL.
+        """
         own = sketch(text, salt=bytes.fromhex(self.salt))
         candidates = {version for value in own for version in self._versions_with.get(value, ())}
-        found = [Similar(doc_id, name, overlap(own, version)) for name, version in candidates]
+        found = [
+            Similar(doc_id, name, overlap(own, version))
+            for name, version in candidates
+            if source is None or name not in self.sources or source in self.sources[name]
+        ]
         best = max(found, key=lambda similar: (similar.overlap, similar.forgotten), default=None)
         return best if best and best.overlap >= NEARLY_EQUAL else None
 
@@ -167,7 +205,7 @@ def reject_forgotten(
     if not forgotten.doc_ids:
         return documents, questions
     # 1. documents
-    columns = (documents.table[name].to_pylist() for name in ("doc_id", "text"))
+    columns = (documents.table[name].to_pylist() for name in ("doc_id", "text", "source"))
     reasons = {row: forgotten.reason(*document) for row, document in enumerate(zip(*columns, strict=True))}
     refused = {row: reason for row, reason in reasons.items() if reason}
     refused_ids = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
@@ -191,6 +229,17 @@ def _without_content(rows: ValidatedRows, forgotten: Forgotten) -> ValidatedRows
         return found is not None and json.loads(found[1], strict=False) in forgotten.doc_ids
 
     return replace(rows, rejected=[replace(row, raw="") if is_forgotten(row.raw) else row for row in rows.rejected])
+
+
+def _read_doc_ids(folder: Path) -> _DocIds:
+    """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing beside SKETCHES."""
+    stored: _DocIds | None = _read(folder / DOC_IDS, _DocIds)
+    if stored is None and (folder / SKETCHES).exists():
+        raise StreamError(
+            f"{folder / DOC_IDS} is missing beside {SKETCHES}: restore it from a backup or DVC, or remove {SKETCHES} "
+            "too and forget the documents again that `cmt verify` lists then"
+        )
+    return stored or _DocIds([])
 
 
 def _read(path: Path, expected: Any) -> Any:

@@ -22,7 +22,7 @@ from cmt.common.arrow import is_in, rows_without
 from cmt.common.storage import write_json, write_table
 from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
-from cmt.stream.forgotten import Forgotten, Similar
+from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.storage import read_table, rows_digest
 
@@ -66,27 +66,37 @@ class SliceStore:
         forgotten = Forgotten.read(self.path)
         if not forgotten.doc_ids:
             return {}
-        pairs = zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True)
-        reasons = {doc_id: forgotten.reason(doc_id, text) for doc_id, text in pairs}
+        rows = zip(*(documents[name].to_pylist() for name in ("doc_id", "text", "source")), strict=True)
+        reasons = {doc_id: forgotten.reason(doc_id, text, source) for doc_id, text, source in rows}
         return {doc_id: reason for doc_id, reason in reasons.items() if reason}
 
-    def forget(self, texts: Mapping[str, Collection[str]]) -> list[Similar]:
+    def forget(self, texts: Mapping[str, Collection[str]], *, everywhere: bool = False) -> list[Similar]:
         """Forget documents; returns the documents with nearly the same text, which stay in the stream.
 
-        `texts`: doc_id → further texts, which the slices do not have. The slices keep the texts until `purge`. Raises
-        StreamError.
+        `texts`: doc_id → further texts, which the slices do not have. `everywhere`: refuse nearly equal texts of every
+        source, not only of the document's own; the same if no slice has the document. The slices keep the texts until
+        `purge`. Raises StreamError.
         """
         with self.locked():
-            documents = self.all_documents().select(["doc_id", "text"])
-            pairs = list(zip(*documents.to_pydict().values(), strict=True))
+            documents = self.all_documents().select(["doc_id", "text", "source"])
+            pairs, sources = list[tuple[str, str]](), dict[str, set[str]]()
             all_texts = {doc_id: set(versions) for doc_id, versions in texts.items()}
-            for doc_id, text in pairs:
+            for doc_id, text, source in zip(*documents.to_pydict().values(), strict=True):
+                pairs.append((doc_id, text))
                 if doc_id in all_texts:
                     all_texts[doc_id].add(text)
-            forgotten, similar = Forgotten.read(self.path).with_documents(all_texts, pairs)
+                    sources.setdefault(doc_id, set()).add(source)
+            forgotten, similar = Forgotten.read(self.path).with_documents(
+                all_texts, pairs, sources=None if everywhere else sources
+            )
             names = {version[:3]: version for version in (*forgotten.names, *self._names(texts.keys()))}
             replace(forgotten, names=tuple(names.values())).write(self.path)
         return similar
+
+    def remember(self, doc_ids: Collection[str]) -> None:
+        """Take the forgetting of documents back, after their texts were purged. Raises StreamError."""
+        with self.locked():
+            Forgotten.read(self.path).without(doc_ids).write(self.path)
 
     def copies(self, doc_ids: Collection[str]) -> set[str]:
         """The documents that are only other names of `doc_ids`: all their versions repeat one. Raises StreamError."""
@@ -225,6 +235,11 @@ class SliceStore:
         problems = []
         try:
             Forgotten.read(self.path)
+            if (self.path / DOC_IDS).exists() and not (self.path / SKETCHES).exists():
+                problems.append(
+                    f"{self.path / SKETCHES} is missing beside {DOC_IDS}, so near-copies of forgotten documents "
+                    "are not recognised: restore it from a backup or DVC"
+                )
         except StreamError as error:
             problems.append(str(error))
         for manifest in self._manifests():

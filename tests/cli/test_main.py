@@ -175,6 +175,20 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
     assert "name a document" in run(adapted, "forget", status=2).stderr
 
 
+def test_forgotten_documents_are_listed_and_a_forgetting_is_undone(adapted: Path) -> None:
+    assert "nothing is forgotten" in run(adapted, "forget", "--list").stdout
+    run(adapted, "forget", "ferry")
+    run(adapted, "forget", "raft", "--everywhere")
+    listed = run(adapted, "forget", "--list").stdout
+    assert "file:news" in listed and "every source" in listed and "2031-01-09" in listed
+    assert [row["doc_id"] for row in read(adapted, "forget", "--list")["documents"]] == ["ferry", "raft"]
+    done = run(adapted, "forget", "--undo", "ferry").stdout
+    assert "ferry is purged and no longer forgotten: ingest the text again" in done
+    assert [row["doc_id"] for row in read(adapted, "forget", "--list")["documents"]] == ["raft"]
+    assert "'ferry' is not forgotten" in run(adapted, "forget", "--undo", "ferry", status=1).stderr
+    assert "--undo takes doc_ids alone" in run(adapted, "forget", "--undo", "raft", "--purge", status=2).stderr
+
+
 def test_all_documents_of_a_source_are_forgotten(tiny_workspace: Path) -> None:
     for number, source in enumerate(["Courier", "Courier", "it's; --"]):
         text = f"Number {number} of {source}."

@@ -31,7 +31,7 @@ def write_news(folder: Path) -> None:
         date = f"2031-0{1 + number % 2}-{1 + number // 4:02}"
         text = " ".join(name(random) for _ in range(25))
         question = f"What follows on {' '.join(text.split()[:3])}?"
-        answers = [" ".join(text.split()[3:14])]
+        answers = [" ".join(text.split()[3:14]), " ".join(text.split()[3:5])]
         rows += [
             {"doc_id": f"d{number}", "published_at": date, "title": " ".join(text.split()[:9]), "text": f"{text}."},
             {"doc_id": f"d{number}", "question": question, "answers": answers, "asked_at": date},
@@ -51,6 +51,7 @@ def project(tiny_project: Path, mlflow_database: Path, tmp_path: Path) -> Path:
         "stream": {"source": str(sources / "news.jsonl"), "clock": "2031-12-31T23:59:59Z"},
         "tracking": {"enabled": True},
         "answering": {"max_new_tokens": 12},
+        "serving": {"request_log": "requests.jsonl", "log_questions": True},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     shutil.copy(mlflow_database, folder / "mlflow.db")
@@ -70,6 +71,8 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
     spread(project, rows, purged)
     forgotten_texts = [texts[name] for name in purged]
     questions = [row["question"] for row in rows if "question" in row and row["doc_id"] not in purged]
+    asked = [row for row in rows if "question" in row and row["doc_id"] in purged]
+    phrases = [phrase for row in asked for phrase in (row["question"], *row["answers"])]
 
     # 1. Before: the texts are in every kind of file.
     kinds = {
@@ -81,18 +84,19 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
     # 2. The purge, by the command.
     report = read(project, "forget", *purged, "--purge")
     assert (report["rows"] >= N_PURGED, report["purged"]["documents"]) == (True, N_PURGED)
-    assert report["purged"].keys() >= {"recorded answers", "cached answers", "quarantined rows", "files"}
+    kinds_of_rows = {"recorded answers", "cached answers", "quarantined rows", "logged questions"}
+    assert report["purged"].keys() >= {*kinds_of_rows, "files"}
     assert report["purged"]["objects of DVC's cache"] == 2
 
     # 3. After: no trace, no file of the bank that is older than the purge, and the other answers are the same.
-    assert traces(project, forgotten_texts) == []
+    assert traces(project, forgotten_texts, phrases=phrases) == []
     assert files.isdisjoint(data_files(project / "data/bank"))
     assert ask(project, questions) == answers
     assert (read(project, "verify")["problems"], open_workspace(project).pending()) == (0, [])
 
     # 4. The source brings nothing back, not even into the quarantine.
     assert open_workspace(project).ingest().accepted == 0
-    assert traces(project, forgotten_texts) == []
+    assert traces(project, forgotten_texts, phrases=phrases) == []
 
 
 def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None:
@@ -107,7 +111,18 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     )
     assert len(workspace.ingest(source=bad).rejected) == N_DOCUMENTS
     workspace.update()
-    # 2. A page, and the temporary file of a killed writer.
+    # 2. A page, the temporary file of a killed writer, the temporary bank of a killed comparison, the request log, and
+    #    a question that was rejected without its document.
+    left = workspace.state / "scratch/dead"
+    left.mkdir(parents=True)
+    (left / "rows").write_text(texts[0])
+    question = next(row["question"] for row in rows if "question" in row and row["doc_id"] in purged)
+    (project / "requests.jsonl").write_text(
+        "".join(json.dumps({"id": name, "question": asked}) + "\n" for name, asked in (("1", question), ("2", "Who?")))
+    )
+    (workspace.store.quarantine / "questions.jsonl").write_text(
+        json.dumps({"file": "q", "row": 1, "reason": "no doc_id", "raw": json.dumps({"question": question})}) + "\n"
+    )
     (project / "report").mkdir()
     (project / "report/index.html").write_text(f"<p>{texts[0]}</p>")
     (workspace.store.path / "2031-01/.0001.documents.parquet.tmp").write_text(texts[0])

@@ -14,6 +14,8 @@ import pytest
 import cmt
 from cmt.bank import maintenance, writing
 from cmt.bank.ledger import Ledger
+from cmt.evaluation.canary import Canary
+from cmt.evaluation.canary_storage import CANARIES, read_canaries, round_folder, write_canaries
 from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
@@ -150,7 +152,7 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     file = write_lines(tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")])
     elsewhere = replace(workspace.store, path=tmp_path / "stream")
     ingest(elsewhere, file, file_format="jsonl", period="month", now=workspace.params.stream.now())
-    workspace.forget("ferry")
+    workspace.forget_all(["ferry"], everywhere=True)
     shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
     assert workspace.update().rows == 6
     assert workspace.bank.present({"new", "copy"}) == {"new"}
@@ -182,6 +184,58 @@ def test_a_document_can_be_forgotten_before_there_is_a_bank(project: Path) -> No
     assert (workspace.update().rows, workspace.store.all_documents().num_rows) == (2, 5)
 
 
+def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_again(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.forget_all(["mayor-2", "ferry"])
+    [ferry, mayor] = workspace.forgotten_documents()
+    assert (ferry.doc_id, ferry.sources, str(ferry.dates[0].date())) == ("ferry", ("file:news",), "2031-01-09")
+    with pytest.raises(cmt.BankError, match="'raft' is not forgotten: `cmt forget --list`"):
+        workspace.forget_all(["raft"], undo=True)
+    report = workspace.forget_all(["mayor-2"], undo=True)
+    assert (report.doc_ids, report.purged["documents"], workspace.forgotten()) == (("mayor-2",), 1, ["ferry"])
+    assert open_workspace(adapted_workspace).forget_all(["ferry"], undo=True).doc_ids == ("ferry",)
+    workspace = open_workspace(adapted_workspace)
+    assert (workspace.forgotten_documents(), workspace.pending(), problems(adapted_workspace)) == ([], [], [])
+    # the source has the texts
+    assert workspace.ingest().accepted == 2
+    while workspace.pending():
+        assert workspace.update().state == "committed"
+    assert workspace.bank.present({"mayor-2", "ferry"}) == {"mayor-2", "ferry"}
+    assert (problems(adapted_workspace), "mayor-2" in sources(adapted_workspace)) == ([], True)
+
+
+def test_an_update_that_followed_an_undone_document_hides_no_longer_what_that_one_hid(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    later = make_document("mayor-3", supersedes="mayor-2", published_at="2031-03-02T07:00:00Z", source=None)
+    folder = tmp_path / "news"
+    folder.mkdir()
+    write_lines(folder / "later.jsonl", [later])
+    workspace.ingest(source=folder)
+    workspace.update()
+    bank = workspace.open_bank()
+    assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
+    workspace.forget("mayor-2")
+    assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
+    open_workspace(adapted_workspace).forget_all(["mayor-2"], undo=True)
+    assert "mayor-1" in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
+    assert problems(adapted_workspace) == []
+
+
+def test_a_lost_list_of_forgotten_documents_is_reported_and_forgetting_again_restores_it(
+    adapted_workspace: Path,
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    workspace.forget("ferry")
+    for name in ("forgotten.json", "forgotten-sketches.json"):
+        (workspace.store.path / name).unlink()
+    [problem] = problems(adapted_workspace)
+    assert "1 forgotten documents are missing in" in problem and problem.endswith("or run `cmt forget ferry`")
+    open_workspace(adapted_workspace).forget("ferry")
+    assert problems(adapted_workspace) == []
+
+
 # Purging
 
 
@@ -200,6 +254,18 @@ def test_a_purge_leaves_no_slice_waiting_and_no_rollback_past_it(adapted_workspa
         workspace.rollback(FEBRUARY)
     assert workspace.ingest().rejected[0].reason == "document 'ferry' was forgotten"
     assert workspace.pending() == []
+
+
+def test_a_question_of_a_purged_document_leaves_the_canaries_of_the_document_that_answers_it_now(
+    adapted_workspace: Path,
+) -> None:
+    workspace = open_workspace(adapted_workspace)
+    path = round_folder(workspace.state, FEBRUARY) / CANARIES
+    moved = Canary("q", "raft", "What does the ferry to Saltby cost?", ("nine crowns",))
+    own = replace(moved, question="Who was first to the yellow raft?")
+    write_canaries(path, [moved, own])
+    workspace.forget_all(["ferry"], purge=True)
+    assert read_canaries(path) == [own]
 
 
 def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapted_workspace: Path) -> None:

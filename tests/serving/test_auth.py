@@ -192,7 +192,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
     assert (report["accepted"], [row["row"] for row in report["rejected"]]) == (2, [2])
     stored = cmt.open(params=guarded.folder / "params.yaml").store.all_documents().to_pylist()[-2:]
     assert {(row["doc_id"], row["source"]) for row in stored} == {("may-2", "The Desk"), ("may-3", "The Desk")}
-    assert not list((guarded.folder / "data/state").glob("received-*"))
+    assert not [path for path in (guarded.folder / "data/state/scratch").glob("*") if path.is_dir()]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_invalid_body_is_refused_with_the_reason(
     response = guarded.admin.post("/ingest", content=content, headers={"Content-Type": kind})
     assert response.status_code == status
     assert reason in error_message(response)
-    assert "received-" not in error_message(response)
+    assert "scratch" not in error_message(response)
 
 
 def test_documents_are_forgotten_all_or_none(guarded: Guarded) -> None:

@@ -35,13 +35,50 @@ def test_neither_the_document_nor_nearly_its_text_comes_back(
     assert (report.accepted, doc_ids(store)) == (1, ["edited", "ferry", "raft"])
     assert [row.reason for row in report.rejected] == [
         "document 'ferry' was forgotten",
-        "100% of its text is that of document 'ferry', which was forgotten",
+        "100% of its text is that of document 'ferry', which was forgotten; `cmt forget --undo` takes that back",
         "its document, 'ferry', was forgotten",
         "its document, 'copy', was forgotten",
     ]
     assert {row["raw"] for row in quarantined()} == {""}
     assert (store.path / "forgotten-sketches.json").stat().st_size < 1000
     assert "harbour" not in (store.path / "forgotten-sketches.json").read_text()
+
+
+def test_a_document_is_forgotten_for_its_source_unless_it_is_forgotten_everywhere(
+    store: SliceStore, ingest: Ingest
+) -> None:
+    ingest([make_document("false", text=TEXT.replace("noon", "dawn"))], publisher="Mallory")
+    store.forget({"false": []})
+    honest = make_document("honest", text=f"{TEXT}!".replace("noon", "dawn"))
+    with pytest.raises(StreamError, match="document 'false', which was forgotten"):
+        ingest([honest | {"doc_id": "again"}], publisher="Mallory")
+    assert ingest([honest], publisher="Courier").accepted == 1
+    store.forget({"false": []}, everywhere=True)
+    store.forget({"false": []})  # does not narrow it
+    assert ingest([honest], publisher="Courier").duplicates == 1  # it was there before
+    with pytest.raises(StreamError, match="document 'false', which was forgotten"):
+        ingest([honest | {"doc_id": "third"}], publisher="Herald")
+
+
+def test_what_is_no_longer_forgotten_comes_in_again(store: SliceStore, ingest: Ingest) -> None:
+    ingest([make_document("ferry", text=TEXT), make_document("raft")])
+    store.forget({"ferry": [], "raft": []})
+    [slice_] = store.slices()
+    store.purge(slice_.slice_id, ["ferry"], digest=store.purged_digest(slice_, ["ferry"]))
+    store.remember(["ferry"])
+    assert store.forgotten() == ["raft"]
+    assert ingest([make_document("ferry", text=TEXT), make_document("copy", text=f"{TEXT}!")]).accepted == 2
+
+
+@pytest.mark.parametrize("lost", ["forgotten.json", "forgotten-sketches.json"])
+def test_a_lost_list_is_reported(store: SliceStore, ingest: Ingest, lost: str) -> None:
+    ingest([make_document("ferry", text=TEXT)])
+    store.forget({"ferry": []})
+    (store.path / lost).unlink()
+    assert [f"{store.path / lost} is missing beside" in problem for problem in store.verify()] == [True]
+    if lost == "forgotten.json":
+        with pytest.raises(StreamError, match=r"forgotten\.json is missing beside forgotten-sketches\.json"):
+            ingest([make_document("ferry", text=TEXT)])
 
 
 def test_an_invalid_row_of_a_forgotten_document_is_quarantined_without_its_text(
