@@ -53,11 +53,11 @@ _CONTENT_WORDS = 4  # fewest of a question, if the document has enough such ques
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
 _CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
 _PAST = re.compile(PAST_VERB)
-_VERB_BEHIND = re.compile(
+VERB_BEHIND = re.compile(
     r" (?:also |often |later |then |first |still |now )?"
     rf"(?:is|are|was|were|has|have|had|can|could|will|would|may|must|did|{PAST_VERB}|\w{{3,}}s)\b"
 )
-_AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
+AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
 _PRONOUNS, _POSSESSIVES = frozenset(["it", "he", "she", "they"]), frozenset(["its", "his", "her", "their"])
 _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 
@@ -105,7 +105,7 @@ class _QuestionWriter:
         self, document: Mapping[str, Any], drawn: Sequence[Span], count: int, rng: random.Random
     ) -> Iterator[dict[str, Any]]:
         """At most `count` rows of QUESTION_SCHEMA for the spans `drawn` of the document, in this order."""
-        words = _content_words(document["text"])
+        words = content_words(document["text"])
         # 1. questions, those with few content words last
         asked: list[tuple[str, str]] = []
         short: list[tuple[str, str]] = []
@@ -114,7 +114,7 @@ class _QuestionWriter:
                 break
             source = (self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None) or span
             question = self._question(source, document["title"] or "", rng)
-            few = len(_content_words(question)) < _CONTENT_WORDS
+            few = len(content_words(question)) < _CONTENT_WORDS
             (short if few else asked).append((question, span.answer))
         # 2. rows
         for number, (question, answer) in enumerate([*asked, *short][:count]):
@@ -131,10 +131,10 @@ class _QuestionWriter:
         others = [other for other in self._occurrences[span.answer] if other.sentence != span.sentence]
         if len(others) > _COMPARED:
             others = rng.sample(others, _COMPARED)
-        own = _content_words(span.answer)
+        own = content_words(span.answer)
         best, best_shared = None, 0.0
         for other in others:
-            clause = _content_words(" ".join(_around(other, _CONTENT_WORDS))) - own
+            clause = content_words(" ".join(_around(other, _CONTENT_WORDS))) - own
             shared = len(clause & words)
             if shared >= _SHARED and 2 * shared >= len(clause) and shared > best_shared:
                 best, best_shared = other, shared
@@ -156,13 +156,13 @@ class _QuestionWriter:
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
         gap = rng.choice(_GAPS)
-        if len(_content_words(" ".join([*starts[: len(starts) - gap], *ends[gap:]]))) >= _CONTENT_WORDS:
+        if len(content_words(" ".join([*starts[: len(starts) - gap], *ends[gap:]]))) >= _CONTENT_WORDS:
             starts, ends = starts[: len(starts) - gap], ends[gap:]
         # 5. the nearest words, in the order of a question
         limit = rng.choice(_QUESTION_WORDS)
         while len(starts) + len(ends) > limit:
             starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
-        is_subject = not PREPOSITION.search(before) and _VERB_BEHIND.match(behind)
+        is_subject = not PREPOSITION.search(before) and VERB_BEHIND.match(behind)
         if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
             words = ends + starts
         elif starts:
@@ -181,7 +181,7 @@ class _QuestionWriter:
 
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
         """The words with their first auxiliary verb in front, or with "did" for another verb in the past."""
-        auxiliary = next((index for index, word in enumerate(words) if word in _AUXILIARIES), None)
+        auxiliary = next((index for index, word in enumerate(words) if word in AUXILIARIES), None)
         if auxiliary is not None:
             return [words[auxiliary], *words[:auxiliary], *words[auxiliary + 1 :]]
         verb = next((index for index, word in enumerate(words) if _PAST.fullmatch(word)), None)
@@ -215,14 +215,14 @@ def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
             del by_kind[kind]
 
 
-def _around(span: Span, content_words: int) -> tuple[str, str]:
-    """The text before and after the span in its clause, and in neighbouring clauses up to `content_words` words."""
+def _around(span: Span, fewest: int) -> tuple[str, str]:
+    """The text before and after the span in its clause, and in neighbouring clauses up to `fewest` content words."""
     before, behind = (_IN_PARENTHESES.sub("", part) for part in (span.before, span.behind))
     starts = [0, *(match.end() for match in _CLAUSE_END.finditer(before))]
     ends = [*(match.start() for match in _CLAUSE_END.finditer(behind)), len(behind)]
     while True:
         clause = before[starts[-1] :], behind[: ends[0]]
-        if len(_content_words(" ".join(clause))) >= content_words or len(starts) == len(ends) == 1:
+        if len(content_words(" ".join(clause))) >= fewest or len(starts) == len(ends) == 1:
             return clause
         if len(starts) > 1:
             starts.pop()
@@ -244,5 +244,6 @@ def _words(text: str) -> list[str]:
     return [bare for word in text.split() if (bare := word.strip(_PUNCTUATION))]
 
 
-def _content_words(text: str) -> frozenset[str]:
+def content_words(text: str) -> frozenset[str]:
+    """The words of `text` in lower case, without short ones and function words."""
     return frozenset(word.lower() for word in _words(text) if len(word) > 2 and not FUNCTION_WORD.fullmatch(word))

@@ -88,6 +88,22 @@ class QuestionWords:
             before = before[: preposition.start()]
         return asking, before
 
+    def acts(self, name: str) -> bool:
+        """Whether `name` is that of a person or of a group that acts, such as a company."""
+        if " " in name and _NOUN_IN_NAME.fullmatch(name.split()[-1].lower()):
+            return False
+        return self._seems_person(name) or self._kinds.get(name, "") in PERSONS | ACTORS
+
+    def _seems_person(self, name: str) -> bool:
+        """Whether a title, a surname that occurs alone, or the words around the name tell a person."""
+        first, last = name.split()[0], name.split()[-1]
+        has_surname = (
+            first != last and " of " not in name and not _NO_FIRST_NAME.fullmatch(first) and last in self._occurrences
+        )
+        kinds = self._occurrences[name]
+        titled = re.match(rf"(?:{_TITLE})\b", name)
+        return bool(5 * kinds["person"] > kinds.total() or titled or has_surname)
+
     def _by_kind(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
         if span.kind == "when":
             return _when(span.answer, rng)
@@ -105,14 +121,7 @@ class QuestionWords:
         # 1. the name tells its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada Moss"
         if first != last and _NOUN_IN_NAME.fullmatch(last.lower()):
             return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])
-        has_surname = (
-            first != last
-            and " of " not in span.answer
-            and not _NO_FIRST_NAME.fullmatch(first)
-            and last in self._occurrences
-        )
-        kinds = self._occurrences[span.answer]
-        if 5 * kinds["person"] > kinds.total() or re.match(rf"(?:{_TITLE})\b", span.answer) or has_surname:
+        if self._seems_person(span.answer):
             return "Who"
         # 2. the LM predicts the kind
         kind = self._kinds.get(span.answer, "")
@@ -125,6 +134,7 @@ class QuestionWords:
         if kind:
             return "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
         # 3. the words around the name suggest the kind
+        kinds = self._occurrences[span.answer]
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"
         if preposition in _WHERE:
