@@ -76,11 +76,13 @@ class Workspace(Resources):
         columns: Mapping[Column, str] | None = None,
         published_at: str | None = None,
         dry_run: bool = False,
+        newest: bool = False,
     ) -> IngestReport:
         """Validate source files and folders and add their new documents and questions to the stream as slices.
 
         `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column of the source, beside
-        `stream.columns`. `published_at`: the date of rows without one. A dry run writes nothing.
+        `stream.columns`. `published_at`: the date of rows without one. A dry run writes nothing. `newest`: the newest
+        documents become a slice of their own, if the last one is large.
         Arguments default to the section `stream` of params.yaml. `publisher`: who published the documents, which
         decides what they may supersede and correct (`stream.authority`); by default the file's column `source` with
         `stream.trust_source`, else the name of the file or folder. Invalid and refused rows go to the quarantine and
@@ -100,6 +102,7 @@ class Workspace(Resources):
             columns=columns,
             published_at=published_at,
             dry_run=dry_run,
+            newest=newest,
         )
 
     def sync(
@@ -109,14 +112,16 @@ class Workspace(Resources):
         dry_run: bool = False,
         everything: bool = False,
         accept_vanished: bool = False,
+        newest: bool = False,
         secrets: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
         `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however
-        much vanished. `secrets`: values of `${NAME}` beside those of the environment. Raises ConfigError for an unknown
-        source or a missing value; VanishedError if too much vanished; StreamError if the source cannot be listed.
+        much vanished. `newest`: see `ingest`. `secrets`: values of `${NAME}` beside those of the environment. Raises
+        ConfigError for an unknown source or a missing value; VanishedError if too much vanished; StreamError if the
+        source cannot be listed.
         """
         from cmt.sources.connector import Setting, open_connector
         from cmt.sources.sync import Sync
@@ -136,6 +141,7 @@ class Workspace(Resources):
             stream=stream,
             forget=self.forget_all,
             conceal=setting.conceal,
+            newest=newest,
             progress=progress or NullProgress(),
         ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
 

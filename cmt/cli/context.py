@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -23,7 +23,7 @@ from cmt.common.secrets import mask_secrets
 from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
-    from cmt.config import Params
+    from cmt.config import Column, Params
     from cmt.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -33,6 +33,7 @@ AsOf = Annotated[
 ]
 
 _AFTER_INTERRUPT = {
+    "init": "no project was made, or continue in its folder with `cmt ingest` and `cmt update --all`",
     "model": "the language model in use is unchanged; run the command again",
     "data": "the training data is unchanged; run the command again",
     "ingest": "the slices that were written are complete; run the command again to write the others",
@@ -139,6 +140,17 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         if not (equals and all(key.split("."))):
             raise typer.BadParameter(f"{shown}: write section.key=value, such as selection.top_k=4", param_hint="--set")
     return values
+
+
+def parse_columns(pairs: list[str] | None) -> "dict[Column, str]":
+    """Parse `--map`: column of the schema → column of the source. Raises BadParameter."""
+    from cmt.config import Column
+
+    columns = dict(pair.partition("=")[::2] for pair in pairs or [])
+    if unknown := columns.keys() - set(get_args(Column)) or [pair for pair in pairs or [] if "=" not in pair]:
+        names = ", ".join(get_args(Column))
+        raise typer.BadParameter(f"{', '.join(unknown)}: write COLUMN=NAME, a COLUMN of {names}", param_hint="--map")
+    return columns  # type: ignore[return-value]
 
 
 def parse_as_of(text: str | None) -> datetime | None:

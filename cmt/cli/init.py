@@ -1,15 +1,17 @@
-"""`cmt init`: a project for your own documents, with a small example to replace."""
+"""`cmt init`: a project for your own documents, with them or with a small example to replace."""
 
 import json
 import os
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 
 from cmt.cli import output
-from cmt.cli.context import Json
+from cmt.cli.context import Json, parse_columns, print_result
 from cmt.errors import ConfigError
 
 CLONE = Path(__file__).parents[2]
@@ -19,11 +21,9 @@ EXAMPLE = Path(__file__).parent / "example/news.jsonl"
 _PARAMS = """\
 # Parameters of this project. All others have their defaults: see docs/configuration.md.
 stream:
-  source: news.jsonl # a file or folder that `cmt ingest` reads: documents, and questions if you have some
-  period: month # what one slice spans: day, week, month, or a number of documents
-  clock: system # documents with a later date are rejected
+{stream}
 
-lm: # the frozen language model, which the compressor that comes with cmt belongs to
+{sources}lm: # the frozen language model, which the compressor that comes with cmt belongs to
   source: {source}
   sha256: {sha256}
 {path}
@@ -37,7 +37,13 @@ _GITIGNORE = """\
 /mlruns/
 /report/
 """
-_FILES = ("params.yaml", "news.jsonl", ".gitignore")
+_STREAM = {"source": "news.jsonl", "period": "month", "clock": "system"}
+_COMMENTS = {
+    "source": "a file or folder that `cmt ingest` reads: documents, and questions if you have some",
+    "period": "what one slice spans: day, week, month, or a number of documents",
+    "clock": "documents with a later date are rejected",
+    "columns": "column of cmt: column of your documents",
+}
 # an update in the example changed the answer to this question
 _NEXT_COMMANDS = (
     "cmt model pull",
@@ -49,10 +55,33 @@ _NEXT_COMMANDS = (
 
 
 def init(
+    ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="PATH|URL", help="Documents to take: file, folder, feed or page.")
+    ] = None,
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
+    ] = None,
+    published_at: Annotated[
+        str | None, typer.Option("--published-at", metavar="DATE", help="Date of documents without one.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a project for your own documents: params.yaml, an example news.jsonl, and .gitignore."""
+    """Make a project for your own documents: params.yaml, an example news.jsonl, and .gitignore.
+
+    With --from no example: the documents are taken, the newest ones adapted, and three questions on them answered.
+    """
+    columns = parse_columns(map_)
+    if from_ is not None:
+        from cmt.cli.own_documents import start, write_started
+
+        started = start(ctx.obj, folder, from_, columns=columns, published_at=published_at)
+        print_result(started.to_json(), lambda: write_started(started), as_json=as_json)
+        return
+    if columns or published_at:
+        raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
     files = write_project(folder)
     commands = [f"cd {shlex.quote(str(folder))}", *_NEXT_COMMANDS]
     if as_json:
@@ -62,20 +91,33 @@ def init(
     output.write_lines(commands, indent=2)
 
 
-def write_project(folder: Path) -> list[Path]:
-    """Write the files of a new project into `folder` and return them.
+def write_project(
+    folder: Path, *, stream: Mapping[str, Any] | None = None, sources: Sequence[Mapping[str, Any]] = ()
+) -> list[Path]:
+    """Write the files of a new project into `folder` and return them, params.yaml first.
 
-    The LM is in the user's cache, in a clone in its `data/lm`. Raises ConfigError if the folder is not empty or cannot
-    be written, and leaves no part of a project then.
+    `stream`, `sources`: values of these sections; without either the project has the example. The LM is in the user's
+    cache, in a clone in its `data/lm`. Raises ConfigError if the folder is not empty or cannot be written, and leaves
+    no part of a project then.
     """
     from cmt.common.storage import write_new_folder
     from cmt.config import SHIPPED_LM_SHA256, LmParams
 
+    # 1. params.yaml
     in_clone = (CLONE / "params.yaml").is_file()
-    path = f"  path: {_yaml(_reference(CLONE / 'data/lm', folder))}\n" if in_clone else ""
-    source = _yaml(LmParams.model_fields["source"].default)
-    params = _PARAMS.format(source=source, sha256=SHIPPED_LM_SHA256, path=path)
-    contents = dict(zip(_FILES, (params, EXAMPLE.read_text(encoding="utf-8"), _GITIGNORE), strict=True))
+    shown = {**_STREAM, **(stream or {})}
+    if sources:
+        del shown["source"]
+    params = _PARAMS.format(
+        stream="\n".join(f"  {key}: {_yaml(value)} # {_COMMENTS.get(key, 'as given')}" for key, value in shown.items()),
+        sources=yaml.safe_dump({"sources": [*sources]}, sort_keys=False, allow_unicode=True) + "\n" if sources else "",
+        source=_yaml(LmParams.model_fields["source"].default),
+        sha256=SHIPPED_LM_SHA256,
+        path=f"  path: {_yaml(_reference(CLONE / 'data/lm', folder))}\n" if in_clone else "",
+    )
+    # 2. all files, or none
+    example = {} if stream or sources else {"news.jsonl": EXAMPLE.read_text(encoding="utf-8")}
+    contents = {"params.yaml": params, **example, ".gitignore": _GITIGNORE}
     try:
         write_new_folder(folder, contents)
     except FileExistsError:
@@ -91,6 +133,6 @@ def _reference(path: Path, folder: Path) -> str:
     return os.path.relpath(path, folder.resolve()) if inside else str(path)
 
 
-def _yaml(value: str) -> str:
-    """`value` as a YAML scalar; a JSON string is one."""
-    return value if value.isalnum() else json.dumps(value)
+def _yaml(value: Any) -> str:
+    """`value` as YAML in one line, which JSON is."""
+    return value if isinstance(value, str) and value.isalnum() else json.dumps(value, ensure_ascii=False)

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ from cmt.cli import output
 from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
 from cmt.cli.changes import changes
-from cmt.cli.context import CliContext, Json, RootGroup, parse_overrides, print_result, stdin_file
+from cmt.cli.context import CliContext, Json, RootGroup, parse_columns, parse_overrides, print_result, stdin_file
 from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import baselines, report
@@ -28,7 +28,6 @@ from cmt.cli.serve import serve
 from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
-from cmt.config import Column
 from cmt.errors import DamageError, RoundError, StreamError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def options(
     ctx.obj = CliContext(params, parse_overrides(set_ or []))
 
 
-app.command(epilog="Example: cmt init news-project")(init)
+app.command(epilog="Example: cmt init news-project --from feed.xml")(init)
 
 
 @model.command("pull", epilog="Example: cmt model pull --json")
@@ -141,10 +140,7 @@ def ingest(
     wanted = int(period) if period and period.isdecimal() else period
     if wanted is not None:
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
-    columns = dict(item.partition("=")[::2] for item in map_ or [])
-    if unknown := columns.keys() - set(get_args(Column)) or [item for item in map_ or [] if "=" not in item]:
-        names = ", ".join(get_args(Column))
-        raise typer.BadParameter(f"{', '.join(unknown)}: write COLUMN=NAME, a COLUMN of {names}", param_hint="--map")
+    columns = parse_columns(map_)
     with ctx.obj.progress as progress, stdin_file(ctx.obj.workspace.state, wanted=paths == ["-"]) as file:
         progress.stage("ingest")
         result = ctx.obj.workspace.ingest(

@@ -102,13 +102,13 @@ def write_answer(answer: "Answer") -> None:
         write_line(f"without memory: {answer.closed_book}", style="dim")
 
 
-def write_short_answer(answer: "Answer") -> None:
+def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:
     """Print the answer and a line for each source."""
-    write_line(worded(answer), style="bold")
+    write_line(worded(answer), indent=indent, style="bold")
     if answer.known:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""
-            write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=2, style="dim")
+            write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=indent + 2, style="dim")
 
 
 def write_lineage(lineages: "Sequence[Lineage]") -> None:

@@ -121,6 +121,8 @@ class Sync:
     """Forgets documents for good."""
     conceal: Callable[[str], str] = mask_secrets
     """Hides credentials in a text that is shown."""
+    newest: bool = False
+    """Whether the newest documents become a slice of their own, if the last one is large."""
     progress: Progress = field(default_factory=NullProgress)
 
     def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
@@ -310,6 +312,7 @@ class Sync:
             publisher=self._publisher,
             params=self.stream,
             revise=revise,
+            newest=self.newest,
         )
         refused = {(row.file, row.row) for row in report.rejected}
         return _Taken(report, _by_file(origin for origin in origins if origin[:2] not in refused))

@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cmt.common.date_formats import WITHOUT_ZONE
+from cmt.config import Column
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, unwrap
 
 Kind = Literal["document", "question"]
@@ -120,6 +121,12 @@ class Columns:
                 form = f" ({', '.join(forms[column])})" if column in forms else ""
                 parts.append(f"{column} ← {_listed(read or [column], ' or ')}{form}")
         return ", ".join(parts)
+
+    def chosen(self) -> dict[Column, str]:
+        """Column of the schema → the column of another name that most rows have for it, for `stream.columns`."""
+        self._count()
+        commonest = dict(reversed([pair for pair, _ in self._matched.most_common()]))
+        return {column: commonest[column] for column in get_args(Column) if commonest.get(column, column) != column}
 
     def notices(self, notes: Notes) -> list[str]:
         """One line each: the columns that are not read, values that were changed or left out, dates without a zone."""

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from glob import glob
 from operator import attrgetter
@@ -37,7 +37,7 @@ from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import LONGEST, Limits
-from cmt.stream.periods import period_unit, split, unit_of
+from cmt.stream.periods import newest_apart, period_unit, split, unit_of
 from cmt.stream.readers import RawRows, Record
 from cmt.stream.rows import ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, unwrap
@@ -86,6 +86,8 @@ class IngestReport:
     """Number of rows that are dated up to a day ahead; a later ingest takes them."""
     matched: str = ""
     """The columns that were matched and the forms of their dates; blank for those of the schema."""
+    columns: Mapping[Column, str] = field(default_factory=dict)
+    """Column of the schema → the column of another name that most rows have for it."""
     notices: tuple[str, ...] = ()
     """What else a person should know, one line each."""
     parts: tuple[tuple[str, int, int], ...] = ()
@@ -152,13 +154,14 @@ def ingest(
     columns: Mapping[Column, str] | None = None,
     published_at: str | None = None,
     dry_run: bool = False,
+    newest: bool = False,
 ) -> IngestReport:
     """Read every row of the files and folders `path`, and ingest them as `ingest_rows` does.
 
     `columns`: column of the schema → column of the source, beside `params.columns`. `published_at`: the date of rows
-    without one. Repeating an ingest adds nothing. Raises ConfigError for an unknown format or period, or a bad
-    `publisher`; StreamError if a path cannot be read, if every row is rejected, if the store is damaged or cannot be
-    written, or if another process is writing to it.
+    without one. `newest`: see `ingest_rows`. Repeating an ingest adds nothing. Raises ConfigError for an unknown format
+    or period, or a bad `publisher`; StreamError if a path cannot be read, if every row is rejected, if the store is
+    damaged or cannot be written, or if another process is writing to it.
     """
     params, paths = params or StreamParams(), [path] if isinstance(path, Path) else path
     period_unit(period)
@@ -185,6 +188,7 @@ def ingest(
         columns=matching,
         wait=True,
         dry_run=dry_run,
+        newest=newest,
     )
     log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
     if report.rejected_fraction == 1 and not (report.waiting or dry_run):
@@ -212,6 +216,7 @@ def ingest_rows(
     columns: Columns | None = None,
     wait: bool = False,
     dry_run: bool = False,
+    newest: bool = False,
 ) -> IngestReport:
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
@@ -220,7 +225,8 @@ def ingest_rows(
     computer's clock wait for a later ingest. `publisher`: who published the documents, see `cmt.stream.authority`.
     `quarantine`: the name of the file of rejected rows. `params`: limits, trust, authority, dates and clock. `revise`:
     changes the valid documents, given what the store has, before they are compared with it. `columns`: what matched
-    the rows, for the report. A dry run writes nothing.
+    the rows, for the report. `newest`: the newest documents become a slice of their own, if the last one is large. A
+    dry run writes nothing.
     """
     unit, notes = period_unit(period), Notes()
     named = None if publisher is None else check_publisher(publisher)
@@ -251,6 +257,7 @@ def ingest_rows(
         unread = [row for _, one in sources for row in one.rejected]
         intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
         parts = list(split(intake.documents, intake.questions, period=period))
+        parts = newest_apart(parts) if newest else parts
         # 4. quarantine rejected rows first, so that an ingest that fails shows why; then write a slice for each period
         rejected_file, slices = None, list[Slice]()
         if not dry_run:
@@ -274,6 +281,7 @@ def ingest_rows(
         clock=None if params.clock == "system" else params.clock,
         waiting=len(waiting),
         matched=columns.matched(notes) if columns else "",
+        columns=columns.chosen() if columns else {},
         notices=tuple(_notices(columns.notices(notes) if columns else [], intake, waiting=len(waiting))),
         parts=tuple((label, part.num_rows, asked.num_rows) for label, part, asked in parts),
         preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),

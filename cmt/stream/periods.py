@@ -7,11 +7,16 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from cmt.common.arrow import take
+from cmt.common.arrow import rows_with, rows_without, take
 from cmt.errors import ConfigError
 
 K = TypeVar("K")
 
+Part = tuple[str, pa.Table, pa.Table]
+"""Label, documents and questions of a slice."""
+
+NEWEST_DOCUMENTS, NEWEST_CHARACTERS = 40, 40_000
+"""Size of the slice of the newest documents: about half a minute of a round on two cores."""
 _UNITS = ("day", "week", "month")
 
 
@@ -40,7 +45,7 @@ def period_label(instant: datetime, *, unit: str) -> str:
     return day if unit == "day" else day[:7]
 
 
-def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Iterator[tuple[str, pa.Table, pa.Table]]:
+def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Iterator[Part]:
     """Yield (label, documents, questions) of each slice in time order, with the rows of a slice in time order.
 
     A calendar period cuts documents by `published_at` and questions by `asked_at`, so a slice may have only questions.
@@ -59,6 +64,29 @@ def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Ite
     for key in sorted(published.keys() | asked.keys()):
         label = period_unit(period) if isinstance(period, int) else key
         yield label, _take(documents, published[key], "published_at"), _take(questions, asked[key], "asked_at")
+
+
+def newest_apart(parts: Sequence[Part]) -> list[Part]:
+    """`parts`, the last one with documents cut in two if it is large, so that a first round is short."""
+    last = max((n for n, (_, documents, _) in enumerate(parts) if documents.num_rows), default=None)
+    if last is None:
+        return list(parts)
+    label, documents, questions = parts[last]
+    size = newest = 0
+    for text in reversed(documents["text"].slice(max(0, documents.num_rows - NEWEST_DOCUMENTS)).to_pylist()):
+        size += len(text)
+        if newest and size > NEWEST_CHARACTERS:
+            break
+        newest += 1
+    older, newer = documents.slice(0, documents.num_rows - newest), documents.slice(documents.num_rows - newest)
+    if not older.num_rows:
+        return list(parts)
+    own = newer["doc_id"].to_pylist()
+    cut = [
+        (label, older, rows_without(questions, "doc_id", own)),
+        (label, newer, rows_with(questions, "doc_id", own)),
+    ]
+    return [*parts[:last], *cut, *parts[last + 1 :]]
 
 
 def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:

@@ -1,11 +1,11 @@
-"""Questions in the words of one sentence, for people to read: "Ines Vell opened the school in 1987." gives "Who opened the
-school in 1987?" and "When did Ines Vell open the school?".
+"""Questions in the words of one sentence, for people to read.
+
+"Ines Vell opened the school in 1987." gives "Who opened the school in 1987?" and "When did Ines Vell open the school?".
 
 Those of `cmt.training.question_generation` are made hard, for training.
 """
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pyarrow as pa

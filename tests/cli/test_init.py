@@ -49,6 +49,49 @@ def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) ->
     assert (report["accepted"], report["questions"], report["rejected"]) == (7, 4, [])
 
 
+@pytest.mark.parametrize(
+    ("content", "options", "reason"),
+    [
+        ("a,b\n1,2\n", (), "bad.csv:2: no text in its columns, a, b: name one with --map text=COLUMN"),
+        ("body,content,date\nOne text.,Another text.,2026-03-05\n", (), "the text may be body or content"),
+        ("text,date\nOne text.,05/03/2026\n", (), "cmt --set stream.day_first=true init"),
+        ("text\nOne text.\n", ("--map", "text"), "write COLUMN=NAME"),
+        (None, (), "bad.csv not found"),
+    ],
+)
+def test_data_that_cannot_be_taken_leave_no_project(
+    tmp_path: Path, content: str | None, options: tuple[str, ...], reason: str
+) -> None:
+    data, folder = tmp_path / "bad.csv", tmp_path / "project"
+    if content is not None:
+        data.write_text(content)
+    status = 2 if options else 1
+    stderr = run_init(folder, "--from", str(data), *options, status=status).stderr
+    assert reason in " ".join(stderr.replace("│", " ").split())
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("postgresql://host/news", "not postgresql: run `cmt init` without --from and add a database"),
+        ("https://me:secret@host.example/feed", "holds credentials: write ${NAME}"),
+        ("http://127.0.0.1:9/feed.xml", "http://127.0.0.1:9/feed.xml cannot be read"),
+    ],
+)
+def test_an_address_that_cannot_be_read_leaves_no_project(
+    tmp_path: Path, address: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmt.sources.web.ATTEMPTS", 1)
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "project"), "--from", address], catch_exceptions=False)
+    assert (result.exit_code in (1, 2), reason in " ".join(result.stderr.split())) == (True, True)
+    assert not (tmp_path / "project").exists()
+
+
+def test_the_options_of_the_documents_need_documents(tmp_path: Path) -> None:
+    assert "--from" in run_init(tmp_path / "project", "--published-at", "2026-01-01", status=2).stderr
+
+
 def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
     run_init(tmp_path)
     before = sorted(tmp_path.iterdir())

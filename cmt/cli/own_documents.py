@@ -1,0 +1,245 @@
+"""`cmt init DIR --from DATA`: a project with one's own documents, a round of the newest ones, and questions on them."""
+
+import ipaddress
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+
+from cmt.cli import output
+from cmt.cli.context import CliContext
+from cmt.cli.init import write_project
+from cmt.common.answers import same_value
+from cmt.common.secrets import has_secrets
+from cmt.errors import CmtError, ConfigError, StreamError
+from cmt.stream.periods import NEWEST_DOCUMENTS
+
+if TYPE_CHECKING:
+    from cmt.answering.answer import Answer
+    from cmt.bank.ledger import Round
+    from cmt.config import Column
+    from cmt.stream.ingest import IngestReport
+    from cmt.stream.store import Slice
+    from cmt.training.plain_questions import PlainQuestion
+    from cmt.workspace import Workspace
+
+QUESTIONS = 3
+_TRIED = 9  # questions that are asked; a small LM answers some of them wrongly
+_SHOWN = 3  # reasons why nothing was taken
+_NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
+
+
+@dataclass(frozen=True)
+class Started:
+    """A new project with its first rounds."""
+
+    path: Path
+    files: list[Path]
+    summary: str
+    """Of the ingest or the sync, in one line."""
+    matched: str
+    rounds: "list[Round]"
+    waiting: int
+    """Number of documents in slices that are not adapted yet."""
+    questions: "list[tuple[PlainQuestion, Answer]]"
+
+    def to_json(self) -> dict[str, Any]:
+        """The values of `cmt init --from --json`."""
+        asked = [
+            {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
+            for made, answer in self.questions
+        ]
+        names = ("path", "files", "summary", "matched", "rounds", "waiting")
+        return {name: getattr(self, name) for name in names} | {"questions": asked}
+
+
+def start(
+    context: CliContext, folder: Path, address: str, *, columns: "Mapping[Column, str]", published_at: str | None
+) -> Started:
+    """Look at the data, make the project in `folder`, take the documents, adapt the newest ones and ask about them.
+
+    If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
+    """
+    import cmt
+
+    with context.progress as progress:
+        # 1. look at the data, and write what was found into params.yaml
+        progress.stage("look")
+        stream = {key[7:]: value for key, value in context.overrides.items() if key.startswith("stream.")}
+        if "://" in address:
+            sources, matched = [web_source(address, columns)], ""
+        else:
+            seen = _look(folder, address, stream, columns=columns, published_at=published_at)
+            sources, matched = [], seen.matched
+            mapping = {**seen.columns, **columns}
+            stream = {"source": str(Path(address).absolute()), **stream, **({"columns": mapping} if mapping else {})}
+        existed = folder.exists()
+        files = write_project(folder, stream=stream, sources=sources)
+        try:
+            # 2. the LM and the documents
+            workspace = cmt.open(params=files[0], overrides={**context.overrides, **_NO_EVALUATION})
+            workspace.pull(on_progress=progress.at)
+            progress.stage("ingest")
+            if sources:
+                summary = _sync(workspace, sources[0]["name"], progress)
+            else:
+                summary = workspace.ingest(published_at=published_at, newest=True).summary()
+        except CmtError:
+            _remove(folder, existed=existed)
+            raise
+        # 3. rounds of the newest documents, and questions on them
+        newest, waiting = _newest(workspace)
+        rounds = []
+        for slice_ in newest:
+            progress.title = slice_.slice_id
+            rounds.append(workspace.update(slice_id=slice_.slice_id, progress=progress))
+        progress.title = ""
+        progress.stage("questions")
+        asked = answered_questions(workspace, newest)
+    return Started(folder, files, summary, matched, rounds, waiting, asked)
+
+
+def write_started(started: Started) -> None:
+    """Print what was taken, the questions with their answers, and the next commands."""
+    output.write_line(f"{started.path} has {' and '.join(file.name for file in started.files)}")
+    output.write_line(started.summary)
+    if started.matched:
+        output.write_line(started.matched, indent=2)
+    documents = sum(round_.documents for round_ in started.rounds)
+    seconds = sum(round_.adapt_seconds for round_ in started.rounds)
+    output.write_line(f"{documents:,} document{'s' if documents > 1 else ''} adapted in {seconds:.1f} s", style="bold")
+    output.write_line("questions on them:" if started.questions else "no question could be made from them by rule")
+    for made, answer in started.questions:
+        output.write_line(made.question, indent=2)
+        output.write_short_answer(answer, indent=4)
+    question = shlex.quote(started.questions[0][0].question) if started.questions else "'…'"
+    commands = [f"cd {shlex.quote(str(started.path))}", f"cmt ask {question}"]
+    if started.waiting:
+        commands.append(f"cmt update --all  # adapts the other {started.waiting:,}")
+    output.write_line("next:")
+    output.write_lines(commands, indent=2)
+
+
+def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
+    """The values of `sources` in params.yaml for an address. Raises ConfigError, and StreamError if it is no page."""
+    from cmt.sources.connector import Setting
+    from cmt.sources.web import Web
+    from cmt.stream.limits import DEFAULT_LIMITS
+    from cmt.stream.readers.detection import detect
+
+    # 1. an address that a connector reads
+    parts = urlsplit(address)
+    host = parts.hostname or parts.path
+    if has_secrets(address):
+        raise ConfigError("--from holds credentials: write ${NAME} in their place, and set the environment variable")
+    source: dict[str, Any] = {"name": re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.")[:64] or "source"}
+    source |= {"kind": "remote", "address": address} | ({"columns": dict(columns)} if columns else {})
+    if parts.scheme not in ("http", "https"):
+        import fsspec
+
+        if parts.scheme in fsspec.available_protocols():
+            return source
+        raise ConfigError(
+            f"--from reads files, folders, pages, feeds and object storage, not {parts.scheme}: run `cmt init` without "
+            "--from and add a database to `sources` in params.yaml, see docs/sources.md"
+        )
+    # 2. who names a host of the private network may read it; a feed is known by its content
+    private = host == "localhost" or (host[:1].isdigit() and not ipaddress.ip_address(host).is_global)
+    source |= {"allow_private": True} if private else {}
+    if "*" not in address:
+        url = Setting(DEFAULT_LIMITS, Path()).expand(address)
+        page = Web(url, headers={}, allow_private=private, limits=DEFAULT_LIMITS).get(url)
+        source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
+    return source
+
+
+def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":
+    """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank answers."""
+    from cmt.training.plain_questions import PlainQuestion, plain_questions
+    from cmt.training.question_generation import generate_questions
+    from cmt.training.word_knowledge import WordKnowledge
+
+    # 1. questions of the source, those that read well, and others if these are few
+    documents = pa.concat_tables(map(workspace.store.documents, slices))
+    questions = pa.concat_tables(map(workspace.store.questions, slices)).to_pylist()
+    knowledge = WordKnowledge(workspace.lm)
+    made = [PlainQuestion(row["doc_id"], row["question"], row["answers"][0]) for row in questions if row["answers"]]
+    made = (made or plain_questions(documents, knowledge))[:_TRIED]
+    if len(made) < _TRIED:
+        rest = documents.slice(0, _TRIED - len(made))
+        numbers = dict.fromkeys(rest["doc_id"].to_pylist(), 1)
+        generated = generate_questions(rest, numbers=numbers, seed=workspace.params.seed, knowledge=knowledge)
+        made += [PlainQuestion(row["doc_id"], row["question"], row["answers"][0]) for row in generated.to_pylist()]
+    if not made:
+        return []
+    # 2. those that are answered as the document says, the surest first
+    answers = workspace.current_answerer().answer([one.question for one in made], as_of=[None] * len(made))
+    pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]
+    right = [pair for pair in pairs if same_value(pair[0].answer, pair[1].text)]
+    right.sort(key=lambda pair: (len(pair[0].answer) != len(pair[1].text), -pair[1].confidence))
+    return list({one.doc_id: (one, answer) for one, answer in reversed(right)}.values())[::-1][:QUESTIONS]
+
+
+def _look(
+    folder: Path, address: str, stream: Mapping[str, Any], *, columns: "Mapping[Column, str]", published_at: str | None
+) -> "IngestReport":
+    """A dry run. Raises StreamError if it would take no document."""
+    from pydantic import ValidationError
+
+    from cmt.config import StreamParams
+    from cmt.stream.ingest import ingest, source_paths
+    from cmt.stream.store import SliceStore
+
+    try:
+        params = StreamParams(**stream)
+    except ValidationError as error:
+        raise ConfigError(f"--set stream: {error.errors()[0]['msg']}") from None
+    seen = ingest(
+        SliceStore(folder / "data/stream", folder / "data/quarantine"),
+        source_paths([address]),
+        period=params.period,
+        params=params,
+        columns=columns,
+        published_at=published_at,
+        dry_run=True,
+    )
+    if not seen.accepted:
+        reasons = (
+            f"\n  {row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else "")
+            for _, count, row in seen.reasons()[:_SHOWN]
+        )
+        advice = "\n  parameters of the new project come first: cmt --set stream.day_first=true init …"
+        raise StreamError(f"{address}: no document can be taken{''.join(reasons)}{advice}")
+    return seen
+
+
+def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
+    """The newest slices with documents, about NEWEST_DOCUMENTS in all, and the number of documents in the others."""
+    slices = [slice_ for slice_ in workspace.store.slices() if slice_.n_documents]
+    first, size = len(slices) - 1, slices[-1].n_documents
+    while first and (size := size + slices[first - 1].n_documents) <= NEWEST_DOCUMENTS:
+        first -= 1
+    return slices[first:], sum(slice_.n_documents for slice_ in slices[:first])
+
+
+def _sync(workspace: "Workspace", name: str, progress: Any) -> str:
+    """The summary of a sync. Raises StreamError if it took no document."""
+    report = workspace.sync(name, newest=True, progress=progress)
+    if not report.documents:
+        raise StreamError("\n  ".join([f"{name}: no document can be taken", *report.problems[:_SHOWN]]))
+    return report.summary()
+
+
+def _remove(folder: Path, *, existed: bool) -> None:
+    """Remove a project that was just made; an empty folder that was there stays."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not existed:
+        os.rmdir(folder)

@@ -1,0 +1,78 @@
+"""A newcomer with a feed and with a table: two commands to an answer from one's own documents."""
+
+import csv
+import html
+import json
+import time
+from datetime import datetime
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cmt.cli.main import app
+from cmt.common.answers import same_value
+from cmt.lm.model import FrozenLM
+from cmt.stream.periods import NEWEST_DOCUMENTS
+
+COURIER = Path(__file__).parents[2] / "data/courier/documents.jsonl"
+SECONDS = 90
+"""For both commands, without the installation; processor time, which other work on the machine does not change."""
+
+
+def articles(number: int) -> list[dict[str, Any]]:
+    """The first articles of the bundled newspaper, dated five years earlier, in one month."""
+    rows = [json.loads(line) for line in COURIER.read_text(encoding="utf-8").splitlines()[:number]]
+    days = [datetime.fromisoformat(f"2026-01-{1 + 27 * n // number:02d}T08:00:00+00:00") for n in range(number)]
+    return [row | {"date": day} for row, day in zip(rows, days, strict=True)]
+
+
+def write_feed(path: Path, number: int) -> None:
+    items = "".join(
+        f"<item><title>{html.escape(row['title'])}</title><guid>{row['doc_id']}</guid>"
+        f"<pubDate>{format_datetime(row['date'])}</pubDate><description>{html.escape(row['text'])}</description></item>"
+        for row in articles(number)
+    )
+    path.write_text(f'<rss version="2.0"><channel><title>Courier</title>{items}</channel></rss>', encoding="utf-8")
+
+
+def write_table(path: Path, number: int) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["headline", "story", "timestamp"])
+        rows.writerows([row["title"], row["text"], int(row["date"].timestamp())] for row in articles(number))
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.mark.parametrize(("name", "number"), [("feed.xml", 12), ("news.csv", 2 * NEWEST_DOCUMENTS)])
+def test_two_commands_lead_to_an_answer(name: str, number: int, real_lm: FrozenLM, tmp_path: Path) -> None:
+    data, folder = tmp_path / name, tmp_path / "project"
+    (write_feed if name.endswith("xml") else write_table)(data, number)
+    began = time.process_time()
+    # 1. the newest documents are adapted, the others wait
+    started = run("init", str(folder), "--from", str(data))
+    adapted = min(number, NEWEST_DOCUMENTS)
+    assert sum(round_["documents"] for round_ in started["rounds"]) == adapted
+    assert started["waiting"] == number - adapted
+    assert len(started["questions"]) == 3
+    for asked in started["questions"]:
+        assert same_value(asked["answer"], asked["expected"])
+    # 2. what was found is in params.yaml
+    stream = yaml.safe_load((folder / "params.yaml").read_text())["stream"]
+    assert stream["source"] == str(data)
+    wanted = {"title": "headline", "published_at": "timestamp", "text": "story"} if name.endswith("csv") else None
+    assert stream.get("columns") == wanted
+    # 3. the second command answers as the first one did
+    first = started["questions"][0]
+    answer = run("--params", str(folder / "params.yaml"), "ask", first["question"])
+    assert (answer["answer"], answer["sources"][0]["doc_id"]) == (first["answer"], first["sources"][0]["doc_id"])
+    assert time.process_time() - began < SECONDS
