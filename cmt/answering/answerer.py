@@ -122,15 +122,17 @@ class Answerer:
         questions: Sequence[str],
         *,
         as_of: Sequence[datetime | None],
+        selections: Sequence[Selection] | None = None,
         closed_book: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now). Results are in the order of the questions.
 
-        With `closed_book` every answer also has the LM's answer without memory.
+        `selections`: those of `select`. With `closed_book` every answer also has the LM's answer without memory.
         """
         bank_version = self.bank.version
-        answers = self._answer_all(self._queries(questions), self._search(questions, as_of), on_progress)
+        search = self._search(questions, as_of) if selections is None else lambda index, _key: selections[index]
+        answers = self._answer_all(self._queries(questions), search, on_progress)
         answers = [self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)]
         if not closed_book:
             return answers
@@ -184,6 +186,22 @@ class Answerer:
         return [statement for _, statement in sorted(statements, key=itemgetter(0))]
 
     @torch.no_grad()
+    def select(self, questions: Sequence[str], *, as_of: Sequence[datetime | None]) -> list[Selection]:
+        """The memories that each of `questions` is answered from as of its date; ψ and the LM read nothing."""
+        search = self._search(questions, as_of)
+        selections: dict[int, Selection] = {}
+        for batch in self._batches(self._queries(questions)):
+            with self.model.autocast():
+                _, found = self._encode_and_select(batch, search)
+                # a near-tie is decided by the question alone, as in an answer
+                found = [
+                    self._encode_and_select([query], search)[1][0] if one.margin < TIE_MARGIN else one
+                    for query, one in zip(batch, found, strict=True)
+                ]
+            selections |= {query.position: one for query, one in zip(batch, found, strict=True)}
+        return [selections[index] for index in range(len(questions))]
+
+    @torch.no_grad()
     def keys(self, questions: Sequence[str]) -> Key:
         """Search keys (n, p) of `questions`, for dense retrieval without ψ and π."""
         with self.model.autocast():
@@ -192,10 +210,7 @@ class Answerer:
         return keys
 
     def _queries(self, questions: Sequence[str]) -> list[Query]:
-        return [
-            Query(index, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
-            for index, question in enumerate(questions)
-        ]
+        return [Query(index, question, _tokenize(self.lm, question)) for index, question in enumerate(questions)]
 
     def _search(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
         """Selection from the bank for each question as of its own date."""
@@ -241,13 +256,9 @@ class Answerer:
         A question without padding does not share a batch with a padded one, because a mask changes the rounding.
         """
 
-        def padding(query: Query) -> tuple[int, bool]:
-            length = 1 + len(query.tokens)  # with BOS
-            return padded_length(length), padded_length(length) == length
-
         size = self.params.answering.batch_size
         by_length = sorted(queries, key=lambda query: (len(query.tokens), query.text))
-        for _, group in groupby(by_length, key=padding):
+        for _, group in groupby(by_length, key=lambda query: _padding(query.tokens)):
             members = list(group)
             yield from (members[start : start + size] for start in range(0, len(members), size))
 
@@ -288,9 +299,7 @@ class Answerer:
     def _retrieve(self, queries: Sequence[Query], select: Select) -> Retrieval:
         """Encode the questions and select memories for each by its key and its words."""
         # 1. encode the questions and select rows of the bank
-        encoding = self.model.encode([query.tokens for query in queries], group=len(queries))
-        keys = encoding.key.float().cpu().numpy()  # (B, p)
-        selections = [select(query.position, key) for query, key in zip(queries, keys, strict=True)]
+        encoding, selections = self._encode_and_select(queries, select)
         # 2. decode the rows, each with the document that it supersedes, if the bank still has it
         superseded = self._superseded_tokens([row for selection in selections for row in selection.rows])
         memories = [
@@ -326,6 +335,11 @@ class Answerer:
             for query, selection, row_texts in zip(queries, selections, texts, strict=True)
         ]
         return Retrieval(encoding, selections, memories, texts, comparisons)
+
+    def _encode_and_select(self, queries: Sequence[Query], select: Select) -> tuple[Encoding, list[Selection]]:
+        encoding = self.model.encode([query.tokens for query in queries], group=len(queries))
+        keys = encoding.key.float().cpu().numpy()  # (B, p)
+        return encoding, [select(query.position, key) for query, key in zip(queries, keys, strict=True)]
 
     def _superseded_tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
         """Tokens of each document that one of the `rows` supersedes and that the bank still has, by document."""
@@ -456,3 +470,18 @@ class Answerer:
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
         id_ = answer_id(answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version)
         return replace(answer, id=id_)
+
+
+def padding(lm: FrozenLM, question: str) -> tuple[int, bool]:
+    """Questions with equal values are answered in one batch; others in a batch each, one after the other."""
+    return _padding(_tokenize(lm, question))
+
+
+def _tokenize(lm: FrozenLM, question: str) -> list[int]:
+    return lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS]
+
+
+def _padding(tokens: Sequence[int]) -> tuple[int, bool]:
+    """The padded length of a question with BOS, and whether it has no padding."""
+    length = 1 + len(tokens)
+    return padded_length(length), padded_length(length) == length

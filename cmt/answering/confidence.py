@@ -49,6 +49,29 @@ class Calibration(NamedTuple):
 NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
 """The identity."""
 
+
+class Basis(NamedTuple):
+    """What an answer of an earlier round rests on."""
+
+    selection: str
+    """`Selection.digest`."""
+    lead: float
+    """`Selection.lead`."""
+    confidence: float
+    """Confidence in the answer before calibration, 0–1."""
+
+    def confidence_in(self, selection: Selection, *, threshold: float) -> float | None:
+        """The confidence with which `selection` gives the same answer; None if it may give another one.
+
+        Of two selections with equal digests, `lead` changes the confidence alone. `threshold`: the confidence below
+        which the answer is "not in memory".
+        """
+        if selection.digest != self.selection:
+            return None
+        confidence = _sigmoid(log_odds(self.confidence) + WEIGHTS.lead * (selection.lead - self.lead))
+        return confidence if (confidence < threshold) == (self.confidence < threshold) else None
+
+
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
 CONSTANT = -1.824

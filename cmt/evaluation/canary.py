@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from cmt.answering.confidence import Basis
 from cmt.common.answers import words_of
 
 RIGHT = 0.5
@@ -42,10 +43,14 @@ class Canary:
     """The source (publisher) of its document."""
     published_at: datetime | None = None
     """The date of its document."""
+    fixed: bool = False
+    """Whether it belongs to the fixed sample, whose first answer every round needs."""
     best: Outcome | None = None
     """The outcome with the highest F1, of this round or an earlier one."""
     now: Outcome | None = None
-    """The outcome in the bank after the round; None until it is asked."""
+    """The outcome in the bank after the round; None until it is answered."""
+    basis: Basis | None = None
+    """What `now` rests on; None if that is not known."""
     without: Outcome | None = None
     """The outcome without the documents of the slice, or without the strangers among them (`canary_harm`). None if the
     answer is right, or if none of these documents was selected."""

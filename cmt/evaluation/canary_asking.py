@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cmt.answering.confidence import Basis
 from cmt.common.progress import OnProgress
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome
@@ -11,6 +12,7 @@ from cmt.evaluation.canary_harm import NewSlice, explain, replies
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
+    from cmt.retrieval.selector import Selection
 
 REPEATS = 4
 """Times that documents are set aside: after one of them is left out, another one may turn the same canary."""
@@ -29,8 +31,8 @@ def ask(
 
     If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
     the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
-    the canaries stay harmed. A question that was never answered right, or whose reference is in
-    doubt, shows nothing, and leaves.
+    the canaries stay harmed. A question whose answers were never right, or whose reference is in doubt, shows nothing,
+    and leaves.
     """
     asked = {canary.question_id: canary for canary in _asked(answerer, canaries, new, on_progress)}
     set_aside: set[str] = set()
@@ -43,7 +45,9 @@ def ask(
         leave_out(set_aside)
         again = _asked(answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None)
         asked |= {canary.question_id: canary for canary in again}
-    return [canary for canary in asked.values() if canary.best and canary.best.right], sorted(set_aside)
+    return [canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)], sorted(
+        set_aside
+    )
 
 
 def _spared(canary: Canary) -> Canary:
@@ -55,25 +59,47 @@ def _spared(canary: Canary) -> Canary:
 def _asked(
     answerer: "Answerer", canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
 ) -> list[Canary]:
-    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did."""
-    # 1. Ask all of them.
-    now = replies(answerer, canaries, on_progress=on_progress)
+    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did.
+
+    The slice cannot harm a canary for which none of its documents is selected. Such a canary keeps the outcome of the
+    round before if that rests on the same memories, and is not asked at all if it has none and is not `fixed`.
+    """
+    # 1. Search, and ask what the slice may have changed.
+    found = answerer.select([canary.question for canary in canaries], as_of=[None] * len(canaries))
+    pairs = [pair for pair in zip(canaries, found, strict=True) if _to_ask(answerer, *pair, new)]
+    selected, selections = [canary for canary, _ in pairs], [selection for _, selection in pairs]
+    if on_progress:
+        on_progress(len(canaries) - len(selected))
+    now = replies(answerer, selected, selections=selections, on_progress=on_progress)
     # 2. Ask once more, without the slice, what one of its documents may have turned.
     doubtful = [
         canary
-        for canary, reply in zip(canaries, now, strict=True)
+        for canary, reply in zip(selected, now, strict=True)
         if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected))
     ]
     before = replies(answerer, doubtful, without=new.documents) if doubtful else []
     without = {canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)}
     # 3. Keep the best outcome of each, and explain what turned.
-    asked = []
-    for canary, reply in zip(canaries, now, strict=True):
+    asked = {canary.question_id: canary for canary in canaries}
+    for canary, selection, reply in zip(selected, selections, now, strict=True):
         other = without.get(canary.question_id, canary.without)
         best = _best(canary.best, reply.outcome, other)
-        canary = replace(canary, best=best, now=reply.outcome, without=other)
-        asked.append(explain(answerer, canary, reply, new) if canary.regressed else canary)
-    return asked
+        basis = Basis(selection.digest, selection.lead, reply.confidence)
+        canary = replace(canary, best=best, now=reply.outcome, basis=basis, without=other)
+        asked[canary.question_id] = explain(answerer, canary, reply, new) if canary.regressed else canary
+    return list(asked.values())
+
+
+def _to_ask(answerer: "Answerer", canary: Canary, selection: "Selection", new: NewSlice) -> bool:
+    """Whether the slice may have changed the answer to `canary`, which is given from `selection`."""
+    read = {row[name] for row in selection.rows for name in ("doc_id", "supersedes")}
+    if not new.documents.keys().isdisjoint(read):
+        return True
+    if not canary.now:
+        return canary.fixed
+    if not (canary.basis and answerer.confidence_is_probability):
+        return True
+    return canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below) is None
 
 
 def _best(*outcomes: Outcome | None) -> Outcome | None:

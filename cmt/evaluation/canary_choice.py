@@ -71,7 +71,7 @@ def choose(
     serving = [canary for canary in kept if canary.doc_id in current][: size // 2]
     others = [canary for canary in pool.values() if canary.doc_id in current and canary not in serving]
     standing = [*serving, *_in_turn(sorted(others, key=_rank), lambda canary: canary.source)][:size]
-    chosen = {canary.question_id: canary for canary in standing}
+    chosen = {canary.question_id: replace(canary, fixed=True) for canary in standing}
     # 2. Questions near the new documents.
     for canary in _canaries_near(store, answerer, documents, rows, updated, authority, limit=POOL * limit):
         if len(chosen) == limit:

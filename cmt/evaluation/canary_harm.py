@@ -28,6 +28,7 @@ from cmt.stream.authority import Authority
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
+    from cmt.retrieval.selector import Selection
 
 UPDATE = 0.3
 """Probability of a change from which a document that may change the canary is believed."""
@@ -82,6 +83,8 @@ class Reply(NamedTuple):
 
     outcome: Outcome
     selected: tuple[str, ...]
+    confidence: float = 0.0
+    """Of the answer, before calibration."""
 
 
 def replies(
@@ -89,20 +92,23 @@ def replies(
     canaries: Sequence[Canary],
     *,
     without: Collection[str] = (),
+    selections: "Sequence[Selection] | None" = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reply]:
-    """Ask `canaries` as of now, without the documents `without`."""
+    """Ask `canaries` as of now, without the documents `without`, or from `selections` of `Answerer.select`."""
     if without:
         bank = answerer.bank
         answerer = answerer.with_params(bank=bank.excluding(bank.excluded_doc_ids.union(without)))
     questions = [canary.question for canary in canaries]
-    answers = answerer.answer(questions, as_of=[None] * len(questions), on_progress=on_progress)
+    as_of = [None] * len(questions)
+    answers = answerer.answer(questions, as_of=as_of, selections=selections, on_progress=on_progress)
     found = []
     for canary, answer in zip(canaries, answers, strict=True):
         sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
         selected = tuple(source.doc_id for source in sources)
         text = answer.text if answer.known else ""
-        found.append(Reply(outcome_of(text, canary.references, selected[0] if selected else None), selected))
+        outcome = outcome_of(text, canary.references, selected[0] if selected else None)
+        found.append(Reply(outcome, selected, answer.uncalibrated))
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmt.answering.confidence import Basis
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import write_table
 from cmt.evaluation.canary import Canary, Outcome
@@ -17,6 +18,7 @@ from cmt.evaluation.canary import Canary, Outcome
 log = logging.getLogger(__name__)
 
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
+_BASIS = pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
 CANARY_SCHEMA = pa.schema(
     [
         pa.field("question_id", pa.string(), nullable=False),
@@ -25,8 +27,12 @@ CANARY_SCHEMA = pa.schema(
         pa.field("golds", pa.list_(pa.string()), nullable=False),  # Canary.references
         pa.field("source", pa.string(), nullable=False),
         pa.field("published_at", pa.timestamp("us", tz="UTC")),
+        pa.field("fixed", pa.bool_(), nullable=False),
         pa.field("best", _OUTCOME),
         pa.field("now", _OUTCOME),
+        pa.field(
+            "basis", pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
+        ),
         pa.field("without", _OUTCOME),
         pa.field("harmed_by", pa.list_(pa.string()), nullable=False),
         pa.field("set_aside", pa.list_(pa.string()), nullable=False),
@@ -47,7 +53,10 @@ def round_folder(state: Path, slice_id: str) -> Path:
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
     """Write `canaries` to `path` with their digest, atomically. Raises OSError."""
-    rows = [asdict(canary) | {"golds": canary.references} for canary in canaries]
+    rows = [
+        asdict(canary) | {"golds": canary.references, "basis": canary.basis and canary.basis._asdict()}
+        for canary in canaries
+    ]
     table = pa.Table.from_pylist(rows, schema=CANARY_SCHEMA)
     write_table(path, table.replace_schema_metadata({_DIGEST: _digest(table)}))
 
@@ -73,6 +82,7 @@ def read_canaries(path: Path) -> list[Canary] | None:
 
 def _parse(row: dict[str, Any]) -> Canary:
     outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "now", "without", "turned")}
+    outcomes["basis"] = row["basis"] and Basis(**row["basis"])
     lists = {name: tuple(row[name]) for name in ("harmed_by", "set_aside")}
     references = tuple(row.pop("golds"))
     return Canary(**row | outcomes | lists, references=references)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.confidence import Basis
 from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.ledger import SCORE_NAMES
 from cmt.common.arrow import take
@@ -24,6 +25,7 @@ from cmt.evaluation.sampling import sample_by_hash
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
     from cmt.lm.decoding import Complete
+    from cmt.retrieval.selector import Selection
     from cmt.stream.store import Slice, SliceStore
 
 RECORD_SCHEMA = pa.schema(
@@ -39,6 +41,8 @@ RECORD_SCHEMA = pa.schema(
         pa.field("recalled", pa.bool_(), nullable=False),  # doc_id is among the first selection.top_k sources
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("uncalibrated", pa.float64(), nullable=False),  # the confidence before calibration
+        pa.field("selection", pa.string()),  # this and the next: what the answer of a round rests on, see `Basis`
+        pa.field("lead", pa.float64()),
         pa.field("closed", pa.string()),
         pa.field("closed_f1", pa.float64()),
         pa.field("rag", pa.string()),
@@ -156,17 +160,19 @@ def evaluate(
     baselines: bool = False,
     complete: "Complete | None" = None,
     record: AnswerRecord | None = None,
+    earlier: pa.Table | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of RAG with one text.
 
     "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` return the answers
-    of an earlier evaluation without computing them again. `on_progress` counts answers: one a question and system.
+    of an earlier evaluation without computing them again. `earlier`: records of the round before, whose answers are
+    kept where they rest on the same memories. `on_progress` counts answers: one a question and system.
     """
     # 1. ask the systems, in a fixed order of the questions
     order = answering_order(questions)
     asked = take(questions, order)
-    memory = _ask_memory(answerer, asked, record, on_progress)
+    memory, selections = _ask_memory(answerer, asked, record, earlier, on_progress)
     runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
     # 2. score each system
     references, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
@@ -181,6 +187,8 @@ def evaluate(
     columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
     columns |= {"golds": asked["answers"], "recalled": found[0], "sources": [a.doc_ids for a in memory.predictions]}
     columns |= {name: [getattr(a, name) for a in memory.predictions] for name in ("confidence", "uncalibrated")}
+    if selections:
+        columns |= {"selection": [one.digest for one in selections], "lead": [one.lead for one in selections]}
     for run, run_marks in zip(runs, marks, strict=True):
         columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
     nulls = [None] * asked.num_rows
@@ -198,16 +206,51 @@ def evaluate(
 
 
 def _ask_memory(
-    answerer: "Answerer", asked: pa.Table, record: AnswerRecord | None, on_progress: OnProgress | None
-) -> _Run:
-    """The memory's answers, as RecordedAnswer."""
+    answerer: "Answerer",
+    asked: pa.Table,
+    record: AnswerRecord | None,
+    earlier: pa.Table | None,
+    on_progress: OnProgress | None,
+) -> tuple[_Run, "list[Selection]"]:
+    """The memory's answers, as RecordedAnswer, and with `earlier` what they rest on."""
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
+    selections: list[Selection] = []
     if record:
         answers = record.answer(answerer, texts, as_of=as_of, on_progress=on_progress)
-    else:
+    elif earlier is None:
         answers = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=as_of, on_progress=on_progress)]
-    return _Run("cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started)
+    else:
+        selections = answerer.select(texts, as_of=as_of)
+        known = {(row["question"], row["asked_at"]): row for row in earlier.to_pylist()}
+        kept = [
+            _kept_answer(answerer, row, selection) if (row := known.get(pair)) else None
+            for pair, selection in zip(zip(texts, as_of, strict=True), selections, strict=True)
+        ]
+        new = [index for index, answer in enumerate(kept) if answer is None]
+        if on_progress:
+            on_progress(len(kept) - len(new))
+        computed = iter(
+            answerer.answer(
+                [texts[index] for index in new],
+                as_of=[as_of[index] for index in new],
+                selections=[selections[index] for index in new],
+                on_progress=on_progress,
+            )
+        )
+        answers = [answer or RecordedAnswer.of(next(computed)) for answer in kept]
+    return _Run("cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started), selections
+
+
+def _kept_answer(answerer: "Answerer", row: dict[str, Any], selection: "Selection") -> RecordedAnswer | None:
+    """The answer of an earlier `row` (RECORD_SCHEMA); None if `selection` may give another one."""
+    threshold = answerer.params.selection.abstain_below
+    basis = Basis(row.get("selection") or "", row.get("lead") or 0.0, row["uncalibrated"])
+    confidence = basis.confidence_in(selection, threshold=threshold)
+    if confidence is None or not (row["cmt"] or confidence < threshold):
+        return None
+    shown = confidence if confidence < threshold else answerer.calibration.apply(confidence)
+    return RecordedAnswer(row["cmt"], tuple(row["sources"]), shown, confidence)
 
 
 def _ask_baselines(

@@ -12,6 +12,7 @@ from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.lexical import sketch_scores
 from cmt.bank.schema import SearchRow
+from cmt.common.digests import sha256_hex
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
@@ -32,6 +33,13 @@ class Selection(NamedTuple):
     """Smallest change in log-probability that alters the selection."""
     changes: tuple[Change, ...] = ()
     """The recorded changes that name a document of the rows, rejected ones included."""
+
+    @property
+    def digest(self) -> str:
+        """Identity of everything that an answer from the selection depends on, but `lead`."""
+        names = ("memory_id", "published_at", "supersedes", "text")
+        rows = (" ".join([*(str(row[name]) for name in names), f"{row['prior']:.6f}"]) for row in self.rows)
+        return sha256_hex(*sorted(rows), *sorted(f"{change.id} {change.state}" for change in self.changes))[:16]
 
 
 def select_memories(

@@ -37,10 +37,12 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
     harmed = [canary for canary in canaries if canary.harmed_by]
     if len(harmed) > gate.max_harmed:
         return Decision("refused", _harm(harmed, asked=len(canaries)))
-    # 2. The mean F1 of the canaries, against the best outcome of each.
+    # 2. The mean F1 of the canaries, against the best outcome of each; one that was not asked has not changed.
     if len(canaries) >= FEWEST:
-        best = 100 * sum(canary.best.f1 for canary in canaries if canary.best) / len(canaries)
-        now = 100 * sum(canary.now.f1 for canary in canaries if canary.now) / len(canaries)
+        best, now = (
+            100 * sum(1.0 if outcome is None else outcome.f1 for outcome in outcomes) / len(canaries)
+            for outcomes in zip(*((canary.best, canary.now) for canary in canaries), strict=True)
+        )
         if best - now > gate.max_f1_drop:
             reason = f"F1 of the {len(canaries)} canaries fell from {best:.1f} to {now:.1f}"
             return Decision("refused", f"{reason}, by more than gate.max_f1_drop {gate.max_f1_drop:g}")

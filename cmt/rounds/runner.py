@@ -39,6 +39,11 @@ log = logging.getLogger(__name__)
 SET_ASIDE = "set_aside.json"
 """In the folder of a round: the doc_ids of the documents of the slice that are left out of the bank."""
 
+FEWEST_QUESTIONS = 30
+"""Questions of a round whose measuring is limited in time; with fewer, the interval of F1 is wider than 30 points."""
+MEASURE_STAGES = ("choose", "canaries", "changes")
+"""Stages before the evaluation that count as measuring."""
+
 
 class RoundRunner:
     """The steps of one round, to be called in order inside `recovery.updating`.
@@ -230,20 +235,23 @@ class RoundRunner:
         write_canaries(self.folder / CANARIES, canaries)
         return sum(bool(canary.harmed_by or canary.set_aside) for canary in canaries)
 
-    def evaluate(self) -> ScoresBySystem:
+    def evaluate(self, *, seconds: float | None = None) -> ScoresBySystem:
         """Score a sample of the questions of this slice and of earlier ones; returns the scores.
 
-        The record of each question is written to `answers.parquet` in the folder of the round.
+        `seconds` limits the measuring: the sample has as many questions as the round before answered in the time that
+        the canaries leave, but at least FEWEST_QUESTIONS, as in the first round. The record of each question is written
+        to `answers.parquet` in the folder of the round.
         """
         from cmt.evaluation.evaluate import evaluate, round_questions
 
         resources, params = self.resources, self.resources.params
         baselines = params.evaluation.round_baselines
+        share = 1.0 if seconds is None else self._affordable_share(seconds)
         questions = round_questions(
             store=resources.store,
             slice_=self.slice,
-            own=params.evaluation.questions,
-            earlier=params.evaluation.earlier_questions,
+            own=round(share * params.evaluation.questions),
+            earlier=round(share * params.evaluation.earlier_questions),
             seed=params.seed,
         )
         questions = rows_without(questions, "doc_id", self._set_aside())
@@ -255,6 +263,7 @@ class RoundRunner:
                 questions,
                 baselines=baselines,
                 complete=resources.prompt_cache.complete,
+                earlier=self._earlier_answers() if answerer.confidence_is_probability else None,
                 on_progress=self.progress.advance,
             )
         write_table(self.folder / "answers.parquet", evaluation.records)
@@ -273,7 +282,7 @@ class RoundRunner:
         notes, canaries = self._notes(), self._canaries()
         counts = {
             "asked": len(canaries),
-            "wrong": sum(not (canary.now and canary.now.right) for canary in canaries),
+            "wrong": sum(canary.now is not None and not canary.now.right for canary in canaries),
             "harmed": sum(bool(canary.harmed_by or canary.set_aside) for canary in canaries),
             "changed": sum(canary.updated_by is not None for canary in canaries),
         }
@@ -331,6 +340,16 @@ class RoundRunner:
             resources.ledger.write(replace(round_, mlflow_run=run))
         return next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
 
+    def _affordable_share(self, seconds: float) -> float:
+        """The share of the questions in `evaluation` that a round can answer if its measuring takes `seconds`."""
+        evaluation = self.resources.params.evaluation
+        most, count = evaluation.questions + evaluation.earlier_questions, FEWEST_QUESTIONS
+        spent = sum(taken for stage, taken in self._notes().items() if stage in MEASURE_STAGES)
+        for round_ in self.resources.rounds():
+            if round_.questions and (taken := round_.seconds.get("evaluate")):
+                count = max(FEWEST_QUESTIONS, int((seconds - spent) * round_.questions / taken))
+        return min(1.0, count / most) if most else 1.0
+
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
         """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""
         from cmt.evaluation.calibration import calibrated_by
@@ -382,9 +401,9 @@ class RoundRunner:
     def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
         """The canaries of the round before, and the ids of the slices that came since.
 
-        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds.
+        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds, and the
+        last one, which is asked for again if it was given with other parameters.
         """
-        from cmt.evaluation.canary import Canary
         from cmt.evaluation.canary_storage import read_canaries
 
         # 1. The round before, and what it kept.
@@ -392,13 +411,37 @@ class RoundRunner:
         last = committed[-1] if committed else None
         kept = read_canaries(round_folder(self.resources.state, last.slice_id) / CANARIES) if last else None
         canaries = [
-            Canary(c.question_id, c.doc_id, c.question, c.references, c.source, c.published_at, best=c.best)
-            for c in kept or ()
+            replace(
+                canary,
+                fixed=False,
+                basis=canary.basis if last and self._answers_like(last) else None,
+                without=None,
+                harmed_by=(),
+                set_aside=(),
+                turned=None,
+                updated_by=None,
+            )
+            for canary in kept or ()
+            if canary.best
         ]
         # 2. The slices that no canary was drawn from.
         known = {slice_.slice_id for slice_ in self.resources.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
         return canaries, [slice_id for slice_id in unseen if slice_id in known]
+
+    def _earlier_answers(self) -> pa.Table:
+        """The answers of the round before (RECORD_SCHEMA); empty if this round may give others."""
+        from cmt.evaluation.evaluate import RECORD_SCHEMA
+        from cmt.evaluation.round_records import read_records
+
+        committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
+        records = read_records(self.resources, committed[-1]) if committed else None
+        return records if records is not None and self._answers_like(committed[-1]) else RECORD_SCHEMA.empty_table()
+
+    def _answers_like(self, round_: Round) -> bool:
+        """Whether this round gives the same answer as `round_` from the same memories."""
+        started = self._started
+        return (round_.params_digest, round_.dtype) == (started.params_digest, started.dtype)
 
     def _slices_left_out(self) -> list[Slice]:
         """The slices whose rounds were refused or set documents aside, by period."""

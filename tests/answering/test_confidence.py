@@ -10,6 +10,7 @@ from cmt.answering.confidence import (
     CONSTANT,
     MISSING_NAME,
     WEIGHTS,
+    Basis,
     Evidence,
     confidence_of,
     evidence,
@@ -105,3 +106,22 @@ def test_a_question_whose_words_are_in_no_text_has_less_confidence(mayors: Answe
         ["What does the ferry to Saltby cost?", "Xx yyy zzz qqqqqq vvv wwww?"], as_of=NOW[:2]
     )
     assert known.confidence > strange.confidence
+
+
+def test_the_basis_of_an_answer_gives_its_confidence_at_another_lead_of_the_same_selection() -> None:
+    row = {"memory_id": "ferry#0", "published_at": None, "supersedes": None, "text": "6 crowns", "prior": -0.1}
+    selection = Selection([row], lead=10.0)
+    found = Evidence(reader=4.0, agreement=2.0, coverage=0.8, names=1.0, lead=10.0)
+    basis = Basis(selection.digest, 10.0, confidence_of(found))
+    for lead in (4.0, 10.0, 15.0):
+        expected = confidence_of(found._replace(lead=lead))
+        assert basis.confidence_in(selection._replace(lead=lead), threshold=0.1) == pytest.approx(expected)
+    # an answer that is refused from now on, or was so far, is another one
+    limit = confidence_of(found._replace(lead=8.0))
+    assert basis.confidence_in(selection._replace(lead=7.0), threshold=limit) is None
+    assert basis._replace(confidence=limit - 0.01).confidence_in(selection._replace(lead=20.0), threshold=limit) is None
+    # other memories, texts or log-probabilities are another selection; the order is none
+    for change in ({"text": "9 crowns"}, {"prior": -0.2}, {"memory_id": "ferry#1"}):
+        assert basis.confidence_in(Selection([row | change], lead=10.0), threshold=0.1) is None
+    both = [row, row | {"memory_id": "mayor#0"}]
+    assert Selection(both).digest == Selection(both[::-1]).digest != selection.digest

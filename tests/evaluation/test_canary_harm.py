@@ -205,7 +205,8 @@ def test_two_sources_with_different_values_are_harm() -> None:
 def test_a_question_that_was_never_answered_right_leaves() -> None:
     reader = FactReader.of({"ferry": says("5 crowns")}, {})
     new = NewSlice(reader.bank.documents([]), {}, Authority(), lambda _sources: {})
-    assert ask(reader, [CANARY], new, gate=GateParams(), leave_out=lambda _doc_ids: None) == ([], [])
-    known = replace(CANARY, best=Outcome("6 crowns", 1.0, True, "ferry"))
+    fixed = replace(CANARY, fixed=True)
+    assert ask(reader, [fixed], new, gate=GateParams(), leave_out=lambda _doc_ids: None) == ([], [])
+    known = replace(fixed, best=Outcome("6 crowns", 1.0, True, "ferry"))
     [canary], _ = ask(reader, [known], new, gate=GateParams(), leave_out=lambda _doc_ids: None)
     assert (canary.now.answer, canary.harmed_by) == ("5 crowns", ())

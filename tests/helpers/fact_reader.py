@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from cmt.answering.answer import Answer, Source, Span, Verdict
 from cmt.answering.statements import Statement
+from cmt.config import Params
+from cmt.retrieval.selector import Selection
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]
 """Question → answer and confidence."""
 SCHEMA = pa.schema({"memory_id": pa.string(), "doc_id": pa.string(), "text": pa.string(), "superseded_at": pa.date32()})
+ROW = {"published_at": DATE, "supersedes": None, "text": "", "prior": 0.0}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class FactReader:
     asked: list[str] = field(default_factory=list)
     model: Any = field(default_factory=lambda: SimpleNamespace(comparison=None))
     """A compressor without a comparison head."""
+    params: Params = field(default_factory=Params)
+    confidence_is_probability: bool = True
 
     @classmethod
     def of(cls, facts: Mapping[str, Facts], texts: Mapping[str, str]) -> Any:
@@ -60,6 +65,11 @@ class FactReader:
         self.asked.extend(questions)
         visible = self.facts.keys() - self.bank.excluded_doc_ids
         return [self._answer(question, visible) for question in questions]
+
+    def select(self, questions: Sequence[str], **_options: Any) -> list[Selection]:
+        visible = self.facts.keys() - self.bank.excluded_doc_ids
+        found = [[source.doc_id for source in self._answer(question, visible).sources] for question in questions]
+        return [Selection([ROW | {"memory_id": name, "doc_id": name} for name in names]) for names in found]
 
     def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Answer]:
         pairs = zip(questions, memories, strict=True)

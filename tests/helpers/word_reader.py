@@ -8,6 +8,7 @@ from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
 from cmt.answering.statements import Statement
 from cmt.common.progress import OnProgress
+from cmt.retrieval.selector import Selection
 from cmt.workspace import Workspace
 
 
@@ -22,12 +23,18 @@ class WordReader(Answerer):
         questions: Sequence[str],
         *,
         as_of: Sequence[datetime | None],
+        selections: Sequence[Selection] | None = None,
         closed_book: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[Answer]:
         self.asked += questions
         pairs = zip(questions, as_of, strict=True)
         return [_read(text, self.bank.full_text(text=text, k=4, as_of=date).to_pylist()) for text, date in pairs]
+
+    def select(self, questions: Sequence[str], *, as_of: Sequence[datetime | None]) -> list[Selection]:
+        pairs = zip(questions, as_of, strict=True)
+        found = [self.bank.full_text(text=text, k=4, as_of=date).to_pylist() for text, date in pairs]
+        return [Selection([row | {"prior": 0.0} for row in rows]) for rows in found]
 
     def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Any]]) -> list[Answer]:
         return [_read(text, rows) for text, rows in zip(questions, memories, strict=True)]

@@ -249,11 +249,15 @@ def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
 # Canaries
 
 
-def test_a_canary_that_stays_right_is_asked_once(project: Path) -> None:
-    for month, slice_id in ((3, MARCH), (4, APRIL)):
+def test_a_canary_is_asked_again_after_other_parameters_or_documents(project: Path) -> None:
+    # asked in February; no later slice has a document that is selected for it
+    asked = []
+    for month, slice_id, top_k in ((3, MARCH, 8), (4, APRIL, 8), (5, "2031-05/0001", 7)):
         ingest(project, HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."}, month=month)
-        reader = update(project, slice_id, evaluation__earlier_questions=0)[2]
-    assert reader.asked == [MAYOR]
+        reader = update(project, slice_id, evaluation__earlier_questions=0, selection__top_k=top_k)[2]
+        asked.append(reader.asked)
+        assert read_canaries_of(project, slice_id) == [(MAYOR, "mayor-2", "Vell")]
+    assert asked == [[MAYOR], [], [MAYOR]]
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])

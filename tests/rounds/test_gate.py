@@ -65,6 +65,12 @@ def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
     assert judge(GateParams(), canaries=canaries[1:], f1=None).judgement == "passed"  # too few for a mean
 
 
+def test_a_canary_that_was_not_asked_counts_as_unchanged() -> None:
+    faded, unasked = replace(SOUND, now=WRONG), replace(SOUND, best=None, now=None, without=None)
+    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None).judgement == "refused"
+    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 8, f1=None).judgement == "passed"
+
+
 def test_the_f1_of_the_round_is_compared_if_there_is_a_lowest() -> None:
     assert judge(GateParams(min_f1=50), canaries=[], f1=40.0).reason == "F1 40.0 is below gate.min_f1 50"
     assert judge(GateParams(min_f1=50), canaries=[], f1=60.0).judgement == "passed"

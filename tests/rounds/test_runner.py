@@ -9,6 +9,7 @@ import pytest
 
 import cmt
 from cmt.answering.confidence import NO_CALIBRATION
+from cmt.bank.ledger import Round
 from cmt.evaluation.calibration import calibrated_by
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
@@ -50,6 +51,33 @@ def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(proj
     applied = [pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()]
     assert asked["confidence"].to_pylist() == applied
     assert workspace.answerer.calibration == serving.current_answerer().calibration == calibration
+
+
+def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = open_workspace(begun, evaluation__questions=60, evaluation__earlier_questions=20)
+    [january] = workspace.rounds()
+    runner = RoundRunner(workspace, FEBRUARY)
+    monkeypatch.setattr(RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0})
+
+    def share(*earlier: Round) -> float:
+        monkeypatch.setattr(type(workspace), "rounds", lambda _self: list(earlier))
+        return runner._affordable_share(40)
+
+    assert share() == share(replace(january, questions=0)) == 30 / 80  # no speed is known
+    assert share(replace(january, questions=30, seconds={"evaluate": 20.0})) == 45 / 80  # 30 s at 1.5 questions/s
+    assert share(replace(january, questions=30, seconds={"evaluate": 60.0})) == 30 / 80
+    assert share(replace(january, questions=30, seconds={"evaluate": 1.0})) == 1.0
+
+
+def test_the_seconds_of_a_round_limit_its_sample(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = open_workspace(begun)
+    run_steps(workspace, FEBRUARY, last="ask_canaries")
+    runner = RoundRunner(workspace, FEBRUARY)
+    monkeypatch.setattr(runner, "_affordable_share", lambda seconds: seconds / 100)
+    runner.evaluate(seconds=1)
+    limited = json.loads((runner.folder / "scores.json").read_text())["questions"]
+    runner.evaluate()
+    assert 0 < limited < json.loads((runner.folder / "scores.json").read_text())["questions"]
 
 
 def test_a_committed_round_is_not_repeated(begun: Path) -> None:
