@@ -26,7 +26,25 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
     """The steps of a round. Imported here, so that `prefect deploy` does not import torch."""
     from cmt.rounds.runner import RoundRunner
 
-    return RoundRunner(workspace(params), slice_id, prefect_run=prefect_run)
+    return RoundRunner(workspace(params), slice_id, progress=LoggedProgress(slice_id), prefect_run=prefect_run)
+
+
+class LoggedProgress:
+    """Progress of a round as lines of the log: a line for each part of a stage that asks questions."""
+
+    def __init__(self, slice_id: str) -> None:
+        self._title, self._name, self._done = slice_id, "", 0
+        self._total: int | None = None
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """Begin a stage."""
+        self._name, self._total, self._done = name, total, 0
+
+    def advance(self, n: int, note: str = "") -> None:
+        """Log the count of a stage that asks questions."""
+        self._done += n
+        if self._total and n and self._name in ("canaries", "evaluate"):
+            log.info("%s: %s, %d of %d questions", self._title, self._name, self._done, self._total)
 
 
 @cmt_task(name="ingest")
@@ -76,9 +94,12 @@ def bank(params: str, slice_id: str) -> int:
 
 
 @cmt_task(name="evaluate")
-def evaluate(params: str, slice_id: str) -> Mapping[str, Mapping[str, float | None]]:
-    """Ask a sample of the slice's questions and of earlier ones; returns the scores."""
-    return runner(params, slice_id).evaluate()
+def evaluate(params: str, slice_id: str, seconds: float | None = None) -> Mapping[str, Mapping[str, float | None]]:
+    """Ask a sample of the slice's questions and of earlier ones; returns the scores.
+
+    `seconds`: see `RoundRunner.evaluate`.
+    """
+    return runner(params, slice_id).evaluate(seconds=seconds)
 
 
 @cmt_task(name="ask canaries")
@@ -131,11 +152,16 @@ def run_name() -> str:
 
 @flow(name="cmt", flow_run_name=run_name)
 def online_update(
-    slice: str | None = None, source: str | None = None, publisher: str | None = None, params: str = PARAMS
+    slice: str | None = None,
+    source: str | None = None,
+    publisher: str | None = None,
+    params: str = PARAMS,
+    measure_seconds: float | None = None,
 ) -> list[str]:
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
+    `measure_seconds`: those that the questions of a round may take, see `RoundRunner.evaluate`; null: any.
     The flow run fails if the gate refuses a round.
     """
     if source is not None:
@@ -143,7 +169,7 @@ def online_update(
     states = []
     for slice_id in [slice] if slice else workspace(params).pending():
         with workspace(params).updating():
-            states.append(one_round(params, slice_id))
+            states.append(one_round(params, slice_id, measure_seconds))
     if not states:
         log.info("nothing to do: every slice has a committed round")
         workspace(params).move_pointer()
@@ -155,7 +181,7 @@ def online_update(
     return states
 
 
-def one_round(params: str, slice_id: str) -> str:
+def one_round(params: str, slice_id: str, measure_seconds: float | None = None) -> str:
     """All steps of one round; a failure leaves the bank as it was before."""
     if begin(params, slice_id).already:
         log.info("round %s is committed already", slice_id)
@@ -165,7 +191,7 @@ def one_round(params: str, slice_id: str) -> str:
         choose_canaries(params, slice_id)
         bank(params, slice_id)
         ask_canaries(params, slice_id)
-        evaluate(params, slice_id)
+        evaluate(params, slice_id, measure_seconds)
         decide(params, slice_id)
     except Exception:
         with suppress(CmtError):  # the next start recovers

@@ -20,6 +20,7 @@ from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import read_json, write_json
 from cmt.common.text import format_optional
 from cmt.errors import CmtError, RoundError
+from cmt.rounds.runner import FEWEST_QUESTIONS
 from cmt.workspace import Workspace, open
 from flows.artifacts import EVALUATION_FILE
 from flows.local.prefect import local_prefect
@@ -28,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".prefect/demo"
 FINAL_QUESTIONS = 100
 """Sample of all months' questions that memory, closed-book and RAG are asked at the end."""
+MONTH_SECONDS = 40
+"""Seconds in which a month is measured: its questions are as many as this machine answers in them."""
 # key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
     "slice": ("slice", -14, 0),
@@ -91,7 +94,7 @@ def demo() -> None:
     with nullcontext() if final else local_prefect(root=ROOT, home=HOME) as prefect:
         table.print_committed()
         if prefect and pending:
-            prefect.run("cmt/online-update", on_poll=table.print_committed)
+            prefect.run("cmt/online-update", on_poll=table.print_committed, measure_seconds=MONTH_SECONDS)
             table.print_committed()
         if table.missing:
             raise RoundError(f"no committed round for {table.missing[0]}: see `cmt rounds` and {HOME / 'worker.log'}")
@@ -195,8 +198,8 @@ def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, A
     same = "as the last round left it" if digest == last else f"changed since the last round, which left {last}"
     documents, adapt = sum(row["documents"] for row in rows), sum(row["adapt_seconds"] for row in rows)
     lines = [
-        f"{documents} articles adapted in {adapt:.1f} s; EM and F1 of a sample of the questions (0–100), baselines on "
-        f"{final['questions']} of all months",
+        f"{documents} articles adapted in {adapt:.1f} s; EM and F1 (0–100) of as many questions a month as fit into "
+        f"{MONTH_SECONDS} s, at least {FEWEST_QUESTIONS}; baselines on {final['questions']} of all months",
         f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s",
     ]
     console().print("\n".join(lines), soft_wrap=True)

@@ -14,7 +14,7 @@ from prefect.states import Failed
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
 from cmt.workspace import Workspace
 from flows import tasks
-from flows.online_update import online_update
+from flows.online_update import LoggedProgress, online_update
 from tests.helpers.projects import FEBRUARY, JANUARY
 
 
@@ -37,6 +37,20 @@ def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace
     assert "| closed-book |" in report
     assert "| gate | not judged |" in report
     assert f"| {JANUARY} | not judged | 3 | 3 |" in artifact("rounds")
+
+
+def test_a_round_logs_how_many_questions_it_has_asked(caplog: pytest.LogCaptureFixture) -> None:
+    progress = LoggedProgress(JANUARY)
+    with caplog.at_level("INFO", "cmt.flows"):
+        progress.stage("compress", 3)
+        progress.advance(3)
+        progress.stage("evaluate", 60)
+        for count in (0, 32, 28):
+            progress.advance(count)
+    assert [record.message for record in caplog.records] == [
+        f"{JANUARY}: evaluate, 32 of 60 questions",
+        f"{JANUARY}: evaluate, 60 of 60 questions",
+    ]
 
 
 def test_without_a_slice_every_pending_one_gets_its_round(project: Path, workspace: Workspace, tmp_path: Path) -> None:
