@@ -507,6 +507,8 @@ class ServingParams(Section):
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
     """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, in a burst or
     spread; 0: no limit."""
+    queue_length: Annotated[int, Field(ge=0)] = 64
+    """Questions that may wait in `cmt serve`; a further one gets 429 and the seconds to wait. 0: any number."""
     token_file: Path | None = None
     """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
     `cmt serve` listens on a loopback address only."""

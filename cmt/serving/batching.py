@@ -1,9 +1,11 @@
-"""Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
+"""Dynamic batching: questions that arrive while a batch is being answered go into the next batches.
 
+A batch has questions of equal width, which the models read at once, and no client waits for those of another width.
 Answers do not depend on the batch. The LM answers one batch at a time, and a streaming request alone.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio import from_thread, to_thread
+from starlette.exceptions import HTTPException
 
 from cmt.bank.bank import Bank
 from cmt.serving.metrics import Metrics
@@ -46,6 +49,8 @@ class _Request:
     as_of: datetime | None
     on_text: Callable[[str], None] | None = None
     """Receives the answer in pieces; None: not a streaming request."""
+    padding: tuple[int, bool] | None = None
+    """See `cmt.answering.answerer.padding`; computed between two batches, because the tokenizer is not thread-safe."""
     answer: ServedAnswer | None = None
     error: Exception | None = None
 
@@ -59,10 +64,19 @@ class DynamicBatcher:
         self._queue: deque[_Request] = deque()
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
+        self._seconds = 1.0  # of an answer in the latest batch
 
     def bank(self) -> Bank:
         """The bank that answers. BankError when there is none to answer from, see `Resources.active_bank`."""
         return self.workspace.active_bank()
+
+    def check_queue(self) -> None:
+        """Raise HTTPException 429, with the seconds to wait, if as many questions wait as `serving.queue_length`."""
+        waiting, limit = len(self._queue), self.workspace.params.serving.queue_length
+        if limit and waiting >= limit:
+            wait = math.ceil(waiting * self._seconds)
+            message = f"{waiting} questions are waiting: try again in {wait} s, or raise serving.queue_length"
+            raise HTTPException(429, message, {"Retry-After": str(wait)})
 
     async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:
         """Answer a question in one of the next batches. BankError when there is no bank to answer from."""
@@ -105,6 +119,7 @@ class DynamicBatcher:
     async def _answer_next_batch(self) -> None:
         batch = self._next_batch()
         answer_batch = self._answer_streaming if batch[0].on_text else self._answer_batch
+        started = perf_counter()
         try:
             answers = await to_thread.run_sync(answer_batch, batch)
         except Exception as error:
@@ -113,14 +128,25 @@ class DynamicBatcher:
         else:
             for request, answer in zip(batch, answers, strict=True):
                 request.answer = answer
+            self._seconds = (perf_counter() - started) / len(batch)
 
     def _next_batch(self) -> list[_Request]:
-        """The oldest request and the following ones for the same batch; a streaming request is a batch."""
-        batch = [self._queue.popleft()]
-        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
-        while len(batch) < size and self._queue and not self._queue[0].on_text:
-            batch.append(self._queue.popleft())
-        return batch
+        """The oldest request and the others of its width; a streaming request is a batch. Called between batches."""
+        oldest, size = self._queue.popleft(), self.workspace.params.answering.batch_size
+        if oldest.on_text:
+            return [oldest]
+        width = self._padding(oldest)
+        others = [request for request in self._queue if not request.on_text and self._padding(request) == width]
+        for request in others[: size - 1]:
+            self._queue.remove(request)
+        return [oldest, *others[: size - 1]]
+
+    def _padding(self, request: _Request) -> tuple[int, bool]:
+        from cmt.answering.answerer import padding
+
+        if request.padding is None:
+            request.padding = padding(self.workspace.lm, request.question)
+        return request.padding
 
     def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread; the event loop receives the pieces."""

@@ -34,7 +34,7 @@ async def _cmt_error(_: Request, error: Any) -> JSONResponse:
 
 
 async def _http_error(_: Request, error: Any) -> JSONResponse:
-    kind = "permission_error" if error.status_code == 403 else "invalid_request_error"
+    kind = {403: "permission_error", 429: "rate_limit_error"}.get(error.status_code, "invalid_request_error")
     response = problem(error.status_code, str(error.detail), kind=kind)
     response.headers.update(error.headers or {})
     return response

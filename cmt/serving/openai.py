@@ -20,7 +20,7 @@ from cmt.answering.answer import clean_question
 from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
-from cmt.serving.routes import Batcher, ReadyBatcher, check_length
+from cmt.serving.routes import Batcher, ReadyBatcher, check_request
 from cmt.serving.schemas import AsOf, Problem
 
 MODEL = "cmt"
@@ -109,7 +109,7 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
-    check_length(batcher, request.question, field="messages")
+    check_request(batcher, request.question, field="messages")
     http_request.state.question = request.question  # for the request log
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})

@@ -19,7 +19,10 @@ from cmt.serving.schemas import Alive, Answered, Ask, ChangeEntry, Document, Hea
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The server needs a token, which is missing or not valid."},
     422: {"model": Problem, "description": "The question or a date is invalid."},
-    429: {"model": Problem, "description": "Too many requests; Retry-After has the seconds to wait."},
+    429: {
+        "model": Problem,
+        "description": "Too many requests or waiting questions; Retry-After has the seconds to wait.",
+    },
     503: {"model": Problem, "description": "There is no bank to answer from yet."},
 }
 router = APIRouter(responses=ERROR_RESPONSES)
@@ -46,17 +49,21 @@ ReadyBatcher = Annotated[DynamicBatcher, Depends(_batcher_with_bank)]
 Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
-def check_length(batcher: DynamicBatcher, question: str, *, field: str) -> None:
-    """Raise RequestValidationError if the question of a request is longer than `serving.question_characters`."""
+def check_request(batcher: DynamicBatcher, question: str, *, field: str) -> None:
+    """Raise RequestValidationError if the question of a request is longer than `serving.question_characters`.
+
+    Raises HTTPException 429 if the queue is full.
+    """
     try:
         answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
     except ValueError as error:
         raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
+    batcher.check_queue()
 
 
 def _checked(request: Ask, http_request: Request, batcher: Batcher) -> Ask:
     """The request, if its question is not too long. Checked before a stream starts."""
-    check_length(batcher, request.question, field="question")
+    check_request(batcher, request.question, field="question")
     http_request.state.question = request.question  # for the request log
     return request
 

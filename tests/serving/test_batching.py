@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 import cmt
-from cmt.serving.batching import DynamicBatcher
-from tests.helpers.http import FERRY, MAYOR, UNANSWERABLE, ask, chat_body
+from cmt.serving.app import create_app
+from cmt.serving.batching import DynamicBatcher, _Request
+from tests.helpers.http import FERRY, MAYOR, UNANSWERABLE, ask, chat_body, error_message
 from tests.helpers.paused import PausedServer
+from tests.helpers.servers import running
 
 
 def test_pieces_are_sent_while_the_answer_is_generated(paused: PausedServer) -> None:
@@ -108,7 +110,7 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
         async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
             staying.start_soon(request, "first")
             await anyio.wait_all_tasks_blocked()  # the first question is being answered
-            for question in ("second", "third"):
+            for question in ("third", "fifth"):
                 staying.start_soon(request, question)
             leaving.start_soon(request, "cancelled")
             await anyio.wait_all_tasks_blocked()
@@ -116,7 +118,43 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
             all_queued.set()
 
     anyio.run(scenario)
-    assert batches == [["first"], ["second", "third"]]
+    assert batches == [["first"], ["third", "fifth"]]
+
+
+def test_a_batch_has_questions_of_one_width_and_the_oldest_is_among_them(project: Path) -> None:
+    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"answering.batch_size": 3}))
+    short, long = [f"Who is {name}?" for name in "abcd"], [f"{MAYOR} {MAYOR} {name}?" for name in "ab"]
+    batcher._queue.extend(_Request(question, None) for question in [long[0], *short, long[1]])
+    batcher._queue.append(_Request("streamed", None, print))
+    batches = []
+    while batcher._queue:
+        batches.append([request.question for request in batcher._next_batch()])
+    assert batches == [long, short[:3], short[3:], ["streamed"]]
+
+
+def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path) -> None:
+    workspace = cmt.open(params=project / "params.yaml", overrides={"serving.queue_length": 2})
+    app = create_app(workspace)
+    batcher = app.state.batcher
+    batcher._seconds = 1.4
+    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        waiting = [_Request(MAYOR, None) for _ in range(2)]
+        batcher._queue.extend(waiting)
+        bodies = {"/ask": {"question": FERRY}, "/ask/stream": {"question": FERRY}}
+        bodies["/v1/chat/completions"] = chat_body(FERRY, stream=True)
+        for path, body in bodies.items():
+            refused = client.post(path, json=body)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
+            assert error_message(refused) == (
+                "2 questions are waiting: try again in 3 s, or raise serving.queue_length"
+            )
+            assert refused.json()["error"]["type"] == "rate_limit_error"
+        batcher._queue.popleft()
+        assert client.post("/ask", json={"question": FERRY}).status_code == 200
+    assert waiting[1].answer or waiting[1] in batcher._queue
+    workspace.params.serving.__dict__["queue_length"] = 0
+    batcher._queue.extend(_Request(MAYOR, None) for _ in range(100))
+    batcher.check_queue()
 
 
 def test_the_error_of_a_batch_is_raised_for_each_of_its_requests(tiny_workspace: Path) -> None:
