@@ -250,14 +250,13 @@ def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
 
 
 def test_a_canary_is_asked_again_after_other_parameters_or_documents(project: Path) -> None:
-    # asked in February; no later slice has a document that is selected for it
     asked = []
     for month, slice_id, top_k in ((3, MARCH, 8), (4, APRIL, 8), (5, "2031-05/0001", 7)):
         ingest(project, HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."}, month=month)
         reader = update(project, slice_id, evaluation__earlier_questions=0, selection__top_k=top_k)[2]
-        asked.append(reader.asked)
+        asked.append(reader.asked.count(MAYOR))
         assert read_canaries_of(project, slice_id) == [(MAYOR, "mayor-2", "Vell")]
-    assert asked == [[MAYOR], [], [MAYOR]]
+    assert asked == [1, 0, 1]  # no slice has a document that is selected for it
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])
