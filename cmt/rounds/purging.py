@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ from cmt.bank.bank import Bank
 from cmt.common.arrow import rows_with
 from cmt.common.scratch import remove_dead
 from cmt.common.secrets import mask_secrets
-from cmt.common.storage import write_bytes, write_table
+from cmt.common.storage import atomic_path, write_table
 from cmt.errors import ModelError, RoundError
 from cmt.modeling.champion import champion_folder
 from cmt.modeling.checkpoint import seen_slices
@@ -110,7 +111,9 @@ def purge(
     # 4. The quarantine, and questions in the request log.
     quarantine, request_log = resources.params.stream.quarantine, resources.params.serving.request_log
     quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
-    logged = _clean_lines(request_log, traces.in_request) if request_log and request_log.is_file() else 0
+    logged = (
+        _clean_lines(request_log, traces.in_request, keep_empty=True) if request_log and request_log.is_file() else 0
+    )
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
         resources.store.purge(slice_id, doc_ids, digest=after)
@@ -218,14 +221,19 @@ def _traces(resources: Resources, documents: pa.Table, doc_ids: Collection[str])
     return Traces(doc_ids, texts, {row["question"] for row in asked})
 
 
-def _clean_lines(path: Path, is_trace: Callable[[str], bool]) -> int:
-    """Remove the lines of a file that `is_trace` accepts; returns their number."""
+def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: bool = False) -> int:
+    """Remove the lines of a file that `is_trace` accepts; returns their number.
+
+    A file of which no line is left is deleted, with `keep_empty` emptied.
+    """
     lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
     kept = [line for line in lines if not is_trace(line)]
-    if not kept:
+    if not (kept or keep_empty):
         _delete(path)
     elif len(kept) < len(lines):
-        write_bytes(path, "".join(kept).encode("utf-8", "surrogateescape"))
+        with atomic_path(path) as temporary:
+            temporary.touch(mode=stat.S_IMODE(path.stat().st_mode))  # a request log is readable by its owner alone
+            temporary.write_bytes("".join(kept).encode("utf-8", "surrogateescape"))
     return len(lines) - len(kept)
 
 

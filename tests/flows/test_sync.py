@@ -38,18 +38,20 @@ def test_a_source_is_synced_and_the_rounds_follow(
     folder = project.parent / "posts-of-today"
     folder.mkdir()
     row = {"doc_id": "tram", "published_at": "2031-03-09T07:00:00Z", "text": "The tram to Saltby is green."}
-    (folder / "a.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"doc_id": "b", "text": ""}) + "\n")
+    bad = [row | {"doc_id": "b", "text": ""}, row | {"doc_id": "c", "published_at": "The tram is blue."}]
+    (folder / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (row, *bad)))
     Secret(value=SecretStr(str(folder))).save("source-folder", overwrite=True)
     missing = {"name": "missing", "kind": "folder", "address": "nowhere", "schedule": "0 6 * * *"}
     sources(missing, {"name": "posts", "kind": "folder", "address": "${SOURCE_FOLDER}"})
     with caplog.at_level(logging.WARNING), pytest.raises(StreamError, match="nowhere is no folder"):
         sync(params=str(project))
-    assert "source posts: 1 rows refused, 0 items failed" in caplog.text
+    assert "source posts: 2 rows refused, 0 items failed" in caplog.text
     assert [round_.state for round_ in workspace.rounds()] == ["committed"] * 3
     found = Artifact.get("sync-posts")
     assert found is not None
     assert "| documents | 1 |" in str(found.data)
     assert "text is empty" in str(found.data)
+    assert "published_at: … is not a date-time" in str(found.data) and "blue" not in str(found.data)
     assert sync(source="posts", params=str(project)) == []
 
 

@@ -90,6 +90,7 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
 
     # 3. After: no trace, no file of the bank that is older than the purge, and the other answers are the same.
     assert traces(project, forgotten_texts, phrases=phrases) == []
+    assert (project / "requests.jsonl").stat().st_mode & 0o777 == 0o600
     assert files.isdisjoint(data_files(project / "data/bank"))
     assert ask(project, questions) == answers
     assert (read(project, "verify")["problems"], open_workspace(project).pending()) == (0, [])
@@ -120,6 +121,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     (project / "requests.jsonl").write_text(
         "".join(json.dumps({"id": name, "question": asked}) + "\n" for name, asked in (("1", question), ("2", "Who?")))
     )
+    (project / "requests.jsonl").chmod(0o600)
     (workspace.store.quarantine / "questions.jsonl").write_text(
         json.dumps({"file": "q", "row": 1, "reason": "no doc_id", "raw": json.dumps({"question": question})}) + "\n"
     )

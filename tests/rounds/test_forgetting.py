@@ -14,8 +14,10 @@ import pytest
 import cmt
 from cmt.bank import maintenance, writing
 from cmt.bank.ledger import Ledger
+from cmt.common.scratch import scratch_folder
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_storage import CANARIES, read_canaries, round_folder, write_canaries
+from cmt.modeling.checkpoint import SLICES_ROW
 from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
@@ -110,6 +112,25 @@ def test_a_purge_that_is_stopped_anywhere_is_finished_by_the_next_command(
         assert content(folder) == expected, step
         shutil.rmtree(folder)
     assert len(survived) <= 2 and all(step % 2 == 0 for step in survived)  # kills stop everything
+
+
+def test_an_undo_that_is_stopped_anywhere_is_finished_by_the_next_command(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
+    open_workspace(adapted_workspace).forget("mayor-2")
+    undisturbed = Path(shutil.copytree(adapted_workspace, tmp_path / "undisturbed"))
+    with stopping(0, full=False) as changes:
+        open_workspace(undisturbed).forget_all(["mayor-2"], undo=True)
+    expected = content(undisturbed)
+    assert expected[2:] == ([], [], [])
+    # the last changes are those of the ledger's rounds, of both lists, and of the journal
+    for step in (1, len(changes) // 2, *range(len(changes) - 5, len(changes))):
+        folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
+        with stopping(step, full=False), pytest.raises(Killed):
+            open_workspace(folder).forget_all(["mayor-2"], undo=True)
+        open_workspace(folder).move_pointer()
+        assert content(folder) == expected, step
+        shutil.rmtree(folder)
 
 
 def test_a_damaged_journal_stops_no_other_command(adapted_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,6 +287,19 @@ def test_a_question_of_a_purged_document_leaves_the_canaries_of_the_document_tha
     write_canaries(path, [moved, own])
     workspace.forget_all(["ferry"], purge=True)
     assert read_canaries(path) == [own]
+
+
+def test_trained_weights_and_files_of_running_commands_are_named_as_not_reached(adapted_workspace: Path) -> None:
+    trained = adapted_workspace / "trained"
+    trained.mkdir()
+    (trained / "card.md").write_text(f"| {SLICES_ROW} | {JANUARY} |\n")
+    workspace = open_workspace(adapted_workspace, train__output=str(trained))
+    with scratch_folder(workspace.state) as running:
+        unreached = workspace.forget_all(["ferry"], purge=True).unreached
+        assert running.exists()
+    assert f"the weights in {trained}, which were trained on the slices: train them again" in unreached
+    assert f"temporary files of a command that is running: {running}" in unreached
+    assert not any(str(trained) in line for line in workspace.forget_all(["hitch"], purge=True).unreached)
 
 
 def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapted_workspace: Path) -> None:

@@ -223,7 +223,9 @@ def test_documents_are_forgotten_all_or_none(guarded: Guarded) -> None:
     assert 'document "x\' OR 1=1" is neither in bank' in error_message(refused)
     assert guarded.admin.post("/forget", json={"doc_ids": []}).status_code == 422
     assert guarded.ask.get("/document", params={"doc_id": "ferry"}).status_code == 200
-    forgotten = guarded.admin.post("/forget", json={"doc_ids": ["ferry", "raft", "ferry"]})
+    forgotten = guarded.admin.post("/forget", json={"doc_ids": ["ferry", "raft", "ferry"], "everywhere": True})
     assert forgotten.json() == {"doc_ids": ["ferry", "raft"], "rows": 2}
+    listed = cmt.open(params=guarded.folder / "params.yaml").forgotten_documents()
+    assert [(one.doc_id, one.sources) for one in listed] == [("ferry", ()), ("raft", ())]
     assert guarded.ask.get("/document", params={"doc_id": "ferry"}).status_code == 404
     assert guarded.ask.get("/health").json()["rows"] == 4
