@@ -146,6 +146,8 @@ def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
         with suppress(ModelError):  # a damaged card has a report of `cmt verify`
             if not set(slices).isdisjoint(seen_slices(folder)):
                 yield f"the weights in {folder}, which were trained on the slices: train them again"
+    if any(resources.params.train.path.glob("*.json")):
+        yield f"training data that `cmt data pull` copied to {resources.params.train.path}"
     if resources.params.serving.log_questions:
         yield "request logs that were rotated or written to stderr (serving.log_questions)"
     if resources.params.tracking.enabled:

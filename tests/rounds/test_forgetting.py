@@ -293,13 +293,15 @@ def test_trained_weights_and_files_of_running_commands_are_named_as_not_reached(
     trained = adapted_workspace / "trained"
     trained.mkdir()
     (trained / "card.md").write_text(f"| {SLICES_ROW} | {JANUARY} |\n")
-    workspace = open_workspace(adapted_workspace, train__output=str(trained))
+    (trained / "pairs.json").write_text("{}")
+    workspace = open_workspace(adapted_workspace, train__output=str(trained), train__path=str(trained))
     with scratch_folder(workspace.state) as running:
         unreached = workspace.forget_all(["ferry"], purge=True).unreached
         assert running.exists()
     assert f"the weights in {trained}, which were trained on the slices: train them again" in unreached
+    assert f"training data that `cmt data pull` copied to {trained}" in unreached
     assert f"temporary files of a command that is running: {running}" in unreached
-    assert not any(str(trained) in line for line in workspace.forget_all(["hitch"], purge=True).unreached)
+    assert not any(line.startswith("the weights") for line in workspace.forget_all(["hitch"], purge=True).unreached)
 
 
 def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapted_workspace: Path) -> None:
