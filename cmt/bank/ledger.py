@@ -31,6 +31,13 @@ Judgement = Literal["", "passed", "refused", "not judged"]
 """Verdict of the gate: `not judged` without canaries and thresholds, "" before the gate is asked."""
 
 ADAPT_STAGES = ("compress", "bank")
+CANARIES = "canaries.parquet"
+"""In the folder of a round: its canaries (CANARY_SCHEMA)."""
+
+
+def round_folder(state: Path, slice_id: str) -> Path:
+    """The folder of a round's own files in the state folder: canaries, answers, seconds."""
+    return state / "rounds" / slice_id.replace("/", "-")
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,7 @@ CANARY_SCHEMA = pa.schema(
     ]
 )
 """One row a canary; see `Canary`."""
-CANARIES = "canaries.parquet"
-"""In the folder of a round: its canaries."""
 _DIGEST = b"digest"  # in the metadata of the file's schema
-
-
-def round_folder(state: Path, slice_id: str) -> Path:
-    """The folder of a round's own files: canaries, answers, seconds."""
-    return state / "rounds" / slice_id.replace("/", "-")
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import Round, round_folder
 from cmt.common.arrow import is_in
-from cmt.evaluation.canary_storage import round_folder
 
 if TYPE_CHECKING:
     from cmt.resources import Resources

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cmt.bank.ledger import Judgement, Round
+from cmt.bank.ledger import CANARIES, Judgement, Round, round_folder
 from cmt.common.text import plain
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary
-from cmt.evaluation.canary_storage import CANARIES, read_canaries, round_folder
+from cmt.evaluation.canary_storage import read_canaries
 
 FEWEST = 10
 """Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean too far."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import CANARIES, Round, round_folder
 from cmt.common.arrow import rows_with, rows_without
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
@@ -26,7 +26,6 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
-from cmt.evaluation.canary_storage import CANARIES, round_folder
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.stream.store import Slice

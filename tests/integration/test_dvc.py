@@ -50,6 +50,7 @@ SILENT |= {
         ".imports",
         ".progress",
         ".provenance",
+        ".scratch",
         ".secrets",
         ".storage",
         ".systems",

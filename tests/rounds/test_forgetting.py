@@ -13,10 +13,10 @@ import pytest
 
 import cmt
 from cmt.bank import maintenance, writing
-from cmt.bank.ledger import Ledger
+from cmt.bank.ledger import CANARIES, Ledger, round_folder
 from cmt.common.scratch import scratch_folder
 from cmt.evaluation.canary import Canary
-from cmt.evaluation.canary_storage import CANARIES, read_canaries, round_folder, write_canaries
+from cmt.evaluation.canary_storage import read_canaries, write_canaries
 from cmt.modeling.checkpoint import SLICES_ROW
 from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import CANARIES, Round, round_folder
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome
-from cmt.evaluation.canary_storage import CANARIES, round_folder, write_canaries
+from cmt.evaluation.canary_storage import write_canaries
 from cmt.rounds.gate import FEWEST, changed_answers, judge, why_set_aside
 
 DOCUMENT = {"doc_id": "handbill", "source": "Mallory"}
