@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
+_LISTED_FILES = 20
 _LISTED_PROBLEMS = 20  # of one part of a project
 
 
@@ -138,7 +139,11 @@ def write_promotion(promotion: "Promotion", line: str) -> None:
 
 def write_ingested(report: "IngestReport") -> None:
     """Print the slices, the matched columns, a summary, and the reasons for rejections with one example each."""
-    # 1. documents and slices
+    # 1. files, documents and slices
+    if report.dry_run:
+        write_table(["file", "format", "encoding"], report.files[:_LISTED_FILES], left=3)
+        if (more := len(report.files) - _LISTED_FILES) > 0:
+            write_line(f"and {more:,} more files", indent=2)
     for document in report.preview:
         write_line(f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})")
         write_line(textwrap.shorten(document["text"], 200, placeholder="…"), indent=2)

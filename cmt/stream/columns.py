@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from unicodedata import combining, normalize
 
 from cmt.common.date_formats import WITHOUT_ZONE
 from cmt.config import Column
@@ -29,9 +30,12 @@ _NAMES = {  # in this order
     "document": {
         "published_at": "publishedat published datepublished publisheddate publicationdate publishdate publishedon "
         "pubdate webpublicationdate firstpublished articlepublishedtime date dcdate datetime timestamp createdat "
-        "created creationdate createddate time ts postdate posted datum fecha fechapublicacion datepublication "
+        "created creationdate createddate time ts postdate posted datum veroffentlicht veroeffentlicht "
+        "veroffentlichungsdatum erschienen erscheinungsdatum datepublication publie fecha fechapublicacion publicado "
+        "datapublicacao pubblicato datapubblicazione gepubliceerd publicerad "
         "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
-        "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo título titolo überschrift",
+        "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo titolo uberschrift "
+        "ueberschrift schlagzeile",
         "url": "url link weburl htmlurl permalink canonicalurl articleurl articlelink pageurl sourceurl href uri",
         "doc_id": "docid id documentid articleid guid uuid identifier dcidentifier externalid",
         "supersedes": "supersedes replaces supersedesid replacesid corrects correctionof",
@@ -49,6 +53,7 @@ _CONTAINERS = frozenset(
     ["fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"]
 )
 """Keys of objects whose keys count as columns."""
+_BEFORE_DATE = re.compile(r"(?<=\w)[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _SHAPES = 1_000  # sets of columns to remember
@@ -189,10 +194,14 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(key: str) -> str:
-    """The name by which a column is known: `dc:date` and `Dc Date` are `dcdate`, `fields.bodyText` is `bodytext`."""
+    """The name by which a column is known: `dc:date` and `Dc Date` are `dcdate`, `fields.bodyText` is `bodytext`.
+
+    Accents do not count, nor does the word before a date: `Veröffentlicht am` is `veroffentlicht`.
+    """
     outer, _, inner = key.partition(".")
     known = inner if inner and outer.casefold() in _CONTAINERS else key
-    return re.sub(r"[^\w.]|_", "", known.casefold())
+    plain = "".join(filter(lambda one: not combining(one), normalize("NFKD", known.casefold())))
+    return re.sub(r"[^\w.]|_", "", _BEFORE_DATE.sub("", plain))
 
 
 def _with_nearest(key: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cmt.common.arrow import replace_column, rows_with
 from cmt.common.date_formats import DateReader
@@ -39,6 +40,7 @@ from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import LONGEST, Limits
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
 from cmt.stream.readers import RawRows, Record
+from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.rows import ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, unwrap
 from cmt.stream.storage import write_quarantine
@@ -88,6 +90,8 @@ class IngestReport:
     """The columns that were matched and the forms of their dates; blank for those of the schema."""
     columns: Mapping[Column, str] = field(default_factory=dict)
     """Column of the schema → the column of another name that most rows have for it."""
+    files: tuple[tuple[str, str, str], ...] = ()
+    """Of a dry run, name, format and encoding of each file; a blank encoding is declared by the file itself."""
     notices: tuple[str, ...] = ()
     """What else a person should know, one line each."""
     parts: tuple[tuple[str, int, int], ...] = ()
@@ -166,8 +170,9 @@ def ingest(
     params, paths = params or StreamParams(), [path] if isinstance(path, Path) else path
     period_unit(period)
     limits, matching = Limits(params), Columns({**params.columns, **(columns or {})})
+    notes = Notes()
     sources = [
-        (one.resolve().name, collect(_records(one, file_format, limits), matching, published_at=published_at))
+        (one.resolve().name, collect(_records(one, file_format, limits, notes), matching, published_at=published_at))
         for one in paths
     ]
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
@@ -189,6 +194,7 @@ def ingest(
         wait=True,
         dry_run=dry_run,
         newest=newest,
+        notes=notes,
     )
     log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
     if report.rejected_fraction == 1 and not (report.waiting or dry_run):
@@ -217,6 +223,7 @@ def ingest_rows(
     wait: bool = False,
     dry_run: bool = False,
     newest: bool = False,
+    notes: Notes | None = None,
 ) -> IngestReport:
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
@@ -226,9 +233,9 @@ def ingest_rows(
     `quarantine`: the name of the file of rejected rows. `params`: limits, trust, authority, dates and clock. `revise`:
     changes the valid documents, given what the store has, before they are compared with it. `columns`: what matched
     the rows, for the report. `newest`: the newest documents become a slice of their own, if the last one is large. A
-    dry run writes nothing.
+    dry run writes nothing. `notes`: of the readers, for the report.
     """
-    unit, notes = period_unit(period), Notes()
+    unit, notes = period_unit(period), notes or Notes()
     named = None if publisher is None else check_publisher(publisher)
     dates = DateReader(ZoneInfo(params.timezone), params.day_first)
     checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
@@ -282,18 +289,19 @@ def ingest_rows(
         waiting=len(waiting),
         matched=columns.matched(notes) if columns else "",
         columns=columns.chosen() if columns else {},
-        notices=tuple(_notices(columns.notices(notes) if columns else [], intake, waiting=len(waiting))),
+        files=tuple((name, *read) for name, read in notes.files.items()) if dry_run else (),
+        notices=tuple(_notices(columns.notices(notes) if columns else [], intake, notes, waiting=len(waiting))),
         parts=tuple((label, part.num_rows, asked.num_rows) for label, part, asked in parts),
         preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),
         dry_run=dry_run,
     )
 
 
-def _records(path: Path, file_format: str | None, limits: Limits) -> Iterator[Record]:
+def _records(path: Path, file_format: str | None, limits: Limits, notes: Notes) -> Iterator[Record]:
     """The records of a file or folder. Of a folder with files named as in _OWN_FILES only these are read."""
     own = [file for name in _OWN_FILES if (file := path / name).is_file()] if path.is_dir() else []
     for file in [file for file in own if file.stat().st_size] or own or [path]:
-        yield from readers.records(file, format=file_format, limits=limits)
+        yield from readers.records(file, format=file_format, limits=limits, notes=notes)
 
 
 def _validated(
@@ -327,8 +335,13 @@ def _validated(
     return documents, questions, waiting
 
 
-def _notices(lines: list[str], intake: Intake, *, waiting: int) -> Iterator[str]:
+def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) -> Iterator[str]:
+    odd = [f"{name} ({encoding})" for name, (_, encoding) in notes.files.items() if encoding not in ("", "utf-8")]
+    if odd:
+        yield f"not UTF-8: {', '.join(odd[:_PREVIEWED])}" + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
     yield from lines
+    if undated := pc.sum(pc.equal(intake.documents["published_at"], RELEASED_AT)).as_py():
+        yield f"{_count(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
     if intake.dangling:
         doc_id, target = intake.dangling[0]
         links = "link of supersedes leads" if len(intake.dangling) == 1 else "links of supersedes lead"

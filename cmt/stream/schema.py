@@ -49,6 +49,7 @@ RAW_LENGTH = 2000
 # C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8 cannot
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85]")
+_CUT_AT_SOURCE = re.compile(r"\[\+\d+ chars\]$")  # of NewsAPI
 _WRAPPERS = ("name", "rendered", "value", "$oid")  # keys of an object that stands for a string
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
@@ -77,6 +78,8 @@ class Notes:
         """Such as `title is left out, because it is no string` → number of rows."""
         self.examples: dict[str, str] = {}
         """The first value of each change."""
+        self.files: dict[str, tuple[str, str]] = {}
+        """File → its format, and its encoding if it is a text that declares none."""
 
     def add(self, change: str, value: Any) -> None:
         """Count a change of a `value`."""
@@ -127,6 +130,8 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     text = normalise(_required(values, "text", checks))
     if not text:
         raise ValueError("text is empty" if "text" in values else "no text")
+    if text.endswith("chars]") and (cut := _CUT_AT_SOURCE.search(text)):
+        checks.notes.add("the text is cut at its source, which sends its beginning alone", cut[0])
     sha256 = sha256_hex(text)
     lines = {key: _line(values, key, checks) for key in ("title", "source", "url")}
     address = url_identity(lines["url"])

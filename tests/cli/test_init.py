@@ -52,7 +52,7 @@ def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "options", "reason"),
     [
-        ("a,b\n1,2\n", (), "bad.csv:2: no text in its columns, a, b: name one with --map text=COLUMN"),
+        ("a,b\n1,2\n", (), "bad.csv:2: no text in its columns, 'a', 'b': name one with --map text=COLUMN"),
         ("body,content,date\nOne text.,Another text.,2026-03-05\n", (), "the text may be body or content"),
         ("text,date\nOne text.,05/03/2026\n", (), "cmt --set stream.day_first=true init"),
         ("text\nOne text.\n", ("--map", "text"), "write COLUMN=NAME"),

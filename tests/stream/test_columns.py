@@ -36,6 +36,11 @@ from cmt.stream.schema import Notes
         ),
         ({"Dc:Date": "d", "Article Body": "It is long."}, {"published_at": "d", "text": "It is long."}),
         ({"Überschrift": "Mole", "Datum": "d", "Inhalt": "x"}, {"title": "Mole", "published_at": "d", "text": "x"}),
+        (
+            {"Veröffentlicht am": "d", "UEBERSCHRIFT": "Mole", "Text": "x"},
+            {"published_at": "d", "title": "Mole", "text": "x"},
+        ),
+        ({"publié le": "d", "Titre": "Mole", "Texte": "x"}, {"published_at": "d", "title": "Mole", "text": "x"}),
         ({"body": "same", "content": "same"}, {"text": "same"}),
     ],
 )

@@ -1,5 +1,6 @@
 """Ingest: the report, the quarantine, and the rows of the store that it compares with."""
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -118,6 +119,21 @@ def test_what_people_have_is_taken_as_it_is(ingest: Ingest, store: SliceStore, t
     [row] = store.all_documents().to_pylist()
     assert (row["doc_id"], row["title"]) == ("https://x.example/1", "Pier")
     assert (row["text"], iso(row["published_at"])) == ("The pier is 90 metres long.", "2031-05-03T08:00:00Z")
+
+
+def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(store: SliceStore, tmp_path: Path) -> None:
+    (tmp_path / "news").mkdir()
+    article = {"publishedAt": "2031-01-02T08:00:00Z", "content": "The bridge at Saltby is … [+1234 chars]"}
+    (tmp_path / "news/api.json").write_text(json.dumps({"articles": [article]}))
+    (tmp_path / "news/table.csv").write_bytes(
+        "date,text\n2031-01-02,Der Bär fährt über die Brücke bei Köln.\n".encode("cp1252")
+    )
+    report = ingest_into(store, tmp_path / "news", period="month", now=NOW, dry_run=True)
+    assert report.files == (("api.json", "json", "utf-8"), ("table.csv", "csv", "cp1252"))
+    assert report.notices[:2] == (
+        "not UTF-8: table.csv (cp1252)",
+        "1 × the text is cut at its source, which sends its beginning alone, such as '[+1234 chars]'",
+    )
 
 
 def test_the_reasons_are_counted_by_kind_without_their_values(ingest: Ingest) -> None:

@@ -13,7 +13,8 @@ from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import archivalqa, mail, pages, prose, streamingqa, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular
-from cmt.stream.readers.text import chapters, decode, without_markup
+from cmt.stream.readers.text import chapters, decode, encoding_of, without_markup
+from cmt.stream.schema import Notes
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "jsonl": tabular.read_json_lines,
@@ -47,17 +48,24 @@ _HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|c
 _BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".asc", ".log"}
 """Suffixes of plain texts; in a folder, other files of no known format are left out."""
-_DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
-_DATE_KEY = re.compile(r"date|time|publish|created|posted|^ts$|^datum$|^fecha", re.IGNORECASE)
+_DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_./]?(0[1-9]|1[0-2])[-_./]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_IN_ARCHIVE = re.compile(r".*\.(?:zip|gz|xz|bz2|zst)/", re.IGNORECASE)
+_DATE_KEY = re.compile(
+    r"date|time|publi|pubbl|created|posted|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien", re.IGNORECASE
+)
+_ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}
+"""Formats of text that does not declare its encoding."""
 _IDS = ("doc_id", "id", "guid", "url")
 
 
-def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[Record]:
+def records(
+    path: Path, *, format: str | None = None, limits: Limits = DEFAULT_LIMITS, notes: Notes | None = None
+) -> Iterator[Record]:
     """Yield the records of the file or folder `path`, detecting each format by content unless `format` is named.
 
     Folders and archives are read recursively without their hidden files. A record or a file that cannot be read is one
-    record with an `error`. Raises ConfigError for an unknown format, and StreamError if `path` does not exist or is a
-    folder without files.
+    record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut. Raises
+    ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
     """
     if format not in (None, *FORMATS):
         raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
@@ -79,7 +87,7 @@ def records(path: Path, *, format: str | None = None, limits: Limits = DEFAULT_L
         except StreamError as error:
             yield Record({}, name, str(error))
             continue
-        yield from _Reading(limits, format, inside=path.is_dir()).read(data, name)
+        yield from _Reading(limits, format, notes or Notes(), inside=path.is_dir()).read(data, name)
 
 
 def detect(data: bytes, name: str) -> str | None:
@@ -129,8 +137,8 @@ def _hidden(path: PurePath) -> bool:
 class _Reading:
     """Reads one file with all that is packed in it, within the limits of one file."""
 
-    def __init__(self, limits: Limits, format: str | None, *, inside: bool) -> None:
-        self._limits, self._format, self._inside = limits, format, inside
+    def __init__(self, limits: Limits, format: str | None, notes: Notes, *, inside: bool) -> None:
+        self._limits, self._format, self._notes, self._inside = limits, format, notes, inside
         self._found: str | None = None
         """The format of the present file."""
         self._left = limits.file_bytes
@@ -172,7 +180,8 @@ class _Reading:
         text = form == "text" and self._inside and PurePosixPath(name).suffix.lower() not in _TEXTS
         if form is None or text:
             raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
-        yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits)
+        self._notes.files[name] = (form, encoding_of(data) if form in _ENCODED else "")
+        yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
 
     def _zip(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
         """Yield the records of the members of an archive; nothing is written to disk."""
@@ -197,9 +206,10 @@ class _Reading:
                 yield from self.read(content, where, nesting + 1)
 
 
-def _finished(read: Iterable[Record], name: str, form: str, limits: Limits) -> Iterator[Record]:
-    """The records without markup in their fields, dated by the name of the file, and cut if they are too long."""
-    dates = _DATE_IN_NAME.findall(PurePosixPath(name).name)
+def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes) -> Iterator[Record]:
+    """The records without markup in their fields, dated by the names of file and folders, and cut if too long."""
+    inside = _IN_ARCHIVE.sub("", name)
+    dates = _DATE_IN_NAME.findall(PurePosixPath(inside).name) or _DATE_IN_NAME.findall(inside)[-1:]
     limit = limits.stream.document_characters
     for record in read:
         fields = record.fields
@@ -217,6 +227,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits) -> I
         if record.error or len(fields.get(long, "")) <= limit:
             yield record
             continue
+        notes.add(f"{long} is longer than stream.document_characters and is cut into parts", len(fields[long]))
         for number, part in enumerate(chapters(fields[long], limit), 1):
             parts = {name: f"{fields[name]}#{number}" for name in _IDS if fields.get(name)} if number > 1 else {}
             yield record._replace(fields={**fields, **parts, long: part})

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from charset_normalizer import from_bytes
 
 _SAMPLE = 100_000  # bytes that decide the encoding
+_EQUAL = 0.03  # difference in coherence, 0–1, that does not tell two encodings apart
 _FEW = 8  # bytes that are too few to decide it
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -54,10 +55,19 @@ def decode(data: bytes) -> tuple[str, str]:
     if odd * 2 < sum(character > "\x7f" for character in text) - odd:
         return text, "utf-8"
     sample = data[:_SAMPLE]
-    best = from_bytes(sample, cp_isolation=_ENCODINGS).best()
+    found = from_bytes(sample, cp_isolation=_ENCODINGS)
+    best = found.best()
+    # of encodings that fit equally well, the commonest
+    equal = [one for one in found if best and one.chaos <= best.chaos and best.coherence - one.coherence <= _EQUAL]
     few = sum(byte > 0x7F for byte in sample) < _FEW
-    encoding = "cp1252" if not best or few or "cp1252" in best.could_be_from_charset else best.encoding
+    western = not best or few or any("cp1252" in one.could_be_from_charset for one in equal)
+    encoding = best.encoding if best and not western else "cp1252"
     return data.decode(encoding, "replace"), encoding
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding that `decode` reads `data` in."""
+    return "utf-8" if data.isascii() and b"\0" not in data[:_SAMPLE] else decode(data)[1]
 
 
 def plain_text(markup: str) -> str:

@@ -189,6 +189,24 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     assert "published_at" not in dated.fields
 
 
+def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:
+    for name in ("2026/05/07/note.txt", "2026-05-08/a/note.txt", "2026/05/09/2025-01-02.txt", "2026/note.txt"):
+        (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "notes" / name).write_text("The bus is late.")
+    with zipfile.ZipFile(tmp_path / "notes/export-2026-11-20.zip", "w") as archive:
+        archive.writestr("note.txt", "The tram is late.")
+        archive.writestr("2026-05-10/note.txt", "The ferry is late.")
+    dates = {record.where: record.fields.get("published_at") for record in records(tmp_path / "notes")}
+    assert dates == {
+        "2026/05/07/note.txt": "2026-05-07",
+        "2026-05-08/a/note.txt": "2026-05-08",
+        "2026/05/09/2025-01-02.txt": "2025-01-02",
+        "2026/note.txt": None,
+        "export-2026-11-20.zip/note.txt": None,
+        "export-2026-11-20.zip/2026-05-10/note.txt": "2026-05-10",
+    }
+
+
 def test_a_long_text_is_cut_at_its_chapters_and_markup_in_fields_is_removed(tmp_path: Path) -> None:
     text = f"{'One. ' * 15}\n\n# Two\n\n{'Two. ' * 10}"
     rows = [{"id": 7, "body": text, "title": "Tea &amp; <em>cake</em>"}]
