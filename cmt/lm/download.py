@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.errors import ConfigError, ModelError
@@ -52,11 +53,14 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
     Downloads are written to `partial`. A GGUF file that an earlier call finished is recognised there by its digest and
     not fetched again. Raises ConfigError if `source` is malformed, ModelError if it cannot be fetched.
     """
+    from cmt.lm.configuration import check_configuration
+
     scheme, fields = _parse(source)
     if scheme == "path":
         path = Path(fields["path"])
         if path.is_dir():
             _check_folder(path)
+            check_configuration(path / "config.json")
         elif not path.is_file():
             raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
         elif path.suffix != ".gguf":
@@ -113,15 +117,19 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    from cmt.lm.configuration import check_configuration
+
     name = f"{repository}@{revision}"
+    wanted: dict[str, Any] = {"repo_id": repository, "revision": revision, "local_dir": folder}
     try:
-        snapshot_download(
-            repository,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=list(FILES),
-            ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
-        )
+        snapshot_download(**wanted, allow_patterns=["config.json"])
+        if (folder / "config.json").exists():
+            check_configuration(folder / "config.json")
+        # without other formats of the same weights
+        snapshot_download(**wanted, allow_patterns=list(FILES), ignore_patterns=["*/*", "consolidated*"])
+    except ModelError:
+        shutil.rmtree(folder)
+        raise
     except GatedRepoError as error:
         raise ModelError(f"{name} requires you to accept its terms: do so on its page, then `hf auth login`") from error
     except RevisionNotFoundError as error:

@@ -2,22 +2,28 @@
 
 `auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json` another model to load;
 each works from a configuration file alone, whatever arguments the caller passes. So a configuration may only hold the
-fields of its architecture, and every other field is refused before transformers reads it.
+fields of its architecture, and every other field is refused before transformers reads it. `cmt model pull` writes such
+a configuration (`cmt.lm.configuration`).
 """
 
 import inspect
 from pathlib import Path
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cmt.common.storage import read_json
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 
-ATTENTION = "sdpa"
-"""The attention of every LM; fixed, because a configuration can name another one, even a kernel to download."""
 CONFIG, TOKENIZER_CONFIG, WEIGHTS_INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
 
 # notes of the programs that wrote a configuration, and fields of earlier versions of transformers
@@ -39,24 +45,46 @@ _CODE = """
 attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
 trust_remote_code use_kernels
 """
-_HARMLESS, _FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
+HARMLESS, FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
 
 
 def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
     """The model in `folder`, with its weights as `dtype` (a torch type, or "auto": as stored).
 
-    Raises ModelError as `check_folder`, and what transformers raises if a file is missing or damaged.
+    Raises ModelError as `check_folder`, also if the files lack a weight, and what transformers raises if a file is
+    missing or damaged.
     """
     check_folder(folder)
+    local = {"local_files_only": True, "trust_remote_code": False}
     with quiet_transformers():
-        return AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, **local)
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=dtype,
-            local_files_only=True,
             use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation=ATTENTION,
+            attn_implementation=attention_of(config),
+            output_loading_info=True,
+            **local,
         )
+    if absent := sorted([*loaded["missing_keys"], *loaded["mismatched_keys"]], key=str):
+        raise ModelError(f"{folder} is no complete {config.model_type}: its files lack the weight {absent[0]}")
+    loaded_model: PreTrainedModel = model
+    return loaded_model
+
+
+def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class of the LM with this configuration."""
+    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
+
+
+def attention_of(config: PreTrainedConfig) -> str:
+    """The attention of an LM: sdpa, or eager where its architecture has no sdpa.
+
+    Chosen here, because a configuration can name another one, even a kernel to download.
+    """
+    return "sdpa" if model_class(config)._supports_sdpa else "eager"
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -71,45 +99,51 @@ def check_folder(folder: Path) -> None:
     Raises OSError without a configuration.
     """
     # 1. the configuration: a known architecture, with its own fields
-    config = _read(folder / CONFIG)
-    kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind not in CONFIG_MAPPING:
-        raise _refused(folder / CONFIG, f"its model_type {kind!r} is no decoder-only LM of the installed transformers")
+    config = read_object(folder / CONFIG)
+    kind = architecture(folder / CONFIG, config)
     _check_keys(folder / CONFIG, config)
-    if unknown := sorted(config.keys() - _fields(kind) - _HARMLESS):
+    if unknown := sorted(config.keys() - fields_of(kind) - HARMLESS):
         raise _refused(folder / CONFIG, f"{', '.join(unknown)} is no field of a {kind}")
     # 2. the tokenizer: no code
     if (folder / TOKENIZER_CONFIG).exists():
-        _check_keys(folder / TOKENIZER_CONFIG, _read(folder / TOKENIZER_CONFIG))
+        _check_keys(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
     # 3. the weights: no files outside the folder
     if (folder / "adapter_config.json").exists():
         raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
     if (folder / WEIGHTS_INDEX).exists():
-        shards = _read(folder / WEIGHTS_INDEX).get("weight_map")
+        shards = read_object(folder / WEIGHTS_INDEX).get("weight_map")
         if not isinstance(shards, dict) or any(Path(str(name)).name != name for name in shards.values()):
             raise _refused(folder / WEIGHTS_INDEX, "it names files outside its folder")
 
 
-def _fields(kind: str) -> frozenset[str]:
+def architecture(file: Path, config: dict[str, Any]) -> str:
+    """The `model_type` of the configuration in `file`. Raises ModelError if it is no decoder-only LM."""
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind not in CONFIG_MAPPING:
+        raise _refused(file, f"its model_type {kind!r} is no decoder-only LM of the installed transformers")
+    return kind
+
+
+def fields_of(kind: str) -> frozenset[str]:
     """The fields that the configuration of an architecture has, also under their common names."""
     config = CONFIG_MAPPING[kind]
     return frozenset(
         {*inspect.signature(config.__init__).parameters, *config().to_dict(), *config.attribute_map}
         - {"self", "kwargs"}
-        - _FORBIDDEN
+        - FORBIDDEN
     )
 
 
 def _check_keys(file: Path, content: Any) -> None:
     """Refuse, at any depth, keys that name code or kernels, and private keys, which can set an attribute."""
     for key in content if isinstance(content, dict) else ():
-        if key in _FORBIDDEN or (key.startswith("_") and key not in _HARMLESS):
+        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
             raise _refused(file, f"{key!r} can load code, kernels or other weights")
     for item in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
         _check_keys(file, item)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises OSError, and ModelError if it is damaged."""
     try:
         content: dict[str, Any] = read_json(file, dict[str, Any])

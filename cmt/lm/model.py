@@ -40,6 +40,8 @@ class FrozenLM:
         self.hidden_size: int = config.hidden_size
         self.layers: int = config.num_hidden_layers
         self.kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        if getattr(config, "multi_query", False):
+            self.kv_heads = config.num_kv_heads if getattr(config, "new_decoder_architecture", False) else 1
         self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.bos: int = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         self.eos: int = tokenizer.eos_token_id
@@ -168,6 +170,12 @@ def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
     for name, module in decoder.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == lm.layers:
             decoder.set_submodule(name, module[first : first + count])
+            # decoders read the kind of each layer by its place in the list
+            config: Any = decoder.config
+            if kinds := getattr(config, "layer_types", None):
+                config.layer_types = kinds[first : first + count]
+            if first and hasattr(decoder, "embedding_multiplier"):
+                setattr(decoder, "embedding_multiplier", 1.0)  # noqa: B010 - the inputs are states, not embeddings
             return decoder
     raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers")
 

@@ -108,6 +108,8 @@ def _problem(folder: Path) -> str | None:
 
 
 def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
+    from cmt.lm.configuration import clean_configuration
+
     # 1. fetch
     partial.mkdir(exist_ok=True)
     try:
@@ -128,6 +130,8 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
         )
     # 3. convert, and record the files
     ready = _prepare(fetched, partial, on_progress)
+    for name, fields in clean_configuration(ready).items():
+        log.warning("left out of %s: %s", name, ", ".join(fields))
     digest = _tensors_digest(ready)
     for file in ready.iterdir():
         if not file.is_symlink():

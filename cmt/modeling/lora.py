@@ -1,6 +1,7 @@
 """LoRA adapters (arXiv 2106.09685) on layers of the LM: new modules around its weights, which do not change."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     from transformers.pytorch_utils import Conv1D
 
     decoder = slice_layers(lm, first, count)
-    names = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+    names = list(_linears(decoder))
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
     adapted: nn.Module = inject_adapter_in_model(config, decoder)
@@ -72,7 +73,7 @@ def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
     """
     from transformers.pytorch_utils import Conv1D
 
-    linears = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    linears = _linears(decoder)
     expected = {name + suffix for name in linears for suffix in LORA_SUFFIXES}
     if wrong := sorted(expected ^ adapters.keys()):
         raise _misfit(wrong[0])
@@ -85,6 +86,17 @@ def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
         except RuntimeError:
             raise _misfit(name) from None
         linear.weight = nn.Parameter(weight, requires_grad=False)
+
+
+def _linears(decoder: nn.Module) -> dict[str, Any]:
+    """The linear layers of `decoder` that have adapters, by their names; a router returns more than a product."""
+    from transformers.pytorch_utils import Conv1D
+
+    return {
+        name: module
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and "Router" not in type(module).__name__
+    }
 
 
 def _misfit(name: str) -> ModelError:

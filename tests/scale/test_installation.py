@@ -15,6 +15,7 @@ import pytest
 
 from cmt.config import SHIPPED
 
+pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(__file__).parents[2]
 QUESTION = "What is the toll on the Alder Bridge?"
 

@@ -1,0 +1,164 @@
+"""The configuration of an LM before it is used: whether cmt can run the architecture, and what a pull leaves out.
+
+A published configuration often has fields that name code (`auto_map`), kernels or other weights. `cmt model pull`
+writes its own copy without them; `cmt.lm.loading` then refuses every field that an architecture does not have.
+"""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from cmt.common.storage import write_json
+from cmt.errors import ModelError
+from cmt.lm.convert_gguf import quiet_transformers
+from cmt.lm.loading import (
+    CONFIG,
+    FORBIDDEN,
+    HARMLESS,
+    TOKENIZER_CONFIG,
+    architecture,
+    attention_of,
+    fields_of,
+    model_class,
+    read_object,
+)
+
+LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Kinds of layers that keep keys and values of one shape."""
+MAX_LAYERS = 512
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
+READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}
+"""Arguments of a decoder by which memories reach it."""
+
+
+def check_configuration(file: Path) -> None:
+    """Raise ModelError if cmt cannot run the LM with this configuration; reads no weights and takes under a second."""
+    content = read_object(file)
+    kind = architecture(file, content)
+    if content.get("quantization_config"):
+        raise ModelError(f"{file}: not supported, because its weights are quantised: use the original weights")
+    try:
+        config = CONFIG_MAPPING[kind].from_dict(_clean(kind, content)[0])
+        problem = unsupported(config)
+    except ModelError:
+        raise
+    except Exception as error:  # each architecture checks its values in its own way
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{file} is damaged: it is no configuration of a {kind} ({reason})") from error
+    if problem:
+        raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")
+
+
+def unsupported(config: PreTrainedConfig) -> str | None:
+    """Why cmt cannot run an LM with this configuration; None if it can.
+
+    The LM reads soft tokens behind a prefix of keys and values (layers, kv heads, P, head size), and Θ and ψ are parts
+    of its list of layers.
+    """
+    # 1. the kind of model
+    if config.is_encoder_decoder:
+        return "it is an encoder–decoder"
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return "it is an encoder, which reads a text from both sides"
+    if config.sub_configs:
+        return f"its configuration has the parts {', '.join(config.sub_configs)}: use a language model alone"
+    # 2. the layers
+    if model_class(config)._is_stateful:
+        return "its layers keep other states than keys and values (linear attention or a state-space model)"
+    if getattr(config, "is_heterogeneous", False):
+        return "its layers differ in size"
+    values = config.to_dict()
+    if absent := [name for name in SIZES if not isinstance(getattr(config, name, None), int)]:
+        return f"its configuration has no {absent[0]}"
+    if config.num_hidden_layers > MAX_LAYERS:
+        return f"it has more than {MAX_LAYERS} layers"
+    if other := sorted({str(kind) for kind in values.get("layer_types") or ()} - LAYER_TYPES):
+        return f"it has layers of the kind {', '.join(other)}, which keep other states than keys and values"
+    if values.get("kv_lora_rank"):
+        return "it has multi-head latent attention, whose keys and values differ in size"
+    if values.get("num_kv_shared_layers") or values.get("hidden_size_per_layer_input"):
+        return "its layers share keys and values, or read the ids of tokens"
+    if values.get("global_head_dim", values.get("head_dim")) != values.get("head_dim"):
+        return "its layers differ in the size of their heads"
+    if values.get("alibi") or config.model_type in ("bloom", "mpt"):
+        return "its positions are biases of the attention (ALiBi), which do not count memories"
+    # 3. the decoder: arguments, and a list of layers
+    with torch.device("meta"), quiet_transformers():
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(config))
+    accepted = inspect.signature(model.base_model.forward).parameters
+    if missing := sorted(READ_BY - accepted.keys()):
+        return f"its decoder takes no {missing[0]}"
+    lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
+    if all(len(layers) != config.num_hidden_layers for layers in lists):
+        return f"its decoder has no list of {config.num_hidden_layers} layers"
+    return None
+
+
+def clean_configuration(folder: Path) -> dict[str, list[str]]:
+    """Rewrite the configuration of LM and tokenizer in `folder`, a copy of cmt's own, with known fields alone.
+
+    A field that is left out but sets known ones, such as a pattern of layers, is replaced by these. Returns the names
+    that were left out of each file. Raises ModelError if the model would be another one without them.
+    """
+    left_out = {}
+    content = read_object(folder / CONFIG)
+    kind = architecture(folder / CONFIG, content)
+    cleaned, names = _clean(kind, content)
+    if names:
+        write_json(folder / CONFIG, cleaned)
+        left_out[CONFIG] = names
+    if (folder / TOKENIZER_CONFIG).exists():
+        cleaned, names = _stripped(read_object(folder / TOKENIZER_CONFIG))
+        if names:
+            write_json(folder / TOKENIZER_CONFIG, cleaned)
+            left_out[TOKENIZER_CONFIG] = names
+    return left_out
+
+
+def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The known fields of `content`, a configuration of a `kind`, and the sorted names of the others."""
+    # 1. what is left out: names of code, private fields, and those that the architecture does not have
+    stripped, names = _stripped({name: value for name, value in content.items() if name != "quantization_config"})
+    cleaned = {name: value for name, value in stripped.items() if name in fields_of(kind) | HARMLESS}
+    names += stripped.keys() - cleaned.keys()
+    if not names:
+        return cleaned, names
+    # 2. what they set: known fields take the values that they have with them
+    config = CONFIG_MAPPING[kind]
+    own = {name for name in inspect.signature(config.__init__).parameters if name.startswith("_")} & content.keys()
+    before = config.from_dict(stripped | {name: content[name] for name in own})
+    after = config.from_dict(cleaned)
+    then, now = before.to_dict(), after.to_dict()
+    known = {name for name in now.keys() & then.keys() & fields_of(kind) if not name.startswith("_")}
+    changed = {name for name in known if now[name] != then[name]}
+    cleaned |= {name: then[name] for name in changed}
+    # 3. what cannot be said without them
+    now = config.from_dict(cleaned).to_dict() if changed else now
+    lost = [name for name in changed if now[name] != then[name]]
+    lost += [name for name in own if vars(before).get(name) != vars(after).get(name)]
+    if lost:
+        raise ModelError(f"not supported, because the field {min(lost)} of its configuration cannot be kept")
+    return cleaned, sorted(set(names))
+
+
+def _stripped(content: Any) -> tuple[Any, list[str]]:
+    """`content` without keys, at any depth, that name code or kernels or are private, and these keys."""
+    names: list[str] = []
+    if isinstance(content, list):
+        parts = [_stripped(item) for item in content]
+        return [part for part, _ in parts], [name for _, found in parts for name in found]
+    if not isinstance(content, dict):
+        return content, names
+    kept = {}
+    for key, value in content.items():
+        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
+            names.append(key)
+            continue
+        kept[key], found = _stripped(value)
+        names += found
+    return kept, sorted(set(names))
