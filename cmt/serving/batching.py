@@ -60,8 +60,8 @@ class DynamicBatcher:
 
     def __init__(self, workspace: "Workspace") -> None:
         self.workspace = workspace
-        self.metrics = Metrics(rows=lambda: self.bank().count_rows())
         self._queue: deque[_Request] = deque()
+        self.metrics = Metrics(rows=lambda: self.bank().count_rows(), waiting=lambda: len(self._queue))
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
         self._seconds = 1.0  # of an answer in the latest batch

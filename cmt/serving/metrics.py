@@ -1,4 +1,4 @@
-"""Prometheus metrics: requests, seconds to an answer, abstentions, rows of the bank."""
+"""Prometheus metrics: requests, seconds to an answer, abstentions, waiting questions, rows of the bank."""
 
 import math
 from collections.abc import Callable
@@ -15,9 +15,9 @@ _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
 
 class Metrics:
-    """The metrics of one server; `rows` counts the bank at every scrape."""
+    """The metrics of one server; `rows` counts the bank, and `waiting` the questions in the queue, at every scrape."""
 
-    def __init__(self, *, rows: Callable[[], int]) -> None:
+    def __init__(self, *, rows: Callable[[], int], waiting: Callable[[], int] = int) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "cmt_requests", "HTTP requests.", ["method", "route", "status"], registry=self._registry
@@ -33,6 +33,8 @@ class Metrics:
         )
         self._rows = Gauge("cmt_bank_rows", "Memories in the bank; NaN when there is no bank.", registry=self._registry)
         self._rows.set_function(lambda: _count(rows))
+        self._waiting = Gauge("cmt_waiting_questions", "Questions that wait in the queue.", registry=self._registry)
+        self._waiting.set_function(waiting)
 
     def requested(self, *, method: str, route: str, status: int) -> None:
         """Count a request; `route` is the template, because paths are unbounded."""

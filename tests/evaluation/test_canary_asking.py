@@ -98,9 +98,9 @@ def test_on_the_newspaper_the_outcomes_are_those_of_asking_all(
     monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", evaluated)
     for slice_ in workspace.store.slices():
         workspace.update(slice_id=slice_.slice_id)
-    assert kept[0] == 0 and sum(kept) >= 4
+    assert kept[0] == 0 and sum(kept) >= 2
     skipped = [asked for asked, found, _ in pairs if found == asked]
-    assert len(pairs) == 12 and len(skipped) >= 3
+    assert len(pairs) == 8 and len(skipped) >= 2
     for _, found, full in pairs:
         if found.now:
             assert found.now == full.now
@@ -127,8 +127,8 @@ def _newspaper(folder: Path, lm: FrozenLM, *, months: int, documents: int) -> cm
         "lm": {"source": shipped.lm.source, "path": str(shipped.lm.path)},
         "compressor": {"path": str(shipped.compressor.path)},
         "stream": {"source": "news.jsonl", "clock": "2031-12-31T00:00:00Z"},
-        "evaluation": {"questions": 4, "earlier_questions": 4},
-        "gate": {"canaries": 6},
+        "evaluation": {"questions": 2, "earlier_questions": 2},
+        "gate": {"canaries": 4},
         "tracking": {"enabled": False},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))

@@ -11,7 +11,7 @@ from tests.helpers.servers import serving
 
 
 def test_answers_are_timed_and_abstentions_counted() -> None:
-    metrics = Metrics(rows=lambda: 6)
+    metrics = Metrics(rows=lambda: 6, waiting=lambda: 3)
     verdicts: list[Verdict] = ["likely", "not_in_memory", "unsure"]
     for verdict in verdicts:
         metrics.answered(Answer("Who?", "Moss", verdict, 0.5, (), uncalibrated=0.5), seconds=1.5)
@@ -19,7 +19,7 @@ def test_answers_are_timed_and_abstentions_counted() -> None:
     assert 'cmt_answer_seconds_bucket{le="1.0"} 0.0' in lines
     assert 'cmt_answer_seconds_bucket{le="2.0"} 3.0' in lines
     assert "cmt_abstentions_total 1.0" in lines
-    assert "cmt_bank_rows 6.0" in lines
+    assert {"cmt_bank_rows 6.0", "cmt_waiting_questions 3.0"} <= set(lines)
 
 
 def test_a_server_counts_its_requests_by_route(project: Path) -> None:
@@ -34,4 +34,4 @@ def test_a_server_counts_its_requests_by_route(project: Path) -> None:
     assert 'cmt_requests_total{method="GET",route="",status="404"} 1.0' in lines
     assert "cmt_answer_seconds_count 3.0" in lines
     assert "cmt_abstentions_total 2.0" in lines
-    assert "cmt_bank_rows 6.0" in lines
+    assert {"cmt_bank_rows 6.0", "cmt_waiting_questions 0.0"} <= set(lines)
