@@ -32,14 +32,16 @@ _KINDS = _words("""
     mr mrs ms dr sir lord lady dame saint st president vice mayor king queen prince princess emperor pope bishop
     professor prof captain colonel general minister prime senator judge inspector detective sergeant councillor chief
     university college school academy institute church cathedral abbey street road avenue lane square bridge river lake
-    sea bay ocean island islands mount mountain mountains valley city town village county state province district region
-    republic kingdom empire port fort north south east west northern southern eastern western central upper lower new
-    old great grand royal national international federal united public museum theatre theater gallery library hotel
-    house hall tower court hospital station airport park garden gardens stadium arena centre center market club society
-    association company corporation works group inc ltd bank fund union party army navy air force police council
-    committee board commission department ministry office agency service festival fair cup prize award medal league
-    championship championships games open tour race series season act treaty law war battle revolution age period
-    century day week award times news press radio post journal gazette herald tribune celsius fahrenheit english
+    sea bay ocean island islands mount mountain mountains valley city town village county state province district
+    region republic kingdom empire port fort north south east west northern southern eastern western central upper
+    lower new old great grand royal national international federal united public museum theatre theater gallery library
+    hotel cape peninsula coast channel canal creek hill hills forest desert parish borough canton cantons quay pier
+    harbour harbor lighthouse castle palace villa ferry house hall tower court hospital station airport park garden
+    gardens stadium arena centre center market club society association company corporation works group inc ltd bank
+    fund union party army navy air force police council committee board commission department ministry office agency
+    service festival fair cup prize award medal league championship championships games open tour race series season
+    act treaty law war battle revolution age period century day week award times news press radio post journal gazette
+    herald tribune celsius fahrenheit english
 """)
 """Words in names that tell what kind of thing is named, and not which one."""
 _SAME = {
