@@ -60,6 +60,8 @@ def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
         values = yaml.load(written, _Loader) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # its text quotes the document
+            reason = f"{error.problem}, line {error.problem_mark.line + 1}"
         raise ValueError(f"{name}: its front matter cannot be read ({reason}); correct it") from None
     if not isinstance(values, dict):
         return {}

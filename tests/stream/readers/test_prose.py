@@ -35,6 +35,12 @@ def test_broken_or_hostile_front_matter_is_an_error(tmp_path: Path, front: str) 
     assert post.error and post.error.startswith("post.md: its front matter cannot be read")
 
 
+def test_an_error_of_front_matter_quotes_nothing_of_it(tmp_path: Path) -> None:
+    [post] = read(tmp_path / "post.md", "---\ntitle: Vell: the mayor\n---\nText.\n")
+    reason = "mapping values are not allowed here, line 1"
+    assert post.error == f"post.md: its front matter cannot be read ({reason}); correct it"
+
+
 def test_a_changelog_is_a_document_a_dated_release(tmp_path: Path) -> None:
     text = "# Changelog\n\n## [Unreleased]\n\n## [2.0] - 2026-04-10\n\n- b\n\n## [1.0] - 2026-01-02\n\n### C\n\n- a\n"
     second, first = read(tmp_path / "CHANGELOG.md", text)
