@@ -5,7 +5,7 @@ nothing twice, because ingest recognises what is there.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +29,7 @@ _SCHEMA = pa.schema(
         pa.field("doc_ids", pa.list_(pa.string()), nullable=False),
     ]
 )
-_CURSOR = b"cursor"
+_CURSOR, _SLICES = b"cursor", b"slices"
 
 
 class Entry(NamedTuple):
@@ -50,6 +50,8 @@ class SourceState:
     entries: dict[str, Entry] = field(default_factory=dict)
     cursor: Mapping[str, str] = field(default_factory=dict)
     """See `Connector.cursor`."""
+    slices: Collection[str] = ("",)
+    """Digests of the slices that the stream had when the state was written; while it has them, no document is lost."""
 
     @classmethod
     @contextmanager
@@ -69,7 +71,7 @@ class SourceState:
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 rows = file.read()
-            cursor = json.loads(rows.schema.metadata[_CURSOR])
+            cursor, slices = (json.loads(rows.schema.metadata[name]) for name in (_CURSOR, _SLICES))
             columns = (rows[name].to_pylist() for name in _SCHEMA.names)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise StreamError(
@@ -79,12 +81,12 @@ class SourceState:
         entries = {
             fsdecode(key): Entry(order, mark, tuple(ids)) for key, order, mark, ids in zip(*columns, strict=True)
         }
-        return cls(path, entries, cursor)
+        return cls(path, entries, cursor, slices)
 
     def write(self) -> None:
         """Replace the table. Raises OSError."""
         rows = [{"key": fsencode(key), **entry._asdict()} for key, entry in self.entries.items()]
-        metadata = {_CURSOR: json.dumps(dict(self.cursor)).encode()}
+        metadata = {_CURSOR: json.dumps(dict(self.cursor)), _SLICES: json.dumps(sorted(self.slices))}
         write_table(self.path, pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata)))
 
     @property

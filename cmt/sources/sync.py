@@ -158,17 +158,24 @@ class Sync:
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
             # 5. From where to ask next time.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor
+            state.slices = self._digests()
             state.write()
             log.info("source %s: %s", self.source.name, report.summary())
             return report
 
     def _mark_lost(self, state: SourceState, *, everything: bool) -> None:
         """Mark the items to read again: those whose documents the stream has lost, or `everything`."""
-        there = self._doc_ids() if state.entries else set()
+        if not everything and (not state.entries or self._digests().issuperset(state.slices)):
+            return
+        there = self._doc_ids()
         for key, entry in state.entries.items():
             if everything or not there.issuperset(entry.doc_ids):
                 state.entries[key] = entry._replace(fingerprint="")
                 state.cursor = {}
+
+    def _digests(self) -> set[str]:
+        """The digests of the slices of the stream."""
+        return {slice_.digest for slice_ in self.store.slices()}
 
     def _doc_ids(self) -> set[str]:
         """The documents of the stream, and the forgotten ones."""
@@ -234,6 +241,7 @@ class Sync:
                     final[item.key] = entry
                     entry = both._replace(fingerprint="")
                 state.entries[item.key] = entry
+            state.slices = self._digests()
             state.write()
         write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
         return final

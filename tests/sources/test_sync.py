@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -21,7 +22,7 @@ from cmt.sources import state as state_module
 from cmt.sources.connector import Item, open_connector
 from cmt.sources.sync import VanishedError
 from cmt.stream.schema import Rejected
-from cmt.stream.store import SliceStore
+from cmt.stream.store import SliceStore, read_rows
 from tests.helpers.rows import Row
 from tests.helpers.sources import (
     Changing,
@@ -39,9 +40,10 @@ from tests.helpers.sources import (
     source,
     write_files,
 )
+from tests.scale.postgres import is_installed, local_postgres
 
 STEPS = int(os.environ.get("CMT_SYNC_STEPS", "15"))
-"""Steps of one history; `CMT_SYNC_STEPS=40` plays 320 in all."""
+"""Steps of one history; `CMT_SYNC_STEPS=300` plays that many on each medium."""
 
 
 @pytest.fixture
@@ -158,12 +160,34 @@ def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch)
     storage_.rm("/news", recursive=True)
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """The address of a database on a server of this machine."""
+    pytest.importorskip("psycopg")
+    if not is_installed():
+        pytest.skip("no PostgreSQL server is installed")
+    with TemporaryDirectory() as folder:  # the user that the server runs as may not enter pytest's folder
+        Path(folder).chmod(0o711)
+        with local_postgres(Path(folder, "data")) as addresses:
+            yield addresses.mlflow.replace("cmt@", "")  # the user comes from the environment
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 @pytest.mark.parametrize("updated_at", [None, "changed"])
 def test_rows_of_a_database(
-    project: Project, tmp_path: Path, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
+    project: Project,
+    tmp_path: Path,
+    database: str,
+    updated_at: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    engine, ticks = create_engine(f"sqlite:///{tmp_path / 'news.db'}"), itertools.count()
+    sqlite = f"sqlite:///{tmp_path / 'news.db'}"
+    monkeypatch.setenv("PGUSER", "cmt")
+    address = request.getfixturevalue("postgres") if database == "postgres" else sqlite
+    engine, ticks = create_engine(address), itertools.count()
     with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS news"))
         connection.execute(text("CREATE TABLE news (id TEXT, text TEXT, published_at TEXT, changed INTEGER)"))
 
     def show(texts: Texts) -> None:
@@ -176,16 +200,16 @@ def test_rows_of_a_database(
                 row = {"id": id_, "text": words, "changed": next(ticks)}
                 connection.execute(text("INSERT INTO news VALUES (:id, :text, '2031-01-02', :changed)"), row)
 
-    database = source(
+    rows_of_news = source(
         kind="sql",
-        address=f"sqlite:///{tmp_path / 'news.db'}",
+        address=address,
         query="SELECT id, text, published_at, changed FROM news",
         key="id",
         updated_at=updated_at,
         columns={"doc_id": "id"},
         on_delete="expire",
     )
-    play(project, database, show, monkeypatch, seed=4)
+    play(project, rows_of_news, show, monkeypatch, seed=4)
     engine.dispose()
 
 
@@ -335,6 +359,17 @@ def test_nothing_of_another_source_is_removed(project: Project) -> None:
     other.texts = {}
     assert project.sync(source(name="second", on_delete="forget"), other).forgotten == 1
     assert project.texts() == {"shared": "What the first source says."}
+
+
+def test_a_sync_without_news_reads_no_documents(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted = files(a={"a": "The first."}, b={"b": "The second."})
+    project.sync(source(), scripted)
+    monkeypatch.setattr("cmt.sources.sync.read_rows", lambda *_, **__: pytest.fail("a slice was read"))
+    assert project.sync(source(), scripted).changed == 0
+    project.store.slices()[0].path.unlink()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cmt.sources.sync.read_rows", read_rows)
+        assert project.sync(source(), scripted).changed == 2
 
 
 def test_two_syncs_of_one_source_exclude_each_other(project: Project) -> None:
