@@ -32,7 +32,7 @@ _KINDS = _words("""
     mr mrs ms dr sir lord lady dame saint st president vice mayor king queen prince princess emperor pope bishop
     professor prof captain colonel general minister prime senator judge inspector detective sergeant councillor chief
     university college school academy institute church cathedral abbey street road avenue lane square bridge river lake
-    sea bay ocean island islands mount mountain mountains valley city town village county state province district
+    sea bay ocean isle island islands mount mountain mountains valley city town village county state province district
     region republic kingdom empire port fort north south east west northern southern eastern western central upper
     lower new old great grand royal national international federal united public museum theatre theater gallery library
     hotel cape peninsula coast channel canal creek hill hills forest desert parish borough canton cantons quay pier

@@ -59,7 +59,9 @@ def test_another_name_is_missing(question: str, missing: tuple[str, ...]) -> Non
     assert names.all_missing == (not names.found and not names.doubtful)
 
 
-@pytest.mark.parametrize("name", ["Greta Osei", "Margerite", "the TUC", "the 16 councillors", "the Isle"])
+@pytest.mark.parametrize(
+    "name", ["Greta Osei", "Margerite", "the TUC", "the 16 councillors", "the Town Council", "the Isle"]
+)
 def test_a_part_a_misspelling_an_acronym_and_a_kind_are_doubtful(name: str) -> None:
     names = find_names(f"What did {name} open?", MAYOR)
     assert names.doubtful and not names.missing
