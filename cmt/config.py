@@ -226,8 +226,8 @@ class CompressorParams(Section):
     it for a smaller bank, or a divisor for a larger one."""
     memory_tokens: Positive = 16
     """Vectors of a memory (kind `tokens`)."""
-    layers: Positive = 12
-    """Number of the LM's first layers that form Θ."""
+    layers: Annotated[int, Field(ge=0)] = 0
+    """Number of the LM's first layers that form Θ; 0: two fifths of its layers, 12 of SmolLM2-135M's 30."""
     lora_rank: Positive = 32
     """Rank of Θ's LoRA adapters; their scale is 2."""
     chunk_tokens: Annotated[int, Field(ge=16, le=2048)] = 256
@@ -252,8 +252,9 @@ class AggregatorParams(Section):
     kind: Literal["windows", "attention", "none"] = "windows"
     """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as
     published (arXiv 2412.07393); `none`: the LM reads whole memories, which is RAG with a trained prefix."""
-    blocks: Positive = 10
-    """Layers of the LM above Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4)."""
+    blocks: Annotated[int, Field(ge=0)] = 0
+    """Layers of the LM above Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4); 0: a third of
+    the LM's layers, 10 of SmolLM2-135M's 30."""
     lora_rank: Positive = 32
     """Rank of the LoRA adapters of these layers (kind `windows`)."""
     heads: Positive = 8

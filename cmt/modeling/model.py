@@ -107,6 +107,7 @@ class MemoryModel(nn.Module):
     ) -> None:
         """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their layers."""
         super().__init__()
+        config = config.for_layers(lm.layers)
         self.lm, self.config, self.digest = lm, config, digest
         self.compressor = Compressor(lm, config.compressor, key_dim=config.key_dim, trainable=trainable)
         self.aggregator: CrossAttention | SpanReader | None = None

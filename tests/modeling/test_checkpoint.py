@@ -140,3 +140,21 @@ def test_the_digest_in_use_is_known_without_loading(tiny_lm: TinyLm, tmp_path: P
     digest = digest_in_use(tmp_path, window=window)
     assert digest == MemoryModel.load(tmp_path, lm=model.lm, window=window).digest
     assert (digest == checkpoint_digest(tmp_path)) is (factor == 1)
+
+
+@pytest.mark.parametrize(("count", "layers", "blocks"), [(30, 12, 10), (18, 7, 6), (12, 5, 4), (2, 1, 1), (1, 1, 1)])
+def test_layers_are_shares_of_those_of_the_lm_unless_they_are_given(count: int, layers: int, blocks: int) -> None:
+    given = make_config()
+    assert given.for_layers(count) == given
+    shares = replace(
+        given,
+        compressor=given.compressor.model_copy(update={"layers": 0}),
+        aggregator=given.aggregator.model_copy(update={"blocks": 0}),
+    ).for_layers(count)
+    assert (shares.compressor.layers, shares.aggregator.blocks) == (layers, blocks)
+
+
+def test_a_saved_compressor_names_its_numbers_of_layers(tiny_lm: TinyLm, tmp_path: Path) -> None:
+    config = replace(make_config(), compressor=make_config().compressor.model_copy(update={"layers": 0}))
+    MemoryModel(tiny_lm("llama"), config).save(tmp_path)
+    assert load_checkpoint(tmp_path).config.compressor.layers == 1
