@@ -341,13 +341,13 @@ class Resources:
         return [round_ for round_ in self.all_rounds() if round_.compressor == self.compressor_digest]
 
     def pending(self) -> list[str]:
-        """The slice_ids without a committed round of this compressor and row format, oldest first."""
-        committed = {round_.identity for round_ in self.rounds() if round_.state == "committed"}
+        """The slice_ids without a committed or failed round of this compressor and row format, oldest first."""
+        done = {round_.identity for round_ in self.rounds() if round_.state in ("committed", "failed")}
         row_format = self.row_format  # read once: it may need the codebook
         return [
             slice_.slice_id
             for slice_ in self.store.slices()
-            if (slice_.digest, self.compressor_digest, row_format) not in committed
+            if (slice_.digest, self.compressor_digest, row_format) not in done
         ]
 
     def unbanked(

@@ -209,8 +209,10 @@ class Workspace(Resources):
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
 
-        A round that the gate refuses has the state `refused`, and the bank is restored. A round that was committed
-        earlier has `already` set. Raises RoundError if no slice is pending, and StreamError if `slice_id` is unknown.
+        A round that the gate refuses has the state `refused`, and the bank is restored. An error that the documents
+        may cause, such as MemoryError, is tried again; after TRIES tries the round is `failed`, and the slice is no
+        longer pending. A round that was committed earlier has `already` set. Raises RoundError if no slice is pending,
+        and StreamError if `slice_id` is unknown.
         """
         with self.updating():
             pending = self.pending()
@@ -218,16 +220,12 @@ class Workspace(Resources):
                 recovery.move_pointer(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
-            round_ = runner.begin()
-            if round_.already:
-                return round_
-            runner.compress()
-            runner.choose_canaries()
-            runner.upsert_memories()
-            runner.ask_canaries()
-            runner.evaluate()
-            runner.decide()
-            return runner.track()
+            while True:
+                try:
+                    return runner.run()
+                except BaseException as error:
+                    if not runner.failed(error):
+                        raise
 
     def updating(self) -> AbstractContextManager[None]:
         """Hold the lock that every change of the bank requires; see `cmt.rounds.recovery.updating`."""

@@ -21,7 +21,8 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     """Adapt all documents of `source`, a path in the project; returns the number of adapted documents.
 
     Each pending slice gets its own round, so a kill loses the work on one slice at most, and the next run continues. A
-    refused round does not stop the others, but fails the flow run at the end. `publisher`: see `Workspace.ingest`.
+    refused or failed round does not stop the others, but fails the flow run at the end. `publisher`: see
+    `Workspace.ingest`.
     """
     ingest(params, source, publisher)
     pending = workspace(params).pending()
@@ -33,7 +34,8 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     for slice_id in pending:
         try:
             with workspace(params).updating():
-                one_round(params, slice_id)
+                if one_round(params, slice_id) == "failed":
+                    refused.append(slice_id)
         except RoundError as error:
             log.warning("%s", error)
             refused.append(slice_id)
@@ -44,5 +46,5 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
         log.info(description)
         update_progress_artifact(progress, 100 * adapted / total, description=description)
     if refused:
-        raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused: {', '.join(refused)}")
+        raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}")
     return adapted

@@ -162,7 +162,7 @@ def online_update(
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
     `measure_seconds`: those that the questions of a round may take, see `RoundRunner.evaluate`; null: any.
-    The flow run fails if the gate refuses a round.
+    The flow run fails at a round that the gate refuses, and at its end if a round failed.
     """
     if source is not None:
         ingest(params, source, publisher)
@@ -178,25 +178,34 @@ def online_update(
             decide_on_challenger(params)
         except CmtError as error:  # the rounds are committed; the next one decides
             log.warning("the challenger waits for its decision: %s", error)
+    if "failed" in states:
+        raise RoundError(f"{states.count('failed')} of {len(states)} rounds failed: `cmt rounds` has the reasons")
     return states
 
 
 def one_round(params: str, slice_id: str, measure_seconds: float | None = None) -> str:
     """All steps of one round; a failure leaves the bank as it was before."""
-    if begin(params, slice_id).already:
-        log.info("round %s is committed already", slice_id)
-        return "already"
     try:
+        begun = begin(params, slice_id)
+        if begun.already:
+            log.info("round %s is committed already", slice_id)
+            return "already"
+        if begun.state == "failed":
+            log.error("round %s failed and the bank was restored: %s", slice_id, begun.reason)
+            report(params, slice_id)
+            return begun.state
         compress(params, slice_id)
         choose_canaries(params, slice_id)
         bank(params, slice_id)
         ask_canaries(params, slice_id)
         evaluate(params, slice_id, measure_seconds)
         decide(params, slice_id)
-    except Exception:
+    except Exception as error:
         with suppress(CmtError):  # the next start recovers
             workspace(params).recover()
-        raise
+        if not runner(params, slice_id).failed(error):
+            raise
+        return one_round(params, slice_id, measure_seconds)
     done = track(params, slice_id)
     report(params, slice_id)
     if done.state == "committed":

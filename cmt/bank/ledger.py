@@ -24,8 +24,9 @@ MEMORY = "cmt"
 SCORE_NAMES = ("em", "em_prefix", "f1", "f1_low", "f1_high", "recall")
 """Scores of one system: EM, EM of the prefix, F1 and the bounds of its interval (0–100), and recall (0–1)."""
 
-State = Literal["started", "committed", "refused", "rolling_back", "rolled_back", "interrupted"]
-"""`started` and `rolling_back` are in progress, or interrupted if no process holds the lock."""
+State = Literal["started", "committed", "refused", "rolling_back", "rolled_back", "interrupted", "failed"]
+"""`started` and `rolling_back` are in progress, or interrupted if no process holds the lock; after `failed`, the slice
+waits until it is named."""
 
 Judgement = Literal["", "passed", "refused", "not judged"]
 """Verdict of the gate: `not judged` without canaries and thresholds, "" before the gate is asked."""
@@ -96,7 +97,7 @@ class Round:
     started_at: str = ""
     finished_at: str = ""
     reason: str = ""
-    """Why the round was refused, interrupted or rolled back."""
+    """Why the round was refused, interrupted or rolled back, or failed."""
     already: bool = False
     """Whether the round had been committed before, so that this one did nothing."""
 

@@ -174,7 +174,7 @@ def update(
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
     workspace: Workspace = ctx.obj.workspace
     rounds = []
-    # 1. the rounds, up to a refused one
+    # 1. the rounds, up to a refused one; a failed one does not stop the others
     with ctx.obj.progress as progress:
         progress.stage("load")
         if not slice_ and not workspace.store.slices():
@@ -194,6 +194,8 @@ def update(
     if rounds and rounds[-1].state == "refused":
         refused = rounds[-1]
         raise RoundError(f"round {refused.round_id} was refused and the bank restored: {refused.reason}")
+    if failed := [round_ for round_ in rounds if round_.state == "failed"]:
+        raise RoundError(f"round {failed[0].round_id} failed and the bank was restored: {failed[0].reason}")
 
 
 @app.command(epilog="Example: cmt --set train.questions=2000 train")

@@ -20,6 +20,7 @@ from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, updating
 from cmt.rounds.runner import SET_ASIDE, RoundRunner
+from cmt.rounds.tries import TRIES
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,22 @@ class _SliceRunner(RoundRunner):
         self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")
 
     def adapt(self) -> Round:
-        """All steps; the lock is taken after the compression."""
-        self.compress()
+        """All steps; the lock is taken after the compression. The steps that fail are tried again."""
+        while True:
+            try:
+                return self._adapt()
+            except BaseException as error:
+                if not self.failed(error):
+                    raise
+
+    def _adapt(self) -> Round:
+        if len(self.tries.ends()) < TRIES:
+            self.tries.begin()
+            self.compress()
         with updating(self.resources):
             notes = self._notes()
             round_ = self.begin()
-            if round_.already:
+            if round_.state != "started":
                 return round_
             write_json(self.folder / "seconds.json", notes)
             write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})

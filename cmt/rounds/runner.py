@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
+from cmt.rounds.tries import TRIES, Tries
 from cmt.stream.store import Slice
 
 if TYPE_CHECKING:
@@ -62,11 +63,25 @@ class RoundRunner:
         self.slice = resources.store.slice(slice_id)
         self.folder = round_folder(resources.state, slice_id)
 
+    def run(self) -> Round:
+        """All steps; returns the row of the ledger."""
+        begun = self.begin()
+        if begun.state != "started":
+            return begun
+        self.compress()
+        self.choose_canaries()
+        self.upsert_memories()
+        self.ask_canaries()
+        self.evaluate()
+        self.decide()
+        return self.track()
+
     def begin(self) -> Round:
         """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
 
-        The returned round then has `already` set, and no further step is needed. Raises StreamError if the slice does
-        not match its digest, and DamageError if the bank is not as the last round left it.
+        No further step is needed if the returned round has another state. It has `already` set if it was committed
+        before, and is `failed` after TRIES tries; the next call tries again. Raises StreamError if the slice does not
+        match its digest, and DamageError if the bank is not as the last round left it.
         """
         resources = self.resources
         # 1. Repair what an interrupted round or rollback left.
@@ -76,11 +91,15 @@ class RoundRunner:
         previous = others.pop(self.slice.slice_id, None)
         if previous and previous.state == "committed" and previous.identity == self._identity:
             return replace(previous, already=True)
-        # 3. Check what the round reads: the slice by its digest, the bank by version and number of rows.
-        resources.store.check(self.slice)
+        # 3. Count the try, then check what the round reads: the slice by its digest, the bank by version and rows.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ends = self.tries.ends()
+        failed = len(ends) >= TRIES
+        if not failed:
+            self.tries.begin()
+            resources.store.check(self.slice)
         resources.check_bank(idle=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
-        self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
@@ -95,7 +114,11 @@ class RoundRunner:
             compressor=resources.model.digest,
             row_format=resources.row_format,
             params_digest=resources.params.digest("seed", "selection", "answering", "evaluation", "gate"),
-            state="started",
+            state="failed" if failed else "started",
+            reason=f"{TRIES} tries ended without a decision ({', '.join(ends)}): take its largest documents out, or "
+            f"repeat `cmt update --slice {self.slice.slice_id}` with more memory"
+            if failed
+            else "",
             version_before=resources.bank.version,
             documents=self.slice.n_documents,
             dtype=str(resources.lm.model.dtype).removeprefix("torch."),
@@ -107,7 +130,17 @@ class RoundRunner:
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         resources.ledger.write(started)
+        if failed:
+            self.tries.clear()
         return started
+
+    def failed(self, error: BaseException) -> bool:
+        """Note that a step raised `error`; returns whether to begin again, which restores the bank (`Tries.fail`)."""
+        again = self.tries.fail(error)
+        if again:
+            log.warning("round %s: a try ended with %s", self.slice.slice_id, type(error).__name__)
+            log.debug("the try", exc_info=error)
+        return again
 
     def compress(self) -> Path:
         """Compress the documents of the slice into a staged Parquet file; returns its path.
@@ -312,6 +345,7 @@ class RoundRunner:
             changes=self._changes_found(decided),
         )
         resources.ledger.write(decided)
+        self.tries.clear()
         # 4. If this round completes the stream, its bank answers from now on; after a kill, recover() sees to it.
         move_pointer(resources)
         for staged in self.folder.glob("memories-*"):
@@ -371,6 +405,11 @@ class RoundRunner:
         own = decided.round_id, decided.compressor, "found"
         found = [c for c in self.resources.changes(doc_ids) if (c.round_id, c.compressor, c.state) == own]
         return sum({*decided.set_aside}.isdisjoint(change.doc_ids) for change in found)
+
+    @cached_property
+    def tries(self) -> Tries:
+        """The tries of this round."""
+        return Tries(self.folder, self._identity)
 
     @property
     def _identity(self) -> tuple[str, str, str]:

@@ -44,7 +44,7 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     monkeypatch.setattr("flows.backfill.one_round", with_errors)
     with pytest.raises(KeyboardInterrupt):
         backfill(source=archive, params=str(project))
-    with pytest.raises(RoundError, match=r"1 of 2 rounds were refused: every-3/0002"):
+    with pytest.raises(RoundError, match=r"1 of 2 rounds were refused or failed: every-3/0002"):
         backfill(source=archive, params=str(project))
     assert backfill(source=archive, params=str(project)) == 3
     progress = Artifact.get("backfill")

@@ -12,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Failed
 
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
+from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import LoggedProgress, online_update
@@ -102,6 +103,23 @@ def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, worksp
         online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
     assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "committed", FEBRUARY: "interrupted"}
+
+
+def test_a_slice_that_cannot_be_adapted_fails_the_run_after_the_others(
+    project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = RoundRunner.compress
+
+    def failing(runner: RoundRunner) -> Path:
+        if runner.slice.slice_id == JANUARY:
+            raise MemoryError
+        return compress(runner)
+
+    monkeypatch.setattr(RoundRunner, "compress", failing)
+    with pytest.raises(RoundError, match="1 of 2 rounds failed"):
+        online_update(params=str(project))
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "failed", FEBRUARY: "committed"}
+    assert "MemoryError" in artifact("round-2031-01-0001")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""A slice that cannot be adapted fails after a bounded number of tries, and the stream goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cmt.cli.main import app
+from cmt.errors import BankError
+from cmt.rounds.runner import RoundRunner
+from cmt.rounds.tries import TRIES
+from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps, states
+
+
+def fail_in_january(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]:
+    """Let the compression of the first slice raise `error`; returns the slices of the calls, which grow."""
+    calls, compress = list[str](), RoundRunner.compress
+
+    def failing(runner: RoundRunner) -> Path:
+        calls.append(runner.slice.slice_id)
+        if runner.slice.slice_id == JANUARY:
+            raise error
+        return compress(runner)
+
+    monkeypatch.setattr(RoundRunner, "compress", failing)
+    return calls
+
+
+def test_a_slice_that_takes_too_much_memory_fails_and_the_next_ones_are_adapted(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        calls = fail_in_january(patch, MemoryError("the title of the ferry"))
+        result = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "update", "--all", "--json"])
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert calls.count(JANUARY) == TRIES and FEBRUARY in calls
+    assert [round_["state"] for round_ in json.loads(result.stdout)["rounds"]] == ["failed", "committed"]
+    assert f"round {JANUARY} failed and the bank was restored" in result.stderr
+    workspace = open_workspace(project)
+    january, _ = workspace.rounds()
+    assert january.reason.startswith("3 tries ended without a decision (MemoryError, MemoryError, MemoryError): take")
+    assert "ferry" not in january.reason
+    assert workspace.pending() == []
+    # named, it is tried again
+    assert workspace.update(slice_id=JANUARY).state == "committed"
+    assert set(states(workspace).values()) == {"committed"}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BankError("locked")])
+def test_an_error_of_the_machine_is_no_try(project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    fail_in_january(monkeypatch, error)
+    for _ in range(TRIES + 2):
+        with pytest.raises(type(error)):
+            open_workspace(project).update()
+    assert open_workspace(project).pending() == [JANUARY, FEBRUARY]
+
+
+def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
+    for _ in range(TRIES):
+        run_steps(open_workspace(project), JANUARY, last="upsert_memories")
+    workspace = open_workspace(project)
+    failed = workspace.update()
+    assert failed.state == "failed"
+    assert "(killed, killed, killed)" in failed.reason
+    assert workspace.update().slice_id == FEBRUARY
+    assert not any(part.problems for part in workspace.verify())
+
+
+def test_a_committed_round_forgets_its_tries(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_steps(open_workspace(project), JANUARY, last="compress")
+    open_workspace(project).update()
+    assert not list((project / "data/state/rounds").rglob("try-*"))
