@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -92,6 +93,14 @@ def _zone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"no time zone {name!r}: write one such as UTC or Europe/Oslo") from None
+    return name
+
+
+def _network(name: str) -> str:
+    try:
+        ip_network(name)
+    except ValueError as error:
+        raise ValueError(f"{error}: write an address such as 127.0.0.1, or a network such as 10.0.0.0/8") from None
     return name
 
 
@@ -513,6 +522,9 @@ class ServingParams(Section):
     token_file: Path | None = None
     """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
     `cmt serve` listens on a loopback address only."""
+    proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Addresses or networks of proxies, such as 127.0.0.1 or 10.0.0.0/8: the client of their requests is the one that
+    X-Forwarded-For names. From other addresses the header is ignored."""
     ingest_megabytes: Positive = 10
     """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
     request_log: Path | None = None

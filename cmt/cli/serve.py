@@ -44,6 +44,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
             import uvicorn
 
             from cmt.serving.app import LOOPBACK, create_app
+            from cmt.serving.protocol import server_config
 
             # with tokens any Host is safe: a page of another site has no token
             app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
@@ -55,7 +56,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS, server_header=False)
+        config = server_config(app, proxies=workspace.params.serving.proxies, grace_seconds=_GRACE_SECONDS)
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
 

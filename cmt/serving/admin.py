@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cmt.common.scratch import scratch_folder
 from cmt.errors import StreamError, UnknownDocumentError
 from cmt.serving.auth import admin_token
+from cmt.serving.errors import public_message
 from cmt.serving.schemas import Forget, Forgotten, Ingest, Ingested, Problem
 from cmt.serving.tokens import Token
 from cmt.workspace import Workspace
@@ -117,5 +118,5 @@ def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator
             yield folder if len(files) > 1 else folder / next(iter(files))
         except StreamError as error:
             if str(temporary) in str(error) or any(name in str(error) for name in files):  # others are about the stream
-                raise HTTPException(422, str(error).replace(f"{temporary}/", "")) from None
+                raise HTTPException(422, public_message(error)) from None
             raise

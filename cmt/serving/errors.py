@@ -1,5 +1,7 @@
 """Error responses: every error has the body of `schemas.Problem`."""
 
+import logging
+import re
 from typing import Any
 
 from fastapi import Request
@@ -10,8 +12,11 @@ from starlette.exceptions import HTTPException
 from cmt.errors import BankError, CmtError, ConfigError
 from cmt.serving.schemas import Fault, Problem, explain
 
+log = logging.getLogger(__name__)
+
 REQUEST_ID = "X-Request-ID"
 """Header with the id of the request, which the request log repeats."""
+_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"`]+/)+([^\s/:'\"`]*)")
 
 
 def problem(
@@ -27,10 +32,16 @@ async def _invalid(request: Request, error: Any) -> JSONResponse:
     return problem(400 if request.url.path.startswith("/v1/") else 422, message, param=param)
 
 
+def public_message(error: CmtError) -> str:
+    """The message of `error` with the last name of each absolute path alone: clients learn no folders of the server."""
+    return _PATH.sub(r"\1", str(error))
+
+
 async def _cmt_error(_: Request, error: Any) -> JSONResponse:
+    log.warning("%s", error)  # with its paths
     if isinstance(error, ConfigError):
-        return problem(422, str(error))
-    return problem(503 if isinstance(error, BankError) else 500, str(error), kind="server_error")
+        return problem(422, public_message(error))
+    return problem(503 if isinstance(error, BankError) else 500, public_message(error), kind="server_error")
 
 
 async def _http_error(_: Request, error: Any) -> JSONResponse:

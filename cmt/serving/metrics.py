@@ -11,6 +11,7 @@ from cmt.errors import CmtError
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
 
@@ -37,7 +38,7 @@ class Metrics:
         self._waiting.set_function(waiting)
 
     def requested(self, *, method: str, route: str, status: int) -> None:
-        """Count a request; `route` is the template, because paths are unbounded."""
+        """Count a request; `method` is a `method_label`, `route` the template: methods and paths are unbounded."""
         self._requests.labels(method, route, str(status)).inc()
 
     def answered(self, answer: "Answer", *, seconds: float) -> None:
@@ -49,6 +50,11 @@ class Metrics:
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def method_label(method: str) -> str:
+    """`method` if it is one of METHODS, else `other`: a client may send any word, of any length."""
+    return method if method in METHODS else "other"
 
 
 def _count(rows: Callable[[], int]) -> float:

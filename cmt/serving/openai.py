@@ -20,6 +20,7 @@ from cmt.answering.answer import clean_question
 from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
+from cmt.serving.errors import public_message
 from cmt.serving.routes import Batcher, ReadyBatcher, check_request
 from cmt.serving.schemas import AsOf, Problem
 
@@ -140,7 +141,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
                     yield chunk(usage=_usage(part))
                 yield format_sse_event(data_str="[DONE]")
     except CmtError as error:
-        yield _event({"error": {"message": str(error), "type": "server_error", "param": None, "code": None}})
+        yield _event({"error": {"message": public_message(error), "type": "server_error", "param": None, "code": None}})
 
 
 def _header() -> dict[str, Any]:

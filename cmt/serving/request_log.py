@@ -13,8 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cmt.common.dates import iso
 from cmt.serving.errors import REQUEST_ID
-from cmt.serving.metrics import Metrics
+from cmt.serving.metrics import Metrics, method_label
 from cmt.serving.middleware import request_state
+
+LONGEST_QUESTION = 2_000
+"""Characters of a question that the log keeps."""
 
 
 class RequestLog:
@@ -33,6 +36,7 @@ class RequestLog:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         began, time, status = perf_counter(), datetime.now(UTC), 500
+        method = method_label(scope["method"])
         state = request_state(scope)
         state["request_id"] = uuid.uuid4().hex
 
@@ -41,7 +45,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[REQUEST_ID] = state["request_id"]
-                self.metrics.requested(method=scope["method"], route=_route(scope), status=status)
+                self.metrics.requested(method=method, route=_route(scope), status=status)
             await send(message)
 
         try:
@@ -51,14 +55,14 @@ class RequestLog:
             entry = {
                 "time": iso(time),
                 "id": state["request_id"],
-                "method": scope["method"],
+                "method": method,
                 "route": _route(scope),
                 "status": status,
                 "ms": round(1000 * (perf_counter() - began), 1),
                 "token": token.name if token else None,
             }
             if self.questions and "question" in state:
-                entry["question"] = state["question"]
+                entry["question"] = state["question"][:LONGEST_QUESTION]
             self._logger.info("%s", json.dumps(entry))
 
 

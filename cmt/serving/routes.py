@@ -14,6 +14,7 @@ from cmt.answering import answer as answers
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
+from cmt.serving.errors import public_message
 from cmt.serving.schemas import Alive, Answered, Ask, ChangeEntry, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -92,7 +93,7 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
                 else:
                     yield _event("answer", part.response(request.as_of).model_dump(mode="json"))
     except CmtError as error:
-        yield _event("error", {"message": str(error)})
+        yield _event("error", {"message": public_message(error)})
 
 
 def _event(name: str, data: Any) -> ServerSentEvent:

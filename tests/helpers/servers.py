@@ -8,10 +8,11 @@ from pathlib import Path
 from threading import Thread
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 import cmt
 from cmt.serving.app import create_app
+from cmt.serving.protocol import TimedProtocol, server_config
 
 
 @contextmanager
@@ -22,9 +23,11 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """The address of a server of `app`."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
+def running(app: ASGIApp, *, proxies: tuple[str, ...] = (), http: type[TimedProtocol] = TimedProtocol) -> Iterator[str]:
+    """The address of a server of `app`, which speaks `http`; `proxies`: see `serving.proxies`."""
+    config = server_config(app, proxies=proxies, grace_seconds=5)
+    config.http = http
+    server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -50,6 +50,14 @@ def test_an_unexpected_error_is_sent_without_its_message() -> None:
     assert len(response.headers["x-request-id"]) == 32
 
 
+def test_an_error_of_cmt_names_no_folder_of_the_server() -> None:
+    error = BankError(
+        "no bank in /srv/news/data/bank: run `cmt update`, see '/srv/a.b/x' and s3://bucket/news/bank, /docs"
+    )
+    expected = "no bank in bank: run `cmt update`, see 'x' and s3://bucket/news/bank, /docs"
+    assert error_message(response_to(error)) == expected
+
+
 def response_to(error: Exception) -> httpx.Response:
     """The response of a server with HANDLERS and a request log to a request that raises `error`."""
     app = FastAPI()

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import httpx
 
+import cmt
 from cmt.answering.answer import Answer, Verdict
+from cmt.serving.app import create_app
 from cmt.serving.metrics import Metrics
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
-from tests.helpers.servers import serving
+from tests.helpers.servers import running, serving
 
 
 def test_answers_are_timed_and_abstentions_counted() -> None:
@@ -35,3 +37,15 @@ def test_a_server_counts_its_requests_by_route(project: Path) -> None:
     assert "cmt_answer_seconds_count 3.0" in lines
     assert "cmt_abstentions_total 2.0" in lines
     assert {"cmt_bank_rows 6.0", "cmt_waiting_questions 0.0"} <= set(lines)
+
+
+def test_no_request_adds_a_label_or_a_long_line(project: Path, tmp_path: Path) -> None:
+    log = tmp_path / "requests.log"
+    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.request_log": str(log)}))
+    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        for number in range(30):
+            client.request(f"M{number}" + "X" * 30_000, f"/{number}")
+        exposition = client.get("/metrics").text
+    assert 'cmt_requests_total{method="other",route="",status="404"} 30.0' in exposition
+    assert len(exposition) < 10_000
+    assert max(map(len, log.read_text().splitlines())) < 300

@@ -19,7 +19,9 @@ def limited(project: Path) -> Iterator[httpx.Client]:
     """A client of a server that accepts three requests a minute, and questions of 60 characters."""
     overrides = {"serving.requests_per_minute": 3, "serving.question_characters": 60}
     with (
-        running(create_app(cmt.open(params=project / "params.yaml", overrides=overrides))) as url,
+        running(
+            create_app(cmt.open(params=project / "params.yaml", overrides=overrides)), proxies=("127.0.0.0/8",)
+        ) as url,
         httpx.Client(base_url=url, timeout=30) as client,
     ):
         yield client
@@ -38,6 +40,13 @@ def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
     assert limited.get("/range", headers=other).status_code == 200
     metrics = limited.get("/metrics", headers=other).text
     assert 'cmt_requests_total{method="POST",route="",status="429"} 1.0' in metrics
+
+
+def test_only_a_configured_proxy_names_the_client(project: Path) -> None:
+    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.requests_per_minute": 3}))
+    with running(app, proxies=("192.0.2.0/24",)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        headers = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in range(5)]
+        assert [client.get("/range", headers=one).status_code for one in headers] == [200, 200, 200, 429, 429]
 
 
 @pytest.mark.parametrize(

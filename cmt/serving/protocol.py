@@ -1,0 +1,86 @@
+"""HTTP/1.1 as uvicorn speaks it, with limits of time and number for connections that wait for a request.
+
+uvicorn limits the time between two requests, but not the time that a client takes to send one.
+"""
+
+import asyncio
+import resource
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_SECONDS, BODY_SECONDS, KEEP_ALIVE_SECONDS = 10.0, 60.0, 5
+"""Longest time for the headers and the body of a request, and between two requests of a connection."""
+MOST_CONNECTIONS = 1_000
+_FILES = 64  # descriptors that the server needs for other things
+
+
+class TimedProtocol(H11Protocol):
+    """Closes a connection whose request takes too long to arrive; if there are too many, the one that waits longest."""
+
+    header_seconds, body_seconds = HEADER_SECONDS, BODY_SECONDS
+    _timer: asyncio.TimerHandle | None = None
+    _state: Any = None
+    """What the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._watch()
+        if self.limit_concurrency and len(self.connections) >= self.limit_concurrency:
+            waiting = [one for one in self.connections if isinstance(one, TimedProtocol) and one._timer]
+            oldest = min(waiting, key=lambda one: one._timer.when() if one._timer else 0.0)
+            oldest._close()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for what the request still lacks."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; uvicorn limits the time until its first byte."""
+        super().on_response_complete()
+        self._stop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        state = self.conn.their_state
+        if state is self._state:
+            return
+        self._stop()
+        if state in (h11.IDLE, h11.SEND_BODY):
+            seconds = self.header_seconds if state is h11.IDLE else self.body_seconds
+            self._timer, self._state = self.loop.call_later(seconds, self._close), state
+
+    def _stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._state = None
+
+    def _close(self) -> None:
+        self._stop()
+        self.transport.abort()
+
+
+def server_config(app: Any, *, proxies: tuple[str, ...], grace_seconds: int) -> uvicorn.Config:
+    """uvicorn's configuration of `cmt serve`. `proxies`: addresses whose X-Forwarded-For header counts."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_CONNECTIONS if files < 0 else max(8, min(MOST_CONNECTIONS, files - _FILES))
+    return uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        ws="none",
+        log_level="warning",
+        limit_concurrency=most,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=grace_seconds,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        server_header=False,
+    )
