@@ -210,7 +210,10 @@ class Answerer:
         return keys
 
     def _queries(self, questions: Sequence[str]) -> list[Query]:
-        return [Query(index, question, _tokenize(self.lm, question)) for index, question in enumerate(questions)]
+        return [
+            Query(index, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
+            for index, question in enumerate(questions)
+        ]
 
     def _search(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
         """Selection from the bank for each question as of its own date."""
@@ -256,9 +259,13 @@ class Answerer:
         A question without padding does not share a batch with a padded one, because a mask changes the rounding.
         """
 
+        def padding(query: Query) -> tuple[int, bool]:
+            length = 1 + len(query.tokens)  # with BOS
+            return padded_length(length), padded_length(length) == length
+
         size = self.params.answering.batch_size
         by_length = sorted(queries, key=lambda query: (len(query.tokens), query.text))
-        for _, group in groupby(by_length, key=lambda query: _padding(query.tokens)):
+        for _, group in groupby(by_length, key=padding):
             members = list(group)
             yield from (members[start : start + size] for start in range(0, len(members), size))
 
@@ -470,18 +477,3 @@ class Answerer:
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
         id_ = answer_id(answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version)
         return replace(answer, id=id_)
-
-
-def padding(lm: FrozenLM, question: str) -> tuple[int, bool]:
-    """Questions with equal values are answered in one batch; others in a batch each, one after the other."""
-    return _padding(_tokenize(lm, question))
-
-
-def _tokenize(lm: FrozenLM, question: str) -> list[int]:
-    return lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS]
-
-
-def _padding(tokens: Sequence[int]) -> tuple[int, bool]:
-    """The padded length of a question with BOS, and whether it has no padding."""
-    length = 1 + len(tokens)
-    return padded_length(length), padded_length(length) == length

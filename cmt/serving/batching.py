@@ -1,6 +1,5 @@
-"""Dynamic batching: questions that arrive while a batch is being answered go into the next batches.
+"""Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
 
-A batch has questions of equal width, which the models read at once, and no client waits for those of another width.
 Answers do not depend on the batch. The LM answers one batch at a time, and a streaming request alone.
 """
 
@@ -49,8 +48,6 @@ class _Request:
     as_of: datetime | None
     on_text: Callable[[str], None] | None = None
     """Receives the answer in pieces; None: not a streaming request."""
-    padding: tuple[int, bool] | None = None
-    """See `cmt.answering.answerer.padding`; computed between two batches, because the tokenizer is not thread-safe."""
     answer: ServedAnswer | None = None
     error: Exception | None = None
 
@@ -131,22 +128,12 @@ class DynamicBatcher:
             self._seconds = (perf_counter() - started) / len(batch)
 
     def _next_batch(self) -> list[_Request]:
-        """The oldest request and the others of its width; a streaming request is a batch. Called between batches."""
-        oldest, size = self._queue.popleft(), self.workspace.params.answering.batch_size
-        if oldest.on_text:
-            return [oldest]
-        width = self._padding(oldest)
-        others = [request for request in self._queue if not request.on_text and self._padding(request) == width]
-        for request in others[: size - 1]:
-            self._queue.remove(request)
-        return [oldest, *others[: size - 1]]
-
-    def _padding(self, request: _Request) -> tuple[int, bool]:
-        from cmt.answering.answerer import padding
-
-        if request.padding is None:
-            request.padding = padding(self.workspace.lm, request.question)
-        return request.padding
+        """The oldest request and the following ones for the same batch; a streaming request is a batch."""
+        batch = [self._queue.popleft()]
+        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
+        while len(batch) < size and self._queue and not self._queue[0].on_text:
+            batch.append(self._queue.popleft())
+        return batch
 
     def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread; the event loop receives the pieces."""

@@ -110,7 +110,7 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
         async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
             staying.start_soon(request, "first")
             await anyio.wait_all_tasks_blocked()  # the first question is being answered
-            for question in ("third", "fifth"):
+            for question in ("second", "third"):
                 staying.start_soon(request, question)
             leaving.start_soon(request, "cancelled")
             await anyio.wait_all_tasks_blocked()
@@ -118,18 +118,7 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
             all_queued.set()
 
     anyio.run(scenario)
-    assert batches == [["first"], ["third", "fifth"]]
-
-
-def test_a_batch_has_questions_of_one_width_and_the_oldest_is_among_them(project: Path) -> None:
-    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"answering.batch_size": 3}))
-    short, long = [f"Who is {name}?" for name in "abcd"], [f"{MAYOR} {MAYOR} {name}?" for name in "ab"]
-    batcher._queue.extend(_Request(question, None) for question in [long[0], *short, long[1]])
-    batcher._queue.append(_Request("streamed", None, print))
-    batches = []
-    while batcher._queue:
-        batches.append([request.question for request in batcher._next_batch()])
-    assert batches == [long, short[:3], short[3:], ["streamed"]]
+    assert batches == [["first"], ["second", "third"]]
 
 
 def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path) -> None:
