@@ -114,7 +114,7 @@ def main(
             statements.WEIGHTS, statements.CONSTANT = fitted_without_states(others)
         if not own or part.writer in writers:
             with bank.answerer() as answerer:
-                write_answers(part, answerer)
+                write_answers(part, answerer, bank.rows)
                 write_changes(part, answerer, bank.rows)
     if own:
         everything = [pair for rows in pairs for pair in rows]
@@ -187,22 +187,36 @@ def _regression(values: Floats, scale: Floats, pairs: Sequence[TrainingPair]) ->
     return weights, float(model.intercept_[0] - weights @ mean)
 
 
-def write_answers(part: Stories, answerer: Answerer) -> None:
-    """Print the shares of right, of wrong and likely, and of unsure answers by group of questions."""
+def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
+    """Print the shares of right, of wrong and likely, and of unsure answers by group of questions.
+
+    "span right": whether ψ's best span in the document with the answer, read alone, is right.
+    """
+    questions = [question["question"] for question in part.questions]
     dates = [datetime.fromisoformat(question["asked_at"]).replace(hour=23, tzinfo=UTC) for question in part.questions]
-    answers = answerer.answer([question["question"] for question in part.questions], as_of=dates)
+    answers = answerer.answer(questions, as_of=dates)
+    row_of = {row["doc_id"]: row for row in rows.to_pylist()}
+    spans = answerer.statements(questions, [row_of[question["doc_id"]] for question in part.questions])
+
+    def right(text: str, question: dict[str, Any]) -> bool:
+        return f1(text, question["answers"]) >= RIGHT and not contradicts(text, question["answers"])
+
     outcomes = defaultdict(list)
-    for question, answer in zip(part.questions, answers, strict=True):
-        text = answer.text if answer.known else ""
-        right = f1(text, question["answers"]) >= RIGHT and not contradicts(text, question["answers"])
+    for question, answer, span in zip(part.questions, answers, spans, strict=True):
+        is_right = right(answer.text if answer.known else "", question)
         outcomes[part.group(question)].append(
-            (right, answer.verdict == "likely" and not right, answer.verdict == "unsure")
+            (
+                is_right,
+                answer.verdict == "likely" and not is_right,
+                answer.verdict == "unsure",
+                right(span.answer, question),
+            )
         )
-    rows = [
+    shares = [
         [part.writer, name, len(found), *(f"{100 * share:.1f}" for share in np.mean(found, axis=0))]
         for name, found in sorted(outcomes.items())
     ]
-    write_table(["writer", "asked", "questions", "right", "wrong and likely", "unsure"], rows, left=2)
+    write_table(["writer", "asked", "questions", "right", "wrong and likely", "unsure", "span right"], shares, left=2)
 
 
 def write_changes(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
