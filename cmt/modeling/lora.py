@@ -36,7 +36,10 @@ def placeholder_statistics(lm: FrozenLM) -> StateStatistics:
 
 
 def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Module:
-    """A decoder of `count` layers of the LM from layer `first` on, with LoRA on every linear: A ~ N(0, 1/in), B = 0."""
+    """A decoder of `count` layers of the LM from layer `first` on, with LoRA on every linear: A ~ N(0, 1/in), B = 0.
+
+    Raises ModelError if peft cannot adapt exactly these linears.
+    """
     from peft import LoraConfig, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
@@ -45,6 +48,11 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
     adapted: nn.Module = inject_adapter_in_model(config, decoder)
+    found = {
+        name.removesuffix(LORA_SUFFIXES[0]) for name, _ in adapted.named_parameters() if name.endswith(LORA_SUFFIXES[0])
+    }
+    if wrong := sorted(found.symmetric_difference(names)):  # peft changes the names of some mixtures of experts
+        raise ModelError(f"peft does not adapt {wrong[0]} of {type(lm.backbone).__name__} alone: use another LM")
     cast_lora_inputs(adapted, enabled=False)  # autocast chooses the type; peft would cast to float32 in between
     for name, parameter in adapted.named_parameters():
         parameter.requires_grad_("lora_" in name)

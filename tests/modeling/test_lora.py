@@ -15,7 +15,8 @@ from cmt.modeling.lora import (
     merge_lora,
     output_statistics,
 )
-from tests.helpers.lms import KINDS, TinyLm, build
+from tests.helpers.architectures import build as build_architecture
+from tests.helpers.lms import KINDS, TinyLm, build, tokenizer
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -119,3 +120,10 @@ def test_statistics_are_those_of_the_lms_states(tiny_lm: TinyLm, kind: str) -> N
     torch.testing.assert_close(inner.mean, states[1:].mean(0))
     torch.testing.assert_close(inner.spread, states[1:].std(0))
     torch.testing.assert_close(outer.mean, final[1:].mean(0))
+
+
+@pytest.mark.filterwarnings("ignore:The following:RuntimeWarning")
+def test_linears_that_peft_does_not_adapt_are_named_before_a_training() -> None:
+    lm = FrozenLM(build_architecture("glm4_moe"), tokenizer(), "digest")
+    with pytest.raises(ModelError, match=r"peft does not adapt layers.*Glm4MoeModel"):
+        layers_with_lora(lm, 0, 2, 2)
