@@ -55,6 +55,7 @@ SILENT |= {
         ".storage",
         ".systems",
         ".text",
+        ".version",
     )
 }
 
