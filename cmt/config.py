@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from platformdirs import user_cache_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from cmt.common.dates import iso, parse_end, parse_instant
 from cmt.common.digests import sha256_hex
 from cmt.common.secrets import has_secrets
+from cmt.common.strict_yaml import parse_yaml
 from cmt.errors import ConfigError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[int, Field(ge=1, le=10**12)]
+Weight = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 Column = Literal[
     "doc_id", "published_at", "title", "text", "source", "url", "supersedes",
@@ -60,6 +60,8 @@ RENAMED = {
 }
 """Keys of earlier versions → their present name in the same section."""
 
+LARGEST_PARAMS = 200_000
+"""Bytes of a params.yaml."""
 ENVIRONMENT_NAME = r"\$\{(\w+)\}"
 """`${NAME}`: the value of an environment variable, or of a secret of Prefect."""
 
@@ -536,8 +538,8 @@ class ServingParams(Section):
 class Params(Section):
     """All sections of `params.yaml`."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of every random choice, at least 0."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of every random choice, at least 0 and below 2³²."""
     lm: LmParams = LmParams()
     stream: StreamParams = StreamParams()
     sources: tuple[SourceParams, ...] = ()
@@ -602,12 +604,12 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        raw = _read_params(path) or {}
     except FileNotFoundError:
         raise ConfigError(f"{path} not found: run cmt in a project folder, or name the file with --params") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
@@ -620,6 +622,17 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         return _absolute(Params.model_validate(raw), path.resolve().parent)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+def _read_params(path: Path) -> Any:
+    """The value in a params.yaml. Raises OSError, and ValueError if it is no file, too large, or not strict YAML."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError("it is a pipe, a socket or a device")
+    with path.open("rb") as file:
+        content = file.read(LARGEST_PARAMS + 1)
+    if len(content) > LARGEST_PARAMS:
+        raise ValueError(f"it has more than {LARGEST_PARAMS:,} bytes")
+    return parse_yaml(content.decode())
 
 
 def state_folder(params: Params, root: Path) -> Path:
@@ -650,7 +663,9 @@ def _refuse_renamed_keys(path: Path, raw: dict[str, Any]) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'params'}: {item['msg']}" for item in error.errors())
+    items = error.errors()
+    lines = [f"{'.'.join(str(part)[:100] for part in item['loc']) or 'params'}: {item['msg']}" for item in items[:10]]
+    return "; ".join([*lines, *([f"and {len(items) - 10:,} more"] if len(items) > 10 else [])])
 
 
 def _absolute(params: Params, root: Path) -> Params:

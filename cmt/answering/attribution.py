@@ -19,15 +19,16 @@ def attribute_sources(
     quote: AnswerSpan | None,
     offsets: Offsets,
 ) -> tuple[Source, ...]:
-    """The documents of the selected `rows` of the bank as sources, best first.
+    """The documents of the selected `rows` of the bank as sources: the one with the quote first, then the best.
 
     `begin_probability` (S, n) is the probability that the answer begins with each token; without it (the published ψ
     scores no tokens) rows are ordered by `prior` alone. `spans`: the spans that the LM read. `quote`: the likeliest
     answer.
     """
-    # 1. rank the memories by the probability that they hold the answer, then by the selection
+    # 1. rank the memories: the one that the answer is from, then by the probability that they hold it, then as selected
     weights = [0.0] * len(rows) if begin_probability is None else begin_probability.sum(1).tolist()
-    order = sorted(range(len(rows)), key=lambda i: (-weights[i], -rows[i]["prior"]))
+    quoted = quote.span.memory if quote else None
+    order = sorted(range(len(rows)), key=lambda i: (i != quoted, -weights[i], -rows[i]["prior"]))
     # 2. one source a document: several memories of a document are represented by the best one
     sources: dict[str, Source] = {}
     for i in order:

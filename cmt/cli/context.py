@@ -127,15 +127,15 @@ def print_result(value: object, text: str | Callable[[], None], *, as_json: bool
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """Parse `section.key=value` pairs into dotted key → value, the values as YAML. Raises BadParameter."""
-    import yaml
+    from cmt.common.strict_yaml import parse_yaml
 
     values = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         shown = repr(mask_secrets(pair))
         try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            values[key] = parse_yaml(value)
+        except ValueError:
             raise typer.BadParameter(f"{shown}: the value is not valid YAML", param_hint="--set") from None
         if not (equals and all(key.split("."))):
             raise typer.BadParameter(f"{shown}: write section.key=value, such as selection.top_k=4", param_hint="--set")

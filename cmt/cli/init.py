@@ -129,8 +129,8 @@ def write_project(
 
 def _reference(path: Path, folder: Path) -> str:
     """`path` for params.yaml in `folder`: relative within the clone, so that the clone can move."""
-    inside = folder.resolve().is_relative_to(CLONE)
-    return os.path.relpath(path, folder.resolve()) if inside else str(path)
+    inside = Path(os.path.realpath(folder)).is_relative_to(CLONE)
+    return os.path.relpath(path, os.path.realpath(folder)) if inside else str(path)
 
 
 def _yaml(value: Any) -> str:

@@ -48,8 +48,10 @@ def read_json(path: Path, expected: Any) -> Any:
 
     Raises OSError, and ValueError with one line that says what is wrong if the file is truncated or of another type.
     """
+    with open_regular(path) as file:
+        content = file.read()
     try:
-        return TypeAdapter(expected).validate_json(path.read_bytes(), strict=True)
+        return TypeAdapter(expected).validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))

@@ -121,12 +121,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             record["lm_digest"], CompressorConfig.from_dict(record["design"]), load_file(folder / WEIGHTS)
         )
         _check_sums(folder)
+        _check_finite(checkpoint.weights)
     except FileNotFoundError as error:
         missing = Path(error.filename or WEIGHTS).name
         raise ModelError(
             f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set compressor.path"
         ) from None
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _damaged(folder, error) from None
     return checkpoint
 
@@ -184,6 +185,13 @@ def _check_sums(folder: Path) -> None:
     sums = {name: sha256 for sha256, _, name in recorded}
     if changed := [name for name in (CONFIG, WEIGHTS) if sums.get(name) != sha256_file(folder / name)]:
         raise ValueError(f"{', '.join(changed)} changed since {SUMS} was written")
+
+
+def _check_finite(weights: dict[str, Tensor]) -> None:
+    """Raise ValueError if a weight holds a number that a training never leaves: every answer would be NaN."""
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise ValueError(f"the weight {name} holds NaN or infinite numbers")
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:

@@ -12,7 +12,7 @@ from cmt.answering.answer import Span
 from cmt.answering.answerer import Answerer
 from cmt.answering.attribution import attribute_sources, quote_span, text_spans
 from cmt.lm.model import FrozenLM
-from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, TokenSpan
+from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, AnswerSpan, TokenSpan
 from tests.helpers.facts import FACTS
 from tests.helpers.untrained import MAYORS, NOW, PUBLISHED, QUESTIONS, small_params, untrained_answerer, with_params
 
@@ -40,6 +40,17 @@ def test_memories_of_a_document_are_one_source_represented_by_the_best() -> None
         ("b", 0.2, "It costs six crowns."),
     ]
     assert sources[0].similarity == 0.1235
+
+
+def test_the_first_source_is_the_one_that_the_answer_is_from() -> None:
+    rows = [bank_row("injected"), bank_row("quoted")]
+    begin_probability = torch.tensor([[0.3, 0.3, 0.0, 0.0], [0.0, 0.0, 0.4, 0.0]])
+    quote = AnswerSpan(TokenSpan(1, 2, 3), (1, 2), 0.4, agreement=0.4, margin=1.0)  # at the likeliest single token
+    sources = attribute_sources(rows, begin_probability, [], quote, word_offsets)
+    assert [(source.doc_id, source.weight, source.quote is None) for source in sources] == [
+        ("quoted", 0.4, False),
+        ("injected", 0.6, True),
+    ]
 
 
 def test_without_token_scores_sources_are_in_the_order_of_the_selection() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers.files import Record, extra, read_member
@@ -20,15 +21,6 @@ _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DO
 _RELEASE = re.compile(r"^##? .*\d.*?\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
 _HEADING = re.compile(r"^##? ", re.MULTILINE)
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML without aliases, which can expand to gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("an alias, which may expand to any size")
-        return super().compose_node(parent, index)
 
 
 def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
@@ -57,7 +49,7 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
     try:
-        values = yaml.load(written, _Loader) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
+        values = yaml.load(written, WithoutAliases) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # its text quotes the document
