@@ -23,11 +23,11 @@ _PARAMS = """\
 stream:
 {stream}
 
-{sources}lm: # the frozen language model, which the compressor that comes with cmt belongs to
+{sources}lm: # the frozen language model{note}
   source: {source}
   sha256: {sha256}
 {path}
-tracking:
+{compressor}tracking:
   enabled: false # true: every round becomes a run in MLflow
 """
 _GITIGNORE = """\
@@ -44,6 +44,12 @@ _COMMENTS = {
     "clock": "documents with a later date are rejected",
     "columns": "column of cmt: column of your documents",
 }
+_TRAINED = """\
+compressor:
+  path: data/trained # what `cmt train` writes
+
+"""
+_TRAINING = ("cmt data pull", "cmt train")
 # an update in the example changed the answer to this question
 _NEXT_COMMANDS = (
     "cmt model pull",
@@ -67,6 +73,10 @@ def init(
     published_at: Annotated[
         str | None, typer.Option("--published-at", metavar="DATE", help="Date of documents without one.")
     ] = None,
+    lm: Annotated[
+        str | None,
+        typer.Option("--lm", metavar="SOURCE", help="Your own LM, hub:ORG/NAME or path:FOLDER, to train for."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a project for your own documents: params.yaml, an example news.jsonl, and .gitignore.
@@ -74,6 +84,8 @@ def init(
     With --from no example: the documents are taken, the newest ones adapted, and three questions on them answered.
     """
     columns = parse_columns(map_)
+    if from_ is not None and lm is not None:
+        raise typer.BadParameter("train for the LM first, then `cmt ingest` your documents", param_hint="--from, --lm")
     if from_ is not None:
         from cmt.cli.own_documents import start, write_started
 
@@ -82,8 +94,9 @@ def init(
         return
     if columns or published_at:
         raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
-    files = write_project(folder)
-    commands = [f"cd {shlex.quote(str(folder))}", *_NEXT_COMMANDS]
+    files = write_project(folder, lm=_absolute_source(lm) if lm else None)
+    next_commands = [_NEXT_COMMANDS[0], *_TRAINING, *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
+    commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
         output.write_json({"path": folder, "files": files, "commands": commands})
         return
@@ -92,12 +105,17 @@ def init(
 
 
 def write_project(
-    folder: Path, *, stream: Mapping[str, Any] | None = None, sources: Sequence[Mapping[str, Any]] = ()
+    folder: Path,
+    *,
+    stream: Mapping[str, Any] | None = None,
+    sources: Sequence[Mapping[str, Any]] = (),
+    lm: str | None = None,
 ) -> list[Path]:
     """Write the files of a new project into `folder` and return them, params.yaml first.
 
-    `stream`, `sources`: values of these sections; without either the project has the example. The LM is in the user's
-    cache, in a clone in its `data/lm`. Raises ConfigError if the folder is not empty or cannot be written, and leaves
+    `stream`, `sources`: values of these sections; without either the project has the example. `lm`: `lm.source`, for
+    which `cmt train` trains the compressor; None: that of the shipped compressor. The LM is in the user's cache, in a
+    clone in its `data/lm`. Raises ConfigError if the folder is not empty or cannot be written, and leaves
     no part of a project then.
     """
     from cmt.common.storage import write_new_folder
@@ -111,8 +129,10 @@ def write_project(
     params = _PARAMS.format(
         stream="\n".join(f"  {key}: {_yaml(value)} # {_COMMENTS.get(key, 'as given')}" for key, value in shown.items()),
         sources=yaml.safe_dump({"sources": [*sources]}, sort_keys=False, allow_unicode=True) + "\n" if sources else "",
-        source=_yaml(LmParams.model_fields["source"].default),
-        sha256=SHIPPED_LM_SHA256,
+        note="" if lm else ", which the compressor that comes with cmt belongs to",
+        source=_yaml(lm or LmParams.model_fields["source"].default),
+        sha256="null # of the weights, to refuse any other" if lm else SHIPPED_LM_SHA256,
+        compressor=_TRAINED if lm else "",
         path=f"  path: {_yaml(_reference(CLONE / 'data/lm', folder))}\n" if in_clone else "",
     )
     # 2. all files, or none
@@ -125,6 +145,18 @@ def write_project(
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror or error}; nothing was left there") from None
     return [folder / name for name in contents]
+
+
+def _absolute_source(source: str) -> str:
+    """`source` with an absolute path, or with a revision. Raises ConfigError if it is malformed."""
+    from cmt.lm.download import folder_name
+
+    if source.startswith("path:"):
+        source = f"path:{Path(source.removeprefix('path:')).resolve()}"
+    if source.startswith("hub:") and "@" not in source:
+        source += "@main"
+    folder_name(source)
+    return source
 
 
 def _reference(path: Path, folder: Path) -> str:

@@ -131,3 +131,15 @@ def test_without_a_clone_projects_share_the_lm_in_the_cache(tmp_path: Path, monk
     params = load_params(tmp_path / "project/params.yaml")
     assert params.lm.path == tmp_path / "cache/cmt/lm"
     assert params.compressor.path == SHIPPED
+
+
+def test_a_project_for_ones_own_lm_trains_its_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = run_init(tmp_path / "one", "--lm", "path:models/mine").stdout
+    assert printed.index("cmt model pull") < printed.index("cmt train") < printed.index("cmt update")
+    params = load_params(tmp_path / "one/params.yaml")
+    assert (params.lm.source, params.lm.sha256) == (f"path:{tmp_path / 'models/mine'}", None)
+    assert params.compressor.path == params.train.output == tmp_path / "one/data/trained"
+    run_init(tmp_path / "two", "--lm", "hub:org/name")
+    assert load_params(tmp_path / "two/params.yaml").lm.source == "hub:org/name@main"
+    assert "has no known scheme" in run_init(tmp_path / "three", "--lm", "org/name", status=2).stderr
