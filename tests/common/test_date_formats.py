@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -76,3 +77,36 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
 def test_what_is_no_date_or_lacks_a_part_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         DateReader().read(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "2027-02-29",
+        "2100-02-29T12:00:00Z",
+        "2031-06-30T23:59:60Z",
+        "2031-01-01T00:00:00+25:00",
+        10**400,
+        -(10**400),
+        1e300,
+        float("inf"),
+        "1" * 100_000,
+    ],
+)
+def test_an_instant_outside_the_calendar_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=".") as error:
+        DateReader().read(value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "America/New_York"])
+def test_the_zone_of_the_computer_moves_no_date(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ["2028-02-29", "2031-01-01T00:30:00+14:00", "2031-12-31T23:30:00-12:00", "9999-12-31", 1_930_000_000]
+    expected = [DateReader().read(value) for value in values]
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        assert [DateReader().read(value) for value in values] == expected
+    time.tzset()
