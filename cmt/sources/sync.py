@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -414,10 +414,13 @@ def revised_dates(
       that of its item.
     - Another text with an older date than the latest one holds from `now` on.
     - Any other row keeps its own date: with a later one it is a new version, with the same one a correction.
+    - A text that was there before another one, at the same date, holds again from just after that one.
     """
     dates: list[datetime] = documents.table["published_at"].to_pylist()
     hashes = documents.table["sha256"].to_pylist()
     latest: dict[str, Version] = {}
+    stored = list(stored)
+    there = {(version.doc_id, version.published_at, version.sha256) for version in stored}
     for version in sorted((one for one in stored if one.banked), key=attrgetter("order")):
         latest[version.doc_id] = version
     last_rows: dict[str, int] = {}
@@ -433,6 +436,8 @@ def revised_dates(
             dates[row] = version.published_at
         elif older:
             dates[row] = max(now, version.published_at)
+        if version.sha256 != hashes[row] and (doc_id, dates[row], hashes[row]) in there:
+            dates[row] = version.published_at + timedelta(microseconds=1)
     return dates
 
 

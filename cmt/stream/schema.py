@@ -211,6 +211,8 @@ def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
 def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string; a number as its digits; of an object its name, of a list its only item. Others are left out."""
     value = given = values.get(key)
+    if value is None or isinstance(value, str):  # the common cases
+        return value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     value = unwrap(value)
@@ -246,9 +248,14 @@ def _line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
 def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string in NFC; None if it is missing or blank."""
     value = _optional(values, key, checks)
-    if value and _NOT_IN_IDS.search(value):
+    if not value:
+        return None
+    if value.isascii() and value.isprintable():
+        identifier = value.strip()
+    elif _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
-    identifier = unicodedata.normalize("NFC", value).strip() if value else ""
+    else:
+        identifier = unicodedata.normalize("NFC", value).strip()
     checks.limits.check_length(key, identifier)
     return identifier or None
 

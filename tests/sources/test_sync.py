@@ -246,6 +246,16 @@ def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project
     assert project.texts() == {"d": "Redated text."}
 
 
+def test_a_text_that_returns_at_its_own_date_holds_again(project: Project) -> None:
+    scripted = files(a={"d": "First text."})
+    project.sync(source(), scripted)
+    for words in ("Corrected text.", "First text.", "Corrected text."):
+        scripted.texts["a"] = {"d": words}
+        assert project.sync(source(), scripted).documents == 1
+        assert project.texts() == {"d": words}
+        assert project.sync(source(), scripted).documents == 0
+
+
 def test_a_document_without_a_date_gets_that_of_its_item_and_keeps_it(project: Project, tmp_path: Path) -> None:
     folder = tmp_path / "news"
     write_files(folder, {"a.jsonl": {"": "One text."}}, date=None)

@@ -221,12 +221,10 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
                     fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
         if dates and not any(_DATE_KEY.search(key) for key in fields if isinstance(key, str)):
             fields["published_at"] = "-".join(dates[0])
-        long = max(
-            (key for key, value in fields.items() if isinstance(value, str)), key=lambda k: len(fields[k]), default=""
-        )
-        if record.error or len(fields.get(long, "")) <= limit:
+        if record.error or not any(isinstance(value, str) and len(value) > limit for value in fields.values()):
             yield record
             continue
+        long = max((key for key, value in fields.items() if isinstance(value, str)), key=lambda key: len(fields[key]))
         notes.add(f"{long} is longer than stream.document_characters and is cut into parts", len(fields[long]))
         for number, part in enumerate(chapters(fields[long], limit), 1):
             parts = {name: f"{fields[name]}#{number}" for name in _IDS if fields.get(name)} if number > 1 else {}
