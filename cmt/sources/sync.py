@@ -350,7 +350,8 @@ class Sync:
                 )
                 for number, name in enumerate(gone, 1)
             ]
-            taken = self._ingest(RawRows(rows, [], self._quarantined(), "")).report
+            now_dated = {(row.file, row.row) for row in rows}  # a repetition keeps the date of the first try
+            taken = self._ingest(RawRows(rows, [], self._quarantined(), ""), now_dated).report
             report.add(taken, {_WITHDRAWN_ROWS}, documents=False)
             report.expired = taken.accepted
         # 3. Record.
