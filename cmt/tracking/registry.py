@@ -222,6 +222,7 @@ def _write_model(path: Path, folder: Path, project: Path) -> None:
         input_example=pd.DataFrame([EXAMPLE.values()], columns=pd.Index(EXAMPLE, dtype=object)),
         pip_requirements=[f"{name}=={installed_version(name).partition('+')[0]}" for name in NEEDED],
     )
+    shutil.rmtree(path / "code" / package.name / "shipped")  # `artifacts` has the compressor of this version
 
 
 def _signature() -> "ModelSignature":

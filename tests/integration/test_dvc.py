@@ -38,7 +38,7 @@ SILENT = {
         "rounds",
     )
 }
-SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner")}
+SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner", "tries")}
 SILENT |= {f"cmt.cli{name}" for name in ("", ".context", ".output", ".progress_bar")}
 SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {
@@ -53,6 +53,7 @@ SILENT |= {
         ".scratch",
         ".secrets",
         ".storage",
+        ".strict_yaml",
         ".systems",
         ".text",
         ".version",

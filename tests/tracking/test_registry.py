@@ -58,6 +58,7 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     assert checkpoint_digest(folder / "artifacts/compressor") == checkpoint_digest(compressor)
     assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
+    assert len(list(folder.rglob("compressor.safetensors"))) == 1
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
     assert found.run_id and client(registered).get_run(found.run_id).info.status == "FINISHED"
 
@@ -78,7 +79,8 @@ def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path
     assert [line.partition("==")[0] for line in lines] == list(NEEDED)
     assert all(re.fullmatch(r"[a-z-]+==[0-9.]+", line) for line in lines)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {re.split(r"[<>=]", line)[0] for line in project["dependencies"]} >= set(NEEDED)
+    lines = [*project["dependencies"], *project["optional-dependencies"]["pipeline"]]
+    assert {re.split(r"[<>=]", line)[0] for line in lines} >= set(NEEDED)
 
 
 def another(compressor: Path, folder: Path) -> Path:
