@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+import yaml
 
 from flows.local.prefect import LocalPrefect
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, states
@@ -35,7 +36,8 @@ def addresses() -> Iterator[Addresses]:
 def project(tiny_workspace: Path, addresses: Addresses) -> Path:
     """The tiny project with its articles ingested, and MLflow on PostgreSQL."""
     params = tiny_workspace / "params.yaml"
-    params.write_text(f"{params.read_text()}\ntracking: {{enabled: true, uri: '{addresses.mlflow}'}}\n")
+    sections = yaml.safe_load(params.read_text()) | {"tracking": {"enabled": True, "uri": addresses.mlflow}}
+    params.write_text(yaml.safe_dump(sections))
     open_workspace(tiny_workspace).ingest()
     return tiny_workspace
 
