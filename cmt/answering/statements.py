@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +41,12 @@ ChangesOf = Callable[[set[str]], list[Change]]
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
-Relation = Literal["one fact", "in doubt"]
-"""Two memories may be about one fact by a recorded change or by their words, or the search alone finds both."""
-
-OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
+OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
-NEAREST = 4  # of the later ones among them, how many may raise doubt with fewer shared words
-BEHIND = 9.0  # nats of log-probability that such a one is behind the first
-FEWEST_ASKED_IN_DOUBT = 0.3  # of the question's words in the first memory, how many such a one has
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
@@ -253,15 +247,14 @@ class Pair(NamedTuple):
 def weigh(
     question: str,
     statements: Sequence[Statement],
-    relation: "Callable[[int, int], Relation | None]",
+    comparable: Callable[[int, int], bool],
     head: "ComparisonHead | None" = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
-    `relation`: of the memories of two indices; None: they are not compared. The best statement is compared with the
-    others in the order of their dates. Two on one fact share what they had, and up to CORROBORATION more: the later
-    one has the share `probability` of it, the earlier one the rest; the better one goes on. A pair in doubt changes no
-    score, and counts from the probability OPEN on.
+    `comparable`: whether the statements of two indices may be about one fact. The best statement is compared with each
+    comparable one in the order of their dates. Both then share what they had, and up to CORROBORATION more: the later
+    one has the share `probability` of it, the earlier one the rest; the better one goes on.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -271,20 +264,16 @@ def weigh(
     best = max(range(len(scores)), key=scores.__getitem__)
     contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
     for other in sorted(contenders, key=lambda index: (statements[index].published_at, index)):
-        found = relation(best, other) if other != best else None
-        if not found:
+        if other == best or not comparable(best, other):
             continue
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
         share = probability(question, one, two, head)
-        if found == "one fact" or share >= OPEN:
-            pairs.append(Pair(earlier, later, share))
-        if found == "in doubt":
-            continue
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
+        pairs.append(Pair(earlier, later, share))
         best = later if share > 0.5 else earlier
     return [new - old if new != old else 0.0 for new, old in zip(scores, before, strict=True)], pairs
 
@@ -311,7 +300,7 @@ class Comparisons:
     def weigh(self, spans: Sequence[ReadSpan]) -> tuple[list[float], float]:
         """See `cmt.modeling.model.Weigh`."""
         self.statements = [self._statement(*pair) for pair in enumerate(spans)]
-        shifts, self.pairs = weigh(self.question, self.statements, self._relation, self._head)
+        shifts, self.pairs = weigh(self.question, self.statements, self._comparable, self._head)
         return shifts, min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
 
     def contested(self, memory: int) -> bool:
@@ -329,20 +318,18 @@ class Comparisons:
             return OtherValue(statement.answer, doc_id, statement.published_at, other == pair.later)
         return None
 
-    def _relation(self, one: int, other: int) -> "Relation | None":
-        """How the memories of two documents relate: by a recorded change, by their words, or by the search."""
+    def _comparable(self, one: int, other: int) -> bool:
+        """Whether the memories of two documents may be about one fact: by a recorded change, or by their words."""
         first, second = self.rows[one], self.rows[other]
         doc_ids = first["doc_id"], second["doc_id"]
         if first["doc_id"] == second["doc_id"] or {first["supersedes"], second["supersedes"]} & {*doc_ids}:
-            return None
+            return False
         if state := self.changes.get(frozenset(doc_ids)):
-            return "one fact" if state == "found" else None
+            return state == "found"
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
-            return None
-        if alike(self.question, self.texts[earlier], self.texts[later]):
-            return "one fact"
-        return "in doubt" if self.rows[later].get("nearby") else None
+            return False
+        return alike(self.question, self.texts[earlier], self.texts[later])
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
@@ -368,8 +355,8 @@ def with_related(
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 
     These are the other ends of recorded changes, and the later memories most like the first one, by key and words, of
-    sources that may change it; with few words in common they have to be the question's runners-up, too (`nearby`). At
-    most MOST_ADDED are added, with the log-probability of the memory that they are compared with, or BEHIND it.
+    sources that may change it. At most MOST_ADDED are added, with the log-probability of the memory that they are
+    compared with.
     """
     if not selection.rows:
         return selection
@@ -388,18 +375,13 @@ def with_related(
     first = selection.rows[0]
     if len(added) < MOST_ADDED and first["text"]:
         taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
-        asked = coverage(question, first["text"])
-        found = bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist()
-        for rank, row in enumerate(found):
+        for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            nearby = rank < NEAREST and row["memory_id"] in selection.runners_up
-            nearby = nearby and coverage(question, row["text"]) >= FEWEST_ASKED_IN_DOUBT * asked
-            similar = alike(question, first["text"], row["text"])
-            if nearby or similar:
+            if alike(question, first["text"], row["text"]):
                 taken.add(row["doc_id"])
-                priors[row["memory_id"]] = first["prior"] - (0.0 if similar else BEHIND)
-                added.append(row | {"nearby": nearby})
+                priors[row["memory_id"]] = first["prior"]
+                added.append(row)
     rows = [{**row, "prior": priors[row["memory_id"]]} for row in added[:MOST_ADDED]]
     return selection._replace(rows=[*selection.rows, *rows], changes=tuple(changes))
 

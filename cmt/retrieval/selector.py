@@ -33,8 +33,6 @@ class Selection(NamedTuple):
     """Smallest change in log-probability that alters the selection."""
     changes: tuple[Change, ...] = ()
     """The recorded changes that name a document of the rows, rejected ones included."""
-    runners_up: tuple[str, ...] = ()
-    """The memory_ids among the first LEAD_RANK candidates, `top_k` at most, that `max_logprob_gap` excludes."""
 
     @property
     def digest(self) -> str:
@@ -89,5 +87,4 @@ def select_memories(
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]
     gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]
-    runners_up = tuple(row["memory_id"] for _, row in first[len(selected) : LEAD_RANK])
-    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf), runners_up=runners_up)
+    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))

@@ -14,12 +14,10 @@ import torch
 from cmt.answering.statements import (
     CONSTANT,
     CORROBORATION,
-    OPEN,
     WEIGHTS,
     Comparisons,
     Features,
     MayChange,
-    Relation,
     Statement,
     anyone,
     compare,
@@ -87,7 +85,7 @@ def test_a_head_adds_the_states_of_the_later_answer_and_of_the_later_text() -> N
 
 def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=1.0)]
-    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "one fact")
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
     old, new = scores_of(statements, shifts)
     assert new > old
     assert pairs[0].probability > 0.5
@@ -103,26 +101,17 @@ def test_hearsay_has_a_smaller_share_than_a_fact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("other", "relation"),
+    ("other", "comparable"),
     [
-        (stated(NEW, "11 crowns", MARCH), "one fact"),  # one date
-        (stated(OLD.replace("Fares", "Fares again"), "8 crowns", JULY), "one fact"),  # one value
-        (stated(NEW, "11 crowns", JULY), None),
-        (Statement(NEW, 0, 0, -math.inf, JULY), "one fact"),  # not read
+        (stated(NEW, "11 crowns", MARCH), True),  # one date
+        (stated(OLD.replace("Fares", "Fares again"), "8 crowns", JULY), True),  # one value
+        (stated(NEW, "11 crowns", JULY), False),
+        (Statement(NEW, 0, 0, -math.inf, JULY), True),  # not read
     ],
 )
-def test_other_statements_keep_their_scores_to_the_bit(other: Statement, relation: Relation | None) -> None:
-    shifts, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: relation)
+def test_other_statements_keep_their_scores_to_the_bit(other: Statement, comparable: bool) -> None:
+    shifts, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: comparable)
     assert (shifts, pairs) == ([0.0, 0.0], [])
-
-
-def test_a_pair_in_doubt_keeps_its_scores_and_is_listed_if_it_is_open() -> None:
-    old, new = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
-    shifts, pairs = weigh(QUESTION, [old, new], lambda _one, _other: "in doubt")
-    assert (shifts, [pair[:2] for pair in pairs]) == ([0.0, 0.0], [(0, 1)])
-    unrelated = stated("Tarn dam\nThe water behind the dam stood at 28 metres.", "28 metres", JULY, score=-9.0)
-    assert probability(QUESTION, old, unrelated) < OPEN
-    assert weigh(QUESTION, [old, unrelated], lambda _one, _other: "in doubt") == ([0.0, 0.0], [])
 
 
 def test_of_three_values_the_last_one_wins() -> None:
@@ -132,7 +121,7 @@ def test_of_three_values_the_last_one_wins() -> None:
         stated(OLD, "8 crowns", MARCH, score=8.0),
         stated(NEW, "11 crowns", JULY, score=2.0),
     ]
-    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "one fact")
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
     scores = scores_of(statements, shifts)
     assert scores.index(max(scores)) == 0
     assert [(pair.earlier, pair.later) for pair in pairs] == [(1, 2), (2, 0)]
