@@ -151,7 +151,7 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
             "--from and add a database to `sources` in params.yaml, see docs/sources.md"
         )
     # 2. who names a host of the private network may read it; a feed is known by its content
-    private = host == "localhost" or (host[:1].isdigit() and not ipaddress.ip_address(host).is_global)
+    private = _is_private(host)
     source |= {"allow_private": True} if private else {}
     if "*" not in address:
         url = Setting(DEFAULT_LIMITS, Path()).expand(address)
@@ -160,13 +160,21 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     return source
 
 
+def _is_private(host: str) -> bool:
+    """Whether `host` is this computer or an address of the private network; names are not looked up."""
+    try:
+        return host == "localhost" or not ipaddress.ip_address(host).is_global
+    except ValueError:  # a name
+        return False
+
+
 def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":
     """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank answers."""
     from cmt.training.plain_questions import PlainQuestion, plain_questions
     from cmt.training.question_generation import generate_questions
     from cmt.training.word_knowledge import WordKnowledge
 
-    # 1. questions of the source, those that read well, and others if these are few
+    # 1. take questions of the source, or make readable ones; fill up with generated ones
     documents = pa.concat_tables(map(workspace.store.documents, slices))
     questions = pa.concat_tables(map(workspace.store.questions, slices)).to_pylist()
     knowledge = WordKnowledge(workspace.lm)
@@ -179,7 +187,7 @@ def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "li
         made += [PlainQuestion(row["doc_id"], row["question"], row["answers"][0]) for row in generated.to_pylist()]
     if not made:
         return []
-    # 2. those that are answered as the document says, the surest first
+    # 2. keep the questions that the bank answers correctly, the most confident answers first
     answers = workspace.current_answerer().answer([one.question for one in made], as_of=[None] * len(made))
     pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]
     right = [pair for pair in pairs if same_value(pair[0].answer, pair[1].text)]
