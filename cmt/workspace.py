@@ -220,12 +220,7 @@ class Workspace(Resources):
                 recovery.move_pointer(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
-            while True:
-                try:
-                    return runner.run()
-                except BaseException as error:
-                    if not runner.failed(error):
-                        raise
+            return runner.repeat(runner.run)
 
     def updating(self) -> AbstractContextManager[None]:
         """Hold the lock that every change of the bank requires; see `cmt.rounds.recovery.updating`."""

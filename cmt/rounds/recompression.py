@@ -49,13 +49,8 @@ class _SliceRunner(RoundRunner):
         self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")
 
     def adapt(self) -> Round:
-        """All steps; the lock is taken after the compression. The steps that fail are tried again."""
-        while True:
-            try:
-                return self._adapt()
-            except BaseException as error:
-                if not self.failed(error):
-                    raise
+        """All steps, see `repeat`; the lock is taken after the compression."""
+        return self.repeat(self._adapt)
 
     def _adapt(self) -> Round:
         if len(self.tries.ends()) < TRIES:

@@ -8,7 +8,7 @@ any point leaves a ledger row `started`; the next round restores the bank to the
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -75,6 +75,15 @@ class RoundRunner:
         self.evaluate()
         self.decide()
         return self.track()
+
+    def repeat(self, steps: Callable[[], Round]) -> Round:
+        """Call `steps` until they return, or raise an error that another try would raise again (`failed`)."""
+        while True:
+            try:
+                return steps()
+            except BaseException as error:
+                if not self.failed(error):
+                    raise
 
     def begin(self) -> Round:
         """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
@@ -278,12 +287,14 @@ class RoundRunner:
 
         resources, params = self.resources, self.resources.params
         baselines = params.evaluation.round_baselines
-        share = 1.0 if seconds is None else self._affordable_share(seconds)
+        own, earlier = params.evaluation.questions, params.evaluation.earlier_questions
+        if seconds is not None:
+            own, earlier = self._affordable(seconds)
         questions = round_questions(
             store=resources.store,
             slice_=self.slice,
-            own=round(share * params.evaluation.questions),
-            earlier=round(share * params.evaluation.earlier_questions),
+            own=own,
+            earlier=earlier,
             seed=params.seed,
         )
         questions = rows_without(questions, "doc_id", self._set_aside())
@@ -373,15 +384,19 @@ class RoundRunner:
             resources.ledger.write(replace(round_, mlflow_run=run))
         return next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
 
-    def _affordable_share(self, seconds: float) -> float:
-        """The share of the questions in `evaluation` that a round can answer if its measuring takes `seconds`."""
-        evaluation = self.resources.params.evaluation
-        most, count = evaluation.questions + evaluation.earlier_questions, FEWEST_QUESTIONS
+    def _affordable(self, seconds: float) -> tuple[int, int]:
+        """How many questions of the slice and how many earlier ones a round can answer if measuring takes `seconds`."""
+        evaluation, rounds = self.resources.params.evaluation, self._rounds_of_this_bank()
+        own, earlier = evaluation.questions, evaluation.earlier_questions
+        # 1. count what the speed of the latest round allows in the time left after the canaries
         spent = sum(taken for stage, taken in self._notes().items() if stage in MEASURE_STAGES)
-        for round_ in self.resources.rounds():
-            if round_.questions and (taken := round_.seconds.get("evaluate")):
-                count = max(FEWEST_QUESTIONS, int((seconds - spent) * round_.questions / taken))
-        return min(1.0, count / most) if most else 1.0
+        speeds = [r.questions / taken for r in rounds if r.questions and (taken := r.seconds.get("evaluate"))]
+        if not speeds:  # a first slice has no earlier questions
+            return min(own, FEWEST_QUESTIONS), earlier
+        count = max(FEWEST_QUESTIONS, int((seconds - spent) * speeds[-1]))
+        # 2. split it in the proportion of the parameters
+        share = min(1.0, count / (own + earlier)) if own + earlier else 1.0
+        return round(share * own), round(share * earlier)
 
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
         """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""

@@ -59,21 +59,22 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkey
     runner = RoundRunner(workspace, FEBRUARY)
     monkeypatch.setattr(RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0})
 
-    def share(*earlier: Round) -> float:
+    def affordable(*earlier: Round) -> tuple[int, int]:
         monkeypatch.setattr(type(workspace), "rounds", lambda _self: list(earlier))
-        return runner._affordable_share(40)
+        return runner._affordable(40)
 
-    assert share() == share(replace(january, questions=0)) == 30 / 80  # no speed is known
-    assert share(replace(january, questions=30, seconds={"evaluate": 20.0})) == 45 / 80  # 30 s at 1.5 questions/s
-    assert share(replace(january, questions=30, seconds={"evaluate": 60.0})) == 30 / 80
-    assert share(replace(january, questions=30, seconds={"evaluate": 1.0})) == 1.0
+    # no speed is known: 30 of its own, since a first slice has no earlier questions
+    assert affordable() == affordable(replace(january, questions=0)) == (30, 20)
+    assert affordable(replace(january, questions=30, seconds={"evaluate": 20.0})) == (34, 11)  # 30 s at 1.5 questions/s
+    assert affordable(replace(january, questions=30, seconds={"evaluate": 60.0})) == (22, 8)
+    assert affordable(replace(january, questions=30, seconds={"evaluate": 1.0})) == (60, 20)
 
 
 def test_the_seconds_of_a_round_limit_its_sample(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = open_workspace(begun)
     run_steps(workspace, FEBRUARY, last="ask_canaries")
     runner = RoundRunner(workspace, FEBRUARY)
-    monkeypatch.setattr(runner, "_affordable_share", lambda seconds: seconds / 100)
+    monkeypatch.setattr(runner, "_affordable", lambda seconds: (seconds, seconds))
     runner.evaluate(seconds=1)
     limited = json.loads((runner.folder / "scores.json").read_text())["questions"]
     runner.evaluate()
