@@ -21,11 +21,6 @@ class Addresses(NamedTuple):
     """For `tracking.uri`."""
 
 
-def is_installed() -> bool:
-    """Whether there are the programs of a server."""
-    return bool(shutil.which("initdb") or [*_DEBIAN.glob("*/bin/initdb")])
-
-
 @contextmanager
 def local_postgres(folder: Path) -> Iterator[Addresses]:
     """A server whose data stay in `folder`, with a database for Prefect and one for MLflow."""

@@ -11,7 +11,9 @@ import yaml
 
 from flows.local.prefect import LocalPrefect
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, states
+from tests.helpers.sources import Project
 from tests.scale.postgres import Addresses, local_postgres
+from tests.sources.test_sync import follow_database
 
 ROOT = Path(__file__).parents[2]
 POOLS = {"worker": "cmt", "second": "second"}
@@ -90,3 +92,11 @@ def _count(address: str, query: str) -> int:
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0
+
+
+@pytest.mark.parametrize("updated_at", [None, "changed"])
+def test_a_sync_follows_a_table(
+    addresses: Addresses, tmp_path: Path, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGUSER", "cmt")  # `sources` refuses a user in the address
+    follow_database(Project(tmp_path / "project"), addresses.mlflow.replace("cmt@", ""), updated_at, monkeypatch)

@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import fsspec
@@ -40,7 +39,6 @@ from tests.helpers.sources import (
     source,
     write_files,
 )
-from tests.scale.postgres import is_installed, local_postgres
 
 STEPS = int(os.environ.get("CMT_SYNC_STEPS", "15"))
 """Steps of one history; `CMT_SYNC_STEPS=300` plays that many on each medium."""
@@ -160,31 +158,15 @@ def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch)
     storage_.rm("/news", recursive=True)
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """The address of a database on a server of this machine."""
-    pytest.importorskip("psycopg")
-    if not is_installed():
-        pytest.skip("no PostgreSQL server is installed")
-    with TemporaryDirectory() as folder:  # the user that the server runs as may not enter pytest's folder
-        Path(folder).chmod(0o711)
-        with local_postgres(Path(folder, "data")) as addresses:
-            yield addresses.mlflow.replace("cmt@", "")  # the user comes from the environment
-
-
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 @pytest.mark.parametrize("updated_at", [None, "changed"])
 def test_rows_of_a_database(
-    project: Project,
-    tmp_path: Path,
-    database: str,
-    updated_at: str | None,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    project: Project, tmp_path: Path, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sqlite = f"sqlite:///{tmp_path / 'news.db'}"
-    monkeypatch.setenv("PGUSER", "cmt")
-    address = request.getfixturevalue("postgres") if database == "postgres" else sqlite
+    follow_database(project, f"sqlite:///{tmp_path / 'news.db'}", updated_at, monkeypatch)
+
+
+def follow_database(project: Project, address: str, updated_at: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Play a history in a table of the database at `address`."""
     engine, ticks = create_engine(address), itertools.count()
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS news"))
