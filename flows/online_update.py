@@ -161,7 +161,7 @@ def online_update(
     """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
-    `measure_seconds`: those that the questions of a round may take, see `RoundRunner.evaluate`; null: any.
+    `measure_seconds`: time limit for measuring a round, see `RoundRunner.evaluate`; null: none.
     The flow run fails at a round that the gate refuses, and at its end if a round failed.
     """
     if source is not None:

@@ -128,7 +128,7 @@ class Answerer:
     ) -> list[Answer]:
         """Answer `questions`, each as of its own date (None: now). Results are in the order of the questions.
 
-        `selections`: those of `select`. With `closed_book` every answer also has the LM's answer without memory.
+        `selections`: the results of `select`. With `closed_book` every answer also has the LM's answer without memory.
         """
         bank_version = self.bank.version
         search = self._search(questions, as_of) if selections is None else lambda index, _key: selections[index]

@@ -51,7 +51,7 @@ NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
 
 
 class Basis(NamedTuple):
-    """What an answer of an earlier round rests on."""
+    """The inputs of an earlier answer, by which a later round decides whether the answer still holds."""
 
     selection: str
     """`Selection.digest`."""

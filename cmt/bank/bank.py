@@ -137,7 +137,7 @@ class Bank(MemoryTable):
         return change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked).deleted
 
     def update_visibility(self, doc_ids: Collection[str], *, unbanked: Collection[Version]) -> None:
-        """Bring the visibility of documents, and of those that depend on it, in line with `unbanked`, in one commit."""
+        """Recompute from when to when the versions of documents are visible, given `unbanked`, in one commit."""
 
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             return self.schema.empty_table(), stored.slice(0, 0)

@@ -32,6 +32,12 @@ AsOf = Annotated[
     typer.Option(metavar="DATE", help="As of the end of that day (UTC), or of a date-time with zone. Default: now."),
 ]
 
+ColumnMap = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
+]
+PublishedAt = Annotated[str | None, typer.Option("--published-at", metavar="DATE", help="Date of rows without one.")]
+
 _AFTER_INTERRUPT = {
     "init": "no project was made, or continue in its folder with `cmt ingest` and `cmt update --all`",
     "model": "the language model in use is unchanged; run the command again",

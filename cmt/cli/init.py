@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from cmt.cli import output
-from cmt.cli.context import Json, parse_columns, print_result
+from cmt.cli.context import ColumnMap, Json, PublishedAt, parse_columns, print_result
 from cmt.errors import ConfigError
 
 CLONE = Path(__file__).parents[2]
@@ -66,13 +66,8 @@ def init(
     from_: Annotated[
         str | None, typer.Option("--from", metavar="PATH|URL", help="Documents to take: file, folder, feed or page.")
     ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
-    ] = None,
-    published_at: Annotated[
-        str | None, typer.Option("--published-at", metavar="DATE", help="Date of documents without one.")
-    ] = None,
+    map_: ColumnMap = None,
+    published_at: PublishedAt = None,
     lm: Annotated[
         str | None,
         typer.Option("--lm", metavar="SOURCE", help="Your own LM, hub:ORG/NAME or path:FOLDER, to train for."),

@@ -20,7 +20,17 @@ from cmt.cli import output
 from cmt.cli.ask import ask, chat
 from cmt.cli.bank import bank
 from cmt.cli.changes import changes
-from cmt.cli.context import CliContext, Json, RootGroup, parse_columns, parse_overrides, print_result, stdin_file
+from cmt.cli.context import (
+    CliContext,
+    ColumnMap,
+    Json,
+    PublishedAt,
+    RootGroup,
+    parse_columns,
+    parse_overrides,
+    print_result,
+    stdin_file,
+)
 from cmt.cli.init import init
 from cmt.cli.registry import registry
 from cmt.cli.report import baselines, report
@@ -124,13 +134,8 @@ def ingest(
             "--source", metavar="NAME", help="Publisher of the documents. Default: the name of the file or folder."
         ),
     ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
-    ] = None,
-    published_at: Annotated[
-        str | None, typer.Option("--published-at", metavar="DATE", help="Date of rows without one.")
-    ] = None,
+    map_: ColumnMap = None,
+    published_at: PublishedAt = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Temporary folders in the state folder: what a killed command leaves there is found by the next one and by a purge.
+"""Temporary folders in the state folder, where the next command and a purge find the files of a killed command.
 
 A folder is alive while its process holds the lock beside it, which ends with the process.
 """
@@ -37,7 +37,7 @@ def scratch_folder(state: Path) -> Iterator[Path]:
 
 
 def remove_dead(state: Path) -> list[Path]:
-    """Delete the folders of killed processes below `state`; returns those of live ones. Raises OSError."""
+    """Delete the folders of killed processes below `state`; returns the folders of live processes. Raises OSError."""
     root, live = state / _FOLDER, list[Path]()
     folders = [path for path in root.glob("*") if path.is_dir()]
     if not folders:

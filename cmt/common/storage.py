@@ -97,11 +97,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_new_folder(folder: Path, contents: Mapping[str, str]) -> None:
-    """Write files, name → text, into `folder`, which is missing or empty: after an error none of them is left.
+    """Write files, name → text, into `folder`, which is missing or empty. After an error, no file is left.
 
-    A missing folder appears with all files at once. Raises FileExistsError if it is neither, and other OSErrors.
+    A missing folder appears with all files at once. Raises FileExistsError if `folder` has files, and other OSErrors.
     """
-    # 1. what is there: an empty folder stays, as a shell may be in it; files of a killed write are replaced
+    # 1. check the folder: keep an empty one, because a shell may be in it; replace files of a killed write
     top = folder = folder.absolute()
     present = folder.exists()
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if present else set()

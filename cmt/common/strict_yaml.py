@@ -1,4 +1,4 @@
-"""YAML that says one thing: without repeated keys, and without aliases, which can expand to gigabytes."""
+"""Strict YAML: it refuses repeated keys, and aliases, which can expand to gigabytes."""
 
 from typing import Any
 

@@ -50,7 +50,7 @@ class Canary:
     now: Outcome | None = None
     """The outcome in the bank after the round; None until it is answered."""
     basis: Basis | None = None
-    """What `now` rests on; None if that is not known."""
+    """The inputs of `now`; None if they are unknown."""
     without: Outcome | None = None
     """The outcome without the documents of the slice, or without the strangers among them (`canary_harm`). None if the
     answer is right, or if none of these documents was selected."""

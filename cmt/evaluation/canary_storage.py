@@ -30,9 +30,7 @@ CANARY_SCHEMA = pa.schema(
         pa.field("fixed", pa.bool_(), nullable=False),
         pa.field("best", _OUTCOME),
         pa.field("now", _OUTCOME),
-        pa.field(
-            "basis", pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
-        ),
+        pa.field("basis", _BASIS),
         pa.field("without", _OUTCOME),
         pa.field("harmed_by", pa.list_(pa.string()), nullable=False),
         pa.field("set_aside", pa.list_(pa.string()), nullable=False),

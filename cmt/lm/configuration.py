@@ -20,6 +20,7 @@ from cmt.lm.loading import (
     CONFIG,
     FORBIDDEN,
     HARMLESS,
+    MAX_LAYERS,
     TOKENIZER_CONFIG,
     architecture,
     attention_of,
@@ -30,7 +31,6 @@ from cmt.lm.loading import (
 
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers that keep keys and values of one shape."""
-MAX_LAYERS = 512
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}
 """Arguments of a decoder by which memories reach it."""
@@ -122,13 +122,13 @@ def clean_configuration(folder: Path) -> dict[str, list[str]]:
 
 def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The known fields of `content`, a configuration of a `kind`, and the sorted names of the others."""
-    # 1. what is left out: names of code, private fields, and those that the architecture does not have
+    # 1. leave out names of code, private fields, and fields that the architecture does not have
     stripped, names = _stripped({name: value for name, value in content.items() if name != "quantization_config"})
     cleaned = {name: value for name, value in stripped.items() if name in fields_of(kind) | HARMLESS}
     names += stripped.keys() - cleaned.keys()
     if not names:
         return cleaned, names
-    # 2. what they set: known fields take the values that they have with them
+    # 2. keep what the removed fields set in known fields
     config = CONFIG_MAPPING[kind]
     own = {name for name in inspect.signature(config.__init__).parameters if name.startswith("_")} & content.keys()
     before = config.from_dict(stripped | {name: content[name] for name in own})
@@ -137,7 +137,7 @@ def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     known = {name for name in now.keys() & then.keys() & fields_of(kind) if not name.startswith("_")}
     changed = {name for name in known if now[name] != then[name]}
     cleaned |= {name: then[name] for name in changed}
-    # 3. what cannot be said without them
+    # 3. refuse a model that depends on a removed field
     now = config.from_dict(cleaned).to_dict() if changed else now
     lost = [name for name in changed if now[name] != then[name]]
     lost += [name for name in own if vars(before).get(name) != vars(after).get(name)]

@@ -45,7 +45,7 @@ _CODE = """
 attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
 trust_remote_code use_kernels
 """
-_MOST_LAYERS, LARGEST_NUMBER = 1_000, 10**9
+MAX_LAYERS, LARGEST_NUMBER = 512, 10**9
 """Largest number of layers, and largest other number: transformers builds what a configuration names first."""
 HARMLESS, FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
 
@@ -107,7 +107,7 @@ def check_folder(folder: Path) -> None:
     if unknown := sorted(config.keys() - fields_of(kind) - HARMLESS):
         raise _refused(folder / CONFIG, f"{', '.join(unknown)[:500]} is no field of a {kind}")
     for name, value in config.items():
-        most = _MOST_LAYERS if "layer" in name else LARGEST_NUMBER
+        most = MAX_LAYERS if "layer" in name else LARGEST_NUMBER
         if isinstance(value, int | float) and not abs(value) <= most:
             raise _refused(folder / CONFIG, f"{name} is above {most:,}, which no LM has")
     # 2. the tokenizer: no code

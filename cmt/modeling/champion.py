@@ -66,6 +66,11 @@ def champion_folder(state: Path, digest: str) -> Path:
     return state.parent / _FOLDER / digest[:12]
 
 
+def champion_folders(state: Path) -> list[Path]:
+    """The folders of all kept compressors, sorted."""
+    return sorted(path for path in (state.parent / _FOLDER).glob("*") if path.is_dir())
+
+
 def keep_compressor(state: Path, source: Path) -> Path:
     """Copy the compressor in `source` to its `champion_folder`, unless the folder exists; returns that folder.
 

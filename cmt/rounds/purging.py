@@ -27,7 +27,7 @@ from cmt.common.scratch import remove_dead
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import atomic_path, write_table
 from cmt.errors import ModelError, RoundError
-from cmt.modeling.champion import champion_folder
+from cmt.modeling.champion import champion_folders
 from cmt.modeling.checkpoint import seen_slices
 from cmt.resources import Resources
 from cmt.stream.shingles import shingles, words
@@ -140,8 +140,7 @@ def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
     yield f"source files, such as {resources.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
     for folder in remove_dead(resources.state):
         yield f"temporary files of a command that is running: {folder}"
-    kept = champion_folder(resources.state, "x").parent.glob("*")  # the compressors of all champions
-    folders = {resources.params.compressor.path, resources.params.train.output, *kept}
+    folders = {resources.params.compressor.path, resources.params.train.output, *champion_folders(resources.state)}
     for folder in sorted(filter(Path.is_dir, folders)):
         with suppress(ModelError):  # a damaged card has a report of `cmt verify`
             if not set(slices).isdisjoint(seen_slices(folder)):
@@ -202,7 +201,7 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
 
 def _clean_canaries(path: Path, traces: Traces) -> int:
-    """Remove the canaries that are about a document, or were ever, or were answered from one; returns their number."""
+    """Remove canaries that any round asked about a document or answered from one; returns their number."""
     from cmt.evaluation.canary_storage import read_canaries, write_canaries
 
     canaries = read_canaries(path)
@@ -215,7 +214,7 @@ def _clean_canaries(path: Path, traces: Traces) -> int:
 
 
 def _traces(resources: Resources, documents: pa.Table, doc_ids: Collection[str]) -> Traces:
-    """What `documents` leave: their texts and titles, their questions, and the right answers to them."""
+    """The traces of `documents`: their texts and titles, their questions, and the right answers."""
     slices = resources.store.slices_containing(doc_ids)
     asked = [row for s in slices for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()]
     answers = [answer for row in asked for answer in row["answers"]]
@@ -226,7 +225,7 @@ def _traces(resources: Resources, documents: pa.Table, doc_ids: Collection[str])
 def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: bool = False) -> int:
     """Remove the lines of a file that `is_trace` accepts; returns their number.
 
-    A file of which no line is left is deleted, with `keep_empty` emptied.
+    A file that loses all lines is deleted; with `keep_empty` it stays, empty.
     """
     lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
     kept = [line for line in lines if not is_trace(line)]

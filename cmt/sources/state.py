@@ -50,8 +50,8 @@ class SourceState:
     entries: dict[str, Entry] = field(default_factory=dict)
     cursor: Mapping[str, str] = field(default_factory=dict)
     """See `Connector.cursor`."""
-    slices: Collection[str] = ("",)
-    """Digests of the slices that the stream had when the state was written; while it has them, no document is lost."""
+    slices: Collection[str] = ("unknown",)
+    """Digests of the slices of the stream at the last write; the stream has lost no document while it has them all."""
 
     @classmethod
     @contextmanager

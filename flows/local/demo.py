@@ -30,7 +30,7 @@ HOME = ROOT / ".prefect/demo"
 FINAL_QUESTIONS = 100
 """Sample of all months' questions that memory, closed-book and RAG are asked at the end."""
 MONTH_SECONDS = 40
-"""Seconds in which a month is measured: its questions are as many as this machine answers in them."""
+"""Time limit for measuring a month, in seconds: `make demo` asks as many questions as fit."""
 # key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
     "slice": ("slice", -14, 0),

@@ -1,6 +1,6 @@
 """Batches of Parquet and Arrow files, and their Python values, counted while they are decoded.
 
-In both formats a few bytes can stand for gigabytes: a value that repeats, a buffer that was compressed.
+In both formats a few bytes can expand to gigabytes: a repeated value, a compressed buffer.
 """
 
 import struct

@@ -200,7 +200,7 @@ class _Reading:
                 self._left -= member.file_size
                 try:
                     content = read_member(archive, member)
-                except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, zlib.error) as error:
+                except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error) as error:
                     yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
                     continue
                 yield from self.read(content, where, nesting + 1)

@@ -75,12 +75,12 @@ def read_regular(path: Path, name: Path | str, limits: Limits) -> bytes:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A member of a ZIP archive, at most one byte more than it declares. Raises NotImplementedError, and BadZipFile.
+    """A member of a ZIP archive, at most one byte more than it declares. Raises BadZipFile, also without Deflate.
 
-    `ZipFile.read` decompresses what a member holds, whatever it declares.
+    `ZipFile.read` decompresses a whole member, even one that declares a smaller size.
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a bound
-        raise NotImplementedError("it is compressed in another way than Deflate")
+        raise zipfile.BadZipFile("its compression is not Deflate")
     with archive.open(member) as file:
         return file.read(member.file_size + 1)
 

@@ -73,7 +73,7 @@ def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         texts, size = list[str](), 0
-        for page in reader.pages:  # many of which may be one
+        for page in reader.pages:  # many entries may name one page
             texts.append(page.extract_text().strip())
             size += len(texts[-1])
             if size > limits.file_bytes:
@@ -90,7 +90,7 @@ def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it cannot be read."""
     mammoth = extra("mammoth", name)
     try:
-        unpacked = io.BytesIO()  # for mammoth, which reads whatever a member expands to
+        unpacked = io.BytesIO()  # for mammoth, which reads members without a limit
         with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(unpacked, "w") as plain:
             if sum(member.file_size for member in archive.infolist()) > limits.file_bytes:
                 raise limits.too_large(name)
