@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+from ablations import Variant
 from model_bars import stored_bytes
 from rich.console import Console
 from rich.progress import track
@@ -25,7 +24,6 @@ from rich.table import Table
 import cmt
 from cmt.cli.context import run_script
 from cmt.config import load_params
-from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.codebook import Codebook
@@ -70,10 +68,8 @@ def main(
 
 def _rows(params_file: Path, questions: int) -> Iterator[dict[str, Any]]:
     workspace = cmt.open(params=params_file)
-    folder, seed = workspace.params.compressor.path, workspace.params.seed
-    data = load_base_data(workspace.params)
-    sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=seed)
-    exact: Floats = np.zeros(0)
+    folder, data = workspace.params.compressor.path, load_base_data(workspace.params)
+    sampled = sample_on_documents(data.questions, data.held_out, limit=questions, seed=workspace.params.seed)
     for window, codes in track(FORMATS, "formats", console=Console(stderr=True)):
         if codes == "pq" and Codebook.load(folder, window) is None:
             continue
@@ -81,27 +77,13 @@ def _rows(params_file: Path, questions: int) -> Iterator[dict[str, Any]]:
         bank = TemporaryBank.of(
             folder, lm=workspace.lm, documents=data.held_out, params=load_params(params_file, changes)
         )
-        row, f1 = _asked(bank, sampled, seed)
+        scores = Variant(bank, sampled).scores(codes)
         if codes == "fp16":
-            exact = f1
-        else:
-            row["less"] = [round(100 * value, 2) for value in paired_bootstrap(f1, exact, seed=seed)]
+            exact = scores
+        row = scores.row if codes == "fp16" else scores.compared_with(exact)
         text_bytes = pc.sum(pc.binary_length(bank.rows["text"])).as_py()
         memory, size = pc.sum(pc.binary_length(bank.rows["memory"])).as_py(), stored_bytes(bank.rows)
         yield {"window": window, "codes": codes, "memory": memory / text_bytes, "bank": size / text_bytes, **row}
-
-
-def _asked(bank: TemporaryBank, questions: pa.Table, seed: int) -> tuple[dict[str, Any], Floats]:
-    """Scores, and F1 (n,) of each question, 0–1."""
-    with bank.answerer() as answerer:
-        answers = answerer.answer(questions["question"].to_pylist(), as_of=[None] * len(questions))
-    recalled = [
-        doc_id in {source.doc_id for source in answer.sources}
-        for doc_id, answer in zip(questions["doc_id"].to_pylist(), answers, strict=True)
-    ]
-    marks = mark([answer.text for answer in answers], questions["answers"].to_pylist())
-    scores = summarise(marks, recalled=recalled, seed=seed)
-    return {"f1": scores.f1, "ci": scores.ci, "recall": scores.recall, "n": len(questions)}, marks.f1
 
 
 if __name__ == "__main__":

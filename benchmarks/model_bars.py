@@ -10,13 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from datetime import timedelta
 from functools import cache, partial
 from http.client import HTTPConnection
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import yaml
-from adaptation import adapt
 from bars import Bar, spread, timed
 from protocol import TRAINED_WAYS, Sample, missing_compressor, trained_rag_ways
 from rich.console import Console
@@ -38,13 +35,11 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import rag
 from cmt.bank.bank import open_bank
 from cmt.bank.location import BankLocation
-from cmt.config import AggregatorParams, AlignmentParams, Params
+from cmt.config import Params
 from cmt.errors import ModelError, ServiceError
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.prompt import pad
-from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
 from cmt.training.step import TrainingStep
 from cmt.training.trainer import train, training_attention
@@ -58,15 +53,9 @@ TRAINED_BATCHES = (1024, 4096)  # forward and backward; 16,384 tokens take more 
 REPEATS = 3
 QUESTIONS, ASKED_AT_ONCE = 160, 32
 FIRST_TOKENS = 25  # questions whose first token is timed
-ADAPTED = 1665  # articles
 TRAINED, COMPILED = 1000, True  # pairs
 CLIENTS, ASKED_BY_CLIENT = 16, 6
 WIDEST = 16  # tokens a vector
-MAC: dict[str, Any] = {
-    "aggregator": AggregatorParams(kind="attention", blocks=2),
-    "alignment": AlignmentParams(kind="prefix"),
-}
-"""What differs in the compressor of MAC (arXiv 2403.04317)."""
 
 
 @cache
@@ -353,35 +342,6 @@ def post(port: int, question: str) -> None:
         connection.close()
 
 
-def bar_10() -> Iterator[Bar]:
-    """Seconds and peak memory of compressing documents, each compressor in a process of its own."""
-    opened = workspace()
-    compressor = opened.params.compressor
-    with TemporaryDirectory() as name:
-        mac = MemoryModel(opened.lm, replace(CompressorConfig.of(opened.params), **MAC))
-        mac.save(Path(name))  # untrained: weights of any value take the same time
-        folders = {"cmt": (compressor.path, compressor.window), "mac": (Path(name), None)}
-        seconds: dict[str, list[float]] = {name: [] for name in folders}
-        peaks: dict[str, list[int]] = {name: [] for name in folders}
-        for _ in track(range(REPEATS), "adaptation", console=Console(stderr=True)):
-            for name, (folder, window) in folders.items():
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-                    task = process.submit(adapt, opened.root / "params.yaml", NEWSPAPER, folder, window, ADAPTED)
-                    taken, peak = task.result()
-                seconds[name].append(taken)
-                peaks[name].append(peak)
-    times = {name: statistics.median(values) for name, values in seconds.items()}
-    bytes_ = {name: statistics.median(values) for name, values in peaks.items()}
-    detail = "; ".join(
-        f"{name}: {times[name]:.1f} s ({spread(seconds[name])}) for {ADAPTED:,} articles, the newspaper's repeated, at "
-        f"most {bytes_[name] / 1e6:.0f} MB over what the process had before"
-        for name in folders
-    )
-    yield Bar(10, "adapting documents: seconds ÷ MAC's", times["cmt"] / times["mac"], 0.5, False, detail)
-    memory = bytes_["cmt"] / max(bytes_["mac"], 1)  # a tiny LM can stay below what its process had before
-    yield Bar(10, "adapting documents: peak memory ÷ MAC's", memory, 0.5, False, detail)
-
-
 def bar_11() -> Iterator[Bar]:
     """Tokens a second of compiled training steps, and of the whole LM forward and backward over the same texts."""
     opened, sample = workspace(), newspaper()
@@ -447,6 +407,5 @@ MODEL_BARS: dict[int, Callable[[], Iterator[Bar]]] = {
     5: bar_5,
     6: bar_6,
     7: bar_7,
-    10: bar_10,
     11: bar_11,
 }

@@ -2,14 +2,13 @@
 
     python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
     python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag --parts confidence
-    python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession,top_k --questions 400
+    python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession --questions 400
 
 Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none
-abstains but in `supersession`. A
-system whose compressor is missing is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and
-with codes; docs/experiments.md has the command that trains it) and `rag_trained`. `uniform`, `salient` and `camels`
-fine-tune a copy of the LM. Scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token
-of single questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
+abstains but in `supersession`. A system whose compressor is missing is left out: `memory` (banks without text), `mac`
+and `mbc` (MAC with vectors and with codes; docs/experiments.md has the command that trains it) and `rag_trained`.
+Scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token of single questions in ms.
+`cmt report` shows the file that `--out metrics/protocol.json` writes.
 """
 
 import json
@@ -29,7 +28,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from finetuning import WEIGHTINGS, finetuned
 from protocol import Sample, memories_of, missing_compressor, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
@@ -59,7 +57,6 @@ TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
 LATER_DOCUMENTS = 1200  # documents that are added to them
 CODES = 512  # of MBC (arXiv 2601.00756)
-KS = (1, 2, 4, 8, 16)  # selected memories
 KNOWN_F1 = 0.5  # an answer with this F1 counts as known
 
 Ask = Callable[[Sequence[int], int], Sequence[Prediction]]
@@ -201,11 +198,6 @@ class Benchmark:
         yield self._row("closed", partial(self._ask_alone, self.lm, EXAMPLES))
         yield self._row("closed, zero-shot", partial(self._ask_alone, self.lm, ()))
 
-    def fine_tuned(self, weighting: str) -> Iterator[Scores]:
-        """A copy of the LM that learned the documents, without any in its prompt."""
-        lm = finetuned(self.lm, self.sample.documents["text"].to_pylist(), weighting)
-        yield self._row(weighting, partial(self._ask_alone, lm, EXAMPLES))
-
     # parts
 
     def confidence(self) -> Scores:
@@ -249,17 +241,6 @@ class Benchmark:
         """F1 on relevant documents alone, and with as many irrelevant ones, all of other articles."""
         relevant, irrelevant = self._article_halves()
         return self._growth(relevant, relevant + irrelevant[: len(relevant)])
-
-    def top_k(self) -> Scores:
-        """F1 and time to the first token with each of KS selected memories."""
-        points: Scores = {}
-        for k in KS:
-            selection = self.params.selection.model_copy(update={"top_k": k})
-            params = self.params.model_copy(update={"selection": selection})
-            with replace(self.bank, params=params).answerer() as answerer:
-                row = self._row("", partial(self._ask_memory, answerer))
-            points |= {f"K {k}, f1": row["f1"], f"K {k}, first token": row["first_token"]}
-        return points
 
     def supersession(self) -> Scores:
         """Questions whose answer an update changes: before it, after it, and after it as of the time before it.
@@ -447,7 +428,6 @@ SYSTEMS: dict[str, Callable[[Benchmark], Iterator[Scores]]] = {
     "rag_trained": Benchmark.trained_rag,
     "full": Benchmark.full,
     "closed": Benchmark.closed,
-    **{name: partial(Benchmark.fine_tuned, weighting=name) for name in WEIGHTINGS},
 }
 PARTS: dict[str, Callable[[Benchmark], Scores]] = {
     "confidence": Benchmark.confidence,
@@ -456,7 +436,6 @@ PARTS: dict[str, Callable[[Benchmark], Scores]] = {
     "retention": Benchmark.retention,
     "noise": Benchmark.noise,
     "supersession": Benchmark.supersession,
-    "top_k": Benchmark.top_k,
 }
 
 

@@ -3,7 +3,7 @@
 Three figures are compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
 An introduction to the bootstrap). A figure drifted if its interval lies wholly on the bad side of 0. The level is
 `drift.false_alarm_rate` divided by the number of figures (Bonferroni), so a stream that does not change raises an alarm
-in at most that share of the rounds; benchmarks/drift.py measures it.
+in at most that share of the rounds.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """The bars of the language model and the compressor, on the tiny project: each is a ratio of what was measured."""
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +15,6 @@ from tests.helpers.scripts import load_script
 @pytest.fixture
 def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("model_bars")
-    monkeypatch.setattr(module, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))  # bar 10
     opened = open_workspace(adapted_project)
     # a copy of the compressor with a codebook, whose values are no matter for sizes
     folder = Path(shutil.copytree(opened.params.compressor.path, tmp_path / "compressor"))
@@ -30,7 +28,6 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "BATCHES": (64, 128),
         "REPEATS": 1,
         "FIRST_TOKENS": 2,
-        "ADAPTED": 3,
         "TRAINED": 4,
         "COMPILED": False,
         "CLIENTS": 2,
@@ -48,7 +45,6 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
         5: [4.0, 1.0],
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25, 0.5],
         7: [4, 3],
-        10: [0.5, 0.5],
         11: [0.5],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
