@@ -51,8 +51,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path / "project")
 
 
-def in_step(project: Project, source_: SourceParams, changing: Changing, *, known: dict[str, str]) -> None:
-    """Compare the stream with the source; `known`: what it had before, in place of what vanished with `keep`."""
+def held(source_: SourceParams, changing: Changing) -> dict[str, str]:
+    """doc_id → text of what the source has."""
 
     def name(key: str) -> str:
         """The doc_id of the only document of an item."""
@@ -61,20 +61,19 @@ def in_step(project: Project, source_: SourceParams, changing: Changing, *, know
         on_web = f"{source_.address.rpartition('/')[0]}/{key}"
         return {"remote": on_web, "folder": f"news/{key}"}.get(source_.kind, key)
 
-    now = expected(changing.texts, name)
-    if source_.on_delete == "keep":
-        now = known | now
-        known |= now
-    assert project.texts() == now
+    return expected(changing.texts, name)
 
 
 def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest.MonkeyPatch, *, seed: int) -> None:
     """Change the source, sync with failures, kills and a wandering clock, then once without, and compare."""
+    # `known`: what the stream had before, which `keep` keeps; `shown`: each (id, text) that the source ever had
     changing, rng = Changing(seed, returning=source_.on_delete != "forget"), random.Random(seed)
-    known, kills = dict[str, str](), 0
+    known, shown, kills = dict[str, str](), set[tuple[str, str]](), 0
     for _ in range(STEPS):
         changing.step()
         show(changing.texts)
+        now = held(source_, changing)
+        shown |= now.items()
         project.stream = later(project.stream, rng)
         with monkeypatch.context() as patched:
             add, kill_at = SliceStore.add, rng.choice([None, 0, 1])
@@ -104,7 +103,11 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
         if rng.random() < 0.5:
             report = project.sync(source_, Faulty(open_connector(source_, project.setting()), rng, fail=0, kill=0))
             assert not report.problems
-            in_step(project, source_, changing, known=known)
+            texts = project.texts()
+            if source_.on_delete == "keep":  # an interrupted sync may have taken what has vanished since
+                known |= {doc_id: text for doc_id, text in texts.items() if (doc_id, text) in shown} | now
+                now = known
+            assert texts == now
             again = project.sync(source_)
             assert (again.new, again.documents, again.expired, again.forgotten) == (0, 0, 0, 0)
     assert kills > 2
