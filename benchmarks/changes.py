@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 import typer
+from protocol import valid_rows
 from sklearn.linear_model import LogisticRegression
 
 import cmt
@@ -41,8 +42,6 @@ from cmt.evaluation.change_detection import find_changes
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.comparison_head import ComparisonHead
-from cmt.stream import readers
-from cmt.stream.admission import select_with_unanswerable
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER_STORY = 0.3
@@ -68,8 +67,7 @@ class Stories:
     @classmethod
     def read(cls, folder: Path) -> "list[Stories]":
         """The stories in `folder`, by writer."""
-        now = datetime.max.replace(tzinfo=UTC)
-        accepted = select_with_unanswerable(readers.read(folder / "documents.jsonl", "jsonl"), now=now)
+        accepted = valid_rows(folder / "documents.jsonl")
         lines = (folder / "questions.jsonl").read_text().splitlines()
         links = [json.loads(line) for line in (folder / "links.jsonl").read_text().splitlines()]
         story_of = {doc_id: story for story in links for doc_id in story["documents"]}

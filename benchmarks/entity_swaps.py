@@ -14,12 +14,12 @@ For each file in `--data` it counts, without a model, the answerable questions w
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
 import typer
+from protocol import valid_rows
 
 import cmt
 from cmt.answering.answer import Answer
@@ -31,9 +31,6 @@ from cmt.common.names import find_names
 from cmt.evaluation.calibration import calibrated_by
 from cmt.evaluation.metrics import f1
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.stream import readers
-from cmt.stream.admission import Intake, select_with_unanswerable
-from cmt.stream.readers import infer_format
 
 ROOT = Path(__file__).parents[1]
 YEARS = range(1951, 2021)
@@ -46,11 +43,6 @@ class Swap(NamedTuple):
     kind: str
     """`year`, `name`, or `part` of a name."""
     question: str
-
-
-def read(path: Path) -> Intake:
-    """The valid documents and questions of a file or folder."""
-    return select_with_unanswerable(readers.read(path, infer_format(path)), now=datetime.max.replace(tzinfo=UTC))
 
 
 def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequence[str], *, seed: int) -> list[Swap]:
@@ -90,7 +82,7 @@ def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequ
 def missing_shares(path: Path) -> list[str]:
     """Of the answerable questions in `path`, the percentages with names that are all missing, and with some missing
     or doubtful; a document is known by text, title, source, date, and the document that it supersedes."""
-    accepted = read(path)
+    accepted = valid_rows(path)
     documents = {row["doc_id"]: row for row in accepted.documents.sort_by("published_at").to_pylist()}
     counts = Counter[str]()
     for row in accepted.questions.to_pylist():
@@ -123,7 +115,7 @@ def main(
     if not questions:
         return
     # 1. the questions
-    news, stories = read(ROOT / "data/courier"), read(ROOT / "data/stories")
+    news, stories = valid_rows(ROOT / "data/courier"), valid_rows(ROOT / "data/stories")
     texts = [f"{row['title']} {row['text']} {row['source']}" for row in news.documents.to_pylist()]
     rows = news.questions.sort_by("question_id").to_pylist()
     swapped = swaps(rows, texts, stories.questions["question"].to_pylist(), seed=seed)

@@ -14,13 +14,13 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import typer
+from protocol import valid_rows
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
@@ -34,9 +34,6 @@ from cmt.common.arrow import rows_with
 from cmt.evaluation.calibration import RIGHT_F1, reliability
 from cmt.evaluation.metrics import Flags, Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.stream import readers
-from cmt.stream.admission import select_with_unanswerable
-from cmt.stream.readers import infer_format
 from cmt.training.entity_swaps import entity_swaps
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,7 +69,7 @@ class RecordingAnswerer(Answerer):
 def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:
     """Documents for the bank, and at most `questions` cases of each kind on banked and left-out documents."""
     # 1. documents
-    accepted = select_with_unanswerable(readers.read(file, infer_format(file)), now=datetime.max.replace(tzinfo=UTC))
+    accepted = valid_rows(file)
     rng, name = random.Random(seed), file.name.partition(".")[0]
     doc_ids = sorted(accepted.documents["doc_id"].to_pylist())
     rng.shuffle(doc_ids)

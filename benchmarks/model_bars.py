@@ -67,7 +67,7 @@ def workspace() -> Workspace:
 @cache
 def newspaper() -> Sample:
     """All articles, and some of their questions."""
-    return Sample.draw(NEWSPAPER, "jsonl", documents=10**6, questions=QUESTIONS, seed=0)
+    return Sample.draw(NEWSPAPER, documents=10**6, questions=QUESTIONS, seed=0)
 
 
 @cache

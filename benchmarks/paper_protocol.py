@@ -49,7 +49,6 @@ from cmt.evaluation.metrics import Floats, mark, summarise
 from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.stream.readers import infer_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RECALL_DEPTHS = (1, 3, 5, 20)
@@ -441,7 +440,6 @@ PARTS: dict[str, Callable[[Benchmark], Scores]] = {
 
 def main(
     data: Annotated[list[Path], typer.Option(help="A file or folder of the accepted formats; repeatable.")],
-    form: Annotated[str | None, typer.Option("--format", help="Of all files. Default: by their suffix.")] = None,
     documents: Annotated[int, typer.Option(min=1, help="Documents of each file, a seeded sample.")] = 1665,
     questions: Annotated[int, typer.Option(min=0, help="Questions on them, a seeded sample; 0: all.")] = 0,
     seed: int = 0,
@@ -460,7 +458,7 @@ def main(
     workspace, stderr = cmt.open(params=params), Console(stderr=True)
     samples = {}
     for path in data:
-        drawn = Sample.draw(path, form or infer_format(path), documents=documents, questions=questions, seed=seed)
+        drawn = Sample.draw(path, documents=documents, questions=questions, seed=seed)
         if not (drawn.questions.num_rows or drawn.unanswerable.num_rows):
             raise StreamError(f"{path} has no question on the sampled documents: draw more with --documents")
         if "abstention" in measurements and not drawn.absent.num_rows:

@@ -18,11 +18,17 @@ from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CONFIG
-from cmt.stream import readers
-from cmt.stream.admission import select_with_unanswerable
+from cmt.stream.admission import Intake, select_with_unanswerable
+from cmt.stream.rows import read
 
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
+
+
+def valid_rows(data: Path) -> Intake:
+    """The valid rows of a file or folder, of any date. JSON is in SQuAD's layout, whose texts stay as they are."""
+    raw = read(data, file_format="squad" if ".json" in data.suffixes else None)
+    return select_with_unanswerable(raw, now=datetime.max.replace(tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,13 @@ class Sample:
     """Unanswerable questions on the documents, in the same proportion as `questions`."""
 
     @classmethod
-    def draw(cls, data: Path, form: str, *, documents: int, questions: int, seed: int) -> "Sample":
+    def draw(cls, data: Path, *, documents: int, questions: int, seed: int) -> "Sample":
         """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if it has none.
 
         A file whose questions have no answers at all gives at most `questions` unanswerable ones.
         """
         # 1. read and validate
-        accepted = select_with_unanswerable(readers.read(data, form), now=datetime.max.replace(tzinfo=UTC))
+        accepted = valid_rows(data)
         if not (accepted.documents.num_rows and accepted.questions.num_rows):
             first = accepted.rejected[0] if accepted.rejected else None
             reason = f"; {first.file}, row {first.row}: {first.reason}" if first else ""

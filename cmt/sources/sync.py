@@ -25,8 +25,8 @@ from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
 from cmt.stream.columns import Columns
 from cmt.stream.ingest import IngestReport, ingest_rows
-from cmt.stream.readers import RawRow, RawRows, Record
-from cmt.stream.rows import ValidatedRows
+from cmt.stream.readers import Record
+from cmt.stream.rows import RawRow, RawRows, ValidatedRows
 from cmt.stream.schema import Rejected, raw_text
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
@@ -351,7 +351,7 @@ class Sync:
                 for number, name in enumerate(gone, 1)
             ]
             now_dated = {(row.file, row.row) for row in rows}  # a repetition keeps the date of the first try
-            taken = self._ingest(RawRows(rows, [], self._quarantined(), ""), now_dated).report
+            taken = self._ingest(RawRows(rows, rejected=self._quarantined()), now_dated).report
             report.add(taken, {_WITHDRAWN_ROWS}, documents=False)
             report.expired = taken.accepted
         # 3. Record.
@@ -387,7 +387,7 @@ class _Batch:
 
     def __init__(self) -> None:
         self.items: list[Item] = []
-        self.rows = RawRows([], [], [], "")
+        self.rows = RawRows()
         self.undated: set[tuple[str, int]] = set()
         """File and number of the documents that got the date of their item."""
         self.characters = 0

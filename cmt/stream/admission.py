@@ -27,8 +27,7 @@ from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import slice_of_each
 from cmt.stream.precedence import KnownVersions
-from cmt.stream.readers import RawRows
-from cmt.stream.rows import ValidatedRows, reject, validate_rows
+from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
 
 RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")

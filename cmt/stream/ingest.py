@@ -22,7 +22,6 @@ from cmt.common.digests import sha256_hex
 from cmt.common.visibility import Find, Version, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
-from cmt.stream import readers
 from cmt.stream.admission import (
     NEW,
     RECORD,
@@ -39,9 +38,9 @@ from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import LONGEST, Limits
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
-from cmt.stream.readers import RawRows, Record
+from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
-from cmt.stream.rows import ValidatedRows, collect, concat, validate_rows
+from cmt.stream.rows import RawRows, ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, unwrap
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
@@ -52,7 +51,6 @@ log = logging.getLogger(__name__)
 Revise = Callable[[ValidatedRows, Find], ValidatedRows]
 """The valid documents of an ingest, what the store has of them → the documents to take."""
 
-_OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 _PREVIEWED = 3  # documents of a dry run
 _QUOTED = r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
@@ -172,13 +170,16 @@ def ingest(
     limits, matching = Limits(params), Columns({**params.columns, **(columns or {})})
     notes = Notes()
     sources = [
-        (one.resolve().name, collect(_records(one, file_format, limits, notes), matching, published_at=published_at))
+        (
+            one.resolve().name,
+            collect(records(one, format=file_format, limits=limits, notes=notes), matching, published_at=published_at),
+        )
         for one in paths
     ]
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
     if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
-        raise StreamError(unread[0].reason if unread else f"{name} has no rows; nothing was ingested")
+        raise StreamError(unread[0].reason)
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     report = ingest_rows(
         store,
@@ -295,13 +296,6 @@ def ingest_rows(
         preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),
         dry_run=dry_run,
     )
-
-
-def _records(path: Path, file_format: str | None, limits: Limits, notes: Notes) -> Iterator[Record]:
-    """The records of a file or folder. Of a folder with files named as in _OWN_FILES only these are read."""
-    own = [file for name in _OWN_FILES if (file := path / name).is_file()] if path.is_dir() else []
-    for file in [file for file in own if file.stat().st_size] or own or [path]:
-        yield from readers.records(file, format=file_format, limits=limits, notes=notes)
 
 
 def _validated(

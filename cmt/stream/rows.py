@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from cmt.common.arrow import take
-from cmt.stream.columns import Columns
-from cmt.stream.readers import RawRows, Record
-from cmt.stream.readers.files import RawRow
+from cmt.errors import StreamError
+from cmt.stream.columns import Columns, Kind
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
+from cmt.stream.readers import Record, records
 from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
@@ -22,6 +24,27 @@ from cmt.stream.schema import (
     validate_document,
     validate_question,
 )
+
+
+class RawRow(NamedTuple):
+    """One row of a source with the columns of the schema, not validated yet."""
+
+    kind: Kind
+    file: str
+    row: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Rows that are not validated yet."""
+
+    documents: list[RawRow] = field(default_factory=list)
+    questions: list[RawRow] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    """Rows that could not be read."""
+    digest: str = ""
+    """Hex SHA-256 of their records."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +67,23 @@ class ValidatedRows:
         return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
 
 
-def collect(records: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
-    """The rows of `records` by the columns of the schema. `published_at`: the date of those without one, and of SQuAD.
+def read(path: Path, *, file_format: str | None = None, limits: Limits = DEFAULT_LIMITS) -> RawRows:
+    """The rows of the file or folder `path`. Raises StreamError if it has none, ConfigError for an unknown format."""
+    raw = collect(records(path, format=file_format, limits=limits), Columns())
+    if not (raw.documents or raw.questions):
+        raise StreamError(f"{path} has no row that can be read: {raw.rejected[0].reason}")
+    return raw
 
-    A record that could not be read may have its text in the field `raw`.
+
+def collect(found: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
+    """The rows of the records `found` by the columns of the schema.
+
+    `published_at`: the date of rows without one, and of SQuAD. A record that could not be read may have its text in the
+    field `raw`.
     """
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
     digest = hashlib.sha256()
-    for fields, where, error in records:
+    for fields, where, error in found:
         digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
         file, _, number = where.rpartition(" row ")
         file, row = (file, int(number)) if number.isdecimal() and file else (where, 1)

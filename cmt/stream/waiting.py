@@ -13,8 +13,7 @@ from typing import Any
 from cmt.common.storage import write_bytes
 from cmt.errors import StreamError
 from cmt.stream.columns import Kind
-from cmt.stream.readers import RawRows
-from cmt.stream.readers.files import RawRow
+from cmt.stream.rows import RawRow, RawRows
 
 FILE = "waiting.jsonl"
 """In the folder of the quarantine."""
@@ -62,7 +61,7 @@ def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:
     """Each publisher with its rows."""
     groups: dict[str, RawRows] = {}
     for row in rows:
-        group = groups.setdefault(row.publisher, RawRows([], [], [], ""))
+        group = groups.setdefault(row.publisher, RawRows())
         listed = group.documents if row.kind == "document" else group.questions
         listed.append(RawRow(row.kind, row.file, row.row, row.values))
     return iter(groups.items())

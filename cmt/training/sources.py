@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from cmt.common.storage import write_bytes
 from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
-from cmt.stream import readers
 from cmt.stream.admission import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
-from cmt.stream.readers.files import read_bytes
+from cmt.stream.readers.files import compression_of, decompress, read_regular
+from cmt.stream.rows import read
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"
@@ -55,8 +55,11 @@ def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict
             fetched = Path(location) if scheme == "path" else _download(location, Path(folder))
             documents, questions = read_pairs(fetched, require_answers=not train.mix, limits=limits)
             counts[source] = len(documents), len(questions)
+            content = read_regular(fetched, fetched.name, limits)
+            if compression := compression_of(content):
+                content = decompress(content, compression, fetched.name, limits.file_bytes, limits)
             try:
-                write_bytes(file, read_bytes(fetched, limits))
+                write_bytes(file, content)
             except OSError as error:
                 raise StreamError(f"cannot write {error.filename or file}: {error.strerror or error}") from error
     return counts
@@ -79,7 +82,7 @@ def read_pairs(
     A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if there is no
     question, or with `require_answers` no question-answer pair.
     """
-    raw = readers.read(file, "squad", limits=limits)
+    raw = read(file, file_format="squad", limits=limits)
     accepted = select_with_unanswerable(raw, now=datetime.now(UTC), limits=limits)
     answers = accepted.questions["answers"].to_pylist()
     if not any(answers) if require_answers else not answers:

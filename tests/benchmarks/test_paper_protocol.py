@@ -146,8 +146,6 @@ def test_tables_have_a_row_a_system(project: Path, monkeypatch: pytest.MonkeyPat
         (["--data", "none.json"], 1, "none.json not found; name a file"),
         (["--data", "none.json", "--rows", "closed,ragg"], 2, "'ragg' is none of"),
         (["--data", "none.json", "--parts", "retension"], 2, "'retension' is none of"),
-        (["--data", "rows.csv"], 2, "the format of"),
-        (["--data", "squad.json", "--documents", "1", "--format", "jsonl"], 1, "has no question on a valid document"),
         (["--data", "squad.json", "--parts", "abstention"], 2, "draw fewer"),
         ([], 2, "Missing option '--data'"),
     ],

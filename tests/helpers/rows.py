@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmt.stream.ingest import IngestReport
-from cmt.stream.readers import RawRows
-from cmt.stream.readers.files import RawRow
-from cmt.stream.rows import ValidatedRows, validate_rows
+from cmt.stream.rows import RawRow, RawRows, ValidatedRows, validate_rows
 from cmt.stream.schema import Checks
 
 NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -62,7 +60,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
 
 def validated(*rows: Row, checks: Checks | None = None) -> tuple[ValidatedRows, ValidatedRows]:
     """Documents and questions of the file rows.jsonl, validated."""
-    raw = RawRows([], [], [], "")
+    raw = RawRows()
     for number, row in enumerate(rows, 1):
         if "question" in row:
             raw.questions.append(RawRow("question", "rows.jsonl", number, row))

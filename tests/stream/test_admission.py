@@ -8,8 +8,7 @@ import pytest
 
 from cmt.common.visibility import Timeline
 from cmt.stream.admission import StoreIndex, select, select_with_unanswerable, versions_of
-from cmt.stream.readers import read
-from cmt.stream.rows import validate_rows
+from cmt.stream.rows import read, validate_rows
 from cmt.stream.schema import Checks
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, make_document, make_question, write_lines
@@ -169,7 +168,7 @@ def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path
             )
             for _ in range(rng.randint(2, 9))
         ]
-        raw = read(write_lines(tmp_path / "rows.jsonl", rows), "jsonl")
+        raw = read(write_lines(tmp_path / "rows.jsonl", rows))
         intake = select(*validate_rows(raw, Checks(NOW)), unread=(), index=StoreIndex())
         rejected += len(intake.rejected)
         versions = [one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)]
@@ -238,7 +237,7 @@ def test_a_question_with_an_empty_list_of_answers_is_kept_only_where_it_is_asked
 ) -> None:
     unanswerable, malformed = make_question("q2", answers=[]), make_question("q3", answers=None)
     rows = [make_document(), make_question("q1"), unanswerable, malformed]
-    intake = select_with_unanswerable(read(write_lines(tmp_path / "rows.jsonl", rows), "jsonl"), now=NOW)
+    intake = select_with_unanswerable(read(write_lines(tmp_path / "rows.jsonl", rows)), now=NOW)
     assert intake.questions["answers"].to_pylist() == [["noon", "at noon"], []]
     assert [row.row for row in intake.rejected] == [4]
     assert ingest(rows).questions == 1

@@ -61,8 +61,8 @@ def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: 
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b"[1]", "not in SQuAD's layout"),
-        (squad([]), "has no rows"),
+        (b"[1]", "not a JSON object but int"),
+        (squad([]), "no text in its columns"),
         (b"\xff{", "not valid JSON"),
         (squad([SQUAD_ROWS[0] | {"answers": [""]}]), "no question with an answer"),
     ],

@@ -5,22 +5,21 @@ document is published at the start of that day in UTC. Its questions, which have
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from cmt.stream.limits import Limits
-from cmt.stream.readers.files import RawRow, read_csv
-from cmt.stream.schema import Rejected
+from cmt.stream.readers.files import Record
+from cmt.stream.readers.tabular import read_csv
 
-COLUMNS = ("question", "answer", "para_id", "doc_id", "para_num", "ans_paragraph", "ans_text", "title", "date", "year")
+COLUMNS = ("question", "answer", "para_id", "ans_paragraph", "title", "date")
 
 
-def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
-    """Yield the rows of one file, numbered by line, with a document for each question. Raises StreamError."""
-    for row in read_csv(path, limits, columns=COLUMNS):
-        if isinstance(row, Rejected):
+def read(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield a document and a question for each row, numbered by line. Raises StreamError without these columns."""
+    for row in read_csv(data, name, limits, required=COLUMNS):
+        if row.error:
             yield row
             continue
-        number, values = row
+        values = row.fields
         document = {
             "doc_id": values["para_id"],
             "published_at": values["date"],
@@ -34,5 +33,5 @@ def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
             "answers": [values["answer"]],
             "asked_at": values["date"],
         }
-        yield RawRow("document", path.name, number, document)
-        yield RawRow("question", path.name, number, question)
+        yield Record(document, row.where)
+        yield Record(question, row.where)

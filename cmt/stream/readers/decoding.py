@@ -4,8 +4,7 @@ In both formats a few bytes can expand to gigabytes: a repeated value, a compres
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -27,22 +26,18 @@ class Unreadable:
         return "an unreadable value"
 
 
-def parquet_batches(
-    file: pq.ParquetFile, source: Path | pa.Buffer, name: Path | str, limits: Limits, columns: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
-    """Yield the `columns` of `file`, which reads `source`; strings that repeat are decoded once, as dictionaries.
+def parquet_batches(file: pq.ParquetFile, source: pa.Buffer, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of `file`, which reads `source`; strings that repeat are decoded once, as dictionaries.
 
     Raises StreamError if the file declares more rows or bytes than `limits`.
     """
     metadata, widest = file.metadata, 1
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    limits.check_rows(name, metadata.num_rows, columns=len(columns))
+    limits.check_rows(name, metadata.num_rows, columns=len(file.schema_arrow.names))
     size, dictionaries = 0, list[str]()
     for number in range(metadata.num_columns):
         chunks = [group.column(number) for group in groups]
         path, leaf = file.schema.column(number).path, file.schema.column(number)
-        if path.partition(".")[0] not in columns:
-            continue
         size += sum(chunk.total_uncompressed_size for chunk in chunks)
         limits.check_rows(name, sum(chunk.num_values for chunk in chunks) // VALUES_A_ROW)
         if leaf.physical_type == "BYTE_ARRAY" and all(set(chunk.encodings) <= _ONCE for chunk in chunks):
@@ -55,7 +50,7 @@ def parquet_batches(
         raise limits.too_large(name)
     rows = max(1, min(_BATCH_ROWS, limits.file_bytes // widest))
     with pq.ParquetFile(source, read_dictionary=dictionaries) as decoded:
-        yield from decoded.iter_batches(batch_size=rows, columns=list(columns))
+        yield from decoded.iter_batches(batch_size=rows)
 
 
 def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
@@ -75,7 +70,7 @@ def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordB
 class Decoder:
     """Decodes the rows of one file to Python values, up to `stream.file_megabytes`."""
 
-    def __init__(self, name: Path | str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits) -> None:
         self._name, self._limits, self._left, self._rows = name, limits, limits.file_bytes, 0
 
     def rows(self, batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:

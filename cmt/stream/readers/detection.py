@@ -33,10 +33,12 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "docx": prose.read_docx,
     "mail": mail.read_message,
     "mbox": mail.read_mailbox,
+    "streamingqa": streamingqa.read,
+    "archivalqa": archivalqa.read,
 }
-FORMATS = (*_READERS, "streamingqa", "archivalqa")
-"""Names of formats; those of datasets are read only if they are named."""
-_DATASETS = {"streamingqa": streamingqa.read, "archivalqa": archivalqa.read}
+"""Format → its reader. The last two, and `squad`, are used only if they are named."""
+_OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
+"""Of a folder with one of these files only these are read."""
 _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}
 """Formats whose fields may hold HTML."""
 
@@ -67,31 +69,28 @@ def records(
     record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut. Raises
     ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
     """
-    if format not in (None, *FORMATS):
-        raise ConfigError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+    if format not in (None, *_READERS):
+        raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
-    found = path.rglob("*") if path.is_dir() else [path]
-    files = sorted(
-        file for file in found if not file.is_dir() and not (path.is_dir() and _hidden(file.relative_to(path)))
-    )
+    inside = path.is_dir()
+    own = [file for name in _OWN_FILES if (file := path / name).is_file()]
+    found = [file for file in own if file.stat().st_size] or own or (path.rglob("*") if inside else [path])
+    files = sorted(file for file in found if not file.is_dir() and not (inside and _hidden(file.relative_to(path))))
     if not files:
         raise StreamError(f"{path} has no files; hidden ones are left out")
     for file in files:
-        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        if format in _DATASETS:
-            yield from map(tabular.of_row, _DATASETS[format](file, limits))
-            continue
+        name = file.relative_to(path).as_posix() if inside else file.name
         try:
             data = read_regular(file, name, limits)
         except StreamError as error:
             yield Record({}, name, str(error))
             continue
-        yield from _Reading(limits, format, notes or Notes(), inside=path.is_dir()).read(data, name)
+        yield from _Reading(limits, format, notes or Notes(), inside=inside).read(data, name)
 
 
 def detect(data: bytes, name: str) -> str | None:
-    """The format of a file by its content: one of FORMATS, a compression, or zip; None for an unknown one."""
+    """The format of a file by its content: a key of _READERS, a compression, or zip; None for an unknown one."""
     if known := compression_of(data) or next((form for start, form in _STARTS.items() if data.startswith(start)), None):
         return "docx" if known == "zip" and b"word/" in data and b"[Content_Types].xml" in data else known
     if b"%PDF-" in data[:1024]:

@@ -6,47 +6,35 @@ or the `published_at` or `date` of their article.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from cmt.errors import StreamError
-from cmt.stream.limits import Limits
-from cmt.stream.readers.files import RawRow, read_json
-from cmt.stream.schema import Rejected, document_id, raw_text
+from cmt.stream.readers.files import Record
+from cmt.stream.schema import document_id, raw_text
 
 RELEASED_AT = datetime(2016, 6, 16, tzinfo=UTC)
 
 
-def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
-    """Yield the rows of one file, documents numbered by paragraph, questions by qa, both from 1. Raises StreamError."""
-    content = read_json(path, limits)
-    articles = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(articles, list):
-        raise StreamError(f'{path} is not in SQuAD\'s layout: expected {{"data": [{{"title", "paragraphs"}}]}}')
-    yield from rows_of(articles, path.name)
-
-
-def rows_of(articles: list[Any], file: str) -> Iterator[RawRow | Rejected]:
-    """Yield the rows of the value of `data` in a file."""
+def rows_of(articles: list[Any], name: str) -> Iterator[Record]:
+    """Yield the rows of the value of `data` in a file, documents numbered by paragraph, questions by qa, from 1."""
     n_questions = 0
     for number, (title, dated, paragraph) in enumerate(_paragraphs(articles), 1):
         text = paragraph.get("context") if isinstance(paragraph, dict) else None
         if not isinstance(text, str):
             reason = f"paragraph {number} is not in SQuAD's layout: it has no context"
-            yield Rejected(file, number, reason, raw_text(paragraph))
+            yield Record({"raw": raw_text(paragraph)}, f"{name} row {number}", reason)
             continue
         doc_id = document_id(text)
         document = {"doc_id": doc_id, "published_at": dated, "title": title, "text": text, "source": "SQuAD 1.1"}
-        yield RawRow("document", file, number, document)
+        yield Record(document, f"{name} row {number}")
         questions = paragraph.get("qas")
         for qa in questions if isinstance(questions, list) else []:
             n_questions += 1
+            where = f"{name} row {n_questions}"
             if not isinstance(qa, dict):
-                yield Rejected(file, n_questions, "a question is not in SQuAD's layout: no JSON object", raw_text(qa))
+                yield Record({"raw": raw_text(qa)}, where, "a question is not in SQuAD's layout: no JSON object")
                 continue
             values = {"question_id": qa.get("id"), "doc_id": doc_id, "asked_at": dated}
-            values |= {name: qa.get(name) for name in ("question", "answers")}
-            yield RawRow("question", file, n_questions, values)
+            yield Record(values | {key: qa.get(key) for key in ("question", "answers")}, where)
 
 
 def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any, Any]]:

@@ -7,30 +7,27 @@ files into one folder, or ingest the documents first.
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from cmt.stream.limits import Limits
-from cmt.stream.readers.files import RawRow, read_csv, read_json_lines
-from cmt.stream.schema import Rejected, document_id
+from cmt.stream.readers.files import Record
+from cmt.stream.readers.tabular import read_csv, read_json_lines
+from cmt.stream.schema import document_id
 
 # the files of CaMeLS have no dates; StreamingQA ends with the year 2020
 LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)
 
 
-def read(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
+def read(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of one file, numbered by line. Raises StreamError."""
-    return _csv(path, limits) if path.suffix == ".csv" else _official(path, limits)
-
-
-def _official(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
-    for row in read_json_lines(path, limits):
-        if isinstance(row, Rejected):
+    if name.endswith(".csv"):
+        yield from _csv(data, name, limits)
+        return
+    for row in read_json_lines(data, name, limits):
+        if row.error:
             yield row
-        elif "question" in row[1]:
-            yield RawRow("question", path.name, row[0], _question(row[1]))
         else:
-            yield RawRow("document", path.name, row[0], _document(row[1]))
+            yield row._replace(fields=(_question if "question" in row.fields else _document)(row.fields))
 
 
 def _question(values: dict[str, Any]) -> dict[str, Any]:
@@ -68,14 +65,15 @@ def _instant(value: Any) -> Any:
     return value
 
 
-def _csv(path: Path, limits: Limits) -> Iterator[RawRow | Rejected]:
-    for row in read_csv(path, limits, columns=("text", "question", "answers")):
-        if isinstance(row, Rejected):
+def _csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    for row in read_csv(data, name, limits, required=("text", "question", "answers")):
+        if row.error:
             yield row
             continue
-        number, values = row
+        values = row.fields
         doc_id = document_id(values["text"])
-        document = {"doc_id": doc_id, "published_at": LAST_DAY, "text": values["text"], "source": "StreamingQA"}
-        yield RawRow("document", path.name, number, document)
+        yield Record(
+            {"doc_id": doc_id, "published_at": LAST_DAY, "text": values["text"], "source": "StreamingQA"}, row.where
+        )
         question = {"doc_id": doc_id, "question": values["question"], "asked_at": LAST_DAY}
-        yield RawRow("question", path.name, number, dict(question, answers=values["answers"].split("\\")))
+        yield Record(dict(question, answers=values["answers"].split("\\")), row.where)

@@ -3,20 +3,24 @@
 import csv
 import io
 import itertools
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmt.errors import StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import squad
 from cmt.stream.readers.decoding import Decoder, arrow_batches, parquet_batches
-from cmt.stream.readers.files import MAX_FIELD, RawRow, Record, json_lines, parse_json
+from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode
-from cmt.stream.schema import RAW_LENGTH, Rejected, raw_text
+from cmt.stream.schema import RAW_LENGTH, raw_text
 
+_MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
+_BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
 _HEADER = re.compile(r"[^\n.!?]{1,60}")
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
@@ -24,17 +28,15 @@ _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose",
 """Subtypes of messages of Slack that nobody wrote."""
 
 
-def of_row(row: RawRow | Rejected) -> Record:
-    """A row of a reader of the schema as a record."""
-    if isinstance(row, Rejected):
-        return Record({"raw": row.raw}, f"{row.file} row {row.row}", row.reason)
-    return Record(dict(row.values), f"{row.file} row {row.row}")
-
-
 def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the objects of JSON lines in any encoding, numbered by line."""
-    for row in json_lines(data, name, limits):
-        yield of_row(row) if isinstance(row, Rejected) else Record(row[1], f"{name} row {row[0]}")
+    """Yield the objects of JSON lines in any encoding, numbered by line; blank lines are skipped."""
+    text, encoding = decode(data)
+    data = data if encoding == "utf-8" else text.encode("utf-8", "backslashreplace")
+    del text
+    limits.check_rows(name, data.count(b"\n"))
+    for number, line in enumerate(io.BytesIO(data), 1):
+        if line.strip():
+            yield _json_line(line.rstrip(b"\n"), f"{name} row {number}", limits, first=number == 1)
 
 
 def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
@@ -43,10 +45,14 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     A file in SQuAD's layout gives its documents and questions; notices of a Slack channel are left out. Raises
     StreamError if the file is not valid JSON.
     """
-    content = parse_json(data, name, limits)
+    limits.check_rows(name, (data.count(b"[") + data.count(b"{")) // _BRACKETS_A_ROW)
+    try:
+        content = json.loads(decode(data)[0])
+    except (ValueError, RecursionError) as error:
+        raise StreamError(f"{name} is not valid JSON: {error}; fetch it again") from None
     articles = content.get("data") if isinstance(content, dict) else None
     if isinstance(articles, list) and any(isinstance(one, dict) and "paragraphs" in one for one in articles):
-        yield from map(of_row, squad.rows_of(articles, name))
+        yield from squad.rows_of(articles, name)
         return
     for number, value in enumerate(_items(content), 1):
         if not isinstance(value, dict):
@@ -54,6 +60,33 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             yield Record({"raw": raw_text(value)}, f"{name} row {number}", reason)
         elif value.get("type") != "message" or value.get("subtype") not in _NOTICES:
             yield Record(value, f"{name} row {number}")
+
+
+def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
+    raw = line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH]
+    if len(line) > limits.line_bytes:
+        reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
+        return Record({"raw": raw}, where, reason)
+    try:
+        values = json.loads(line.decode("utf-8-sig" if first else "utf-8"), object_pairs_hook=_unique_keys)
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
+        return Record({"raw": raw}, where, reason)
+    except (ValueError, RecursionError) as error:
+        return Record({"raw": raw.rstrip("\r")}, where, f"broken JSON: {error}")
+    if not isinstance(values, dict):
+        reason = f"not a JSON object but {type(values).__name__}; write one object a line"
+        return Record({"raw": raw.rstrip("\r")}, where, reason)
+    return Record(values, where)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object hook of `json.loads` that raises ValueError for a repeated key."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+    return values
 
 
 def _items(content: Any) -> list[Any]:
@@ -84,7 +117,7 @@ def _longest(value: dict[str, Any]) -> int:
 
 def delimiter_of(text: str) -> str | None:
     """The character that separates the columns of the CSV file that begins with `text`; None if it is no CSV."""
-    csv.field_size_limit(MAX_FIELD)
+    csv.field_size_limit(_MAX_FIELD)
     lines = text.splitlines()[:-1][:20] or text.splitlines()
     found = []
     for delimiter in _DELIMITERS:
@@ -96,35 +129,44 @@ def delimiter_of(text: str) -> str | None:
     return max(found)[1] if found else None
 
 
-def read_csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of a CSV file with a header, numbered by line; comma, semicolon, tab or | between its columns."""
-    lines = list(io.StringIO(decode(data)[0].replace("\0", ""), newline=""))
-    start, delimiter = 0, delimiter_of("".join(lines[:200])) or ","
-    if lines and (told := re.match(r'"?sep=(.)"?\s*$', lines[0])):  # a line for spreadsheets
-        start, delimiter = 1, told[1]
-    reader = csv.reader(lines[start:], delimiter=delimiter)
+def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
+    """Yield the rows of a CSV file with a header, numbered by line; comma, semicolon, tab or | between its columns.
+
+    Raises StreamError if the header lacks one of the columns `required`.
+    """
+    text = decode(data)[0].replace("\0", "")
+    source = io.StringIO(text, newline="")
+    told = re.match(r'"?sep=(.)"?\s*$', source.readline())  # a line for spreadsheets
+    source.seek(0)
+    delimiter = told[1] if told else delimiter_of("".join(itertools.islice(source, 200))) or ","
+    source.seek(told.end() if told else 0)
+    reader = csv.reader(source, delimiter=delimiter)
     columns = [column.strip() or f"column {number}" for number, column in enumerate(next(reader, []), 1)]
     first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
     header = [name if first[name] == number else f"{name} {number}" for number, name in enumerate(columns, 1)]
-    start, restarts = start + reader.line_num, 0
+    if missing := [column for column in required if column not in header]:
+        raise StreamError(f"{name} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}")
+    line, restarts = reader.line_num + bool(told), 0
     for count in itertools.count():
         limits.check_rows(name, count, columns=len(header))
-        begin, offset = start, start - reader.line_num
+        begin, position, read = line, source.tell(), reader.line_num
         fields = next(reader, None)
         if fields is None:
             return
-        start = offset + reader.line_num
+        line += reader.line_num - read
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
         raw = delimiter.join(fields)[:RAW_LENGTH]
-        endless = start == len(lines) > begin + 1 and "".join(lines[begin:]).count('"') % 2
+        endless = source.tell() == len(text) and line > begin + 1 and text.count('"', position) % 2
         if endless or (fields and len(fields) != len(header)):
             reason = f"has {len(fields)} fields, the header has {len(header)}: quote a field that holds {delimiter!r}"
             reason = "has a quotation mark that is never closed" if endless else reason
             yield Record({"raw": raw}, f"{name} row {begin + 1}", reason)
-            if start > begin + 1 and restarts < _RESTARTS:  # the rows after it
+            if line > begin + 1 and restarts < _RESTARTS:  # the rows after it
                 restarts += 1
-                reader, start = csv.reader(lines[begin + 1 :], delimiter=delimiter), begin + 1
+                source.seek(position)
+                source.readline()
+                reader, line = csv.reader(source, delimiter=delimiter), begin + 1
         elif fields:
             error = "not UTF-8" if re.search("[\udc80-\udcff]", raw) else None
             yield Record(dict(zip(header, fields, strict=True)), f"{name} row {begin + 1}", error)
@@ -134,8 +176,7 @@ def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of a Parquet file with all columns. Raises StreamError or ArrowException."""
     buffer = pa.py_buffer(data)
     with pq.ParquetFile(buffer) as file:
-        names = file.schema_arrow.names
-        yield from _batch_rows(parquet_batches(file, buffer, name, limits, names), name, limits)
+        yield from _batch_rows(parquet_batches(file, buffer, name, limits), name, limits)
 
 
 def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

@@ -13,7 +13,7 @@ import pytest
 from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import Limits
-from cmt.stream.readers import Record, read, records
+from cmt.stream.readers import Record, records
 from cmt.stream.readers.detection import detect
 
 ROW = {"headline": "Bus", "body": "The bus is late."}
@@ -116,6 +116,14 @@ def test_a_folder_is_read_recursively_without_hidden_and_other_files(tmp_path: P
     assert [one.where for one in read if one.error] == ["b/bad.json", "style.css"]
 
 
+def test_of_a_folder_in_the_own_layout_only_these_files_are_read(tmp_path: Path) -> None:
+    for name, text in {"documents.jsonl": LINES, "questions.jsonl": "", "notes.md": "Not read."}.items():
+        (tmp_path / name).write_text(text)
+    assert [record.where for record in records(tmp_path)] == ["documents.jsonl row 1", "documents.jsonl row 2"]
+    (tmp_path / "documents.jsonl").write_text("")
+    assert [record.error for record in records(tmp_path)] == ["documents.jsonl is empty", "questions.jsonl is empty"]
+
+
 def test_compressed_files_and_archives_are_read_whatever_their_names(tmp_path: Path) -> None:
     (tmp_path / "news").write_bytes(gzip.compress(LINES.encode()))
     assert [one.fields for one in records(tmp_path / "news")] == [ROW, ROW]
@@ -175,9 +183,6 @@ def test_a_pipe_is_refused_and_the_files_beside_it_are_read(tmp_path: Path) -> N
     (tmp_path / "news.jsonl").write_text(LINES)
     assert "a pipe, a socket or a device" in str(read_only(tmp_path / "pipe.jsonl").error)
     assert [bool(one.error) for one in records(tmp_path)] == [False, False, True]
-    for form in ("jsonl", "parquet"):
-        with pytest.raises(StreamError, match="a pipe, a socket or a device"):
-            read(tmp_path / "pipe.jsonl", form)
 
 
 def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from cmt.stream.readers import read
-from cmt.stream.rows import validate_rows
+from cmt.stream.rows import read, validate_rows
 from cmt.stream.schema import Checks
 from tests.helpers.rows import NOW, Row, valid_documents, valid_questions, write_csv, write_lines
 
@@ -34,7 +33,7 @@ def test_official_questions_refer_to_their_wmt_documents(tmp_path: Path) -> None
     write_lines(tmp_path / "wmt.jsonl", [wmt])
     lines = write_lines(tmp_path / "qa.txt", [official_question()]).read_bytes()
     (tmp_path / "streaminqa_eval.jsonl.gz").write_bytes(gzip.compress(lines))
-    raw = read(tmp_path, "streamingqa")
+    raw = read(tmp_path, file_format="streamingqa")
     document, question = valid_documents(raw)[0], valid_questions(raw)[0]
     assert document["doc_id"] == question["doc_id"] == "20200102000000000000-ab12"
     assert document["published_at"] == question["asked_at"] == datetime(2020, 1, 2, tzinfo=UTC)
@@ -46,7 +45,9 @@ def test_official_questions_refer_to_their_wmt_documents(tmp_path: Path) -> None
     [(None, "no asked_at"), (True, "True is not a date"), (10**30, "not a date"), ("1", "1 is not a date")],
 )
 def test_a_timestamp_that_is_not_an_instant_is_rejected(tmp_path: Path, timestamp: Any, reason: str) -> None:
-    raw = read(write_lines(tmp_path / "qa.jsonl", [official_question(question_ts=timestamp)]), "streamingqa")
+    raw = read(
+        write_lines(tmp_path / "qa.jsonl", [official_question(question_ts=timestamp)]), file_format="streamingqa"
+    )
     rejected = validate_rows(raw, Checks(NOW))[1].rejected
     assert reason in rejected[0].reason
 
@@ -54,7 +55,7 @@ def test_a_timestamp_that_is_not_an_instant_is_rejected(tmp_path: Path, timestam
 def test_the_csv_files_of_camels_are_read(tmp_path: Path) -> None:
     rows = [('Ann Lee\nwon "twice".', "Who won?", "Ann\\Ann Lee"), ("The bus.", "What?", "bus")]
     path = write_csv(tmp_path / "qa.csv", ("text", "question", "answers"), rows)
-    raw = read(path, "streamingqa")
+    raw = read(path, file_format="streamingqa")
     assert [row["text"] for row in valid_documents(raw)] == ['Ann Lee\nwon "twice".', "The bus."]
     assert [row["answers"] for row in valid_questions(raw)] == [["Ann", "Ann Lee"], ["bus"]]
     assert {row["asked_at"] for row in valid_questions(raw)} == {datetime(2020, 12, 31, tzinfo=UTC)}

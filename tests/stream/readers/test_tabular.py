@@ -1,15 +1,20 @@
 import io
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import StreamError
+from cmt.stream.columns import Columns
 from cmt.stream.limits import DEFAULT_LIMITS
 from cmt.stream.readers import Record
-from cmt.stream.readers.tabular import read_arrow, read_csv, read_json
+from cmt.stream.readers.tabular import read_arrow, read_csv, read_json, read_json_lines, read_parquet
+from cmt.stream.rows import collect, validate_rows
+from cmt.stream.schema import Checks
+from tests.helpers.rows import NOW
 
 
 def fields(content: Any) -> list[dict[str, Any]]:
@@ -22,7 +27,45 @@ def rows(text: str) -> list[Record]:
     return list(read_csv(text.encode(), "a.csv", DEFAULT_LIMITS))
 
 
+def lines(data: bytes) -> list[Record]:
+    """The records in JSON lines."""
+    return list(read_json_lines(data, "a.jsonl", DEFAULT_LIMITS))
+
+
 ROW = {"title": "Bus", "content": "The bus is late."}
+AT = datetime(2031, 1, 2, 6, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"text": "a", "text": "b"}', "broken JSON: the key 'text' appears twice"),
+        ('{"doc_id": "2", "text": "cut', "broken JSON: Unterminated string"),
+        ("[1, 2]", "not a JSON object but list"),
+        ('"text"', "not a JSON object but str"),
+        ("null", "not a JSON object but NoneType"),
+        ("[" * 100_000, "broken JSON: maximum recursion depth"),
+        ('{"text": ' + "9" * 5000 + "}", "broken JSON: Exceeds the limit"),
+    ],
+)
+def test_a_line_that_is_not_an_object_is_an_error_and_stops_no_other(line: str, reason: str) -> None:
+    first, bad, last = lines(f'{{"text": "a"}}\n\n{line}\n{{"text": "b"}}\n'.encode())
+    assert (first.fields, last.fields, bad.where) == ({"text": "a"}, {"text": "b"}, "a.jsonl row 3")
+    assert bad.error and bad.error.startswith(reason)
+    assert bad.fields == {"raw": line[:2000]}
+
+
+def test_only_the_line_that_is_not_utf8_is_an_error() -> None:
+    *good, bad = lines('{"text": "Café à Noël"}\n{"text": "Été"}\n'.encode() + b'{"text": "caf\xe9"}\r\n')
+    assert len(good) == 2
+    assert bad.error == "not UTF-8: byte 0xe9 at position 14 of the line"
+    assert bad.fields["raw"] == '{"text": "caf\\xe9"}\r'
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_json_lines_in_another_encoding_are_read(encoding: str) -> None:
+    data = '{"text": "Größe und Käse"}\r\n{"text": "Fußgänger"}\r\n'.encode(encoding)
+    assert [record.fields["text"] for record in lines(data)] == ["Größe und Käse", "Fußgänger"]
 
 
 @pytest.mark.parametrize(
@@ -80,8 +123,9 @@ def test_the_delimiter_of_csv_is_found(delimiter: str) -> None:
 
 def test_only_the_bad_rows_of_csv_are_errors_also_after_an_open_quotation_mark() -> None:
     text = 'title,text\nBus,late\nshort\nTram,a,b\nOpen,"never closed\nFerry,on time\nBoat,late,\n'
+    text += f"Long,{'fish ' * 400_000}\n"
     read = rows(text)
-    assert [one.fields["title"] for one in read if not one.error] == ["Bus", "Ferry", "Boat"]
+    assert [one.fields["title"] for one in read if not one.error] == ["Bus", "Ferry", "Boat", "Long"]
     assert [one.where for one in read if one.error] == ["a.csv row 3", "a.csv row 4", "a.csv row 5"]
 
 
@@ -99,3 +143,37 @@ def test_arrow_files_and_streams_are_read(writer: Any) -> None:
     first, second = read_arrow(sink.getvalue(), "a", DEFAULT_LIMITS)
     assert first == Record({"text": "a", "at": datetime(2026, 1, 5)}, "a row 1")
     assert second.fields["text"] is None
+
+
+def parquet_rows(**columns: pa.Array) -> Any:
+    """The documents of a Parquet file, validated."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    records = read_parquet(sink.getvalue(), "a.parquet", DEFAULT_LIMITS)
+    return validate_rows(collect(records, Columns()), Checks(NOW))[0]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pa.array([AT, AT], pa.timestamp("ns", tz="UTC")),
+        pa.array([AT, AT], pa.timestamp("s", tz="Europe/London")),
+        pa.array(["2031-01-02T06:00:00Z", "2031-01-02T07:00:00+01:00"]),
+    ],
+)
+def test_parquet_is_read_with_any_type_of_dates_and_strings(dates: pa.Array) -> None:
+    texts, titles = pa.array(["one", "two"], pa.large_string()), pa.array(["Bus", "Bus"]).dictionary_encode()
+    table = parquet_rows(text=texts, title=titles, published_at=dates, source=pa.nulls(2)).table
+    assert table.select(["text", "title", "published_at"]).to_pylist() == [
+        {"text": text, "title": "Bus", "published_at": AT} for text in ("one", "two")
+    ]
+
+
+def test_only_the_row_with_an_unreadable_value_of_parquet_is_rejected() -> None:
+    bad_text = pa.Array.from_buffers(pa.string(), 3, pa.array([b"caf\xe9", b"two", b"three"]).buffers())
+    documents = parquet_rows(text=bad_text, published_at=pa.array([0, 2**62, 0]).cast(pa.timestamp("us", tz="UTC")))
+    assert documents.table["text"].to_pylist() == ["three"]
+    assert [row.reason.split(",")[0] for row in documents.rejected] == [
+        "text must be a string",
+        "published_at: an unreadable value is not a date-time; write 2031-02-15T06:00:00Z",
+    ]
