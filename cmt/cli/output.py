@@ -157,14 +157,10 @@ def write_ingested(report: "IngestReport") -> None:
         write_line(report.matched, indent=2)
     write_lines(report.notices, indent=2)
     if report.clock:
-        write_line(report.clock_notice())
+        write_line(f"the clock is fixed (stream.clock): rows dated after {report.clock} are rejected")
     # 3. rejected rows
-    reasons = report.reasons()
-    for _, count, row in reasons[:_LISTED_REJECTIONS]:
-        write_line(
-            f"{row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else ""), indent=2
-        )
-    if (more := len(reasons) - _LISTED_REJECTIONS) > 0:
+    write_lines(report.first_reasons(_LISTED_REJECTIONS), indent=2)
+    if (more := len(report.reasons()) - _LISTED_REJECTIONS) > 0:
         write_line(f"and {more:,} more reasons", indent=2)
 
 

@@ -219,12 +219,9 @@ def _look(
         dry_run=True,
     )
     if not seen.accepted:
-        reasons = (
-            f"\n  {row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else "")
-            for _, count, row in seen.reasons()[:_SHOWN]
-        )
-        advice = "\n  parameters of the new project come first: cmt --set stream.day_first=true init …"
-        raise StreamError(f"{address}: no document can be taken{''.join(reasons)}{advice}")
+        advice = "parameters of the new project come first: cmt --set stream.day_first=true init …"
+        lines = [f"{address}: no document can be taken", *seen.first_reasons(_SHOWN), advice]
+        raise StreamError("\n  ".join(lines))
     return seen
 
 

@@ -1,6 +1,5 @@
 """`cmt baselines` measures the memory and other systems; `cmt report` shows all measurements on one page."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +38,9 @@ def baselines(
         results = measure_systems(data, names)
         store_baselines(workspace, results, data.lineage)
     record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
-    print_result(record, lambda: _write(results), as_json=as_json)
+    columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall", "MRR"]
+    columns += ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
+    print_result(record, lambda: output.write_table(columns, list(map(_row, results))), as_json=as_json)
 
 
 def report(
@@ -59,23 +60,16 @@ def report(
     print_result(record, f"{out}: {content}, {record['bytes'] / 1e6:.1f} MB", as_json=as_json)
 
 
-def _write(results: "Sequence[SystemResult]") -> None:
-    scores = ["row", "EM", "F1", "95 %", "behind cmt", "recall", "MRR"]
-    costs = ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
-    output.write_table(scores + costs, [[*_scores(result), *_costs(result)] for result in results])
-
-
-def _scores(result: "SystemResult") -> list[str]:
-    scores = result.scores
-    behind = MISSING if result.behind is None else "{:.1f} ({:.1f} – {:.1f})".format(*result.behind)
-    shares = [format_optional(share, ".3f") for share in (scores.recall, result.mrr)]
-    interval = "{:.1f} – {:.1f}".format(*scores.ci)
-    return [result.system, f"{scores.em:.1f}", f"{scores.f1:.1f}", interval, behind, *shares]
-
-
-def _costs(result: "SystemResult") -> list[str]:
-    cost = result.cost
+def _row(result: "SystemResult") -> list[str]:
+    scores, cost = result.scores, result.cost
     return [
+        result.system,
+        f"{scores.em:.1f}",
+        f"{scores.f1:.1f}",
+        "{:.1f} – {:.1f}".format(*scores.ci),
+        MISSING if result.behind is None else "{:.1f} ({:.1f} – {:.1f})".format(*result.behind),
+        format_optional(scores.recall, ".3f"),
+        format_optional(result.mrr, ".3f"),
         format_optional(cost.adapt_seconds, ".1f"),
         f"{cost.seconds_per_question:.3f}",
         format_optional(None if cost.peak_bytes is None else cost.peak_bytes / 1e9, ".2f"),

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
+from cmt.common.date_formats import DateReader
 from cmt.common.scratch import scratch_folder
 from cmt.config import ENVIRONMENT_NAME, SourceParams
 from cmt.errors import ConfigError
@@ -95,6 +96,14 @@ class Setting:
                         raise self.limits.too_large(Path(name))
                     file.write(block)
             yield from records(path, format=file_format, limits=self.limits)
+
+
+def instant_of(value: Any) -> datetime | None:
+    """The instant of a date in any form that `DateReader` reads, in UTC if it has no zone; None for anything else."""
+    try:
+        return DateReader().read(value).start
+    except ValueError:
+        return None
 
 
 def open_connector(source: SourceParams, setting: Setting) -> Connector:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 
 from cmt.config import SourceParams
-from cmt.sources.connector import Connector, Item, Setting, Unchanged
-from cmt.sources.web import Web, conditions, validators
+from cmt.sources.connector import Connector, Item, Setting
+from cmt.sources.web import Web, validators
 from cmt.stream.readers import Record
 
 
@@ -20,14 +20,11 @@ class FeedSource(Connector):
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._url, self._format, self._setting = setting.expand(source.address), source.format, setting
-        headers = {name: setting.expand(value) for name, value in source.headers.items()}
-        self.web = Web(self._url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
+        self.web = Web.of(source, setting)
         self._entries: dict[str, Record] = {}
 
     def list(self) -> Iterator[Item]:
-        response = self.web.get(self._url, conditions=conditions(self.cursor))
-        if response.status == 304:
-            raise Unchanged
+        response = self.web.get_changed(self._url, self.cursor)
         self.cursor = validators(response)
         for record in self._setting.read("feed.xml", [response.body], self._format):
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)

@@ -1,13 +1,11 @@
 """Files elsewhere: on object storage, which fsspec reads, and on the web."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any
 
 from cmt.config import SourceParams
 from cmt.errors import ConfigError
-from cmt.sources.connector import Connector, Item, Setting
+from cmt.sources.connector import Connector, Item, Setting, instant_of
 from cmt.sources.web import WebSource
 from cmt.stream.limits import MEGABYTE
 from cmt.stream.readers import Record
@@ -50,17 +48,8 @@ class StorageSource(Connector):
             if info["type"] == "file" and not PurePosixPath(path).name.startswith("."):
                 date = next((info[name] for name in _DATES if info.get(name)), None)
                 marks = [str(info[name]) for name in _MARKS if info.get(name)]
-                yield Item(path, _instant(date), " ".join([*(marks or [str(date)]), str(info.get("size"))]))
+                yield Item(path, instant_of(date), " ".join([*(marks or [str(date)]), str(info.get("size"))]))
 
     def fetch(self, key: str) -> Iterator[Record]:
         with self._files.open(key, "rb") as file:
             yield from self._setting.read(key, iter(lambda: file.read(MEGABYTE), b""), self._format)
-
-
-def _instant(value: Any) -> datetime | None:
-    """A date of fsspec, which may be seconds or lack its zone."""
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
-    return None

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import column, create_engine, select, text
@@ -13,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
-from cmt.sources.connector import Connector, Item, Setting
+from cmt.sources.connector import Connector, Item, Setting, instant_of
 from cmt.stream.readers import Record
 
 _ROWS = 1000  # of one batch from the server
@@ -53,7 +52,7 @@ class SqlSource(Connector):
                 mark = (
                     str(updated) if self._updated_at else hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest()
                 )
-                yield Item(key, _instant(updated), mark)
+                yield Item(key, instant_of(updated), mark)
 
     def fetch(self, key: str) -> Iterator[Record]:
         wanted = select(text("*")).select_from(self._rows).where(self._rows.c[self._key] == self._keys[key])
@@ -70,15 +69,3 @@ class SqlSource(Connector):
         except SQLAlchemyError as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise StreamError(f"{self._name}: {self._engine.url.render_as_string()} cannot be read: {reason}") from None
-
-
-def _instant(value: Any) -> datetime | None:
-    """A date-time of the database, in UTC if it has no zone."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if not isinstance(value, datetime):
-        return None
-    return value if value.tzinfo else value.replace(tzinfo=UTC)

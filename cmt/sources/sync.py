@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple
 
 from cmt.common.arrow import replace_column
 from cmt.common.progress import NullProgress, Progress
@@ -223,20 +222,21 @@ class Sync:
 
             before = {item.key: state.entries.get(item.key, _NONE).doc_ids for item in batch.items}
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
-            taken = self._ingest(rows, batch.undated, announce)
-            rejected = list(taken.report.rejected)
-            report.add(taken.report, {item.key for item in batch.items})
+            taken, doc_ids_of = self._ingest(rows, batch.undated, announce)
+            rejected = list(taken.rejected)
+            report.add(taken, {item.key for item in batch.items})
             # 2. Record.
             reasons: dict[str, list[str]] = {}
             for row in rejected:
                 reasons.setdefault(row.file, []).append(row.reason)
             for item in batch.items:
-                doc_ids = taken.doc_ids.get(item.key, ())
+                doc_ids = doc_ids_of.get(item.key, ())
                 entry = Entry(item.order, item.fingerprint, doc_ids)
                 known = before[item.key]
                 both = entry._replace(doc_ids=_union(known, doc_ids))
-                if item.key in reasons:  # what it lost may be among the refused
-                    entry = both._replace(fingerprint="") if any(map(_waits, reasons[item.key])) else both
+                if item.key in reasons:  # what it lost may be among the refused, or be taken when its time has come
+                    waits = any("is in the future" in reason for reason in reasons[item.key])
+                    entry = both._replace(fingerprint="") if waits else both
                 elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
                     final[item.key] = entry
                     entry = both._replace(fingerprint="")
@@ -294,11 +294,11 @@ class Sync:
         rows: RawRows,
         undated: Collection[tuple[str, int]] = (),
         announce: Callable[[DocIds], None] = lambda _: None,
-    ) -> "_Taken":
+    ) -> tuple[IngestReport, DocIds]:
         """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
 
-        `undated`: file and number of the rows whose date is not their own. `announce` gets the documents before they
-        are taken or refused.
+        Returns the report and what the stream has of each item. `undated`: file and number of the rows whose date is
+        not their own. `announce` gets the documents before they are taken or refused.
         """
         origins: list[tuple[str, int, str]] = []
 
@@ -313,8 +313,7 @@ class Sync:
 
         report = ingest_rows(
             self.store,
-            rows,
-            origin=self.source.name,
+            [(self.source.name, rows)],
             quarantine=self._quarantine,
             period=self.stream.period,
             publisher=self._publisher,
@@ -323,7 +322,7 @@ class Sync:
             newest=self.newest,
         )
         refused = {(row.file, row.row) for row in report.rejected}
-        return _Taken(report, _by_file(origin for origin in origins if origin[:2] not in refused))
+        return report, _by_file(origin for origin in origins if origin[:2] not in refused)
 
     def _remove(
         self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
@@ -351,7 +350,7 @@ class Sync:
                 for number, name in enumerate(gone, 1)
             ]
             now_dated = {(row.file, row.row) for row in rows}  # a repetition keeps the date of the first try
-            taken = self._ingest(RawRows(rows, rejected=self._quarantined()), now_dated).report
+            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), now_dated)
             report.add(taken, {_WITHDRAWN_ROWS}, documents=False)
             report.expired = taken.accepted
         # 3. Record.
@@ -374,12 +373,6 @@ class Sync:
         path = self.store.quarantine / self._quarantine
         lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
         return [Rejected(**json.loads(line)) for line in lines]
-
-
-class _Taken(NamedTuple):
-    report: IngestReport
-    doc_ids: DocIds
-    """What the stream has of each item."""
 
 
 class _Batch:
@@ -461,11 +454,6 @@ def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
 
 def _by_date(item: Item) -> tuple[datetime, str]:
     return item.order or datetime.min.replace(tzinfo=UTC), item.key
-
-
-def _waits(reason: str) -> bool:
-    """Whether a refused row may be taken later without a change of its item."""
-    return "is in the future" in reason
 
 
 def _worded(error: Exception) -> str:

@@ -8,8 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from html import unescape
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -21,7 +20,7 @@ import httpx
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
-from cmt.sources.connector import Connector, Item, Setting, Unchanged
+from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record
 
@@ -86,6 +85,13 @@ class Web:
         self._origin, self._own, self._limits = httpx.URL(address), dict(headers), limits
         self._robots: dict[str, RobotFileParser] = {}
 
+    @classmethod
+    def of(cls, source: SourceParams, setting: Setting) -> "Web":
+        """The requests for `source`, with the values of its `${NAME}`."""
+        headers = {name: setting.expand(value) for name, value in source.headers.items()}
+        url = setting.expand(source.address)
+        return cls(url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
+
     def get(self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None) -> Response:
         """Request `url`, again after transient failures, and follow redirects. Raises StreamError."""
         for attempt in range(1, ATTEMPTS + 1):
@@ -104,6 +110,14 @@ class Web:
             time.sleep(pause)
         if response.status not in (200, 304):
             raise StatusError(url, response.status)
+        return response
+
+    def get_changed(self, url: str, cursor: Mapping[str, str]) -> Response:
+        """`get`, but raises Unchanged if the response would be the one of the validators `cursor`."""
+        names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
+        response = self.get(url, conditions={names[name]: value for name, value in cursor.items() if name in names})
+        if response.status == 304:
+            raise Unchanged
         return response
 
     def page(self, url: str, *, method: str = "GET") -> Response:
@@ -170,22 +184,19 @@ class WebSource(Connector):
         if "*" in self._base:
             raise ConfigError(f"sources.{source.name}: {source.address} has * before the last /")
         self._url = f"{self._base}/" if self._pattern else url
-        headers = {name: setting.expand(value) for name, value in source.headers.items()}
-        self.web = Web(url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
+        self.web = Web.of(source, setting)
         self._whole: Response | None = None
         """The only file of the source."""
 
     def list(self) -> Iterator[Item]:
-        response = self.web.get(self._url, conditions={} if self._pattern else conditions(self.cursor))
-        if response.status == 304:
-            raise Unchanged
+        response = self.web.get_changed(self._url, {} if self._pattern else self.cursor)
         pages = list(self._sitemap(response) if not self._pattern else self._links(response))
         if pages or self._pattern:
             for url, lastmod in dict(pages).items():
                 yield from self._page(url, lastmod)
         else:
             self._whole, self.cursor = response, validators(response)
-            changed = _http_date(response.headers.get("last-modified"))
+            changed = instant_of(response.headers.get("last-modified"))
             yield Item(self._address, changed, hashlib.sha256(response.body).hexdigest())
 
     def fetch(self, key: str) -> Iterator[Record]:
@@ -220,7 +231,7 @@ class WebSource(Connector):
             return
         key = self._setting.conceal(url)
         if changed:
-            yield Item(key, _iso_date(changed), changed)
+            yield Item(key, instant_of(changed), changed)
             return
         try:
             response = self.web.page(url, method="HEAD")
@@ -228,7 +239,7 @@ class WebSource(Connector):
             if not mark:
                 response = self.web.page(url)
                 mark = hashlib.sha256(response.body).hexdigest()
-            yield Item(key, _http_date(response.headers.get("last-modified")), mark)
+            yield Item(key, instant_of(response.headers.get("last-modified")), mark)
         except StatusError as error:
             if error.status not in (404, 410):
                 yield Item(key)
@@ -236,34 +247,12 @@ class WebSource(Connector):
             yield Item(key)  # to fetch it fails in the same way, and is reported
 
 
-def conditions(cursor: Mapping[str, str]) -> dict[str, str]:
-    """The headers that ask for a response only if it is not the one of `validators`."""
-    names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
-    return {names[name]: value for name, value in cursor.items() if name in names}
-
-
 def validators(response: Response) -> dict[str, str]:
     """The entity tag or the date of a response, by which a later one can be recognised; empty if it has none."""
     headers = response.headers
     if etag := headers.get("etag"):
         return {"etag": etag}
-    changed, sent = _http_date(headers.get("last-modified")), _http_date(headers.get("date"))
+    changed, sent = instant_of(headers.get("last-modified")), instant_of(headers.get("date"))
     if changed and sent and sent - changed >= _WEAK:
         return {"last-modified": headers["last-modified"]}
     return {}
-
-
-def _http_date(value: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(value) if value else None
-    except ValueError:
-        return None
-    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _iso_date(value: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

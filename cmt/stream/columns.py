@@ -90,8 +90,8 @@ class Columns:
         A row with columns of the schema alone is not copied.
         """
         if not self._chosen and fields.keys() <= _OWN:
-            question = fields.get("question")
-            return ("document" if _is_blank(question) and "text" in fields else _kind(fields)), fields
+            is_question = "question" in fields and not ("text" in fields and _is_blank(fields["question"]))
+            return "question" if is_question else "document", fields
         filled = _flat(fields)
         shape = tuple(filled)
         match = self._matches.get(shape)
@@ -174,10 +174,6 @@ class Columns:
             self._matched.update({(column, key): match.rows for column, key in match.keys.items()})
             self._unread.update(dict.fromkeys(match.unread, match.rows))
         self._matches.clear()
-
-
-def _kind(fields: Mapping[str, Any]) -> Kind:
-    return "question" if "question" in fields else "document"
 
 
 def _is_blank(value: Any) -> bool:

@@ -43,7 +43,7 @@ class Similar:
 
 
 @dataclass(frozen=True)
-class _DocIds:
+class DocIds:
     """The content of the file DOC_IDS."""
 
     doc_ids: list[str]
@@ -81,18 +81,13 @@ class Forgotten:
     """The versions of the forgotten documents without their texts. Each supersedes what it named, or the document that
     it stood for, so that an update of a forgotten document still hides what that one hid."""
 
-    @staticmethod
-    def read_doc_ids(folder: Path) -> list[str]:
-        """The forgotten doc_ids of the store in `folder`, sorted, without the sketches. Raises StreamError."""
-        return sorted(_read_doc_ids(folder).doc_ids)
-
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
         """Read both files in `folder`; without files nothing is forgotten.
 
         Raises StreamError if a file is damaged, or if the doc_ids alone are missing.
         """
-        stored_ids = _read_doc_ids(folder)
+        stored_ids = read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
             for doc_id, date, slice_id, source, supersedes in stored_ids.names
@@ -231,15 +226,15 @@ def _without_content(rows: ValidatedRows, forgotten: Forgotten) -> ValidatedRows
     return replace(rows, rejected=[replace(row, raw="") if is_forgotten(row.raw) else row for row in rows.rejected])
 
 
-def _read_doc_ids(folder: Path) -> _DocIds:
+def read_doc_ids(folder: Path) -> DocIds:
     """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing beside SKETCHES."""
-    stored: _DocIds | None = _read(folder / DOC_IDS, _DocIds)
+    stored: DocIds | None = _read(folder / DOC_IDS, DocIds)
     if stored is None and (folder / SKETCHES).exists():
         raise StreamError(
             f"{folder / DOC_IDS} is missing beside {SKETCHES}: restore it from a backup or DVC, or remove {SKETCHES} "
             "too and forget the documents again that `cmt verify` lists then"
         )
-    return stored or _DocIds([])
+    return stored or DocIds([])
 
 
 def _read(path: Path, expected: Any) -> Any:

@@ -111,15 +111,18 @@ class IngestReport:
         rejected += f", see {self.quarantine}" if self.quarantine else ""
         return f"{new if self.parts else 'nothing new'}; {documents} and {questions} already there{rejected}"
 
-    def clock_notice(self) -> str:
-        """The effect of a fixed clock, in one line."""
-        return f"the clock is fixed (stream.clock): rows dated after {self.clock} are rejected"
-
     @property
     def rejected_fraction(self) -> float:
         """Rejected rows ÷ all rows, 0–1."""
         rows = self.accepted + self.duplicates + self.questions + self.question_duplicates + len(self.rejected)
         return len(self.rejected) / rows if rows else 0.0
+
+    def first_reasons(self, limit: int) -> list[str]:
+        """A line for each of the `limit` commonest kinds of reason."""
+        return [
+            f"{row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else "")
+            for _, count, row in self.reasons()[:limit]
+        ]
 
     def reasons(self) -> list[tuple[str, int, Rejected]]:
         """Each kind of reason, its values left out, with its number of rows and its first row; the commonest first."""
@@ -183,9 +186,7 @@ def ingest(
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     report = ingest_rows(
         store,
-        sources[0][1],
-        origin=sources[0][0],
-        further=sources[1:],
+        sources,
         quarantine=f"{Path(name).resolve().name[:100]}-{digest[:16]}.jsonl",
         period=period,
         now=now,
@@ -210,16 +211,14 @@ def ingest(
 
 def ingest_rows(
     store: SliceStore,
-    raw: RawRows,
+    sources: Sequence[tuple[str, RawRows]],
     *,
-    origin: str,
     quarantine: str,
     period: str | int,
     now: datetime | None = None,
     publisher: str | None = None,
     params: StreamParams,
     revise: Revise | None = None,
-    further: Sequence[tuple[str, RawRows]] = (),
     columns: Columns | None = None,
     wait: bool = False,
     dry_run: bool = False,
@@ -228,7 +227,7 @@ def ingest_rows(
 ) -> IngestReport:
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
-    `raw` are the rows of the file or source `origin`, see `cmt.stream.rows.collect`; `further` are those of others.
+    `sources`: each file or source with its rows, see `cmt.stream.rows.collect`.
     Rows dated after `now` (default: the clock of `params`) are rejected; with `wait` those dated up to a day after the
     computer's clock wait for a later ingest. `publisher`: who published the documents, see `cmt.stream.authority`.
     `quarantine`: the name of the file of rejected rows. `params`: limits, trust, authority, dates and clock. `revise`:
@@ -241,7 +240,7 @@ def ingest_rows(
     dates = DateReader(ZoneInfo(params.timezone), params.day_first)
     checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
     # 1. validate, and determine who published each document
-    wait, sources = wait and params.clock == "system", [(origin, raw), *further]
+    wait = wait and params.clock == "system"
     rows = [_validated(one, checks, publisher=named, origin=name, params=params, wait=wait) for name, one in sources]
     with nullcontext() if dry_run and not store.path.exists() else store.locked():
         _check_unit(store, unit)

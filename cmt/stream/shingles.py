@@ -36,8 +36,11 @@ def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
 
 def sketch(text: str, *, salt: bytes) -> Sketch:
     """The sketch of `text`, comparable with sketches of the same `salt`. Empty without words."""
-    hashes = (_hash(shingle, salt) for shingle in shingles(words(text)))
-    return frozenset(_smallest(hashes))
+    digests = (
+        hashlib.blake2b(shingle.encode(), digest_size=_HASH_BYTES, key=salt).digest()
+        for shingle in shingles(words(text))
+    )
+    return frozenset(_smallest(int.from_bytes(digest, "big") for digest in digests))
 
 
 def overlap(first: Sketch, second: Sketch) -> float:
@@ -48,7 +51,3 @@ def overlap(first: Sketch, second: Sketch) -> float:
 
 def _smallest(hashes: Iterable[int]) -> list[int]:
     return sorted(hashes)[:SKETCH_HASHES]
-
-
-def _hash(shingle: str, salt: bytes) -> int:
-    return int.from_bytes(hashlib.blake2b(shingle.encode(), digest_size=_HASH_BYTES, key=salt).digest(), "big")

@@ -22,7 +22,7 @@ from cmt.common.arrow import is_in, rows_without
 from cmt.common.storage import write_json, write_table
 from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
-from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar
+from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.storage import read_table, rows_digest
 
@@ -56,7 +56,7 @@ class SliceStore:
 
     def forgotten(self) -> list[str]:
         """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
-        return Forgotten.read_doc_ids(self.path)
+        return sorted(read_doc_ids(self.path).doc_ids)
 
     def forgotten_among(self, documents: pa.Table) -> dict[str, str]:
         """doc_id → reason for the rows of `documents` (DOCUMENT_SCHEMA) that are forgotten or nearly equal to one.

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cmt.common.dates import iso
 from cmt.errors import StreamError
 from cmt.stream.admission import RECORD, StoreIndex
 from cmt.stream.ingest import ingest as ingest_into
@@ -94,31 +93,6 @@ def test_a_field_of_another_type_never_costs_its_row(ingest: Ingest, store: Slic
         "1 × title is left out, because it is no string, such as {'en': 'Pump'}",
         "1 × doc_id is a number and is read as text, such as 123",
     )
-
-
-FOREIGN = {
-    "response.json": '{"status": "ok", "articles": [{"source": {"id": null, "name": "Post"}, "title": "Pier", '
-    '"description": "Long.", "url": "https://x.example/1?utm_source=a", "publishedAt": "2031-05-03T08:00:00Z", '
-    '"content": "The pier is 90 metres long."}]}',
-    "news.csv": "headline,link,date,body\nPier,https://x.example/1,2031-05-03T08:00:00Z,The pier is 90 metres long.\n",
-    "feed.xml": '<?xml version="1.0"?><rss version="2.0"><channel><title>T</title><item><title>Pier</title>'
-    "<link>https://x.example/1</link><pubDate>Sat, 03 May 2031 08:00:00 +0000</pubDate>"
-    "<description>The pier is 90 metres long.</description></item></channel></rss>",
-    "post.md": "---\ntitle: Pier\nurl: https://x.example/1\ndate: 2031-05-03 10:00:00 +0200\n---\n"
-    "The pier is 90 metres long.\n",
-    "rows.jsonl": '{"headline": "Pier", "body": "The pier is 90 metres long.", "timestamp": 1935561600, '
-    '"link": "https://x.example/1"}\n',
-}
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_what_people_have_is_taken_as_it_is(ingest: Ingest, store: SliceStore, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text(FOREIGN[name])
-    report = ingest(tmp_path / name, file_format=None)
-    assert (report.accepted, report.rejected) == (1, ())
-    [row] = store.all_documents().to_pylist()
-    assert (row["doc_id"], row["title"]) == ("https://x.example/1", "Pier")
-    assert (row["text"], iso(row["published_at"])) == ("The pier is 90 metres long.", "2031-05-03T08:00:00Z")
 
 
 def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(store: SliceStore, tmp_path: Path) -> None:

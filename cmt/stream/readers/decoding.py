@@ -88,7 +88,10 @@ class Decoder:
             yield from map(self._value, column)
         else:
             self._count(column.nbytes + least * len(column))
-            column = _in_microseconds(column)
+            if pa.types.is_timestamp(
+                column.type
+            ):  # nanoseconds are cut, a coarser unit that does not fit raises ArrowInvalid
+                column = column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
             try:
                 yield from column.to_pylist()
             except (ValueError, OverflowError):
@@ -125,13 +128,6 @@ def _is_plain(kind: pa.DataType) -> bool:
     types = pa.types
     shared = types.is_string_view(kind) or types.is_binary_view(kind) or types.is_run_end_encoded(kind)
     return not (shared or types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
-
-
-def _in_microseconds(column: pa.Array) -> pa.Array:
-    """Timestamps as Python has them: nanoseconds are cut, a coarser unit that does not fit raises ArrowInvalid."""
-    if not pa.types.is_timestamp(column.type):
-        return column
-    return column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
 
 
 def _expanded(message: pa.Message) -> int:

@@ -4,31 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from cmt.errors import StreamError
 from cmt.stream.readers import records
-from cmt.stream.readers.files import extra
 
 MAIN = "The bus to Quessel is late again, because the bridge over the weir stays shut until the frost is over. " * 4
 PAGE = f"""<html><head><title>Late bus</title><meta property="article:published_time" content="2026-03-23T08:38:00Z">
 <link rel="canonical" href="https://a.example/bus"></head><body><nav><a href="/">Front page</a></nav>
 <main><article><h1>Late bus</h1><p>{MAIN}</p><table><tr><th>Line</th><th>Delay</th></tr><tr><td>7</td>
 <td>9 min</td></tr></table></article></main><footer>All rights reserved</footer></body></html>"""
-FEED = """<?xml version="1.0"?>{}<rss version="2.0" xmlns:content="http://purl.org/rss/1.0/modules/content/"><channel>
-<title>Courier</title><item><guid>7</guid><title>Tea &amp;amp; bus</title><link>https://a.example/7</link>
-<description>Teaser</description><content:encoded><![CDATA[<p>The bus &amp; the tram</p>]]></content:encoded>
-<pubDate>Mon, 05 Jan 2026 07:00:00 GMT</pubDate></item><item><title>Torn"""
-
-
-def test_a_page_is_read_without_its_furniture(tmp_path: Path) -> None:
-    (tmp_path / "bus.html").write_text(PAGE)
-    [page] = records(tmp_path / "bus.html")
-    assert page.where == "bus.html"
-    assert page.fields["title"] == "Late bus"
-    assert page.fields["published_at"] == "2026-03-23T08:38:00+0000"
-    assert page.fields["url"] == "https://a.example/bus"
-    assert MAIN.strip() in page.fields["text"]
-    assert "7: Delay 9 min" in page.fields["text"]
-    assert not any(word in page.fields["text"] for word in ("Front page", "rights", "<"))
 
 
 def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given(
@@ -40,36 +22,6 @@ def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given
     monkeypatch.setitem(sys.modules, "trafilatura", None)
     [page] = records(tmp_path / "bus.html")
     assert page.error and "pip install 'cmt-memory[formats]'" in page.error
-
-
-def test_a_feed_that_is_cut_off_gives_its_items(tmp_path: Path) -> None:
-    (tmp_path / "feed").write_text(FEED.format(""))
-    item = next(records(tmp_path / "feed"))
-    assert item.where == "feed row 1"
-    assert item.fields == {
-        "doc_id": "7",
-        "title": "Tea & bus",
-        "text": "The bus & the tram",
-        "published_at": "Mon, 05 Jan 2026 07:00:00 GMT",
-        "url": "https://a.example/7",
-        "source": "Courier",
-    }
-
-
-def test_xml_with_entities_and_a_sitemap_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text(FEED.format('<!DOCTYPE rss [<!ENTITY a SYSTEM "file:///etc/hostname">]>'))
-    (tmp_path / "b").write_text("<urlset><url><loc>https://a.example</loc></url></urlset>")
-    first, second = records(tmp_path)
-    assert first.error and "entities" in first.error
-    assert second.error and "is a sitemap: it lists 1 addresses" in second.error
-
-
-def test_articles_of_wikiextractor_are_read(tmp_path: Path) -> None:
-    (tmp_path / "wiki_00").write_text(
-        '<doc id="1" url="https://w.example" title="A &amp; B">\nA & B\n\nText\n\n</doc>\n'
-    )
-    [article] = records(tmp_path / "wiki_00")
-    assert article.fields == {"doc_id": "1", "url": "https://w.example", "title": "A & B", "text": "Text"}
 
 
 def warc_record(number: int, status: str, kind: str, body: str) -> bytes:
@@ -93,8 +45,3 @@ def test_a_web_archive_gives_its_pages_and_their_captures_date_them(tmp_path: Pa
     assert (page.fields["url"], page.fields["published_at"]) == ("https://a.example/0", "2026-03-23T08:38:00+0000")
     assert plain.fields == {"published_at": "2026-05-01T00:00:00Z", "text": "Plain", "url": "https://a.example/1"}
     assert empty.error and "without text" in empty.error
-
-
-def test_the_message_about_a_missing_library_can_be_raised() -> None:
-    with pytest.raises(StreamError, match="a needs no_such_library"):
-        extra("no_such_library.part", "a")

@@ -40,14 +40,6 @@ def test_contexts_become_documents_and_qas_questions(tmp_path: Path, name: str, 
     assert [row.row for row in raw.questions] == [1, 2, 3]
 
 
-def test_only_the_paragraph_without_a_context_is_rejected(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(squad(context=None)))
-    raw = read(tmp_path / "a.json", file_format="squad")
-    assert [row["text"] for row in valid_documents(raw)] == ["The bus."]
-    assert raw.rejected[0].row == 1
-    assert "paragraph 1 is not in SQuAD's layout" in raw.rejected[0].reason
-
-
 @pytest.mark.parametrize(
     ("qas", "good", "bad"),
     [
@@ -66,14 +58,6 @@ def test_a_question_in_another_layout_costs_neither_its_paragraph_nor_the_others
     assert len(valid_documents(raw)) == 2
     assert questions.table["answers"].to_pylist() == [["noon"]] * good + [["bus"]]
     assert len(raw.rejected) + len(questions.rejected) == bad
-
-
-def test_only_the_article_without_paragraphs_is_rejected(tmp_path: Path) -> None:
-    content = squad()
-    content["data"].insert(0, {"title": "Nothing"})
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    raw = read(tmp_path / "a.json", file_format="squad")
-    assert (len(raw.documents), [row.row for row in raw.rejected]) == (2, [1])
 
 
 @pytest.mark.parametrize(

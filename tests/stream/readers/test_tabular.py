@@ -104,13 +104,6 @@ def test_json_cut_off_or_too_deep_is_refused() -> None:
             list(read_json(data, "a", DEFAULT_LIMITS))
 
 
-def test_squad_gives_documents_and_questions() -> None:
-    qas = [{"id": "q", "question": "When?", "answers": [{"text": "late"}]}]
-    document, question = fields({"data": [{"title": "Bus", "paragraphs": [{"context": "Late.", "qas": qas}]}]})
-    assert document["text"] == "Late."
-    assert question["answers"] == [{"text": "late"}]
-
-
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_the_delimiter_of_csv_is_found(delimiter: str) -> None:
     lines = [["title", "text", "date"], ["Bus", '"Late, late; late\nand ""on""', "2026"], ["Tram", "On time", ""]]
