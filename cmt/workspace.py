@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
     from cmt.rounds.verification import PartReport
     from cmt.sources.sync import SyncReport
+    from cmt.training.plan import TrainingPlan
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
@@ -186,6 +187,14 @@ class Workspace(Resources):
             slices=data.slices,
         )
         return folder, scores
+
+    def plan_training(self) -> "TrainingPlan":
+        """Run a few steps of the training and measure what the whole run takes; writes nothing. Raises as `train`."""
+        from cmt.training.data import load_training_data
+        from cmt.training.processes import plan_on_devices
+
+        data = load_training_data(self.params, store=self.store, lm=self.lm)
+        return plan_on_devices(lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params)
 
     def fit_codebook(self, *, parts: int | None = None, progress: Progress | None = None) -> "Codebook":
         """Fit a codebook for the compressor in use at `compressor.window` to training documents, and write it.

@@ -103,7 +103,7 @@ class RootGroup(TyperGroup):
             _exit(f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not installed: {command}", 1)
         except KeyboardInterrupt:
             stage = ctx.obj.progress.current if ctx.obj else ""
-            state = _AFTER_INTERRUPT.get(ctx.invoked_subcommand) if stage not in ("", "load") else None
+            state = _AFTER_INTERRUPT.get(ctx.invoked_subcommand) if stage not in ("", "load", "plan") else None
             _exit(f"interrupted{stage and f' during {stage}'}: {state or 'nothing was changed'}", 130)
         except OSError as error:
             if error.errno in (None, errno.EPIPE):

@@ -204,8 +204,21 @@ def update(
 
 
 @app.command(epilog="Example: cmt --set train.questions=2000 train")
-def train(ctx: typer.Context, as_json: Json = False) -> None:
+def train(
+    ctx: typer.Context,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Run a few steps, print what the training will take; write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Train a compressor for the language model, or continue from the last checkpoint."""
+    if plan:
+        with ctx.obj.progress as progress, contextlib.redirect_stdout(sys.stderr):
+            progress.stage("plan")
+            measured = ctx.obj.workspace.plan_training()
+        record = asdict(measured) | {"pairs_per_hour": measured.pairs_per_hour, "curve": measured.curve()}
+        print_result(record, lambda: output.write_plan(measured), as_json=as_json)
+        return
     with ctx.obj.progress as progress, contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
         progress.stage("train")
         folder, scored = ctx.obj.workspace.train()

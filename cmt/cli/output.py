@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cmt.rounds.verification import PartReport
     from cmt.sources.sync import SyncReport
     from cmt.stream.ingest import IngestReport
+    from cmt.training.plan import TrainingPlan
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
@@ -261,6 +262,25 @@ def write_bank_stats(stats: Mapping[str, int | float]) -> None:
         ["mean cosine of two keys", format_optional(cosine if math.isfinite(cosine) else None, ".2f")],
     ]
     write_table(["", ""], rows)
+
+
+def write_plan(plan: "TrainingPlan") -> None:
+    """Print what a training takes, then hours and known F1 by the number of pairs."""
+    rows: list[list[object]] = [["device", plan.device]]
+    rows += [["processes", plan.processes]] if plan.processes > 1 else []
+    rows += [
+        [f"peak memory{where}", f"{size / 1e9:,.2f} GB"]
+        for where, size in [(" of a process", plan.peak_bytes), (" of a GPU", plan.device_peak_bytes)]
+        if size is not None
+    ]
+    rows += [
+        ["pairs an hour", round(plan.pairs_per_hour)],
+        ["compressor", f"{plan.compressor_bytes / 1e6:,.2f} MB"],
+    ]
+    write_table(["", ""], rows)
+    curve = [[pairs, hours, format_optional(f1, ".1f")] for pairs, hours, f1 in plan.curve()]
+    write_table(["pairs", "hours", "F1 of a 135M LM"], curve, left=0)
+    write_line("F1 of SmolLM2-135M on held-out articles of SQuAD, the last one on SQuAD dev; another LM has another F1")
 
 
 def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from cmt.common.difference import Difference
+from cmt.common.peak_memory import peak_memory
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
 from cmt.evaluation.calibration import reliability
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.cost import Cost, peak_memory
+from cmt.evaluation.cost import Cost
 from cmt.evaluation.metrics import (
     Abstention,
     Floats,

@@ -8,8 +8,11 @@ processes meet through a file and communicate over the loopback interface only.
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -17,11 +20,13 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessException, spawn
 from transformers import TrainerCallback
 
+from cmt.common.storage import read_json, write_json
 from cmt.config import Params, TrainParams
 from cmt.errors import CmtError, ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import installed
 from cmt.training import trainer
+from cmt.training.plan import TrainingPlan, measure_plan
 
 _ERROR = "error.txt"
 
@@ -39,24 +44,44 @@ def train_on_devices(
     `lm` is used where it is on the device already. `callbacks` is called in each process, so it has to be importable.
     Raises StreamError and ModelError as `trainer.train`, and ModelError if the machine lacks a device.
     """
+    _on_devices(partial(_train, callbacks), lm, documents, questions, params)
+
+
+def plan_on_devices(*, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params) -> TrainingPlan:
+    """`measure_plan` where `train_on_devices` would train. Raises as that."""
+    with TemporaryDirectory() as name:
+        file = Path(name) / "plan.json"
+        _on_devices(partial(_write_plan, file), lm, documents, questions, params)
+        return TrainingPlan(**read_json(file, dict[str, Any]))
+
+
+def _train(callbacks: Callable[[], list[TrainerCallback]], **arguments: Any) -> None:
+    trainer.train(callbacks=callbacks(), **arguments)
+
+
+def _write_plan(file: Path, **arguments: Any) -> None:
+    plan = measure_plan(**arguments)
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        write_json(file, asdict(plan))
+
+
+def _on_devices(
+    function: Callable[..., None], lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params
+) -> None:
     if needs_own_process(params.train):
-        run_in_processes(_train_here, documents, questions, params, callbacks, train=params.train)
+        run_in_processes(_here, function, None, documents, questions, params, train=params.train)
     else:
-        _train_here(documents, questions, params, callbacks, lm)
+        _here(function, lm, documents, questions, params)
 
 
-def _train_here(
-    documents: pa.Table,
-    questions: pa.Table,
-    params: Params,
-    callbacks: Callable[[], list[TrainerCallback]],
-    lm: FrozenLM | None = None,
+def _here(
+    function: Callable[..., None], lm: FrozenLM | None, documents: pa.Table, questions: pa.Table, params: Params
 ) -> None:
     device = training_device(params.train)
     if lm is None or lm.device != device:
         folder = installed(source=params.lm.source, path=params.lm.path)
         lm = FrozenLM.load(folder, dtype=params.lm.dtype, device=device)
-    trainer.train(lm=lm, documents=documents, questions=questions, params=params, callbacks=callbacks())
+    function(lm=lm, documents=documents, questions=questions, params=params)
 
 
 def training_device(train: TrainParams, rank: int | None = None) -> torch.device:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,33 @@ def train(
     Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded, or if
     `train.compile` is set and torch cannot compile here.
     """
+    output = params.train.output
+    with training_attention(lm), explain_out_of_memory(params, lm.device):
+        # 1. the model and its steps
+        model, start_weights, steps = prepare(lm=lm, documents=documents, questions=questions, params=params)
+        # 2. train, or resume
+        trainer = make_trainer(model, steps, steps.params, folder=output / "checkpoints", callbacks=callbacks)
+        with trainer.args.main_process_first():
+            claim_folder(output / "checkpoints", run_identity(model, steps))
+            checkpoint = last_checkpoint(output / "checkpoints")
+        if checkpoint:
+            log.info("continuing the training from %s", checkpoint)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    # 3. the first process saves the mean of the trained weights and the weights of `train.start`
+    if trainer.is_world_process_zero():
+        share, trained = params.train.start_weight, model.trained_tensors()
+        if start_weights:
+            model.load_tensors({name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()})
+        model.save(output)
+        (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    return output
+
+
+def prepare(
+    *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params
+) -> tuple[MemoryModel, dict[str, torch.Tensor], StepDataset]:
+    """The model to train, the weights of `train.start` in it, and all steps of the run. Raises as `train`."""
+    # 1. the settings
     if params.train.compile:
         _check_compiler(lm.device)
     if params.train.start and not params.train.window_frequencies:  # the windows of `start`, equally often
@@ -49,44 +76,37 @@ def train(
             update={"train": params.train.model_copy(update={"window_frequencies": frequencies})}
         )
     torch.manual_seed(params.seed)
-    output = params.train.output
-    with training_attention(lm):
-        # 1. the model
-        model, start_weights = _untrained_model(lm, params)
-        bf16 = params.train.bf16 and lm.model.dtype == torch.bfloat16
-        if not bf16:
-            cast_lora_inputs(model)
-        if params.train.compile:
-            _compile_layers(model)
-        # 2. the steps
-        augmented = add_changed_values(documents, questions, seed=params.seed)
-        if params.train.unanswerable_per_paragraph:
-            questions = pa.concat_tables([questions, entity_swaps(documents, questions, seed=params.seed)])
-        pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
-        steps = StepDataset(pool, params)
-        # 3. train, or resume
-        trainer = CompressorTrainer(
-            model=TrainingStep(model, params),
-            args=_training_arguments(output / "checkpoints", len(steps), params, bf16=bf16, device=lm.device),
-            train_dataset=steps,
-            data_collator=lambda items: items[0],  # an item is a whole step
-            optimizers=(_optimizer(model, params), None),
-            callbacks=list(callbacks),
-        )
-        with trainer.args.main_process_first():
-            claim_folder(output / "checkpoints", run_identity(model, steps))
-            checkpoint = last_checkpoint(output / "checkpoints")
-        if checkpoint:
-            log.info("continuing the training from %s", checkpoint)
-        trainer.train(resume_from_checkpoint=checkpoint)
-    # 4. the first process saves the mean of the trained weights and the weights of `train.start`
-    if trainer.is_world_process_zero():
-        share, trained = params.train.start_weight, model.trained_tensors()
-        if start_weights:
-            model.load_tensors({name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()})
-        model.save(output)
-        (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    return output
+    # 2. the model
+    model, start_weights = _untrained_model(lm, params)
+    if not _autocasts(model, params):
+        cast_lora_inputs(model)
+    if params.train.compile:
+        _compile_layers(model)
+    # 3. the steps
+    augmented = add_changed_values(documents, questions, seed=params.seed)
+    if params.train.unanswerable_per_paragraph:
+        questions = pa.concat_tables([questions, entity_swaps(documents, questions, seed=params.seed)])
+    pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
+    return model, start_weights, StepDataset(pool, params)
+
+
+def make_trainer(
+    model: MemoryModel, steps: Sized, params: Params, *, folder: Path, callbacks: Sequence[TrainerCallback]
+) -> "CompressorTrainer":
+    """A Trainer of `model` on `steps`, with its checkpoints in `folder`."""
+    bf16, device = _autocasts(model, params), model.lm.device
+    return CompressorTrainer(
+        model=TrainingStep(model, params),
+        args=_training_arguments(folder, len(steps), params, bf16=bf16, device=device),
+        train_dataset=steps,
+        data_collator=lambda items: items[0],  # an item is a whole step
+        optimizers=(_optimizer(model, params), None),
+        callbacks=list(callbacks),
+    )
+
+
+def _autocasts(model: MemoryModel, params: Params) -> bool:
+    return params.train.bf16 and model.lm.model.dtype == torch.bfloat16
 
 
 def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[str, torch.Tensor]]:
@@ -121,6 +141,23 @@ def training_attention(lm: FrozenLM) -> Iterator[None]:
         yield
     finally:
         lm.model.set_attn_implementation(previous)
+
+
+@contextmanager
+def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None]:
+    """Turn a failed allocation of a training into a ModelError that names the keys which save memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; on a CPU torch has no own
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        names = ["paragraphs", "questions_per_paragraph", "answer_fraction"]  # the largest savings first
+        names += ["processes"] if params.train.processes > 1 else []
+        keys = [f"train.{name} ({getattr(params.train, name):g})" for name in names]
+        raise ModelError(
+            f"out of memory on {device}: lower {', '.join(keys)} or compressor.chunk_tokens "
+            f"({params.compressor.chunk_tokens}); `cmt train --plan` measures the peak"
+        ) from error
 
 
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed

@@ -234,6 +234,11 @@ def test_training_data_of_two_sources_is_pulled_and_trained_on(training_project:
         (f"path:{training_project}/{name}.json", 4, 4) for name in ("ferries", "towns")
     ]
     widths = ("--set", "train.window_frequencies={4: 3, 8: 1}")
+    before = sorted(training_project.rglob("*"))
+    plan = read(training_project, *widths, "train", "--plan")
+    assert plan["pairs_per_hour"] == pytest.approx(3600 * plan["pairs"] / plan["seconds"])
+    assert "pairs an hour" in run(training_project, *widths, "train", "--plan").stdout
+    assert sorted(training_project.rglob("*")) == before
     folder = Path(read(training_project, *widths, "train")["path"])
     assert "ferries (25.0%), towns (75.0%), 6 paragraphs" in (folder / "card.md").read_text()
     run(training_project, "ingest")

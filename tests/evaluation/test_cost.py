@@ -1,29 +1,9 @@
-"""Costs: peak memory, and the tokens that the LM reads."""
+"""Costs: their JSON, and the tokens that the LM reads."""
 
 import json
 
-import numpy as np
-import pytest
-
-from cmt.evaluation.cost import Cost, TokenMeter, peak_memory
+from cmt.evaluation.cost import Cost, TokenMeter
 from cmt.lm.model import FrozenLM
-
-MB = 2**20
-
-
-@pytest.mark.parametrize("block", [50_000, 200 * MB])
-def test_peak_memory_does_not_include_an_earlier_block(block: int) -> None:
-    with peak_memory() as large:
-        blocks = [np.ones(block, dtype=np.uint8) for _ in range(200 * MB // block)]
-        above = np.ones(50_000, dtype=np.uint8)  # allocated after them: without trimming, small blocks stay resident
-        del blocks
-    with peak_memory() as small:
-        np.ones(MB, dtype=np.uint8)
-    del above
-    if large.resident is None or small.resident is None:
-        assert large.resident is small.resident is None
-    else:
-        assert large.resident - small.resident > 150 * MB
 
 
 def test_costs_are_rounded_in_json_and_unknown_ones_are_null() -> None:
