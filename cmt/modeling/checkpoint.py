@@ -1,6 +1,7 @@
 """The folder of a compressor: its configuration and its trained weights."""
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cmt.common.digests import sha256_file
-from cmt.common.storage import read_json, write_bytes, write_json
+from cmt.common.digests import sha256_file, sha256_hex
+from cmt.common.storage import read_json, write_bytes
 from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, Params
 from cmt.errors import ModelError
 
@@ -135,18 +136,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
     """Write `checkpoint` to `folder`, which is created if missing; returns its digest."""
     record = {"format": 1, "lm_digest": checkpoint.lm_digest, "design": checkpoint.config.to_dict()}
-    (folder / SUMS).unlink(missing_ok=True)  # written last, so its hashes always belong to the files beside it
-    write_json(folder / CONFIG, record)
-    write_weights(folder, checkpoint.weights)
-    write_bytes(
-        folder / SUMS, "".join(f"{sha256_file(folder / name)}  {name}\n" for name in (WEIGHTS, CONFIG)).encode()
-    )
+    contents = {WEIGHTS: _weights_bytes(checkpoint.weights), CONFIG: json.dumps(record, indent=2).encode() + b"\n"}
+    sums = "".join(f"{sha256_hex(content)}  {name}\n" for name, content in contents.items())
+    write_bytes(folder / SUMS, sums.encode())  # first: files of two compressors never go together unnoticed
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
     return checkpoint_digest(folder)
 
 
 def write_weights(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Write `tensors` as the weights of the compressor in `folder`, atomically."""
-    write_bytes(folder / WEIGHTS, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+    write_bytes(folder / WEIGHTS, _weights_bytes(tensors))
+
+
+def _weights_bytes(tensors: dict[str, Tensor]) -> bytes:
+    data: bytes = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    return data
 
 
 def checkpoint_digest(folder: Path) -> str:

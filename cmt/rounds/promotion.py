@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
 from cmt.common.progress import Progress
+from cmt.common.scratch import scratch_folder
 from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.evaluation.challenger import compare_with_challenger
@@ -62,8 +62,8 @@ def promote_version(
             reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
             registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)
-        with TemporaryDirectory() as scratch:
-            folder = registry.download(challenger, Path(scratch))
+        with scratch_folder(resources.state) as scratch:
+            folder = registry.download(challenger, scratch)
             # 1. The comparison.
             figures = compare_with_challenger(resources, folder, slice_id=slice_id, progress=progress)
             promoted, reason = decide(figures, resources.params.promotion)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cmt.config import Params, TrackingParams
+from cmt.common.scratch import scratch_folder
+from cmt.config import Params, TrackingParams, state_folder
 from cmt.errors import ConfigError, ModelError
 from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest, seen_slices
 from cmt.modeling.codebook import CODEBOOKS
@@ -168,9 +168,9 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        with TemporaryDirectory() as scratch:
-            _write_model(Path(scratch) / "model", folder, project.resolve())
-            self.session.client.log_artifacts(run.info.run_id, str(Path(scratch) / "model"), artifact_path)
+        with scratch_folder(state_folder(params, self.session.root)) as scratch:
+            _write_model(scratch / "model", folder, project.resolve())
+            self.session.client.log_artifacts(run.info.run_id, str(scratch / "model"), artifact_path)
         source = f"{run.info.artifact_uri}/{artifact_path}"
         created = self.session.client.create_model_version(NAME, source, run.info.run_id, tags=dict(tags))
         self.session.end(run, "FINISHED")  # the run of a shipped compressor starts here

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint
 
 from cmt.common.digests import sha256_hex
-from cmt.common.storage import read_json
+from cmt.common.storage import read_json, write_bytes
 from cmt.modeling.checkpoint import WEIGHTS, checkpoint_digest
 from cmt.modeling.model import MemoryModel
 from cmt.training.dataset import StepDataset
@@ -38,14 +38,15 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
 def claim_folder(folder: Path, identity: str) -> None:
     """Create `folder` for the checkpoints of this run; checkpoints of another run are deleted with a warning."""
     record = folder / "run"
-    if record.exists() and record.read_bytes() != identity.encode():
+    if record.exists():
+        if record.read_bytes() == identity.encode():
+            return
         log.warning(
             "the checkpoints in %s belong to another run (its data or parameters differ): deleting them, starting anew",
             folder,
         )
         shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(identity)
+    write_bytes(record, identity.encode())
 
 
 def last_checkpoint(folder: Path) -> str | None:

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from cmt.common.imports import missing_extra
-from cmt.common.storage import read_json
+from cmt.common.storage import read_json, write_bytes
 from cmt.config import STREAM, Params
 from cmt.errors import ModelError
 from cmt.modeling.checkpoint import SLICES_ROW, seen_slices
@@ -46,7 +47,8 @@ def write_card(
     held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
     schedule = f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
     low, high = scores["ci"]
-    (folder / "card.md").write_text(
+    write_bytes(
+        folder / "card.md",
         f"""# Compressor {digest[:12]}
 
 | | |
@@ -66,7 +68,7 @@ recall@{params.selection.top_k} {scores["recall"]:.3f}.
 
 It belongs to the base LM above and is refused with any other.
 {licence}
-"""
+""".encode(),
     )
 
 
@@ -107,4 +109,6 @@ def _plot(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.plot([entry["step"] for entry in logged], [sum(part) / len(part) for part in parts])
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+    write_bytes(path, picture.getvalue())

@@ -1,6 +1,5 @@
 """Training of Θ, ψ and π with transformers' Trainer; the LM stays frozen."""
 
-import json
 import logging
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
@@ -59,7 +59,7 @@ def train(
         if start_weights:
             model.load_tensors({name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()})
         model.save(output)
-        (output / "log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+        write_json(output / "log.json", trainer.state.log_history, indent=1)
     return output
 
 
@@ -173,6 +173,16 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         folder = Path(output_dir or self.args.output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(folder, self.model.model.trained_tensors())
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except RuntimeError as error:  # torch.save raises no OSError
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"the checkpoint in {self.args.output_dir} could not be written ({reason}): free space and run "
+                "`cmt train` again, which continues from the checkpoint before"
+            ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.model.model.load_tensors(load_file(Path(resume_from_checkpoint) / WEIGHTS))

@@ -1,5 +1,6 @@
 """The folder of a compressor: its digest, and what is refused."""
 
+import errno
 import json
 from dataclasses import replace
 from hashlib import sha256
@@ -43,6 +44,29 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     lines = [line.split("  ") for line in (tmp_path / "new/folder" / SUMS).read_text().splitlines()]
     files = [tmp_path / "new/folder" / name for name in (WEIGHTS, CONFIG)]
     assert lines == [[sha256(file.read_bytes()).hexdigest(), file.name] for file in files]
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_files_of_two_compressors_are_never_loaded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    save_checkpoint(tmp_path, make_checkpoint())
+    left = iter(range(written))
+
+    def fill_disk(path: Path, data: bytes) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        path.write_bytes(data)
+
+    other = make_checkpoint()._replace(lm_digest="another", weights={"other": torch.zeros(3)})
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("cmt.modeling.checkpoint.write_bytes", fill_disk)
+        save_checkpoint(tmp_path, other)
+    if written:
+        with pytest.raises(ModelError, match=r"changed since SHA256SUMS was written.*run `cmt train`"):
+            load_checkpoint(tmp_path)
+    else:
+        assert load_checkpoint(tmp_path).lm_digest == "lm digest"
 
 
 def test_another_window_has_the_means_or_copies_of_the_weights_of_its_positions() -> None:

@@ -21,6 +21,7 @@ from tests.soak.faults import prepare
 from tests.soak.findings import Findings
 from tests.soak.points import every_point
 from tests.soak.project import build
+from tests.soak.repeats import every_repeat
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +46,7 @@ def main() -> None:
             "fault points": lambda show: every_point(
                 project, folder, workers=workers, every=options.every, on_point=show
             ),
+            "repeats": lambda show: every_repeat(project, folder, workers=workers, every=options.every, on_point=show),
             "chaos": lambda show: chaos(
                 folder, rounds=options.rounds, seed=options.seed, workers=workers, on_round=show
             ),

@@ -1,4 +1,4 @@
-"""Faults at every system call of each operation: round, forget, purge, rollback, promotion, optimization and ingest.
+"""Faults at the system calls of each operation: round, forget, undo, purge, rollback, promotion, and so on.
 
 After the fault the project must have the content before or after the operation, the next command must report the
 interruption, `cmt verify` must find nothing, and the repeated operation must succeed. SQLite tests I/O errors in the
@@ -19,18 +19,22 @@ from cmt.errors import CmtError
 from tests.soak.faults import FAULTS
 from tests.soak.findings import Findings, difference, kind_of_file
 from tests.soak.processes import Outcome, mapping, run
-from tests.soak.project import Content, content, opened, problems, with_other_compressor
+from tests.soak.project import Content, content, opened, problems, with_champion, with_other_compressor
 
 OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
 OPERATIONS: dict[str, tuple[str, ...]] = {
     "round": ("update", "--all"),
     "forget": ("forget", "ferry-1"),
+    "undo": ("forget", "ferry-1", "--undo"),
     "purge": ("forget", "ferry-1", "--purge"),
     "rollback": ("rollback", "2031-02/0001"),
     "promote": ("update", "--all"),
     "optimize": OPTIMIZE,
     "ingest": ("ingest", "more"),
+    "recompress": ("recompress",),
 }
+SPARSE = {"undo": 29, "recompress": 61}
+"""Operations of hundreds of calls, most of which others make too: a fault hits every n-th."""
 REPEATED = 4
 """After the fault at every fourth call the operation is repeated, which takes as long as all the rest."""
 REPAIR = "cmt bank optimize"
@@ -60,8 +64,15 @@ class Operation:
 
 def operations(project: Path, folder: Path, names: Sequence[str]) -> list[Operation]:
     """Run each operation once without a fault on a copy of `project`, which `build` wrote."""
-    promoted = with_other_compressor(project, folder / "promoted") if "promote" in names else project
-    return [measure(name, OPERATIONS[name], promoted if name == "promote" else project, folder) for name in names]
+    templates = dict.fromkeys(names, project)
+    if "promote" in names:
+        templates["promote"] = with_other_compressor(project, folder / "promoted")
+    if "undo" in names:
+        templates["undo"] = shutil.copytree(project, folder / "forgotten")
+        run(templates["undo"], *OPERATIONS["forget"])
+    if "recompress" in names:
+        templates["recompress"] = with_champion(project, folder / "champion", filled=False)
+    return [measure(name, OPERATIONS[name], templates[name], folder, steps=name == "recompress") for name in names]
 
 
 def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False) -> Operation:
@@ -93,7 +104,7 @@ def every_point(
         (operation, fault, place)
         for operation in operations(project, folder, names)
         for fault in FAULTS
-        for place in range(1, operation.calls + 1)
+        for place in range(1, operation.calls + 1, SPARSE.get(operation.name, 1))
     ][::every]
     with mapping(workers) as map_:
         for done, found in enumerate(map_(partial(one_point, folder), *zip(*points, strict=True)), 1):

@@ -14,6 +14,7 @@ import cmt.modeling.model
 import cmt.retrieval.indexer
 import cmt.rounds.runner
 import cmt.rounds.verification
+import cmt.training.trainer
 import cmt.workspace  # noqa: F401
 
 warnings.filterwarnings("ignore", message="lancedb fork support is experimental", category=RuntimeWarning)

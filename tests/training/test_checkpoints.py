@@ -1,5 +1,6 @@
 """Checkpoints: to which run they belong, and which are complete."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
-from cmt.training.checkpoints import last_checkpoint, run_identity
+from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset
 from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate
 
@@ -16,6 +17,21 @@ from tests.helpers.training import FARES, paragraph_pool, run_training, training
 def test_checkpoints_of_another_run_are_deleted(finished_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len(run_training(finished_copy, train={"learning_rate": 0.02}).losses) == 4
     assert "belong to another run (its data or parameters differ): deleting them" in caplog.text
+
+
+def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(
+    tmp_path: Path,
+) -> None:
+    claim_folder(tmp_path, "a run")
+    (tmp_path / "checkpoint-2").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        claim_folder(tmp_path, "a run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    claim_folder(tmp_path, "a run")
+    assert (tmp_path / "checkpoint-2").is_dir()
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json"])

@@ -1,6 +1,7 @@
 """The model card: what it says about data, parameters and scores, and its curve."""
 
 import json
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,19 @@ def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
     assert "500 questions: **EM 46.6, F1 63.3**\n(95 % 59.5 – 66.8), prefix EM 53.0,\nrecall@8 0.968." in card
     assert "![training curve](curve.png)" in card
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_card_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    card = write(tmp_path, source="stream", slices=["2031-01/0001"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_card(tmp_path, params=Params(), digest="cd" * 32, documents=4, scores=SCORES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "card.md").read_text() == card
+    assert (tmp_path / "curve.png").read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
 def test_the_card_names_every_slice_that_was_seen_also_before_its_start(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training as a whole: it learns, resumes after a kill, and leaves the LM as it was."""
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -63,6 +64,21 @@ def test_the_same_run_gives_the_same_weights(finished: tuple[Path, Recorder], tm
     folder, recorder = finished
     assert run_training(tmp_path).losses == recorder.losses
     assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_with_advice(
+    finished: tuple[Path, Recorder], tmp_path: Path
+) -> None:
+    weights = finished[0] / "checkpoints/checkpoint-2" / WEIGHTS
+    limits, size = resource.getrlimit(resource.RLIMIT_FSIZE), weights.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))  # the state of the optimizer is twice as large
+    try:
+        with pytest.raises(ModelError, match="could not be written .*: free space and run `cmt train` again"):
+            run_training(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run_training(tmp_path)
+    assert (tmp_path / WEIGHTS).read_bytes() == (finished[0] / WEIGHTS).read_bytes()
 
 
 def test_a_finished_training_runs_no_further_step(finished_copy: Path) -> None:
