@@ -8,11 +8,11 @@ import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -49,7 +49,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
     """Print `value` as ASCII JSON, which every terminal and encoding can show; NaN and ±inf become null."""
-    print(json.dumps(_jsonable(value), indent=indent), flush=True)
+    print(json.dumps(json.loads(to_json(value, inf_nan_mode="null")), indent=indent), flush=True)
 
 
 def write_line(text: str, *, indent: int = 0, style: str = "", stderr: bool = False) -> None:
@@ -317,18 +317,3 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:,.2f}" if isinstance(value, float) else plain(value)
-
-
-def _jsonable(value: Any) -> Any:
-    """`value` in the types that `json` can write."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _jsonable(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(item) for item in value]
-    if isinstance(value, datetime):
-        return iso(value)
-    if isinstance(value, Path):
-        return str(value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value

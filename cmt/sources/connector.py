@@ -108,12 +108,12 @@ def instant_of(value: Any) -> datetime | None:
 
 def open_connector(source: SourceParams, setting: Setting) -> Connector:
     """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is missing."""
-    from cmt.sources import feed, folder, remote, sql
+    from cmt.sources import folder, remote, sql, web
 
     own: dict[str, Callable[[SourceParams, Setting], Connector]] = {
         "folder": folder.FolderSource,
         "remote": remote.open_remote,
-        "feed": feed.FeedSource,
+        "feed": web.FeedSource,
         "sql": sql.SqlSource,
     }
     if source.kind in own:

@@ -154,6 +154,14 @@ class Forgotten:
         exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
 
+    def reasons(self, documents: pa.Table) -> dict[int, str]:
+        """Row → why it is refused, of the rows of `documents` (DOCUMENT_SCHEMA) that are."""
+        if not self.doc_ids:
+            return {}
+        rows = zip(*(documents[name].to_pylist() for name in ("doc_id", "text", "source")), strict=True)
+        found = {row: self.reason(*document) for row, document in enumerate(rows)}
+        return {row: reason for row, reason in found.items() if reason}
+
     def reason(self, doc_id: str, text: str, source: str | None) -> str | None:
         """Why a document of `source` is refused; None if it is not."""
         if doc_id in self.doc_ids:
@@ -200,9 +208,7 @@ def reject_forgotten(
     if not forgotten.doc_ids:
         return documents, questions
     # 1. documents
-    columns = (documents.table[name].to_pylist() for name in ("doc_id", "text", "source"))
-    reasons = {row: forgotten.reason(*document) for row, document in enumerate(zip(*columns, strict=True))}
-    refused = {row: reason for row, reason in reasons.items() if reason}
+    refused = forgotten.reasons(documents.table)
     refused_ids = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
     # 2. questions about them
     refused_questions = {

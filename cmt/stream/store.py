@@ -63,12 +63,8 @@ class SliceStore:
 
         Ingest admits none of them; slices that another project wrote may have some. Raises StreamError.
         """
-        forgotten = Forgotten.read(self.path)
-        if not forgotten.doc_ids:
-            return {}
-        rows = zip(*(documents[name].to_pylist() for name in ("doc_id", "text", "source")), strict=True)
-        reasons = {doc_id: forgotten.reason(doc_id, text, source) for doc_id, text, source in rows}
-        return {doc_id: reason for doc_id, reason in reasons.items() if reason}
+        doc_ids = documents["doc_id"].to_pylist()
+        return {doc_ids[row]: reason for row, reason in Forgotten.read(self.path).reasons(documents).items()}
 
     def forget(self, texts: Mapping[str, Collection[str]], *, everywhere: bool = False) -> list[Similar]:
         """Forget documents; returns the documents with nearly the same text, which stay in the stream.
