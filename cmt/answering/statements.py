@@ -41,7 +41,7 @@ ChangesOf = Callable[[set[str]], list[Change]]
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
-OPEN = 0.25  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
+OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
