@@ -49,20 +49,20 @@ _SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def build(kind: str) -> PreTrainedModel:
-    """Four layers of width 64; only the sizes that the architecture names itself are set."""
+def build(kind: str, **changes: Any) -> PreTrainedModel:
+    """Four layers of width 64; only the sizes that the architecture names itself are set, then `changes`."""
     config = CONFIG_MAPPING[kind]
     default = config()
     names = ({*inspect.signature(config.__init__).parameters} | default.to_dict().keys()) - default.attribute_map.keys()
     sizes = {name: value for name, value in _SIZES.items() if name in names}
-    tiny = config(**sizes, vocab_size=len(tokenizer()))
+    tiny = config(**{"vocab_size": len(tokenizer())} | sizes | changes)
     torch.manual_seed(0)
     model: PreTrainedModel = model_class(tiny)(tiny)
     return model
 
 
-def write(kind: str, folder: Path) -> Path:
-    """Write LM and tokenizer as safetensors; returns `folder`."""
-    build(kind).save_pretrained(folder)
+def write(kind: str, folder: Path, *, dtype: torch.dtype = torch.float32, shard: str = "1GB", **changes: Any) -> Path:
+    """Write LM, as `dtype`, and tokenizer as safetensors of at most `shard`; returns `folder`."""
+    build(kind, **changes).to(dtype=dtype).save_pretrained(folder, max_shard_size=shard)
     tokenizer().save_pretrained(folder)
     return folder
