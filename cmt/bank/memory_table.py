@@ -108,9 +108,8 @@ class MemoryTable:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Check the lease, and raise the errors of LanceDB as BankError."""
-        with translate_errors(
-            f"bank {self.location.uri} cannot be written", "check free space and rights, then repeat"
-        ):
+        remedy = "check free space and rights, also of the temporary folder (TMPDIR), then repeat"
+        with translate_errors(f"bank {self.location.uri} cannot be written", remedy):
             if self.location.check_lease:
                 self.location.check_lease()
             yield

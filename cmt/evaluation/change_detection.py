@@ -35,6 +35,8 @@ FEWEST_NAMES = 0.5
 """Share of a question's names and numbers that the later text has."""
 SURE = -3.0
 """ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
+AT_ONCE = 256
+"""New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 CHANGED = 0.5
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
@@ -56,8 +58,18 @@ class _Probe(NamedTuple):
 def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for two documents.
 
-    A bank without texts has none.
+    A bank without texts has none. Memory does not grow with the slice.
     """
+    changes: dict[tuple[str, str], Change] = {}
+    for start in range(0, rows.num_rows, AT_ONCE):
+        for change in _find_changes(answerer, rows.slice(start, AT_ONCE)):
+            known = changes.setdefault(change.doc_ids, change)
+            if change.confidence > known.confidence:
+                changes[change.doc_ids] = change
+    return list(changes.values())
+
+
+def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     # 1. make questions on the earlier memories like each new one
     probes = [
         _Probe(question, answer, earlier, row)

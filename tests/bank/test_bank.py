@@ -391,6 +391,21 @@ def test_a_read_only_bank_can_be_searched_but_not_written() -> None:
         shutil.rmtree(folder)
 
 
+def test_an_index_that_finds_no_space_in_the_temporary_folder_names_it_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = open_bank(BankLocation(str(tmp_path / "bank"), 300), schema=SCHEMA)
+    bank.upsert(table(*(document(f"d{n}", key=key_of(str(n))) for n in range(300))))
+    digest, found = bank.digest(), len(visible(bank, None))
+    with monkeypatch.context() as patch, pytest.raises(BankError, match=r"also of the temporary folder \(TMPDIR\)"):
+        patch.setenv("TMPDIR", str(tmp_path / "full"))  # no folder, as for Lance a full one
+        bank.optimize()
+    assert bank.digest() == digest and problems(bank) == []
+    assert len(visible(bank, None)) == found
+    bank.optimize()
+    assert problems(bank) == []
+
+
 # Concurrent writers
 
 

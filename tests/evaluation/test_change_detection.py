@@ -2,14 +2,16 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from cmt.answering.statements import Statement
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import load_params
-from cmt.evaluation.change_detection import find_changes
+from cmt.evaluation.change_detection import AT_ONCE, find_changes
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.stream.schema import DOCUMENT_SCHEMA
@@ -54,6 +56,22 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
         datetime(2031, 3, 1, tzinfo=UTC),
     )
     assert 0.5 < change.confidence <= 1
+
+
+def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, a slice of 50,000 documents would need more than 10 GB."""
+    asked, rows = list[int](), [{"doc_id": f"d{n}", "text": "A text.", "key": [0.0] * 4} for n in range(1_000)]
+    schema = pa.schema({"doc_id": pa.string(), "text": pa.string(), "key": pa.list_(pa.float16(), 4)})
+
+    class Reader:
+        def statements(self, questions: list[str], read: list[Any], *, expand: bool) -> list[Statement]:
+            asked.append(len(questions))
+            return [Statement("two", 0, 3, 0.0, datetime(2031, 1, 1, tzinfo=UTC)) for _ in questions]
+
+    monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda *_: [rows[0]])
+    monkeypatch.setattr(f"{find_changes.__module__}._questions", lambda *_: [("How many?", "one")] * 4)
+    assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
+    assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
 
 
 @pytest.mark.parametrize("name", ["declared", "same", "fare", "dam"])
