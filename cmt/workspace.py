@@ -133,7 +133,7 @@ class Workspace(Resources):
             known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
             raise ConfigError(f"no source {name!r}; there are: {known}")
         source, stream = sources[name], self.params.stream
-        setting = Setting(Limits(stream), self.state, {**os.environ, **(secrets or {})}, source.secret_names)
+        setting = Setting(Limits(stream), {**os.environ, **(secrets or {})}, source.secret_names)
         return Sync(
             source,
             open_connector(source, setting),

@@ -18,7 +18,6 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.ask import ask, chat
-from cmt.cli.bank import bank
 from cmt.cli.changes import changes
 from cmt.cli.context import (
     CliContext,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 app = typer.Typer(cls=RootGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 model = typer.Typer(no_args_is_help=True, help="The frozen language model.")
 data = typer.Typer(no_args_is_help=True, help="The training data.")
+bank = typer.Typer(no_args_is_help=True, help="The memory bank.")
 
 
 def main() -> None:
@@ -402,6 +402,32 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
     line = f"{result.slices:,} slices, {result.documents:,} documents in {result.seconds:,.1f} s; compressor "
     line += f"{result.compressor[:12]} {'answers now' if result.moved else 'answered before'}"
     print_result(result, line, as_json=as_json)
+
+
+@bank.command("stats", epilog="Example: cmt bank stats --json")
+def bank_stats(ctx: typer.Context, as_json: Json = False) -> None:
+    """Count rows, documents and bytes."""
+    result = ctx.obj.workspace.open_bank().stats()
+    print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
+
+
+@bank.command("optimize", epilog="Example: cmt bank optimize --keep-days 30")
+def optimize_banks(
+    ctx: typer.Context,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="DAYS", help="Drop older versions, which no rollback can then restore. Default: none."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild the indexes and compact the files, in the banks of all compressors."""
+    from cmt.rounds.maintenance import optimize
+
+    with ctx.obj.progress as progress:
+        result = optimize(ctx.obj.workspace, keep_days=keep_days, progress=progress)
+    print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
 
 
 def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:

@@ -154,7 +154,7 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     private = _is_private(host)
     source |= {"allow_private": True} if private else {}
     if "*" not in address:
-        url = Setting(DEFAULT_LIMITS, Path()).expand(address)
+        url = Setting(DEFAULT_LIMITS).expand(address)
         page = Web(url, headers={}, allow_private=private, limits=DEFAULT_LIMITS).get(url)
         source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
     return source

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from cmt.common.date_formats import DateReader
-from cmt.common.scratch import scratch_folder
 from cmt.config import ENVIRONMENT_NAME, SourceParams
 from cmt.errors import ConfigError
 from cmt.stream.limits import Limits
-from cmt.stream.readers import Record, records
+from cmt.stream.readers import Record, records_of
 
 GROUP = "cmt.sources"
 """Entry points of connectors: kind → a function of SourceParams and Setting that returns a Connector."""
@@ -58,8 +57,6 @@ class Setting:
     """What a connector gets beside its parameters."""
 
     limits: Limits
-    folder: Path
-    """The state folder, for temporary files."""
     secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)
     """Name → value, for `${NAME}`."""
     names: Sequence[str] = ()
@@ -83,19 +80,17 @@ class Setting:
         return text
 
     def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
-        """The records of the file `name` with the content `blocks`, by way of a temporary copy.
+        """The records of the file `name` with the content `blocks`.
 
         Raises StreamError above `stream.file_megabytes`, without taking a further block.
         """
-        with scratch_folder(self.folder) as folder:
-            path, size = folder / (PurePosixPath(urlsplit(name).path).name[-100:] or "index"), 0
-            with path.open("wb") as file:
-                for block in blocks:
-                    size += len(block)
-                    if size > self.limits.file_bytes:
-                        raise self.limits.too_large(Path(name))
-                    file.write(block)
-            yield from records(path, format=file_format, limits=self.limits)
+        content = bytearray()
+        for block in blocks:
+            content += block
+            if len(content) > self.limits.file_bytes:
+                raise self.limits.too_large(name)
+        short = PurePosixPath(urlsplit(name).path).name[-100:] or "index"
+        yield from records_of(bytes(content), short, format=file_format, limits=self.limits)
 
 
 def instant_of(value: Any) -> datetime | None:
@@ -110,9 +105,10 @@ def open_connector(source: SourceParams, setting: Setting) -> Connector:
     """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is missing."""
     from cmt.sources import folder, remote, sql, web
 
+    on_web = source.address.startswith(("http://", "https://"))
     own: dict[str, Callable[[SourceParams, Setting], Connector]] = {
         "folder": folder.FolderSource,
-        "remote": remote.open_remote,
+        "remote": web.WebSource if on_web else remote.StorageSource,
         "feed": web.FeedSource,
         "sql": sql.SqlSource,
     }

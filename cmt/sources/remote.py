@@ -1,4 +1,4 @@
-"""Files elsewhere: on object storage, which fsspec reads, and on the web."""
+"""Files on object storage, which fsspec reads."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -6,20 +6,11 @@ from pathlib import PurePosixPath
 from cmt.config import SourceParams
 from cmt.errors import ConfigError
 from cmt.sources.connector import Connector, Item, Setting, instant_of
-from cmt.sources.web import WebSource
 from cmt.stream.limits import MEGABYTE
 from cmt.stream.readers import Record
 
 _MARKS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "checksum", "version_id")
 _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
-
-
-def open_remote(source: SourceParams, setting: Setting) -> Connector:
-    """The connector for the address of a source of the kind `remote`."""
-    scheme = source.address.partition("://")[0]
-    if scheme in ("http", "https"):
-        return WebSource(source, setting)
-    return StorageSource(source, setting)
 
 
 class StorageSource(Connector):

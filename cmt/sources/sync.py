@@ -166,7 +166,9 @@ class Sync:
         """Mark the items to read again: those whose documents the stream has lost, or `everything`."""
         if not everything and (not state.entries or self._digests().issuperset(state.slices)):
             return
-        there = self._doc_ids()
+        there = set(self.store.forgotten())
+        for slice_ in self.store.slices():
+            there.update(read_rows(slice_, "documents", columns=("doc_id",))["doc_id"].to_pylist())
         for key, entry in state.entries.items():
             if everything or not there.issuperset(entry.doc_ids):
                 state.entries[key] = entry._replace(fingerprint="")
@@ -175,13 +177,6 @@ class Sync:
     def _digests(self) -> set[str]:
         """The digests of the slices of the stream."""
         return {slice_.digest for slice_ in self.store.slices()}
-
-    def _doc_ids(self) -> set[str]:
-        """The documents of the stream, and the forgotten ones."""
-        there = set(self.store.forgotten())
-        for slice_ in self.store.slices():
-            there.update(read_rows(slice_, "documents", columns=("doc_id",))["doc_id"].to_pylist())
-        return there
 
     def _list(self, state: SourceState) -> dict[str, Item] | None:
         """The items of the source by their keys; None if nothing has changed."""

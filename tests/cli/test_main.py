@@ -263,3 +263,13 @@ def test_a_bank_is_filled_with_the_codebook_that_was_fitted(training_project: Pa
     assert "needs the text" in textless.stderr
     folder = Path(read(training_project, *pq, "train")["path"])
     assert (folder / "codebooks.safetensors").stat().st_size > 0
+
+
+def test_the_bank_is_counted_and_optimized(adapted: Path) -> None:
+    stats = read(adapted, "bank", "stats")
+    assert (stats["rows"], stats["documents"]) == (6, 6)
+    assert re.search(r"size per document\s+\d+\.\d kB\n", run(adapted, "bank", "stats").stdout)
+    digest = bank_report(adapted)["digest"]
+    assert read(adapted, "bank", "optimize")["rows"] == 6
+    assert read(adapted, "bank", "optimize", "--keep-days", "0")["rows"] == 6
+    assert bank_report(adapted)["digest"] == digest

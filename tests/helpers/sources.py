@@ -69,7 +69,7 @@ class Project:
         self.store = SliceStore(path=self.folder / "stream", quarantine=self.folder / "quarantine")
 
     def setting(self, **secrets: str) -> Setting:
-        return Setting(DEFAULT_LIMITS, self.folder / "state", secrets, tuple(secrets))
+        return Setting(DEFAULT_LIMITS, secrets, tuple(secrets))
 
     def sync(self, source: SourceParams, connector: Connector | None = None, **options: bool) -> SyncReport:
         """Bring the stream in step; by default with a newly opened connector."""

@@ -79,23 +79,23 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
-def connect(tmp_path: Path, address: str, limits: Limits = DEFAULT_LIMITS, **changes: Any) -> Connector:
+def connect(address: str, limits: Limits = DEFAULT_LIMITS, **changes: Any) -> Connector:
     """A connector that may read this machine."""
     params = SourceParams(**{"name": "news", "kind": "remote", "allow_private": True, **changes, "address": address})
-    return open_connector(params, Setting(limits, tmp_path / "state", {"TOKEN": "s3cret"}, ("TOKEN",)))
+    return open_connector(params, Setting(limits, {"TOKEN": "s3cret"}, ("TOKEN",)))
 
 
 def listed(connector: Connector) -> dict[str, str]:
     return {item.key: item.fingerprint for item in connector.list()}
 
 
-def test_links_that_match_are_listed_as_robots_allow(tmp_path: Path, fast: list[float]) -> None:
+def test_links_that_match_are_listed_as_robots_allow(fast: list[float]) -> None:
     links = '<a href="a.jsonl">a</a> <A HREF=/news/b.jsonl#x> <a href="c.html">'
     links += '<a href="private.jsonl"> <a href="gone.jsonl">'
     rules = "User-agent: *\nDisallow: /news/private\nCrawl-delay: 2\n"
     with site(**{"news/": links, "robots.txt": rules, "news/private.jsonl": ROW}) as found:
         found.pages |= {"/news/a.jsonl": {"ETag": '"1"', "": ROW}, "/news/b.jsonl": ROW}
-        connector = connect(tmp_path, f"{found.address}/news/*.jsonl")
+        connector = connect(f"{found.address}/news/*.jsonl")
         marks = listed(connector)
         base = f"{found.address}/news"
         assert list(marks) == [f"{base}/a.jsonl", f"{base}/b.jsonl"]
@@ -109,19 +109,19 @@ def test_links_that_match_are_listed_as_robots_allow(tmp_path: Path, fast: list[
         assert listed(connector)[f"{base}/b.jsonl"] != marks[f"{base}/b.jsonl"]
 
 
-def test_robots_that_cannot_be_read_allow_nothing(tmp_path: Path) -> None:
+def test_robots_that_cannot_be_read_allow_nothing() -> None:
     with site(**{"": '<a href="a.jsonl">', "robots.txt": 503, "a.jsonl": ROW}) as found:
-        assert listed(connect(tmp_path, f"{found.address}/*.jsonl")) == {}
+        assert listed(connect(f"{found.address}/*.jsonl")) == {}
 
 
-def test_the_pages_of_a_sitemap_and_their_dates(tmp_path: Path) -> None:
+def test_the_pages_of_a_sitemap_and_their_dates() -> None:
     with site() as found:
         urls = f"<url><loc>{found.address}/a.html?x=1&amp;y=2</loc><lastmod>2031-01-05</lastmod></url>"
         found.pages["/sitemap.xml"] = (
             f"<sitemapindex><sitemap><loc>{found.address}/one.xml</loc></sitemap></sitemapindex>"
         )
         found.pages["/one.xml"] = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>'
-        (item,) = connect(tmp_path, f"{found.address}/sitemap.xml").list()
+        (item,) = connect(f"{found.address}/sitemap.xml").list()
         assert (item.key, str(item.order)[:10], item.fingerprint) == (
             f"{found.address}/a.html?x=1&y=2",
             "2031-01-05",
@@ -129,13 +129,13 @@ def test_the_pages_of_a_sitemap_and_their_dates(tmp_path: Path) -> None:
         )
 
 
-def test_one_file_is_not_sent_again_while_its_tag_is_the_same(tmp_path: Path) -> None:
+def test_one_file_is_not_sent_again_while_its_tag_is_the_same() -> None:
     with site(**{"news.jsonl": {"ETag": '"1"', "": ROW}}) as found:
-        connector = connect(tmp_path, f"{found.address}/news.jsonl")
+        connector = connect(f"{found.address}/news.jsonl")
         assert list(listed(connector)) == [f"{found.address}/news.jsonl"]
         assert [record.fields["doc_id"] for record in connector.fetch(f"{found.address}/news.jsonl")] == ["a"]
         assert len(found.paths()) == 1
-        later = connect(tmp_path, f"{found.address}/news.jsonl")
+        later = connect(f"{found.address}/news.jsonl")
         later.cursor = connector.cursor
         with pytest.raises(Unchanged):
             listed(later)
@@ -143,11 +143,11 @@ def test_one_file_is_not_sent_again_while_its_tag_is_the_same(tmp_path: Path) ->
         assert len(listed(later)) == 1
 
 
-def test_a_date_of_this_second_is_no_mark(tmp_path: Path) -> None:
+def test_a_date_of_this_second_is_no_mark() -> None:
     old, now = formatdate(time.time() - 60, usegmt=True), formatdate(time.time() + 1, usegmt=True)
     with site(**{"old.jsonl": {"Last-Modified": old, "": ROW}, "new.jsonl": {"Last-Modified": now, "": ROW}}) as found:
         for name, expected in (("old", {"last-modified": old}), ("new", {})):
-            connector = connect(tmp_path, f"{found.address}/{name}.jsonl")
+            connector = connect(f"{found.address}/{name}.jsonl")
             listed(connector)
             assert connector.cursor == expected
 
@@ -164,28 +164,28 @@ def test_a_feed_is_asked_for_changes_alone(tmp_path: Path) -> None:
         assert set(project.texts().values()) == {"The first entry.", "The second entry."}
 
 
-def test_transient_failures_are_repeated_with_pauses(tmp_path: Path, fast: list[float]) -> None:
+def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
     busy = {"status": "429", "Retry-After": "7"}
     with site(**{"news.jsonl": [503, busy, ROW], "down.jsonl": 503, "gone.jsonl": 404}) as found:
-        assert len(listed(connect(tmp_path, f"{found.address}/news.jsonl"))) == 1
+        assert len(listed(connect(f"{found.address}/news.jsonl"))) == 1
         assert fast == [1.0, 7.0]
         with pytest.raises(StreamError, match="status 503, after 4 attempts"):
-            listed(connect(tmp_path, f"{found.address}/down.jsonl"))
+            listed(connect(f"{found.address}/down.jsonl"))
         with pytest.raises(StreamError, match="status 404$"):
-            listed(connect(tmp_path, f"{found.address}/gone.jsonl"))
+            listed(connect(f"{found.address}/gone.jsonl"))
         assert found.paths().count("/gone.jsonl") == 1
     with pytest.raises(StreamError, match="after 4 attempts"):
-        listed(connect(tmp_path, f"{found.address}/news.jsonl"))
+        listed(connect(f"{found.address}/news.jsonl"))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "10.1.2.3"])  # noqa: S104
-def test_a_private_address_is_refused(tmp_path: Path, host: str) -> None:
-    connector = connect(tmp_path, f"http://{host}:9/news.jsonl", allow_private=False)
+def test_a_private_address_is_refused(host: str) -> None:
+    connector = connect(f"http://{host}:9/news.jsonl", allow_private=False)
     with pytest.raises(StreamError, match=r"private network: set allow_private|has no address"):
         listed(connector)
 
 
-def test_a_redirect_to_a_private_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with site(feed={"status": "302", "Location": "http://127.0.0.1:9/secret"}) as found:
         # a public name whose server is this one
         connect_tcp = httpcore.SyncBackend.connect_tcp
@@ -202,28 +202,28 @@ def test_a_redirect_to_a_private_address_is_refused(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(web._CheckedNetwork, "connect_tcp", to_this_machine)
         address = found.address.replace("127.0.0.1", "news.example")
         with pytest.raises(StreamError, match=r"127\.0\.0\.1, an address of a private network"):
-            listed(connect(tmp_path, f"{address}/feed", allow_private=False))
+            listed(connect(f"{address}/feed", allow_private=False))
         assert found.paths() == ["/feed"]
         found.pages["/feed"] = {"status": "302", "Location": "file:///etc/passwd"}
         with pytest.raises(StreamError, match="neither http nor https"):
-            listed(connect(tmp_path, f"{address}/feed", allow_private=False))
+            listed(connect(f"{address}/feed", allow_private=False))
         found.pages["/feed"] = {"status": "302", "Location": "/feed"}
         with pytest.raises(StreamError, match="redirects more than 5 times"):
-            listed(connect(tmp_path, f"{address}/feed", allow_private=False))
+            listed(connect(f"{address}/feed", allow_private=False))
 
 
-def test_headers_go_to_their_own_host_alone(tmp_path: Path) -> None:
+def test_headers_go_to_their_own_host_alone() -> None:
     with site(**{"news.jsonl": ROW}) as other, site() as own:
         own.pages["/news.jsonl"] = {"status": "302", "Location": f"{other.address}/news.jsonl"}
         headers = {"X-Key": "${TOKEN}"}
-        assert len(listed(connect(tmp_path, f"{own.address}/news.jsonl", headers=headers))) == 1
+        assert len(listed(connect(f"{own.address}/news.jsonl", headers=headers))) == 1
         assert own.asked[0][2]["x-key"] == "s3cret"
         assert "x-key" not in other.asked[0][2]
 
 
 def test_no_credential_is_in_a_key_or_a_message(tmp_path: Path) -> None:
     with site(**{"s3cret/": '<a href="a.jsonl">', "s3cret/a.jsonl": ROW}) as found:
-        connector = connect(tmp_path, f"{found.address}/${{TOKEN}}/*.jsonl")
+        connector = connect(f"{found.address}/${{TOKEN}}/*.jsonl")
         (key,) = listed(connector)
         assert key == f"{found.address}/${{TOKEN}}/a.jsonl"
         assert len(list(connector.fetch(key))) == 1
@@ -232,10 +232,10 @@ def test_no_credential_is_in_a_key_or_a_message(tmp_path: Path) -> None:
         Project(tmp_path).sync(feed)
 
 
-def test_a_large_response_is_cut_off(tmp_path: Path) -> None:
+def test_a_large_response_is_cut_off() -> None:
     limits = Limits(StreamParams(file_megabytes=1))
     with site(**{"news.jsonl": "x" * 1_200_000}) as found:
         with pytest.raises(StreamError, match="larger than stream.file_megabytes"):
-            listed(connect(tmp_path, f"{found.address}/news.jsonl", limits))
+            listed(connect(f"{found.address}/news.jsonl", limits))
         client = Web(found.address, headers={}, allow_private=True, limits=DEFAULT_LIMITS)
         assert len(client.get(f"{found.address}/news.jsonl").body) == 1_200_000

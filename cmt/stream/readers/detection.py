@@ -69,8 +69,6 @@ def records(
     record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut. Raises
     ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
     """
-    if format not in (None, *_READERS):
-        raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
     inside = path.is_dir()
@@ -86,7 +84,22 @@ def records(
         except StreamError as error:
             yield Record({}, name, str(error))
             continue
-        yield from _Reading(limits, format, notes or Notes(), inside=inside).read(data, name)
+        yield from records_of(data, name, format=format, limits=limits, notes=notes, inside=inside)
+
+
+def records_of(
+    data: bytes,
+    name: str,
+    *,
+    format: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    notes: Notes | None = None,
+    inside: bool = False,
+) -> Iterator[Record]:
+    """Yield the records of the file `name`, as `records` does. `inside`: whether it is in a folder."""
+    if format not in (None, *_READERS):
+        raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
+    yield from _Reading(limits, format, notes or Notes(), inside=inside).read(data, name)
 
 
 def detect(data: bytes, name: str) -> str | None:

