@@ -28,6 +28,7 @@ from cmt.bank.tables import (
     connect,
     current_table,
     memory_tables,
+    one_of,
     open_or_create_table,
     open_table,
     set_current_table,
@@ -37,7 +38,7 @@ from cmt.bank.tables import (
 from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
 from cmt.common.visibility import Timeline, Version
-from cmt.errors import BankError, ConfigError
+from cmt.errors import BankError
 
 _KEYS = 256  # keys that are searched at once
 
@@ -169,18 +170,19 @@ class Bank(MemoryTable):
         """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
 
         A large bank also gets the vector index and the indexes for exact values. Takes time in proportion to the bank.
-        Raises ConfigError if `keep` is under 1 ms.
+        `keep` is at least 1 ms, or readers lose the version that they read.
         """
-        if keep < timedelta(milliseconds=1):
-            raise ConfigError(f"keep is {keep}: keep at least a millisecond, or readers lose the version they read")
         maintenance.compact(self, keep=keep)
 
     # Reading
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
         """The `doc_ids` that the bank has a memory of."""
+        if not doc_ids:
+            return set()
         with self.reading():
-            return search.present(self.latest(), doc_ids)
+            rows = search.read_rows(self.latest(), ["memory_id", "doc_id"], one_of("doc_id", doc_ids))
+        return set(rows["doc_id"].to_pylist())
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
         """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
@@ -233,7 +235,7 @@ class Bank(MemoryTable):
         Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
         no word of `text`; word statistics are those of the whole bank at any `as_of`. Only rows visible at `as_of` are
         returned: published by then and not yet superseded; None means now. Raises BankError if `key` does not
-        fit and ConfigError if `k` < 1 or `as_of` has no time zone.
+        fit and ConfigError if `as_of` has no time zone.
         """
         with self.reading():
             table = self.latest()

@@ -15,9 +15,6 @@ from cmt.common.digests import json_checksum, sha256_hex
 ChangeState = Literal["found", "rejected"]
 """A rejected change has no effect, and stays rejected if a round finds it again."""
 
-_ID_DIGITS = 12
-_DIGEST_DIGITS = 16
-
 
 @dataclass(frozen=True)
 class Span:
@@ -35,29 +32,23 @@ class Span:
     """First 16 hex digits of the SHA-256 of the memory's text."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], first: int, last: int, *, text: str | None = None) -> "Span":
-        """The span of the bank row `row` from `first` to `last`.
-
-        `text`: of the memory, decoded from its vectors, where the row has none. Raises ValueError if the span is empty
-        or outside the text.
-        """
+    def of(cls, row: Mapping[str, Any], first: int, last: int) -> "Span":
+        """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are none."""
         from cmt.bank.schema import chunk_number
 
-        text = row["text"] if text is None else text
+        text = row["text"]
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
         return cls(row["doc_id"], row["published_at"], chunk_number(row["memory_id"]), first, last, _digest(text))
 
-    def read(self, row: Mapping[str, Any], *, text: str | None = None) -> str | None:
+    def read(self, row: Mapping[str, Any]) -> str | None:
         """The characters of the span in the bank row `row`; None if the row is another memory or has another text.
 
-        A memory has another text after a correction of the same date, and in a bank with other chunks. `text` as for
-        `of`.
+        A memory has another text after a correction of the same date, and in a bank with other chunks.
         """
         from cmt.bank.schema import chunk_number
 
-        text = row["text"] if text is None else text
-        place = row["doc_id"], chunk_number(row["memory_id"])
+        text, place = row["text"], (row["doc_id"], chunk_number(row["memory_id"]))
         if text is None or (*place, _digest(text)) != (self.doc_id, self.chunk, self.digest):
             return None
         return str(text[self.first : self.last])
@@ -89,7 +80,7 @@ class Change:
     @property
     def id(self) -> str:
         """12 hex digits that depend on the two spans alone, so that a repeated round finds the same change."""
-        return json_checksum({"old": _span_values(self.old), "new": _span_values(self.new)})[:_ID_DIGITS]
+        return json_checksum({"old": _span_values(self.old), "new": _span_values(self.new)})[:12]
 
     @property
     def doc_ids(self) -> tuple[str, str]:
@@ -120,7 +111,7 @@ class Change:
 
 
 def _digest(text: str) -> str:
-    return sha256_hex(text)[:_DIGEST_DIGITS]
+    return sha256_hex(text)[:16]
 
 
 def _span_values(span: Span) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files
 from cmt.bank.schema import RowsDigest
-from cmt.bank.tables import merge_and_read, open_or_create_table, open_table, translate_errors
+from cmt.bank.tables import merge_and_read, one_of, open_or_create_table, open_table, translate_errors
 from cmt.common.digests import json_checksum
 from cmt.errors import BankError
 
@@ -76,8 +76,7 @@ class RecordedDigests:
         """Remove the records of all other versions, if the table can be written."""
         with suppress(BankError), self._translate_errors():
             if (table := self._open()) is not None:
-                others = ~col("version").isin(map(lit, sorted(versions)))
-                table.delete((col("bank") == lit(self._bank)) & others)
+                table.delete((col("bank") == lit(self._bank)) & ~one_of("version", versions))
 
     def _open(self) -> LanceTable | None:
         """The table; None if it is missing or damaged, which could make Lance end the process."""

@@ -194,8 +194,7 @@ class Ledger:
 
     def rounds(self, compressor: str | None = None) -> list[Round]:
         """All rounds, or those of one compressor, sorted by number. Raises DamageError if a row is damaged."""
-        rounds = self._rounds()
-        selected = [round_ for round_ in rounds if compressor in (None, round_.compressor)]
+        selected = [round_ for round_ in self._rounds() if compressor in (None, round_.compressor)]
         return sorted(selected, key=lambda round_: (round_.number, round_.round_id))
 
     def write(self, *rounds: Round) -> None:
@@ -211,9 +210,7 @@ class Ledger:
         all. A change that rounds of several compressors found is returned once, as it was found last. Raises
         DamageError if a row is damaged.
         """
-        if doc_ids is None:
-            return self._in_force(self._changes())
-        return self._in_force(self._changes(_one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids)))
+        return self._in_force(self._changes(None if doc_ids is None else _naming(doc_ids)))
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
         """Replace the changes that `round_` found by `changes`, in one commit.
@@ -253,7 +250,7 @@ class Ledger:
 
     def forget_changes(self, doc_ids: Collection[str]) -> int:
         """Remove the changes that name one of `doc_ids`, in one commit; returns how many there were."""
-        gone = self._changes(_one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids))
+        gone = self._changes(_naming(doc_ids))
         self._put_changes([], gone=gone.keys())
         return len({change.id for change in gone.values()})
 
@@ -371,10 +368,14 @@ class Ledger:
 
 
 def _one_of(column: str, values: Iterable[str]) -> "Expr":
-    """The condition that `column` is one of `values`."""
-    from lancedb.expr import col, lit
+    from cmt.bank.tables import one_of
 
-    return col(column).isin(map(lit, sorted(values)))
+    return one_of(column, values)
+
+
+def _naming(doc_ids: Collection[str]) -> "Expr":
+    """The condition that a change names one of `doc_ids`."""
+    return _one_of("old_doc_id", doc_ids) | _one_of("new_doc_id", doc_ids)
 
 
 def _key(name: str, compressor: str) -> str:

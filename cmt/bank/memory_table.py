@@ -11,8 +11,8 @@ from cmt.bank.digests import RecordedDigests
 from cmt.bank.integrity import content_schema
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
-from cmt.bank.search import memory_id_in, read_rows
-from cmt.bank.tables import translate_errors
+from cmt.bank.search import read_rows
+from cmt.bank.tables import one_of, translate_errors
 from cmt.errors import BankError
 
 _BATCH = 1024  # rows that are read at once for the digest
@@ -66,7 +66,7 @@ class MemoryTable:
     def rows(self, columns: Sequence[str], ids: set[str] | None = None) -> pa.Table:
         """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by memory_id."""
         with self.reading():
-            return read_rows(self.latest(), list(columns), None if ids is None else memory_id_in(ids))
+            return read_rows(self.latest(), columns, None if ids is None else one_of("memory_id", ids))
 
     def sorted_batches(self) -> Iterator[pa.Table]:
         """All rows sorted by memory_id, in tables of `_BATCH` rows, with their checksums."""

@@ -24,7 +24,7 @@ from lancedb.table import LanceTable
 from cmt.bank.integrity import check_rows, content_schema
 from cmt.bank.merge import versions_of
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
-from cmt.bank.tables import translate_errors
+from cmt.bank.tables import one_of, read_all, translate_errors
 from cmt.common.arrow import is_in, rows_with, take
 from cmt.common.visibility import Version, in_memory, is_hidden, related
 from cmt.errors import BankError, ConfigError, DamageError
@@ -70,20 +70,20 @@ def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None
 
 def memories(table: LanceTable, view: "View", memory_ids: set[str], *, key: np.ndarray) -> pa.Table:
     """The rows of `view` with these ids; see `Bank.memories`."""
-    rows = view.of(_read_checked(table, memory_id_in(memory_ids)))
+    rows = view.of(_read_checked(table, one_of("memory_id", memory_ids)))
     return _with_scores(rows, {}, np.asarray(key, dtype=np.float64))
 
 
 def later(table: LanceTable, view: "View", memory_id: str, *, key: np.ndarray, large: bool) -> pa.Table:
     """The rows of `view` most like the row `memory_id` and published after it; see `Bank.later`."""
-    rows = _read_checked(table, memory_id_in({memory_id}))
+    rows = _read_checked(table, one_of("memory_id", {memory_id}))
     if not len(rows):
         return _with_scores(rows, {}, key)
     text, own_key = rows["text"][0].as_py(), key_matrix(rows["key"])[0]
     found = search(table, view, key=own_key, text=text, large=large)
     found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
     order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
-    scores = _with_scores(_read_checked(table, memory_id_in(set(found["memory_id"].to_pylist()))), {}, key)
+    scores = _with_scores(_read_checked(table, one_of("memory_id", set(found["memory_id"].to_pylist()))), {}, key)
     index = pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks())
     return scores.take(index)
 
@@ -97,7 +97,7 @@ def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.
 
 def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
     """All memories of the latest versions of the documents `doc_ids`; see `Bank.documents`."""
-    rows = _read_checked(table, col("doc_id").isin(map(lit, sorted(doc_ids))))
+    rows = _read_checked(table, one_of("doc_id", doc_ids))
     return latest_versions(rows).select(_result_columns(rows))
 
 
@@ -109,14 +109,6 @@ def with_all_words(table: LanceTable, text: str) -> list[str]:
         found = query.to_arrow()
     ids: list[str] = found.sort_by([("_score", "descending"), ("memory_id", "ascending")])["memory_id"].to_pylist()
     return ids
-
-
-def present(table: LanceTable, doc_ids: Collection[str]) -> set[str]:
-    """The `doc_ids` that have a row."""
-    if not doc_ids:
-        return set()
-    rows = read_rows(table, ["memory_id", "doc_id"], col("doc_id").isin(map(lit, sorted(doc_ids))))
-    return set(rows["doc_id"].to_pylist())
 
 
 def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
@@ -160,7 +152,7 @@ def related_versions(table: LanceTable, doc_ids: Collection[str], others: Collec
 def memories_of(table: LanceTable, texts: Collection[str]) -> pa.Table:
     """The rows of one version of a document for each title and text; see `Bank.memories_of`."""
     columns = ["memory_id", "sha256", "title", "doc_id", "published_at"]
-    rows = read_rows(table, columns, col("sha256").isin(map(lit, sorted(texts)))) if texts else None
+    rows = read_rows(table, columns, one_of("sha256", texts)) if texts else None
     chosen: dict[tuple[str, str | None], tuple[str, datetime]] = {}
     memory_ids = set()
     for row in rows.to_pylist() if rows else ():
@@ -172,7 +164,7 @@ def memories_of(table: LanceTable, texts: Collection[str]) -> pa.Table:
 
 def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
     """The rows with these ids, whole and checked, without their checksums, sorted by memory_id."""
-    rows = _read_checked(table, memory_id_in(memory_ids))
+    rows = _read_checked(table, one_of("memory_id", memory_ids))
     return rows.select(content_schema(table.schema).names)
 
 
@@ -182,23 +174,15 @@ def _lookup(table: LanceTable, **values: Collection[str]) -> pa.Table:
     found = [pa.schema([table.schema.field(name) for name in VERSION_COLUMNS]).empty_table()]
     for start in range(0, max(map(len, names.values())), _LOOKUP):
         parts = {column: wanted[start : start + _LOOKUP] for column, wanted in names.items()}
-        conditions = [col(column).isin(map(lit, part)) for column, part in parts.items() if part]
+        conditions = [one_of(column, part) for column, part in parts.items() if part]
         query = table.search().select(VERSION_COLUMNS).where(reduce(or_, conditions))
         found.append(query.limit(limit).to_arrow().cast(found[0].schema))
     return pa.concat_tables(found)
 
 
-def memory_id_in(memory_ids: set[str]) -> Expr:
-    """The condition that memory_id is one of `memory_ids`."""
-    return col("memory_id").isin(map(lit, sorted(memory_ids)))
-
-
-def read_rows(table: LanceTable, columns: list[str], condition: Expr | None = None) -> pa.Table:
+def read_rows(table: LanceTable, columns: Sequence[str], condition: Expr | None = None) -> pa.Table:
     """`columns` of the rows that meet `condition` (None: of all rows), sorted by memory_id."""
-    query = table.search().select(columns).limit(max(table.count_rows(), 1))
-    if condition is not None:
-        query = query.where(condition)
-    return query.to_arrow().sort_by("memory_id")
+    return read_all(table, condition, columns).sort_by("memory_id")
 
 
 def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
@@ -221,7 +205,7 @@ def _take_checked(table: LanceTable, hits: Mapping[str, _Hit]) -> pa.Table:
     row_ids = [hit.row_id for hit in hits.values()]
     rows = table.take_row_ids(row_ids).select([name for name in schema.names if name != "compressor"]).to_arrow()
     if set(rows["memory_id"].to_pylist()) != hits.keys():
-        return _read_checked(table, memory_id_in(set(hits)))
+        return _read_checked(table, one_of("memory_id", set(hits)))
     # 2. complete and checked
     index = schema.get_field_index("compressor")
     compressor = pa.array([schema_value(schema, "compressor")] * len(rows), pa.string())
@@ -237,12 +221,10 @@ def _result_columns(rows: pa.Table) -> list[str]:
 class View:
     """The `k` best of the rows that are visible as of a date, without the documents `excluded`.
 
-    Raises ConfigError if `k` is < 1 or `as_of` has no time zone.
+    Raises ConfigError if `as_of` has no time zone.
     """
 
     def __init__(self, k: int, as_of: datetime | None, excluded: Collection[str] = ()) -> None:
-        if k < 1:
-            raise ConfigError(f"k is {k}: search for at least one memory")
         if as_of is not None and as_of.tzinfo is None:
             raise ConfigError(f"the date {as_of.isoformat()} has no time zone: write {as_of.isoformat()}Z for UTC")
         self.k, self._as_of, self._excluded = k, as_of, sorted(excluded)
@@ -255,7 +237,7 @@ class View:
         visible = func("concat", superseded_at.cast("string")) == lit("")
         if self._as_of is not None:
             visible = (col("published_at") <= lit(self._as_of)) & (visible | (superseded_at > lit(self._as_of)))
-        return visible & ~col("doc_id").isin(map(lit, self._excluded)) if self._excluded else visible
+        return visible & ~one_of("doc_id", self._excluded) if self._excluded else visible
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The visible ones of `rows`, which have the columns _SEEN."""
@@ -308,7 +290,7 @@ def _best_texts(table: LanceTable, text: str) -> _Query:
 def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
     """The `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
     names, query = {hit.row_id: hit.memory_id for hit in hits}, _best_texts(table, text)
-    builder = query.builder.where(memory_id_in(set(names.values()))).select(["_score"]).with_row_id(True)
+    builder = query.builder.where(one_of("memory_id", set(names.values()))).select(["_score"]).with_row_id(True)
     with query.reading():
         found = builder.limit(len(hits)).to_arrow()
     scores = zip(found["_score"].to_pylist(), found["_rowid"].to_pylist(), strict=True)

@@ -1,11 +1,11 @@
 """LanceDB tables: open, create once, point to the current one. Errors of LanceDB become BankError."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lancedb
 import pyarrow as pa
@@ -134,7 +134,7 @@ def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str, gone: Collect
     """
     merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
     if gone:
-        merge = merge.when_not_matched_by_source_delete(col(key).isin(map(lit, sorted(gone))))
+        merge = merge.when_not_matched_by_source_delete(one_of(key, gone))
     with _read_or_undo(table):
         merge.execute(rows)
     if table.version % _COMPACT_EVERY == 0:  # after an error a later write compacts it
@@ -163,10 +163,17 @@ def _read_or_undo(table: LanceTable) -> Iterator[None]:
         raise
 
 
-def read_all(table: LanceTable, condition: Expr | None = None) -> pa.Table:
-    """All rows of a small table that meet `condition`."""
+def read_all(table: LanceTable, condition: Expr | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows that meet `condition` (None: all rows), with `columns` (None: all columns)."""
     query = table.search().limit(max(table.count_rows(), 1))
+    if columns is not None:
+        query = query.select(list(columns))
     return (query if condition is None else query.where(condition)).to_arrow()
+
+
+def one_of(column: str, values: Iterable[Any]) -> Expr:
+    """The condition that `column` is one of `values`."""
+    return col(column).isin(map(lit, sorted(values)))
 
 
 def current_table(connection: DBConnection) -> str | None:

@@ -15,8 +15,8 @@ from cmt.bank.integrity import unmatched, with_checksums
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
-from cmt.bank.search import memory_id_in, read_content, read_rows, related_versions
-from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict
+from cmt.bank.search import read_content, read_rows, related_versions
+from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict, one_of
 from cmt.common.arrow import replace_column, rows_without
 from cmt.common.visibility import Version
 
@@ -106,7 +106,7 @@ def _commit(
             source = replace_column(source, name, redated[name].take(position))
         gone_ids = set(gone["memory_id"].to_pylist())
         memory_ids = gone_ids.union(source["memory_id"].to_pylist())
-        before = read_rows(table, table.schema.names, memory_id_in(memory_ids))
+        before = read_rows(table, table.schema.names, one_of("memory_id", memory_ids))
         # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
         # that another process wrote meanwhile.
         compared = [f"target.{name} != source.{name}" for name in ("sha256", "published_at", "slice_id", *_VISIBILITY)]
@@ -115,7 +115,7 @@ def _commit(
         merge = table.merge_insert("memory_id").when_matched_update_all(where=differs)
         merge = merge.when_not_matched_insert_all()
         if gone_ids:
-            merge = merge.when_not_matched_by_source_delete(memory_id_in(gone_ids))
+            merge = merge.when_not_matched_by_source_delete(one_of("memory_id", gone_ids))
         result = merge.execute(with_checksums(source))
     # 4. The change of the digest; it is unknown if a replaced row was damaged, or was not replaced.
     counts = Counts(result.num_inserted_rows, result.num_updated_rows, result.num_deleted_rows)

@@ -22,9 +22,8 @@ from cmt.bank.location import BankLocation
 from cmt.bank.quantization import vector_bytes
 from cmt.bank.schema import bank_schema
 from cmt.bank.tables import active_compressor
-from cmt.errors import BankError, ConfigError
+from cmt.errors import BankError
 from tests.helpers.banks import (
-    COMPRESSOR,
     DIM,
     KEY_DIM,
     SCHEMA,
@@ -65,8 +64,10 @@ def test_a_new_compressor_fills_its_own_table_until_it_is_promoted(bank: Bank, t
     green = open_bank(BankLocation(str(tmp_path / "bank")), schema=green_schema)
     assert green.count_rows() == 0
     assert open_bank(BankLocation(str(tmp_path / "bank"))).name == bank.name
+    assert {each.name for each in open_banks(bank.location)} == {bank.name, "memories_beefbeefbeef"}
     green.make_current()
     assert open_bank(BankLocation(str(tmp_path / "bank"))).name == green.name
+    assert active_compressor(bank.connection) == "beefbeefbeef"
     bank.make_current()
     assert open_bank(BankLocation(str(tmp_path / "bank"))).count_rows() == 1
 
@@ -76,23 +77,6 @@ def test_an_open_bank_sees_the_writes_of_others(bank: Bank, tmp_path: Path) -> N
     bank.upsert(table(document("a")))
     assert reader.version == bank.version
     assert visible(reader, None) == {"a#0"}
-
-
-def test_open_banks_opens_the_banks_of_all_compressors(bank: Bank, tmp_path: Path) -> None:
-    other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
-    open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
-    assert {each.name for each in open_banks(BankLocation(str(tmp_path / "bank")))} == {
-        bank.name,
-        "memories_beefbeefbeef",
-    }
-
-
-def test_the_active_compressor_is_that_of_the_current_bank(bank: Bank, tmp_path: Path) -> None:
-    other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
-    green = open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
-    assert active_compressor(bank.connection) == COMPRESSOR[:12]
-    green.make_current()
-    assert active_compressor(bank.connection) == "beefbeefbeef"
 
 
 # Writing
@@ -225,12 +209,6 @@ def test_verify_names_the_problems(bank: Bank, damage: dict[str, Any], message: 
     assert any("full-text index misses rows" in problem for problem in found)
 
 
-def test_verify_finds_a_duplicate_row(bank: Bank) -> None:
-    bank.upsert(table(document("a")))
-    bank.connection.open_table(bank.name).add(table(document("a")))
-    assert "memory 'a#0' occurs 2 times" in problems(bank)
-
-
 def test_stats_counts_rows_bytes_and_the_mean_cosine(bank: Bank) -> None:
     assert np.isnan(bank.stats()["mean_pairwise_cosine"])
     bank.upsert(table(document("a", chunks=3), document("b")))
@@ -290,11 +268,6 @@ def test_optimize_drops_versions_older_than_keep(bank: Bank) -> None:
     with pytest.raises(BankError, match=f"has no version {first}"):
         bank.restore(first)
     assert visible(bank, None) == {"a#0", "b#0"}
-
-
-def test_optimize_refuses_to_keep_nothing(bank: Bank) -> None:
-    with pytest.raises(ConfigError, match="keep is 0:00:00"):
-        bank.optimize(keep=timedelta(0))
 
 
 # Disks

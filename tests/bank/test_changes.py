@@ -21,13 +21,6 @@ def test_a_span_reads_its_characters_from_the_text_that_it_was_found_in() -> Non
         assert OLD.read(other) is None
 
 
-def test_a_bank_without_texts_gives_the_text_that_it_decodes() -> None:
-    row = FERRY | {"text": None}
-    span = Span.of(row, 0, 3, text="six crowns")
-    assert span.read(row, text="six crowns") == "six"
-    assert span.read(row) is None
-
-
 @pytest.mark.parametrize(("first", "last"), [(-1, 2), (2, 2), (3, 1), (0, 99)])
 def test_a_span_outside_the_text_is_refused(first: int, last: int) -> None:
     with pytest.raises(ValueError, match=f"memory '#a@b#3' has no characters {first} to {last}"):

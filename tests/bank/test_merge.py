@@ -77,12 +77,6 @@ def test_forgetting_and_restoring_take_all_versions(bank: Bank) -> None:
     assert bank.digest() == digest
 
 
-def test_an_update_hides_the_versions_that_are_older_than_itself(bank: Bank) -> None:
-    bank.upsert(table(document("a", at=1), document("b", at=3, supersedes="a")))
-    bank.upsert(table(document("a", at=5, sha="v2")))
-    assert superseded(bank) == {"a#0@2031-01-02T00:00:00Z": day(3), "a#0": None, "b#0": None}
-
-
 def test_a_correction_of_an_update_keeps_the_date_of_its_first_version_unless_it_withdraws_it(bank: Bank) -> None:
     bank.upsert(table(document("a"), document("b", at=3, supersedes="a")))
     bank.upsert(table(document("b", at=5, sha="v2", supersedes="a")))
@@ -99,26 +93,6 @@ def test_a_chunk_with_the_id_of_another_document_is_damage(bank: Bank) -> None:
         upsert(table(document("a", at=3)), damaged)
 
 
-@pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "b", "a"), ("b", "a", "c"), ("abc",)])
-def test_a_chain_of_updates_gets_the_same_dates_in_any_order(bank: Bank, order: tuple[str, ...]) -> None:
-    parts = {
-        "a": document("a", at=1, chunks=2),
-        "b": document("b", at=5, supersedes="a", chunks=3),
-        "c": document("c", at=9, supersedes="b"),
-    }
-    for step in order:
-        bank.upsert(table(*(parts[name] for name in step)))
-    expected = {"a#0": day(5), "a#1": day(5), "b#0": day(9), "b#1": day(9), "b#2": day(9), "c#0": None}
-    assert superseded(bank) == expected
-    assert problems(bank) == []
-
-
 def test_superseding_an_unknown_document_or_itself_has_no_effect(bank: Bank) -> None:
     bank.upsert(table(document("a", supersedes="nobody"), document("b", supersedes="b")))
-    assert superseded(bank) == {"a#0": None, "b#0": None}
-
-
-def test_a_correction_that_supersedes_nothing_makes_its_predecessor_current_again(bank: Bank) -> None:
-    bank.upsert(table(document("a"), document("b", at=3, supersedes="a")))
-    bank.upsert(table(document("b", at=3, sha="v2")))
     assert superseded(bank) == {"a#0": None, "b#0": None}

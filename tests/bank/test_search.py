@@ -163,11 +163,6 @@ def test_an_invalid_search_key_is_refused(bank: Bank) -> None:
             bank.search(key=key, text=None, k=1, as_of=None)
 
 
-def test_k_of_zero_is_refused(bank: Bank) -> None:
-    with pytest.raises(ConfigError, match="k is 0"):
-        bank.full_text(text="x", k=0, as_of=None)
-
-
 # Indexes
 
 

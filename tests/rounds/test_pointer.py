@@ -71,6 +71,8 @@ def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(cha
     assert new.pending() == [FEBRUARY]
     assert not new.move_pointer()
     assert answering(changed) == old.compressor_digest[:12]
+    with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
+        new.evaluate()
     new.update()
     assert answering(changed) == new.compressor_digest[:12] != old.compressor_digest[:12]
     assert states(old) == states(new) == {JANUARY: "committed", FEBRUARY: "committed"}
