@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -273,13 +274,12 @@ class Resources:
         if self._answerer is None:
             from cmt.answering.answerer import Answerer
 
-            calibration = self.calibration()
             self._answerer = Answerer(
                 model=self.model,
                 lm=self.lm,
                 bank=self.bank,
                 params=self.params,
-                calibration=calibration,
+                calibration=self.calibration(),
                 changes_of=self.changes,
                 may_change=self.authority.may_change,
             )
@@ -335,6 +335,12 @@ class Resources:
     def all_rounds(self) -> list[Round]:
         """The rounds of all compressors, sorted by number; empty before the first."""
         return self.ledger.rounds() if Ledger.exists(self.params.bank.uri) else []
+
+    def record_bank(self, bank: "Bank", compressor: str) -> None:
+        """Write rows and digest of the bank of `compressor`, which changed, to its last committed round."""
+        own = [r for r in self.all_rounds() if r.compressor == compressor and r.state == "committed"]
+        if own:
+            self.ledger.write(replace(own[-1], rows=bank.count_rows(), bank_digest=bank.digest()))
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, sorted by number; empty before the first."""

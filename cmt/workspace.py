@@ -307,10 +307,9 @@ class Workspace(Resources):
         """
         from cmt.rounds import forgetting
 
-        found = [] if source is None else forgetting.from_source(self, source)
-        found += [] if matching is None else forgetting.matching(self, matching)
+        found = forgetting.candidates(self, source=source, matching=matching)
         left_out = set() if purge else set(self.forgotten())
-        return list({document.doc_id: document for document in found if document.doc_id not in left_out}.values())
+        return [document for doc_id, document in found.items() if doc_id not in left_out]
 
     def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.

@@ -8,7 +8,7 @@ announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from cmt.bank.bank import Bank, open_banks
@@ -170,13 +170,11 @@ def _remember(resources: Resources, doc_ids: Collection[str]) -> None:
     # 1. The banks: what the names of the documents hid is visible again.
     names = [version for version in resources.store.forgotten_versions() if version.doc_id in doc_ids]
     affected = {*doc_ids, *(version.supersedes for version in names if version.supersedes)}
-    committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
     for bank in _banks(resources):
         compressor = schema_value(bank.schema, "compressor")
         unbanked = [version for version in resources.unbanked(compressor) if version.doc_id not in doc_ids]
         bank.update_visibility(affected, unbanked=unbanked)
-        if own := [round_ for round_ in committed if round_.compressor == compressor]:
-            resources.ledger.write(replace(own[-1], rows=bank.count_rows(), bank_digest=bank.digest()))
+        resources.record_bank(bank, compressor)
     # 2. The lists.
     if Ledger.exists(resources.params.bank.uri):
         resources.ledger.remember(doc_ids)
@@ -198,25 +196,27 @@ def read_journal(resources: Resources) -> Journal | None:
     return journal
 
 
-def from_source(resources: Resources, source: str) -> list[Candidate]:
-    """The documents of the stream whose source is `source`, by date."""
-    rows = resources.store.all_documents().select(["doc_id", "published_at", "title", "source"]).to_pylist()
-    return list({row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}.values())
+def candidates(resources: Resources, *, source: str | None, matching: str | None) -> dict[str, Candidate]:
+    """The documents of the stream whose source is `source`, by date, then those of the bank that have every word of
+    `matching`, superseded ones included, best first; by doc_id.
 
-
-def matching(resources: Resources, query: str) -> list[Candidate]:
-    """The documents of the answering bank with every word of `query`, superseded ones included, best first.
-
-    Raises BankError if there is no bank or it keeps no texts.
+    Raises BankError if there is no bank to match, or if it keeps no texts.
     """
-    if not resources.params.bank.keep_text:
-        raise BankError(
-            f"bank {resources.params.bank.uri} keeps no texts to match: name the documents, or use --source"
-        )
-    doc_ids = resources.open_bank().with_all_words(query)
-    rows = resources.open_bank().documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
-    found = {row["doc_id"]: Candidate(**row, source=None) for row in rows}
-    return [found[doc_id] for doc_id in doc_ids]
+    found: dict[str, Candidate] = {}
+    if source is not None:
+        rows = resources.store.all_documents().select(["doc_id", "published_at", "title", "source"]).to_pylist()
+        found |= {row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}
+    if matching is not None:
+        if not resources.params.bank.keep_text:
+            raise BankError(
+                f"bank {resources.params.bank.uri} keeps no texts to match: name the documents, or use --source"
+            )
+        bank = resources.open_bank()
+        doc_ids = bank.with_all_words(matching)
+        rows = bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
+        matches = {row["doc_id"]: Candidate(**row, source=None) for row in rows}
+        found |= {doc_id: matches[doc_id] for doc_id in doc_ids}
+    return found
 
 
 def _banks(resources: Resources) -> list[Bank]:

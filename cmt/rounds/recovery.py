@@ -1,4 +1,4 @@
-"""Changes of a bank outside of rounds: the lock, recovery and rollback.
+"""Changes of a bank outside of rounds: the lock, recovery, maintenance and rollback.
 
 The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
 process.
@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.ledger import Ledger, Round, check_uninterrupted
+from cmt.common.progress import Progress
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
 
@@ -94,37 +96,37 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
     is loaded. Returns whether the pointer moved; repeating it changes nothing.
     """
-    from cmt.bank.tables import MEMORIES, current_table, memory_tables, set_current_table, translate_errors
+    from cmt.bank import tables
 
     if not Ledger.exists(resources.params.bank.uri):
         return False
     # 1. The tables that may answer: those with a committed round.
     ledger = resources.ledger
     committed = [round_ for round_ in ledger.rounds() if round_.state == "committed"]
-    rounds_of = Counter(f"{MEMORIES}{round_.compressor[:12]}" for round_ in committed)
-    existing = memory_tables(ledger.connection)
-    tables = [name for name in existing if name in rounds_of]
+    rounds_of = Counter(tables.table_name(round_.compressor) for round_ in committed)
+    existing = tables.memory_tables(ledger.connection)
+    filled = [name for name in existing if name in rounds_of]
     # 2. The table that answers; None if the pointer is missing, damaged, or names a table that is gone.
     answering = None
-    with suppress(BankError), translate_errors("the pointer cannot be read"):
-        name = current_table(ledger.connection)
+    with suppress(BankError), tables.translate_errors("the pointer cannot be read"):
+        name = tables.current_table(ledger.connection)
         answering = name if name in existing else None
     # 3. Choose one.
-    in_use = f"{MEMORIES}{resources.compressor_digest[:12]}"
-    complete = in_use in tables and not resources.pending()
+    in_use = tables.table_name(resources.compressor_digest)
+    complete = in_use in filled and not resources.pending()
     if complete and (checked or not _waits(resources, answering)):
         chosen = in_use
-    elif tables and answering is None:
-        chosen = max(tables, key=lambda name: (rounds_of[name], name == in_use))
+    elif filled and answering is None:
+        chosen = max(filled, key=lambda name: (rounds_of[name], name == in_use))
     else:
         return False
     # 4. Move the pointer.
     if chosen == answering:
         return False
-    with translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
+    with tables.translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
         resources.check_lease()
-        set_current_table(ledger.connection, chosen, anew=answering is None)
-    log.info("the bank of compressor %s answers now", chosen.removeprefix(MEMORIES))
+        tables.set_current_table(ledger.connection, chosen, anew=answering is None)
+    log.info("the bank of compressor %s answers now", chosen.removeprefix(tables.MEMORIES))
     return True
 
 
@@ -134,30 +136,49 @@ def restore(resources: Resources, round_: Round) -> None:
 
     A bank whose table was removed has nothing to restore.
     """
-    from cmt.bank.tables import MEMORIES, memory_tables
+    from cmt.bank.tables import memory_tables, table_name
 
-    if f"{MEMORIES}{round_.compressor[:12]}" not in memory_tables(resources.ledger.connection):
+    if table_name(round_.compressor) not in memory_tables(resources.ledger.connection):
         return
     bank = resources.open_bank(round_.compressor)
     bank.restore(round_.version_before)
     before = bank.version
     bank.remove(resources.forgotten(), unbanked=resources.unbanked(round_.compressor))
-    # the last round left another digest if this has changed a row
-    committed = [r for r in resources.all_rounds() if r.compressor == round_.compressor and r.state == "committed"]
-    if bank.version != before and committed:
-        resources.ledger.write(replace(committed[-1], rows=bank.count_rows(), bank_digest=bank.digest()))
+    if bank.version != before:
+        resources.record_bank(bank, round_.compressor)
 
 
 def _waits(resources: Resources, answering: str | None) -> bool:
     """Whether the compressor in use is the champion, and the one before it answers, whose table is `answering`."""
-    from cmt.bank.tables import MEMORIES
+    from cmt.bank.tables import table_name
     from cmt.modeling.champion import champion_folder, read_champion
 
     named = read_champion(resources.state)
     if named is None:
         return False
     champion = champion_folder(resources.state, named.champion.digest)
-    return resources.params.compressor.path == champion and answering == f"{MEMORIES}{named.previous.bank}"
+    return resources.params.compressor.path == champion and answering == table_name(named.previous.bank)
+
+
+def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
+    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
+
+    `keep_days`: also drop versions older than this, to which no rollback leads then; None drops none. Takes as long as
+    the banks are large, and no round can be adapted meanwhile. Raises RoundError if an interrupted round needs a
+    version that would be dropped.
+    """
+    from cmt.bank.bank import open_banks
+    from cmt.bank.tables import FOREVER
+
+    with updating(resources):
+        progress.stage("optimize")
+        keep = FOREVER
+        if keep_days is not None:
+            check_uninterrupted(resources.all_rounds(), "versions are dropped")
+            keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
+        for bank in open_banks(resources.bank_location):
+            bank.optimize(keep=keep)
+        return resources.open_bank().stats()
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
