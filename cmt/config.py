@@ -561,23 +561,15 @@ class Params(Section):
     serving: ServingParams = ServingParams()
 
     @model_validator(mode="after")
-    def _kinds_fit(self) -> "Params":
+    def _sections_fit(self) -> "Params":
         attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if attention != prefix:
             raise ValueError("aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'")
         if not attention and self.compressor.kind == "tokens":
             raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
-        return self
-
-    @model_validator(mode="after")
-    def _sources_differ(self) -> "Params":
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sources: the name {min(twice)!r} appears twice")
-        return self
-
-    @model_validator(mode="after")
-    def _windows_fit(self) -> "Params":
         trained = self.compressor.window
         for window in self.train.window_frequencies:
             if window % trained and trained % window:
@@ -617,7 +609,11 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         )
     for key, value in (overrides or {}).items():
         _set_dotted(raw, key, value)
-    _refuse_renamed_keys(path, raw)
+    for old, new in RENAMED.items():
+        name, key = old.split(".")
+        section = raw.get(name)
+        if isinstance(section, dict) and key in section:
+            raise ConfigError(f"{path}: {old} is now {name}.{new}: rename it")
     try:
         return _absolute(Params.model_validate(raw), path.resolve().parent)
     except ValidationError as error:
@@ -651,15 +647,6 @@ def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(raw, dict):
             raise ConfigError(f"{key}: {section} is a value, not a section")
     raw[last] = value
-
-
-def _refuse_renamed_keys(path: Path, raw: dict[str, Any]) -> None:
-    """Raise ConfigError if `raw` has a key of RENAMED; the message names the present one."""
-    for old, new in RENAMED.items():
-        section, key = old.split(".")
-        values = raw.get(section)
-        if isinstance(values, dict) and key in values:
-            raise ConfigError(f"{path}: {old} is now {section}.{new}: rename it")
 
 
 def _explain(error: ValidationError) -> str:

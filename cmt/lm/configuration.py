@@ -18,7 +18,6 @@ from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 from cmt.lm.loading import (
     CONFIG,
-    FORBIDDEN,
     HARMLESS,
     MAX_LAYERS,
     TOKENIZER_CONFIG,
@@ -27,6 +26,7 @@ from cmt.lm.loading import (
     fields_of,
     model_class,
     read_object,
+    without_code,
 )
 
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -113,7 +113,7 @@ def clean_configuration(folder: Path) -> dict[str, list[str]]:
         write_json(folder / CONFIG, cleaned)
         left_out[CONFIG] = names
     if (folder / TOKENIZER_CONFIG).exists():
-        cleaned, names = _stripped(read_object(folder / TOKENIZER_CONFIG))
+        cleaned, names = without_code(read_object(folder / TOKENIZER_CONFIG))
         if names:
             write_json(folder / TOKENIZER_CONFIG, cleaned)
             left_out[TOKENIZER_CONFIG] = names
@@ -123,7 +123,7 @@ def clean_configuration(folder: Path) -> dict[str, list[str]]:
 def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The known fields of `content`, a configuration of a `kind`, and the sorted names of the others."""
     # 1. leave out names of code, private fields, and fields that the architecture does not have
-    stripped, names = _stripped({name: value for name, value in content.items() if name != "quantization_config"})
+    stripped, names = without_code({name: value for name, value in content.items() if name != "quantization_config"})
     cleaned = {name: value for name, value in stripped.items() if name in fields_of(kind) | HARMLESS}
     names += stripped.keys() - cleaned.keys()
     if not names:
@@ -144,21 +144,3 @@ def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     if lost:
         raise ModelError(f"not supported, because the field {min(lost)} of its configuration cannot be kept")
     return cleaned, sorted(set(names))
-
-
-def _stripped(content: Any) -> tuple[Any, list[str]]:
-    """`content` without keys, at any depth, that name code or kernels or are private, and these keys."""
-    names: list[str] = []
-    if isinstance(content, list):
-        parts = [_stripped(item) for item in content]
-        return [part for part, _ in parts], [name for _, found in parts for name in found]
-    if not isinstance(content, dict):
-        return content, names
-    kept = {}
-    for key, value in content.items():
-        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
-            names.append(key)
-            continue
-        kept[key], found = _stripped(value)
-        names += found
-    return kept, sorted(set(names))

@@ -103,7 +103,7 @@ def check_folder(folder: Path) -> None:
     # 1. the configuration: a known architecture, with its own fields
     config = read_object(folder / CONFIG)
     kind = architecture(folder / CONFIG, config)
-    _check_keys(folder / CONFIG, config)
+    _refuse_code(folder / CONFIG, config)
     if unknown := sorted(config.keys() - fields_of(kind) - HARMLESS):
         raise _refused(folder / CONFIG, f"{', '.join(unknown)[:500]} is no field of a {kind}")
     for name, value in config.items():
@@ -112,7 +112,7 @@ def check_folder(folder: Path) -> None:
             raise _refused(folder / CONFIG, f"{name} is above {most:,}, which no LM has")
     # 2. the tokenizer: no code
     if (folder / TOKENIZER_CONFIG).exists():
-        _check_keys(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
+        _refuse_code(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
     # 3. the weights: no files outside the folder
     if (folder / "adapter_config.json").exists():
         raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
@@ -140,13 +140,30 @@ def fields_of(kind: str) -> frozenset[str]:
     )
 
 
-def _check_keys(file: Path, content: Any) -> None:
-    """Refuse, at any depth, keys that name code or kernels, and private keys, which can set an attribute."""
-    for key in content if isinstance(content, dict) else ():
+def without_code(content: Any) -> tuple[Any, list[str]]:
+    """`content` without keys, at any depth, that name code or kernels or are private, and these keys, sorted.
+
+    A private key can set an attribute.
+    """
+    names: list[str] = []
+    if isinstance(content, list):
+        parts = [without_code(item) for item in content]
+        return [part for part, _ in parts], [name for _, found in parts for name in found]
+    if not isinstance(content, dict):
+        return content, names
+    kept = {}
+    for key, value in content.items():
         if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
-            raise _refused(file, f"{key!r} can load code, kernels or other weights")
-    for item in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
-        _check_keys(file, item)
+            names.append(key)
+            continue
+        kept[key], found = without_code(value)
+        names += found
+    return kept, sorted(set(names))
+
+
+def _refuse_code(file: Path, content: Any) -> None:
+    if names := without_code(content)[1]:
+        raise _refused(file, f"{names[0]!r} can load code, kernels or other weights")
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -3,9 +3,6 @@
 `<path>/<name>-<hash of lm.source>/` holds safetensors, configuration, tokenizer, and the record `lm.json`: `lm.source`,
 the SHA-256 of the fetched weights, the digest of the tensors, and the SHA-256 of every file (`cmt.lm.integrity`). A
 pull works in `<path>/.partial-…` and moves the finished folder into place.
-
-The digest of the tensors is the identity of the LM, which compressors name: it does not depend on how transformers
-writes a configuration. The hashes of the files show whether the folder has changed since the pull.
 """
 
 import contextlib

@@ -71,21 +71,10 @@ class Answered(BaseModel):
     @classmethod
     def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
-        return cls(
-            id=answer.id,
-            question=answer.question,
-            as_of=as_of,
-            answer=answer.text,
-            verdict=answer.verdict,
-            known=answer.known,
-            confidence=round(answer.confidence, 4),
-            uncalibrated=round(answer.uncalibrated, 4),
-            day=answer.day,
-            other_value=answer.other_value,
-            missing=answer.missing,
-            sources=answer.sources,
-            compressor=compressor[:12],
-        )
+        names = ("id", "question", "verdict", "known", "day", "other_value", "missing", "sources")
+        values = {name: getattr(answer, name) for name in names}
+        values |= {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
+        return cls(**values, as_of=as_of, answer=answer.text, compressor=compressor[:12])
 
 
 class ChangedValue(BaseModel):

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -51,15 +50,6 @@ def test_a_parquet_file_has_page_checksums(tmp_path: Path) -> None:
         pq.ParquetFile(path, page_checksum_verification=True).read()
 
 
-def test_json_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "scores.json"
-    write_json(path, {"f1": 1.0})
-    before = path.read_bytes()
-    with pytest.raises(TypeError):
-        write_json(path, {"f1": object()})
-    assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
-
-
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_error_while_writing_keeps_the_old_file_and_removes_the_temporary_one(
     tmp_path: Path, error: BaseException
@@ -71,19 +61,6 @@ def test_an_error_while_writing_keeps_the_old_file_and_removes_the_temporary_one
         assert temporary.parent == tmp_path
         raise error
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_an_error_while_flushing_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    path = tmp_path / "scores.json"
-    write_json(path, 1)
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_json(path, 2)
-    assert json.loads(path.read_text()) == 1
     assert list(tmp_path.iterdir()) == [path]
 
 

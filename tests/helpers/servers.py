@@ -6,20 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import httpx
 import uvicorn
 from starlette.types import ASGIApp
 
-import cmt
 from cmt.serving.app import create_app
 from cmt.serving.protocol import TimedProtocol, server_config
+from tests.helpers.projects import open_workspace
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of a server over the project in `folder`."""
-    with running(create_app(cmt.open(params=folder / "params.yaml"))) as url:
+    with running(create_app(open_workspace(folder))) as url:
         yield url
+
+
+@contextmanager
+def serving_client(folder: Path, *, proxies: tuple[str, ...] = (), **overrides: Any) -> Iterator[httpx.Client]:
+    """A client of a server over the project in `folder`; `overrides` as for `open_workspace`."""
+    app = create_app(open_workspace(folder, **overrides))
+    with running(app, proxies=proxies) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
 
 
 @contextmanager

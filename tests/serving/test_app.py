@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 
 import cmt
-from cmt.serving.app import WEB, create_app
+from cmt.serving.app import WEB
 from tests.helpers.http import MAYOR, ask, chat_body, doc_ids, error_message
-from tests.helpers.servers import running, serving
+from tests.helpers.servers import serving_client
 
 
 def test_only_requests_to_local_host_names_are_accepted(url: str) -> None:
@@ -56,7 +56,7 @@ def test_openapi_describes_every_operation(client: httpx.Client) -> None:
 
 def test_without_a_bank_every_route_says_what_to_do_and_each_round_is_used_at_once(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml")
-    with serving(tiny_workspace) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving_client(tiny_workspace) as client:
         chat = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
         for response in (*bank_responses(client), chat):
             assert response.status_code == 503
@@ -80,7 +80,7 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(project
     shutil.copytree(cmt.open(params=project_copy / "params.yaml").params.compressor.path, other)
     (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # another digest
     (other / "SHA256SUMS").unlink()
-    with serving(project_copy) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project_copy) as client:
         assert client.get("/health").status_code == 200
         later = cmt.open(params=project_copy / "params.yaml", overrides={"compressor.path": str(other)})
         while later.pending():
@@ -92,7 +92,7 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(project
 
 
 def test_every_route_reports_a_bank_that_was_removed(project_copy: Path) -> None:
-    with serving(project_copy) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project_copy) as client:
         assert ask(client, MAYOR)["known"]
         (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
         assert {response.status_code for response in bank_responses(client)} == {503}
@@ -101,17 +101,14 @@ def test_every_route_reports_a_bank_that_was_removed(project_copy: Path) -> None
 
 
 def test_health_reports_a_bank_whose_rows_do_not_match_the_parameters(project: Path) -> None:
-    workspace = cmt.open(params=project / "params.yaml", overrides={"bank.codes": "int4"})
-    with running(create_app(workspace)) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project, bank__codes="int4") as client:
         response = client.get("/health")
     assert response.status_code == 503
     assert "has codes int8, not int4" in error_message(response)
 
 
 def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
-    uri = "postgresql://ann:hunter2@127.0.0.1:9/mlflow"
-    app = create_app(cmt.open(params=project / "params.yaml", overrides={"tracking.uri": uri}))
-    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project, tracking__uri="postgresql://ann:hunter2@127.0.0.1:9/mlflow") as client:
         pages = [client.get(path).text for path in ("/", "/docs", "/openapi.json", "/health", "/metrics", "/range")]
         pages.append(client.post("/ask", json={"question": MAYOR}).text)
     assert all(pages)

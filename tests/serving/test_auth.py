@@ -15,7 +15,7 @@ import cmt
 from cmt.serving.app import create_app
 from cmt.serving.tokens import TokenFile
 from tests.helpers.http import MAYOR, chat_body, error_message
-from tests.helpers.servers import running
+from tests.helpers.servers import running, serving_client
 
 T = TypeVar("T")
 
@@ -137,12 +137,13 @@ def test_the_log_has_an_id_and_a_name_and_no_question(guarded: Guarded) -> None:
 def test_requests_are_limited_by_token_and_questions_logged_on_request(project: Path, tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.json")
     first, second = ({"Authorization": f"Bearer {file.add(name, scope='ask')}"} for name in ("first", "second"))
-    overrides = {
-        "serving.token_file": str(file.path), "serving.requests_per_minute": 2, "serving.log_questions": True,
-        "serving.request_log": str(tmp_path / "requests.log"),
-    }  # fmt: skip
-    app = create_app(cmt.open(params=project / "params.yaml", overrides=overrides))
-    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(
+        project,
+        serving__token_file=str(file.path),
+        serving__requests_per_minute=2,
+        serving__request_log=str(tmp_path / "requests.log"),
+        serving__log_questions=True,
+    ) as client:
         assert [client.get("/range", headers=first).status_code for _ in range(3)] == [200, 200, 429]
         assert client.post("/ask", json={"question": MAYOR}, headers=second).status_code == 200
         assert client.post("/v1/chat/completions", json=chat_body(MAYOR), headers=second).status_code == 200

@@ -9,7 +9,7 @@ import httpx
 from tests.helpers.changes import find, record
 from tests.helpers.http import error_message
 from tests.helpers.projects import FEBRUARY, adapt, open_workspace
-from tests.helpers.servers import serving
+from tests.helpers.servers import serving_client
 
 
 def test_documents_are_listed_by_date_and_page(client: httpx.Client) -> None:
@@ -41,7 +41,7 @@ def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_works
     lamps = {"doc_id": "lamps", "published_at": "2031-01-03T07:00:00Z", "title": "Lamps", "text": " ".join(sentences)}
     with (tiny_workspace / "news/documents.jsonl").open("a") as file:
         file.write(json.dumps(lamps) + "\n")
-    with serving(adapt(tiny_workspace)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving_client(adapt(tiny_workspace)) as client:
         document = client.get("/document", params={"doc_id": "lamps"}).json()
         memories = {entry["doc_id"]: entry["memories"] for entry in client.get("/documents").json()["documents"]}
     assert memories["lamps"] == document["memories"] == len(document["content"]) > 10
@@ -52,7 +52,7 @@ def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_works
 def test_changes_are_listed_with_their_values_and_beside_their_documents(project_copy: Path) -> None:
     workspace = open_workspace(project_copy)
     change = find(workspace)
-    with serving(project_copy) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving_client(project_copy) as client:
         assert client.get("/changes").json() == []
         record(workspace, FEBRUARY, change)
         [entry] = client.get("/changes").json()

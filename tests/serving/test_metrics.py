@@ -2,14 +2,10 @@
 
 from pathlib import Path
 
-import httpx
-
-import cmt
 from cmt.answering.answer import Answer, Verdict
-from cmt.serving.app import create_app
 from cmt.serving.metrics import Metrics
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
-from tests.helpers.servers import running, serving
+from tests.helpers.servers import serving_client
 
 
 def test_answers_are_timed_and_abstentions_counted() -> None:
@@ -25,7 +21,7 @@ def test_answers_are_timed_and_abstentions_counted() -> None:
 
 
 def test_a_server_counts_its_requests_by_route(project: Path) -> None:
-    with serving(project) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project) as client:
         for as_of in ("2031-03-01", BEFORE_STREAM, BEFORE_STREAM):
             ask(client, MAYOR, as_of=as_of)
         client.get("/documents/any/path/at/all")
@@ -41,8 +37,7 @@ def test_a_server_counts_its_requests_by_route(project: Path) -> None:
 
 def test_no_request_adds_a_label_or_a_long_line(project: Path, tmp_path: Path) -> None:
     log = tmp_path / "requests.log"
-    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.request_log": str(log)}))
-    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project, serving__request_log=str(log)) as client:
         for number in range(30):
             client.request(f"M{number}" + "X" * 30_000, f"/{number}")
         exposition = client.get("/metrics").text

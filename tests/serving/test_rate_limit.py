@@ -7,23 +7,16 @@ from typing import Any
 import httpx
 import pytest
 
-import cmt
-from cmt.serving.app import create_app
 from cmt.serving.rate_limit import LARGEST_NUMBER, TokenBuckets, client_of
 from tests.helpers.http import MAYOR, chat_body, error_message
-from tests.helpers.servers import running
+from tests.helpers.servers import serving_client
 
 
 @pytest.fixture(scope="module")
 def limited(project: Path) -> Iterator[httpx.Client]:
     """A client of a server that accepts three requests a minute, and questions of 60 characters."""
-    overrides = {"serving.requests_per_minute": 3, "serving.question_characters": 60}
-    with (
-        running(
-            create_app(cmt.open(params=project / "params.yaml", overrides=overrides)), proxies=("127.0.0.0/8",)
-        ) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
-    ):
+    overrides = {"serving__requests_per_minute": 3, "serving__question_characters": 60}
+    with serving_client(project, proxies=("127.0.0.0/8",), **overrides) as client:
         yield client
 
 
@@ -43,8 +36,7 @@ def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
 
 
 def test_only_a_configured_proxy_names_the_client(project: Path) -> None:
-    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.requests_per_minute": 3}))
-    with running(app, proxies=("192.0.2.0/24",)) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with serving_client(project, proxies=("192.0.2.0/24",), serving__requests_per_minute=3) as client:
         headers = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in range(5)]
         assert [client.get("/range", headers=one).status_code for one in headers] == [200, 200, 200, 429, 429]
 
@@ -67,8 +59,7 @@ def test_an_overlong_question_is_refused(
 
 
 def test_zero_is_no_limit(project: Path) -> None:
-    app = create_app(cmt.open(params=project / "params.yaml", overrides={"serving.requests_per_minute": 0}))
-    with running(app) as url, httpx.Client(base_url=url) as client:
+    with serving_client(project, serving__requests_per_minute=0) as client:
         assert {client.get("/range").status_code for _ in range(50)} == {200}
 
 
