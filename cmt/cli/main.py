@@ -37,6 +37,7 @@ from cmt.cli.serve import serve
 from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
+from cmt.common.text import counted
 from cmt.errors import DamageError, RoundError, StreamError
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def verify(ctx: typer.Context, as_json: Json = False) -> None:
     print_result({"parts": reports, "problems": problems}, lambda: output.write_verified(reports), as_json=as_json)
     if problems:
         parts = ", ".join(report.part for report in reports if report.problems)
-        raise DamageError(f"{problems:,} problem{'s' if problems > 1 else ''} in {parts}: see above")
+        raise DamageError(f"{counted(problems, 'problem')} in {parts}: see above")
 
 
 @app.command(epilog="Example: cmt lineage 2031-01/0001")

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cmt.common.dates import iso
-from cmt.common.text import MISSING, format_optional, plain
+from cmt.common.text import MISSING, counted, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
@@ -197,8 +197,8 @@ def write_forgotten_documents(documents: "Sequence[ForgottenDocument]") -> None:
 def write_forgotten(report: "ForgetReport", *, undo: bool = False) -> None:
     """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
-    verb, rows = "is" if len(report.doc_ids) == 1 else "are", f"{report.rows:,} row{'s' if report.rows != 1 else ''}"
-    changes = f" and {report.changes:,} change{'s' if report.changes != 1 else ''}" if report.changes else ""
+    verb, rows = "is" if len(report.doc_ids) == 1 else "are", counted(report.rows, "row")
+    changes = f" and {counted(report.changes, 'change')}" if report.changes else ""
     if undo:
         write_line(f"{names} {verb} purged and no longer forgotten: ingest the text again")
     else:

@@ -18,6 +18,7 @@ from cmt.cli.context import CliContext
 from cmt.cli.init import write_project
 from cmt.common.answers import same_value
 from cmt.common.secrets import has_secrets
+from cmt.common.text import counted
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.stream.periods import NEWEST_DOCUMENTS
 
@@ -114,7 +115,7 @@ def write_started(started: Started) -> None:
         output.write_line(started.matched, indent=2)
     documents = sum(round_.documents for round_ in started.rounds)
     seconds = sum(round_.adapt_seconds for round_ in started.rounds)
-    output.write_line(f"{documents:,} document{'s' if documents > 1 else ''} adapted in {seconds:.1f} s", style="bold")
+    output.write_line(f"{counted(documents, 'document')} adapted in {seconds:.1f} s", style="bold")
     output.write_line("questions on them:" if started.questions else "no question could be made from them by rule")
     for made, answer in started.questions:
         output.write_line(made.question, indent=2)

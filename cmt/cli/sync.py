@@ -6,6 +6,7 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
+from cmt.common.text import counted
 from cmt.errors import CmtError, ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ def sync(
     if errors:
         raise errors[-1]
     if failed := sum(report.failed for report in reports):
-        raise StreamError(f"{failed:,} item{'s' if failed > 1 else ''} could not be fetched: repeat it later")
+        raise StreamError(f"{counted(failed, 'item')} could not be fetched: repeat it later")

@@ -12,6 +12,11 @@ def plain(text: object) -> str:
     return "".join(character for character in line if unicodedata.category(character) not in ("Cc", "Cs"))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_optional(value: object | None, spec: str = "") -> str:
     """`value` formatted with `spec` (as in `format`), or `MISSING` if it is None."""
     return MISSING if value is None else format(value, spec)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from cmt.common.arrow import replace_column, rows_with
 from cmt.common.date_formats import DateReader
 from cmt.common.digests import sha256_hex
+from cmt.common.text import counted
 from cmt.common.visibility import Find, Version, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
@@ -101,13 +102,13 @@ class IngestReport:
 
     def summary(self) -> str:
         """The result in one line."""
-        documents, questions = _count(self.accepted, "document"), _count(self.questions, "question")
-        kinds = [_count(n, noun) for n, noun in ((self.versions, "new version"), (self.repeats, "repeat")) if n]
+        documents, questions = counted(self.accepted, "document"), counted(self.questions, "question")
+        kinds = [counted(n, noun) for n, noun in ((self.versions, "new version"), (self.repeats, "repeat")) if n]
         notes = f" ({', '.join(kinds)})" if kinds else ""
         taken = "would be taken" if self.dry_run else "taken"
-        new = f"{documents}{notes} and {questions} {taken} into {_count(len(self.parts), 'slice')}"
-        documents, questions = _count(self.duplicates, "document"), _count(self.question_duplicates, "question")
-        rejected = f"; {_count(len(self.rejected), 'row')} rejected" if self.rejected else ""
+        new = f"{documents}{notes} and {questions} {taken} into {counted(len(self.parts), 'slice')}"
+        documents, questions = counted(self.duplicates, "document"), counted(self.question_duplicates, "question")
+        rejected = f"; {counted(len(self.rejected), 'row')} rejected" if self.rejected else ""
         rejected += f", see {self.quarantine}" if self.quarantine else ""
         return f"{new if self.parts else 'nothing new'}; {documents} and {questions} already there{rejected}"
 
@@ -202,7 +203,7 @@ def ingest(
     if report.rejected_fraction == 1 and not (report.waiting or dry_run):
         first = report.rejected[0]
         raise StreamError(
-            f"{name}: none of its {_count(len(report.rejected), 'row')} can be taken"
+            f"{name}: none of its {counted(len(report.rejected), 'row')} can be taken"
             f"{f', see {report.quarantine}' if report.quarantine else ''}; "
             f"the first: {first.file}:{first.row}: {first.reason}"
         )
@@ -334,13 +335,13 @@ def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) ->
         yield f"not UTF-8: {', '.join(odd[:_PREVIEWED])}" + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
     yield from lines
     if undated := pc.sum(pc.equal(intake.documents["published_at"], RELEASED_AT)).as_py():
-        yield f"{_count(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
+        yield f"{counted(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
     if intake.dangling:
         doc_id, target = intake.dangling[0]
         links = "link of supersedes leads" if len(intake.dangling) == 1 else "links of supersedes lead"
         yield f"{len(intake.dangling):,} {links} to no document, such as {target!r} in {doc_id!r}"
     if waiting:
-        yield f"{_count(waiting, 'row')} dated ahead of the clock: a later ingest takes them when their time has come"
+        yield f"{counted(waiting, 'row')} dated ahead of the clock: a later ingest takes them when their time has come"
     texts = intake.documents["text"]
     sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
     if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
@@ -381,7 +382,3 @@ def _check_unit(store: SliceStore, unit: str) -> None:
                 f"{store.path} is cut by {unit_of(slice_.period)}, not by {unit}: "
                 "set stream.period back, or name another folder in stream.path"
             )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
