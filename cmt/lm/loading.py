@@ -98,8 +98,16 @@ def load_tokenizer(folder: Path) -> Any:
 def check_folder(folder: Path) -> None:
     """Raise ModelError if a file in `folder` names code, kernels or weights elsewhere, or if it is no known LM.
 
-    Raises OSError without a configuration.
+    Raises ModelError, too, if this user may not read a file. Raises OSError without a configuration.
     """
+    for file in folder.iterdir():
+        if file.is_file():
+            try:
+                file.open("rb").close()
+            except PermissionError:
+                raise ModelError(
+                    f"{file.resolve()} may not be read by this user: let its owner give the right (chmod a+r)"
+                ) from None
     # 1. the configuration: a known architecture, with its own fields
     config = read_object(folder / CONFIG)
     kind = architecture(folder / CONFIG, config)

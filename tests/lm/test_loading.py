@@ -1,7 +1,10 @@
 """Loading an LM: a folder's files cannot have code, kernels or other weights loaded."""
 
 import json
+import os
+import shutil
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,27 @@ def folder(tmp_path: Path) -> Path:
 def change(file: Path, **values: Any) -> None:
     content = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps(content | values))
+
+
+def test_weights_that_this_user_may_not_read_are_named_with_the_remedy() -> None:
+    """safetensors writes files of mode 0600, to which a pulled folder may link."""
+    original = Path(tempfile.mkdtemp())  # not tmp_path: only root may enter its parents
+    try:
+        folder = write_folder(original)
+        for file in folder.iterdir():
+            file.chmod(0o644)
+        (folder / "model.safetensors").chmod(0o000)
+        folder.chmod(0o755)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ModelError, match=r"model.safetensors may not be read by this user: .*chmod a\+r"):
+                FrozenLM.load(folder)
+        finally:
+            os.seteuid(user)
+    finally:
+        shutil.rmtree(original)
 
 
 HOSTILE: list[tuple[str, dict[str, Any]]] = [
