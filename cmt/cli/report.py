@@ -38,7 +38,7 @@ def baselines(
         results = measure_systems(data, names)
         store_baselines(workspace, results, data.lineage)
     record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
-    columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall", "MRR"]
+    columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall"]
     columns += ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
     print_result(record, lambda: output.write_table(columns, list(map(_row, results))), as_json=as_json)
 
@@ -69,7 +69,6 @@ def _row(result: "SystemResult") -> list[str]:
         "{:.1f} – {:.1f}".format(*scores.ci),
         MISSING if result.behind is None else "{:.1f} ({:.1f} – {:.1f})".format(*result.behind),
         format_optional(scores.recall, ".3f"),
-        format_optional(result.mrr, ".3f"),
         format_optional(cost.adapt_seconds, ".1f"),
         f"{cost.seconds_per_question:.3f}",
         format_optional(None if cost.peak_bytes is None else cost.peak_bytes / 1e9, ".2f"),

@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
-from cmt.common.arrow import is_in, rows_with
+from cmt.common.arrow import rows_with
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
@@ -31,8 +30,6 @@ class ComparisonData:
     """DOCUMENT_SCHEMA; the banked documents."""
     asked: pa.Table
     """QUESTION_SCHEMA; questions about banked documents, each asked as of its own date."""
-    absent: pa.Table
-    """QUESTION_SCHEMA; questions about documents that are not in the bank, to measure abstention."""
     seconds: Mapping[str, float]
     """Stage → wall-clock seconds, summed over all committed rounds."""
     lineage: Mapping[str, Any]
@@ -41,7 +38,7 @@ class ComparisonData:
 
     @classmethod
     def of(cls, resources: "Resources", *, limit: int, progress: Progress | None = None) -> "ComparisonData":
-        """The bank of `resources`, at most `limit` questions about its documents and `limit` about absent ones.
+        """The bank of `resources`, and at most `limit` questions about its documents.
 
         Raises BankError without a bank and StreamError without questions.
         """
@@ -55,17 +52,14 @@ class ComparisonData:
                 for stage, stage_seconds in round_.seconds.items():
                     seconds[stage] = seconds.get(stage, 0.0) + stage_seconds
         # 2. the questions
-        questions, seed = resources.store.all_questions(), resources.params.seed
-        has_document = is_in(questions["doc_id"], memories["doc_id"])
-        asked, absent = questions.filter(has_document), questions.filter(pc.invert(has_document))
+        asked = rows_with(resources.store.all_questions(), "doc_id", memories["doc_id"])
         if not asked.num_rows:
             raise StreamError("the stream has no question about a banked document: run `cmt ingest` and `cmt update`")
         return cls(
             answerer=resources.answerer,
             memories=memories,
             documents=rows_with(resources.store.all_documents(), "doc_id", memories["doc_id"]),
-            asked=sample_by_hash(asked, limit=limit, seed=seed),
-            absent=sample_by_hash(absent, limit=limit, seed=seed),
+            asked=sample_by_hash(asked, limit=limit, seed=resources.params.seed),
             seconds=seconds,
             lineage=bank_lineage(resources),
             progress=progress or NullProgress(),

@@ -14,13 +14,11 @@ class Cost:
     """The cost of one system."""
 
     adapt_seconds: float | None
-    """Wall-clock seconds to process all documents, from the rounds or a fine-tuning; None if unknown."""
+    """Wall-clock seconds to process all documents, from the rounds; None if unknown."""
     seconds_per_question: float
     """Wall-clock seconds of answering in batches of `answering.batch_size`, divided by the number of questions."""
     peak_bytes: int | None
     """Peak resident memory of the process during the run, with libraries, LM and bank; None except on Linux."""
-    peak_device_bytes: int | None
-    """Peak memory that torch allocated on the accelerator during the run; None without one."""
     stored_bytes: int
     """Bytes stored for the system beside the frozen LM, without search indexes."""
     tokens_per_question: float

@@ -1,4 +1,4 @@
-"""Metrics of answers, of retrieval and of abstention.
+"""Metrics of answers and their intervals.
 
 Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The published CMT numbers
 call the prefix match EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
@@ -47,18 +47,6 @@ class Scores:
     n: int
 
 
-@dataclass(frozen=True)
-class Abstention:
-    """How well a system abstains. Each share is 0–1; None without questions."""
-
-    precision: float | None
-    """Share of the refused questions that have no answer."""
-    recall: float | None
-    """Share of the questions without an answer that were refused."""
-    false_alarm: float | None
-    """Share of the questions with an answer that were refused."""
-
-
 def exact_match(prediction: str, references: Sequence[str]) -> float:
     """1.0 if the normalised prediction equals any normalised reference, else 0.0."""
     normalised = normalise_answer(prediction)
@@ -79,29 +67,6 @@ def f1(prediction: str, references: Sequence[str]) -> float:
     If either side has no words: 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
     """
     return max(_overlap(prediction, reference) for reference in references)
-
-
-def reciprocal_ranks(ranked: Sequence[Sequence[str]], gold_documents: Sequence[str]) -> Floats:
-    """1 / rank of each question's gold document in its `ranked` (distinct documents, best first); 0 if it is absent.
-
-    Shape (n,), in 0–1; the mean is MRR (Voorhees 1999, The TREC-8 question answering track report).
-    """
-    width = max(map(len, ranked), default=0)
-    hits = np.zeros((len(gold_documents), width + 1), dtype=np.bool_)
-    for row, (documents, gold) in enumerate(zip(ranked, gold_documents, strict=True)):
-        hits[row, : len(documents)] = [name == gold for name in documents]
-    return np.where(hits.any(axis=1), 1.0 / (1 + hits.argmax(axis=1)), 0.0)
-
-
-def abstention(*, refused: Flags, answerable: Flags) -> Abstention:
-    """Precision and recall of refusing (n,); the positive class is "has no answer".
-
-    Source: abstention precision and recall in the survey of Wen et al. 2024 (arXiv 2407.18418).
-    """
-    right = refused & ~answerable
-    return Abstention(
-        precision=_share(right, refused), recall=_share(right, ~answerable), false_alarm=_share(refused, answerable)
-    )
 
 
 def mark(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Marks:
@@ -130,19 +95,19 @@ def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Sc
     )
 
 
-def bootstrap_interval(values: Floats, *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), n >= 1, from `resamples` seeded bootstrap resamples."""
+def bootstrap_interval(values: Floats, *, seed: int) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` (n,), n >= 1, from RESAMPLES seeded resamples."""
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK // len(values))
     means = [
-        values[random.integers(len(values), size=(min(block, resamples - start), len(values)))].mean(axis=1)
-        for start in range(0, resamples, block)
+        values[random.integers(len(values), size=(min(block, RESAMPLES - start), len(values)))].mean(axis=1)
+        for start in range(0, RESAMPLES, block)
     ]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int = RESAMPLES) -> Difference:
+def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int) -> Difference:
     """Mean of `ours` − `theirs`, both (n,) with n >= 1 in the same order of questions, and its 95 % interval.
 
     The differences are resampled, so the two answers to a question stay together. Source: Efron and Tibshirani 1993 (An
@@ -152,7 +117,7 @@ def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int, resamples: int 
     if ours.shape != theirs.shape:
         raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions")
     differences = ours - theirs
-    return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed, resamples=resamples))
+    return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed))
 
 
 def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) -> Difference:
@@ -166,11 +131,6 @@ def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) 
     ]
     low, high = np.percentile(means[0] - means[1], [100 * tail, 100 * (1 - tail)])
     return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
-
-
-def _share(part: Flags, of: Flags) -> float | None:
-    """The share of `part` in the questions `of`; None without questions."""
-    return float((part & of).sum() / of.sum()) if of.any() else None
 
 
 def _overlap(prediction: str, reference: str) -> float:

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from cmt.answering import prompting
-from cmt.answering.answer import Answer
 from cmt.answering.prompting import Passage, Prediction
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.cost import TokenMeter
@@ -32,8 +31,6 @@ class SystemRun:
     """Wall-clock seconds of answering."""
     tokens: int
     """Prompt positions that the LM read, over all questions."""
-    answers: Sequence[Answer] = ()
-    """Only for the memory: the answers with confidence and sources."""
 
 
 def closed_book(data: ComparisonData) -> SystemRun | None:
@@ -85,7 +82,6 @@ def memory(data: ComparisonData) -> SystemRun | None:
         stored_bytes=int(answerer.bank.stats()["bytes"]),
         seconds=time.perf_counter() - started,
         tokens=meter.tokens_read,
-        answers=answers,
     )
 
 

@@ -7,7 +7,7 @@ from cmt.lm.model import FrozenLM
 
 
 def test_costs_are_rounded_in_json_and_unknown_ones_are_null() -> None:
-    unknown = dict.fromkeys(("adapt_seconds", "peak_bytes", "peak_device_bytes"))
+    unknown = dict.fromkeys(("adapt_seconds", "peak_bytes"))
     cost = Cost(**unknown, seconds_per_question=0.123456, stored_bytes=7, tokens_per_question=12.34)
     known = {"seconds_per_question": 0.1235, "stored_bytes": 7, "tokens_per_question": 12.3}
     assert json.loads(json.dumps(cost.to_json())) == unknown | known

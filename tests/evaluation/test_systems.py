@@ -1,8 +1,5 @@
 """The compared systems, each by itself."""
 
-from dataclasses import replace
-
-from cmt.answering.confidence import Calibration
 from cmt.answering.prompting import Prediction
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
 from cmt.evaluation.comparison_data import ComparisonData
@@ -30,14 +27,7 @@ def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData
         assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
 
 
-def test_the_memory_returns_its_answers_as_well(comparison_data: ComparisonData) -> None:
+def test_the_memory_answers_as_the_answerer_does(comparison_data: ComparisonData) -> None:
     run = SYSTEMS["cmt"](comparison_data)
-    assert run is not None
-    assert [answer.question for answer in run.answers] == comparison_data.asked["question"].to_pylist()
-    assert run.predictions == [Prediction.of(answer) for answer in run.answers]
-
-
-def test_the_metered_memory_keeps_the_calibration(comparison_data: ComparisonData) -> None:
-    calibrated = comparison_data.answerer.with_params(calibration=Calibration(slope=0.5, shift=2.0))
-    run = SYSTEMS["cmt"](replace(comparison_data, answerer=calibrated))
-    assert run and run.answers == calibrated.answer(comparison_data.questions, as_of=comparison_data.as_of)
+    answers = comparison_data.answerer.answer(comparison_data.questions, as_of=comparison_data.as_of)
+    assert run and run.predictions == [Prediction.of(answer) for answer in answers]
