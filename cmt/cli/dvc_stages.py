@@ -81,7 +81,6 @@ def replay(params: Path, progress: ProgressBar) -> None:
     """Run a round for every slice, in order, into an empty bank; write its pin and the scores after each round."""
     from cmt.common.plots import round_curve
     from cmt.evaluation.round_records import read_records
-    from cmt.tracking.payload import draw_curve
 
     # 1. an empty bank
     replay_workspace = _answering_workspace(params)
@@ -99,9 +98,8 @@ def replay(params: Path, progress: ProgressBar) -> None:
         records = [found for round_ in rounds if (found := read_records(replay_workspace, round_)) is not None]
         metrics |= calibration_metrics(records)
     write_json(replay_workspace.root / "metrics/replay.json", metrics)
-    picture = replay_workspace.root / "plots/rounds.png"
-    if draw_curve(rounds, picture) is None:
-        round_curve(rounds=[], path=picture)
+    scored = [(round_.slice_id, round_.scores) for round_ in rounds if round_.state == "committed" and round_.scores]
+    round_curve(rounds=scored, path=replay_workspace.root / "plots/rounds.png")
 
 
 def evaluate(params: Path, progress: ProgressBar) -> None:

@@ -1,17 +1,11 @@
 """The metrics, parameters and tags of a round in MLflow."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cmt.bank.ledger import MEMORY, Round
 from cmt.common.secrets import mask_secrets
 from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
-
-if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput
 
 DESCRIBED_ROUNDS = 20
 """Rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream."""
@@ -39,17 +33,6 @@ def round_metrics(round_: Round) -> dict[str, float]:
     if round_.tokens_per_second is not None:
         metrics["counts/tokens_per_second"] = round_.tokens_per_second
     return {name: float(value) for name, value in metrics.items()}
-
-
-def draw_curve(history: Sequence[Round], path: Path) -> Path | None:
-    """F1 and recall@K after each committed round with questions, as a PNG at `path`; None without such a round."""
-    from cmt.common.plots import round_curve
-
-    scored = [(r.slice_id, r.scores) for r in history if r.state == "committed" and r.scores]
-    if not scored:
-        return None
-    round_curve(rounds=scored, path=path)
-    return path
 
 
 def flat_params(params: Params) -> dict[str, str]:
@@ -90,17 +73,3 @@ def describe(rounds: Sequence[Round]) -> dict[str, str]:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     note = {"mlflow.note.content": "\n".join(lines)} if rounds else {}
     return {"mlflow.source.name": source, "mlflow.source.type": kind} | note
-
-
-def slice_dataset(round_: Round, stream: str) -> "DatasetInput":
-    """The slice as the dataset that a round's run used."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    dataset = Dataset(
-        name=round_.slice_id,
-        digest=round_.slice_digest[:36],  # MLflow keeps 36 characters
-        source_type="local",
-        source=json.dumps({"uri": f"{stream}/{round_.slice_id}.documents.parquet"}),
-        profile=json.dumps({"documents": round_.documents, "sha256": round_.slice_digest}),
-    )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", "adaptation")])

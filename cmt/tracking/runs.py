@@ -6,14 +6,13 @@ round that runs again after a rollback is another run.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import relative
 from cmt.config import Params, TrackingParams
-from cmt.tracking.payload import describe, draw_curve, flat_params, lineage, round_metrics, slice_dataset
+from cmt.tracking.payload import describe, flat_params, lineage, round_metrics
 from cmt.tracking.session import MlflowSession
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ class Tracker:
     def log_round(self, round_: Round, *, params: Params, history: Sequence[Round], artifacts: Sequence[Path]) -> str:
         """Record a round as a child run of its stream; returns the id of the child run.
 
-        `history`: rounds of the ledger, for the curve. Missing `artifacts` are skipped. Raises ServiceError within
-        seconds if MLflow cannot be reached or written.
+        `history`: rounds of the ledger, which the description of the stream lists. Missing `artifacts` are skipped.
+        Raises ServiceError within seconds if MLflow cannot be reached or written.
         """
         session = self.session
         stream, bank = relative(params.stream.path, self.root), relative(params.bank.uri, self.root)
@@ -59,7 +58,7 @@ class Tracker:
                 ),
                 started=round_.started_at,
             )
-            # 3. metrics, lineage, and the slice as the input of the run
+            # 3. metrics, lineage and files
             session.log(
                 child,
                 metrics,
@@ -67,16 +66,10 @@ class Tracker:
                 at=round_.finished_at,
                 params=flat_params(params),
                 tags=lineage(round_) | describe([round_]),
-                datasets=[] if child.inputs and child.inputs.dataset_inputs else [slice_dataset(round_, stream)],
             )
-            earlier = [r for r in history if r.number <= round_.number]
-            tags = describe([r for r in earlier if r.state == "committed"])
+            tags = describe([r for r in history if r.number <= round_.number and r.state == "committed"])
             session.log(parent, metrics, step=round_.number, at=round_.finished_at, tags=tags)
-            # 4. answers and curve
-            with TemporaryDirectory() as folder:
-                curve = draw_curve(earlier, Path(folder) / "curve.png")
-                session.attach(child, [*artifacts, curve])
-                session.attach(parent, [curve])
+            session.attach(child, artifacts)
             session.end(child, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
             session.end(parent, "FINISHED", round_.finished_at)
         return str(child.info.run_id)

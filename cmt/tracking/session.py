@@ -1,4 +1,4 @@
-"""One experiment of one MLflow server or database: runs found by key, metrics, tags, datasets and artifacts.
+"""One experiment of one MLflow server or database: runs found by key, metrics, tags and artifacts.
 
 A run is found by a key made from what it records, so recording the same thing again updates its run.
 """
@@ -24,7 +24,7 @@ from cmt.errors import ServiceError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Experiment, Run
+    from mlflow.entities import Experiment, Run
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,9 @@ class MlflowSession:
         at: str = "",
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
-        datasets: "Sequence[DatasetInput]" = (),
     ) -> None:
-        """Write metrics, parameters, tags and dataset inputs of a run in one batch each."""
+        """Write metrics, parameters and tags of a run in one batch."""
         from mlflow.entities import Metric, Param, RunTag
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
 
         # a parameter of a run is immutable: what an earlier attempt wrote stays
         new_params = {name: value for name, value in (params or {}).items() if name not in run.data.params}
@@ -117,16 +114,11 @@ class MlflowSession:
             params=[Param(name, value) for name, value in new_params.items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
-        if datasets:
-            try:
-                self.client.log_inputs(run.info.run_id, datasets)
-            except (MlflowException, SQLAlchemyError):  # another process may have added the same dataset meanwhile
-                self.client.log_inputs(run.info.run_id, datasets)
 
-    def attach(self, run: "Run", files: Sequence[Path | None]) -> None:
+    def attach(self, run: "Run", files: Sequence[Path]) -> None:
         """Copy `files` into the run's artifacts; missing ones are skipped."""
         for file in files:
-            if file is not None and file.exists():
+            if file.exists():
                 self.client.log_artifact(run.info.run_id, str(file))
 
     def end(self, run: "Run", status: str, at: str = "") -> None:

@@ -40,7 +40,6 @@ SILENT = {
 }
 SILENT |= {f"cmt.rounds.{name}" for name in ("recovery", "runner", "tries")}
 SILENT |= {f"cmt.cli{name}" for name in ("", ".context", ".output", ".progress_bar")}
-SILENT |= {f"cmt.tracking{name}" for name in ("", ".payload")}
 SILENT |= {
     f"cmt.common{name}"
     for name in (

@@ -13,7 +13,7 @@ from cmt.evaluation.metrics import Scores
 from cmt.evaluation.systems import SYSTEMS
 from cmt.report.baselines import IDENTITY, store_baselines, stored_baselines
 
-COST = Cost(1.0, 0.5, None, None, 10, 20.0)
+COST = Cost(1.0, 0.5, None, 10, 20.0)
 RESULT = SystemResult("closed", Scores(1.0, 2.0, 3.0, (2.0, 4.0), None, 5), 0.1, cost=COST)
 
 

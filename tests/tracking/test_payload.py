@@ -1,9 +1,8 @@
 """Names and values of a round in MLflow."""
 
-import json
 from dataclasses import replace
 
-from cmt.tracking.payload import DESCRIBED_ROUNDS, describe, lineage, round_metrics, slice_dataset
+from cmt.tracking.payload import DESCRIBED_ROUNDS, describe, lineage, round_metrics
 from tests.helpers.rounds import ROUND as BEGUN
 
 ROUND = replace(
@@ -48,13 +47,6 @@ def test_a_long_stream_is_described_by_its_newest_rounds() -> None:
     assert len(note) < 8000  # MLflow cuts longer tags
     assert note.splitlines()[2].startswith(f"| {3001 - DESCRIBED_ROUNDS}-01/0001 ")
     assert note.splitlines()[-1].startswith("| 3000-01/0001 ")
-
-
-def test_the_slice_is_the_dataset_of_the_run() -> None:
-    dataset = slice_dataset(ROUND, "data/stream").dataset
-    assert (dataset.name, dataset.digest) == ("2031-01/0001", "s" * 36)
-    assert json.loads(dataset.source) == {"uri": "data/stream/2031-01/0001.documents.parquet"}
-    assert json.loads(dataset.profile or "") == {"documents": 40, "sha256": "s" * 64}
 
 
 def test_lineage_leaves_out_what_is_empty() -> None:

@@ -2,11 +2,9 @@
 
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
@@ -47,7 +45,7 @@ def test_a_copied_project_does_not_write_into_the_original(
     assert experiment.artifact_location == (tmp_path / "copy/mlruns").as_uri()
     assert "outside this project" in caplog.text
     (tmp_path / "note.txt").write_text("a file")
-    copy.attach(copy.run("training", tags={}, key="second"), [tmp_path / "note.txt", tmp_path / "missing.txt", None])
+    copy.attach(copy.run("training", tags={}, key="second"), [tmp_path / "note.txt", tmp_path / "missing.txt"])
     assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(project.rglob("note.txt"))
 
 
@@ -56,19 +54,6 @@ def test_a_run_is_found_by_its_key(project: Path) -> None:
     again = session_of(project).run("b", tags={}, key="key")
     assert (again.info.run_id, again.info.run_name) == (first.info.run_id, "a")
     assert session_of(project).run("a", tags={}, key="other").info.run_id != first.info.run_id
-
-
-def test_runs_that_log_the_same_dataset_at_once_all_have_it(project: Path) -> None:
-    session = session_of(project)
-    runs = [session.run(f"run {number}", tags={}, key=str(number)) for number in range(6)]
-    dataset = DatasetInput(
-        Dataset("2031-01/0001", "a1b2", "local", "{}"), [InputTag("mlflow.data.context", "adaptation")]
-    )
-    with ThreadPoolExecutor(len(runs)) as pool:
-        list(pool.map(lambda run: session.log(run, {"f1": 1.0}, step=1, datasets=[dataset]), runs))
-    for run in runs:
-        (logged,) = session.client.get_run(run.info.run_id).inputs.dataset_inputs
-        assert logged.dataset.name == "2031-01/0001"
 
 
 def test_a_missing_mlflow_and_a_missing_driver_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
