@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,29 +134,28 @@ class Texts:
         return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
 
 
-class Material:
-    """The inputs of the bars, each made when it is first needed."""
-
-    @cached_property
-    def texts(self) -> Texts:
-        return Texts()
-
-    @cached_property
-    def large(self) -> Bank:
-        """The large bank. Raises BankError if it is not complete."""
-        if (FOLDER / "large").is_dir():
-            bank = open_bank(BankLocation(str(FOLDER / "large")), schema=SCHEMA)
-            if bank.count_rows() >= LARGE:
-                return bank
-        raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
+@cache
+def texts() -> Texts:
+    """The synthetic documents."""
+    return Texts()
 
 
-def build(texts: Texts, rows: int, folder: Path) -> Bank:
+@cache
+def large_bank() -> Bank:
+    """The large bank. Raises BankError if it is not complete."""
+    if (FOLDER / "large").is_dir():
+        bank = open_bank(BankLocation(str(FOLDER / "large")), schema=SCHEMA)
+        if bank.count_rows() >= LARGE:
+            return bank
+    raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
+
+
+def build(rows: int, folder: Path) -> Bank:
     """An indexed bank of `rows` rows; a bank that was begun is completed."""
     bank = open_bank(BankLocation(str(folder)), schema=SCHEMA)
     block = min(rows, 50_000)
     for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
-        bank.upsert(texts.rows(first, min(block, rows - first)))
+        bank.upsert(texts().rows(first, min(block, rows - first)))
         if first >= block:  # each write rewrites a table of up to a million rows (docs/scale.md); drop what it replaced
             bank.optimize(keep=timedelta(milliseconds=1))
     if bank.stats()["indexed"] < rows and rows >= 10_000:
@@ -164,11 +163,11 @@ def build(texts: Texts, rows: int, folder: Path) -> Bank:
     return bank
 
 
-def round_of(bank: Bank, texts: Texts, first: int) -> None:
+def round_of(bank: Bank, first: int) -> None:
     """A round of DOCUMENTS documents, of which two supersede stored ones, without Θ and LM."""
     ledger = Ledger(bank.connection)
     stored = [doc_id(first % 997), doc_id(first % 991)]
-    rows = texts.rows(first, DOCUMENTS, stored)
+    rows = texts().rows(first, DOCUMENTS, stored)
     version_before, _ = bank.version_and_rows()
     ledger.rounds()
     started = Round(
@@ -191,10 +190,9 @@ def round_of(bank: Bank, texts: Texts, first: int) -> None:
     ledger.write(started)
 
 
-def bar_1(material: Material) -> Iterator[Bar]:
+def bar_1() -> Iterator[Bar]:
     """The time of a round beside many rows and beside few."""
-    texts, large = material.texts, material.large
-    small = fresh(texts, "small")
+    large, small = large_bank(), fresh("small")
     banks = {"large": large, "small": small}
     before = {name: bank.version for name, bank in banks.items()}
     seconds: dict[str, list[float]] = {name: [] for name in banks}
@@ -202,10 +200,10 @@ def bar_1(material: Material) -> Iterator[Bar]:
     for number in track(range(ROUNDS + 1), "rounds", console=Console(stderr=True)):
         for name, bank in banks.items():
             rows = first + number * DOCUMENTS
-            took = timed(lambda bank=bank, rows=rows: round_of(bank, texts, rows))  # type: ignore[misc]
+            took = timed(lambda bank=bank, rows=rows: round_of(bank, rows))  # type: ignore[misc]
             if number:  # the first one builds what is missing
                 seconds[name].append(took)
-    refresh = timed(lambda: large.upsert(texts.rows(first + 10_000, 1_001)))
+    refresh = timed(lambda: large.upsert(texts().rows(first + 10_000, 1_001)))
     for name, bank in banks.items():
         bank.restore(before[name])
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
@@ -219,10 +217,9 @@ def bar_1(material: Material) -> Iterator[Bar]:
     )
 
 
-def bar_2(material: Material) -> Iterator[Bar]:
+def bar_2() -> Iterator[Bar]:
     """The time of a search beside many rows and beside few, and the recall of the index."""
-    texts, large = material.texts, material.large
-    small = fresh(texts, "small")
+    large, small = large_bank(), fresh("small")
     seconds: dict[str, list[float]] = {"large": [], "small": []}
     recalls = []
     random = np.random.default_rng(1)
@@ -230,7 +227,7 @@ def bar_2(material: Material) -> Iterator[Bar]:
         for number in track(range(SEARCHES + 5), "searches", console=Console(stderr=True)):
             for name, bank in (("large", large), ("small", small)):
                 rows = bank.count_rows()
-                key, text = question(texts, random)
+                key, text = question(random)
                 as_of = START + timedelta(minutes=int(random.integers(rows // 2, rows)))
                 took = timed(lambda b=bank, k=key, t=text, d=as_of: b.search(key=k, text=t, k=KEPT, as_of=d))  # type: ignore[misc]
                 if number >= 5:
@@ -265,10 +262,10 @@ def one_core() -> Iterator[None]:
         move(cores)
 
 
-def question(texts: Texts, random: np.random.Generator) -> tuple[np.ndarray, str]:
+def question(random: np.random.Generator) -> tuple[np.ndarray, str]:
     """A key near a topic, and eight words."""
-    key = texts.topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(KEY_DIM, np.float32)
-    return key, " ".join(texts.words[np.searchsorted(texts.frequencies, random.random(8))])
+    key = texts().topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(KEY_DIM, np.float32)
+    return key, texts().drawn(random, 1, 8)[0]
 
 
 def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
@@ -280,14 +277,13 @@ def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
     return len(found & truth) / len(truth)
 
 
-def bar_12(material: Material) -> Iterator[Bar]:
+def bar_12() -> Iterator[Bar]:
     """A thousand rounds, with maintenance."""
-    texts = material.texts
-    bank = fresh(texts, "thousand", rows=0)
+    bank = fresh("thousand", rows=0)
     seconds, sizes = [], {}
     for number in track(range(1, THOUSAND + 1), "a thousand rounds", console=Console(stderr=True)):
         rows = number * DOCUMENTS
-        seconds.append(timed(lambda rows=rows: round_of(bank, texts, rows)))  # type: ignore[misc]
+        seconds.append(timed(lambda rows=rows: round_of(bank, rows)))  # type: ignore[misc]
         if number % MAINTENANCE_EVERY == 0:
             bank.optimize(keep=timedelta(milliseconds=1))
             files = Path(bank.connection.uri, f"{bank.name}.lance").rglob("*")
@@ -303,20 +299,20 @@ def bar_12(material: Material) -> Iterator[Bar]:
     yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", ratio, 1.3, False, detail)
 
 
-def bar_8(material: Material) -> Iterator[Bar]:
+def bar_8() -> Iterator[Bar]:
     """Seconds and memory of `cmt ingest` while the stream grows to INGESTED documents."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         stream = {"path": "stream", "quarantine": "quarantine", "period": INGESTED_AT_ONCE // 10, "clock": "system"}
         (folder / "params.yaml").write_text(yaml.safe_dump({"stream": stream}), encoding="utf-8")
         # 1. the memory that a small stream takes
-        _, small = ingest(folder, material.texts, INGESTED, INGESTED_AT_ONCE // 10)
+        _, small = ingest(folder, INGESTED, INGESTED_AT_ONCE // 10)
         shutil.rmtree(folder / "stream")
         # 2. the large one
         starts = range(0, INGESTED, INGESTED_AT_ONCE)
         seconds, peaks = zip(
             *(
-                ingest(folder, material.texts, first, INGESTED_AT_ONCE)
+                ingest(folder, first, INGESTED_AT_ONCE)
                 for first in track(starts, "ingest", console=Console(stderr=True))
             ),
             strict=True,
@@ -332,11 +328,11 @@ def bar_8(material: Material) -> Iterator[Bar]:
     yield Bar(8, "ingest: peak memory over that of 10,000 documents, GB", (max(peaks) - small) / 1e9, 1, False, detail)
 
 
-def ingest(folder: Path, texts: Texts, first: int, count: int) -> tuple[float, int]:
+def ingest(folder: Path, first: int, count: int) -> tuple[float, int]:
     """Seconds and peak memory in bytes of `cmt ingest` of the documents `first` to `first + count`."""
     rows = (
         {"doc_id": f"document-{number}", "text": text, "published_at": (START + timedelta(minutes=number)).isoformat()}
-        for number, text in enumerate(texts.drawn(np.random.default_rng(first), count, INGESTED_WORDS), first)
+        for number, text in enumerate(texts().drawn(np.random.default_rng(first), count, INGESTED_WORDS), first)
     )
     source = folder / "documents.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -348,9 +344,9 @@ def ingest(folder: Path, texts: Texts, first: int, count: int) -> tuple[float, i
     return time.perf_counter() - began, int(measured.stdout) * 1024
 
 
-def bar_9(material: Material) -> Iterator[Bar]:
+def bar_9() -> Iterator[Bar]:
     """Memory of a process that opens and searches the large bank."""
-    _ = material.large  # raises the error if there is none
+    large_bank()  # raises the error if there is none
     searched = [sys.executable, __file__, "--search-memory"]
     gigabytes = float(subprocess.run(searched, capture_output=True, text=True, check=True).stdout) / 1e9  # noqa: S603
     detail = (
@@ -361,11 +357,11 @@ def bar_9(material: Material) -> Iterator[Bar]:
 
 def search_memory() -> int:
     """Bytes by which this process grows when it opens the large bank and searches it."""
-    texts, random = Texts(), np.random.default_rng(2)
-    before = resident()
-    bank = Material().large
+    texts()  # made before the memory is measured
+    random, before = np.random.default_rng(2), resident()
+    bank = large_bank()
     for _ in range(SEARCHES):
-        key, text = question(texts, random)
+        key, text = question(random)
         bank.search(key=key, text=text, k=KEPT, as_of=None)
     return resident() - before
 
@@ -376,24 +372,15 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-BARS: dict[int, Callable[[Material], Iterator[Bar]]] = dict(
-    sorted(
-        {
-            1: bar_1,
-            2: bar_2,
-            **{number: lambda _material, bar=bar: bar() for number, bar in MODEL_BARS.items()},  # type: ignore[misc]
-            8: bar_8,
-            9: bar_9,
-            12: bar_12,
-        }.items()
-    )
+BARS: dict[int, Callable[[], Iterator[Bar]]] = dict(
+    sorted({1: bar_1, 2: bar_2, 8: bar_8, 9: bar_9, 12: bar_12, **MODEL_BARS}.items())
 )
 
 
-def fresh(texts: Texts, name: str, rows: int = SMALL) -> Bank:
+def fresh(name: str, rows: int = SMALL) -> Bank:
     """A new bank."""
     shutil.rmtree(FOLDER / name, ignore_errors=True)
-    return build(texts, rows, FOLDER / name) if rows else open_bank(BankLocation(str(FOLDER / name)), schema=SCHEMA)
+    return build(rows, FOLDER / name) if rows else open_bank(BankLocation(str(FOLDER / name)), schema=SCHEMA)
 
 
 def main(
@@ -403,7 +390,7 @@ def main(
 ) -> None:
     """Measure the bars and write them down; exit status 1 unless every one holds."""
     if build_only:
-        seconds = timed(lambda: build(Texts(), LARGE, FOLDER / "large"))
+        seconds = timed(lambda: build(LARGE, FOLDER / "large"))
         Console(stderr=True).print(f"{LARGE:,} rows in {FOLDER / 'large'} after {seconds:,.0f} s")
         return
     if search_memory_only:
@@ -411,10 +398,9 @@ def main(
         return
     if unknown := set(only or ()) - BARS.keys():
         raise typer.BadParameter(f"bar {min(unknown)} is none of {', '.join(map(str, BARS))}")
-    material = Material()
     kept = FOLDER / "bars.json"
     for number in only or BARS:
-        measured = [asdict(bar) for bar in BARS[number](material)]
+        measured = [asdict(bar) for bar in BARS[number]()]
         others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
         write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
     bars = [Bar(**bar) for bar in json.loads(kept.read_text())]

@@ -9,11 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.ledger import Round
-from cmt.common.arrow import take
 from cmt.common.difference import Difference
 from cmt.common.systems import ScoresBySystem, system_label
-from cmt.evaluation.evaluate import answering_order
-from cmt.evaluation.metrics import Scores, mark, paired_bootstrap, summarise
+from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
 
 if TYPE_CHECKING:
@@ -29,9 +27,8 @@ class SystemSummary:
     """The scores of one system on the questions of a round."""
 
     name: str
-    scores: Scores
-    recall: float | None
-    """Share of the questions whose gold document the system retrieved, 0–1; None if it retrieves nothing."""
+    scores: Mapping[str, float | None]
+    """SCORE_NAMES, as the round recorded them."""
     behind: Difference | None
     """F1 of the memory minus F1 of this system, paired by question, with its 95 % interval; None for the memory."""
 
@@ -87,18 +84,12 @@ def systems_in(records: pa.Table) -> list[str]:
 
 
 def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[SystemSummary]:
-    """A summary of every system in `records` (RECORD_SCHEMA), the memory first; recalls are those in `scores`."""
-    # in the order in which `evaluate` asks, the bootstrap gives the same intervals as in the round
-    records = take(records, answering_order(records))
-    summaries = []
-    for name in systems_in(records):
-        marks = mark(records[name].to_pylist(), records["golds"].to_pylist())
-        behind = None
-        if name != "cmt":
-            behind = paired_bootstrap(100 * records["cmt_f1"].to_numpy(), 100 * marks.f1, seed=seed)
-        recall = scores.get(name, {}).get("recall")
-        summaries.append(SystemSummary(name, summarise(marks, recalled=None, seed=seed), recall, behind))
-    return summaries
+    """A summary of every system in the `scores` of a round, whose answers are `records` (RECORD_SCHEMA)."""
+    f1 = {name: 100 * records[f"{name}_f1"].to_numpy() for name in systems_in(records)}
+    return [
+        SystemSummary(name, found, None if name == "cmt" else paired_bootstrap(f1["cmt"], f1[name], seed=seed))
+        for name, found in scores.items()
+    ]
 
 
 def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:

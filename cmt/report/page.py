@@ -162,8 +162,8 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
     tiles = [
         Tile(
             f"F1, {system.label}",
-            charts.score(system.scores.f1),
-            f"of 100; 95 % interval {charts.interval(*system.scores.ci)}",
+            charts.score(system.scores["f1"]),
+            f"of 100; 95 % interval {charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
         )
         for system in systems
     ]

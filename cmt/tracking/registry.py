@@ -5,7 +5,6 @@ pickles.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmt.common.scratch import scratch_folder
 from cmt.config import Params, TrackingParams, state_folder
-from cmt.errors import ConfigError, ModelError
+from cmt.errors import ConfigError
 from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest, seen_slices
 from cmt.modeling.codebook import CODEBOOKS
 from cmt.modeling.comparison_head import COMPARISON
@@ -38,11 +37,6 @@ NEEDED = (
     *("anyio", "filelock", "lancedb", "mlflow", "numpy", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
     *("rich", "safetensors", "torch", "transformers", "typer"),
 )
-# the line of a card that `training.model_card` writes
-_CARD_SCORES = re.compile(
-    r"Held-out articles, all in one bank, (?P<n>\d+) questions: \*\*EM (?P<em>[\d.]+), F1 (?P<f1>[\d.]+)\*\*"
-)
-_CARD_ARTICLES = re.compile(r"(?P<articles>\d+) articles held out")
 
 
 @dataclass(frozen=True)
@@ -78,13 +72,13 @@ class Registry:
     def add(
         self, folder: Path, *, project: Path, params: Params, scores: Mapping[str, float | None], held_out: str
     ) -> str:
-        """Register the compressor in `folder` as a version that can be served, with its scores on `held_out`.
+        """Register the compressor in `folder` as a version that can be served, with `scores`, if any, on `held_out`.
 
         `project`: the params.yaml whose LM and bank a server of the version uses by default. Registering the same
         weights again updates the scores of their version. Returns the version. ServiceError when MLflow cannot be used.
         """
         digest = checkpoint_digest(folder)
-        tags = {"cmt.digest": digest, "cmt.held_out": held_out}
+        tags = {"cmt.digest": digest} | ({"cmt.held_out": held_out} if scores else {})
         if slices := seen_slices(folder):
             tags["cmt.slices"] = ", ".join(slices)
         tags |= {name: f"{value:.4g}" for name, value in scores.items() if value is not None}
@@ -181,22 +175,6 @@ class Registry:
         with self.session.translate_errors():
             found = self.session.client.get_registered_model(NAME).aliases
         return {str(alias): str(version) for alias, version in found.items()}
-
-
-def card_scores(folder: Path) -> tuple[dict[str, float | None], str]:
-    """The held-out scores in the card of `folder`, and the name of their questions.
-
-    Raises ModelError without a card or without scores in it.
-    """
-    try:
-        card = (folder / "card.md").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"{folder} has no readable card.md ({error.strerror}): measure it instead") from None
-    scores, articles = _CARD_SCORES.search(card), _CARD_ARTICLES.search(card)
-    if scores is None or articles is None:
-        raise ModelError(f"{folder / 'card.md'} states no held-out scores: measure the compressor instead")
-    held_out = f"{scores['n']} questions on {articles['articles']} articles, from the card"
-    return {"em": float(scores["em"]), "f1": float(scores["f1"])}, held_out
 
 
 def _write_model(path: Path, folder: Path, project: Path) -> None:

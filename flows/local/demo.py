@@ -103,7 +103,7 @@ def demo() -> None:
             final = _final_scores(workspace)
     if final is None:
         raise RoundError(f"the evaluation left no scores: see {HOME / 'worker.log'}")
-    # 3. the compressor in MLflow's registry, with the scores that its card states
+    # 3. the compressor in MLflow's registry
     if workspace.params.tracking.enabled:
         _register(workspace)
     # 4. the last row, and the file
@@ -174,16 +174,14 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def _register(workspace: Workspace) -> None:
-    """Register the compressor in use from its card; champion if there was none. A failure is a warning."""
+    """Register the compressor in use, without scores; champion if there was none. A failure is a warning."""
     from cmt.rounds.promotion import promote_version
-    from cmt.tracking.registry import Registry, card_scores
+    from cmt.tracking.registry import Registry
 
     folder, params = workspace.params.compressor.path, workspace.params
     registry = Registry(params.tracking, workspace.root)
     try:
-        scores, held_out = card_scores(folder)
-        project = ROOT / "params.yaml"
-        version = registry.add(folder, project=project, params=params, scores=scores, held_out=held_out)
+        version = registry.add(folder, project=ROOT / "params.yaml", params=params, scores={}, held_out="")
         promote_version(workspace, version)
     except CmtError as error:
         message = f"warning: the compressor is not registered: {error}"

@@ -54,7 +54,7 @@ def test_every_bar_is_measured_and_kept_and_the_bank_is_as_before(bench: ModuleT
 def test_ingest_is_measured_while_the_stream_grows(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "INGESTED", 60)
     monkeypatch.setattr(bench, "INGESTED_AT_ONCE", 20)
-    time, memory = bench.bar_8(bench.Material())
+    time, memory = bench.bar_8()
     assert time.value > 0
     assert memory.ok
     assert "60 documents in files of 20" in time.detail
@@ -64,7 +64,7 @@ def test_a_bar_that_fails_is_the_exit_status(bench: ModuleType, monkeypatch: pyt
     bench.main(build_only=True)
     for value, held in ((1.0, True), (9.0, False)):
         bar = bench.Bar(1, "a figure", value, 1.5, False, "as measured")
-        monkeypatch.setitem(bench.BARS, 1, lambda material, bar=bar: [bar])
+        monkeypatch.setitem(bench.BARS, 1, lambda bar=bar: [bar])
         if held:
             bench.main([1])
         else:

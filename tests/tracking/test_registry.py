@@ -22,7 +22,7 @@ from cmt.evaluation.challenger_decision import Decision
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
-from cmt.tracking.registry import CHAMPION, NAME, NEEDED, card_scores
+from cmt.tracking.registry import CHAMPION, NAME, NEEDED
 from tests.helpers.lamps import write_lamps
 from tests.helpers.projects import JANUARY, open_workspace, save_other_compressor
 from tests.helpers.registry import HELD_OUT, add, registry
@@ -200,13 +200,3 @@ def lessons(project: Path) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     params["train"] = {**write_lamps(project, ["Ann", "Bea", "Cyd", "Dot"]), "validation_articles": 1}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-
-
-def test_the_held_out_scores_of_a_compressor_are_read_from_its_card(tmp_path: Path) -> None:
-    scores, held_out = card_scores(ROOT / "data/compressor")
-    assert (scores, held_out) == ({"em": 46.8, "f1": 59.8}, "500 questions on 20 articles, from the card")
-    with pytest.raises(cmt.ModelError, match="no readable card"):
-        card_scores(tmp_path)
-    (tmp_path / "card.md").write_text("# Compressor\n")
-    with pytest.raises(cmt.ModelError, match="states no held-out scores"):
-        card_scores(tmp_path)
