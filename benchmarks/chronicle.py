@@ -217,8 +217,6 @@ class _Statement(NamedTuple):
 
     row: Row
     published_at: datetime
-    valid_from: datetime
-    """When the value became true; earlier than `published_at` in a paraphrase."""
     value: str
     pattern: str
 
@@ -264,15 +262,12 @@ class _Entity:
                 superseded_at = statements[index + 1].published_at if index + 1 < len(statements) else end
                 seconds = int((superseded_at - statement.published_at).total_seconds())
                 asked_at = statement.published_at + timedelta(seconds=self.rng.randint(1, seconds - 1))
-                later = (other.valid_from for other in statements if other.valid_from > statement.valid_from)
                 row = {
                     "question_id": f"{statement.row['doc_id']}-q",
                     "doc_id": statement.row["doc_id"],
                     "question": question,
                     "answers": [statement.value],
                     "asked_at": iso(asked_at),
-                    "valid_from": iso(statement.valid_from),
-                    "valid_to": next(map(iso, later), None),
                 }
                 yield asked_at, row
 
@@ -281,15 +276,12 @@ class _Entity:
         statements = self.statements[attribute]
         last = statements[-1] if statements else None
         pattern = self.rng.choice([text for text in attribute.statements if last is None or text != last.pattern])
-        if last and not new_value:
-            value, valid_from = last.value, last.valid_from
-        else:
-            value, valid_from = self._draw_value(attribute), at
+        value = last.value if last and not new_value else self._draw_value(attribute)
         sentence = pattern.format(name=self.name, value=value)
         if last and new_value and self.rng.random() < 0.5:
             sentence += f" Until now it was {last.value}."
         row["text"] = self._draw_text(lambda: sentence)
-        statements.append(_Statement(row, at, valid_from, value, pattern))
+        statements.append(_Statement(row, at, value, pattern))
         return row
 
     def _draw_rumour(self, attribute: Attribute) -> str:
@@ -316,8 +308,7 @@ class _Entity:
 def chronicle(*, documents: int, seed: int, rumours: bool = True) -> Iterator[Row]:
     """Yield the first `documents` of the stream and the questions asked meanwhile, by date, as rows of format `jsonl`.
 
-    The `kind` of a document is fact or one of SHARES. The answer of a question is true from `valid_from` to `valid_to`;
-    None if no change follows. Without `rumours` facts take their share.
+    The `kind` of a document is fact or one of SHARES. Without `rumours` facts take their share.
     """
     remaining, shares = documents, SHARES if rumours else SHARES | {"contradiction": 0.0}
     for era in range(-(-documents // (ENTITIES * DOCUMENTS_PER_ENTITY))):
