@@ -65,7 +65,9 @@ def choose(
     # 1. The fixed sample: half of it has served longest, the rest also comes from the slices committed since.
     drawn = [canary for name in unseen for canary in _canaries_of(store, answerer.bank, name)]
     pool = {canary.question_id: canary for canary in (*drawn, *kept)}
-    banked = _banked(answerer.bank, {canary.doc_id for canary in pool.values()} - updated)
+    doc_ids = {canary.doc_id for canary in pool.values()} - updated
+    columns = ["memory_id", "doc_id", "superseded_at"]
+    banked = answerer.bank.rows(columns, {memory_id(doc_id, 0) for doc_id in doc_ids})
     current = set(banked.filter(pc.is_null(banked["superseded_at"]))["doc_id"].to_pylist())
     size = limit // STANDING
     serving = [canary for canary in kept if canary.doc_id in current][: size // 2]
@@ -96,11 +98,6 @@ def _updated(store: "SliceStore", bank: "Bank", slice_: "Slice", refused: Callab
     new = store.versions(slice_)
     unbanked = [version._replace(banked=False) for one in refused() for version in store.versions(one)]
     return {version.doc_id for version in new} | bank.replaced_by(new, unbanked=unbanked)
-
-
-def _banked(bank: "Bank", doc_ids: set[str]) -> pa.Table:
-    """A row for each of `doc_ids` that the bank has: `doc_id` and `superseded_at`."""
-    return bank.rows(["memory_id", "doc_id", "superseded_at"], {memory_id(doc_id, 0) for doc_id in doc_ids})
 
 
 def _canaries_near(

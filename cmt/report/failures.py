@@ -48,10 +48,10 @@ class Failure:
     selected: Sequence[Selected]
 
 
-def worst_answers(records: pa.Table, answerer: "Answerer", *, shown: int = SHOWN) -> list[Failure]:
-    """The `shown` questions with the lowest F1 below 1, ties by descending confidence, answered again by `answerer`."""
+def worst_answers(records: pa.Table, answerer: "Answerer") -> list[Failure]:
+    """The SHOWN questions with the lowest F1 below 1, ties by descending confidence, answered again by `answerer`."""
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
-    rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:shown]
+    rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:SHOWN]
     answers = answerer.answer([row["question"] for row in rows], as_of=[row["asked_at"] for row in rows])
     return [_failure(row, answer) for row, answer in zip(rows, answers, strict=True)]
 

@@ -3,19 +3,19 @@
 from typing import Any
 
 from cmt.answering.answer import Span
-from cmt.report.failures import Failure, worst_answers
+from cmt.report.failures import SHOWN, Failure, worst_answers
 from tests.helpers.reports import OneSourceAnswerer, record, record_table
 
 
-def failures(*rows: dict[str, Any], answerer: OneSourceAnswerer | None = None, shown: int = 12) -> list[Failure]:
+def failures(*rows: dict[str, Any], answerer: OneSourceAnswerer | None = None) -> list[Failure]:
     reader: Any = answerer or OneSourceAnswerer()
-    return worst_answers(record_table(*rows), reader, shown=shown)
+    return worst_answers(record_table(*rows), reader)
 
 
 def test_the_lowest_f1_comes_first_and_of_equal_ones_the_most_confident() -> None:
     rows = [record("a", confidence=0.4), record("b", confidence=0.9), record("c", cmt_f1=0.5), record("d", cmt_f1=1.0)]
     assert [failure.question for failure in failures(*rows)] == ["What is b?", "What is a?", "What is c?"]
-    assert len(failures(*rows, shown=2)) == 2
+    assert len(failures(*(record(str(n)) for n in range(20)))) == SHOWN
     assert failures() == []
 
 
