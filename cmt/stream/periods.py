@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cmt.common.arrow import rows_with, rows_without, take
 from cmt.errors import ConfigError
@@ -63,7 +64,8 @@ def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Ite
     published, asked = _group(slices), _group(question_slices)
     for key in sorted(published.keys() | asked.keys()):
         label = period_unit(period) if isinstance(period, int) else key
-        yield label, _take(documents, published[key], "published_at"), _take(questions, asked[key], "asked_at")
+        own, about_them = take(documents, published[key]), take(questions, asked[key])
+        yield label, own.sort_by("published_at"), about_them.sort_by("asked_at")
 
 
 def newest_apart(parts: Sequence[Part]) -> list[Part]:
@@ -93,7 +95,7 @@ def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:
     """The slice that `split` puts each document into: a label, or with a number of documents a number from 0."""
     if isinstance(period, int):
         slices = [0] * documents.num_rows
-        for position, row in enumerate(_time_order(documents, "published_at")):
+        for position, row in enumerate(pc.sort_indices(documents["published_at"]).to_pylist()):
             slices[row] = position // period
         return slices
     return [period_label(at, unit=period) for at in documents["published_at"].to_pylist()]
@@ -105,15 +107,3 @@ def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
     for index, key in enumerate(keys):
         groups[key].append(index)
     return groups
-
-
-def _take(table: pa.Table, rows: list[int], instant: str) -> pa.Table:
-    """These rows of `table`, in the order of the column `instant`."""
-    taken = take(table, rows)
-    return take(taken, _time_order(taken, instant))
-
-
-def _time_order(table: pa.Table, instant: str) -> list[int]:
-    """Row indices by the column `instant`; rows with the same instant keep their order."""
-    microseconds = table[instant].cast(pa.int64()).to_pylist()
-    return sorted(range(table.num_rows), key=microseconds.__getitem__)
