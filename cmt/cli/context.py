@@ -1,10 +1,7 @@
 """What all commands share: the options before the command, exit statuses, and how results are printed."""
 
 import errno
-import shutil
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +15,6 @@ from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
 from cmt.common.imports import missing_extra
-from cmt.common.scratch import scratch_folder
 from cmt.common.secrets import mask_secrets
 from cmt.errors import CmtError, ConfigError
 
@@ -186,16 +182,3 @@ def _exit_status(error: CmtError) -> int:
 def _exit(line: str, status: int) -> NoReturn:
     write_line(line, style="red", stderr=True)
     raise typer.Exit(status)
-
-
-@contextmanager
-def stdin_file(state: Path, *, wanted: bool) -> Iterator[Path | None]:
-    """The standard input as a temporary file in the state folder; None if it is not `wanted`."""
-    if not wanted:
-        yield None
-        return
-    with scratch_folder(state) as folder:
-        file = folder / "stdin"
-        with file.open("wb") as target:
-            shutil.copyfileobj(sys.stdin.buffer, target)
-        yield file

@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import gc
 import io
+import shutil
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -28,7 +29,6 @@ from cmt.cli.context import (
     parse_columns,
     parse_overrides,
     print_result,
-    stdin_file,
 )
 from cmt.cli.init import init
 from cmt.cli.registry import registry
@@ -37,6 +37,7 @@ from cmt.cli.serve import serve
 from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
+from cmt.common.scratch import scratch_folder
 from cmt.common.text import counted
 from cmt.errors import DamageError, RoundError, StreamError
 
@@ -147,10 +148,15 @@ def ingest(
     if wanted is not None:
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     columns = parse_columns(map_)
-    with ctx.obj.progress as progress, stdin_file(ctx.obj.workspace.state, wanted=paths == ["-"]) as file:
+    with ctx.obj.progress as progress, contextlib.ExitStack() as stack:
         progress.stage("ingest")
+        if paths == ["-"]:
+            file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
+            with file.open("wb") as target:
+                shutil.copyfileobj(sys.stdin.buffer, target)
+            paths = [str(file)]
         result = ctx.obj.workspace.ingest(
-            source=file or paths,
+            source=paths,
             file_format=format_,
             period=wanted,
             publisher=publisher,
