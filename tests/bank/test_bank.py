@@ -129,13 +129,6 @@ def test_upsert_ignores_superseded_at_of_its_argument(bank: Bank) -> None:
     assert superseded(bank) == {"a#0": None}
 
 
-def test_an_empty_upsert_writes_only_the_full_text_index(bank: Bank) -> None:
-    assert bank.upsert(table()) == (0, 0, 0)
-    version = bank.version
-    bank.upsert(table())
-    assert bank.version == version
-
-
 def test_forgetting_an_update_makes_its_predecessor_current_again(bank: Bank) -> None:
     bank.upsert(table(document("a", chunks=2)))
     before = bank.digest()

@@ -176,12 +176,3 @@ def test_a_large_bank_that_lacks_many_rows_updates_its_indexes(tmp_path: Path) -
     assert set(indexes(bank).values()) == {0}
     check(bank)
     assert problems(bank) == []
-
-
-@pytest.mark.parametrize("size", [10, 30])
-def test_a_bank_of_any_size_finds_what_was_written_last(tmp_path: Path, size: int) -> None:
-    bank = open_bank(BankLocation(str(tmp_path / "bank"), 20), schema=SCHEMA)
-    for n in range(0, size, 5):
-        bank.upsert(table(*(document(f"d{n + i}", text=f"word{n + i}") for i in range(5))))
-    for n in range(size):
-        assert bank.full_text(text=f"word{n}", k=1, as_of=None)["doc_id"].to_pylist() == [f"d{n}"]

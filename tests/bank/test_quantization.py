@@ -55,12 +55,6 @@ def test_each_vector_has_its_own_scale(number_format: str) -> None:
     assert (np.abs(round_trip(values, number_format) - values).max(1) < largest / 10).all()
 
 
-@pytest.mark.parametrize("number_format", FORMATS)
-def test_a_memory_has_the_size_that_vector_bytes_says(number_format: str) -> None:
-    blob = quantization.quantize(vectors(5, 64), number_format)
-    assert len(blob) == 5 * quantization.vector_bytes(number_format, 64)
-
-
 def test_unknown_codes_are_refused() -> None:
     for use in (quantization.vector_bytes, lambda codes, dim: quantization.dequantize(b"", codes, dim)):
         with pytest.raises(ConfigError, match="codes 'int3' are unknown: choose one of fp16, int8, int4"):
