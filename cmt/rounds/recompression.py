@@ -70,14 +70,22 @@ class _SliceRunner(RoundRunner):
         return decided
 
     def _set_aside_before(self) -> list[str]:
-        """The documents that the last committed round of this slice in another bank set aside."""
+        """The documents that the round of this slice in the bank that answers set aside, or else the last in another.
+
+        The clock decides only among banks that do not answer: it may have been moved between two rounds.
+        """
+        answering = self.resources.active_compressor
         rounds = [
             round_
             for round_ in self.resources.all_rounds()
             if (round_.slice_id, round_.slice_digest) == (self.slice.slice_id, self.slice.digest)
             if round_.state == "committed"
         ]
-        return list(max(rounds, key=lambda round_: round_.finished_at).set_aside) if rounds else []
+        return (
+            list(max(rounds, key=lambda each: (each.compressor.startswith(answering), each.finished_at)).set_aside)
+            if rounds
+            else []
+        )
 
 
 def recompress(
