@@ -18,6 +18,7 @@ from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import read_json, write_json
 from cmt.common.systems import ROUND_SYSTEMS
 from cmt.errors import CmtError, ModelError, RoundError, StreamError
+from cmt.modeling.champion import copy_compressor
 from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
 
@@ -34,15 +35,6 @@ _REPLAY_FOLDERS = {
     "bank.uri": "bank",
     "train.output": "training",
 }
-_COMPRESSOR_FILES = (
-    "config.json",
-    "compressor.safetensors",
-    "SHA256SUMS",
-    "codebooks.safetensors",
-    "comparison.safetensors",
-    "card.md",
-    "curve.png",
-)
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
@@ -69,10 +61,9 @@ def train(params: Path, progress: ProgressBar) -> None:
     source = _trained(params) if enabled else open(params=params).declared.compressor.path
     target = replay_workspace.params.compressor.path
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for name in _COMPRESSOR_FILES:
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
+    copy_compressor(source, target)
+    if (source / "curve.png").exists():
+        shutil.copyfile(source / "curve.png", target / "curve.png")
     if not (target / "compressor.safetensors").exists():
         raise ModelError(f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true")
 

@@ -76,19 +76,26 @@ def keep_compressor(state: Path, source: Path) -> Path:
 
     Raises ModelError if it has no compressor, and OSError if it cannot be written.
     """
-    from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest
-    from cmt.modeling.codebook import CODEBOOKS
-    from cmt.modeling.comparison_head import COMPARISON
+    from cmt.modeling.checkpoint import checkpoint_digest
 
     folder = champion_folder(state, checkpoint_digest(source))
     if folder.exists():
         return folder
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a copy that was interrupted
-    temporary.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, COMPARISON, "card.md"):
-        if (source / name).exists():
-            shutil.copyfile(source / name, temporary / name)
-            flush_to_disk(temporary / name)
+    copy_compressor(source, temporary)
     replace_file(temporary, folder)
     return folder
+
+
+def copy_compressor(source: Path, target: Path) -> None:
+    """Copy those files of a compressor that are in `source` to the new folder `target`. Raises OSError."""
+    from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS
+    from cmt.modeling.codebook import CODEBOOKS
+    from cmt.modeling.comparison_head import COMPARISON
+
+    target.mkdir(parents=True)
+    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, COMPARISON, "card.md"):
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+            flush_to_disk(target / name)

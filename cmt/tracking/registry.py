@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cmt.common.scratch import scratch_folder
 from cmt.config import Params, TrackingParams, state_folder
 from cmt.errors import ConfigError
-from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS, checkpoint_digest, seen_slices
-from cmt.modeling.codebook import CODEBOOKS
-from cmt.modeling.comparison_head import COMPARISON
+from cmt.modeling.champion import copy_compressor
+from cmt.modeling.checkpoint import checkpoint_digest, seen_slices
 from cmt.tracking.runs import STARTED_BY, training_run
 from cmt.tracking.session import MlflowSession
 
@@ -184,10 +183,7 @@ def _write_model(path: Path, folder: Path, project: Path) -> None:
 
     package = Path(__file__).parents[1]
     weights = path.with_name("compressor")
-    weights.mkdir()
-    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, COMPARISON, "card.md"):
-        if (folder / name).exists():  # the card is written by training alone
-            shutil.copy(folder / name, weights)
+    copy_compressor(folder, weights)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when files are copied
     pyfunc.save_model(
         path,
