@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import httpx
+import pytest
 
 import cmt
 from cmt.serving.app import WEB
@@ -113,3 +114,17 @@ def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project
         pages.append(client.post("/ask", json={"question": MAYOR}).text)
     assert all(pages)
     assert "hunter2" not in "".join(pages)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
+def test_requests_leave_no_file_open(client: httpx.Client) -> None:
+    def send(numbers: range) -> int:
+        for number in numbers:
+            path = f"/nothing/{number}" if number % 10 == 0 else "/metrics"
+            client.get(path, headers={"Connection": "close"})
+            if number % 4 == 0:
+                client.post("/ask", json={"question": f"Who is the mayor of town {number}?"}).raise_for_status()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = send(range(20))
+    assert send(range(20, 200)) <= before + 5
