@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # read by MLflow when it is imported or used; values that are set already win
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow does not accept DO_NOT_TRACK=1
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs errors of the database with tracebacks; `translate_errors` has them
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for four minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
