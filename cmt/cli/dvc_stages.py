@@ -18,7 +18,6 @@ from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.storage import read_json, write_json
 from cmt.common.systems import ROUND_SYSTEMS
 from cmt.errors import CmtError, ModelError, RoundError, StreamError
-from cmt.modeling.champion import copy_compressor
 from cmt.stream.limits import Limits
 from cmt.workspace import Workspace, open
 
@@ -55,6 +54,8 @@ def prepare(params: Path, progress: ProgressBar) -> None:
 
 def train(params: Path, progress: ProgressBar) -> None:
     """Copy the compressor to `data/replay/compressor`: the shipped one, or with `train.enabled` a trained one."""
+    from cmt.modeling.champion import copy_compressor
+
     replay_workspace = workspace(params)
     progress.stage("train")
     enabled = replay_workspace.params.train.enabled
