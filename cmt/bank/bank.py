@@ -15,7 +15,7 @@ import pyarrow as pa
 from lancedb.db import DBConnection
 from lancedb.table import LanceTable
 
-from cmt.bank import maintenance, search
+from cmt.bank import indexes, maintenance, search
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
 from cmt.bank.memory_table import MemoryTable
@@ -146,7 +146,10 @@ class Bank(MemoryTable):
         change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked)
 
     def restore(self, version: int) -> None:
-        """Bring back the rows of `version` as a new version. Raises BankError if `version` is not kept."""
+        """Bring back the rows of `version`, with a full-text index, as a new version.
+
+        Raises BankError if `version` is not kept.
+        """
         self.check_version(version)
         table = self.latest()
         if version == table.version:
@@ -154,8 +157,9 @@ class Bank(MemoryTable):
         before, digest = table.version, self.digests.at(version)
         with self.writing():
             table.restore(version)
-        if digest is not None and table.version == before + 1:
-            self.digests.write(table.version, digest)
+        commits = 1 + indexes.mend_text(self)
+        if digest is not None and self.version == before + commits:
+            self.digests.write(self.version, digest)
 
     def check_version(self, version: int) -> None:
         """Raise BankError if `version` was dropped or never existed."""

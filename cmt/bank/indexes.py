@@ -59,6 +59,19 @@ def index_text(bank: MemoryTable) -> int:
     return commits
 
 
+def mend_text(bank: MemoryTable) -> int:
+    """Rebuild the full-text index unless it answers; returns the number of versions that this made.
+
+    Maintenance removes damaged index files, also those of an earlier version, which may be restored later.
+    """
+    table = bank.latest()
+    texts = table.search().select(["text"]).limit(1).to_arrow()["text"].to_pylist()
+    with suppress(BankError):
+        probe_indexes(table, texts=filter(None, texts))
+        return 0
+    return index_text(bank)
+
+
 def index_values(bank: MemoryTable) -> int:
     """Build the missing indexes for exact values of a large table; returns the number of versions that this made."""
     table, commits = bank.latest(), 0

@@ -228,6 +228,20 @@ def test_restore_brings_back_a_version_with_its_full_text_index(bank: Bank) -> N
     assert names(bank.full_text(text="harbour", k=5, as_of=None)) == ["a#0"]
 
 
+def test_restore_rebuilds_an_index_that_maintenance_removed(bank: Bank, tmp_path: Path) -> None:
+    bank.upsert(table(document("a", text="harbour"), document("b")))
+    version, digest, scores = bank.version, bank.digest(), bm25(bank)
+    [index] = (tmp_path / "bank" / f"{bank.name}.lance" / "_indices").iterdir()
+    bank.upsert(table(document("c")))
+    (index / "cmt-digest").write_text("cut off by a kill")
+    bank.optimize()
+    assert not index.exists()
+    again = open_bank(bank.location)  # without the caches of Lance
+    again.restore(version)
+    assert (again.digest(), bm25(again), problems(again)) == (digest, scores, [])
+    assert names(again.full_text(text="harbour", k=5, as_of=None)) == ["a#0"]
+
+
 def test_restoring_the_newest_version_makes_no_version(bank: Bank) -> None:
     bank.upsert(table(document("a")))
     version = bank.version
