@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from cmt.errors import CmtError
-from tests.soak.faults import FAULTS
-from tests.soak.findings import Findings, difference, kind_of_file
-from tests.soak.processes import Outcome, mapping, run
+from tests.soak.findings import Findings, difference
+from tests.soak.injection import Command, at_all_calls, undisturbed, with_fault
+from tests.soak.processes import Outcome, run
 from tests.soak.project import Content, content, opened, problems, with_champion, with_other_compressor
 
 OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
@@ -42,16 +42,11 @@ REPAIR = "cmt bank optimize"
 
 
 @dataclass(frozen=True)
-class Operation:
-    """A command, the project that it starts from, and the contents before and after it."""
+class Operation(Command):
+    """An operation, and the contents of its project before and after it."""
 
-    name: str
-    arguments: tuple[str, ...]
-    template: Path
     before: Content
     after: Content
-    calls: int
-    """System calls that it makes below the project."""
     steps: bool = False
     """Whether it is two commits: the rounds, and the pointer to the bank that answers."""
 
@@ -77,13 +72,8 @@ def operations(project: Path, folder: Path, names: Sequence[str]) -> list[Operat
 
 def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False) -> Operation:
     """Run an operation once without a fault on a copy of `template`."""
-    project = shutil.copytree(template, folder / name)
-    outcome = run(project, *arguments, fault="kill", place=0)
-    if outcome.status != 0:
-        raise RuntimeError(f"{name} fails without a fault: {outcome.errors}")
-    after = content(project)
-    shutil.rmtree(project)
-    return Operation(name, arguments, template, content(template), after, outcome.calls, steps)
+    after, calls = undisturbed(name, arguments, template, folder, content)
+    return Operation(name, arguments, template, calls, content(template), after, steps)
 
 
 def every_point(
@@ -99,45 +89,22 @@ def every_point(
 
     The operations run on copies of `project`, which `build` wrote, in `folder`.
     """
-    findings = Findings()
-    points = [
-        (operation, fault, place)
-        for operation in operations(project, folder, names)
-        for fault in FAULTS
-        for place in range(1, operation.calls + 1, SPARSE.get(operation.name, 1))
-    ][::every]
-    with mapping(workers) as map_:
-        for done, found in enumerate(map_(partial(one_point, folder), *zip(*points, strict=True)), 1):
-            findings.merge(found)
-            on_point(done, len(points))
-    return findings
+    check = partial(one_point, folder)
+    found = operations(project, folder, names)
+    return at_all_calls(found, check, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
 
 
 def one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
     """Run `operation` with one fault on a copy of its project, and check the result."""
     findings = Findings()
-    project = shutil.copytree(
-        operation.template, folder / f"{operation.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
-    )
-    try:
-        outcome = run(project, *operation.arguments, fault=fault, place=place)
-        if outcome.hit is None:  # another thread was faster this time, and the operation made fewer calls
-            return findings
-        if fault == "torn write" and "write" not in outcome.hit.call:  # a kill at a call that writes nothing
-            return findings
-        path = Path(outcome.hit.path)
-        file = kind_of_file(path.relative_to(project.resolve()) if path.is_absolute() else path)
-        findings.checked["fault_points"] += 1
-        findings.faults[file, outcome.hit.call] += 1
-        where = f"{operation.name}, {fault} at call {place} ({outcome.hit.call} {file})"
-        _check(project, operation, outcome, where, findings, repeat=place % REPEATED == 0)
-    finally:
-        shutil.rmtree(project)
+    with with_fault(folder, operation, fault, place, findings) as hit:
+        if hit:
+            _check(operation, *hit, findings, repeat=place % REPEATED == 0)
     return findings
 
 
 def _check(
-    project: Path, operation: Operation, outcome: Outcome, where: str, findings: Findings, *, repeat: bool
+    operation: Operation, project: Path, outcome: Outcome, where: str, findings: Findings, *, repeat: bool
 ) -> None:
     # 1. The command ended as it should: killed, or with its result, or with an error of one line.
     if outcome.status is None:

@@ -23,104 +23,74 @@ from cmt.modeling.model import MemoryModel
 from tests.helpers.lamps import write_lamps
 from tests.helpers.registry import add
 from tests.helpers.tiny import write_gguf
-from tests.soak.faults import FAULTS
-from tests.soak.findings import Findings, kind_of_file
-from tests.soak.processes import mapping, run
+from tests.soak.findings import Findings
+from tests.soak.injection import Command, at_all_calls, undisturbed, with_fault
+from tests.soak.processes import Outcome, run
 from tests.soak.project import opened
 
 LEFTOVERS = (".*.tmp", ".partial-*", "tmp-checkpoint-*", "scratch/[0-9a-f]*", "*.unfinished")
 """Names of temporary files and folders."""
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command, the project that it starts from, and what it has to leave."""
+SPARSE = {"train": 41, "registry promote": 151}
+"""Commands of hundreds of calls: a fault hits every n-th."""
 
-    name: str
-    arguments: tuple[str, ...]
-    template: Path
+
+@dataclass(frozen=True)
+class Repeatable(Command):
+    """A command, and what it has to leave."""
+
     result: Callable[[Path], str]
     """The result in a project: "" before the command. Raises CmtError for a result that the command has to repair."""
-    after: str = ""
-    calls: int = 0
-    """System calls that it makes below the project."""
-    every: int = 1
-    """A fault hits every n-th of its calls."""
+    after: str
 
 
 def every_repeat(
     project: Path, folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]
 ) -> Findings:
     """Inject every fault at the calls of all commands, or at every `every`-th; `on_point`: done and total."""
-    findings = Findings()
-    points = [
-        (command, fault, place)
-        for command in map(partial(_measure, folder), _commands(project, folder))
-        for fault in FAULTS
-        for place in range(1, command.calls + 1, command.every)
-    ][::every]
-    with mapping(workers) as map_:
-        for done, found in enumerate(map_(partial(one_repeat, folder), *zip(*points, strict=True)), 1):
-            findings.merge(found)
-            on_point(done, len(points))
-    return findings
+    check, commands = partial(one_repeat, folder), _commands(project, folder)
+    return at_all_calls(commands, check, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
 
 
-def one_repeat(folder: Path, command: Command, fault: str, place: int) -> Findings:
+def one_repeat(folder: Path, command: Repeatable, fault: str, place: int) -> Findings:
     """Run `command` with one fault on a copy of its project, check the result, repeat the command, check again."""
-    findings, name = Findings(), f"{command.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
-    project = shutil.copytree(command.template, folder / name)
-    try:
-        outcome = run(project, *command.arguments, fault=fault, place=place)
-        if outcome.hit is None or (fault == "torn write" and "write" not in outcome.hit.call):
-            return findings
-        path = Path(outcome.hit.path)
-        file = kind_of_file(path.relative_to(project.resolve()) if path.is_absolute() else path)
-        findings.checked["fault_points"] += 1
-        findings.faults[file, outcome.hit.call] += 1
-        where = f"{command.name}, {fault} at call {place} ({outcome.hit.call} {file})"
-        # 1. The command ended as it should.
-        if outcome.status not in (0, 1, -9):
-            findings.add("wrong", f"{where}: it did not end, or with status {outcome.status}")
-        if "Traceback" in outcome.errors:
-            findings.add("wrong", f"{where}: {outcome.errors.splitlines()[-1]}")
-        # 2. The result is whole.
-        found = _result(command, project)
-        if found not in ("", command.after) and f"run `cmt {command.arguments[0]}" not in found:
-            findings.add("wrong", f"{where}: its result is {found}")
-        if outcome.status == 0 and found != command.after:
-            findings.add("silent", f"{where}: it reported success, but its result is {found or 'not there'}")
-        # 3. The repeated command succeeds, and leaves nothing else.
-        repeated = run(project, *command.arguments)
-        found = _result(command, project)
-        if repeated.status != 0 or found != command.after:
-            findings.add("wrong", f"{where}: repeated: {repeated.errors[-300:] or found}")
-        if left := [str(path) for name in LEFTOVERS for path in project.rglob(name)]:
-            findings.add("wrong", f"{where}: {', '.join(left)} is left")
-    finally:
-        shutil.rmtree(project)
+    findings = Findings()
+    with with_fault(folder, command, fault, place, findings) as hit:
+        if hit:
+            _check(command, *hit, findings)
     return findings
 
 
-def _measure(folder: Path, command: Command) -> Command:
-    """Run a command once without a fault on a copy of its template."""
-    project = shutil.copytree(command.template, folder / command.name)
-    outcome = run(project, *command.arguments, fault="kill", place=0)
-    if outcome.status != 0:
-        raise RuntimeError(f"{command.name} fails without a fault: {outcome.errors}")
-    after = command.result(project)
-    shutil.rmtree(project)
-    return replace(command, after=after, calls=outcome.calls)
+def _check(command: Repeatable, project: Path, outcome: Outcome, where: str, findings: Findings) -> None:
+    # 1. The command ended as it should.
+    if outcome.status not in (0, 1, -9):
+        findings.add("wrong", f"{where}: it did not end, or with status {outcome.status}")
+    if "Traceback" in outcome.errors:
+        findings.add("wrong", f"{where}: {outcome.errors.splitlines()[-1]}")
+    # 2. The result is whole.
+    found = _result(command, project)
+    if found not in ("", command.after) and f"run `cmt {command.arguments[0]}" not in found:
+        findings.add("wrong", f"{where}: its result is {found}")
+    if outcome.status == 0 and found != command.after:
+        findings.add("silent", f"{where}: it reported success, but its result is {found or 'not there'}")
+    # 3. The repeated command succeeds, and leaves nothing else.
+    repeated = run(project, *command.arguments)
+    found = _result(command, project)
+    if repeated.status != 0 or found != command.after:
+        findings.add("wrong", f"{where}: repeated: {repeated.errors[-300:] or found}")
+    if left := [str(path) for name in LEFTOVERS for path in project.rglob(name)]:
+        findings.add("wrong", f"{where}: {', '.join(left)} is left")
 
 
-def _result(command: Command, project: Path) -> str:
+def _result(command: Repeatable, project: Path) -> str:
     try:
         return command.result(project)
     except CmtError as error:
         return str(error)
 
 
-def _commands(project: Path, folder: Path) -> list[Command]:
+def _commands(project: Path, folder: Path) -> list[Repeatable]:
     """The commands, with their projects in `folder`."""
     # 1. The LM as a GGUF file, which is converted.
     to_pull = folder / "to-pull"
@@ -140,11 +110,16 @@ def _commands(project: Path, folder: Path) -> list[Command]:
     MemoryModel(workspace.lm, design).save(registered / "other")
     add(registered, workspace.params.compressor.path, f1=40.0)
     add(registered, registered / "other", f1=41.0)
-    return [
-        Command("pull", ("model", "pull"), to_pull, _pulled),
-        Command("train", ("train",), trainable, _trained, every=41),
-        Command("registry promote", ("registry", "promote"), registered, _promoted, every=151),
-    ]
+    commands = (
+        ("pull", ("model", "pull"), to_pull, _pulled),
+        ("train", ("train",), trainable, _trained),
+        ("registry promote", ("registry", "promote"), registered, _promoted),
+    )
+    repeatable = []
+    for name, arguments, template, result in commands:
+        after, calls = undisturbed(name, arguments, template, folder, result)
+        repeatable.append(Repeatable(name, arguments, template, calls, result, after))
+    return repeatable
 
 
 def _change(project: Path, **sections: dict[str, object]) -> None:
