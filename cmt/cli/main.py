@@ -430,7 +430,7 @@ def optimize_banks(
     as_json: Json = False,
 ) -> None:
     """Rebuild the indexes and compact the files, in the banks of all compressors."""
-    from cmt.rounds.recovery import optimize
+    from cmt.rounds.maintenance import optimize
 
     with ctx.obj.progress as progress:
         result = optimize(ctx.obj.workspace, keep_days=keep_days, progress=progress)

@@ -1,4 +1,4 @@
-"""Changes of a bank outside of rounds: the lock, recovery, maintenance and rollback.
+"""Changes of a bank outside of rounds: the lock, recovery and rollback.
 
 The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
 process.
@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import Ledger, Round, check_uninterrupted
-from cmt.common.progress import Progress
+from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.resources import Resources
 
@@ -158,27 +156,6 @@ def _waits(resources: Resources, answering: str | None) -> bool:
         return False
     champion = champion_folder(resources.state, named.champion.digest)
     return resources.params.compressor.path == champion and answering == table_name(named.previous.bank)
-
-
-def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
-    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
-
-    `keep_days`: also drop versions older than this, to which no rollback leads then; None drops none. Takes as long as
-    the banks are large, and no round can be adapted meanwhile. Raises RoundError if an interrupted round needs a
-    version that would be dropped.
-    """
-    from cmt.bank.bank import open_banks
-    from cmt.bank.tables import FOREVER
-
-    with updating(resources):
-        progress.stage("optimize")
-        keep = FOREVER
-        if keep_days is not None:
-            check_uninterrupted(resources.all_rounds(), "versions are dropped")
-            keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
-        for bank in open_banks(resources.bank_location):
-            bank.optimize(keep=keep)
-        return resources.open_bank().stats()
 
 
 def rollback(resources: Resources, round_id: str) -> Round:

@@ -1,0 +1,28 @@
+"""Looking after the banks of all compressors: indexes, files, and old versions."""
+
+from datetime import timedelta
+
+from cmt.bank.bank import open_banks
+from cmt.bank.ledger import check_uninterrupted
+from cmt.bank.tables import FOREVER
+from cmt.common.progress import Progress
+from cmt.resources import Resources
+from cmt.rounds.recovery import updating
+
+
+def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
+    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
+
+    `keep_days`: also drop versions older than this, to which no rollback leads then; None drops none. Takes as long as
+    the banks are large, and no round can be adapted meanwhile. Raises RoundError if an interrupted round needs a
+    version that would be dropped.
+    """
+    with updating(resources):
+        progress.stage("optimize")
+        keep = FOREVER
+        if keep_days is not None:
+            check_uninterrupted(resources.all_rounds(), "versions are dropped")
+            keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
+        for bank in open_banks(resources.bank_location):
+            bank.optimize(keep=keep)
+        return resources.open_bank().stats()
