@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 # read by MLflow when it is imported or used; values that are set already win
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # MLflow does not accept DO_NOT_TRACK=1
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs errors of the database with tracebacks; `translate_errors` has them
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the default retries for four minutes
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
@@ -60,6 +60,8 @@ class MlflowSession:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
+        # it logs a traceback beside each exception, which `translate_errors` reports in a line
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         if self.uri.startswith("sqlite:///"):
             _prepare_database(Path(self.uri.removeprefix("sqlite:///")), MlflowClient)
         return MlflowClient(tracking_uri=self.uri)
