@@ -26,10 +26,10 @@ class Peak:
 def peak_memory() -> Iterator[Peak]:
     """Measure the peak memory of a block of code.
 
-    The kernel's high-water mark (VmHWM) is reset at the start. getrusage's mark cannot be reset, so a system would
-    show the peak of an earlier system.
+    The kernel's high-water mark (VmHWM) is reset at the start. getrusage's mark cannot be reset, so a block would
+    show the peak of an earlier one.
     """
-    # 1. return freed memory to the kernel, which malloc otherwise keeps: gigabytes after a fine-tuning
+    # 1. return freed memory to the kernel, which malloc otherwise keeps
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
         trim(0)

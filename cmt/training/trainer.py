@@ -151,7 +151,7 @@ def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; on a CPU torch has no own
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
-        names = ["paragraphs", "questions_per_paragraph", "answer_fraction"]  # the largest savings first
+        names = ["paragraphs", "questions_per_paragraph", "answer_fraction"]
         names += ["processes"] if params.train.processes > 1 else []
         keys = [f"train.{name} ({getattr(params.train, name):g})" for name in names]
         raise ModelError(
