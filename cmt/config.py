@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from platformdirs import user_cache_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -190,7 +191,7 @@ class SourceParams(Section):
     authority: tuple[str, ...] = ()
     """Other publishers whose documents it may supersede and correct; added to `stream.authority`."""
     schedule: str | None = None
-    """When the flow `cmt/sync` reads it, as five fields of cron in UTC; None: on demand."""
+    """When the flow `cmt/sync` and `cmt sync --watch` read it, as five fields of cron in UTC; None: on demand."""
     on_delete: Literal["keep", "expire", "forget"] = "keep"
     """Documents that vanish: `keep` them; `expire`: they are visible up to that moment; `forget` them for good."""
     max_vanished: Fraction = 0.2
@@ -216,6 +217,10 @@ class SourceParams(Section):
             raise ValueError("a feed shows its newest entries alone, so nothing vanishes from it: leave on_delete out")
         if self.schedule and len(self.schedule.split()) != 5:
             raise ValueError(f"schedule {self.schedule!r} has not the five fields of cron, such as '*/30 * * * *'")
+        try:
+            CronSim(self.schedule or "* * * * *", datetime.now(UTC))
+        except CronSimError as error:
+            raise ValueError(f"schedule {self.schedule!r} is no cron expression: {error}") from None
         return self
 
     @property

@@ -1,7 +1,7 @@
 """The workspace: the facade of a project for the CLI, the flows, the server and Python callers."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from functools import cached_property, partial
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
-from cmt.config import Column, Params, load_params
+from cmt.config import Column, Params, SourceParams, load_params
 from cmt.errors import ConfigError, RoundError
 from cmt.resources import Resources
 from cmt.rounds import recovery
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
     from cmt.rounds.verification import PartReport
+    from cmt.sources.connector import Connector, Setting
     from cmt.sources.sync import SyncReport
     from cmt.training.plan import TrainingPlan
 
@@ -114,37 +115,48 @@ class Workspace(Resources):
         everything: bool = False,
         accept_vanished: bool = False,
         newest: bool = False,
+        settled: Callable[[str, str | None], bool] | None = None,
         secrets: Mapping[str, str] | None = None,
         progress: Progress | None = None,
     ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
         `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however
-        much vanished. `newest`: see `ingest`. `secrets`: values of `${NAME}` beside those of the environment. Raises
-        ConfigError for an unknown source or a missing value; VanishedError if too much vanished; StreamError if the
-        source cannot be listed.
+        much vanished. `newest`: see `ingest`. `settled`: see `Sync`. `secrets`: see `open_source`. Raises ConfigError
+        as `open_source`; VanishedError if too much vanished; StreamError if the source cannot be listed.
+        """
+        from cmt.sources.sync import Sync
+
+        source, connector, setting = self.open_source(name, secrets=secrets)
+        return Sync(
+            source,
+            connector,
+            store=self.store,
+            folder=self.state / "sources",
+            stream=self.params.stream,
+            forget=self.forget_all,
+            conceal=setting.conceal,
+            settled=settled,
+            newest=newest,
+            progress=progress or NullProgress(),
+        ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
+
+    def open_source(
+        self, name: str, *, secrets: Mapping[str, str] | None = None
+    ) -> "tuple[SourceParams, Connector, Setting]":
+        """The source `name` of params.yaml and its connector; `secrets`: values of `${NAME}` beside the environment.
+
+        Raises ConfigError for an unknown source or a missing value.
         """
         from cmt.sources.connector import Setting, open_connector
-        from cmt.sources.sync import Sync
         from cmt.stream.limits import Limits
 
         sources = {source.name: source for source in self.params.sources}
         if name not in sources:
             known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
             raise ConfigError(f"no source {name!r}; there are: {known}")
-        source, stream = sources[name], self.params.stream
-        setting = Setting(Limits(stream), {**os.environ, **(secrets or {})}, source.secret_names)
-        return Sync(
-            source,
-            open_connector(source, setting),
-            store=self.store,
-            folder=self.state / "sources",
-            stream=stream,
-            forget=self.forget_all,
-            conceal=setting.conceal,
-            newest=newest,
-            progress=progress or NullProgress(),
-        ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
+        setting = Setting(Limits(self.params.stream), {**os.environ, **(secrets or {})}, sources[name].secret_names)
+        return sources[name], open_connector(sources[name], setting), setting
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
         """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.

@@ -1,11 +1,14 @@
 """`cmt sync`: bring the stream in step with its sources."""
 
+from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
+from cmt.common.secrets import mask_secrets
 from cmt.common.text import counted
 from cmt.errors import CmtError, ConfigError, StreamError
 
@@ -22,19 +25,29 @@ def sync(
     accept_vanished: Annotated[
         bool, typer.Option("--accept-vanished", help="Go on however much vanished (max_vanished).")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until Ctrl-C: sync folders that change, other sources as scheduled.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Bring the stream in step with the sources of params.yaml: new, changed and vanished items.
 
     A source that cannot be listed does not stop the others; the command fails at its end.
     """
+    if watch and (dry_run or everything or accept_vanished):
+        raise typer.BadParameter(
+            "takes neither --dry-run, --all nor --accept-vanished: sync with them before", param_hint="--watch"
+        )
     workspace: Workspace = ctx.obj.workspace
     if not workspace.params.sources:
         raise ConfigError("no source: add one to `sources` in params.yaml, see docs/sources.md")
+    names = [name] if name else [source.name for source in workspace.params.sources]
+    if watch:
+        return _watch(ctx, names, as_json=as_json)
     reports: list[SyncReport] = []
     errors: list[CmtError] = []
     with ctx.obj.progress as progress:
-        for each in [name] if name else [source.name for source in workspace.params.sources]:
+        for each in names:
             progress.title = each
             try:
                 report = workspace.sync(
@@ -51,3 +64,38 @@ def sync(
         raise errors[-1]
     if failed := sum(report.failed for report in reports):
         raise StreamError(f"{counted(failed, 'item')} could not be fetched: repeat it later")
+
+
+def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
+    """Sync each source when it is due, until Ctrl-C between two syncs.
+
+    Prints a sync that changed the stream, and problems other than those of the last sync of the source.
+    """
+    from cmt.sources.watch import WatchedSource, wait
+
+    sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
+    output.write_line(f"watching {', '.join(names)} until Ctrl-C", stderr=True)
+    shown: dict[str, list[str]] = {}
+    while True:
+        try:
+            due = wait(sources)
+        except KeyboardInterrupt:
+            return
+        for source in due:
+            name, report = source.name, None
+            progress = None if name in shown else ctx.obj.progress  # the first sync may take long
+            try:
+                with progress or nullcontext():
+                    report = ctx.obj.workspace.sync(name, settled=source.settled, progress=progress)
+                problems = report.problems
+            except (CmtError, OSError) as error:
+                problems = [f"error: {mask_secrets(str(error))}"]
+            changed = report and (report.slices or report.forgotten)
+            if changed or problems != shown.get(name, []):
+                for problem in problems:
+                    output.write_line(f"{name}: {problem}", style="red", stderr=True)
+                if report and as_json:
+                    output.write_json(report, indent=None)
+                elif report:
+                    output.write_line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {name}: {report.summary()}")
+            shown[name] = problems

@@ -1,6 +1,7 @@
 """A folder of this machine: each file is an item."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,9 @@ class FolderSource(Connector):
             raise StreamError(f"{self._root} is no folder: check the address, and that its disk is mounted")
         for path in self._root.glob(self._pattern):
             name = path.relative_to(self._root)
-            if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            if any(part.startswith(".") for part in name.parts) or not path.is_file():
+                continue
+            with suppress(FileNotFoundError):  # it vanished a moment ago
                 found = path.stat()
                 changed = datetime.fromtimestamp(found.st_mtime, UTC)
                 yield Item(name.as_posix(), changed, f"{found.st_size} {found.st_mtime_ns}")

@@ -120,6 +120,8 @@ class Sync:
     """Forgets documents for good."""
     conceal: Callable[[str], str] = mask_secrets
     """Hides credentials in a text that is shown."""
+    settled: Callable[[str, str | None], bool] | None = None
+    """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later sync."""
     newest: bool = False
     """Whether the newest documents become a slice of their own, if the last one is large."""
     progress: Progress = field(default_factory=NullProgress)
@@ -142,6 +144,12 @@ class Sync:
             known = {key: entry.fingerprint for key, entry in state.entries.items()}
             todo = [item for key, item in items.items() if not item.fingerprint or known.get(key) != item.fingerprint]
             vanished = [key for key in known if key not in items] if self.connector.complete else []
+            waiting = 0
+            if self.settled:
+                found = len(todo) + len(vanished)
+                todo = [item for item in todo if self.settled(item.key, item.fingerprint)]
+                vanished = [key for key in vanished if self.settled(key, None)]
+                waiting = found - len(todo) - len(vanished)
             report.listed, report.vanished = len(items), len(vanished)
             report.new = sum(item.key not in known for item in todo)
             report.changed = len(todo) - report.new
@@ -152,8 +160,10 @@ class Sync:
                 return report
             # 3. Fetch, ingest and record.
             final = self._take(sorted(todo, key=_by_date), state, report, vanished)
-            # 4. What vanished. A document may be about to appear in an item that failed, and to forget is for good.
-            if deletes and (vanished or final) and not (report.failed and self.source.on_delete == "forget"):
+            # 4. What vanished. A document may be about to appear in an item that failed or waits, and to forget is for
+            # good.
+            unread = report.failed or waiting
+            if deletes and (vanished or final) and not (unread and self.source.on_delete == "forget"):
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
             # 5. From where to ask next time.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor

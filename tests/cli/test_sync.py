@@ -1,11 +1,21 @@
 """`cmt sync`: the table, the exit status, and what it asks."""
 
 import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cmt.sources.watch import WatchedSource
+from cmt.workspace import Workspace
 from tests.helpers.cli import read, run
+from tests.helpers.sources import Project
 
 
 @pytest.fixture
@@ -45,3 +55,97 @@ def test_what_vanished_is_asked_for(project: Path) -> None:
 
 def test_without_a_source_it_says_where_to_add_one(tiny_workspace: Path) -> None:
     assert "add one to `sources`" in run(tiny_workspace, "sync", status=2).stderr
+
+
+_MAIN = """
+import signal
+from cmt.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background of a shell ignores
+main()
+"""
+
+
+@contextmanager
+def process(project: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """`cmt` in a process."""
+    command = [sys.executable, "-c", _MAIN, "--params", str(project / "params.yaml"), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def write(file: Path, **row: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"published_at": "2031-03-01", **row}))
+
+
+def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
+    params, posts = project / "params.yaml", project / "posts"
+    params.write_text(params.read_text().replace('"expire"', '"expire", "max_vanished": 1.0'))
+    stream = Project(project / "data")
+    with process(project, "sync", "posts", "--watch") as running:
+
+        def synced() -> str:
+            """The counts of the next line, which is printed after the stream was written."""
+            return running.stdout.readline().partition(" posts: ")[2].strip()
+
+        assert synced() == "2 listed, 2 new, 2 documents"
+        write(posts / "three.jsonl", doc_id="three", text="The post number three.")
+        assert synced() == "3 listed, 1 new, 1 documents"
+        write(posts / "one.jsonl", doc_id="one", text="The first post, corrected.")
+        assert synced() == "3 listed, 1 changed, 1 documents, 1 versions"
+        (posts / "two.jsonl").unlink()
+        assert synced() == "2 listed, 1 vanished, 1 expired"
+        assert stream.texts() == {"one": "The first post, corrected.", "three": "The post number three."}
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=60)
+    assert (running.returncode, stdout) == (0, "")
+    assert "watching posts until Ctrl-C" in stderr
+    assert not [line for line in stderr.splitlines() if "error" in line]
+
+
+def scripted_wait(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], Any]) -> None:
+    """In place of the passage of time: a step before each pair of listings, and Ctrl-C after the last step."""
+    left = iter(steps)
+
+    def wait(sources: list[WatchedSource]) -> list[WatchedSource]:
+        next(left, lambda: signal.raise_signal(signal.SIGINT))()
+        now = datetime.now(UTC)
+        return [one for one in sources if [one.is_due(now), one.is_due(now)] != [False, False]]
+
+    monkeypatch.setattr("cmt.sources.watch.wait", wait)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_error_ends_neither_the_watch_nor_other_syncs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted_wait(
+        monkeypatch,
+        lambda: (project / "posts/bad.pdf").write_bytes(b"%PDF-1.4 that is cut"),
+        lambda: write(project / "posts/good.jsonl", doc_id="good", text="A good post."),
+        lambda: write(project / "nowhere/late.jsonl", doc_id="late", text="A late post."),
+    )
+    result = run(project, "sync", "--watch", "--json")
+    reports = [json.loads(line) for line in result.stdout.splitlines()]
+    taken = [(report["source"], report["documents"]) for report in reports]
+    assert taken == [("posts", 2), ("posts", 1), ("missing", 1)]
+    errors = [line.split(": ")[:2] for line in result.stderr.splitlines() if "error" in line or "bad.pdf" in line]
+    assert errors == [["posts", "bad.pdf:1"], ["missing", "error"]]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_during_a_watched_sync_says_what_is_in_step(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, progress: Any, **__: Any) -> None:
+        progress.stage("fetch")
+        signal.raise_signal(signal.SIGINT)
+
+    scripted_wait(monkeypatch, lambda: None)
+    monkeypatch.setattr(Workspace, "sync", interrupted)
+    result = run(project, "sync", "--watch", status=130)
+    assert "interrupted during fetch: the items that were recorded are in step" in result.stderr
+
+
+def test_a_watch_knows_its_sources_and_compares_by_default(project: Path) -> None:
+    assert "no source 'other'" in run(project, "sync", "other", "--watch", status=2).stderr
+    assert "--dry-run" in run(project, "sync", "--watch", "--dry-run", status=2).stderr

@@ -71,7 +71,13 @@ class Project:
     def setting(self, **secrets: str) -> Setting:
         return Setting(DEFAULT_LIMITS, secrets, tuple(secrets))
 
-    def sync(self, source: SourceParams, connector: Connector | None = None, **options: bool) -> SyncReport:
+    def sync(
+        self,
+        source: SourceParams,
+        connector: Connector | None = None,
+        settled: Callable[[str, str | None], bool] | None = None,
+        **options: bool,
+    ) -> SyncReport:
         """Bring the stream in step; by default with a newly opened connector."""
         return Sync(
             source,
@@ -80,6 +86,7 @@ class Project:
             folder=self.folder / "state/sources",
             stream=self.stream,
             forget=lambda doc_ids: self.store.forget({doc_id: () for doc_id in doc_ids}),
+            settled=settled,
         ).run(**options)
 
     def texts(self) -> dict[str, str]:
