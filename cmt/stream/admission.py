@@ -95,22 +95,20 @@ def select(
     With `authority` the column `source` of `documents` must hold their publishers.
     """
     # 1. the documents, and what they stand for
-    rows, duplicates, rejected_documents = _select_documents(documents, index, authority)
-    taken = take(documents.table, rows)
-    new = versions_of(taken)
+    versions = versions_of(documents.table)
+    rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)
+    taken, new = take(documents.table, rows), [versions[row] for row in rows]
     timeline = Timeline([*index.versions, *new])
     # 2. the questions, each about the document that its own one stood for
-    known = {version.doc_id for version in (*index.versions, *new)}
+    stored, added = ({version.doc_id for version in some} for some in (index.versions, new))
+    known = stored | added
     new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, known, timeline)
     # 3. the counts
-    first: dict[str, Version] = {}
-    for version in sorted((*index.versions, *new), key=attrgetter("slice_id", "order")):
-        first.setdefault(version.doc_id, version)
     rejected = (*unread, *documents.rejected, *questions.rejected, *rejected_documents, *rejected_questions)
     return Intake(
         documents=taken,
         questions=new_questions,
-        versions=sum(first[version.doc_id] != version for version in new),
+        versions=len(new) - len(added - stored),
         repeats=sum(version[:2] in timeline.repeats for version in new),
         duplicates=duplicates,
         question_duplicates=question_duplicates,
@@ -167,10 +165,10 @@ def own_ids(
 
 
 def _select_documents(
-    documents: ValidatedRows, index: StoreIndex, authority: Authority | None
+    documents: ValidatedRows, versions: Sequence[Version], index: StoreIndex, authority: Authority | None
 ) -> tuple[list[int], int, list[Rejected]]:
     """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
-    rows, versions = list(_columns(documents.table, *RECORD)), versions_of(documents.table)
+    rows = list(_columns(documents.table, *RECORD))
     known = KnownVersions(index.versions, versions)
     records, taken = set(index.records), dict[tuple[str, datetime], int]()
     duplicates, rejected = 0, list[Rejected]()

@@ -48,25 +48,32 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
         if (sources[row], hashes[row]) in seen:
             continue
         seen.add((sources[row], hashes[row]))
-        # 1. candidates by MinHash
+        # 1. candidates by MinHash, without what this row replaces
         runs = _runs(texts[row])
         bands = _bands(runs)
-        for band in bands:
-            buckets[band] = [other for other in buckets[band] if current.get(doc_ids[other]) == other]
-        candidates = sorted({other for band in bands for other in buckets[band]})
-        # 2. keep the near-copies that this row does not replace
         replaced = {doc_ids[row], supersedes[row]}
-        others = {other: _runs(texts[other]) for other in candidates if doc_ids[other] not in replaced}
-        near = [other for other, theirs in others.items() if len(runs & theirs) / len(runs | theirs) >= NEARLY_EQUAL]
-        if len(near) >= limit:
-            found[row] = near[0]
-            continue
+        candidates = {
+            other
+            for band in bands
+            for other in buckets[band]
+            if current.get(doc_ids[other]) == other and doc_ids[other] not in replaced
+        }
+        # 2. the near-copies among them, if they are enough
+        if len(candidates) >= limit:
+            others = {other: _runs(texts[other]) for other in sorted(candidates)}
+            near = [other for other in others if len(runs & others[other]) / len(runs | others[other]) >= NEARLY_EQUAL]
+            if len(near) >= limit:
+                found[row] = near[0]
+                continue
         # 3. otherwise take it
         current.pop(supersedes[row] or "", None)
         current[doc_ids[row]] = row
         for band in bands:
-            if len(buckets[band]) < _BUCKET:
-                buckets[band].append(row)
+            bucket = buckets[band]
+            if len(bucket) == _BUCKET:  # make room by what was replaced since
+                bucket[:] = [other for other in bucket if current.get(doc_ids[other]) == other]
+            if len(bucket) < _BUCKET:
+                bucket.append(row)
     return found
 
 
@@ -80,6 +87,6 @@ def _bands(runs: set[str]) -> list[tuple[int, ...]]:
     from rensa import RMinHash
 
     sketch = RMinHash(num_perm=_BANDS * _BAND, seed=_SEED)
-    sketch.update(sorted(runs))
+    sketch.update(list(runs))  # in any order
     digest = sketch.digest()
     return [(band, *digest[band * _BAND : (band + 1) * _BAND]) for band in range(_BANDS)]
