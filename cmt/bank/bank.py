@@ -6,7 +6,7 @@ always reads the newest version. Processes may write different documents concurr
 the same documents.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import lancedb
@@ -245,6 +245,18 @@ class Bank(MemoryTable):
             table = self.latest()
             view = search.View(k, as_of, self.excluded_doc_ids)
             return search.search(table, view, key=key, text=text, large=self.is_large(table))
+
+    def search_each(
+        self, *, keys: np.ndarray, texts: Sequence[str], k: int, as_of: Sequence[datetime]
+    ) -> list[pa.Table]:
+        """For each of `keys` (n, p), with its text and its date, the result of `search` without the column `bm25`.
+
+        Takes a fraction of the time of n searches, and memory for up to 2·n·k rows.
+        """
+        with self.reading():
+            table = self.latest()
+            views = [search.View(k, date, self.excluded_doc_ids) for date in as_of]
+            return search.search_each(table, views, keys=keys, texts=texts, large=self.is_large(table))
 
     def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
         """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""

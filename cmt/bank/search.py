@@ -10,9 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, reduce
-from itertools import chain
 from operator import or_
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -52,46 +51,53 @@ def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None
     `large`: use the vector index instead of comparing with every row. Raises BankError if `key` does not fit the table.
     """
     # 1. row ids and scores
-    key, size = np.asarray(key, dtype=np.float64), table.schema.field("key").type.list_size
-    if key.shape != (size,) or not np.isfinite(key).all() or not key.any():
-        raise BankError(
-            f"a search key of shape {key.shape} does not fit: it must have {size} finite numbers, not all 0"
-        )
-    queries = [_nearest_keys(table, key, large)]
-    if text:
-        queries.append(_best_texts(table, text))
-    nearest, *rest = _best(table, queries, view, large)
+    [key] = _checked_keys(table, [key])
+    wanted = [_Wanted(view, key), *([_Wanted(view, text)] if text else [])]
+    nearest, *rest = _best(table, wanted, large)
     hits = rest[0] if rest else {}
     if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
         hits |= _text_scores(table, text, others)
     # 2. the rows
-    return _with_scores(_take_checked(table, nearest | hits), hits, key)
+    return _with_bm25(_with_similarity(_take_checked(table, nearest | hits), key), hits)
+
+
+def search_each(
+    table: LanceTable, views: Sequence["View"], *, keys: np.ndarray, texts: Sequence[str], large: bool
+) -> list[pa.Table]:
+    """For each of `views`, `keys` (n, p) and `texts` what `search` finds, without BM25; see `Bank.search_each`."""
+    checked = _checked_keys(table, keys)
+    best = _best(table, [*map(_Wanted, views, checked), *map(_Wanted, views, texts)], large)
+    found = [nearest | hits for nearest, hits in zip(best[: len(views)], best[len(views) :], strict=True)]
+    rows = _take_checked(table, {name: hit for hits in found for name, hit in hits.items()})
+    return [_with_similarity(rows_with(rows, "memory_id", hits), key) for hits, key in zip(found, checked, strict=True)]
 
 
 def memories(table: LanceTable, view: "View", memory_ids: set[str], *, key: np.ndarray) -> pa.Table:
     """The rows of `view` with these ids; see `Bank.memories`."""
     rows = view.of(_read_checked(table, one_of("memory_id", memory_ids)))
-    return _with_scores(rows, {}, np.asarray(key, dtype=np.float64))
+    return _with_bm25(_with_similarity(rows, np.asarray(key, dtype=np.float64)), {})
 
 
 def later(table: LanceTable, view: "View", memory_id: str, *, key: np.ndarray, large: bool) -> pa.Table:
     """The rows of `view` most like the row `memory_id` and published after it; see `Bank.later`."""
     rows = _read_checked(table, one_of("memory_id", {memory_id}))
     if not len(rows):
-        return _with_scores(rows, {}, key)
+        return _with_bm25(_with_similarity(rows, key), {})
     text, own_key = rows["text"][0].as_py(), key_matrix(rows["key"])[0]
     found = search(table, view, key=own_key, text=text, large=large)
     found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
     order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
-    scores = _with_scores(_read_checked(table, one_of("memory_id", set(found["memory_id"].to_pylist()))), {}, key)
+    rows = _read_checked(table, one_of("memory_id", set(found["memory_id"].to_pylist())))
+    scores = _with_bm25(_with_similarity(rows, key), {})
     index = pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks())
     return scores.take(index)
 
 
 def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.Table:
     """The rows of `view` best for `text`; see `Bank.full_text`."""
-    [hits] = _best(table, [_best_texts(table, text)], view, large)
-    rows = _with_bm25(_take_checked(table, hits), hits)
+    [hits] = _best(table, [_Wanted(view, text)], large)
+    rows = _take_checked(table, hits)
+    rows = _with_bm25(rows.select(_result_columns(rows)), hits)
     return rows.sort_by([("bm25", "descending"), ("memory_id", "ascending")])
 
 
@@ -114,7 +120,7 @@ def with_all_words(table: LanceTable, text: str) -> list[str]:
 def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
     """Pairs of an index of `keys` (n, p) and the memory_id of one of its `k` nearest rows; see `Bank.nearest`."""
     query = _nearest_keys(table, keys, large, any_partition=True)
-    builder = query.builder.where(View(k, None).condition).select(["memory_id", "_distance"])
+    builder = query.builder.where(_condition([View(k, None)])).select(["memory_id", "_distance"])
     with query.reading():
         hits = builder.limit(k).to_arrow()
     indices = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
@@ -123,9 +129,9 @@ def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list
 
 def probe_indexes(table: LanceTable, *, texts: Iterable[str] = (), keys: Iterable[np.ndarray] = ()) -> None:
     """Search for the words of each of `texts` and for each of `keys` (p,). Raises BankError if an index is damaged."""
-    queries = (_best_texts(table, text) for text in texts), (_nearest_keys(table, key, large=True) for key in keys)
-    for query in chain(*queries):
-        _best(table, [query], View(1, None), large=False)
+    view = View(1, None)
+    for wanted in (*(_Wanted(view, text) for text in texts), *(_Wanted(view, key) for key in keys)):
+        _fetch(table, [wanted], 16, conditioned=True, large=True)
 
 
 def related_versions(table: LanceTable, doc_ids: Collection[str], others: Collection[Version]) -> pa.Table:
@@ -227,64 +233,80 @@ class View:
     def __init__(self, k: int, as_of: datetime | None, excluded: Collection[str] = ()) -> None:
         if as_of is not None and as_of.tzinfo is None:
             raise ConfigError(f"the date {as_of.isoformat()} has no time zone: write {as_of.isoformat()}Z for UTC")
-        self.k, self._as_of, self._excluded = k, as_of, sorted(excluded)
-
-    @property
-    def condition(self) -> Expr:
-        """A condition that every visible row meets, and of the others those alone that are hidden for a time."""
-        superseded_at = col("superseded_at")
-        # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
-        visible = func("concat", superseded_at.cast("string")) == lit("")
-        if self._as_of is not None:
-            visible = (col("published_at") <= lit(self._as_of)) & (visible | (superseded_at > lit(self._as_of)))
-        return visible & ~one_of("doc_id", self._excluded) if self._excluded else visible
+        self.k, self.as_of, self.excluded = k, as_of, sorted(excluded)
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The visible ones of `rows`, which have the columns _SEEN."""
         visible = pc.is_null(rows["superseded_at"])
-        if self._as_of is not None:
-            as_of = pa.scalar(self._as_of, TIMESTAMP)
+        if self.as_of is not None:
+            as_of = pa.scalar(self.as_of, TIMESTAMP)
             later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
             visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
             if rows["hidden"].null_count < len(rows):
-                hidden = [is_hidden(gaps, self._as_of) for gaps in rows["hidden"].to_pylist()]
+                hidden = [is_hidden(gaps, self.as_of) for gaps in rows["hidden"].to_pylist()]
                 visible = pc.and_(visible, pc.invert(pa.array(hidden, pa.bool_())))
-        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self._excluded))))
+        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self.excluded))))
 
 
-@dataclass(frozen=True)
-class _Query:
-    """A search for the rows with the best `score`."""
+def _condition(views: Sequence[View]) -> Expr:
+    """A condition that every row visible in one of `views` meets; they exclude the same documents.
 
-    builder: LanceQueryBuilder
-    score: Literal["_distance", "_score"]
-    """Distance of the keys, best if small, or score of the words."""
-    reading: Callable[[], AbstractContextManager[None]]
-    """Translates the errors of the index that the query reads."""
+    Of one view, the other rows that meet it are those alone that are hidden for a time.
+    """
+    superseded_at, dates = col("superseded_at"), [view.as_of for view in views if view.as_of is not None]
+    # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty string.
+    visible = func("concat", superseded_at.cast("string")) == lit("")
+    if dates:
+        visible = (col("published_at") <= lit(max(dates))) & (visible | (superseded_at > lit(min(dates))))
+    return visible & ~one_of("doc_id", views[0].excluded) if views[0].excluded else visible
 
-    def ranked(self, found: pa.Table) -> list["_Hit"]:
+
+class _Wanted(NamedTuple):
+    """The rows of `view` nearest to a key (p,), or those best for the words of a text."""
+
+    view: View
+    value: np.ndarray | str
+
+    @property
+    def score(self) -> str:
+        """The column of the score: distance of the keys, best if small, or score of the words."""
+        return "_score" if isinstance(self.value, str) else "_distance"
+
+    def ranked(self, found: pa.Table) -> list[_Hit]:
         """The rows `found`, best first; ties are ordered by memory_id."""
-        sign = 1.0 if self.score == "_distance" else -1.0
+        sign = -1.0 if isinstance(self.value, str) else 1.0
         columns = (found[name].to_pylist() for name in (self.score, "memory_id", "_rowid"))
         hits = (_Hit(*values) for values in zip(*columns, strict=True))
         return sorted(hits, key=lambda hit: (sign * hit.score, hit.memory_id))
 
 
-def _nearest_keys(table: LanceTable, key: np.ndarray, large: bool, *, any_partition: bool = False) -> _Query:
-    """A search for the rows nearest to `key`; `any_partition`: search partitions until it finds some."""
-    builder = table.search(key.astype(np.float32), vector_column_name="key", query_type="vector")
+@dataclass(frozen=True)
+class _Query:
+    """A search for the rows with the best score."""
+
+    builder: LanceQueryBuilder
+    reading: Callable[[], AbstractContextManager[None]]
+    """Translates the errors of the index that the query reads."""
+
+
+def _nearest_keys(table: LanceTable, keys: np.ndarray, large: bool, *, any_partition: bool = False) -> _Query:
+    """A search for the rows nearest to each of `keys` (n, p); `any_partition`: search partitions until it finds some.
+
+    Of several keys, the column query_index has the index.
+    """
+    builder = table.search(keys.astype(np.float32), vector_column_name="key", query_type="vector")
     builder = builder.distance_type("cosine")
     if not large:
-        return _Query(builder.bypass_vector_index(), "_distance", nullcontext)
+        return _Query(builder.bypass_vector_index(), nullcontext)
     builder = builder.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
-    return _Query(builder, "_distance", partial(_reading_index, table, "vector"))
+    return _Query(builder, partial(_reading_index, table, "vector"))
 
 
 def _best_texts(table: LanceTable, text: str) -> _Query:
     """A search by BM25 for the rows with the best texts for the words of `text`."""
     # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
     builder = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-    return _Query(builder, "_score", partial(_reading_index, table, "full-text"))
+    return _Query(builder, partial(_reading_index, table, "full-text"))
 
 
 def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
@@ -307,63 +329,88 @@ def _reading_index(table: LanceTable, kind: str) -> Iterator[None]:
             raise
 
 
-def _best(table: LanceTable, queries: Sequence[_Query], view: View, large: bool) -> list[dict[str, _Hit]]:
-    """For each of `queries` its best rows in `view` by memory_id, best first; ties are ordered by memory_id.
+def _best(table: LanceTable, wanted: Sequence[_Wanted], large: bool) -> list[dict[str, _Hit]]:
+    """For each of `wanted`, keys before texts, its best rows by memory_id, best first; ties are ordered by memory_id.
 
     Which of several equal rows Lance returns depends on its files, so a tie at the last rank is fetched completely.
     """
-    best: dict[str, dict[str, _Hit]] = {}
-    k = view.k
-    for limit, condition in _attempts(k + 16, view, large):
-        unfinished = [query for query in queries if query.score not in best]
-        for query, found in zip(unfinished, _fetch(table, unfinished, limit, condition), strict=True):
-            ranked = query.ranked(view.of(found))
-            # all rows of the table, or more than the tie at rank k
-            if len(found) < limit or (len(ranked) >= k and ranked[k - 1].score != query.ranked(found)[-1].score):
-                best[query.score] = _by_id(ranked[:k])
-        if len(best) == len(queries):
+    best: dict[int, dict[str, _Hit]] = {}
+    k = wanted[0].view.k if wanted else 0
+    for limit, conditioned in _attempts(k + 16, large or len(wanted) > 2):
+        unfinished = [index for index in range(len(wanted)) if index not in best]
+        if not unfinished:
             break
-    return [best[query.score] for query in queries]
+        several = _fetch(table, [wanted[index] for index in unfinished], limit, conditioned=conditioned, large=large)
+        for index, found in zip(unfinished, several, strict=True):
+            view, ranked = wanted[index].view, wanted[index].ranked
+            visible = ranked(view.of(found))
+            # all rows of the table, or more than the tie at rank k
+            if len(found) < limit or (len(visible) >= k and visible[k - 1].score != ranked(found)[-1].score):
+                best[index] = _by_id(visible[:k])
+    return [best[index] for index in range(len(wanted))]
 
 
-def _attempts(limit: int, view: View, large: bool) -> Iterator[tuple[int, Expr | None]]:
-    """Numbers of rows to fetch, and their condition, until enough of them are visible.
+def _attempts(limit: int, unconditioned: bool) -> Iterator[tuple[int, bool]]:
+    """Numbers of rows to fetch, and whether they have to meet the condition of the view, until enough are visible.
 
-    Lance evaluates a condition for every row, so in a `large` table the best rows are fetched without it first.
+    Lance evaluates a condition for every row, so in a large table and for many searches the best rows are fetched
+    without it first.
     """
-    for factor in _UNCONDITIONED if large else ():
-        yield factor * limit, None
+    for factor in _UNCONDITIONED if unconditioned else ():
+        yield factor * limit, False
     while True:
-        yield limit, view.condition
+        yield limit, True
         limit *= 4
 
 
-def _fetch(table: LanceTable, queries: Sequence[_Query], limit: int, condition: Expr | None) -> list[pa.Table]:
-    """The best `limit` rows of each query that meet `condition`, with the columns _SEEN, the score and _rowid.
+def _fetch(
+    table: LanceTable, wanted: Sequence[_Wanted], limit: int, *, conditioned: bool, large: bool
+) -> list[pa.Table]:
+    """For each of `wanted`, keys before texts, the best `limit` rows, with the columns _SEEN, the score and _rowid.
 
-    Lance takes longer to read columns as a part of a search than to find row ids and then read these rows.
+    `conditioned`: only rows that meet the condition of the views. Lance takes longer to read columns as a part of a
+    search than to find row ids and then read these rows, and hardly longer to search for many keys than for one.
     """
-    # 1. the row ids
-    row_ids_of = []
-    for query in queries:
-        builder = query.builder
-        if condition is not None:
-            builder = builder.where(condition)
-            if isinstance(builder, LanceVectorQueryBuilder):
-                builder.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
+    keys = [one for one in wanted if not isinstance(one.value, str)]
+    groups = [group for group in (keys, *([one] for one in wanted if isinstance(one.value, str))) if group]
+    # 1. the row ids, those of all keys together
+    queries, row_ids_of = [], list[pa.Table]()
+    for group in groups:
+        text = group[0].value
+        if isinstance(text, str):
+            query = _best_texts(table, text)
+        else:
+            query = _nearest_keys(table, np.stack([one.value for one in group]), large)
+        if conditioned:
+            query.builder.where(_condition([one.view for one in group]))
+            if isinstance(query.builder, LanceVectorQueryBuilder):
+                query.builder.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
         with query.reading():
-            row_ids_of.append(builder.select([query.score]).with_row_id(True).limit(limit).to_arrow())
+            found = query.builder.select([group[0].score]).with_row_id(True).limit(limit).to_arrow()
+        row_ids_of += _split(found, len(group))
+        queries.append(query)
     # 2. the columns, of all queries at once in the order in which Lance reads them
     row_ids = sorted({row_id for found in row_ids_of for row_id in found["_rowid"].to_pylist()})
     rows = table.take_row_ids(row_ids).select(_SEEN).with_row_id().to_arrow()
     if rows["_rowid"].to_pylist() == row_ids:
         at = [pc.index_in(found["_rowid"], value_set=rows["_rowid"].combine_chunks()) for found in row_ids_of]
         return [
-            rows.take(order).append_column(query.score, found[query.score])
-            for query, found, order in zip(queries, row_ids_of, at, strict=True)
+            rows.take(order).append_column(one.score, found[one.score])
+            for one, found, order in zip(wanted, row_ids_of, at, strict=True)
         ]
     # 3. or query by query, if rows were moved meanwhile
-    return [query.builder.select([*_SEEN, query.score]).to_arrow() for query in queries]
+    return [
+        part
+        for query, group in zip(queries, groups, strict=True)
+        for part in _split(query.builder.select([*_SEEN, group[0].score]).to_arrow(), len(group))
+    ]
+
+
+def _split(found: pa.Table, count: int) -> list[pa.Table]:
+    """The rows that a query found for each of its `count` keys."""
+    if "query_index" not in found.column_names:
+        return [found] * count
+    return [found.filter(pc.equal(found["query_index"], index)) for index in range(count)]
 
 
 def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
@@ -375,17 +422,27 @@ def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
     return by_id
 
 
-def _with_scores(rows: pa.Table, hits: Mapping[str, _Hit], key: np.ndarray) -> pa.Table:
-    """The columns of a result, with the scores of `hits` and the cosines to `key` (p,); most similar first."""
+def _checked_keys(table: LanceTable, keys: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """`keys` as float64. Raises BankError if one does not fit the table."""
+    size, checked = table.schema.field("key").type.list_size, [np.asarray(key, dtype=np.float64) for key in keys]
+    for key in checked:
+        if key.shape != (size,) or not np.isfinite(key).all() or not key.any():
+            raise BankError(
+                f"a search key of shape {key.shape} does not fit: it must have {size} finite numbers, not all 0"
+            )
+    return checked
+
+
+def _with_similarity(rows: pa.Table, key: np.ndarray) -> pa.Table:
+    """The columns of a result and the cosines to `key` (p,); most similar first."""
     # Row sums instead of a matrix product: BLAS may round a row by its position, so that equal keys would differ.
     keys = key_matrix(rows["key"]).astype(np.float64)  # (n, p)
     cosine = (keys * key).sum(axis=1) / np.sqrt((keys * keys).sum(axis=1) * (key * key).sum())  # (n,)
-    rows = _with_bm25(rows, hits)
-    rows = rows.add_column(rows.num_columns - 1, "similarity", pa.array(cosine))
+    rows = rows.select(_result_columns(rows)).append_column("similarity", pa.array(cosine))
     return rows.sort_by([("similarity", "descending"), ("memory_id", "ascending")])
 
 
 def _with_bm25(rows: pa.Table, hits: Mapping[str, _Hit]) -> pa.Table:
-    """The columns of a result, with the scores of `hits`."""
+    """`rows` with the scores of `hits`."""
     scores = [hits[name].score if name in hits else 0.0 for name in rows["memory_id"].to_pylist()]
-    return rows.select(_result_columns(rows)).append_column("bm25", pa.array(scores, pa.float64()))
+    return rows.append_column("bm25", pa.array(scores, pa.float64()))

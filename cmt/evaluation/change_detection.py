@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cmt.answering.statements import Statement, probability
 from cmt.bank.changes import Change, Span
@@ -71,11 +72,11 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
 def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     # 1. make questions on the earlier memories like each new one
+    rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     probes = [
         _Probe(question, answer, earlier, row)
-        for row, key in zip(rows.to_pylist(), key_matrix(rows["key"]), strict=True)
-        if row["text"]
-        for earlier in _earlier_memories(answerer, row, key)
+        for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True)
+        for earlier in memories
         for question, answer in _questions(earlier["text"], row["text"])
     ]
     # 2. keep questions that the new memory answers with another value of the same kind
@@ -110,16 +111,24 @@ def _kind(value: str) -> str:
     return "other"
 
 
-def _earlier_memories(answerer: "Answerer", row: dict[str, Any], key: Any) -> list[dict[str, Any]]:
-    """The visible earlier memories most like `row` that it does not supersede."""
-    similar = answerer.bank.search(key=key, text=row["text"], k=4 * COMPARED, as_of=row["published_at"]).to_pylist()
-    related = [
-        (coverage(other["text"], row["text"]), other)
-        for other in similar
-        if other["doc_id"] not in (row["doc_id"], row["supersedes"]) and other["published_at"] < row["published_at"]
-    ]
-    related = [pair for pair in related if pair[0] >= FEWEST_SHARED]
-    return [other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]]
+def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
+    """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
+    found = answerer.bank.search_each(
+        keys=key_matrix(rows["key"]),
+        texts=rows["text"].to_pylist(),
+        k=4 * COMPARED,
+        as_of=rows["published_at"].to_pylist(),
+    )
+    memories = []
+    for row, similar in zip(rows.to_pylist(), found, strict=True):
+        related = [
+            (coverage(other["text"], row["text"]), other)
+            for other in similar.to_pylist()
+            if other["doc_id"] not in (row["doc_id"], row["supersedes"]) and other["published_at"] < row["published_at"]
+        ]
+        related = [pair for pair in related if pair[0] >= FEWEST_SHARED]
+        memories.append([other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]])
+    return memories
 
 
 def _questions(earlier: str, later: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from lancedb.table import LanceTable
 from cmt.bank import search
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
+from cmt.bank.schema import key_matrix
 from cmt.errors import BankError, ConfigError
 from tests.helpers.banks import (
     KEY_DIM,
@@ -114,6 +115,37 @@ def test_a_row_found_by_its_key_has_its_bm25_score_as_well(bank: Bank) -> None:
     hits = bank.search(key=key_of("d15#0"), text="harbour", k=1, as_of=None)
     assert names(hits)[0] == "d15#0" and len(hits) == 2
     assert all(score > 0 for score in hits["bm25"].to_pylist())
+
+
+@pytest.mark.parametrize("exact_below", [1_000, 50])
+@pytest.mark.parametrize("moved", [False, True])
+def test_many_searches_at_once_find_the_same_rows_as_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_below: int, moved: bool
+) -> None:
+    bank = open_bank(BankLocation(str(tmp_path), exact_below), schema=SCHEMA)
+    rows = table(
+        *(
+            document(
+                f"d{number}",
+                at=number // 3,
+                text=" ".join(f"word{number % modulus}" for modulus in (2, 3, 5, 7)),
+                supersedes=f"d{number - 20}" if number % 4 == 0 else None,
+                key=key_of(f"{number % 50}"),
+            )
+            for number in range(72)
+        )
+    )
+    bank.upsert(rows)
+    bank.optimize()
+    bank = bank.excluding({"d5", "d30"})
+    if moved:  # while they are searched
+        take = LanceTable.take_row_ids
+        monkeypatch.setattr(LanceTable, "take_row_ids", lambda table, row_ids: take(table, row_ids[1:]))
+    keys, texts, dates = key_matrix(rows["key"]), rows["text"].to_pylist(), rows["published_at"].to_pylist()
+    together = bank.search_each(keys=keys, texts=texts, k=3, as_of=dates)
+    for key, text, date, found in zip(keys, texts, dates, together, strict=True):
+        assert found.equals(bank.search(key=key, text=text, k=3, as_of=date).drop_columns("bm25"))
+    assert bank.search_each(keys=keys[:0], texts=[], k=3, as_of=[]) == []
 
 
 def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:

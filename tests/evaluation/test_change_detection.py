@@ -68,7 +68,7 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
             asked.append(len(questions))
             return [Statement("two", 0, 3, 0.0, datetime(2031, 1, 1, tzinfo=UTC)) for _ in questions]
 
-    monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda *_: [rows[0]])
+    monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
     monkeypatch.setattr(f"{find_changes.__module__}._questions", lambda *_: [("How many?", "one")] * 4)
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
