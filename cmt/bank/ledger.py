@@ -338,12 +338,15 @@ class Ledger:
         return DamageError(f"the ledger in {uri} is damaged ({reason}): {how_to_refill(uri)}")
 
     def _read(self, name: str, condition: "Expr | None" = None) -> pa.Table:
-        """The rows of a table that meet `condition` (None: all)."""
+        """The rows of a table that meet `condition` (None: all). Raises DamageError if its columns are not its own."""
         from cmt.bank.tables import read_all
 
         with self._translate_errors("read"):
             self._tables[name].checkout_latest()  # type: ignore[no-untyped-call]
-            return read_all(self._tables[name], condition)
+            rows = read_all(self._tables[name], condition)
+        if missing := {*self.SCHEMAS[name].names} - {*rows.column_names}:
+            raise self._damaged(f"the table {name} has no column {min(missing)}")
+        return rows
 
     def _upsert(self, name: str, columns: dict[str, list[str]], *, gone: Collection[str] = ()) -> None:
         from cmt.bank.tables import merge_and_read

@@ -22,7 +22,7 @@ def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
         return None
     try:
         return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         log.warning("the records of round %s cannot be read and are ignored: %s", round_.round_id, error)
         return None
 

@@ -179,7 +179,7 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
     try:
         rows = pq.read_table(path)
-    except pa.ArrowException:  # no other reader can read it either
+    except (pa.ArrowException, ValueError):  # no other reader can read it either
         return _delete(path)
     if rows.column_names == CANARY_SCHEMA.names:
         return _clean_canaries(path, traces)
@@ -272,7 +272,7 @@ def _names_a_document(path: Path, traces: Traces) -> bool:
             if "doc_id" not in file.schema_arrow.names:
                 return False
             doc_ids = file.read(columns=["doc_id"])["doc_id"].to_pylist()
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         return True
     return not traces.doc_ids.isdisjoint(doc_ids)
 

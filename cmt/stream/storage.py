@@ -27,7 +27,7 @@ def read_table(path: Path, *, schema: pa.Schema, columns: tuple[str, ...] | None
             table = file.read(columns=list(columns) if columns else None)
     except FileNotFoundError:
         raise StreamError(f"{path} is missing; {remedy}") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: of names that are no UTF-8
         reason = " ".join(str(error).split())
         raise StreamError(f"{path} is damaged ({reason}); {remedy}") from None
     if not file_schema.equals(schema):

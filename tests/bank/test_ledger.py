@@ -64,6 +64,13 @@ def test_an_altered_forgotten_document_is_damage(ledger: Ledger) -> None:
         ledger.forgotten()
 
 
+def test_a_table_with_an_altered_column_is_damage(ledger: Ledger) -> None:
+    ledger.forget("ferry")
+    ledger.connection.open_table("forgotten").alter_columns({"path": "checksum", "rename": "chucksum"})  # type: ignore[dict-item]
+    with pytest.raises(DamageError, match="the table forgotten has no column checksum"):
+        ledger.forgotten()
+
+
 def test_exists_creates_nothing(tmp_path: Path) -> None:
     assert not Ledger.exists(str(tmp_path / "bank"))
     assert not (tmp_path / "bank").exists()

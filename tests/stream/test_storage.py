@@ -25,6 +25,14 @@ def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(tmp_path: P
             read_table(path, schema=DOCUMENT_SCHEMA)
 
 
+def test_a_column_name_that_is_no_utf8_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "0001.documents.parquet"
+    pq.write_table(DOCUMENTS, path)
+    path.write_bytes(path.read_bytes().replace(b"doc_id", b"doc\xd6id"))
+    with pytest.raises(StreamError, match="is damaged"):
+        read_table(path, schema=DOCUMENT_SCHEMA)
+
+
 def test_the_digest_of_a_slice_is_a_stable_value() -> None:
     # slices, memories and rounds that exist are identified by it
     assert rows_digest(DOCUMENTS, QUESTIONS) == "f79b27b0eab6e0d4b10bb1f5a61af96e0ec46a3090348eceb1ab2a147f2f6315"
