@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cronsim import CronSim, CronSimError
 from platformdirs import user_cache_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -217,10 +216,13 @@ class SourceParams(Section):
             raise ValueError("a feed shows its newest entries alone, so nothing vanishes from it: leave on_delete out")
         if self.schedule and len(self.schedule.split()) != 5:
             raise ValueError(f"schedule {self.schedule!r} has not the five fields of cron, such as '*/30 * * * *'")
-        try:
-            CronSim(self.schedule or "* * * * *", datetime.now(UTC))
-        except CronSimError as error:
-            raise ValueError(f"schedule {self.schedule!r} is no cron expression: {error}") from None
+        if self.schedule:
+            from cronsim import CronSim, CronSimError
+
+            try:
+                CronSim(self.schedule, datetime.now(UTC))
+            except CronSimError as error:
+                raise ValueError(f"schedule {self.schedule!r} is no cron expression: {error}") from None
         return self
 
     @property
