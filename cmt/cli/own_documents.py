@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
 QUESTIONS = 3
+NEWEST_SLICES = 8
 _TRIED = 9  # questions that are asked; a small LM answers some of them wrongly
 _SHOWN = 3  # reasons why nothing was taken
 _NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
@@ -227,10 +228,14 @@ def _look(
 
 
 def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
-    """The newest slices with documents, about NEWEST_DOCUMENTS in all, and the number of documents in the others."""
+    """The newest slices with documents, about NEWEST_DOCUMENTS in all, and the number of documents in the others.
+
+    At most NEWEST_SLICES: each is a round, and a round takes seconds however few documents it has.
+    """
     slices = [slice_ for slice_ in workspace.store.slices() if slice_.n_documents]
     first, size = len(slices) - 1, slices[-1].n_documents
-    while first and (size := size + slices[first - 1].n_documents) <= NEWEST_DOCUMENTS:
+    last_first = max(0, len(slices) - NEWEST_SLICES)
+    while first > last_first and (size := size + slices[first - 1].n_documents) <= NEWEST_DOCUMENTS:
         first -= 1
     return slices[first:], sum(slice_.n_documents for slice_ in slices[:first])
 

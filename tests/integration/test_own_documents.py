@@ -76,3 +76,13 @@ def test_two_commands_lead_to_an_answer(name: str, number: int, real_lm: FrozenL
     answer = run("--params", str(folder / "params.yaml"), "ask", first["question"])
     assert (answer["answer"], answer["sources"][0]["doc_id"]) == (first["answer"], first["sources"][0]["doc_id"])
     assert time.process_time() - began < SECONDS
+
+
+def test_documents_of_many_months_take_a_few_rounds(real_lm: FrozenLM, tmp_path: Path) -> None:
+    with (tmp_path / "news.jsonl").open("w") as file:
+        for month, row in enumerate(articles(10), 1):
+            file.write(json.dumps({"title": row["title"], "text": row["text"], "date": f"2024-{month:02}-03"}) + "\n")
+    started = run("init", str(tmp_path / "project"), "--from", str(tmp_path / "news.jsonl"))
+    assert [round_["slice_id"] for round_ in started["rounds"]] == [f"2024-{m:02}/0001" for m in range(3, 11)]
+    assert started["waiting"] == 2
+    assert len(run("--params", str(tmp_path / "project/params.yaml"), "update", "--all")["rounds"]) == 2
