@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
 QUESTIONS = 3
-NEWEST_SLICES = 8
+NEWEST_SLICES = 8  # each takes a round, which takes seconds even for one document
 _TRIED = 9  # questions that are asked; a small LM answers some of them wrongly
 _SHOWN = 3  # reasons why nothing was taken
 _NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
@@ -228,16 +228,12 @@ def _look(
 
 
 def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
-    """The newest slices with documents, about NEWEST_DOCUMENTS in all, and the number of documents in the others.
-
-    At most NEWEST_SLICES: each is a round, and a round takes seconds however few documents it has.
-    """
+    """The newest slices, at most NEWEST_SLICES and about NEWEST_DOCUMENTS; the number of documents in the others."""
     slices = [slice_ for slice_ in workspace.store.slices() if slice_.n_documents]
-    first, size = len(slices) - 1, slices[-1].n_documents
-    last_first = max(0, len(slices) - NEWEST_SLICES)
-    while first > last_first and (size := size + slices[first - 1].n_documents) <= NEWEST_DOCUMENTS:
-        first -= 1
-    return slices[first:], sum(slice_.n_documents for slice_ in slices[:first])
+    count, size, most = 1, slices[-1].n_documents, min(len(slices), NEWEST_SLICES)
+    while count < most and (size := size + slices[-count - 1].n_documents) <= NEWEST_DOCUMENTS:
+        count += 1
+    return slices[-count:], sum(slice_.n_documents for slice_ in slices[:-count])
 
 
 def _sync(workspace: "Workspace", name: str, progress: Any) -> str:
