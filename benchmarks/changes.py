@@ -1,11 +1,8 @@
 """Changes that no document declares: fit the comparison of statements, and measure answers and detected changes.
 
-    python benchmarks/changes.py                       # four writers' stories, each by weights fitted on all others'
-    python benchmarks/changes.py --writers abcdefghijk # every writer's
-    python benchmarks/changes.py --stories my/stories  # other stories in the same form, by the weights in use
-
-Without --stories it also fits to all stories, writes the comparison head beside the compressor, and prints the weights
-for compressors without one (cmt/answering/statements.py).
+    python benchmarks/changes.py                       # fit to all stories, and write the weights into the package
+    python benchmarks/changes.py --writers ab          # measure two writers, each by weights fitted to all others
+    python benchmarks/changes.py --stories my/stories  # measure other stories in the same form, by these weights
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
@@ -21,18 +18,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
-import torch
 import typer
+from numpy.typing import NDArray
 from protocol import valid_rows
+from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import LogisticRegression
 
 import cmt
-from cmt.answering import statements
+from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
-from cmt.answering.statements import Features, features
+from cmt.answering.comparison import Features, Weights, features, ngrams
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -41,17 +40,20 @@ from cmt.evaluation.canary import RIGHT, contradicts
 from cmt.evaluation.change_detection import find_changes
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.modeling.comparison_head import ComparisonHead
 
 ROOT = Path(__file__).resolve().parent.parent
-OTHER_STORY = 0.3
+OTHER_STORY = 0.1
 """Weight of a pair of two stories in the fit, that of one story being 1."""
 SHARED = 0.06
 """Share of the earlier text's words in the later one from which a pair of two stories is fitted to."""
+WRITERS = 3
+"""Writers in whose pairs an n-gram occurs that gets a weight."""
+SCALE = 0.3
+"""Value of an n-gram beside the standardised features; a smaller one regularises its weight more."""
 REGULARISATION = 0.1
-"""C of the logistic regression, whose features are standardised."""
-STATES = 0.1
-"""Scale of the standardised states of ψ beside the other features; a smaller one regularises them more."""
+"""C of the logistic regression."""
+SMALLEST_WEIGHT = 0.002
+"""N-grams with a smaller weight are left out."""
 
 
 @dataclass(frozen=True)
@@ -92,50 +94,53 @@ class Stories:
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    writers: Annotated[str, typer.Option(help="Writers whose stories are measured.")] = "abcd",
+    writers: Annotated[str, typer.Option(help="Writers that are measured by weights fitted to the others.")] = "",
 ) -> None:
-    """Measure answers where facts change without a label."""
+    """Fit the comparison of statements, or measure answers where facts change without a label."""
     workspace = cmt.open(params=ROOT / "params.yaml")
-    parts = Stories.read(stories)
-    banks = [
-        TemporaryBank.of(
-            workspace.params.compressor.path, lm=workspace.lm, documents=part.documents, params=workspace.params
-        )
-        for part in parts
-    ]
-    own = stories.resolve() == ROOT / "data/stories"
-    pairs = [list(training_pairs(part, bank)) for part, bank in zip(parts, banks, strict=True)] if own else []
-    for number, (part, bank) in enumerate(zip(parts, banks, strict=True)):
-        if own:
-            others = [pair for other, rows in enumerate(pairs) if other != number for pair in rows]
-            bank.model.comparison = fitted(others)
-            statements.WEIGHTS, statements.CONSTANT = fitted_without_states(others)
-        if not own or part.writer in writers:
-            with bank.answerer() as answerer:
-                write_answers(part, answerer, bank.rows)
-                write_changes(part, answerer, bank.rows)
-    if own:
-        everything = [pair for rows in pairs for pair in rows]
-        fitted(everything).save(workspace.params.compressor.path)
-        weights, constant = fitted_without_states(everything)
-        rounded = ", ".join(f"{name}={weight:.3f}" for name, weight in zip(Features._fields, weights, strict=True))
-        console().print(f"WEIGHTS = Features({rounded}); CONSTANT = {constant:.3f}", soft_wrap=True)
+    parts = {part.writer: part for part in Stories.read(stories)}
+    lm, params = workspace.lm, workspace.params
+    banks = {
+        writer: TemporaryBank.of(params.compressor.path, lm=lm, documents=part.documents, params=params)
+        for writer, part in parts.items()
+    }
+    # 1. other stories, by the weights of the package
+    if stories.resolve() != ROOT / "data/stories":
+        for writer, part in parts.items():
+            measure(part, banks[writer])
+        return
+    pairs = [pair for writer, part in parts.items() for pair in training_pairs(part, banks[writer])]
+    # 2. some writers, each by weights that have not seen it
+    for writer in writers:
+        unseen = fitted([pair for pair in pairs if pair.writer != writer])
+        with patch.object(comparison, "shipped_weights", lambda weights=unseen: weights):
+            measure(parts[writer], banks[writer])
+    # 3. weights for the package
+    if not writers:
+        weights = fitted(pairs)
+        weights.save(comparison.WEIGHTS)
+        console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
+
+
+def measure(part: Stories, bank: TemporaryBank) -> None:
+    """Print the answers and the detected changes of one writer."""
+    with bank.answerer() as answerer:
+        write_answers(part, answerer, bank.rows)
+        write_changes(part, answerer, bank.rows)
 
 
 class TrainingPair(NamedTuple):
     """Two statements on a question."""
 
+    writer: str
     features: Features
-    states: Floats
-    """(2·D,) ψ's mean states over the later answer, and over the later text."""
+    ngrams: NDArray[np.uint32]
     later_holds: bool
-    weight: float
+    same_story: bool
 
 
 def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]:
     """Two statements on each question: of the document with the right answer, and of another one, most of its story."""
-    size = bank.model.lm.hidden_size
-    bank.model.comparison = ComparisonHead(torch.eye(size), (), 0.0)  # the states in all directions
     rows = {row["doc_id"]: row for row in bank.rows.to_pylist()}
     with bank.answerer() as answerer:
         for question in part.questions:
@@ -145,44 +150,47 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
             others = [
                 rows[doc_id]
                 for doc_id in dict.fromkeys([*story["documents"], *found["doc_id"].to_pylist()])
-                if rows[doc_id]["published_at"] not in (right["published_at"],)
-                and rows[doc_id]["published_at"] <= as_of
+                if rows[doc_id]["published_at"] != right["published_at"] and rows[doc_id]["published_at"] <= as_of
             ]
-            statements = answerer.statements([question["question"]] * (1 + len(others)), [right, *others])
+            text = question["question"]
+            statements = answerer.statements([text] * (1 + len(others)), [right, *others])
             for other, statement in zip(others, statements[1:], strict=True):
                 earlier, later = sorted((statements[0], statement), key=lambda one: one.published_at)
                 same = other["doc_id"] in story["documents"]
                 if same or coverage(earlier.text, later.text) >= SHARED:
-                    values, states = features(question["question"], earlier, later), np.array(later.states)
-                    yield TrainingPair(values, states, later is statements[0], 1.0 if same else OTHER_STORY)
+                    values, words = features(text, earlier, later), ngrams(text, earlier, later)
+                    yield TrainingPair(part.writer, values, words, later is statements[0], same)
 
 
-def fitted(pairs: Sequence[TrainingPair]) -> ComparisonHead:
-    """The comparison head of a logistic regression on features and states."""
+def fitted(pairs: Sequence[TrainingPair]) -> Weights:
+    """Weights of a logistic regression on the features, standardised, and the n-grams that several writers use."""
+    # 1. features and n-grams
     values: Floats = np.array([pair.features for pair in pairs], dtype=float)  # (n, features)
-    states: Floats = np.array([pair.states for pair in pairs])  # (n, 2·D)
-    scale = np.concatenate([1 / values.std(0), STATES / states.std(0)])
-    weights, constant = _regression(np.concatenate([values, states], 1), scale, pairs)
-    count = values.shape[1]
-    directions = torch.tensor(weights[count:], dtype=torch.float32).view(2, -1)
-    return ComparisonHead(directions, tuple(weights[:count].tolist()), constant)
+    mean, spread = values.mean(0), values.std(0)
+    chosen = shared_ngrams(pairs)
+    present = np.concatenate([np.flatnonzero(np.isin(chosen, pair.ngrams)) for pair in pairs])
+    starts = np.cumsum([0, *(np.isin(pair.ngrams, chosen).sum() for pair in pairs)])
+    words = csr_array((np.full(len(present), SCALE), present, starts), shape=(len(pairs), len(chosen)))
+    # 2. fit
+    model = LogisticRegression(C=REGULARISATION, max_iter=1000)
+    importance = [1 if pair.same_story else OTHER_STORY for pair in pairs]
+    labels = [pair.later_holds for pair in pairs]
+    model.fit(hstack([(values - mean) / spread, words], format="csr"), labels, sample_weight=importance)
+    # 3. undo the scales, and leave out what hardly counts
+    weights, of_ngrams = model.coef_[0, : values.shape[1]] / spread, model.coef_[0, values.shape[1] :] * SCALE
+    kept = np.abs(of_ngrams) >= SMALLEST_WEIGHT
+    constant = float(model.intercept_[0] - weights @ mean)
+    return Weights(Features(*weights.tolist()), constant, chosen[kept], of_ngrams[kept].astype(np.float16))
 
 
-def fitted_without_states(pairs: Sequence[TrainingPair]) -> tuple[Features, float]:
-    """Weights and constant for the features alone."""
-    values: Floats = np.array([pair.features for pair in pairs], dtype=float)  # (n, features)
-    weights, constant = _regression(values, 1 / values.std(0), pairs)
-    return Features(*weights), constant
-
-
-def _regression(values: Floats, scale: Floats, pairs: Sequence[TrainingPair]) -> tuple[Floats, float]:
-    """Weights and constant of a logistic regression on `values` (n, m), regularised where they are times `scale`."""
-    model = LogisticRegression(C=REGULARISATION, max_iter=5000)
-    mean = values.mean(0)
-    labels, importance = [pair.later_holds for pair in pairs], [pair.weight for pair in pairs]
-    model.fit((values - mean) * scale, labels, sample_weight=importance)
-    weights = model.coef_[0] * scale
-    return weights, float(model.intercept_[0] - weights @ mean)
+def shared_ngrams(pairs: Sequence[TrainingPair]) -> NDArray[np.uint32]:
+    """The n-grams in pairs of at least WRITERS writers, sorted."""
+    of_writer = defaultdict(list)
+    for pair in pairs:
+        of_writer[pair.writer].append(pair.ngrams)
+    used = np.concatenate([np.unique(np.concatenate(found)) for found in of_writer.values()])
+    hashes, writers = np.unique(used, return_counts=True)
+    return hashes[writers >= WRITERS]
 
 
 def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:

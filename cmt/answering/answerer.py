@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
 from cmt.answering.attribution import attribute_sources
+from cmt.answering.comparison import Statement
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -29,7 +30,7 @@ from cmt.answering.confidence import (
     verdict_of,
     without_names,
 )
-from cmt.answering.statements import ChangesOf, Comparisons, MayChange, Statement, anyone, no_changes, with_related
+from cmt.answering.statements import ChangesOf, Comparisons, MayChange, anyone, no_changes, with_related
 from cmt.bank.bank import Bank
 from cmt.common.names import NO_NAMES, NamesFound, find_names
 from cmt.common.progress import OnProgress
@@ -331,14 +332,7 @@ class Answerer:
             for selection, row_memories in zip(selections, memories, strict=True)
         ]
         comparisons = [
-            Comparisons(
-                query.text,
-                selection,
-                row_texts,
-                self.lm.offsets,
-                may_change=self.may_change,
-                head=self.model.comparison,
-            )
+            Comparisons(query.text, selection, row_texts, self.lm.offsets, may_change=self.may_change)
             for query, selection, row_texts in zip(queries, selections, texts, strict=True)
         ]
         return Retrieval(encoding, selections, memories, texts, comparisons)

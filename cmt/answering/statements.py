@@ -1,18 +1,13 @@
 """Which of two documents' statements holds: the earlier one, or the later one that may have changed it
 (docs/method.md#changes).
 
-A logistic regression compares two answers to one question, each read from one document. Its features are the scores of
-ψ, the words that both documents share, and how the later document tells its value: as a fact, a plan, a rumour, a
-memory, a condition or a quotation; a compressor with a comparison head adds ψ's states of the later document.
-`benchmarks/changes.py` fits the weights on stories whose facts change.
+The memories of a question are compared in pairs (`cmt.answering.comparison`), as far as their words are alike or a
+recorded change names both; the pair's scores then move towards the one that probably holds.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,20 +16,19 @@ from numpy.typing import NDArray
 
 from cmt.answering.answer import OtherValue
 from cmt.answering.attribution import Offsets
+from cmt.answering.comparison import Statement, probability
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
-from cmt.common.english import WAYS_OF_TELLING
+from cmt.common.english import NAMES_AND_NUMBERS
 from cmt.modeling.model import ReadSpan
-from cmt.modeling.span_decoding import sentence_starts
 from cmt.retrieval.selector import Selection
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
-    from cmt.modeling.comparison_head import ComparisonHead
 
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
@@ -44,22 +38,12 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
+NAMED_SHARED = 0.04  # share from which a later text with all names of the question is comparable
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
-LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
-_PAST_QUESTION = re.compile(
-    r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
-)
-
-
-_UNSETTLED_QUESTION = re.compile(
-    r"\b(?:this (?:week|month|weekend)|temporar\w*|acting|propos\w*|rumou?r\w*|plan\w*|forecast\w*|petition|"
-    r"claim\w*)\b",
-    re.I,
-)
 
 
 def anyone(source: str | None, other: str | None) -> bool:
@@ -70,168 +54,6 @@ def anyone(source: str | None, other: str | None) -> bool:
 def no_changes(doc_ids: set[str]) -> list[Change]:
     """The `ChangesOf` of a bank without a ledger."""
     return []
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What one document says about a question."""
-
-    text: str
-    """The text of the memory."""
-    first: int
-    last: int
-    """The characters `first` … `last` of the text, the last one excluded, are the answer."""
-    score: float
-    """ψ's log-score of the answer against "nowhere", in nats."""
-    published_at: datetime
-    prior: float = 0.0
-    """What the selection adds to the score, in nats."""
-    states: tuple[float, ...] = ()
-    """ψ's states in the directions of the comparison head (`cmt.modeling.model.ReadSpan`)."""
-
-    @classmethod
-    def of(cls, text: str, span: ReadSpan, published_at: datetime, offsets: Offsets) -> "Statement":
-        """The statement that ψ reads in `text`, the span without the blanks around it."""
-        token_offsets = offsets(text) if math.isfinite(span.score) else ()
-        if not token_offsets:
-            return cls(text, 0, 0, span.score, published_at, span.prior)
-        first, last = token_offsets[span.first][0], token_offsets[min(span.last, len(token_offsets) - 1)][1]
-        words = text[first:last]
-        first += len(words) - len(words.lstrip())
-        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior, span.states)
-
-    @property
-    def answer(self) -> str:
-        """The answer, a part of the text."""
-        return self.text[self.first : self.last]
-
-
-class Features(NamedTuple):
-    """Features of a pair of statements. Truth values are 0 or 1, counts are at most 3, shares are 0–1."""
-
-    gain: float
-    """ψ's score of the later answer minus the one of the earlier answer, in nats."""
-    earlier_score: float
-    coverage_gain: float
-    """Share of the question's words in the later text minus their share in the earlier one."""
-    overlap: float
-    """Share of the earlier text's words in the later one."""
-    context: float
-    """Share of the words in the earlier answer's sentence in the later text."""
-    names: float
-    """Share of the question's names and numbers in the later text."""
-    context_names: float
-    """Share of the names and numbers in the earlier answer's sentence in the later text."""
-    mentions_earlier: float
-    """Whether the sentence of the later answer has the earlier one."""
-    mentions_later: float
-    """Whether the earlier text has the later answer."""
-    quoted: float
-    """Whether the later answer is inside quotation marks."""
-    conditions: float
-    """How often the later text tells a condition."""
-    plans: float
-    """How often the later text tells of the future."""
-    memories: float
-    """How often the later text looks back."""
-    hearsay: float
-    """Whether the sentence of the later answer tells hearsay."""
-    past_before: float
-    """Whether the sentence before it tells of the past."""
-    denial_after: float
-    """Whether the text after it tells a denial."""
-    title_denial: float
-    title_change: float
-    """Whether the first line of the later text tells a denial, or a change."""
-    past_question: float
-    unsettled_question: float
-    """Whether the question asks for the past, or for a plan, a rumour or an exception."""
-
-
-# For a compressor without a comparison head; fitted on stories whose facts change, by benchmarks/changes.py.
-WEIGHTS = Features(
-    gain=0.088,
-    earlier_score=-0.049,
-    coverage_gain=1.591,
-    overlap=6.268,
-    context=-1.500,
-    names=0.300,
-    context_names=0.194,
-    mentions_earlier=1.983,
-    mentions_later=0.784,
-    quoted=-2.027,
-    conditions=-0.402,
-    plans=-0.190,
-    memories=-0.568,
-    hearsay=-0.522,
-    past_before=0.566,
-    denial_after=0.416,
-    title_denial=-0.036,
-    title_change=0.857,
-    past_question=0.273,
-    unsettled_question=1.015,
-)
-CONSTANT = -0.461
-
-
-def features(question: str, earlier: Statement, later: Statement) -> Features:
-    """The features of two statements that answer `question`."""
-    before, sentence, after = _sentences_around(later)
-    _, earlier_sentence, _ = _sentences_around(earlier)
-    title = later.text.partition("\n")[0] if "\n" in later.text else ""
-    tells = WAYS_OF_TELLING
-
-    def bounded(score: float) -> float:
-        return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
-
-    def count(way: str) -> int:
-        return min(3, len(tells[way].findall(later.text)))
-
-    values = (
-        bounded(later.score - earlier.score),
-        bounded(earlier.score),
-        coverage(question, later.text) - coverage(question, earlier.text),
-        coverage(earlier.text, later.text),
-        coverage(earlier_sentence, later.text),
-        names_covered(question, later.text),
-        names_covered(earlier_sentence, later.text),
-        bool(earlier.answer) and earlier.answer.lower() in sentence.lower(),
-        bool(later.answer) and later.answer.lower() in earlier.text.lower(),
-        later.text[: later.first].count('"') % 2,
-        count("condition"),
-        count("future"),
-        count("memory"),
-        tells["hearsay"].search(sentence),
-        tells["past"].search(before),
-        tells["denial"].search(after),
-        tells["denial"].search(title),
-        tells["change"].search(title),
-        _PAST_QUESTION.search(question),
-        _UNSETTLED_QUESTION.search(question),
-    )
-    return Features(*(value if isinstance(value, int | float) else value is not None for value in values))
-
-
-def _sentences_around(statement: Statement) -> tuple[str, str, str]:
-    """The sentence of the answer, between the one before it and the one after it."""
-    text = statement.text
-    ends = sorted({0, len(text), *sentence_starts(text)})
-    sentences = [(start, end) for start, end in pairwise(ends)]
-    number = max((n for n, (start, _) in enumerate(sentences) if start <= statement.first), default=0)
-    padded = [(0, 0), *sentences, (0, 0)]
-    before, sentence, after = (text[slice(*padded[number + shift])] for shift in range(3))
-    return before, sentence, after
-
-
-def probability(question: str, earlier: Statement, later: Statement, head: "ComparisonHead | None" = None) -> float:
-    """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`."""
-    values = features(question, earlier, later)
-    if head and later.states:
-        over_span, _, _, over_text = later.states
-        log_odds = float(np.dot(head.features, values)) + head.constant + over_span + over_text
-    else:
-        log_odds = float(np.dot(WEIGHTS, values)) + CONSTANT
-    return 1 / (1 + math.exp(-log_odds))
 
 
 class Pair(NamedTuple):
@@ -248,7 +70,6 @@ def weigh(
     question: str,
     statements: Sequence[Statement],
     comparable: Callable[[int, int], bool],
-    head: "ComparisonHead | None" = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
@@ -270,7 +91,7 @@ def weigh(
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
-        share = probability(question, one, two, head)
+        share = probability(question, one, two)
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
         pairs.append(Pair(earlier, later, share))
@@ -289,10 +110,9 @@ class Comparisons:
         offsets: Offsets,
         *,
         may_change: MayChange = anyone,
-        head: "ComparisonHead | None" = None,
     ) -> None:
         self.question, self.rows, self.texts, self._offsets = question, selection.rows, texts, offsets
-        self._may_change, self._head = may_change, head
+        self._may_change = may_change
         self.changes = {frozenset(change.doc_ids): change.state for change in selection.changes}
         self.statements: list[Statement] = []
         self.pairs: list[Pair] = []
@@ -300,7 +120,7 @@ class Comparisons:
     def weigh(self, spans: Sequence[ReadSpan]) -> tuple[list[float], float]:
         """See `cmt.modeling.model.Weigh`."""
         self.statements = [self._statement(*pair) for pair in enumerate(spans)]
-        shifts, self.pairs = weigh(self.question, self.statements, self._comparable, self._head)
+        shifts, self.pairs = weigh(self.question, self.statements, self._comparable)
         return shifts, min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
 
     def contested(self, memory: int) -> bool:
@@ -339,7 +159,8 @@ def alike(question: str, earlier: str, later: str) -> bool:
     """Whether two texts may be about one fact that `question` asks for, by the words that they share."""
     shared = coverage(earlier, later)
     speaks_of_it = coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier)
-    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it)
+    names_it = NAMES_AND_NUMBERS.search(question) is not None and names_covered(question, later) == 1
+    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it) or (shared >= NAMED_SHARED and names_it)
 
 
 def with_related(
@@ -408,4 +229,4 @@ def compare(
     two = max(statements[len(earlier) :], key=attrgetter("score"))
     if not (one.answer and two.answer) or same_value(one.answer, two.answer):
         return Comparison(one, two, 0.0)
-    return Comparison(one, two, probability(question, one, two, answerer.model.comparison))
+    return Comparison(one, two, probability(question, one, two))

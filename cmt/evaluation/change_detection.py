@@ -2,7 +2,7 @@
 
 Each new memory is compared with the few earlier memories most like it. The values of the earlier text, its numbers,
 dates and names, give questions; both texts are read with them, and a pair is a change if both answer one of them surely
-and differently, and the later answer probably holds (`cmt.answering.statements`). The cost follows the new memories.
+and differently, and the later answer probably holds (`cmt.answering.comparison`). The cost follows the new memories.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.answering.statements import Statement, probability
+from cmt.answering.comparison import Statement, probability
 from cmt.bank.changes import Change, Span
 from cmt.bank.lexical import coverage, names_covered, stems
 from cmt.bank.schema import key_matrix

@@ -59,16 +59,9 @@ class SpanReader(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, question: Encoding, windows: Tensor, mask: Tensor, ids: Tensor) -> Tensor:
-        """The scores (B, S, n, 2) of `read`."""
-        return self.read(question, windows, mask, ids, windows.new_zeros(0, windows.shape[-1]))[0]
-
-    def read(
-        self, question: Encoding, windows: Tensor, mask: Tensor, ids: Tensor, directions: Tensor
-    ) -> tuple[Tensor, Tensor]:
         """Scores (B, S, n, 2) of the tokens of S memories a question; −inf on padding.
 
-        `windows` (B, S, k, D) with `mask` (B, S, k); `ids` (B, S, n) are their tokens, n = W·k, −1 on padding. Also
-        returns the products (B, S, k, h) of the windows' output states with `directions` (h, D), 0 on padding.
+        `windows` (B, S, k, D) with `mask` (B, S, k); `ids` (B, S, n) are their tokens, n = W·k, −1 on padding.
         """
         rows, memories, count, _ = windows.shape
         window = ids.shape[2] // count  # W
@@ -77,7 +70,7 @@ class SpanReader(nn.Module):
         lengths = mask.sum(1)  # (B·S,)
         order = [pair for pair in lengths.argsort().tolist() if lengths[pair]]
         # 2. score batches of N pairs of similar length
-        parts, products = [], []
+        parts = []
         for batch in self._equal_width_batches(order, lengths.tolist()):
             pairs = torch.tensor(batch, device=windows.device)  # (N,)
             longest = min(count, padded_length(int(lengths[pairs[-1]])))
@@ -88,22 +81,17 @@ class SpanReader(nn.Module):
                 windows[pairs, :longest],  # (N, k', D)
                 mask[pairs, :longest],  # (N, k')
                 ids[pairs, :tokens],  # (N, n')
-                directions,
             )
             if torch.is_grad_enabled() and longest > RECOMPUTED_FROM:
-                part, product = checkpoint(self._score_pairs, *inputs, use_reentrant=False, preserve_rng_state=False)
+                part = checkpoint(self._score_pairs, *inputs, use_reentrant=False, preserve_rng_state=False)
             else:
-                part, product = self._score_pairs(*inputs)
+                part = self._score_pairs(*inputs)
             parts.append(F.pad(part, (0, 0, 0, ids.shape[1] - tokens), value=float("-inf")))  # (N, n, 2)
-            products.append(F.pad(product, (0, 0, 0, count - longest)))  # (N, k, h)
         # 3. restore the order of the pairs
         scores = windows.new_full((*ids.shape, 2), float("-inf"), dtype=torch.float32)  # (B·S, n, 2)
-        along = windows.new_zeros((len(ids), count, len(directions)), dtype=torch.float32)  # (B·S, k, h)
         if parts:
-            pairs = torch.tensor(order, device=windows.device)
-            scores = scores.index_put((pairs,), torch.cat(parts))
-            along = along.index_put((pairs,), torch.cat(products))
-        return scores.view(rows, memories, -1, 2), along.view(rows, memories, count, -1)
+            scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
+        return scores.view(rows, memories, -1, 2)
 
     def _equal_width_batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
         """Batches of at most PAIRS_PER_BATCH pairs, all padded to the same width.
@@ -115,18 +103,9 @@ class SpanReader(nn.Module):
                 yield batch
 
     def _score_pairs(
-        self,
-        question: Tensor,
-        question_mask: Tensor,
-        windows: Tensor,
-        mask: Tensor,
-        ids: Tensor,
-        directions: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Scores (N, n, 2) of pairs of a question (N, T, D), (N, T) and a memory (N, k, D), (N, k), (N, n).
-
-        Also returns the products (N, k, h) of the states with `directions` (h, D).
-        """
+        self, question: Tensor, question_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor
+    ) -> Tensor:
+        """Scores (N, n, 2) of pairs of a question (N, T, D), (N, T) and a memory (N, k, D), (N, k), (N, n)."""
         # 1. states: the sink, the question, the windows, in the range of the LM's states
         rows, before = len(question), 1 + question.shape[1]
         states = torch.cat([question, windows], 1) * self.scale + self.shift
@@ -146,11 +125,8 @@ class SpanReader(nn.Module):
             use_cache=False,
         ).last_hidden_state[:, before:]  # (N, k, D)
         # 4. score
-        read = self.norm(read.float())
-        scores = self._score_tokens(read, ids).flatten(1, 2)  # (N, n, 2)
-        with torch.autocast(read.device.type, enabled=False):
-            products = F.linear(read, directions) * mask.unsqueeze(-1)  # (N, k, h)
-        return scores.masked_fill(ids.unsqueeze(-1) < 0, float("-inf")), products
+        scores = self._score_tokens(self.norm(read.float()), ids).flatten(1, 2)  # (N, n, 2)
+        return scores.masked_fill(ids.unsqueeze(-1) < 0, float("-inf"))
 
     def _score_tokens(self, read: Tensor, ids: Tensor) -> Tensor:
         """Scores (N, k, W, 2) of tokens `ids` (N, n) from the output states `read` (N, k, D) of their windows."""

@@ -92,10 +92,9 @@ def copy_compressor(source: Path, target: Path) -> None:
     """Copy those files of a compressor that are in `source` to the new folder `target`. Raises OSError."""
     from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS
     from cmt.modeling.codebook import CODEBOOKS
-    from cmt.modeling.comparison_head import COMPARISON
 
     target.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, COMPARISON, "card.md"):
+    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, "card.md"):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
             flush_to_disk(target / name)

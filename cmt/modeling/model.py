@@ -21,7 +21,6 @@ from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
 from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, digest_in_use, load_checkpoint, save_checkpoint
 from cmt.modeling.codebook import Codebook
-from cmt.modeling.comparison_head import ComparisonHead
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.lora import merge_lora
 from cmt.modeling.prompt_builder import PromptBuilder
@@ -72,9 +71,6 @@ class ReadSpan(NamedTuple):
     """Log-score against "nowhere", without the selection's; −inf if the memory has no token."""
     prior: float
     """The part of the selection in the log-score of the memory."""
-    states: tuple[float, ...] = ()
-    """Means over the span, and then over the memory, of ψ's states in the directions of the comparison head; empty
-    without a head, or without a vector for each token."""
 
 
 Weigh = Callable[[int, Sequence[ReadSpan]], tuple[Sequence[float], float]]
@@ -126,8 +122,6 @@ class MemoryModel(nn.Module):
         self.prompts = PromptBuilder(lm, self.alignment)
         self.codebook: Codebook | None = None
         """Encodes vectors with `bank.codes: pq`; None if the compressor has no codebook for the window."""
-        self.comparison: ComparisonHead | None = None
-        """Weights by which two statements are compared; None if the compressor has none."""
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
@@ -200,12 +194,12 @@ class MemoryModel(nn.Module):
         else:
             window, neighbours = self.window, selection.neighbour_windows
             read, leads = [list(row) for row in memories], [float("inf")] * len(memories)
-        scores, states = self._score_tokens(question, read, window)  # (B, S, n, 2), (B, S, k, h)
+        scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
         limits = [self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)]
         # 2. compare the memories that answer a question differently
         if weigh:
             leads = [
-                min(lead, self._weigh(weigh, row, scores[row], states[row], row_limits, memories[row]))
+                min(lead, self._weigh(weigh, row, scores[row], row_limits, memories[row]))
                 for row, (lead, row_limits) in enumerate(zip(leads, limits, strict=True))
             ]
         log_probability = token_log_probabilities(scores)
@@ -247,11 +241,11 @@ class MemoryModel(nn.Module):
             (read, _), window = self._expand(question, memories, 1), 1
         else:
             read, window = [list(row) for row in memories], self.window
-        scores, states = self._score_tokens(question, read, window)  # (B, 1, n, 2), (B, 1, k, h)
+        scores = self._score_tokens(question, read, window)  # (B, 1, n, 2)
         spans = []
         for row, ((memory,), tokens) in enumerate(zip(memories, asked, strict=True)):
             (limits,) = self._quote_limits([memory.tokens], tokens)
-            spans.append(_read_span(scores[row, 0].cpu(), states[row, 0], limits, memory))
+            spans.append(_read_span(scores[row, 0].cpu(), limits, memory))
         return spans
 
     def _read_whole_memories(
@@ -290,19 +284,17 @@ class MemoryModel(nn.Module):
         weigh: Weigh,
         row: int,
         scores: Tensor,
-        states: Tensor,
         limits: Sequence[QuoteLimits],
         memories: Sequence[RetrievedMemory],
     ) -> float:
         """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories, in place.
 
-        `states` (S, k, h) are those of `_score_tokens`. Returns the smallest change in nats that would alter a
-        decision.
+        Returns the smallest change in nats that would alter a decision.
         """
         if len(memories) < 2:
             return float("inf")
         on_cpu = scores.cpu()
-        spans = [_read_span(on_cpu[n], states[n], limits[n], memory) for n, memory in enumerate(memories)]
+        spans = [_read_span(on_cpu[n], limits[n], memory) for n, memory in enumerate(memories)]
         shifts, margin = weigh(row, spans)
         # half at the beginning and half at the end, so a span has it once
         scores[: len(memories)] += torch.tensor(shifts, device=scores.device)[:, None, None] / 2
@@ -319,8 +311,7 @@ class MemoryModel(nn.Module):
         contested = [row if len(row) > count else () for row in memories]
         chosen, leads = [list(range(len(row))) for row in memories], [float("inf")] * len(memories)
         if any(contested):
-            scores, _ = self._score_tokens(question, contested, self.window)
-            log_probability = token_log_probabilities(scores).cpu()
+            log_probability = token_log_probabilities(self._score_tokens(question, contested, self.window)).cpu()
             for row, row_memories in enumerate(contested):
                 if row_memories:
                     chosen[row], leads[row] = likeliest_memories(log_probability[row], count)
@@ -353,25 +344,19 @@ class MemoryModel(nn.Module):
             self._remembered.update(states)
         return [states[text] for text in wanted]
 
-    def _score_tokens(
-        self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int
-    ) -> tuple[Tensor, Tensor]:
+    def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
         """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer, for vectors of `window` tokens.
 
-        "Nowhere" has the score 0. Also returns the states (B, S, k, h) in the directions of the comparison head, which
-        reads a vector for each token: h is 0 at another window, or without a head.
+        "Nowhere" has the score 0.
         """
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
-        directions = vectors.new_zeros(0, self.lm.hidden_size)
-        if self.comparison and window == 1:
-            directions = self.comparison.directions.to(vectors.device)
-        scores, states = self.aggregator.read(question, vectors, mask, ids, directions)
+        scores: Tensor = self.aggregator(question, vectors, mask, ids)
         self._discount_superseded(scores, memories)
         # half at the beginning and half at the end, so a span has it once
         prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
         prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
-        return scores + prior[..., None, None] / 2, states
+        return scores + prior[..., None, None] / 2
 
     def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
@@ -452,7 +437,6 @@ class MemoryModel(nn.Module):
         model = cls(lm, checkpoint.config, digest, trainable=not merged)
         model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)
         model.codebook = Codebook.load(folder, model.window)
-        model.comparison = ComparisonHead.load(folder, lm.hidden_size)
         return model.eval()
 
     def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -467,15 +451,11 @@ class MemoryModel(nn.Module):
         return rest
 
 
-def _read_span(scores: Tensor, states: Tensor, limits: QuoteLimits, memory: RetrievedMemory) -> ReadSpan:
-    """The best span of a memory with `scores` (n, 2) and `states` (n, h), or (k, 0)."""
+def _read_span(scores: Tensor, limits: QuoteLimits, memory: RetrievedMemory) -> ReadSpan:
+    """The best span of a memory with `scores` (n, 2)."""
     first, last, score = best_span(scores, limits)
     prior = PRIOR_WEIGHT * memory.prior
-    means: tuple[float, ...] = ()
-    if states.shape[1] and memory.tokens and score > float("-inf"):
-        whole, span = states[: len(memory.tokens)].mean(0), states[first : last + 1].mean(0)  # (h,)
-        means = tuple(torch.cat([span, whole]).tolist())
-    return ReadSpan(first, last, score - prior, prior, means)
+    return ReadSpan(first, last, score - prior, prior)
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:

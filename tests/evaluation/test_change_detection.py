@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.answering.statements import Statement
+from cmt.answering.comparison import Statement
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import load_params

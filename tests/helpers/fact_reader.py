@@ -3,13 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 
 from cmt.answering.answer import Answer, Source, Span, Verdict
-from cmt.answering.statements import Statement
+from cmt.answering.comparison import Statement
 from cmt.config import Params
 from cmt.retrieval.selector import Selection
 
@@ -49,8 +48,6 @@ class FactReader:
     bank: FactBank
     top_k: int = 3
     asked: list[str] = field(default_factory=list)
-    model: Any = field(default_factory=lambda: SimpleNamespace(comparison=None))
-    """A compressor without a comparison head."""
     params: Params = field(default_factory=Params)
     confidence_is_probability: bool = True
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
-from cmt.answering.statements import Statement
+from cmt.answering.comparison import Statement
 from cmt.common.progress import OnProgress
 from cmt.retrieval.selector import Selection
 from cmt.workspace import Workspace

@@ -12,7 +12,6 @@ from cmt.config import CompressorParams, ObjectiveParams
 from cmt.errors import ModelError
 from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, checkpoint_digest
-from cmt.modeling.comparison_head import ComparisonHead
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import neighbours_at
 from tests.helpers.lms import KINDS, TinyLm, build
@@ -94,21 +93,6 @@ def test_a_model_reads_at_other_windows_with_the_same_weights(tiny_lm: TinyLm, t
     vectors, mask, ids = loaded._stack_memories([memories], window)
     scores = [other.aggregator(question, vectors, mask, ids) for other in (model, loaded)]  # type: ignore[misc]
     torch.testing.assert_close(*scores)
-
-
-@torch.no_grad()
-def test_the_comparison_head_reads_a_vector_for_each_token_of_a_memory(tiny_lm: TinyLm) -> None:
-    lm = tiny_lm("llama")
-    model = make_model(lm, EXPANDABLE)
-    asked, memories = [lm.tokenize(" " + QUESTIONS[0])] * len(TEXTS), [[m] for m in retrieved_memories(model, TEXTS)]
-    question = model.encode(asked)
-    bare = model.read_alone(question, asked, memories, expand=True)
-    model.comparison = ComparisonHead(torch.randn(2, lm.hidden_size), (), 0.0)
-    spans = model.read_alone(question, asked, memories, expand=True)
-    assert [span._replace(states=()) for span in spans] == bare
-    assert all(len(span.states) == 4 for span in spans)
-    assert len({span.states for span in spans}) == len(TEXTS)
-    assert all(span.states == () for span in model.read_alone(question, asked, memories, expand=False))
 
 
 def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: TinyLm, tmp_path: Path) -> None:
