@@ -48,9 +48,9 @@ SHARED = 0.06
 """Share of the earlier text's words in the later one from which a pair of two stories is fitted to."""
 WRITERS = 3
 """Writers in whose pairs an n-gram occurs that gets a weight."""
-SCALE = 0.3
+SCALE = 0.8
 """Value of an n-gram beside the standardised features; a smaller one regularises its weight more."""
-REGULARISATION = 0.1
+REGULARISATION = 0.05
 """C of the logistic regression."""
 SMALLEST_WEIGHT = 0.002
 """N-grams with a smaller weight are left out."""
