@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 import cmt
 from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
-from cmt.answering.comparison import Features, Weights, features, ngrams
+from cmt.answering.comparison import Features, Weights, features, ngrams, read_both
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -42,6 +42,8 @@ from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 
 ROOT = Path(__file__).resolve().parent.parent
+UNSEEN = "alpqrst"
+"""Writers whose stories the cross-encoder was not trained on."""
 OTHER_STORY = 0.1
 """Weight of a pair of two stories in the fit, that of one story being 1."""
 SHARED = 0.06
@@ -115,11 +117,12 @@ def main(
         unseen = fitted([pair for pair in pairs if pair.writer != writer])
         with patch.object(comparison, "shipped_weights", lambda weights=unseen: weights):
             measure(parts[writer], banks[writer])
-    # 3. weights for the package
+    # 3. weights for the package, and for the constant BLEND
     if not writers:
         weights = fitted(pairs)
         weights.save(comparison.WEIGHTS)
         console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
+        console().print(f"BLEND: {blend(pairs)}")
 
 
 def measure(part: Stories, bank: TemporaryBank) -> None:
@@ -137,6 +140,8 @@ class TrainingPair(NamedTuple):
     ngrams: NDArray[np.uint32]
     later_holds: bool
     same_story: bool
+    cross: float
+    """Log-odds of the cross-encoder, of a writer that it has not seen."""
 
 
 def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]:
@@ -159,7 +164,10 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
                 same = other["doc_id"] in story["documents"]
                 if same or coverage(earlier.text, later.text) >= SHARED:
                     values, words = features(text, earlier, later), ngrams(text, earlier, later)
-                    yield TrainingPair(part.writer, values, words, later is statements[0], same)
+                    cross = 0.0
+                    if same and part.writer in UNSEEN and bank.model.cross_encoder:
+                        cross = read_both(bank.model.cross_encoder, text, earlier, later)
+                    yield TrainingPair(part.writer, values, words, later is statements[0], same, cross)
 
 
 def fitted(pairs: Sequence[TrainingPair]) -> Weights:
@@ -181,6 +189,15 @@ def fitted(pairs: Sequence[TrainingPair]) -> Weights:
     kept = np.abs(of_ngrams) >= SMALLEST_WEIGHT
     constant = float(model.intercept_[0] - weights @ mean)
     return Weights(Features(*weights.tolist()), constant, chosen[kept], of_ngrams[kept].astype(np.float16))
+
+
+def blend(pairs: Sequence[TrainingPair]) -> list[float]:
+    """Constant, and weights of the log-odds of words and cross-encoder, fitted to writers that neither has seen."""
+    weights = fitted([pair for pair in pairs if pair.writer not in UNSEEN])
+    unseen = [pair for pair in pairs if pair.writer in UNSEEN and pair.same_story]
+    both = [(weights.log_odds(pair.features, pair.ngrams), pair.cross) for pair in unseen]
+    model = LogisticRegression().fit(both, [pair.later_holds for pair in unseen])
+    return [round(float(value), 2) for value in (model.intercept_[0], *model.coef_[0])]
 
 
 def shared_ngrams(pairs: Sequence[TrainingPair]) -> NDArray[np.uint32]:

@@ -332,7 +332,14 @@ class Answerer:
             for selection, row_memories in zip(selections, memories, strict=True)
         ]
         comparisons = [
-            Comparisons(query.text, selection, row_texts, self.lm.offsets, may_change=self.may_change)
+            Comparisons(
+                query.text,
+                selection,
+                row_texts,
+                self.lm.offsets,
+                may_change=self.may_change,
+                cross_encoder=self.model.cross_encoder,
+            )
             for query, selection, row_texts in zip(queries, selections, texts, strict=True)
         ]
         return Retrieval(encoding, selections, memories, texts, comparisons)

@@ -27,6 +27,7 @@ from cmt.bank.lexical import coverage, names_covered
 from cmt.common.english import WAYS_OF_TELLING
 from cmt.common.storage import write_bytes
 from cmt.errors import ModelError
+from cmt.modeling.cross_encoder import CrossEncoder, Report
 from cmt.modeling.model import ReadSpan
 from cmt.modeling.span_decoding import sentence_starts
 
@@ -35,6 +36,8 @@ WEIGHTS = Path(__file__).with_name("comparison.safetensors")
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
+CERTAIN = 2.5  # nats of log-odds of the words from which the cross-encoder is not asked
+BLEND = (1.10, 0.65, 0.35)  # constant, and weights of the log-odds of words and cross-encoder
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
@@ -224,10 +227,10 @@ class Weights:
     ngram_weights: NDArray[np.float16]
     """(n,)"""
 
-    def log_odds(self, question: str, earlier: Statement, later: Statement) -> float:
-        """Log-odds that the answer of `later` holds, from its date on, and not the one of `earlier`."""
-        found = np.isin(self.ngrams, ngrams(question, earlier, later))
-        of_features = float(np.dot(self.features, features(question, earlier, later)))
+    def log_odds(self, values: Features, found_ngrams: NDArray[np.uint32]) -> float:
+        """Log-odds that the answer of the later of two statements holds, from its date on, and not the earlier one."""
+        found = np.isin(self.ngrams, found_ngrams)
+        of_features = float(np.dot(self.features, values))
         return of_features + self.constant + float(self.ngram_weights[found].sum(dtype=np.float64))
 
     def save(self, path: Path) -> None:
@@ -255,7 +258,21 @@ def shipped_weights() -> Weights:
     return Weights.load(WEIGHTS)
 
 
-def probability(question: str, earlier: Statement, later: Statement) -> float:
-    """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`."""
-    log_odds = shipped_weights().log_odds(question, earlier, later)
+def probability(
+    question: str, earlier: Statement, later: Statement, cross_encoder: CrossEncoder | None = None
+) -> float:
+    """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`.
+
+    `cross_encoder` reads both texts where their words leave it open.
+    """
+    values, words = features(question, earlier, later), ngrams(question, earlier, later)
+    log_odds = shipped_weights().log_odds(values, words)
+    if cross_encoder and abs(log_odds) < CERTAIN:
+        log_odds = float(np.dot(BLEND, (1.0, log_odds, read_both(cross_encoder, question, earlier, later))))
     return 1 / (1 + math.exp(-max(-LARGEST_ODDS, min(LARGEST_ODDS, log_odds))))
+
+
+def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, later: Statement) -> float:
+    """Log-odds of the cross-encoder that `later` changes the answer."""
+    reports = (Report(statement.text, statement.published_at.date()) for statement in (earlier, later))
+    return cross_encoder.log_odds(question, *reports)

@@ -24,6 +24,7 @@ from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
 from cmt.common.english import NAMES_AND_NUMBERS
+from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
 
@@ -70,6 +71,7 @@ def weigh(
     question: str,
     statements: Sequence[Statement],
     comparable: Callable[[int, int], bool],
+    cross_encoder: CrossEncoder | None = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
@@ -91,7 +93,7 @@ def weigh(
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
-        share = probability(question, one, two)
+        share = probability(question, one, two, cross_encoder)
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
         pairs.append(Pair(earlier, later, share))
@@ -110,9 +112,10 @@ class Comparisons:
         offsets: Offsets,
         *,
         may_change: MayChange = anyone,
+        cross_encoder: CrossEncoder | None = None,
     ) -> None:
         self.question, self.rows, self.texts, self._offsets = question, selection.rows, texts, offsets
-        self._may_change = may_change
+        self._may_change, self._cross_encoder = may_change, cross_encoder
         self.changes = {frozenset(change.doc_ids): change.state for change in selection.changes}
         self.statements: list[Statement] = []
         self.pairs: list[Pair] = []
@@ -120,7 +123,7 @@ class Comparisons:
     def weigh(self, spans: Sequence[ReadSpan]) -> tuple[list[float], float]:
         """See `cmt.modeling.model.Weigh`."""
         self.statements = [self._statement(*pair) for pair in enumerate(spans)]
-        shifts, self.pairs = weigh(self.question, self.statements, self._comparable)
+        shifts, self.pairs = weigh(self.question, self.statements, self._comparable, self._cross_encoder)
         return shifts, min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
 
     def contested(self, memory: int) -> bool:
@@ -229,4 +232,4 @@ def compare(
     two = max(statements[len(earlier) :], key=attrgetter("score"))
     if not (one.answer and two.answer) or same_value(one.answer, two.answer):
         return Comparison(one, two, 0.0)
-    return Comparison(one, two, probability(question, one, two))
+    return Comparison(one, two, probability(question, one, two, answerer.model.cross_encoder))

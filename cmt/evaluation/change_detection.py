@@ -95,7 +95,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             continue
         if same_value(old.answer, new.answer) or _kind(old.answer) != _kind(new.answer):
             continue
-        confidence = round(probability(probe.question, old, new), 4)
+        confidence = round(probability(probe.question, old, new, answerer.model.cross_encoder), 4)
         doc_ids = probe.earlier["doc_id"], probe.later["doc_id"]
         if confidence >= max(CHANGED, changes[doc_ids].confidence if doc_ids in changes else 0.0):
             spans = _span(probe.earlier, old), _span(probe.later, new)

@@ -22,6 +22,7 @@ from cmt.modeling.alignment import PrefixAlignment, TextAlignment
 from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, digest_in_use, load_checkpoint, save_checkpoint
 from cmt.modeling.codebook import Codebook
 from cmt.modeling.compressor import Compressor, Encoding
+from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.lora import merge_lora
 from cmt.modeling.prompt_builder import PromptBuilder
 from cmt.modeling.span_decoding import (
@@ -122,6 +123,8 @@ class MemoryModel(nn.Module):
         self.prompts = PromptBuilder(lm, self.alignment)
         self.codebook: Codebook | None = None
         """Encodes vectors with `bank.codes: pq`; None if the compressor has no codebook for the window."""
+        self.cross_encoder: CrossEncoder | None = None
+        """Compares two documents that answer a question differently; None if the compressor has none."""
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
@@ -437,6 +440,7 @@ class MemoryModel(nn.Module):
         model = cls(lm, checkpoint.config, digest, trainable=not merged)
         model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)
         model.codebook = Codebook.load(folder, model.window)
+        model.cross_encoder = CrossEncoder.load(folder, lm)
         return model.eval()
 
     def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

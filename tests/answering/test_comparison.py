@@ -75,10 +75,12 @@ def test_texts_and_answers_may_be_empty() -> None:
 
 def test_the_log_odds_are_the_sum_of_the_weights() -> None:
     values = features(QUESTION, EARLIER, LATER)
-    assert WEIGHTS.log_odds(QUESTION, EARLIER, LATER) == pytest.approx(0.5 * sum(values) - 1 + 0.25)
+    assert WEIGHTS.log_odds(features(QUESTION, EARLIER, LATER), ngrams(QUESTION, EARLIER, LATER)) == pytest.approx(
+        0.5 * sum(values) - 1 + 0.25
+    )
     heard = stated(RUMOUR, "11 crowns", JULY)
     both = 0.5 * sum(features(QUESTION, EARLIER, heard)) - 1 + 0.5
-    assert WEIGHTS.log_odds(QUESTION, EARLIER, heard) == pytest.approx(both)
+    assert WEIGHTS.log_odds(features(QUESTION, EARLIER, heard), ngrams(QUESTION, EARLIER, heard)) == pytest.approx(both)
 
 
 def test_neither_statement_loses_everything(monkeypatch: pytest.MonkeyPatch) -> None:

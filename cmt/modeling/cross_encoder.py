@@ -1,0 +1,113 @@
+"""The cross-encoder: reads a question and two dated documents in one pass, and tells whether the later one changes the
+answer (docs/method.md#changes).
+
+It consists of the LM's first layers with LoRA adapters of their own, and a linear head on the state of the last token.
+`benchmarks/train_cross_encoder.py` trains it; its weights lie beside those of a compressor.
+"""
+
+import re
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cmt.common.english import MONTHS
+from cmt.config import SHIPPED
+from cmt.errors import ModelError
+from cmt.lm.model import FrozenLM, slice_layers
+from cmt.lm.prompt import PROMPT_WIDTH_STEP
+from cmt.modeling.lora import merge_lora
+
+FILE = "cross_encoder.safetensors"
+LONGEST = 170
+"""Tokens of a document that are read."""
+_LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+class Report(NamedTuple):
+    """A document that answers the question, or part of one."""
+
+    text: str
+    """The title in the first line, if there is one."""
+    published: date
+
+
+class CrossEncoder:
+    """Log-odds that the later of two reports changes the answer to a question."""
+
+    def __init__(self, lm: FrozenLM, path: Path) -> None:
+        self.lm, self.path = lm, path
+
+    @classmethod
+    def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
+        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one.
+
+        Its weights are read on first use.
+        """
+        paths = [path for path in (folder / FILE, SHIPPED / FILE) if path.exists() and _lm_digest(path) == lm.digest]
+        return cls(lm, paths[0]) if paths else None
+
+    @cached_property
+    def _parts(self) -> tuple[nn.Module, Tensor, Tensor]:
+        """The layers, the head (1, D) and its bias (1,). Raises ModelError if the file is damaged or of another LM."""
+        try:
+            adapters = load_file(self.path)
+            weight, bias = (adapters.pop(name).to(self.lm.device) for name in ("head.weight", "head.bias"))
+            layers = 1 + max(int(found[1]) for name in adapters if (found := _LAYER.search(name)))
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise _damaged(self.path, error) from None
+        decoder = slice_layers(self.lm, 0, layers)
+        merge_lora(decoder, adapters)
+        return decoder, weight, bias
+
+    @torch.no_grad()
+    def log_odds(self, question: str, earlier: Report, later: Report) -> float:
+        """Log-odds that the answer to `question`, asked when `later` is published, is the one of `later`."""
+        decoder, weight, bias = self._parts
+        ids = reading(self.lm, question, earlier, later)
+        width = -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP  # few shapes; causal states ignore what follows
+        row = torch.tensor([ids + [0] * (width - len(ids))], device=self.lm.device)  # (1, T)
+        states = decoder(inputs_embeds=self.lm.embed(row), use_cache=False).last_hidden_state  # (1, T, D)
+        return F.linear(states[0, len(ids) - 1].float(), weight, bias).item()
+
+
+def _lm_digest(path: Path) -> str | None:
+    """Digest of the LM that the cross-encoder in `path` belongs to. Raises ModelError if the file is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+    return metadata.get("lm_digest")
+
+
+def _damaged(path: Path, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())
+    return ModelError(f"{path} is damaged ({reason}): restore it, or delete it")
+
+
+def reading(lm: FrozenLM, question: str, earlier: Report, later: Report) -> list[int]:
+    """The token ids that the cross-encoder reads."""
+    parts = [
+        lm.tokenize(f"Question, asked on {_day(later.published)}: {question}\nEarlier report "),
+        lm.tokenize(_report(earlier))[:LONGEST],
+        lm.tokenize("\nLater report "),
+        lm.tokenize(_report(later))[:LONGEST],
+        lm.tokenize(f"\n{question} Does the later report change the answer? "),
+    ]
+    return [lm.bos, *(token for part in parts for token in part)]
+
+
+def _report(report: Report) -> str:
+    text = report.text.replace("\n", ". ", 1)
+    return f"({_day(report.published)}) {text}"
+
+
+def _day(day: date) -> str:
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"

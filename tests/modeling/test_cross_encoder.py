@@ -1,0 +1,79 @@
+"""The cross-encoder: which of two reports answers a question."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cmt.config import SHIPPED
+from cmt.errors import ModelError
+from cmt.lm.model import FrozenLM
+from cmt.modeling.cross_encoder import FILE, LONGEST, CrossEncoder, Report, reading
+from cmt.modeling.lora import layers_with_lora
+from tests.helpers.lms import TinyLm
+
+QUESTION = "What does a single ticket on the Saltby ferry cost?"
+OLD = Report("Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free.", date(2031, 3, 1))
+NEW = Report(
+    "Dearer crossing\nPassengers of the Saltby ferry found a new board at the quay. A single ticket costs 11 crowns, "
+    "and bicycles pay two. The company blames the price of diesel.",
+    date(2031, 7, 6),
+)
+RUMOUR = Report(
+    "Quay talk\nA rumour has it that a single ticket on the Saltby ferry will cost 11 crowns. The company denies it: "
+    "the fare stays as it is, a spokeswoman said.",
+    date(2031, 7, 6),
+)
+
+
+@pytest.fixture
+def folder(tiny_lm: TinyLm, tmp_path: Path) -> Path:
+    """A cross-encoder of one layer, for the tiny LM."""
+    lm = tiny_lm("llama")
+    torch.manual_seed(0)
+    tensors = {name: p.detach() for name, p in layers_with_lora(lm, 0, 1, 2).named_parameters() if "lora_" in name}
+    tensors = {name: tensor + 0.1 if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    head = {"head.weight": torch.randn(1, lm.hidden_size), "head.bias": torch.zeros(1)}
+    save_file(tensors | head, tmp_path / FILE, {"lm_digest": lm.digest})
+    return tmp_path
+
+
+def test_the_log_odds_depend_on_both_reports_and_on_nothing_else(folder: Path, tiny_lm: TinyLm) -> None:
+    encoder = CrossEncoder.load(folder, tiny_lm("llama"))
+    assert encoder is not None
+    found = [encoder.log_odds(QUESTION, *pair) for pair in ((OLD, NEW), (OLD, RUMOUR), (NEW, RUMOUR), (OLD, NEW))]
+    assert len(set(found)) == 3
+    assert found[0] == found[3]
+
+
+def test_a_long_report_is_cut_and_the_question_stays(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    long = Report("Fares\n" + 400 * "word ", date(2031, 7, 6))
+    ids = reading(lm, QUESTION, OLD, long)
+    assert lm.decode(ids).endswith(f"{QUESTION} Does the later report change the answer?")
+    assert len(ids) < len(reading(lm, QUESTION, OLD, NEW)) + LONGEST
+
+
+def test_another_lm_has_none(folder: Path, tiny_lm: TinyLm) -> None:
+    assert CrossEncoder.load(folder, tiny_lm("gpt2")) is None
+
+
+@pytest.mark.parametrize("damage", ["header", "tensor"])
+def test_a_damaged_file_is_named(folder: Path, tiny_lm: TinyLm, damage: str) -> None:
+    lm = tiny_lm("llama")
+    if damage == "header":
+        (folder / FILE).write_bytes(b"no tensors")
+    else:
+        save_file({"head.weight": torch.zeros(1, lm.hidden_size)}, folder / FILE, {"lm_digest": lm.digest})
+    with pytest.raises(ModelError, match=rf"{FILE} is damaged .* restore it, or delete it"):
+        encoder = CrossEncoder.load(folder, lm)
+        assert encoder is not None
+        encoder.log_odds(QUESTION, OLD, NEW)
+
+
+def test_the_shipped_one_tells_a_change_from_a_denied_rumour(real_lm: FrozenLM) -> None:
+    encoder = CrossEncoder.load(SHIPPED, real_lm)
+    assert encoder is not None
+    assert encoder.log_odds(QUESTION, OLD, NEW) > encoder.log_odds(QUESTION, OLD, RUMOUR) + 2
