@@ -75,7 +75,8 @@ def main(
         with torch.autocast(lm.device.type, torch.bfloat16):
             states = decoder(inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False).last_hidden_state
         last: Tensor = states[torch.arange(len(ids)), mask.sum(1) - 1]  # (B, D)
-        return head(last.float())[:, 0]  # (B,)
+        logits: Tensor = head(last.float())  # (B, 1)
+        return logits[:, 0]
 
     # 2. train
     for epoch in range(EPOCHS):
@@ -83,7 +84,8 @@ def main(
             labels = torch.tensor([float(pair.later_holds) for pair in batch], device=lm.device)
             weights = torch.tensor([pair.weight for pair in batch], device=lm.device)
             losses = F.binary_cross_entropy_with_logits(scores(batch), labels, reduction="none")
-            ((losses * weights).sum() / weights.sum()).backward()
+            loss: Any = (losses * weights).sum() / weights.sum()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -105,7 +107,10 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         for name in ("documents", "questions", "links")
     )
-    by_id, words = {row["doc_id"]: row for row in documents}, {row["doc_id"]: stems(row["text"]) for row in documents}
+    by_id, words = (
+        {row["doc_id"]: row for row in documents},
+        {row["doc_id"]: set(stems(row["text"])) for row in documents},
+    )
     story = {doc_id: row["documents"] for row in links for doc_id in row["documents"]}
     of_writer = defaultdict(list)
     for doc_id in by_id:
@@ -115,7 +120,8 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
         right, asked = question["doc_id"], question["asked_at"][:10]
 
         def comparable(doc_id: str, right: str = right, asked: str = asked) -> bool:
-            return asked >= by_id[doc_id]["published_at"][:10] != by_id[right]["published_at"][:10]
+            day, other = (str(by_id[one]["published_at"])[:10] for one in (doc_id, right))
+            return asked >= day != other
 
         others = [(doc_id, 1.0) for doc_id in story[right] if comparable(doc_id)]
         strange = [one for one in of_writer[right[0]] if one not in story[right] and comparable(one)]

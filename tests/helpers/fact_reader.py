@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +49,8 @@ class FactReader:
     bank: FactBank
     top_k: int = 3
     asked: list[str] = field(default_factory=list)
+    model: Any = field(default_factory=lambda: SimpleNamespace(cross_encoder=None))
+    """A compressor of an LM without a cross-encoder."""
     params: Params = field(default_factory=Params)
     confidence_is_probability: bool = True
 

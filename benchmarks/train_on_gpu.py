@@ -1,0 +1,175 @@
+"""Continue the training of the shipped compressor on a GPU for some minutes, on `train.mix` and on `data/stories`.
+
+    python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a second, 59 GB
+
+`mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged into
+the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every 150 s.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+import typer
+from peft.tuners.lora.layer import Linear
+from torch.utils.data import DataLoader
+
+import cmt
+from cmt.cli.context import run_script
+from cmt.cli.output import console
+from cmt.common.storage import write_json
+from cmt.config import Params
+from cmt.lm.model import FrozenLM
+from cmt.modeling import aggregator
+from cmt.modeling.aggregator import SpanReader
+from cmt.modeling.model import MemoryModel
+from cmt.training.augmentation import add_changed_values
+from cmt.training.data import load_base_data
+from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
+from cmt.training.entity_swaps import entity_swaps
+from cmt.training.step import TrainingStep
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = {
+    "paragraphs": 128,
+    "questions": 600_000,
+    "questions_per_paragraph": 4,
+    "unanswerable_per_paragraph": 2,
+    "answer_fraction": 0.06,
+    "window_frequencies": {1: 0.66, 2: 0.05, 4: 0.17, 8: 0.07, 16: 0.05},
+}
+STORIES = 8.0  # share of the stories, beside those of `train.mix`
+RATE, WARMUP, DECAY = 7e-4, 60, 0.35  # DECAY: last share of the time, in which the rate falls
+PAIRS = 256  # of a question and a memory, which ψ reads at once
+SAVED_EVERY = 150  # seconds
+
+
+def main(
+    params: Annotated[Path, typer.Option(help="Settings with train.mix.")],
+    seconds: Annotated[float, typer.Option(help="Duration of the training.")],
+    output: Annotated[Path, typer.Option(help="Folder for the weights.")] = ROOT / "data/trained",
+    paragraphs_a_step: Annotated[int, typer.Option(help="Paragraphs of a step; fewer need less memory.")] = 128,
+) -> None:
+    """Train for some minutes."""
+    workspace = cmt.open(params=params)
+    mix = {**workspace.params.train.mix, "path:stories.json": STORIES}
+    settings = SETTINGS | {"mix": mix, "paragraphs": paragraphs_a_step, "start": workspace.params.compressor.path}
+    train = workspace.params.train.model_copy(update=settings)
+    with (
+        patch.object(SpanReader, "_equal_width_batches", wide_batches),
+        patch.object(Linear, "forward", merged_forward),
+    ):
+        continue_training(
+            workspace.lm, workspace.params, workspace.params.model_copy(update={"train": train}), output, seconds
+        )
+
+
+def continue_training(lm: FrozenLM, base: Params, params: Params, output: Path, seconds: float) -> None:
+    """Train the compressor `train.start` for `seconds`."""
+    # 1. model, steps and optimizer
+    model = MemoryModel.load(params.compressor.path, lm=lm).train()
+    steps = StepDataset([*mixed_paragraphs(lm, base), *story_paragraphs(lm)], params)
+    loader = DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0], num_workers=4)
+    step, trained = TrainingStep(model, params), {n: p for n, p in model.named_parameters() if p.requires_grad}
+    adapters = [parameter for name, parameter in trained.items() if "lora_" in name]
+    others = [parameter for name, parameter in trained.items() if "lora_" not in name]
+    groups = [{"params": adapters, "lr": RATE / 2}, {"params": others, "lr": RATE}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    log, begin, saved = list[dict[str, float]](), time.monotonic(), time.monotonic()
+    for number, item in enumerate(loader):
+        # 2. the rate and the share of gold quotes follow the time
+        progress = (time.monotonic() - begin) / seconds
+        if progress >= 1:
+            break
+        falling = max(0.0, progress - 1 + DECAY) / DECAY
+        factor = min(1, (number + 1) / WARMUP) * (1 - 0.99 * falling**0.5)
+        for group, rate in zip(optimizer.param_groups, (RATE / 2, RATE), strict=True):
+            group["lr"] = rate * factor
+        # 3. a step
+        with torch.autocast(lm.device.type, torch.bfloat16):
+            merge_adapters(layers)
+            result = step(**item | {"teacher_forcing": 0.5 - 0.3 * progress})
+        result["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        # 4. log and save
+        log.append({name: round(float(value), 4) for name, value in result["logs"].items()} | {"step": number + 1})
+        if number % 20 == 0:
+            console().print(f"step {number + 1}, {time.monotonic() - begin:.0f} s: {log[-1]}")
+        if time.monotonic() - saved > SAVED_EVERY:
+            model.save(output)
+            saved = time.monotonic()
+    console().print(f"{model.save(output)[:12]} is in {output} after {len(log)} steps")
+    write_json(output / "log.json", log, indent=1)
+
+
+def merge_adapters(layers: Sequence[Any]) -> None:
+    """The weights of all adapted layers, with gradients for the adapters: one product a step instead of three a call."""
+    with torch.autocast(layers[0].base_layer.weight.device.type, enabled=False):
+        for layer in layers:
+            change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * layer.scaling["default"]
+            layer.merged = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
+
+
+def merged_forward(layer: Any, x: torch.Tensor, *_: Any, **_options: Any) -> torch.Tensor:
+    """`forward` of an adapted layer after `merge_adapters`."""
+    return F.linear(x.to(torch.bfloat16), layer.merged, layer.base_layer.bias)
+
+
+def wide_batches(_: SpanReader, order: Sequence[int], _lengths: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Batches of PAIRS pairs, in the order of their lengths."""
+    return (order[start : start + PAIRS] for start in range(0, len(order), PAIRS))
+
+
+def mixed_paragraphs(lm: FrozenLM, params: Params) -> list[Paragraph]:
+    """The paragraphs of `train.mix`, with two draws of changed values and entity swaps."""
+    data, found = load_base_data(params), list[Paragraph]()
+    for seed in (11, 12):
+        documents = add_changed_values(data.seen, data.all_questions, seed=seed)
+        questions = pa.concat_tables([data.all_questions, entity_swaps(data.seen, data.all_questions, seed=seed)])
+        found += paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens)
+    return found
+
+
+def story_paragraphs(lm: FrozenLM) -> list[Paragraph]:
+    """The documents of `data/stories`, a story as an article.
+
+    Of two documents each answers the other's question with its own value. A trap's last document does not answer.
+    """
+    documents, questions, links = (
+        [json.loads(line) for line in (ROOT / f"data/stories/{name}.jsonl").read_text().splitlines()]
+        for name in ("documents", "questions", "links")
+    )
+    by_id, asked, found = {row["doc_id"]: row for row in documents}, defaultdict(list), list[Paragraph]()
+    for question in questions:
+        asked[question["doc_id"]].append(question)
+    for story in links:
+        ids, trap = story["documents"], story["kind"].startswith("trap")
+        for doc_id in ids:
+            row, own = by_id[doc_id], {question["answers"][0] for question in asked[doc_id]}
+            encoding = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=256)
+            usable, unanswerable = list[ParagraphQuestion](), list[list[int]]()
+            for question in (question for other in ids for question in asked[other]):
+                tokens, is_own = lm.tokenize(" " + question["question"]), question["doc_id"] == doc_id
+                shared = own if len(own) == 1 and len(ids) == 2 and not trap else set[str]()
+                for answer in {question["answers"][0]} if is_own else shared:
+                    if spans := _occurrences(answer, row["text"], encoding):
+                        usable.append(ParagraphQuestion(tokens, [*lm.tokenize(" " + answer), lm.eos], spans))
+                if trap and not is_own and doc_id == ids[-1]:
+                    unanswerable.append(tokens)
+            title = lm.tokenize(row["title"] + "\n")
+            found.append(Paragraph(title, encoding.input_ids, usable, unanswerable, story["story"], "stories"))
+    return [paragraph for paragraph in found if paragraph.questions or paragraph.unanswerable]
+
+
+if __name__ == "__main__":
+    run_script(main)
