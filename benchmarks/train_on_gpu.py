@@ -27,7 +27,6 @@ from cmt.cli.output import console
 from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
-from cmt.modeling import aggregator
 from cmt.modeling.aggregator import SpanReader
 from cmt.modeling.model import MemoryModel
 from cmt.training.augmentation import add_changed_values

@@ -23,7 +23,6 @@ from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
-from cmt.common.english import NAMES_AND_NUMBERS
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
@@ -39,7 +38,6 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
-NAMED_SHARED = 0.04  # share from which a later text with all names of the question is comparable
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
@@ -131,11 +129,16 @@ class Comparisons:
         return any(memory in pair[:2] and OPEN <= pair.probability <= 1 - OPEN for pair in self.pairs)
 
     def other_value(self, memory: int) -> OtherValue | None:
-        """The value before the statement of `memory`, or one that may have replaced it."""
+        """The value before the statement of `memory`, or one that may have replaced it.
+
+        A text without any name of the question, next to one that has them, is about something else.
+        """
         for pair in reversed(self.pairs):
             if memory not in pair[:2] or (memory == pair.earlier and pair.probability < OPEN):
                 continue
             other = pair.earlier if memory == pair.later else pair.later
+            if names_covered(self.question, self.texts[other]) == 0 < names_covered(self.question, self.texts[memory]):
+                continue
             statement = self.statements[other]
             doc_id = self.rows[other]["doc_id"]
             return OtherValue(statement.answer, doc_id, statement.published_at, other == pair.later)
@@ -162,8 +165,7 @@ def alike(question: str, earlier: str, later: str) -> bool:
     """Whether two texts may be about one fact that `question` asks for, by the words that they share."""
     shared = coverage(earlier, later)
     speaks_of_it = coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier)
-    names_it = NAMES_AND_NUMBERS.search(question) is not None and names_covered(question, later) == 1
-    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it) or (shared >= NAMED_SHARED and names_it)
+    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it)
 
 
 def with_related(
