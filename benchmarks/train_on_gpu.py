@@ -2,8 +2,9 @@
 
     python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a second, 59 GB
 
-`mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged into
-the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every 150 s.
+`mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged
+into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every
+150 s.
 """
 
 import json
@@ -112,7 +113,7 @@ def continue_training(lm: FrozenLM, base: Params, params: Params, output: Path, 
 
 
 def merge_adapters(layers: Sequence[Any]) -> None:
-    """The weights of all adapted layers, with gradients for the adapters: one product a step instead of three a call."""
+    """The weights of all adapted layers, with gradients for the adapters: one product a step, not three a call."""
     with torch.autocast(layers[0].base_layer.weight.device.type, enabled=False):
         for layer in layers:
             change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * layer.scaling["default"]
