@@ -117,12 +117,12 @@ def merge_adapters(layers: Sequence[Any]) -> None:
     with torch.autocast(layers[0].base_layer.weight.device.type, enabled=False):
         for layer in layers:
             change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * layer.scaling["default"]
-            layer.merged = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
+            layer.whole_weight = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
 
 
 def merged_forward(layer: Any, x: torch.Tensor, *_: Any, **_options: Any) -> torch.Tensor:
     """`forward` of an adapted layer after `merge_adapters`."""
-    return F.linear(x.to(torch.bfloat16), layer.merged, layer.base_layer.bias)
+    return F.linear(x.to(torch.bfloat16), layer.whole_weight, layer.base_layer.bias)
 
 
 def wide_batches(_: SpanReader, order: Sequence[int], _lengths: Sequence[int]) -> Iterator[Sequence[int]]:
