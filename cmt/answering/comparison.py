@@ -229,7 +229,8 @@ class Weights:
 
     def log_odds(self, values: Features, found_ngrams: NDArray[np.uint32]) -> float:
         """Log-odds that the answer of the later of two statements holds, from its date on, and not the earlier one."""
-        found = np.isin(self.ngrams, found_ngrams)
+        places = np.searchsorted(self.ngrams, found_ngrams).clip(max=len(self.ngrams) - 1)
+        found = places[self.ngrams[places] == found_ngrams]
         of_features = float(np.dot(self.features, values))
         return of_features + self.constant + float(self.ngram_weights[found].sum(dtype=np.float64))
 

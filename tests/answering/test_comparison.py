@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
 
@@ -11,19 +10,7 @@ import pytest
 
 from cmt.answering.comparison import LARGEST_ODDS, Features, Statement, Weights, features, ngrams, probability
 from cmt.errors import ModelError
-
-MARCH = datetime(2031, 3, 1, tzinfo=UTC)
-JULY = datetime(2031, 7, 6, tzinfo=UTC)
-QUESTION = "What does a single ticket on the Saltby ferry cost?"
-OLD = "Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free."
-NEW = "Fares rise\nFrom today a single ticket on the Saltby ferry costs 11 crowns. Children travel free."
-RUMOUR = "Quay\nA cousin of the skipper swears that a single ticket on the Saltby ferry costs 11 crowns. He sells fish."
-
-
-def stated(text: str, answer: str, published_at: datetime) -> Statement:
-    first = text.index(answer)
-    return Statement(text, first, first + len(answer), 3.0, published_at)
-
+from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, RUMOUR, stated
 
 EARLIER, LATER = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
 WEIGHTS = Weights(

@@ -1,7 +1,7 @@
 """Changes at the question: which of two documents' statements holds, and what is shown beside it."""
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,19 +26,9 @@ from cmt.lm.model import FrozenLM
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
 from cmt.stream.schema import DOCUMENT_SCHEMA
+from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, stated
 
 ROOT = Path(__file__).parents[2]
-MARCH = datetime(2031, 3, 1, tzinfo=UTC)
-JULY = datetime(2031, 7, 6, tzinfo=UTC)
-QUESTION = "What does a single ticket on the Saltby ferry cost?"
-OLD = "Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free."
-NEW = "Fares rise\nFrom today a single ticket on the Saltby ferry costs 11 crowns. Children travel free."
-RUMOUR = "Quay\nA cousin of the skipper swears that a single ticket on the Saltby ferry costs 11 crowns. He sells fish."
-
-
-def stated(text: str, answer: str, published_at: datetime, score: float = 3.0) -> Statement:
-    first = text.index(answer)
-    return Statement(text, first, first + len(answer), score, published_at)
 
 
 def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
