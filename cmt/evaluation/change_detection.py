@@ -38,6 +38,8 @@ SURE = -3.0
 """ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
+POSSIBLE = 0.4
+"""Probability by their words alone from which the cross-encoder reads two documents."""
 CHANGED = 0.5
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
@@ -88,19 +90,24 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     ]
     # 3. keep questions that the earlier memory answers with the value they were made of
     questions, rows_read = [probe.question for probe, _ in answered], [probe.earlier for probe, _ in answered]
-    changes: dict[tuple[str, str], Change] = {}
+    candidates: dict[tuple[str, str], tuple[float, _Probe, Statement, Statement]] = {}
     earlier = answerer.statements(questions, rows_read, expand=False)
     for (probe, new), old in zip(answered, earlier, strict=True):
         if old.score < SURE or not same_value(old.answer, probe.answer):
             continue
         if same_value(old.answer, new.answer) or _kind(old.answer) != _kind(new.answer):
             continue
+        by_words, doc_ids = probability(probe.question, old, new), (probe.earlier["doc_id"], probe.later["doc_id"])
+        if by_words >= max(POSSIBLE, candidates[doc_ids][0] if doc_ids in candidates else 0.0):
+            candidates[doc_ids] = by_words, probe, old, new
+    # 4. read the likeliest one of each two documents with the cross-encoder
+    changes = []
+    for _, probe, old, new in candidates.values():
         confidence = round(probability(probe.question, old, new, answerer.model.cross_encoder), 4)
-        doc_ids = probe.earlier["doc_id"], probe.later["doc_id"]
-        if confidence >= max(CHANGED, changes[doc_ids].confidence if doc_ids in changes else 0.0):
+        if confidence >= CHANGED:
             spans = _span(probe.earlier, old), _span(probe.later, new)
-            changes[doc_ids] = Change(*spans, holds_from=new.published_at, confidence=confidence)
-    return list(changes.values())
+            changes.append(Change(*spans, holds_from=new.published_at, confidence=confidence))
+    return changes
 
 
 def _kind(value: str) -> str:
