@@ -37,7 +37,7 @@ LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
 CERTAIN = 2.5  # nats of log-odds of the words from which the cross-encoder is not asked
-BLEND = (1.10, 0.65, 0.35)  # constant, and weights of the log-odds of words and cross-encoder
+BLEND = (0.25, 0.71, 0.36)  # constant, and weights of the log-odds of words and cross-encoder
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
