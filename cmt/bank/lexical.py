@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank import quantization
-from cmt.common.english import NAMES_AND_NUMBERS
+from cmt.common.english import INNER_NAME, NAMES_AND_NUMBERS
 
 STEM = 6  # letters that a word is cut to
 FUNCTION_WORDS = frozenset(
@@ -53,6 +53,15 @@ def names_covered(question: str, text: str) -> float:
     words = [word.lower()[:STEM] for word in NAMES_AND_NUMBERS.findall(question)]
     found = {word[:STEM] for word in re.findall(r"\w+", text.lower())}
     return sum(word in found for word in words) / len(words) if words else 1.0
+
+
+def names_shared(text: str, other: str) -> float:
+    """Share of the names in `text` that occur in `other`, as stems; 1 for a text without any.
+
+    A name is a capitalised word inside a sentence.
+    """
+    names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
+    return len(names & set(stems(other))) / len(names) if names else 1.0
 
 
 def stems(text: str) -> list[str]:

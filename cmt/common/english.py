@@ -60,6 +60,8 @@ NAME_OR_YEAR = re.compile(rf"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|vo
 """Capitalised words inside a question, with particles; or a year."""
 NAMES_AND_NUMBERS = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")
 """Single capitalised words and numbers, except for the first word."""
+INNER_NAME = re.compile(r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}")
+"""Single capitalised words inside a sentence."""
 
 # 4. sentences
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")

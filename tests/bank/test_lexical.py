@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmt.bank import lexical, quantization
-from cmt.bank.lexical import coverage, sketch, sketch_scores, stems
+from cmt.bank.lexical import coverage, names_shared, sketch, sketch_scores, stems
 from tests.helpers.facts import FACTS
 
 TEXTS = [fact["text"] for fact in FACTS]
@@ -58,3 +58,10 @@ def test_a_question_without_words_scores_0_everywhere(question: str) -> None:
 def test_a_single_text_gets_a_score() -> None:
     (score,) = sketch_scores(FACTS[0]["question"], SKETCHES[:1])
     assert score >= 0
+
+
+def test_names_are_shared_by_their_stems() -> None:
+    ferry = "Single tickets on the Saltby ferry cost 8 crowns, the Northline office said."
+    assert names_shared(ferry, "Northline's fare to Saltby is 11 crowns.") == 1
+    assert names_shared(ferry, "A van with flu jabs stops in Saltby.") == 0.5
+    assert names_shared("no name here", "Saltby") == 1
