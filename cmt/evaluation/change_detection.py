@@ -1,11 +1,12 @@
 """Finding the changes that the documents of a slice make to earlier ones without naming them.
 
-Each new memory is compared with the few earlier memories most like it. The values of the earlier text, its numbers,
-dates and names, give questions; both texts are read with them, and a pair is a change if both answer one of them surely
-and differently, and the later answer probably holds (`cmt.answering.comparison`). The cost follows the new memories.
+Each new memory is compared with the few earlier memories most like it. The values of both texts, their numbers, dates
+and names, give questions; both texts are read with them, and a pair is a change if the texts answer one of them
+differently, and the later answer probably holds (`cmt.answering.comparison`). The cost follows the new memories.
 """
 
 import re
+from collections.abc import Iterator
 from heapq import nlargest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.comparison import Statement, probability
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import coverage, names_covered, stems
+from cmt.bank.lexical import coverage, names_covered, names_shared, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
@@ -24,23 +25,25 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.12
+FEWEST_SHARED = 0.16
 """Share of an earlier text's words in the later one from which the two are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
+NAMES_SHARED = 0.25
+"""Share of the earlier text's names in the later one from which the two are compared."""
 QUESTIONS = 4
-"""Questions on an earlier text at most, those first whose words the later text has most of."""
+"""Questions on one of two texts at most, those first whose words the other text has most of."""
 FEWEST_ASKED = 0.3
-"""Share of a question's words that the later text has."""
+"""Share of a question's words that the other text has."""
 FEWEST_NAMES = 0.5
-"""Share of a question's names and numbers that the later text has."""
-SURE = -3.0
+"""Share of a question's names and numbers that the other text has."""
+SURE = -6.0
 """ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 POSSIBLE = 0.4
 """Probability by their words alone from which the cross-encoder reads two documents."""
-CHANGED = 0.5
+CHANGED = 0.8
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
@@ -50,12 +53,19 @@ _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
 
 
 class _Probe(NamedTuple):
-    """A question on an earlier memory that is asked to a later one."""
+    """A question that is made of one of two memories, and asked to both."""
 
     question: str
     answer: str
     earlier: dict[str, Any]
     later: dict[str, Any]
+    of_earlier: bool
+    """Whether the question is made of the earlier memory."""
+
+    @property
+    def memories(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The memory that the question is made of, and the other one."""
+        return (self.earlier, self.later) if self.of_earlier else (self.later, self.earlier)
 
 
 def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
@@ -73,29 +83,29 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
 
 def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
-    # 1. make questions on the earlier memories like each new one
+    # 1. make questions on each new memory, and on the earlier ones like it
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     probes = [
-        _Probe(question, answer, earlier, row)
+        probe
         for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True)
         for earlier in memories
-        for question, answer in _questions(earlier["text"], row["text"])
+        for probe in _probes(earlier, row)
     ]
-    # 2. keep questions that the new memory answers with another value of the same kind
-    later = answerer.statements([probe.question for probe in probes], [probe.later for probe in probes], expand=False)
+    # 2. keep questions that the other memory answers with another value
+    others = _read(answerer, [(probe.question, probe.memories[1]) for probe in probes])
     answered = [
-        (probe, new)
-        for probe, new in zip(probes, later, strict=True)
-        if new.score >= SURE and _kind(new.answer) == _kind(probe.answer) and not same_value(new.answer, probe.answer)
+        (probe, other)
+        for probe, other in zip(probes, others, strict=True)
+        if other.score >= SURE and not same_value(other.answer, probe.answer)
     ]
-    # 3. keep questions that the earlier memory answers with the value they were made of
-    questions, rows_read = [probe.question for probe, _ in answered], [probe.earlier for probe, _ in answered]
+    # 3. keep questions that a memory answers with the value they were made of
     candidates: dict[tuple[str, str], tuple[float, _Probe, Statement, Statement]] = {}
-    earlier = answerer.statements(questions, rows_read, expand=False)
-    for (probe, new), old in zip(answered, earlier, strict=True):
-        if old.score < SURE or not same_value(old.answer, probe.answer):
+    owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _ in answered])
+    for (probe, other), own in zip(answered, owns, strict=True):
+        if own.score < SURE or not same_value(own.answer, probe.answer) or same_value(own.answer, other.answer):
             continue
-        if same_value(old.answer, new.answer) or _kind(old.answer) != _kind(new.answer):
+        old, new = (own, other) if probe.of_earlier else (other, own)
+        if new.answer.lower() in old.text.lower() and _kind(new.answer) != _kind(old.answer):
             continue
         by_words, doc_ids = probability(probe.question, old, new), (probe.earlier["doc_id"], probe.later["doc_id"])
         if by_words >= max(POSSIBLE, candidates[doc_ids][0] if doc_ids in candidates else 0.0):
@@ -111,11 +121,13 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
 
 def _kind(value: str) -> str:
-    """The kind of a value, which a change keeps: a time, a quantity, a name, or something else."""
-    for kind, pattern in _KINDS.items():
-        if pattern.search(value):
-            return kind
-    return "other"
+    """The kind of a value: a time, a quantity, a name, or something else."""
+    return next((kind for kind, pattern in _KINDS.items() if pattern.search(value)), "other")
+
+
+def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
+    """What each memory says about its question, by its stored vectors."""
+    return answerer.statements([question for question, _ in asked], [memory for _, memory in asked], expand=False)
 
 
 def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
@@ -133,20 +145,26 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"]) and other["published_at"] < row["published_at"]
         ]
-        related = [pair for pair in related if pair[0] >= FEWEST_SHARED]
+        related = [
+            (share, other)
+            for share, other in related
+            if share >= FEWEST_SHARED and names_shared(other["text"], row["text"]) >= NAMES_SHARED
+        ]
         memories.append([other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]])
     return memories
 
 
-def _questions(earlier: str, later: str) -> list[tuple[str, str]]:
-    """Questions that values of `earlier` answer, as far as `later` has their words and names, each with the value."""
-    shares = []
-    for value in dict.fromkeys(found[0] for found in _VALUE.finditer(earlier)):
-        question = _about(earlier, value)
-        if question and names_covered(question, later) >= FEWEST_NAMES:
-            shares.append((coverage(question, later), question, value))
-    best = nlargest(QUESTIONS, shares, key=itemgetter(0))
-    return [(question, value) for share, question, value in best if share >= FEWEST_ASKED]
+def _probes(earlier: dict[str, Any], later: dict[str, Any]) -> Iterator[_Probe]:
+    """Questions that are made of values of one of two memories, as far as the other has their words and names."""
+    for of_earlier, text, other in ((True, earlier["text"], later["text"]), (False, later["text"], earlier["text"])):
+        shares = []
+        for value in dict.fromkeys(found[0] for found in _VALUE.finditer(text)):
+            question = _about(text, value)
+            if question and names_covered(question, other) >= FEWEST_NAMES:
+                shares.append((coverage(question, other), question, value))
+        for share, question, value in nlargest(QUESTIONS, shares, key=itemgetter(0)):
+            if share >= FEWEST_ASKED:
+                yield _Probe(question, value, earlier, later, of_earlier)
 
 
 def _about(text: str, value: str) -> str | None:
