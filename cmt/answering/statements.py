@@ -38,7 +38,8 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
-NAMES_SHARED = 0.25  # share of a text's names that a comparable later text has, if its words are few
+NAMES_SHARED = 0.25  # share of a text's names that a comparable later text has, if they share fewer words
+FEWEST_WORDS = 0.4  # share of the question's words that it has then, all names among them
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
@@ -169,7 +170,8 @@ def alike(question: str, earlier: str, later: str) -> bool:
         return True
     if shared >= FEWEST_SHARED and coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier):
         return True
-    return names_covered(question, later) == 1 and names_shared(earlier, later) >= NAMES_SHARED
+    speaks_of_it = names_covered(question, later) == 1 and coverage(question, later) >= FEWEST_WORDS
+    return speaks_of_it and names_shared(earlier, later) >= NAMES_SHARED
 
 
 def with_related(
