@@ -20,7 +20,7 @@ from cmt.answering.comparison import Statement, probability
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.lexical import coverage, names_covered, names_shared
+from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
 from cmt.modeling.cross_encoder import CrossEncoder
@@ -38,8 +38,6 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
 MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
-NAMES_SHARED = 0.25  # share of a text's names that a comparable later text has, if they share fewer words
-FEWEST_WORDS = 0.4  # share of the question's words that it has then, all names among them
 FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
@@ -164,14 +162,10 @@ class Comparisons:
 
 
 def alike(question: str, earlier: str, later: str) -> bool:
-    """Whether two texts may be about one fact that `question` asks for, by the words and the names that they share."""
+    """Whether two texts may be about one fact that `question` asks for, by the words that they share."""
     shared = coverage(earlier, later)
-    if shared >= MANY_SHARED:
-        return True
-    if shared >= FEWEST_SHARED and coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier):
-        return True
-    speaks_of_it = names_covered(question, later) == 1 and coverage(question, later) >= FEWEST_WORDS
-    return speaks_of_it and names_shared(earlier, later) >= NAMES_SHARED
+    speaks_of_it = coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier)
+    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it)
 
 
 def with_related(

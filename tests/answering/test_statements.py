@@ -14,7 +14,6 @@ from cmt.answering.statements import (
     CORROBORATION,
     Comparisons,
     MayChange,
-    alike,
     anyone,
     compare,
     weigh,
@@ -45,20 +44,6 @@ def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     # both share what they had, and gain the more, the surer the change is
     gain = math.log(math.exp(old) + math.exp(new)) - math.log(math.exp(6.0) + math.exp(1.0))
     assert gain == pytest.approx(CORROBORATION * pairs[0].probability)
-
-
-def test_a_text_of_few_common_words_may_be_about_the_fact_if_it_shares_names() -> None:
-    """The value stands in one sentence of a text about several things."""
-    question = "What does it cost to see the Museum of Rope?"
-    old = (
-        "Admission to the Museum of Rope in Sallowby is 4 crowns. The collection shows hemp, tools and knots from the "
-        "yards, and a guide explains how sailors spliced their lines during the long winters ashore."
-    )
-    brief = "The egg roll was won by a visitor. Entry to the Museum of Rope is 6 florins, and it has acquired a hawser."
-    other = "Mayor Crane opened the new bridge. A ribbon was cut, and the band of the lifeboat played."
-    assert alike(question, old, brief)
-    assert not alike(question, old, other)
-    assert not alike("Who mended the roof of the Museum of Rope after the storm?", old, brief)
 
 
 @pytest.mark.parametrize(
