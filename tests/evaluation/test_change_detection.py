@@ -78,7 +78,7 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
     monkeypatch.setattr(
-        f"{find_changes.__module__}._probes", lambda *pair: [_Probe("How many?", "one", *pair, True)] * 4
+        f"{find_changes.__module__}._probes", lambda *pair: [_Probe("How many?", "one", pair[0], pair[1], True)] * 4
     )
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
