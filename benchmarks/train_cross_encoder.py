@@ -4,9 +4,9 @@
     python benchmarks/train_cross_encoder.py --start FILE --epochs 1        # continue from other weights
 
 Writes `cross_encoder.safetensors` into `--output`, and prints after each epoch the area under the ROC curve on the
-stories of the writers left out. A continued training has half the rate. A pair is a question, the
-document with the right answer, and another one: of its story, or with less weight the nearest of some others by the
-same writer, or one about something else that gets the names of the question.
+stories of the writers left out. A continued training has half the rate. A pair is a question, the document with the
+right answer, and another one: of its story, or with less weight the nearest of some others by the same writer, or one
+about something else in which the names of the question replace its own.
 """
 
 import json
@@ -30,6 +30,7 @@ import cmt
 from cmt.bank.lexical import stems
 from cmt.cli.context import run_script
 from cmt.cli.output import console
+from cmt.common.english import NAME
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
 from cmt.modeling.cross_encoder import FILE, Report, reading
@@ -41,14 +42,10 @@ BATCH, RATE, WARMUP = 32, 4e-4, 50
 OTHER_STORY = 0.2
 """Weight of a pair of two stories, that of one story being 1."""
 RENAMED = 0.12
-"""Share of the questions with a pair of a document about something else that gets the question's names."""
+"""Share of the questions with a pair of a document about something else that takes the question's names."""
 RENAMED_WEIGHT = 0.5
 DRAWN = 60
 """Documents of other stories among which the nearest one is chosen."""
-
-
-INNER_NAMES = re.compile(r"(?<!^)\b[A-Z][^\W\d_]+(?: (?:of |and |the |& )?[A-Z][^\W\d_]+)*")
-"""Names of several words in a question, except at its beginning."""
 
 
 class Pair(NamedTuple):
@@ -131,7 +128,7 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
         of_writer[doc_id[0]].append(doc_id)
     for question in questions:
         for doc_id in story[question["doc_id"]]:
-            names_in[doc_id] += INNER_NAMES.findall(question["question"])
+            names_in[doc_id] += re.findall(NAME, question["question"])
     rng = random.Random(3)
     for question in questions:
         right, asked = question["doc_id"], question["asked_at"][:10]

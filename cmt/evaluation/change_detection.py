@@ -106,7 +106,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             continue
         old, new = (own, other) if probe.of_earlier else (other, own)
         if new.answer.lower() in old.text.lower() and _kind(new.answer) != _kind(old.answer):
-            continue
+            continue  # the earlier text has this answer too, as the value of something else
         by_words, doc_ids = probability(probe.question, old, new), (probe.earlier["doc_id"], probe.later["doc_id"])
         if by_words >= max(POSSIBLE, candidates[doc_ids][0] if doc_ids in candidates else 0.0):
             candidates[doc_ids] = by_words, probe, old, new
@@ -143,14 +143,12 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
         related = [
             (coverage(other["text"], row["text"]), other)
             for other in similar.to_pylist()
-            if other["doc_id"] not in (row["doc_id"], row["supersedes"]) and other["published_at"] < row["published_at"]
+            if other["doc_id"] not in (row["doc_id"], row["supersedes"])
+            if other["published_at"] < row["published_at"]
+            if names_shared(other["text"], row["text"]) >= NAMES_SHARED
         ]
-        related = [
-            (share, other)
-            for share, other in related
-            if share >= FEWEST_SHARED and names_shared(other["text"], row["text"]) >= NAMES_SHARED
-        ]
-        memories.append([other for _, other in sorted(related, key=lambda pair: -pair[0])[:COMPARED]])
+        nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
+        memories.append([other for share, other in nearest if share >= FEWEST_SHARED])
     return memories
 
 
