@@ -1,8 +1,8 @@
-"""Changes that no document declares: fit the comparison of statements, and measure answers and detected changes.
+"""Changes that no document declares: measure answers and detected changes, and fit the comparison of statements.
 
-    python benchmarks/changes.py                       # fit to all stories, and write the weights into the package
-    python benchmarks/changes.py --writers styz        # measure four writers, by weights fitted to the others
-    python benchmarks/changes.py --stories my/stories  # measure other stories in the same form, by these weights
+    python benchmarks/changes.py --writers stJK        # measure the writers that the cross-encoder has not seen
+    python benchmarks/changes.py --stories my/stories  # measure other stories in the same form
+    python benchmarks/changes.py                       # fit words and calibration to the stories of data/stories
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +42,7 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 
 ROOT = Path(__file__).resolve().parent.parent
 UNSEEN = "st"
-"""Two of the four writers whose stories the cross-encoder was not trained on. BLEND is fitted to them."""
+"""Two of the four writers whose stories the cross-encoder was not trained on. CALIBRATION is fitted to them."""
 OTHER_STORY = 0.1
 """Weight of a pair of two stories in the fit, that of one story being 1."""
 SHARED = 0.06
@@ -96,36 +95,29 @@ class Stories:
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    writers: Annotated[str, typer.Option(help="Writers that are measured by weights fitted to the others.")] = "",
+    writers: Annotated[str, typer.Option(help="Writers that are measured; nothing is fitted.")] = "",
 ) -> None:
-    """Fit the comparison of statements, or measure answers where facts change without a label."""
+    """Measure answers where facts change without a label, or fit the comparison of statements."""
     workspace = cmt.open(params=ROOT / "params.yaml")
-    parts = {part.writer: part for part in Stories.read(stories)}
-    lm, params = workspace.lm, workspace.params
-    banks = {
-        writer: TemporaryBank.of(params.compressor.path, lm=lm, documents=part.documents, params=params)
-        for writer, part in parts.items()
-    }
-    # 1. other stories, by the weights of the package
-    if stories.resolve() != ROOT / "data/stories":
-        for writer, part in parts.items():
-            measure(part, banks[writer])
-        return
-    pairs = [
-        pair for writer, part in parts.items() if writer not in writers for pair in training_pairs(part, banks[writer])
+    other = stories.resolve() != ROOT / "data/stories"
+    parts = [part for part in Stories.read(stories) if part.writer in writers or not writers]
+    banks = [
+        TemporaryBank.of(
+            workspace.params.compressor.path, lm=workspace.lm, documents=part.documents, params=workspace.params
+        )
+        for part in parts
     ]
-    # 2. some writers, by weights that have seen none of them
-    if writers:
-        unseen = fitted(pairs)
-        with patch.object(comparison, "shipped_weights", lambda: unseen):
-            for writer in writers:
-                measure(parts[writer], banks[writer])
-    # 3. weights for the package, and for the constant BLEND
-    else:
-        weights = fitted(pairs)
-        weights.save(comparison.WEIGHTS)
-        console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
-        console().print(f"BLEND: {blend(pairs)}")
+    # 1. measure
+    if writers or other:
+        for part, bank in zip(parts, banks, strict=True):
+            measure(part, bank)
+        return
+    # 2. weights for the package, and the constant CALIBRATION
+    pairs = [pair for part, bank in zip(parts, banks, strict=True) for pair in training_pairs(part, bank)]
+    weights = fitted(pairs)
+    weights.save(comparison.WEIGHTS)
+    console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
+    console().print(f"CALIBRATION: {calibration(pairs)}")
 
 
 def measure(part: Stories, bank: TemporaryBank) -> None:
@@ -169,7 +161,7 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
                     values, words = features(text, earlier, later), ngrams(text, earlier, later)
                     cross = 0.0
                     if same and part.writer in UNSEEN and bank.model.cross_encoder:
-                        cross = read_both(bank.model.cross_encoder, text, earlier, later)
+                        cross = read_both(bank.model.cross_encoder, text, earlier, later).holds
                     yield TrainingPair(part.writer, values, words, later is statements[0], same, cross)
 
 
@@ -194,12 +186,11 @@ def fitted(pairs: Sequence[TrainingPair]) -> Weights:
     return Weights(Features(*weights.tolist()), constant, chosen[kept], of_ngrams[kept].astype(np.float16))
 
 
-def blend(pairs: Sequence[TrainingPair]) -> list[float]:
-    """Constant, and weights of the log-odds of words and cross-encoder, fitted to writers that neither has seen."""
-    weights = fitted([pair for pair in pairs if pair.writer not in UNSEEN])
+def calibration(pairs: Sequence[TrainingPair]) -> list[float]:
+    """Constant, and weight of the cross-encoder's log-odds, fitted to writers that it has not seen."""
     unseen = [pair for pair in pairs if pair.writer in UNSEEN and pair.same_story]
-    both = [(weights.log_odds(pair.features, pair.ngrams), pair.cross) for pair in unseen]
-    model = LogisticRegression().fit(both, [pair.later_holds for pair in unseen])
+    labels = [pair.later_holds for pair in unseen]
+    model = LogisticRegression().fit([[pair.cross] for pair in unseen], labels)
     return [round(float(value), 2) for value in (model.intercept_[0], *model.coef_[0])]
 
 

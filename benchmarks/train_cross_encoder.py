@@ -1,12 +1,13 @@
 """Train the cross-encoder that compares two documents, on stories whose facts change (`data/stories`).
 
-    python benchmarks/train_cross_encoder.py --left-out styz                # 200 s on an H100, hours on a core
-    python benchmarks/train_cross_encoder.py --start FILE --epochs 1        # continue from other weights
+    python benchmarks/train_cross_encoder.py --left-out st
 
-Writes `cross_encoder.safetensors` into `--output`, and prints after each epoch the area under the ROC curve on the
-stories of the writers left out. A continued training has half the rate. A pair is a question, the document with the
-right answer, and another one: of its story, or with less weight the nearest of some others by the same writer, or one
-about something else in which the names of the question replace its own.
+Takes minutes on an H200 and days on a core. Writes `cross_encoder.safetensors` into `--output` after each epoch, and
+prints the area under the ROC curve of both heads on the stories of the writers left out.
+
+A pair is two documents of a story, or of one writer, with a question. It is a question of the story, or one that
+`cmt.evaluation.change_detection` makes of either document. The later document *holds* if its answer is the right one,
+and *changed* the answer if both documents answer the question and the story says that it does.
 """
 
 import json
@@ -14,102 +15,144 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
+from peft.tuners.lora.layer import Linear
+from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
+from train_on_gpu import merge_adapters, merged_forward
 
 import cmt
-from cmt.bank.lexical import stems
+from cmt.bank.lexical import STEM, stems
 from cmt.cli.context import run_script
 from cmt.cli.output import console
-from cmt.common.english import NAME
+from cmt.common.answers import same_value
+from cmt.common.english import INNER_NAME, NAME
+from cmt.evaluation.change_detection import COMPARED, FEWEST_SHARED, NAMES_SHARED, made_probes
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
-from cmt.modeling.cross_encoder import FILE, Report, reading
+from cmt.modeling.cross_encoder import FILE, Odds, Report, reading
 from cmt.modeling.lora import layers_with_lora
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS, RANK = 22, 16
-BATCH, RATE, WARMUP = 32, 4e-4, 50
-OTHER_STORY = 0.2
+BATCH, RATE, WARMUP = 64, 5e-4, 60
+STRANGE = 0.4
 """Weight of a pair of two stories, that of one story being 1."""
 RENAMED = 0.12
 """Share of the questions with a pair of a document about something else that takes the question's names."""
-RENAMED_WEIGHT = 0.5
+NATURAL_QUESTIONS, MADE_QUESTIONS = 1.0, 0.5
+"""Weights of a story's own questions, and of made ones."""
 DRAWN = 60
 """Documents of other stories among which the nearest one is chosen."""
+PAST = re.compile(r"\b(?:was|were|did|had|former\w*|before|previous\w*)\b")
+"""A question about the past, whose answer the later document does not change."""
+
+Row = dict[str, Any]
 
 
 class Pair(NamedTuple):
     """What the cross-encoder reads, and what it should say."""
 
     tokens: list[int]
-    later_holds: bool
+    labels: tuple[float, float]
+    """Of each of `Odds`: 0, 1, or NaN where the story does not tell."""
     weight: float
     writer: str
+    natural: bool
+    """Whether the question is one of the story."""
+
+
+class Labels(NamedTuple):
+    """Labels of a pair; None where the story does not tell."""
+
+    holds: bool | None
+    changed: bool | None
 
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "styz",
-    start: Annotated[Path | None, typer.Option(help="Weights to continue from.")] = None,
+    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "st",
     epochs: Annotated[int, typer.Option(min=1)] = 4,
     output: Annotated[Path, typer.Option(help="Folder for the weights.")] = ROOT / "data/compressor",
 ) -> None:
     """Train the cross-encoder."""
     lm = cmt.open(params=ROOT / "params.yaml").lm
+    with patch.object(Linear, "forward", merged_forward):
+        train(lm, list(pairs_of(stories, lm)), left_out, epochs, output / FILE)
+
+
+def train(lm: FrozenLM, pairs: Sequence[Pair], left_out: str, epochs: int, path: Path) -> None:
+    """Train on the pairs of all writers but those left out, and write the weights after each epoch."""
     torch.manual_seed(1)
-    # 1. the pairs and the model
-    pairs = list(pairs_of(stories, lm))
+    # 1. the model
     seen = [pair for pair in pairs if pair.writer not in left_out]
-    unseen = [pair for pair in pairs if pair.writer in left_out and pair.weight == 1]
-    decoder, head = layers_with_lora(lm, 0, LAYERS, RANK).to(lm.device), nn.Linear(lm.hidden_size, 1).to(lm.device)
+    unseen = [pair for pair in pairs if pair.writer in left_out]
+    console().print(f"{len(seen)} pairs to train on, {len(unseen)} to measure")
+    decoder = layers_with_lora(lm, 0, LAYERS, RANK).to(lm.device)
+    head = nn.Linear(lm.hidden_size, len(Odds._fields)).to(lm.device)
     nn.init.zeros_(head.weight)
+    layers = [module for module in decoder.modules() if isinstance(module, Linear)]
     named = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     named |= {f"head.{name}": p for name, p in head.named_parameters()}
-    for name, tensor in (load_file(start) if start else {}).items():
-        named[name].data = tensor.float().to(lm.device)
-    optimizer = torch.optim.AdamW(named.values(), lr=RATE / 2 if start else RATE, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(named.values(), lr=RATE, weight_decay=0.02)
     updates = epochs * -(-len(seen) // BATCH)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1, (n + 1) / WARMUP) * max(0.02, 1 - n / updates))
 
-    def scores(batch: Sequence[Pair]) -> Tensor:
+    def logits(batch: Sequence[Pair]) -> Tensor:
+        merge_adapters(layers)
         ids, mask = pad([pair.tokens for pair in batch], left=False, device=lm.device)  # (B, T)
         with torch.autocast(lm.device.type, torch.bfloat16):
             states = decoder(inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False).last_hidden_state
         last: Tensor = states[torch.arange(len(ids)), mask.sum(1) - 1]  # (B, D)
-        logits: Tensor = head(last.float())  # (B, 1)
-        return logits[:, 0]
+        found: Tensor = head(last.float())  # (B, 2)
+        return found
 
     # 2. train
     for epoch in range(epochs):
         for batch in batches(seen, random.Random(epoch)):
-            labels = torch.tensor([float(pair.later_holds) for pair in batch], device=lm.device)
-            weights = torch.tensor([pair.weight for pair in batch], device=lm.device)
-            losses = F.binary_cross_entropy_with_logits(scores(batch), labels, reduction="none")
+            labels = torch.tensor([pair.labels for pair in batch], device=lm.device)  # (B, 2)
+            weights = torch.tensor([[pair.weight] for pair in batch], device=lm.device) * ~labels.isnan()  # (B, 2)
+            losses = F.binary_cross_entropy_with_logits(logits(batch), labels.nan_to_num(), reduction="none")
             loss: Any = (losses * weights).sum() / weights.sum()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(named.values(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             rate.step()
-        # 3. measure
+        # 3. write and measure
+        half = {name: p.detach().to(torch.bfloat16 if "lora" in name else torch.float32) for name, p in named.items()}
+        save_file({name: tensor.cpu().contiguous() for name, tensor in half.items()}, path, {"lm_digest": lm.digest})
         with torch.no_grad():
-            found = np.concatenate([scores(unseen[i : i + BATCH]).cpu() for i in range(0, len(unseen), BATCH)])
-        area = roc_auc_score([pair.later_holds for pair in unseen], found)
-        console().print(f"epoch {epoch + 1}: area under the curve {area:.3f} of {len(unseen)} pairs")
-    half = {name: p.detach().to(torch.bfloat16 if "lora" in name else torch.float32) for name, p in named.items()}
-    save_file(
-        {name: tensor.cpu().contiguous() for name, tensor in half.items()}, output / FILE, {"lm_digest": lm.digest}
-    )
+            found = torch.cat([logits(unseen[i : i + BATCH]).cpu() for i in range(0, len(unseen), BATCH)]).numpy()
+        console().print(f"epoch {epoch + 1}: {areas(unseen, found)}")
+
+
+def areas(pairs: Sequence[Pair], found: NDArray[np.float32]) -> str:
+    """Area under the curve of each head, on pairs of one story and on all, by the kind of question."""
+    texts = []
+    for index, name in enumerate(Odds._fields):
+        for kind, natural, least in (("natural, one story", True, 1.0), ("all natural", True, 0), ("made", False, 0)):
+            chosen = [
+                n
+                for n, pair in enumerate(pairs)
+                if pair.natural == natural and pair.weight >= least and pair.labels[index] in (0, 1)
+            ]
+            labels = [pairs[n].labels[index] for n in chosen]
+            if len(set(labels)) == 2:
+                texts.append(f"{name} ({kind}) {roc_auc_score(labels, found[chosen, index]):.3f} of {len(chosen)}")
+    return "; ".join(texts)
 
 
 def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
@@ -118,41 +161,141 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         for name in ("documents", "questions", "links")
     )
-    by_id, words = (
-        {row["doc_id"]: row for row in documents},
-        {row["doc_id"]: set(stems(row["text"])) for row in documents},
-    )
-    story = {doc_id: row["documents"] for row in links for doc_id in row["documents"]}
-    of_writer, names_in = defaultdict(list), defaultdict[str, list[str]](list)
-    for doc_id in by_id:
-        of_writer[doc_id[0]].append(doc_id)
-    for question in questions:
-        for doc_id in story[question["doc_id"]]:
-            names_in[doc_id] += re.findall(NAME, question["question"])
-    rng = random.Random(3)
-    for question in questions:
-        right, asked = question["doc_id"], question["asked_at"][:10]
-
-        def comparable(doc_id: str, right: str = right, asked: str = asked) -> bool:
-            day, other = (str(by_id[one]["published_at"])[:10] for one in (doc_id, right))
-            return asked >= day != other
-
-        others = [(doc_id, 1.0) for doc_id in story[right] if comparable(doc_id)]
-        strange = [one for one in of_writer[right[0]] if one not in story[right] and comparable(one)]
-        drawn = rng.sample(strange, min(DRAWN, len(strange)))
-        others += [(max(drawn, key=lambda one: len(words[one] & words[right])), OTHER_STORY)] if drawn else []
-        rows = [(by_id[doc_id], weight) for doc_id, weight in others]
-        # a document about something else, as if it were about the same place, person or firm
-        if strange and rng.random() < RENAMED:
-            other = by_id[rng.choice(strange)]
-            rows.append((renamed(other, names_in[other["doc_id"]], names_in[right]), RENAMED_WEIGHT))
-        for row, weight in rows:
-            earlier, later = sorted((by_id[right], row), key=lambda row: row["published_at"])
-            tokens = reading(lm, question["question"], report(earlier), report(later))
-            yield Pair(tokens, later is by_id[right], weight, right[0])
+    for letter in sorted({story["story"][0] for story in links}):
+        writer = Writer(
+            letter,
+            {row["doc_id"]: row for row in documents if row["doc_id"][0] == letter},
+            [question for question in questions if question["doc_id"][0] == letter],
+            [story for story in links if story["story"][0] == letter],
+        )
+        for make, weight in ((writer.natural, NATURAL_QUESTIONS), (writer.made, MADE_QUESTIONS)):
+            for question, one, other, asked, labels, share in make():
+                numbers = [float("nan") if label is None else float(label) for label in labels]
+                tokens = reading(lm, question, report(one), report(other), asked)
+                yield Pair(
+                    tokens, (numbers[0], numbers[1]), weight * share, letter, natural=weight == NATURAL_QUESTIONS
+                )
 
 
-def renamed(row: dict[str, Any], names: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+Example = tuple[str, Row, Row, date, Labels, float]
+"""A question, the earlier document, the later one, the day of the question, the labels, and the weight."""
+
+
+@dataclass
+class Writer:
+    """The stories of one writer, and the pairs that they give."""
+
+    letter: str
+    documents: dict[str, Row]
+    questions: list[Row]
+    stories: list[Row]
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(f"pairs of {self.letter}")
+        self.story_of = {doc_id: story for story in self.stories for doc_id in story["documents"]}
+        self.values, self.names_in = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for question in self.questions:
+            self.values[question["doc_id"]] += question["answers"]
+            for doc_id in self.story_of[question["doc_id"]]["documents"]:
+                self.names_in[doc_id] += re.findall(NAME, question["question"])
+
+    def natural(self) -> Iterator[Example]:
+        """Pairs with the questions of the stories."""
+        for question in self.questions:
+            text, right, asked = question["question"], self.documents[question["doc_id"]], day(question["asked_at"])
+            story = self.story_of[right["doc_id"]]
+            trap, due = story["kind"].startswith("trap"), "due" in story["kind"] or "effect" in story["kind"]
+            # 1. two documents of a story
+            for other in (self.documents[doc_id] for doc_id in story["documents"]):
+                if published(other) == published(right):
+                    continue
+                one, two = in_order(right, other)
+                if published(other) <= asked:
+                    known = not self._same(one, two) and not (trap and story["update_of"])
+                    labels = Labels(two is right, (two is right and not trap) if known else None)
+                    when = asked if due or self.rng.random() < 0.5 else published(two)
+                    yield text, one, two, when, labels, 1.0
+                    if due and two is right:
+                        yield text, one, two, published(two), Labels(holds=False, changed=None), 1.0
+                elif not (trap or due or PAST.search(text) or self._same(one, two)):
+                    # a question between the dates, asked later
+                    yield text, one, two, published(two), Labels(holds=True, changed=True), 1.0
+            # 2. a document of another story, and one that takes the names
+            strange = [
+                row
+                for doc_id, row in self.documents.items()
+                if doc_id not in story["documents"] and published(row) <= asked and published(row) != published(right)
+            ]
+            if strange:
+                drawn = self.rng.sample(strange, min(DRAWN, len(strange)))
+                nearest = max(drawn, key=lambda row: len(self.words[row["doc_id"]] & self.words[right["doc_id"]]))
+                others = [nearest]
+                if self.rng.random() < RENAMED:
+                    other = self.rng.choice(strange)
+                    others.append(renamed(other, self.names_in[other["doc_id"]], self.names_in[right["doc_id"]]))
+                for other in others:
+                    one, two = in_order(right, other)
+                    yield text, one, two, published(two), Labels(two is right, changed=False), STRANGE
+
+    def made(self) -> Iterator[Example]:
+        """Pairs with made questions, of the documents that the detection of changes compares, and of each story."""
+        for later in self.documents.values():
+            story, doc_id = self.story_of[later["doc_id"]], later["doc_id"]
+            earlier = [row for row in self.documents.values() if published(row) < published(later)]
+            for one in (row for row in earlier if row["doc_id"] in story["documents"]):
+                yield from self._made(one, later, 1.0)
+            words = self.words[doc_id]
+            alike = [
+                (sum(map(len, words & self.words[row["doc_id"]])) / self.lengths[row["doc_id"]], row)
+                for row in earlier
+                if row["doc_id"] not in story["documents"]
+                and len(self.names[row["doc_id"]] & words) >= NAMES_SHARED * len(self.names[row["doc_id"]])
+            ]
+            nearest = sorted(alike, key=lambda pair: -pair[0])[:COMPARED]
+            for one in (row for share, row in nearest if share >= FEWEST_SHARED):
+                yield from self._made(one, later, STRANGE)
+
+    def _made(self, one: Row, two: Row, weight: float) -> Iterator[Example]:
+        story, other = self.story_of[two["doc_id"]], self.story_of[one["doc_id"]]
+        trap, declared = story["kind"].startswith("trap"), bool(story["update_of"])
+        for question, answer, of_earlier in made_probes(text_of(one), text_of(two)):
+            values = self.values[(one if of_earlier else two)["doc_id"]]
+            told = any(same_value(answer, value) for value in values)  # the question asks for the story's fact
+            if other is not story:
+                labels = Labels(holds=False if of_earlier else None, changed=False)
+            elif trap and not declared:
+                labels = Labels(holds=False if told and of_earlier else None, changed=False)
+            elif not trap and told and not self._same(one, two) and "due" not in story["kind"]:
+                labels = Labels(holds=True, changed=True)
+            else:
+                continue
+            yield question, one, two, published(two), labels, weight
+
+    def _same(self, one: Row, two: Row) -> bool:
+        """Whether both documents may have the same value."""
+        values, others = self.values[one["doc_id"]], self.values[two["doc_id"]]
+        return any(same_value(value, other) for value in values for other in others)
+
+    @cached_property
+    def words(self) -> dict[str, set[str]]:
+        """The stems of each document."""
+        return {doc_id: set(stems(text_of(row))) for doc_id, row in self.documents.items()}
+
+    @cached_property
+    def lengths(self) -> dict[str, int]:
+        """The letters of these stems."""
+        return {doc_id: sum(map(len, words)) or 1 for doc_id, words in self.words.items()}
+
+    @cached_property
+    def names(self) -> dict[str, set[str]]:
+        """The names in each document, as stems."""
+        return {
+            doc_id: {word.lower()[:STEM] for word in INNER_NAME.findall(text_of(row))}
+            for doc_id, row in self.documents.items()
+        }
+
+
+def renamed(row: Row, names: Sequence[str], others: Sequence[str]) -> Row:
     """The document with `others` in place of its own `names`."""
     text, title = row["text"], row["title"]
     for name, other in zip(dict.fromkeys(names), dict.fromkeys(others), strict=False):
@@ -160,9 +303,29 @@ def renamed(row: dict[str, Any], names: Sequence[str], others: Sequence[str]) ->
     return {**row, "text": text, "title": title}
 
 
-def report(row: dict[str, Any]) -> Report:
+def in_order(one: Row, other: Row) -> tuple[Row, Row]:
+    """Both documents, the earlier one first."""
+    return (one, other) if published(one) < published(other) else (other, one)
+
+
+def day(instant: str) -> date:
+    """The day of a date or an instant."""
+    return date.fromisoformat(instant[:10])
+
+
+def published(row: Row) -> date:
+    """The day of the document."""
+    return day(row["published_at"])
+
+
+def text_of(row: Row) -> str:
+    """The text of the document as the bank has it."""
+    return f"{row['title']}\n{row['text']}"
+
+
+def report(row: Row) -> Report:
     """The document as the cross-encoder reads it."""
-    return Report(f"{row['title']}\n{row['text']}", date.fromisoformat(row["published_at"][:10]))
+    return Report(text_of(row), published(row))
 
 
 def batches(pairs: Sequence[Pair], rng: random.Random) -> list[list[Pair]]:

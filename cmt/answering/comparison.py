@@ -1,9 +1,9 @@
 """Whether a later document's statement replaces an earlier one's (docs/method.md#changes).
 
-A logistic regression compares two answers to one question, each read from one document. Its features are the scores of
-ψ, the words that both documents share, how the later document tells its value (as a fact, a plan, a rumour, a memory, a
-condition or a quotation), and the word n-grams around both answers. `benchmarks/changes.py` fits the weights to stories
-whose facts change.
+A cross-encoder reads the two documents that answer a question. For an LM that has none, a logistic regression compares
+the answers: its features are the scores of ψ, the words that both documents share, how the later document tells its
+value (as a fact, a plan, a rumour, a memory, a condition or a quotation), and the word n-grams around both answers.
+`benchmarks/changes.py` fits its weights to stories whose facts change.
 """
 
 import math
@@ -27,17 +27,17 @@ from cmt.bank.lexical import coverage, names_covered
 from cmt.common.english import WAYS_OF_TELLING
 from cmt.common.storage import write_bytes
 from cmt.errors import ModelError
-from cmt.modeling.cross_encoder import CrossEncoder, Report
+from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
 from cmt.modeling.span_decoding import sentence_starts
 
 WEIGHTS = Path(__file__).with_name("comparison.safetensors")
 """File of the weights; they fit every compressor."""
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
+EXCERPT = 450  # characters of a text that the cross-encoder reads
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
-CERTAIN = 2.5  # nats of log-odds of the words from which the cross-encoder is not asked
-BLEND = (0.25, 0.71, 0.36)  # constant, and weights of the log-odds of words and cross-encoder
+CALIBRATION = (-0.61, 0.5)  # constant, and weight of the cross-encoder's log-odds
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
@@ -259,21 +259,51 @@ def shipped_weights() -> Weights:
     return Weights.load(WEIGHTS)
 
 
-def probability(
-    question: str, earlier: Statement, later: Statement, cross_encoder: CrossEncoder | None = None
-) -> float:
-    """Probability that the answer to `question` is the one of `later`, from its date on, and not that of `earlier`.
+class Probabilities(NamedTuple):
+    """What becomes of two statements that answer a question."""
 
-    `cross_encoder` reads both texts where their words leave it open.
+    holds: float
+    """The answer is the one of the later statement, from its date on, and not that of the earlier one."""
+    changed: float
+    """Both answer the question, and the later one changes the answer."""
+
+
+def probabilities(
+    question: str, earlier: Statement, later: Statement, cross_encoder: CrossEncoder | None = None
+) -> Probabilities:
+    """Compare two statements.
+
+    Without a `cross_encoder`, which reads both texts, the features and n-grams of the statements tell both.
     """
-    values, words = features(question, earlier, later), ngrams(question, earlier, later)
-    log_odds = shipped_weights().log_odds(values, words)
-    if cross_encoder and abs(log_odds) < CERTAIN:
-        log_odds = float(np.dot(BLEND, (1.0, log_odds, read_both(cross_encoder, question, earlier, later))))
+    if cross_encoder:
+        odds = read_both(cross_encoder, question, earlier, later)
+        return Probabilities(_probability(float(np.dot(CALIBRATION, (1.0, odds.holds)))), _probability(odds.changed))
+    log_odds = shipped_weights().log_odds(features(question, earlier, later), ngrams(question, earlier, later))
+    return Probabilities(_probability(log_odds), _probability(log_odds))
+
+
+def _probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-max(-LARGEST_ODDS, min(LARGEST_ODDS, log_odds))))
 
 
-def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, later: Statement) -> float:
-    """Log-odds of the cross-encoder that `later` changes the answer."""
-    reports = (Report(statement.text, statement.published_at.date()) for statement in (earlier, later))
-    return cross_encoder.log_odds(question, *reports)
+def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, later: Statement) -> Odds:
+    """What the cross-encoder says about two statements, each read with the sentences around it."""
+    reports = (Report(_excerpt(statement), statement.published_at.date()) for statement in (earlier, later))
+    return cross_encoder.odds(question, *reports)
+
+
+def _excerpt(statement: Statement) -> str:
+    """The title, and whole sentences around the answer with at most EXCERPT characters; the text, if it is so short."""
+    text, start = statement.text, len(_title(statement))
+    if len(text) <= EXCERPT:
+        return text
+    starts = [*(begin for begin in sorted({start, *sentence_starts(text)}) if begin >= start), len(text)]
+    first = max(n for n, begin in enumerate(starts[:-1]) if begin <= max(start, statement.first))
+    last, full = first + 1, {-1: False, 1: False}
+    while not all(full.values()):
+        for side in full:  # the sentence before, then the one after
+            one, two = (first - 1, last) if side < 0 else (first, last + 1)
+            full[side] = one < 0 or two == len(starts) or start + starts[two] - starts[one] > EXCERPT
+            if not full[side]:
+                first, last = one, two
+    return f"{text[:start]}\n{text[starts[first] : starts[last]].strip()}"

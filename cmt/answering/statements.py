@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmt.answering.answer import OtherValue
 from cmt.answering.attribution import Offsets
-from cmt.answering.comparison import Statement, probability
+from cmt.answering.comparison import Statement, probabilities
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
@@ -32,13 +32,17 @@ if TYPE_CHECKING:
 
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
+Alike = Literal["yes", "perhaps", "no"]
+"""Whether two statements are about one fact. Where they may be, they count only if a change is possible."""
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
-FEWEST_SHARED = 0.12  # share of a text's words that a comparable later text has
-MANY_SHARED = 0.16  # share from which the later text need not speak of what is asked
-FEWEST_ASKED = 0.7  # of the question's words in the earlier text, how many the later one has below MANY_SHARED
+MANY_SHARED = 0.16  # share of a text's words from which a later text that has them is about the same
+FEWEST_SHARED, MANY_ASKED = 0.05, 0.7  # it may be from here on, with so many of the question's words of the earlier one
+FEWEST_ASKED = 0.4  # … or with so many, and with all names of the question
+POSSIBLE = 0.05  # probability of a change from which statements count that may be about the same
+COMPARED = 3  # statements that one is compared with, those first whose texts share most words with its text
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
@@ -68,7 +72,7 @@ class Pair(NamedTuple):
 def weigh(
     question: str,
     statements: Sequence[Statement],
-    comparable: Callable[[int, int], bool],
+    comparable: Callable[[int, int], Alike],
     cross_encoder: CrossEncoder | None = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
@@ -84,14 +88,18 @@ def weigh(
         return [0.0] * len(scores), pairs
     best = max(range(len(scores)), key=scores.__getitem__)
     contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
-    for other in sorted(contenders, key=lambda index: (statements[index].published_at, index)):
-        if other == best or not comparable(best, other):
-            continue
+    rivals = [other for other in contenders if other != best and comparable(best, other) != "no"]
+    nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
+    for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
-        share = probability(question, one, two, cross_encoder)
+        if (about := comparable(best, other)) == "no":  # the best one may be another one meanwhile
+            continue
+        share, changed = probabilities(question, one, two, cross_encoder)
+        if about == "perhaps" and changed < POSSIBLE:
+            continue
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
         pairs.append(Pair(earlier, later, share))
@@ -144,28 +152,31 @@ class Comparisons:
             return OtherValue(statement.answer, doc_id, statement.published_at, other == pair.later)
         return None
 
-    def _comparable(self, one: int, other: int) -> bool:
+    def _comparable(self, one: int, other: int) -> Alike:
         """Whether the memories of two documents may be about one fact: by a recorded change, or by their words."""
         first, second = self.rows[one], self.rows[other]
         doc_ids = first["doc_id"], second["doc_id"]
         if first["doc_id"] == second["doc_id"] or {first["supersedes"], second["supersedes"]} & {*doc_ids}:
-            return False
+            return "no"
         if state := self.changes.get(frozenset(doc_ids)):
-            return state == "found"
+            return "yes" if state == "found" else "no"
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
-            return False
+            return "no"
         return alike(self.question, self.texts[earlier], self.texts[later])
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
 
 
-def alike(question: str, earlier: str, later: str) -> bool:
-    """Whether two texts may be about one fact that `question` asks for, by the words that they share."""
+def alike(question: str, earlier: str, later: str) -> Alike:
+    """Whether two texts may be about one fact that `question` asks for, by words and names that they share."""
     shared = coverage(earlier, later)
-    speaks_of_it = coverage(question, later) >= FEWEST_ASKED * coverage(question, earlier)
-    return shared >= MANY_SHARED or (shared >= FEWEST_SHARED and speaks_of_it)
+    asked = coverage(question, later) / (coverage(question, earlier) or 1)
+    if shared >= MANY_SHARED:
+        return "yes"
+    named = asked >= FEWEST_ASKED and names_covered(question, later) == 1
+    return "perhaps" if named or (shared >= FEWEST_SHARED and asked >= MANY_ASKED) else "no"
 
 
 def with_related(
@@ -204,7 +215,7 @@ def with_related(
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            if alike(question, first["text"], row["text"]):
+            if alike(question, first["text"], row["text"]) != "no":
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)
@@ -234,4 +245,4 @@ def compare(
     two = max(statements[len(earlier) :], key=attrgetter("score"))
     if not (one.answer and two.answer) or same_value(one.answer, two.answer):
         return Comparison(one, two, 0.0)
-    return Comparison(one, two, probability(question, one, two, answerer.model.cross_encoder))
+    return Comparison(one, two, probabilities(question, one, two, answerer.model.cross_encoder).holds)

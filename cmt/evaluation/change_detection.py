@@ -2,7 +2,7 @@
 
 Each new memory is compared with the few earlier memories most like it. The values of both texts, their numbers, dates
 and names, give questions; both texts are read with them, and a pair is a change if the texts answer one of them
-differently, and the later answer probably holds (`cmt.answering.comparison`). The cost follows the new memories.
+differently, and the cross-encoder says so. The cost follows the new memories.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.answering.comparison import Statement, probability
+from cmt.answering.comparison import Statement, probabilities
 from cmt.bank.changes import Change, Span
 from cmt.bank.lexical import coverage, names_covered, names_shared, stems
 from cmt.bank.schema import key_matrix
@@ -25,7 +25,7 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.16
+FEWEST_SHARED = 0.1
 """Share of an earlier text's words in the later one from which the two are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
@@ -37,18 +37,15 @@ FEWEST_ASKED = 0.3
 """Share of a question's words that the other text has."""
 FEWEST_NAMES = 0.5
 """Share of a question's names and numbers that the other text has."""
-SURE = -6.0
+SURE = -9.0
 """ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
-POSSIBLE = 0.4
-"""Probability by their words alone from which the cross-encoder reads two documents."""
-CHANGED = 0.8
+CHANGED = 0.95
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
-_KINDS = {"time": re.compile(TIME), "quantity": re.compile(QUANTITY), "name": re.compile(r"\b[A-Z]\w")}
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
 
 
@@ -86,10 +83,10 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     # 1. make questions on each new memory, and on the earlier ones like it
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     probes = [
-        probe
+        _Probe(question, answer, earlier, row, of_earlier)
         for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True)
         for earlier in memories
-        for probe in _probes(earlier, row)
+        for question, answer, of_earlier in made_probes(earlier["text"], row["text"])
     ]
     # 2. keep questions that the other memory answers with another value
     others = _read(answerer, [(probe.question, probe.memories[1]) for probe in probes])
@@ -98,31 +95,26 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for probe, other in zip(probes, others, strict=True)
         if other.score >= SURE and not same_value(other.answer, probe.answer)
     ]
-    # 3. keep questions that a memory answers with the value they were made of
+    # 3. keep the one on two memories that both answer most surely, the own one with the value that it was made of
     candidates: dict[tuple[str, str], tuple[float, _Probe, Statement, Statement]] = {}
     owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _ in answered])
     for (probe, other), own in zip(answered, owns, strict=True):
         if own.score < SURE or not same_value(own.answer, probe.answer) or same_value(own.answer, other.answer):
             continue
         old, new = (own, other) if probe.of_earlier else (other, own)
-        if new.answer.lower() in old.text.lower() and _kind(new.answer) != _kind(old.answer):
-            continue  # the earlier text has this answer too, as the value of something else
-        by_words, doc_ids = probability(probe.question, old, new), (probe.earlier["doc_id"], probe.later["doc_id"])
-        if by_words >= max(POSSIBLE, candidates[doc_ids][0] if doc_ids in candidates else 0.0):
-            candidates[doc_ids] = by_words, probe, old, new
-    # 4. read the likeliest one of each two documents with the cross-encoder
+        if new.answer.lower() in old.text.lower() and old.answer.lower() in new.text.lower():
+            continue  # both texts tell both
+        sure, doc_ids = min(own.score, other.score), (probe.earlier["doc_id"], probe.later["doc_id"])
+        if doc_ids not in candidates or sure > candidates[doc_ids][0]:
+            candidates[doc_ids] = sure, probe, old, new
+    # 4. compare the two answers
     changes = []
     for _, probe, old, new in candidates.values():
-        confidence = round(probability(probe.question, old, new, answerer.model.cross_encoder), 4)
+        confidence = round(probabilities(probe.question, old, new, answerer.model.cross_encoder).changed, 4)
         if confidence >= CHANGED:
             spans = _span(probe.earlier, old), _span(probe.later, new)
             changes.append(Change(*spans, holds_from=new.published_at, confidence=confidence))
     return changes
-
-
-def _kind(value: str) -> str:
-    """The kind of a value: a time, a quantity, a name, or something else."""
-    return next((kind for kind, pattern in _KINDS.items() if pattern.search(value)), "other")
 
 
 def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
@@ -152,9 +144,12 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
     return memories
 
 
-def _probes(earlier: dict[str, Any], later: dict[str, Any]) -> Iterator[_Probe]:
-    """Questions that are made of values of one of two memories, as far as the other has their words and names."""
-    for of_earlier, text, other in ((True, earlier["text"], later["text"]), (False, later["text"], earlier["text"])):
+def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool]]:
+    """Questions that are made of values of one of two texts, as far as the other has their words and names.
+
+    Each with the value, and whether it is one of the earlier text.
+    """
+    for of_earlier, text, other in ((True, earlier, later), (False, later, earlier)):
         shares = []
         for value in dict.fromkeys(found[0] for found in _VALUE.finditer(text)):
             question = _about(text, value)
@@ -162,7 +157,7 @@ def _probes(earlier: dict[str, Any], later: dict[str, Any]) -> Iterator[_Probe]:
                 shares.append((coverage(question, other), question, value))
         for share, question, value in nlargest(QUESTIONS, shares, key=itemgetter(0)):
             if share >= FEWEST_ASKED:
-                yield _Probe(question, value, earlier, later, of_earlier)
+                yield question, value, of_earlier
 
 
 def _about(text: str, value: str) -> str | None:

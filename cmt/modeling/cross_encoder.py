@@ -1,7 +1,8 @@
 """The cross-encoder: reads a question and two dated documents in one pass, and tells whether the later one changes the
 answer (docs/method.md#changes).
 
-It consists of the LM's first layers with LoRA adapters of their own, and a linear head on the state of the last token.
+It consists of the LM's first layers with LoRA adapters of their own, and two linear heads on the state of the last
+token.
 `benchmarks/train_cross_encoder.py` trains it; its weights lie beside those of a compressor.
 """
 
@@ -38,8 +39,17 @@ class Report(NamedTuple):
     published: date
 
 
+class Odds(NamedTuple):
+    """What the cross-encoder says about two reports, as log-odds."""
+
+    holds: float
+    """The answer to the question is the one of the later report, and not that of the earlier one."""
+    changed: float
+    """Both reports answer the question, and the later one changes the answer."""
+
+
 class CrossEncoder:
-    """Log-odds that the later of two reports changes the answer to a question."""
+    """Reads a question and two reports."""
 
     def __init__(self, lm: FrozenLM, path: Path) -> None:
         self.lm, self.path = lm, path
@@ -55,10 +65,12 @@ class CrossEncoder:
 
     @cached_property
     def _parts(self) -> tuple[nn.Module, Tensor, Tensor]:
-        """The layers, the head (1, D) and its bias (1,). Raises ModelError if the file is damaged or of another LM."""
+        """The layers, the heads (2, D), their bias (2,). Raises ModelError if the file is damaged or of another LM."""
         try:
             adapters = load_file(self.path)
             weight, bias = (adapters.pop(name).to(self.lm.device) for name in ("head.weight", "head.bias"))
+            if weight.shape != (len(Odds._fields), self.lm.hidden_size):
+                raise ValueError(f"heads {tuple(weight.shape)}")
             layers = 1 + max(int(found[1]) for name in adapters if (found := _LAYER.search(name)))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise _damaged(self.path, error) from None
@@ -67,14 +79,14 @@ class CrossEncoder:
         return decoder, weight, bias
 
     @torch.no_grad()
-    def log_odds(self, question: str, earlier: Report, later: Report) -> float:
-        """Log-odds that the answer to `question`, asked when `later` is published, is the one of `later`."""
+    def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+        """The odds for `question`, asked when `later` is published."""
         decoder, weight, bias = self._parts
-        ids = reading(self.lm, question, earlier, later)
+        ids = reading(self.lm, question, earlier, later, later.published)
         width = -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP  # few shapes; causal states ignore what follows
         row = torch.tensor([ids + [0] * (width - len(ids))], device=self.lm.device)  # (1, T)
         states = decoder(inputs_embeds=self.lm.embed(row), use_cache=False).last_hidden_state  # (1, T, D)
-        return F.linear(states[0, len(ids) - 1].float(), weight, bias).item()
+        return Odds(*F.linear(states[0, len(ids) - 1].float(), weight, bias).tolist())
 
 
 def _lm_digest(path: Path) -> str | None:
@@ -92,10 +104,10 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(f"{path} is damaged ({reason}): restore it, or delete it")
 
 
-def reading(lm: FrozenLM, question: str, earlier: Report, later: Report) -> list[int]:
+def reading(lm: FrozenLM, question: str, earlier: Report, later: Report, asked: date) -> list[int]:
     """The token ids that the cross-encoder reads."""
     parts = [
-        lm.tokenize(f"Question, asked on {_day(later.published)}: {question}\nEarlier report "),
+        lm.tokenize(f"Question, asked on {_day(asked)}: {question}\nEarlier report "),
         lm.tokenize(_report(earlier))[:LONGEST],
         lm.tokenize("\nLater report "),
         lm.tokenize(_report(later))[:LONGEST],

@@ -8,8 +8,19 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from cmt.answering.comparison import LARGEST_ODDS, Features, Statement, Weights, features, ngrams, probability
+from cmt.answering.comparison import (
+    EXCERPT,
+    LARGEST_ODDS,
+    Features,
+    Statement,
+    Weights,
+    features,
+    ngrams,
+    probabilities,
+    read_both,
+)
 from cmt.errors import ModelError
+from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, RUMOUR, stated
 
 EARLIER, LATER = stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)
@@ -57,7 +68,7 @@ def test_texts_and_answers_may_be_empty() -> None:
     unread = Statement(NEW, 0, 0, -math.inf, JULY)
     assert len(ngrams("", nothing, nothing)) == 0
     for one, other in ((EARLIER, nothing), (nothing, LATER), (EARLIER, unread), (unread, nothing)):
-        assert 0 < probability(QUESTION, one, other) < 1
+        assert 0 < probabilities(QUESTION, one, other).holds < 1
 
 
 def test_the_log_odds_are_the_sum_of_the_weights() -> None:
@@ -73,14 +84,14 @@ def test_the_log_odds_are_the_sum_of_the_weights() -> None:
 def test_neither_statement_loses_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     for constant in (1e6, -1e6):
         monkeypatch.setattr("cmt.answering.comparison.shipped_weights", lambda: replace(WEIGHTS, constant=constant))  # noqa: B023
-        share = probability(QUESTION, EARLIER, LATER)
+        share = probabilities(QUESTION, EARLIER, LATER).holds
         assert abs(math.log(share / (1 - share))) == pytest.approx(LARGEST_ODDS)
 
 
 def test_hearsay_has_a_smaller_share_than_a_fact() -> None:
     heard = stated(RUMOUR, "11 crowns", JULY)
-    assert probability(QUESTION, EARLIER, heard) < probability(QUESTION, EARLIER, LATER)
-    assert probability(QUESTION, EARLIER, LATER) > 0.5
+    assert probabilities(QUESTION, EARLIER, heard).holds < probabilities(QUESTION, EARLIER, LATER).holds
+    assert probabilities(QUESTION, EARLIER, LATER).holds > 0.5
 
 
 def test_a_file_gives_back_the_weights_that_it_got(tmp_path: Path) -> None:
@@ -103,3 +114,20 @@ def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     replace(WEIGHTS, ngrams=WEIGHTS.ngrams[:1]).save(path)
     with pytest.raises(ModelError, match="1 n-grams with 2 weights"):
         Weights.load(path)
+
+
+def test_the_cross_encoder_reads_the_title_and_the_sentences_around_the_answer() -> None:
+    read: list[Report] = []
+
+    class Recorder(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            read.extend((earlier, later))
+            return Odds(0.0, 0.0)
+
+    filler = "The harbour band plays on Sundays, weather permitting, and the mayor dances. " * 10
+    long = f"Fares rise\n{filler}A single ticket costs 11 crowns. {filler}"
+    read_both(Recorder.__new__(Recorder), QUESTION, EARLIER, stated(long, "11 crowns", JULY))
+    assert read[0].text == EARLIER.text
+    assert read[1].text.startswith("Fares rise\nThe harbour band")
+    assert "mayor dances. A single ticket costs 11 crowns. The harbour" in read[1].text
+    assert EXCERPT - 80 < len(read[1].text) <= EXCERPT

@@ -11,9 +11,12 @@ import pytest
 
 from cmt.answering.comparison import Statement
 from cmt.answering.statements import (
+    COMPARED,
     CORROBORATION,
+    Alike,
     Comparisons,
     MayChange,
+    alike,
     anyone,
     compare,
     weigh,
@@ -23,6 +26,7 @@ from cmt.common.digests import sha256_hex
 from cmt.config import load_params
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
 from cmt.stream.schema import DOCUMENT_SCHEMA
@@ -37,7 +41,7 @@ def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
 
 def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=1.0)]
-    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
     old, new = scores_of(statements, shifts)
     assert new > old
     assert pairs[0].probability > 0.5
@@ -49,15 +53,60 @@ def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
 @pytest.mark.parametrize(
     ("other", "comparable"),
     [
-        (stated(NEW, "11 crowns", MARCH), True),  # one date
-        (stated(OLD.replace("Fares", "Fares again"), "8 crowns", JULY), True),  # one value
-        (stated(NEW, "11 crowns", JULY), False),
-        (Statement(NEW, 0, 0, -math.inf, JULY), True),  # not read
+        (stated(NEW, "11 crowns", MARCH), "yes"),  # one date
+        (stated(OLD.replace("Fares", "Fares again"), "8 crowns", JULY), "yes"),  # one value
+        (stated(NEW, "11 crowns", JULY), "no"),
+        (Statement(NEW, 0, 0, -math.inf, JULY), "yes"),  # not read
     ],
 )
-def test_other_statements_keep_their_scores_to_the_bit(other: Statement, comparable: bool) -> None:
+def test_other_statements_keep_their_scores_to_the_bit(other: Statement, comparable: Alike) -> None:
     shifts, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: comparable)
     assert (shifts, pairs) == ([0.0, 0.0], [])
+
+
+@pytest.mark.parametrize(
+    ("about", "changed", "counts"), [("yes", -8, True), ("perhaps", -8, False), ("perhaps", 2, True)]
+)
+def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
+    about: Alike, changed: float, counts: bool
+) -> None:
+    class Fixed(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            return Odds(4.0, changed)
+
+    statements = [stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)]
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: about, Fixed.__new__(Fixed))
+    assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1)] * counts
+
+
+def test_a_value_that_returns_wins_over_the_one_between() -> None:
+    later = JULY + timedelta(days=90)
+    statements = [stated(OLD, "8 crowns", MARCH, score=8.0), stated(NEW, "11 crowns", JULY, score=2.0)]
+    statements.append(stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", later, score=1.0))
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
+    assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
+
+
+def test_few_comparisons_are_made() -> None:
+    third = [stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n)) for n in range(9)]
+    _, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes")
+    assert len(pairs) == COMPARED
+
+
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        (NEW, "yes"),
+        ("On Saltby we paid 11 crowns for one ferry ticket.", "perhaps"),  # names
+        ("Rain fell on the harbour all day, and the band played on.", "no"),
+    ],
+)
+def test_shared_words_and_names_tell_what_may_be_about_the_same(later: str, expected: Alike) -> None:
+    old = (
+        f"{OLD} Sailings leave each hour from the northern pier; passengers board twenty minutes "
+        "before departure, and bicycles stand on the open deck behind the funnel."
+    )
+    assert alike(QUESTION, old, later) == expected
 
 
 def test_of_three_values_the_last_one_wins() -> None:
@@ -67,7 +116,7 @@ def test_of_three_values_the_last_one_wins() -> None:
         stated(OLD, "8 crowns", MARCH, score=8.0),
         stated(NEW, "11 crowns", JULY, score=2.0),
     ]
-    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: True)
+    shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
     scores = scores_of(statements, shifts)
     assert scores.index(max(scores)) == 0
     assert [(pair.earlier, pair.later) for pair in pairs] == [(1, 2), (2, 0)]

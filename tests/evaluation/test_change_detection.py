@@ -11,7 +11,7 @@ from cmt.answering.comparison import Statement
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import load_params
-from cmt.evaluation.change_detection import AT_ONCE, _Probe, _probes, find_changes
+from cmt.evaluation.change_detection import AT_ONCE, find_changes, made_probes
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.stream.schema import DOCUMENT_SCHEMA
@@ -61,7 +61,7 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
 def test_questions_are_made_of_both_texts() -> None:
     earlier = "The gates of the garden in Dunmarrow close at dusk, and dogs are not admitted."
     later = "From May the gates of the garden in Dunmarrow close at 18.30, and dogs are not admitted."
-    made = {(probe.of_earlier, probe.answer) for probe in _probes({"text": earlier}, {"text": later})}
+    made = {(of_earlier, answer) for _, answer, of_earlier in made_probes(earlier, later)}
     assert (False, "18.30") in made
     assert {of_earlier for of_earlier, _ in made} == {True, False}
 
@@ -77,9 +77,7 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
             return [Statement("two", 0, 3, 0.0, datetime(2031, 1, 1, tzinfo=UTC)) for _ in questions]
 
     monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
-    monkeypatch.setattr(
-        f"{find_changes.__module__}._probes", lambda *pair: [_Probe("How many?", "one", pair[0], pair[1], True)] * 4
-    )
+    monkeypatch.setattr(f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True)] * 4)
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
 

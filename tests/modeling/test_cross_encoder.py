@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cmt.config import SHIPPED
 from cmt.errors import ModelError
@@ -35,45 +35,50 @@ def folder(tiny_lm: TinyLm, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     tensors = {name: p.detach() for name, p in layers_with_lora(lm, 0, 1, 2).named_parameters() if "lora_" in name}
     tensors = {name: tensor + 0.1 if "lora_B" in name else tensor for name, tensor in tensors.items()}
-    head = {"head.weight": torch.randn(1, lm.hidden_size), "head.bias": torch.zeros(1)}
+    head = {"head.weight": torch.randn(2, lm.hidden_size), "head.bias": torch.zeros(2)}
     save_file(tensors | head, tmp_path / FILE, {"lm_digest": lm.digest})
     return tmp_path
 
 
-def test_the_log_odds_depend_on_both_reports_and_on_nothing_else(folder: Path, tiny_lm: TinyLm) -> None:
+def test_the_odds_depend_on_both_reports_and_on_nothing_else(folder: Path, tiny_lm: TinyLm) -> None:
     encoder = CrossEncoder.load(folder, tiny_lm("llama"))
     assert encoder is not None
-    found = [encoder.log_odds(QUESTION, *pair) for pair in ((OLD, NEW), (OLD, RUMOUR), (NEW, RUMOUR), (OLD, NEW))]
+    found = [encoder.odds(QUESTION, *pair) for pair in ((OLD, NEW), (OLD, RUMOUR), (NEW, RUMOUR), (OLD, NEW))]
     assert len(set(found)) == 3
     assert found[0] == found[3]
+    assert found[0].holds != found[0].changed
 
 
 def test_a_long_report_is_cut_and_the_question_stays(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     long = Report("Fares\n" + 400 * "word ", date(2031, 7, 6))
-    ids = reading(lm, QUESTION, OLD, long)
+    ids = reading(lm, QUESTION, OLD, long, long.published)
     assert lm.decode(ids).endswith(f"{QUESTION} Does the later report change the answer?")
-    assert len(ids) < len(reading(lm, QUESTION, OLD, NEW)) + LONGEST
+    assert len(ids) < len(reading(lm, QUESTION, OLD, NEW, NEW.published)) + LONGEST
 
 
 def test_another_lm_has_none(folder: Path, tiny_lm: TinyLm) -> None:
     assert CrossEncoder.load(folder, tiny_lm("gpt2")) is None
 
 
-@pytest.mark.parametrize("damage", ["header", "tensor"])
+@pytest.mark.parametrize("damage", ["header", "tensor", "heads"])
 def test_a_damaged_file_is_named(folder: Path, tiny_lm: TinyLm, damage: str) -> None:
     lm = tiny_lm("llama")
     if damage == "header":
         (folder / FILE).write_bytes(b"no tensors")
     else:
-        save_file({"head.weight": torch.zeros(1, lm.hidden_size)}, folder / FILE, {"lm_digest": lm.digest})
+        heads = {"head.weight": torch.zeros(1, lm.hidden_size), "head.bias": torch.zeros(1)}
+        adapters = {name: tensor for name, tensor in load_file(folder / FILE).items() if damage == "heads"}
+        save_file(adapters | heads, folder / FILE, {"lm_digest": lm.digest})
     with pytest.raises(ModelError, match=rf"{FILE} is damaged .* restore it, or delete it"):
         encoder = CrossEncoder.load(folder, lm)
         assert encoder is not None
-        encoder.log_odds(QUESTION, OLD, NEW)
+        encoder.odds(QUESTION, OLD, NEW)
 
 
 def test_the_shipped_one_tells_a_change_from_a_denied_rumour(real_lm: FrozenLM) -> None:
     encoder = CrossEncoder.load(SHIPPED, real_lm)
     assert encoder is not None
-    assert encoder.log_odds(QUESTION, OLD, NEW) > encoder.log_odds(QUESTION, OLD, RUMOUR) + 2
+    change, rumour = (encoder.odds(QUESTION, OLD, later) for later in (NEW, RUMOUR))
+    assert change.holds > 1 > -1 > rumour.holds
+    assert change.changed > 1 > -1 > rumour.changed
