@@ -39,8 +39,11 @@ MayChange = Callable[[str | None, str | None], bool]
 
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 MANY_SHARED = 0.16  # share of a text's words from which a later text that has them is about the same
-FEWEST_SHARED, MANY_ASKED = 0.05, 0.7  # it may be from here on, with so many of the question's words of the earlier one
-FEWEST_ASKED = 0.4  # … or with so many, and with all names of the question
+SHARED, MANY_ASKED = 0.12, 0.7  # … or from here on, with so many of the question's words that the earlier text has
+FEWEST_SHARED, FEWEST_ASKED = (
+    0.05,
+    0.4,
+)  # it may be with MANY_ASKED, or with all names and so many words of the question
 POSSIBLE = 0.05  # probability of a change from which statements count that may be about the same
 COMPARED = 3  # statements that one is compared with, those first whose texts share most words with its text
 MOST_ADDED = 2  # memories that are read beside the selected ones
@@ -173,7 +176,7 @@ def alike(question: str, earlier: str, later: str) -> Alike:
     """Whether two texts may be about one fact that `question` asks for, by words and names that they share."""
     shared = coverage(earlier, later)
     asked = coverage(question, later) / (coverage(question, earlier) or 1)
-    if shared >= MANY_SHARED:
+    if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
         return "yes"
     named = asked >= FEWEST_ASKED and names_covered(question, later) == 1
     return "perhaps" if named or (shared >= FEWEST_SHARED and asked >= MANY_ASKED) else "no"
@@ -215,7 +218,7 @@ def with_related(
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            if alike(question, first["text"], row["text"]) != "no":
+            if alike(question, first["text"], row["text"]) == "yes":
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)
