@@ -40,10 +40,7 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 MANY_SHARED = 0.16  # share of a text's words from which a later text that has them is about the same
 SHARED, MANY_ASKED = 0.12, 0.7  # … or from here on, with so many of the question's words that the earlier text has
-FEWEST_SHARED, FEWEST_ASKED = (
-    0.05,
-    0.4,
-)  # it may be with MANY_ASKED, or with all names and so many words of the question
+FEWEST_SHARED, FEWEST_ASKED = 0.05, 0.4  # it may be about the same with MANY_ASKED, or with all names
 POSSIBLE = 0.05  # probability of a change from which statements count that may be about the same
 COMPARED = 3  # statements that one is compared with, those first whose texts share most words with its text
 MOST_ADDED = 2  # memories that are read beside the selected ones

@@ -104,7 +104,8 @@ def test_few_comparisons_are_made() -> None:
 def test_shared_words_and_names_tell_what_may_be_about_the_same(later: str, expected: Alike) -> None:
     old = (
         f"{OLD} Sailings leave each hour from the northern pier; passengers board twenty minutes "
-        "before departure, and bicycles stand on the open deck behind the funnel."
+        "before departure, and bicycles stand on the open deck behind the funnel. "
+        "Captain Orla Venn retires in autumn after thirty seasons; her deputy, Piers Loam, learned his trade in Corrow."
     )
     assert alike(QUESTION, old, later) == expected
 
