@@ -271,10 +271,7 @@ class Probabilities(NamedTuple):
 def probabilities(
     question: str, earlier: Statement, later: Statement, cross_encoder: CrossEncoder | None = None
 ) -> Probabilities:
-    """Compare two statements.
-
-    Without a `cross_encoder`, which reads both texts, the features and n-grams of the statements tell both.
-    """
+    """Compare two statements, by a `cross_encoder` that reads both texts, or else by their features and n-grams."""
     if cross_encoder:
         odds = read_both(cross_encoder, question, earlier, later)
         return Probabilities(_probability(float(np.dot(CALIBRATION, (1.0, odds.holds)))), _probability(odds.changed))
@@ -293,17 +290,19 @@ def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, la
 
 
 def _excerpt(statement: Statement) -> str:
-    """The title, and whole sentences around the answer with at most EXCERPT characters; the text, if it is so short."""
-    text, start = statement.text, len(_title(statement))
+    """The title and the whole sentences around the answer, at most EXCERPT characters; a shorter text as it is."""
+    title, text = _title(statement), statement.text
     if len(text) <= EXCERPT:
         return text
-    starts = [*(begin for begin in sorted({start, *sentence_starts(text)}) if begin >= start), len(text)]
-    first = max(n for n, begin in enumerate(starts[:-1]) if begin <= max(start, statement.first))
-    last, full = first + 1, {-1: False, 1: False}
-    while not all(full.values()):
-        for side in full:  # the sentence before, then the one after
-            one, two = (first - 1, last) if side < 0 else (first, last + 1)
-            full[side] = one < 0 or two == len(starts) or start + starts[two] - starts[one] > EXCERPT
-            if not full[side]:
-                first, last = one, two
-    return f"{text[:start]}\n{text[starts[first] : starts[last]].strip()}"
+    ends = sorted({len(title), len(text), *sentence_starts(text)})
+    sentences = [*pairwise(end for end in ends if end >= len(title))]
+    number = max((n for n, (start, _) in enumerate(sentences) if start <= statement.first), default=0)
+    first = last = number
+    for n in sorted(
+        range(len(sentences)), key=lambda n: abs(n - number)
+    ):  # the answer's, the one before, the one after
+        if sentences[max(last, n)][1] - sentences[min(first, n)][0] > EXCERPT - len(title):
+            break
+        first, last = min(first, n), max(last, n)
+    excerpt = text[sentences[first][0] : sentences[last][1]].strip()
+    return f"{title}\n{excerpt}" if title else excerpt

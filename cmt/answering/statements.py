@@ -38,11 +38,12 @@ MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
-MANY_SHARED = 0.16  # share of a text's words from which a later text that has them is about the same
-SHARED, MANY_ASKED = 0.12, 0.7  # … or from here on, with so many of the question's words that the earlier text has
-FEWEST_SHARED, FEWEST_ASKED = 0.05, 0.4  # it may be about the same with MANY_ASKED, or with all names
-POSSIBLE = 0.05  # probability of a change from which statements count that may be about the same
-COMPARED = 3  # statements that one is compared with, those first whose texts share most words with its text
+LEAST_ASKED = 0.3  # a later text with less of the question's words that the earlier one has is about something else
+MANY_SHARED = 0.16  # a later text with this share of the earlier one's words is about the same
+SHARED, MANY_ASKED = 0.12, 0.7  # so is one with these shares of its words, and of the question's words that it has
+FEWEST_SHARED, FEWEST_ASKED = 0.05, 0.4  # from these shares on it may be; the latter needs all names of the question
+POSSIBLE = 0.05  # a pair that may be about the same counts from this probability of a change on
+COMPARED = 3  # the best statement is compared with this many others at most
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
@@ -77,9 +78,10 @@ def weigh(
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
-    `comparable`: whether the statements of two indices may be about one fact. The best statement is compared with each
-    comparable one in the order of their dates. Both then share what they had, and up to CORROBORATION more: the later
-    one has the share `probability` of it, the earlier one the rest; the better one goes on.
+    `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
+    COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
+    had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
+    better one goes on.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -95,7 +97,7 @@ def weigh(
         one, two = statements[earlier], statements[later]
         if one.published_at == two.published_at or same_value(one.answer, two.answer):
             continue
-        if (about := comparable(best, other)) == "no":  # the best one may be another one meanwhile
+        if (about := comparable(best, other)) == "no":  # `best` may have changed since the choice of `nearest`
             continue
         share, changed = probabilities(question, one, two, cross_encoder)
         if about == "perhaps" and changed < POSSIBLE:
@@ -173,6 +175,8 @@ def alike(question: str, earlier: str, later: str) -> Alike:
     """Whether two texts may be about one fact that `question` asks for, by words and names that they share."""
     shared = coverage(earlier, later)
     asked = coverage(question, later) / (coverage(question, earlier) or 1)
+    if asked < LEAST_ASKED:
+        return "no"
     if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
         return "yes"
     named = asked >= FEWEST_ASKED and names_covered(question, later) == 1
@@ -229,7 +233,7 @@ class Comparison(NamedTuple):
     earlier: Statement
     later: Statement
     probability: float
-    """Probability that the later one's answer holds from its date on; 0 if one has no answer or both have the same."""
+    """Probability that the later one changes the answer; 0 without two answers that differ, or of unlike texts."""
 
 
 def compare(
@@ -243,6 +247,7 @@ def compare(
     statements = answerer.statements([question] * len(rows), rows)
     one = max(statements[: len(earlier)], key=attrgetter("score"))
     two = max(statements[len(earlier) :], key=attrgetter("score"))
-    if not (one.answer and two.answer) or same_value(one.answer, two.answer):
+    differ = one.answer and two.answer and not same_value(one.answer, two.answer)
+    if not differ or alike(question, one.text, two.text) == "no":
         return Comparison(one, two, 0.0)
-    return Comparison(one, two, probabilities(question, one, two, answerer.model.cross_encoder).holds)
+    return Comparison(one, two, probabilities(question, one, two, answerer.model.cross_encoder).changed)

@@ -2,7 +2,7 @@
 
 Each new memory is compared with the few earlier memories most like it. The values of both texts, their numbers, dates
 and names, give questions; both texts are read with them, and a pair is a change if the texts answer one of them
-differently, and the cross-encoder says so. The cost follows the new memories.
+differently, and the cross-encoder finds a change. The cost follows the new memories.
 """
 
 import re
@@ -95,7 +95,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for probe, other in zip(probes, others, strict=True)
         if other.score >= SURE and not same_value(other.answer, probe.answer)
     ]
-    # 3. keep the one on two memories that both answer most surely, the own one with the value that it was made of
+    # 3. keep the question that both memories answer most surely, one with the value that made the question
     candidates: dict[tuple[str, str], tuple[float, _Probe, Statement, Statement]] = {}
     owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _ in answered])
     for (probe, other), own in zip(answered, owns, strict=True):
@@ -103,7 +103,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             continue
         old, new = (own, other) if probe.of_earlier else (other, own)
         if new.answer.lower() in old.text.lower() and old.answer.lower() in new.text.lower():
-            continue  # both texts tell both
+            continue  # each text has both values
         sure, doc_ids = min(own.score, other.score), (probe.earlier["doc_id"], probe.later["doc_id"])
         if doc_ids not in candidates or sure > candidates[doc_ids][0]:
             candidates[doc_ids] = sure, probe, old, new
@@ -145,9 +145,9 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
 
 
 def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool]]:
-    """Questions that are made of values of one of two texts, as far as the other has their words and names.
+    """Questions about values of either text that share words and names with the other text.
 
-    Each with the value, and whether it is one of the earlier text.
+    Yields the question, the value, and whether the earlier text has it.
     """
     for of_earlier, text, other in ((True, earlier, later), (False, later, earlier)):
         shares = []

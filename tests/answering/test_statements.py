@@ -99,6 +99,7 @@ def test_few_comparisons_are_made() -> None:
         (NEW, "yes"),
         ("On Saltby we paid 11 crowns for one ferry ticket.", "perhaps"),  # names
         ("Rain fell on the harbour all day, and the band played on.", "no"),
+        ("Sailings leave each hour from the northern pier; passengers board, and bicycles stand on deck.", "no"),
     ],
 )
 def test_shared_words_and_names_tell_what_may_be_about_the_same(later: str, expected: Alike) -> None:
