@@ -6,9 +6,10 @@
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
-names the writer. A bank holds the documents of one writer without source and supersedes. Questions are asked at the end
-of a story, between the dates of a change, or on a trap, where the newest document is not the answer. Prints shares in
-percent, and precision and recall of the changes that `cmt.evaluation.change_detection` finds, by kind of telling.
+names the writer. A bank holds the documents of one writer without `supersedes`, and each source may change the facts of
+any other. The changes between its documents are recorded as in a round. Questions are asked at the end of a story,
+between the dates of a change, or on a trap, where the newest document is not the answer. Prints shares in percent, and
+precision and recall of the recorded changes, by kind of telling.
 """
 
 import json
@@ -77,9 +78,8 @@ class Stories:
         by_writer = defaultdict(list)
         for question in map(json.loads, lines):
             by_writer[question["doc_id"][0]].append(question)
-        bare = accepted.documents
-        for name in ("source", "supersedes"):
-            bare = replace_column(bare, name, [None] * bare.num_rows)
+        documents = accepted.documents
+        bare = replace_column(documents, "supersedes", [None] * documents.num_rows)
         writers = np.array([doc_id[0] for doc_id in bare["doc_id"].to_pylist()])
         return [
             cls(name, bare.filter(pa.array(writers == name)), by_writer[name], story_of) for name in sorted(by_writer)
@@ -123,8 +123,10 @@ def main(
 def measure(part: Stories, bank: TemporaryBank) -> None:
     """Print the answers and the detected changes of one writer."""
     with bank.answerer() as answerer:
+        found = find_changes(answerer, bank.rows)
+        answerer.changes_of = lambda doc_ids: [change for change in found if not doc_ids.isdisjoint(change.doc_ids)]
         write_answers(part, answerer, bank.rows)
-        write_changes(part, answerer, bank.rows)
+    write_changes(part, {change.doc_ids for change in found})
 
 
 class TrainingPair(NamedTuple):
@@ -236,9 +238,8 @@ def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
     write_table(["writer", "asked", "questions", "right", "wrong and likely", "unsure", "span right"], shares, left=2)
 
 
-def write_changes(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
-    """Print precision and recall of the detected changes, by kind of telling."""
-    found = {change.doc_ids for change in find_changes(answerer, rows)}
+def write_changes(part: Stories, found: set[tuple[str, str]]) -> None:
+    """Print precision and recall of the changes `found`, (earlier, later) documents, by kind of telling."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # declared by the links, found of these, found
     for story in {
         story["story"]: story for story in part.story_of.values() if story["story"][0] == part.writer

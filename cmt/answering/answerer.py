@@ -288,7 +288,7 @@ class Answerer:
                 tokens,
                 retrieval.memories,
                 self.params.selection,
-                weigh=lambda row, spans: retrieval.comparisons[row].weigh(spans),
+                weigh=lambda row, spans, read_without: retrieval.comparisons[row].weigh(spans, read_without),
             )
         drafts = [self._draft(query, retrieval, output, row) for row, query in enumerate(queries)]
         # 3. generate

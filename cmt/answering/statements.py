@@ -24,7 +24,7 @@ from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
 from cmt.modeling.cross_encoder import CrossEncoder
-from cmt.modeling.model import ReadSpan
+from cmt.modeling.model import ReadSpan, ReadWithout, Weighed
 from cmt.retrieval.selector import Selection
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of
 LEAST_ASKED = 0.3  # a later text with less of the question's words that the earlier one has is about something else
 MANY_SHARED = 0.16  # a later text with this share of the earlier one's words is about the same
 SHARED, MANY_ASKED = 0.12, 0.7  # so is one with these shares of its words, and of the question's words that it has
-FEWEST_SHARED, FEWEST_ASKED = 0.05, 0.4  # from these shares on it may be; the latter needs all names of the question
+FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from these shares on it may be; the last one is of the names
+ENOUGH_ASKED = 0.6  # so may one with all names of the question, and this share of its words that the earlier one has
 POSSIBLE = 0.05  # a pair that may be about the same counts from this probability of a change on
+PROBABLE = 0.5  # so does, from this one on, a later text that states the earlier value beside another one
+LARGEST_GAP = 6.0  # nats by which the score of that other value may be lower
 COMPARED = 3  # the best statement is compared with this many others at most
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
@@ -68,6 +71,8 @@ class Pair(NamedTuple):
     """Indices of the memories."""
     probability: float
     """Probability that the later one's answer holds."""
+    second: Statement | None = None
+    """The later one's answer that counts, if its best one is the earlier value."""
 
 
 def weigh(
@@ -75,13 +80,15 @@ def weigh(
     statements: Sequence[Statement],
     comparable: Callable[[int, int], Alike],
     cross_encoder: CrossEncoder | None = None,
+    read_without: Callable[[int, int], Statement] | None = None,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
     `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
     COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
     had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
-    better one goes on.
+    better one goes on. Where both state one value, the later text may state another one beside it: `read_without` gives
+    the statement of a later index without the words of an earlier one.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -95,16 +102,21 @@ def weigh(
     for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
         one, two = statements[earlier], statements[later]
-        if one.published_at == two.published_at or same_value(one.answer, two.answer):
+        if one.published_at == two.published_at:
             continue
         if (about := comparable(best, other)) == "no":  # `best` may have changed since the choice of `nearest`
             continue
-        share, changed = probabilities(question, one, two, cross_encoder)
-        if about == "perhaps" and changed < POSSIBLE:
+        least, second = (0.0 if about == "yes" else POSSIBLE), None
+        if same_value(one.answer, two.answer):
+            least, second = PROBABLE, read_without(later, earlier) if read_without else None
+            if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
+                continue
+        share, changed = probabilities(question, one, second or two, cross_encoder)
+        if changed < least:
             continue
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
-        pairs.append(Pair(earlier, later, share))
+        pairs.append(Pair(earlier, later, share, second))
         best = later if share > 0.5 else earlier
     return [new - old if new != old else 0.0 for new, old in zip(scores, before, strict=True)], pairs
 
@@ -128,11 +140,21 @@ class Comparisons:
         self.statements: list[Statement] = []
         self.pairs: list[Pair] = []
 
-    def weigh(self, spans: Sequence[ReadSpan]) -> tuple[list[float], float]:
+    def weigh(self, spans: Sequence[ReadSpan], read_without: ReadWithout) -> Weighed:
         """See `cmt.modeling.model.Weigh`."""
         self.statements = [self._statement(*pair) for pair in enumerate(spans)]
-        shifts, self.pairs = weigh(self.question, self.statements, self._comparable, self._cross_encoder)
-        return shifts, min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
+        shifts, self.pairs = weigh(
+            self.question,
+            self.statements,
+            self._comparable,
+            self._cross_encoder,
+            lambda later, earlier: self._statement(later, read_without(later, earlier)),
+        )
+        seconds = {(pair.later, pair.earlier): pair.second for pair in self.pairs if pair.second}
+        for (later, _), statement in seconds.items():
+            self.statements[later] = statement
+        margin = min((abs(log_odds(pair.probability)) for pair in self.pairs), default=math.inf)
+        return Weighed(shifts, list(seconds), margin)
 
     def contested(self, memory: int) -> bool:
         """Whether it is open if the statement of `memory` holds."""
@@ -179,8 +201,10 @@ def alike(question: str, earlier: str, later: str) -> Alike:
         return "no"
     if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
         return "yes"
-    named = asked >= FEWEST_ASKED and names_covered(question, later) == 1
-    return "perhaps" if named or (shared >= FEWEST_SHARED and asked >= MANY_ASKED) else "no"
+    named = names_covered(question, later)
+    if named == 1 and asked >= ENOUGH_ASKED:
+        return "perhaps"
+    return "perhaps" if shared >= FEWEST_SHARED and asked >= SOME_ASKED and named >= SOME_NAMES else "no"
 
 
 def with_related(
@@ -219,7 +243,7 @@ def with_related(
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            if alike(question, first["text"], row["text"]) == "yes":
+            if alike(question, first["text"], row["text"]) != "no":
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)

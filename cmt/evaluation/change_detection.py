@@ -6,9 +6,10 @@ differently, and the cross-encoder finds a change. The cost follows the new memo
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from heapq import nlargest
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -39,6 +40,8 @@ FEWEST_NAMES = 0.5
 """Share of a question's names and numbers that the other text has."""
 SURE = -9.0
 """ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
+COMPARED_ANSWERS = 3
+"""Questions on two memories at most whose answers the cross-encoder compares."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 CHANGED = 0.95
@@ -63,6 +66,16 @@ class _Probe(NamedTuple):
     def memories(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The memory that the question is made of, and the other one."""
         return (self.earlier, self.later) if self.of_earlier else (self.later, self.earlier)
+
+
+class _Candidate(NamedTuple):
+    """Two answers to a question that may tell a change."""
+
+    sureness: float
+    """The lower one of both log-scores."""
+    probe: _Probe
+    old: Statement
+    new: Statement
 
 
 def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
@@ -95,8 +108,8 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for probe, other in zip(probes, others, strict=True)
         if other.score >= SURE and not same_value(other.answer, probe.answer)
     ]
-    # 3. keep the question that both memories answer most surely, one with the value that made the question
-    candidates: dict[tuple[str, str], tuple[float, _Probe, Statement, Statement]] = {}
+    # 3. keep the questions that the memory that made them answers with their value
+    candidates = defaultdict[tuple[str, str], list[_Candidate]](list)
     owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _ in answered])
     for (probe, other), own in zip(answered, owns, strict=True):
         if own.score < SURE or not same_value(own.answer, probe.answer) or same_value(own.answer, other.answer):
@@ -104,16 +117,17 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         old, new = (own, other) if probe.of_earlier else (other, own)
         if new.answer.lower() in old.text.lower() and old.answer.lower() in new.text.lower():
             continue  # each text has both values
-        sure, doc_ids = min(own.score, other.score), (probe.earlier["doc_id"], probe.later["doc_id"])
-        if doc_ids not in candidates or sure > candidates[doc_ids][0]:
-            candidates[doc_ids] = sure, probe, old, new
-    # 4. compare the two answers
+        sureness = min(own.score, other.score)
+        candidates[probe.earlier["doc_id"], probe.later["doc_id"]].append(_Candidate(sureness, probe, old, new))
+    # 4. compare the answers to the questions that both memories answer most surely, until one has changed
     changes = []
-    for _, probe, old, new in candidates.values():
-        confidence = round(probabilities(probe.question, old, new, answerer.model.cross_encoder).changed, 4)
-        if confidence >= CHANGED:
-            spans = _span(probe.earlier, old), _span(probe.later, new)
-            changes.append(Change(*spans, holds_from=new.published_at, confidence=confidence))
+    for found in candidates.values():
+        for _, probe, old, new in nlargest(COMPARED_ANSWERS, found, key=attrgetter("sureness")):
+            changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
+            if changed >= CHANGED:
+                spans = _span(probe.earlier, old), _span(probe.later, new)
+                changes.append(Change(*spans, holds_from=new.published_at, confidence=round(changed, 4)))
+                break
     return changes
 
 

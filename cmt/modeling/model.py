@@ -74,9 +74,21 @@ class ReadSpan(NamedTuple):
     """The part of the selection in the log-score of the memory."""
 
 
-Weigh = Callable[[int, Sequence[ReadSpan]], tuple[Sequence[float], float]]
-"""A question and the best span of each of its memories → nats to add to the log-scores of each memory, and the smallest
-change in nats that would alter a decision on the way."""
+class Weighed(NamedTuple):
+    """What a comparison of the memories of a question changes."""
+
+    shifts: Sequence[float]
+    """Nats to add to the log-scores of each memory."""
+    replaced: Sequence[tuple[int, int]] = ()
+    """Indices of a later and an earlier memory, of which the later one is read without the words of the earlier one."""
+    margin: float = float("inf")
+    """Smallest change in nats that would alter a decision on the way."""
+
+
+ReadWithout = Callable[[int, int], ReadSpan]
+"""Indices of a later and an earlier memory → the best span of the later one without the words of the earlier one."""
+Weigh = Callable[[int, Sequence[ReadSpan], ReadWithout], Weighed]
+"""Compares the memories of a question, given the best span of each."""
 
 
 @dataclass(frozen=True)
@@ -297,11 +309,23 @@ class MemoryModel(nn.Module):
         if len(memories) < 2:
             return float("inf")
         on_cpu = scores.cpu()
+        texts = [self.lm.token_texts(memory.tokens) for memory in memories]
+
+        def without(later: int, earlier: int) -> Tensor:
+            changed, count = on_cpu[later].clone(), len(texts[later])
+            changed[:count] = discount_superseded(on_cpu[later, :count], texts[later], texts[earlier])
+            return changed
+
+        def read_without(later: int, earlier: int) -> ReadSpan:
+            return _read_span(without(later, earlier), limits[later], memories[later])
+
         spans = [_read_span(on_cpu[n], limits[n], memory) for n, memory in enumerate(memories)]
-        shifts, margin = weigh(row, spans)
+        weighed = weigh(row, spans, read_without)
+        for later, earlier in weighed.replaced:
+            scores[later] = without(later, earlier)
         # half at the beginning and half at the end, so a span has it once
-        scores[: len(memories)] += torch.tensor(shifts, device=scores.device)[:, None, None] / 2
-        return margin
+        scores[: len(memories)] += torch.tensor(weighed.shifts, device=scores.device)[:, None, None] / 2
+        return weighed.margin
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int

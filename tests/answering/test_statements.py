@@ -79,6 +79,30 @@ def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1)] * counts
 
 
+BOTH = "Fares rise\nOn Saltby a ticket is dearer: 11 crowns, after 8 crowns for the single fare of the ferry."
+
+
+@pytest.mark.parametrize(
+    ("changed", "second", "answers"),
+    [
+        (2, stated(BOTH, "11 crowns", JULY, score=1.0), ["11 crowns"]),
+        (-2, stated(BOTH, "11 crowns", JULY, score=1.0), []),  # improbable
+        (2, stated(BOTH, "11 crowns", JULY, score=-9.0), []),  # not an answer
+        (2, stated(BOTH, "8 crowns", JULY, score=1.0), []),  # no other value
+    ],
+)
+def test_a_later_text_with_both_values_is_read_without_the_earlier_one(
+    changed: float, second: Statement, answers: list[str]
+) -> None:
+    class Fixed(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            return Odds(4.0, changed)
+
+    statements = [stated(OLD, "8 crowns", MARCH), stated(BOTH, "8 crowns", JULY)]
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes", Fixed.__new__(Fixed), lambda _new, _old: second)
+    assert [pair.second.answer for pair in pairs if pair.second] == answers
+
+
 def test_a_value_that_returns_wins_over_the_one_between() -> None:
     later = JULY + timedelta(days=90)
     statements = [stated(OLD, "8 crowns", MARCH, score=8.0), stated(NEW, "11 crowns", JULY, score=2.0)]
@@ -139,7 +163,9 @@ def comparisons(changes: tuple[Change, ...] = (), may_change: MayChange = anyone
 
 def read(compared: Comparisons) -> tuple[list[float], float]:
     spans = [(text.index(answer), answer) for text, answer in ((OLD, "8 crowns"), (NEW, "11 crowns"))]
-    return compared.weigh([ReadSpan(first, first + len(answer) - 1, 3.0, 0.0) for first, answer in spans])
+    found = [ReadSpan(first, first + len(answer) - 1, 3.0, 0.0) for first, answer in spans]
+    weighed = compared.weigh(found, lambda later, _earlier: found[later])
+    return [*weighed.shifts], weighed.margin
 
 
 def change(state: Any) -> Change:

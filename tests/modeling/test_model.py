@@ -1,6 +1,7 @@
 """Θ, ψ and π together: saving and loading, encoding, and the prompt for the LM."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cmt.config import CompressorParams, ObjectiveParams
 from cmt.errors import ModelError
 from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, checkpoint_digest
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.model import MemoryModel, ReadSpan, ReadWithout, Weighed
 from cmt.modeling.span_decoding import neighbours_at
 from tests.helpers.lms import KINDS, TinyLm, build
 from tests.helpers.models import (
@@ -269,6 +270,26 @@ def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: Ti
     assert not torch.allclose(after[0, 0], before[0, 0], rtol=0.1)
     torch.testing.assert_close(after.sum(2), before.sum(2))
     torch.testing.assert_close(after[0, 1:], before[0, 1:])
+
+
+def test_a_memory_is_read_without_the_words_of_another_one_as_if_it_superseded_it(tiny_lm: TinyLm) -> None:
+    model = make_model(tiny_lm("llama"), make_config())
+    old, new = retrieved_memories(model, ["The ferry costs six crowns.", "Six crowns was once the fare; it is eight."])
+    asked = [model.lm.tokenize(" What does the ferry cost?")]
+    declared = replace(new, superseded_tokens=old.tokens)
+    spans = []
+
+    def weigh(row: int, found: Sequence[ReadSpan], read_without: ReadWithout) -> Weighed:
+        spans.append((found[1], read_without(1, 0)))
+        return Weighed([0.0, 0.0], [(1, 0)])
+
+    with torch.no_grad():
+        question = model.encode(asked)
+        compared = model.read(question, asked, [[old, new]], SELECTION, weigh)
+        expected = model.read(question, asked, [[old, declared]], SELECTION)
+    assert compared.begins is not None
+    assert torch.allclose(compared.begins, expected.begins)
+    assert spans[0][0] != spans[0][1]
 
 
 @EVERY_CONFIG
