@@ -7,6 +7,7 @@ there. Items are compared by their fingerprints, so neither a changed clock nor 
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,8 @@ from cmt.sources.state import Entry, SourceState
 from cmt.stream.columns import Columns
 from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.readers import Record
-from cmt.stream.rows import RawRow, RawRows, ValidatedRows
-from cmt.stream.schema import Rejected, raw_text
+from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
+from cmt.stream.schema import Rejected
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
 
@@ -72,7 +73,6 @@ class SyncReport:
     failed: int = 0
     """Number of items that could not be fetched."""
     slices: list[str] = field(default_factory=list)
-    """The new slices."""
     problems: list[str] = field(default_factory=list)
     """The first of them, a line each."""
     quarantine: Path | None = None
@@ -82,11 +82,8 @@ class SyncReport:
         counts = {name: getattr(self, name) for name in COUNTS}
         return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing there"
 
-    def add(self, taken: IngestReport, files: Collection[str], *, documents: bool = True) -> None:
-        """Add an ingest, of which the refused rows of `files` are new."""
-        if documents:
-            self.documents += taken.accepted
-            self.versions += taken.versions
+    def add(self, taken: IngestReport, files: Collection[str]) -> None:
+        """Add the slices of an ingest, and its refused rows of `files`."""
         self.slices += [slice_.slice_id for slice_ in taken.slices]
         self.quarantine = taken.quarantine
         for row in taken.rejected:
@@ -159,7 +156,8 @@ class Sync:
             if dry_run:
                 return report
             # 3. Fetch, ingest and record.
-            final = self._take(sorted(todo, key=_by_date), state, report, vanished)
+            todo.sort(key=lambda item: (item.order or datetime.min.replace(tzinfo=UTC), item.key))
+            final = self._take(todo, state, report, vanished)
             # 4. What vanished. A document may be about to appear in an item that failed or waits, and to forget is for
             # good.
             unread = report.failed or waiting
@@ -229,19 +227,18 @@ class Sync:
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
             taken, doc_ids_of = self._ingest(rows, batch.undated, announce)
             rejected = list(taken.rejected)
+            report.documents += taken.accepted
+            report.versions += taken.versions
             report.add(taken, {item.key for item in batch.items})
             # 2. Record.
-            reasons: dict[str, list[str]] = {}
-            for row in rejected:
-                reasons.setdefault(row.file, []).append(row.reason)
+            refused = {row.file for row in rejected}
+            early = {row.file for row in rejected if "is in the future" in row.reason}
             for item in batch.items:
-                doc_ids = doc_ids_of.get(item.key, ())
+                doc_ids, known = doc_ids_of.get(item.key, ()), before[item.key]
                 entry = Entry(item.order, item.fingerprint, doc_ids)
-                known = before[item.key]
                 both = entry._replace(doc_ids=_union(known, doc_ids))
-                if item.key in reasons:  # what it lost may be among the refused, or be taken when its time has come
-                    waits = any("is in the future" in reason for reason in reasons[item.key])
-                    entry = both._replace(fingerprint="") if waits else both
+                if item.key in refused:  # what it lost may be among the refused, or be taken when its time has come
+                    entry = both._replace(fingerprint="") if item.key in early else both
                 elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
                     final[item.key] = entry
                     entry = both._replace(fingerprint="")
@@ -257,41 +254,34 @@ class Sync:
         for item in todo:
             self.progress.advance(1)
             try:
-                records = list(self.connector.fetch(item.key))
+                rows = self._rows(item, self.connector.fetch(item.key))
             except Exception as error:  # bad items never stop good ones
                 report.failed += 1
                 report.add_problem(self.conceal(f"{item.key}: {_worded(error)}"))
                 continue
-            batch.add(item, self._rows(item, records), now=self.stream.now())
+            batch.add(item, rows, now=self.stream.now())
             if len(batch.rows.documents) >= _BATCH_ROWS or batch.characters >= _BATCH_CHARACTERS:
                 yield batch
                 batch = _Batch()
         if batch.items:
             yield batch
 
-    def _rows(self, item: Item, records: list[Record]) -> list[RawRow | Rejected]:
+    def _rows(self, item: Item, records: Iterable[Record]) -> RawRows:
         """The records of an item with the columns of the schema. The only document of an item is named after it."""
-        rows: list[RawRow | Rejected] = []
-        for number, record in enumerate(records, 1):
-            if record.error:
-                rows.append(Rejected(item.key, number, f"{record.where}: {record.error}"))
-                continue
-            try:
-                kind, values = self._columns.match(record.fields)
-            except ValueError as error:
-                rows.append(Rejected(item.key, number, str(error), raw_text(record.fields)))
-            else:
-                rows.append(RawRow(kind, item.key, number, values))
-        documents = [row for row in rows if isinstance(row, RawRow) and row.kind == "document"]
-        if len(documents) == 1:
+        numbered = [
+            Record({}, f"{item.key} row {number}", f"{one.where}: {one.error}")
+            if one.error
+            else Record(one.fields, f"{item.key} row {number}")
+            for number, one in enumerate(records, 1)
+        ]
+        rows = collect(numbered, self._columns)
+        if len(rows.documents) == 1:
             on_web = item.key.startswith(("http://", "https://"))
-            values = {name: value for name, value in documents[0].values.items() if value not in (None, "")}
-            own = (
-                {"doc_id": item.key, "url": item.key}
-                if on_web
-                else {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
-            )
-            rows[rows.index(documents[0])] = documents[0]._replace(values=own | values)
+            own = {"url": item.key} if on_web else {}
+            own["doc_id"] = item.key if on_web else f"{self.source.name}/{item.key.lstrip('/')}"
+            [document] = rows.documents
+            values = {name: value for name, value in document.values.items() if value not in (None, "")}
+            rows.documents[0] = document._replace(values=own | values)
         return rows
 
     def _ingest(
@@ -348,15 +338,11 @@ class Sync:
             report.forgotten = len(gone)
         elif gone:
             now = self.stream.now()
-            rows = [
-                RawRow(
-                    "document", _WITHDRAWN_ROWS, number, {"doc_id": name, "published_at": now, "text": withdrawn(name)}
-                )
-                for number, name in enumerate(gone, 1)
-            ]
+            texts = [{"doc_id": name, "published_at": now, "text": withdrawn(name)} for name in gone]
+            rows = [RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)]
             now_dated = {(row.file, row.row) for row in rows}  # a repetition keeps the date of the first try
             taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), now_dated)
-            report.add(taken, {_WITHDRAWN_ROWS}, documents=False)
+            report.add(taken, {_WITHDRAWN_ROWS})
             report.expired = taken.accepted
         # 3. Record.
         state.entries = listed
@@ -380,28 +366,27 @@ class Sync:
         return [Rejected(**json.loads(line)) for line in lines]
 
 
+@dataclass
 class _Batch:
     """Items that were fetched, and their rows."""
 
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-        self.rows = RawRows()
-        self.undated: set[tuple[str, int]] = set()
-        """File and number of the documents that got the date of their item."""
-        self.characters = 0
+    items: list[Item] = field(default_factory=list)
+    rows: RawRows = field(default_factory=RawRows)
+    undated: set[tuple[str, int]] = field(default_factory=set)
+    """File and number of the documents that got the date of their item."""
+    characters: int = 0
 
-    def add(self, item: Item, rows: list[RawRow | Rejected], *, now: datetime) -> None:
+    def add(self, item: Item, rows: RawRows, *, now: datetime) -> None:
         """Add an item. A document without a date has that of the item, or `now`."""
         self.items.append(item)
-        for row in rows:
-            if isinstance(row, Rejected):
-                self.rows.rejected.append(row)
-                continue
-            if row.kind == "document" and not row.values.get("published_at"):
+        for row in rows.documents:
+            if not row.values.get("published_at"):
                 self.undated.add((row.file, row.row))
                 row = row._replace(values={**row.values, "published_at": min(item.order or now, now)})
-            (self.rows.documents if row.kind == "document" else self.rows.questions).append(row)
+            self.rows.documents.append(row)
             self.characters += len(str(row.values.get("text", "")))
+        self.rows.questions.extend(rows.questions)
+        self.rows.rejected.extend(rows.rejected)
 
 
 def revised_dates(
@@ -417,11 +402,9 @@ def revised_dates(
     """
     dates: list[datetime] = documents.table["published_at"].to_pylist()
     hashes = documents.table["sha256"].to_pylist()
-    latest: dict[str, Version] = {}
-    stored = list(stored)
+    stored = sorted(stored, key=attrgetter("order"))
     there = {(version.doc_id, version.published_at, version.sha256) for version in stored}
-    for version in sorted((one for one in stored if one.banked), key=attrgetter("order")):
-        latest[version.doc_id] = version
+    latest = {version.doc_id: version for version in stored if version.banked}
     last_rows: dict[str, int] = {}
     for row, doc_id in enumerate(documents.table["doc_id"].to_pylist()):
         if doc_id not in last_rows or dates[row] >= dates[last_rows[doc_id]]:
@@ -447,18 +430,14 @@ def withdrawn(doc_id: str) -> str:
 
 def _by_file(origins: Iterable[tuple[str, int, str]]) -> DocIds:
     """The documents of each file; `origins`: file, number and doc_id of rows."""
-    found: dict[str, dict[str, None]] = {}
+    found = defaultdict[str, dict[str, None]](dict)
     for file, _, doc_id in origins:
-        found.setdefault(file, {})[doc_id] = None
+        found[file][doc_id] = None
     return {file: tuple(doc_ids) for file, doc_ids in found.items()}
 
 
 def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*first, *second)))
-
-
-def _by_date(item: Item) -> tuple[datetime, str]:
-    return item.order or datetime.min.replace(tzinfo=UTC), item.key
 
 
 def _worded(error: Exception) -> str:

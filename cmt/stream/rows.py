@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cmt.common.arrow import take
 from cmt.errors import StreamError
-from cmt.stream.columns import Columns, Kind
+from cmt.stream.columns import Columns
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers import Record, records
 from cmt.stream.readers.squad import RELEASED_AT
@@ -29,7 +29,6 @@ from cmt.stream.schema import (
 class RawRow(NamedTuple):
     """One row of a source with the columns of the schema, not validated yet."""
 
-    kind: Kind
     file: str
     row: int
     values: Mapping[str, Any]
@@ -85,8 +84,8 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
     digest = hashlib.sha256()
     for fields, where, error in found:
         digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
-        file, _, number = where.rpartition(" row ")
-        file, row = (file, int(number)) if number.isdecimal() and file else (where, 1)
+        file, found_number, number = where.rpartition(" row ")
+        file, row = (file, int(number)) if found_number and number.isdecimal() else (where, 1)
         if error:
             rejected.append(Rejected(file, row, error, fields.get("raw", "")))
             continue
@@ -98,7 +97,7 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
         column = "published_at" if kind == "document" else "asked_at"
         if published_at and values.get(column) in (None, "", RELEASED_AT):
             values = {**values, column: published_at}
-        (documents if kind == "document" else questions).append(RawRow(kind, file, row, values))
+        (documents if kind == "document" else questions).append(RawRow(file, row, values))
     return RawRows(documents, questions, rejected, digest.hexdigest())
 
 

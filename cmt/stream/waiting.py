@@ -63,7 +63,7 @@ def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:
     for row in rows:
         group = groups.setdefault(row.publisher, RawRows())
         listed = group.documents if row.kind == "document" else group.questions
-        listed.append(RawRow(row.kind, row.file, row.row, row.values))
+        listed.append(RawRow(row.file, row.row, row.values))
     return iter(groups.items())
 
 
