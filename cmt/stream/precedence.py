@@ -1,6 +1,6 @@
 """Which new versions the documents of a store allow: who may correct or supersede whom, and no rings of one date."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
@@ -14,20 +14,17 @@ class KnownVersions:
     """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
 
     def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
-        self._owners: dict[str, Version] = {}
-        """doc_id → its first version, whose publisher is the publisher of the document."""
+        self._versions = defaultdict[str, list[Version]](list)
+        """doc_id → its versions. The publisher of the first one is the publisher of the document."""
         self._candidates: dict[str, Version] = {}
-        """The same of the ingest, for updates that come before the document that they name."""
-        self._publishers: dict[str, set[str | None]] = {}
-        self._updates: dict[str, list[Version]] = {}
-        """doc_id → the banked versions that supersede it."""
-        self._superseded: set[str] = set()
-        self._versions: dict[str, list[Version]] = {}
+        """The first versions in the ingest, for updates that come before the document that they name."""
+        self._updates = defaultdict[str, list[Version]](list)
+        """doc_id → the versions that supersede it."""
         self._changing: set[str] = set()
         """The documents with several versions, or one that supersedes another document."""
-        self._of_text: dict[tuple[Any, ...], dict[str, datetime]] = {}
+        self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
         """Source and text → the documents that have had it, and since when."""
-        self._plain: dict[tuple[Any, ...], set[str]] = {}
+        self._plain = defaultdict[tuple[Any, ...], set[str]](set)
         """Source and text → the documents that superseded nothing with it."""
         for version in sorted(stored, key=attrgetter("order")):
             self.add(version)
@@ -36,32 +33,31 @@ class KnownVersions:
 
     def add(self, version: Version) -> None:
         """Add an accepted version."""
-        doc_id, date, _, source, sha256, supersedes, banked = version
-        self._owners.setdefault(doc_id, version)
-        self._publishers.setdefault(doc_id, set()).add(source)
-        if supersedes and banked:
-            self._updates.setdefault(supersedes, []).append(version)
-        if supersedes or doc_id in self._versions:
+        doc_id, text = version.doc_id, version[3:5]
+        if version.supersedes or doc_id in self._versions:
             self._changing.add(doc_id)
-        self._versions.setdefault(doc_id, []).append(version)
-        since = self._of_text.setdefault((source, sha256), {})
-        since[doc_id] = min(date, since.get(doc_id, date))
-        if supersedes:
-            self._superseded.add(supersedes)
+        self._versions[doc_id].append(version)
+        since = self._of_text[text]
+        since[doc_id] = min(version.published_at, since.get(doc_id, version.published_at))
+        if version.supersedes:
+            self._updates[version.supersedes].append(version)
         else:
-            self._plain.setdefault((source, sha256), set()).add(doc_id)
+            self._plain[text].add(doc_id)
 
     def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
         """Why its publisher may not add `version`, nor have it `there`; None if it may."""
-        owner = self._owners.get(version.doc_id)
-        if owner and version.source not in self._publishers[version.doc_id]:
-            why = authority.why_not_correct(version, owner)
+        known = self._versions.get(version.doc_id, [])
+        if not known:
+            why = authority.why_not_add(version, [one for one in self._updates.get(version.doc_id, ()) if one.banked])
+        elif version.source not in {one.source for one in known}:
+            why = authority.why_not_correct(version, known[0])
         else:
-            why = None if owner else authority.why_not_add(version, self._updates.get(version.doc_id, ()))
+            why = None
         if why or there or not version.supersedes:
             return why
-        target = self._owners.get(version.supersedes) or self._candidates.get(version.supersedes)
-        if target and version.source in self._publishers.get(target.doc_id, ()):
+        targets = self._versions.get(version.supersedes, [])
+        target = targets[0] if targets else self._candidates.get(version.supersedes)
+        if target and version.source in {one.source for one in targets}:
             target = target._replace(source=version.source)
         return authority.why_not_supersede(version, target) if target else None
 
@@ -78,7 +74,7 @@ class KnownVersions:
             return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
 
         alike = [self._plain.get(one[3:5], set()) for one in versions(own)]
-        named = own in self._superseded or any(len(names) > (own in names) for names in alike)
+        named = own in self._updates or any(len(names) > (own in names) for names in alike)
         if not named or not (changes or self._of_text.get(text)):
             return None
 
