@@ -6,7 +6,7 @@ the columns that it fills. Between two columns that may both hold the text nothi
 
 import difflib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -70,7 +70,6 @@ class _Match:
     unread: list[str]
     rivals: list[str]
     """Columns of which each may hold the text."""
-    rows: int = 0
 
 
 class Columns:
@@ -97,7 +96,7 @@ class Columns:
         match = self._matches.get(shape)
         if match is None:
             if len(self._matches) >= _SHAPES:
-                self._count()
+                self._matches.clear()
             match = self._matches[shape] = self._match(shape)
         if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
             raise ValueError(
@@ -107,35 +106,31 @@ class Columns:
         if match.kind == "document" and "text" not in match.keys and "text" not in fields:
             names = _listed([repr(key) for key in fields if isinstance(key, str)])
             raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
-        match.rows += 1
+        self._matched.update(match.keys.items())
+        self._unread.update(match.unread)
         return match.kind, {column: filled[key] for column, key in match.keys.items()}
 
     def matched(self, notes: Notes) -> str:
         """What was read from which column, and in which form its dates were; blank for the columns of the schema."""
-        self._count()
-        forms: dict[str, list[str]] = {}
-        for (column, form), _ in notes.forms.most_common():
-            forms.setdefault(column, []).append(form)
-        keys: dict[str, list[str]] = {}
-        for (column, key), _ in self._matched.most_common():
-            keys.setdefault(column, []).append(key)
+        forms, keys = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+        for counts, found in ((notes.forms, forms), (self._matched, keys)):
+            for (column, name), _ in counts.most_common():
+                found[column].append(name)
         parts = []
         for column in dict.fromkeys((*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names)):
-            read, odd = keys.get(column, []), set(forms.get(column, [])) - _PLAIN_FORMS
+            read, odd = keys[column], set(forms[column]) - _PLAIN_FORMS
             if set(read) - {column} or odd:
-                form = f" ({', '.join(forms[column])})" if column in forms else ""
+                form = f" ({', '.join(forms[column])})" if forms[column] else ""
                 parts.append(f"{column} ← {_listed(read or [column], ' or ')}{form}")
         return ", ".join(parts)
 
     def chosen(self) -> dict[Column, str]:
         """Column of the schema → the column of another name that most rows have for it, for `stream.columns`."""
-        self._count()
         commonest = dict(reversed([pair for pair, _ in self._matched.most_common()]))
         return {column: commonest[column] for column in get_args(Column) if commonest.get(column, column) != column}
 
     def notices(self, notes: Notes) -> list[str]:
         """One line each: the columns that are not read, values that were changed or left out, dates without a zone."""
-        self._count()
         lines = []
         if self._unread:
             unread = [key for key, _ in self._unread.most_common()]
@@ -168,12 +163,6 @@ class Columns:
                 keys[column] = found
         used = {key.partition(".")[0] for key in (*keys.values(), *rivals)}
         return _Match(kind, keys, [key for key in shape if "." not in key and key not in used], rivals)
-
-    def _count(self) -> None:
-        for match in (match for match in self._matches.values() if match.rows):
-            self._matched.update({(column, key): match.rows for column, key in match.keys.items()})
-            self._unread.update(dict.fromkeys(match.unread, match.rows))
-        self._matches.clear()
 
 
 def _is_blank(value: Any) -> bool:
