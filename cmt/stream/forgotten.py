@@ -8,6 +8,7 @@ its text was forgotten counts as another document: it may stay.
 import json
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -57,12 +58,10 @@ class _Sketches:
 
     salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$")]
     """Hexadecimal and random, so that hashes of different stores cannot be compared."""
-    texts: dict[str, list[list[int]]]
-    """doc_id of a forgotten document → the sketches of its versions."""
-    spared: list[str]
-    """See `Forgotten.exempt_doc_ids`."""
-    sources: dict[str, list[str]] = field(default_factory=dict)
-    """See `Forgotten.sources`."""
+    texts: dict[str, list[Sketch]]
+    spared: frozenset[str]
+    """`Forgotten.exempt_doc_ids`."""
+    sources: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,8 @@ class Forgotten:
         stored = _read(folder / SKETCHES, _Sketches)
         if stored is None:
             return known
-        texts = {name: [frozenset(version) for version in versions] for name, versions in stored.texts.items()}
-        sources = {name: frozenset(found) for name, found in stored.sources.items()}
-        exempt = frozenset(stored.spared)
-        return replace(known, salt=stored.salt, texts=texts, sources=sources, exempt_doc_ids=exempt)
+        salt, texts, sources = stored.salt, stored.texts, stored.sources
+        return replace(known, salt=salt, texts=texts, sources=sources, exempt_doc_ids=stored.spared)
 
     def write(self, folder: Path) -> None:
         """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises OSError."""
@@ -107,8 +104,8 @@ class Forgotten:
         write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids), "names": names})
         texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
         sources = {name: sorted(found) for name, found in sorted(self.sources.items())}
-        stored = _Sketches(self.salt, texts, sorted(self.exempt_doc_ids), sources)
-        write_checked_json(folder / SKETCHES, vars(stored))
+        content = {"salt": self.salt, "texts": texts, "spared": sorted(self.exempt_doc_ids), "sources": sources}
+        write_checked_json(folder / SKETCHES, content)
 
     def without(self, doc_ids: Collection[str]) -> "Forgotten":
         """The state in which `doc_ids` are not forgotten."""
@@ -156,24 +153,21 @@ class Forgotten:
 
     def reasons(self, documents: pa.Table) -> dict[int, str]:
         """Row → why it is refused, of the rows of `documents` (DOCUMENT_SCHEMA) that are."""
+        found = dict[int, str]()
         if not self.doc_ids:
-            return {}
+            return found
         rows = zip(*(documents[name].to_pylist() for name in ("doc_id", "text", "source")), strict=True)
-        found = {row: self.reason(*document) for row, document in enumerate(rows)}
-        return {row: reason for row, reason in found.items() if reason}
-
-    def reason(self, doc_id: str, text: str, source: str | None) -> str | None:
-        """Why a document of `source` is refused; None if it is not."""
-        if doc_id in self.doc_ids:
-            return f"document {doc_id!r} was forgotten"
-        if doc_id in self.exempt_doc_ids or not self.texts:
-            return None
-        if similar := self.nearest(doc_id, text, source):
-            return (
-                f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was forgotten; "
-                "`cmt forget --undo` takes that back"
-            )
-        return None
+        for row, (doc_id, text, source) in enumerate(rows):
+            if doc_id in self.doc_ids:
+                found[row] = f"document {doc_id!r} was forgotten"
+            elif doc_id in self.exempt_doc_ids or not self.texts:
+                continue
+            elif similar := self.nearest(doc_id, text, source):
+                found[row] = (
+                    f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was "
+                    "forgotten; `cmt forget --undo` takes that back"
+                )
+        return found
 
     def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
         """The document with the most similar text that is forgotten in `source` (None: in any).
@@ -193,11 +187,11 @@ class Forgotten:
     @cached_property
     def _versions_with(self) -> dict[int, list[tuple[str, Sketch]]]:
         """Hash → the sketches that contain it, each with its doc_id."""
-        versions_with: dict[int, list[tuple[str, Sketch]]] = {}
+        versions_with = defaultdict[int, list[tuple[str, Sketch]]](list)
         for name, versions in self.texts.items():
             for version in versions:
                 for value in version:
-                    versions_with.setdefault(value, []).append((name, version))
+                    versions_with[value].append((name, version))
         return versions_with
 
 

@@ -18,13 +18,15 @@ import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import is_in, rows_without
+from cmt.common.arrow import is_in, rows_with, rows_without
 from cmt.common.storage import write_json, write_table
 from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
 from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.storage import read_table, rows_digest
+
+_VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice_id", "banked"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,6 @@ class Slice:
     slice_id: str
     """`<period>/<seq>`, such as 2031-01/0001."""
     period: str
-    """Label of the period."""
     seq: int
     """Number of the slice in its period, from 1."""
     digest: str
@@ -122,14 +123,12 @@ class SliceStore:
 
     def find_versions(self) -> Find:
         """Reads all versions once, for `cmt.common.visibility.related`; a forgotten document has its names alone."""
-        columns = tuple(field for field in Version._fields if field not in ("slice_id", "banked"))
         tables = []
         for slice_ in self.slices():
-            rows = read_rows(slice_, "documents", columns=columns)
+            rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS)
             tables.append(rows.append_column("slice_id", pa.array([slice_.slice_id] * len(rows), pa.string())))
         forgotten = Forgotten.read(self.path)
         rows = rows_without(pa.concat_tables(tables), "doc_id", forgotten.doc_ids) if tables else None
-
         of_forgotten = in_memory(forgotten.names)
 
         def find(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
@@ -167,12 +166,12 @@ class SliceStore:
 
     def slices_containing(self, doc_ids: Collection[str]) -> list[Slice]:
         """The slices with one of the documents `doc_ids` or a question about one. Raises StreamError."""
-        wanted = set(doc_ids)
-
-        def contains(slice_: Slice, table: str) -> bool:
-            return not wanted.isdisjoint(read_rows(slice_, table, columns=("doc_id",))["doc_id"].to_pylist())
-
-        return [slice_ for slice_ in self.slices() if contains(slice_, "documents") or contains(slice_, "questions")]
+        found = []
+        for slice_ in self.slices():
+            tables = (read_rows(slice_, name, columns=("doc_id",)) for name in ("documents", "questions"))
+            if any(rows_with(table, "doc_id", doc_ids).num_rows for table in tables):
+                found.append(slice_)
+        return found
 
     def delete_temp_files(self) -> None:
         """Delete the temporary files of killed writers. Raises StreamError."""
@@ -302,8 +301,7 @@ def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = No
 @lru_cache(maxsize=1024)
 def _versions(slice_: Slice) -> tuple[Version, ...]:
     """The versions of a slice; rounds ask for those of waiting slices again and again."""
-    columns = [name for name in Version._fields if name not in ("slice_id", "banked")]
-    rows = read_rows(slice_, "documents", columns=tuple(columns)).to_pylist()
+    rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS).to_pylist()
     return tuple(Version(**row, slice_id=slice_.slice_id) for row in rows)
 
 
