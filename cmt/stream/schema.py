@@ -68,24 +68,23 @@ class Rejected:
     """All values of a row that is dated at most AHEAD after the clock, and valid otherwise; else None."""
 
 
+@dataclass
 class Notes:
     """What validation reads otherwise than it is written, by kind."""
 
-    def __init__(self) -> None:
-        self.forms: Counter[tuple[str, str]] = Counter()
-        """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
-        self.changes: Counter[str] = Counter()
-        """Such as `title is left out, because it is no string` → number of rows."""
-        self.examples: dict[str, str] = {}
-        """The first value of each change."""
-        self.files: dict[str, tuple[str, str]] = {}
-        """File → its format, and its encoding if it is a text that declares none."""
+    forms: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
+    changes: Counter[str] = field(default_factory=Counter)
+    """Such as `title is left out, because it is no string` → number of rows."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first value of each change."""
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """File → its format, and its encoding if it is a text that declares none."""
 
     def add(self, change: str, value: Any) -> None:
         """Count a change of a `value`."""
         self.changes[change] += 1
-        if change not in self.examples:
-            self.examples[change] = reprlib.repr(value)
+        self.examples.setdefault(change, reprlib.repr(value))
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,6 @@ def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
 def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string; a number as its digits; of an object its name, of a list its only item. Others are left out."""
     value = given = values.get(key)
-    if value is None or isinstance(value, str):  # the common cases
-        return value
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     value = unwrap(value)
@@ -250,12 +247,9 @@ def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | No
     value = _optional(values, key, checks)
     if not value:
         return None
-    if value.isascii() and value.isprintable():
-        identifier = value.strip()
-    elif _NOT_IN_IDS.search(value):
+    if _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
-    else:
-        identifier = unicodedata.normalize("NFC", value).strip()
+    identifier = unicodedata.normalize("NFC", value).strip()
     checks.limits.check_length(key, identifier)
     return identifier or None
 

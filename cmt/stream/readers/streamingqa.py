@@ -37,14 +37,14 @@ def _question(values: dict[str, Any]) -> dict[str, Any]:
         "doc_id": _sorting_key(values.get("evidence_id")),
         "question": values["question"],
         "answers": values.get("answers"),
-        "asked_at": _instant(values.get("question_ts")),
+        "asked_at": values.get("question_ts"),
     }
 
 
 def _document(values: dict[str, Any]) -> dict[str, Any]:
     return {
         "doc_id": _sorting_key(values.get("sorting_key")),
-        "published_at": _instant(values.get("publication_ts")),
+        "published_at": values.get("publication_ts"),
         "text": values.get("text"),
         "source": "WMT News Crawl",
     }
@@ -53,16 +53,6 @@ def _document(values: dict[str, Any]) -> dict[str, Any]:
 def _sorting_key(value: Any) -> Any:
     """A WMT sorting key as doc_id: replaces NUL and SOH between its parts, which a doc_id may not contain."""
     return value.replace("\x00\x01", "-").rstrip("-") if isinstance(value, str) else value
-
-
-def _instant(value: Any) -> Any:
-    """UTC seconds as an instant; any other value unchanged, for the validation to reject."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return datetime.fromtimestamp(value, UTC)
-        except (ValueError, OverflowError, OSError):
-            return value
-    return value
 
 
 def _csv(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
