@@ -3,10 +3,11 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from glob import glob
 from operator import attrgetter
 from pathlib import Path
@@ -20,19 +21,10 @@ from cmt.common.arrow import replace_column, rows_with
 from cmt.common.date_formats import DateReader
 from cmt.common.digests import sha256_hex
 from cmt.common.text import counted
-from cmt.common.visibility import Find, Version, in_memory, related
+from cmt.common.visibility import Find, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
-from cmt.stream.admission import (
-    NEW,
-    RECORD,
-    Intake,
-    StoreIndex,
-    own_ids,
-    select,
-    versions_of,
-    without_floods,
-)
+from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, select, versions_of, without_floods
 from cmt.stream.authority import Authority, check_publisher, publisher_of_each
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
@@ -63,7 +55,6 @@ class IngestReport:
     """Result of one ingest."""
 
     slices: tuple[Slice, ...]
-    """The new slices."""
     accepted: int
     """Number of documents that were taken."""
     versions: int
@@ -75,7 +66,6 @@ class IngestReport:
     questions: int
     """Number of new questions."""
     question_duplicates: int
-    """Number of duplicate questions."""
     rejected: tuple[Rejected, ...]
     quarantine: Path | None
     """The file with the rejected rows; None if no row was rejected."""
@@ -98,7 +88,6 @@ class IngestReport:
     preview: tuple[Mapping[str, Any], ...] = ()
     """The first documents of a dry run."""
     dry_run: bool = False
-    """Whether nothing was written."""
 
     def summary(self) -> str:
         """The result in one line."""
@@ -127,9 +116,9 @@ class IngestReport:
 
     def reasons(self) -> list[tuple[str, int, Rejected]]:
         """Each kind of reason, its values left out, with its number of rows and its first row; the commonest first."""
-        kinds = [without_values(row.reason) for row in self.rejected]
-        first = dict(zip(reversed(kinds), reversed(self.rejected), strict=True))
-        return [(kind, count, first[kind]) for kind, count in Counter(kinds).most_common()]
+        first = {without_values(row.reason): row for row in reversed(self.rejected)}
+        counts = Counter(without_values(row.reason) for row in self.rejected)
+        return [(kind, count, first[kind]) for kind, count in counts.most_common()]
 
 
 def without_values(reason: str) -> str:
@@ -173,13 +162,10 @@ def ingest(
     period_unit(period)
     limits, matching = Limits(params), Columns({**params.columns, **(columns or {})})
     notes = Notes()
-    sources = [
-        (
-            one.resolve().name,
-            collect(records(one, format=file_format, limits=limits, notes=notes), matching, published_at=published_at),
-        )
-        for one in paths
-    ]
+    sources = list[tuple[str, RawRows]]()
+    for one in paths:
+        found = records(one, format=file_format, limits=limits, notes=notes)
+        sources.append((one.resolve().name, collect(found, matching, published_at=published_at)))
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
     if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
@@ -302,31 +288,22 @@ def _validated(
     raw: RawRows, checks: Checks, *, publisher: str | None, origin: str, params: StreamParams, wait: bool
 ) -> tuple[ValidatedRows, ValidatedRows, list[WaitingRow]]:
     """The valid documents with their publishers, the valid questions, and with `wait` the rows that wait."""
+    # 1. the publishers
     documents, questions = validate_rows(raw, checks)
-
-    def publishers(claimed: Sequence[str | None]) -> list[str]:
-        return publisher_of_each(claimed, named=publisher, origin=origin, trusted=params.trust_source)
-
-    table = replace_column(documents.table, "source", publishers(documents.table["source"].to_pylist()))
-    documents = replace(documents, table=table)
-    if not wait:
-        return documents, questions, []
-
-    def claim(values: Mapping[str, Any]) -> str | None:
-        value = unwrap(values.get("source"))
-        return value if isinstance(value, str) and len(value) <= LONGEST["source"] else None
-
+    publishers = partial(publisher_of_each, named=publisher, origin=origin, trusted=params.trust_source)
+    claimed = documents.table["source"].to_pylist()
+    documents = replace(documents, table=replace_column(documents.table, "source", publishers(claimed)))
+    # 2. the rows that wait
+    waiting = list[WaitingRow]()
     parts: dict[Kind, ValidatedRows] = {"document": documents, "question": questions}
-    waiting = [
-        WaitingRow(kind, publishers([claim(row.early)])[0], row.file, row.row, row.early)
-        for kind, part in parts.items()
-        for row in part.rejected
-        if row.early is not None
-    ]
-    documents, questions = (
-        replace(part, rejected=[row for row in part.rejected if row.early is None]) for part in (documents, questions)
-    )
-    return documents, questions, waiting
+    for kind, part in parts.items() if wait else ():
+        for row in part.rejected:
+            if row.early is not None:
+                source = unwrap(row.early.get("source"))
+                claim = source if isinstance(source, str) and len(source) <= LONGEST["source"] else None
+                waiting.append(WaitingRow(kind, publishers([claim])[0], row.file, row.row, row.early))
+        parts[kind] = replace(part, rejected=[row for row in part.rejected if row.early is None])
+    return parts["document"], parts["question"], waiting
 
 
 def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) -> Iterator[str]:
@@ -350,16 +327,12 @@ def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) ->
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:
     """What decides which of `documents` and `questions` are new; `find`: `SliceStore.find_versions`."""
-    new = in_memory(versions_of(documents))
-
-    def find_all(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
-        yield from find(doc_ids, texts)
-        yield from new(doc_ids, texts)
-
     # 1. the versions that depend on a row
+    new = in_memory(versions_of(documents))
     named = (documents["doc_id"], documents["supersedes"], questions["doc_id"])
     doc_ids = {name for column in named for name in column.to_pylist() if name}
-    versions = [version for version in related(doc_ids, find_all) if version.slice_id != NEW]
+    found = related(doc_ids, lambda names, texts: (*find(names, texts), *new(names, texts)))
+    versions = [version for version in found if version.slice_id != NEW]
     # 2. the records of the documents in the store
     own = set(documents["doc_id"].to_pylist())
     slice_ids = {version.slice_id for version in versions if version.doc_id in own}

@@ -45,8 +45,7 @@ def language_of(text: str) -> str | None:
 
 def language_notice(texts: Sequence[str], *, sampled: bool = False) -> str | None:
     """A line about the texts that are not English, the language that the shipped compressor reads; None without any."""
-    found = Counter(map(language_of, texts))
-    foreign = Counter({name: count for name, count in found.items() if name not in (None, "English")})
+    foreign = Counter(name for text in texts if (name := language_of(text)) not in (None, "English"))
     if not foreign:
         return None
     listed = ", ".join(str(name) for name, _ in foreign.most_common(3))

@@ -26,7 +26,7 @@ def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], l
     """
     if not limit:
         return {}
-    members: defaultdict[Hashable, list[int]] = defaultdict(list)
+    members = defaultdict[Hashable, list[int]](list)
     dates = documents["published_at"].to_pylist()
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
         members[slices[row]].append(row)
@@ -41,7 +41,7 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
     columns = ("doc_id", "supersedes", "text", "sha256", "source")
     doc_ids, supersedes, texts, hashes, sources = (documents[name].to_pylist() for name in columns)
     found: dict[int, int] = {}
-    buckets: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    buckets = defaultdict[tuple[int, ...], list[int]](list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
     seen: set[tuple[str | None, str]] = set()
     for row in range(documents.num_rows):

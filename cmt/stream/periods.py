@@ -3,15 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.common.arrow import rows_with, rows_without, take
 from cmt.errors import ConfigError
-
-K = TypeVar("K")
 
 Part = tuple[str, pa.Table, pa.Table]
 """Label, documents and questions of a slice."""
@@ -84,11 +82,8 @@ def newest_apart(parts: Sequence[Part]) -> list[Part]:
     if not older.num_rows:
         return list(parts)
     own = newer["doc_id"].to_pylist()
-    cut = [
-        (label, older, rows_without(questions, "doc_id", own)),
-        (label, newer, rows_with(questions, "doc_id", own)),
-    ]
-    return [*parts[:last], *cut, *parts[last + 1 :]]
+    about_older, about_newer = rows_without(questions, "doc_id", own), rows_with(questions, "doc_id", own)
+    return [*parts[:last], (label, older, about_older), (label, newer, about_newer), *parts[last + 1 :]]
 
 
 def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:
@@ -101,9 +96,9 @@ def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:
     return [period_label(at, unit=period) for at in documents["published_at"].to_pylist()]
 
 
-def _group(keys: Sequence[K]) -> defaultdict[K, list[int]]:
+def _group(keys: Sequence[Any]) -> defaultdict[Any, list[int]]:
     """key → its indices."""
-    groups: defaultdict[K, list[int]] = defaultdict(list)
+    groups: defaultdict[Any, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
     return groups
