@@ -1,6 +1,5 @@
 """The rows of a query on a database, by SQLAlchemy: each row is an item."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from cmt.common.digests import sha256_hex
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, instant_of
@@ -48,11 +48,10 @@ class SqlSource(Connector):
                         f"{self._name}: the column {self._key} has {key!r} twice, or no value: name another"
                     )
                 self._keys[key] = row[self._key]
-                updated = row[self._updated_at] if self._updated_at else None
-                mark = (
-                    str(updated) if self._updated_at else hashlib.sha256(repr(sorted(row.items())).encode()).hexdigest()
-                )
-                yield Item(key, instant_of(updated), mark)
+                if self._updated_at:
+                    yield Item(key, instant_of(row[self._updated_at]), str(row[self._updated_at]))
+                else:
+                    yield Item(key, None, sha256_hex(repr(sorted(row.items()))))
 
     def fetch(self, key: str) -> Iterator[Record]:
         wanted = select(text("*")).select_from(self._rows).where(self._rows.c[self._key] == self._keys[key])

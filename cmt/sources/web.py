@@ -1,7 +1,6 @@
 """Files, pages and feeds on the web, fetched politely and never from a private network that was not allowed."""
 
 import fnmatch
-import hashlib
 import ipaddress
 import json
 import re
@@ -18,6 +17,7 @@ from urllib.robotparser import RobotFileParser
 import httpcore
 import httpx
 
+from cmt.common.digests import sha256_hex
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
@@ -136,11 +136,7 @@ class Web:
             target = httpx.URL(url)
             if target.scheme not in ("http", "https"):
                 raise StreamError(f"{url} is neither http nor https")
-            same = (target.scheme, target.host, target.port) == (
-                self._origin.scheme,
-                self._origin.host,
-                self._origin.port,
-            )
+            same = all(getattr(target, part) == getattr(self._origin, part) for part in ("scheme", "host", "port"))
             if same and not target.userinfo:
                 target = target.copy_with(userinfo=self._origin.userinfo)
             headers = {"User-Agent": AGENT, **conditions, **(self._own if same else {})}
@@ -180,25 +176,25 @@ class WebSource(Connector):
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._address, self._format, self._setting = source.address, source.format, setting
         url = setting.expand(source.address)
-        self._base, _, last = url.rpartition("/")
-        self._pattern = f"{self._base}/{last}" if "*" in last else None
-        if "*" in self._base:
+        base, _, last = url.rpartition("/")
+        if "*" in base:
             raise ConfigError(f"sources.{source.name}: {source.address} has * before the last /")
-        self._url = f"{self._base}/" if self._pattern else url
+        self._pattern = url if "*" in last else None
+        self._url = f"{base}/" if self._pattern else url
         self.web = Web.of(source, setting)
         self._whole: Response | None = None
         """The only file of the source."""
 
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, {} if self._pattern else self.cursor)
-        pages = list(self._sitemap(response) if not self._pattern else self._links(response))
+        pages = list(self._links(response) if self._pattern else self._sitemap(response))
         if pages or self._pattern:
             for url, lastmod in dict(pages).items():
                 yield from self._page(url, lastmod)
         else:
             self._whole, self.cursor = response, validators(response)
             changed = instant_of(response.headers.get("last-modified"))
-            yield Item(self._address, changed, hashlib.sha256(response.body).hexdigest())
+            yield Item(self._address, changed, sha256_hex(response.body))
 
     def fetch(self, key: str) -> Iterator[Record]:
         url = self._setting.expand(key)
@@ -218,9 +214,8 @@ class WebSource(Connector):
         if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
             return
         for kind, entry in re.findall(r"<(?:\w+:)?(url|sitemap)>(.*?)</(?:\w+:)?\1>", text, re.DOTALL):
-            found = {
-                name: unescape(value) for name, value in re.findall(r"<(?:\w+:)?(loc|lastmod)>\s*(.*?)\s*<", entry)
-            }
+            fields = re.findall(r"<(?:\w+:)?(loc|lastmod)>\s*(.*?)\s*<", entry)
+            found = {name: unescape(value) for name, value in fields}
             if kind == "url" and "loc" in found:
                 yield found["loc"], found.get("lastmod")
             elif "loc" in found and depth == 0:
@@ -239,7 +234,7 @@ class WebSource(Connector):
             mark = " ".join(validators(response).values())
             if not mark:
                 response = self.web.page(url)
-                mark = hashlib.sha256(response.body).hexdigest()
+                mark = sha256_hex(response.body)
             yield Item(key, instant_of(response.headers.get("last-modified")), mark)
         except StatusError as error:
             if error.status not in (404, 410):
@@ -266,7 +261,7 @@ class FeedSource(Connector):
         self.cursor = validators(response)
         for record in self._setting.read("feed.xml", [response.body], self._format):
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)
-            digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+            digest = sha256_hex(content.encode("utf-8", "surrogatepass"))
             key = self._setting.conceal(str(record.fields.get("doc_id") or record.fields.get("url") or digest))
             if key not in self._entries:
                 self._entries[key] = record
