@@ -114,13 +114,8 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
 @pytest.mark.parametrize("on_delete", ["keep", "expire", "forget"])
 def test_a_folder(project: Project, tmp_path: Path, on_delete: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "news"
-    play(
-        project,
-        source(address=str(folder), on_delete=on_delete),
-        lambda texts: write_files(folder, texts),
-        monkeypatch,
-        seed=1,
-    )
+    news = source(address=str(folder), on_delete=on_delete)
+    play(project, news, lambda texts: write_files(folder, texts), monkeypatch, seed=1)
 
 
 def files(**documents: dict[str, str]) -> Scripted:
@@ -149,13 +144,7 @@ def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch)
                 storage_.pipe(f"/news/{key}", content.encode())
 
     storage_.makedirs("/news", exist_ok=True)
-    play(
-        project,
-        source(kind="remote", address="memory://news", on_delete="forget"),
-        show,
-        monkeypatch,
-        seed=3,
-    )
+    play(project, source(kind="remote", address="memory://news", on_delete="forget"), show, monkeypatch, seed=3)
     storage_.rm("/news", recursive=True)
 
 

@@ -192,12 +192,9 @@ def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPa
         checked = web._CheckedNetwork.connect_tcp
 
         def to_this_machine(self: Any, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-            public = host == "news.example"
-            return (
-                connect_tcp(self, "127.0.0.1", port, *args, **kwargs)
-                if public
-                else checked(self, host, port, *args, **kwargs)
-            )
+            if host == "news.example":
+                return connect_tcp(self, "127.0.0.1", port, *args, **kwargs)
+            return checked(self, host, port, *args, **kwargs)
 
         monkeypatch.setattr(web._CheckedNetwork, "connect_tcp", to_this_machine)
         address = found.address.replace("127.0.0.1", "news.example")

@@ -15,10 +15,6 @@ FALSE = (
     "and every person on foot, that it has been so for many years, and that all other reports are mistaken"
 )
 ENDINGS = ["today", "now", "again", "indeed", "at last", "as ever", "of course", "it says", "we hear", "for good"]
-WEATHER = (
-    "Weather for {day} January: {sky} in the morning, {rain} millimetres of rain by noon. Highest {high}, lowest {low} "
-    "degrees. Wind from the {wind} at {speed} kilometres an hour. Sunrise at 7.{rain}, high water at {high}.{speed}."
-)
 
 
 def flood(count: int) -> list[Row]:
@@ -28,6 +24,16 @@ def flood(count: int) -> list[Row]:
         make_document(f"flood-{number}", text=text.upper() if number % 2 else text)
         for number, text in enumerate(texts[:count])
     ]
+
+
+def weather(day: int) -> str:
+    """A report like those of other days."""
+    sky, wind, high, rain = ("sun", "fog", "snow")[day % 3], ("north", "west")[day % 2], day % 7, day + 10
+    return (
+        f"Weather for {day} January: {sky} in the morning, {rain} millimetres of rain by noon. Highest {high}, lowest "
+        f"{-day % 5} degrees. Wind from the {wind} at {rain + 2} kilometres an hour. Sunrise at 7.{rain}, high "
+        f"water at {high}.{rain + 2}."
+    )
 
 
 def accepted(store: SliceStore) -> list[str]:
@@ -68,23 +74,8 @@ def test_updates_of_a_long_text_are_no_flood(ingest: Ingest) -> None:
 
 def test_reports_on_different_things_are_no_flood(ingest: Ingest) -> None:
     mayors = [make_document(f"m{n}", text=f"The mayor of Town{n} is Person{n}, as of today.") for n in range(30)]
-    weather = [
-        make_document(
-            f"w{day}",
-            text=WEATHER.format(
-                day=day,
-                sky=("sun", "fog", "snow")[day % 3],
-                rain=day + 10,
-                high=day % 7,
-                low=-day % 5,
-                wind=("north", "west")[day % 2],
-                speed=12 + day,
-            ),
-            published_at=f"2031-01-{day:02}",
-        )
-        for day in range(1, 32)
-    ]
-    report = ingest([*mayors, *weather])
+    days = [make_document(f"w{day}", text=weather(day), published_at=f"2031-01-{day:02}") for day in range(1, 32)]
+    report = ingest([*mayors, *days])
     assert (report.accepted, report.rejected) == (61, ())
     newspaper = ingest(COURIER, params=StreamParams(max_near_duplicates=1))
     assert (newspaper.accepted, newspaper.rejected) == (320, ())

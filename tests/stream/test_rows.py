@@ -1,5 +1,3 @@
-from datetime import timedelta
-
 from cmt.common.dates import parse_start
 from cmt.stream.columns import Columns
 from cmt.stream.readers import Record
@@ -34,12 +32,6 @@ def test_the_digest_of_rows_depends_on_their_content_alone() -> None:
     moved = [record._replace(where=f"b row {number}") for number, record in enumerate(RECORDS, 1)]
     assert collect(moved, Columns()).digest == collect(RECORDS, Columns()).digest
     assert collect(RECORDS[1:], Columns()).digest != collect(RECORDS, Columns()).digest
-
-
-def test_a_row_a_day_ahead_keeps_its_values_and_one_later_does_not() -> None:
-    dates = [NOW + timedelta(hours=24), NOW + timedelta(hours=25)]
-    documents, _ = validated(*(make_document(published_at=date.isoformat()) for date in dates))
-    assert [row.early is not None for row in documents.rejected] == [True, False]
 
 
 def test_dates_and_changes_are_noted() -> None:

@@ -1,6 +1,8 @@
-"""Parquet and Arrow files whose few bytes stand for gigabytes are refused before they are decoded."""
+"""Files whose few bytes stand for gigabytes are refused before they are unpacked or decoded."""
 
+import gzip
 import io
+import lzma
 import resource
 import subprocess
 import sys
@@ -61,6 +63,12 @@ BOMBS = {
     "nulls.arrow": lambda: arrow(
         {"text": pa.FixedSizeListArray.from_arrays(pa.nulls(500_000_000), 500_000_000)}, compression=None
     ),
+    "members.jsonl.gz": lambda: gzip.compress(b" " * 100_000_000) * 10,
+    "streams.jsonl.xz": lambda: lzma.compress(b" " * 100_000_000, preset=0) * 10,
+    "objects.jsonl.gz": lambda: gzip.compress(b"{}\n" * 33_000_000),
+    "lists.json.gz": lambda: gzip.compress(b"[" + b"[]," * 33_000_000 + b"[]]"),
+    "line.jsonl.gz": lambda: gzip.compress(b'{"text": [' + b"[]," * 33_000_000 + b"[]]}"),
+    "rows.csv.gz": lambda: gzip.compress(b"text,question,answers\n" + b"a,b,c\n" * 15_000_000),
 }
 
 
@@ -78,7 +86,7 @@ def test_a_small_file_does_not_take_gigabytes(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     for name, error in zip(BOMBS, done.stdout.splitlines(), strict=True):
-        assert "raise stream.file_" in error, name
+        assert "raise stream.file_" in error or "raise stream.document_characters" in error, name
 
 
 def test_every_type_is_decoded() -> None:
