@@ -6,23 +6,18 @@ always reads the newest version. Processes may write different documents concurr
 the same documents.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterator
 
 import lancedb
-import numpy as np
 import pyarrow as pa
-from lancedb.db import DBConnection
-from lancedb.table import LanceTable
 
-from cmt.bank import indexes, maintenance, search
+from cmt.bank import indexes, maintenance
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
-from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import upsert, versions_of
 from cmt.bank.schema import check_schema, conform, schema_value
+from cmt.bank.search import SearchableTable, read_content, related_versions
 from cmt.bank.tables import (
-    FOREVER,
     MEMORIES,
     active_table,
     connect,
@@ -31,6 +26,7 @@ from cmt.bank.tables import (
     one_of,
     open_or_create_table,
     open_table,
+    read_all,
     set_current_table,
     table_name,
     translate_errors,
@@ -39,8 +35,6 @@ from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
 from cmt.common.visibility import Timeline, Version
 from cmt.errors import BankError
-
-_KEYS = 256  # keys that are searched at once
 
 
 def open_bank(location: BankLocation, *, schema: pa.Schema | None = None, compressor: str | None = None) -> "Bank":
@@ -76,22 +70,11 @@ def open_banks(location: BankLocation) -> Iterator["Bank"]:
         yield open_bank(location, compressor=name.removeprefix(MEMORIES))
 
 
-class Bank(MemoryTable):
+class Bank(SearchableTable):
     """The memories of one compressor to search and to change; open one with `open_bank`.
 
-    Searches leave out the documents `excluded_doc_ids`. Methods raise BankError if the table cannot be read or written.
+    Methods raise BankError if the table cannot be read or written.
     """
-
-    def __init__(
-        self,
-        location: BankLocation,
-        connection: DBConnection,
-        table: LanceTable,
-        *,
-        excluded_doc_ids: frozenset[str] = frozenset(),
-    ) -> None:
-        super().__init__(location, connection, table)
-        self.excluded_doc_ids = excluded_doc_ids
 
     def excluding(self, doc_ids: Collection[str]) -> "Bank":
         """This bank, with `doc_ids` left out of every search instead of `excluded_doc_ids`."""
@@ -118,7 +101,7 @@ class Bank(MemoryTable):
         def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
             changed, renamed, gone = upsert(rows, stored)
             with self.reading():
-                earlier = search.read_content(self._table, set(renamed))
+                earlier = read_content(self._table, set(renamed))
             ids = [renamed[memory_id] for memory_id in earlier["memory_id"].to_pylist()]
             return pa.concat_tables([changed, replace_column(earlier, "memory_id", ids)]), gone
 
@@ -131,19 +114,16 @@ class Bank(MemoryTable):
         What they superseded becomes current again, unless they are in `unbanked` and named by another document.
         Earlier versions keep the documents, and files keep deleted rows, until `purge_history`.
         """
-
-        def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            return self.schema.empty_table(), rows_with(stored, "doc_id", doc_ids)
-
-        return change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked).deleted
+        none = self.schema.empty_table()
+        counts = change_documents(
+            self, set(doc_ids), lambda stored: (none, rows_with(stored, "doc_id", doc_ids)), unbanked=unbanked
+        )
+        return counts.deleted
 
     def update_visibility(self, doc_ids: Collection[str], *, unbanked: Collection[Version]) -> None:
         """Recompute from when to when the versions of documents are visible, given `unbanked`, in one commit."""
-
-        def plan(stored: pa.Table) -> tuple[pa.Table, pa.Table]:
-            return self.schema.empty_table(), stored.slice(0, 0)
-
-        change_documents(self, set(doc_ids), plan, written=(), unbanked=unbanked)
+        none = self.schema.empty_table()
+        change_documents(self, set(doc_ids), lambda stored: (none, stored.slice(0, 0)), unbanked=unbanked)
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version`, with a full-text index, as a new version.
@@ -170,14 +150,6 @@ class Bank(MemoryTable):
                 "older ones were dropped by `cmt bank optimize --keep-days` or `cmt forget --purge`"
             )
 
-    def optimize(self, *, keep: timedelta = FOREVER) -> None:
-        """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
-
-        A large bank also gets the vector index and the indexes for exact values. Takes time in proportion to the bank.
-        `keep` is at least 1 ms, or readers lose the version that they read.
-        """
-        maintenance.compact(self, keep=keep)
-
     # Reading
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
@@ -185,96 +157,16 @@ class Bank(MemoryTable):
         if not doc_ids:
             return set()
         with self.reading():
-            rows = search.read_rows(self.latest(), ["memory_id", "doc_id"], one_of("doc_id", doc_ids))
+            rows = read_all(self.latest(), one_of("doc_id", doc_ids), ["doc_id"])
         return set(rows["doc_id"].to_pylist())
-
-    def documents(self, doc_ids: set[str]) -> pa.Table:
-        """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
-        with self.reading():
-            return search.documents(self.latest(), doc_ids=doc_ids - self.excluded_doc_ids)
-
-    def memories(self, memory_ids: set[str], *, key: np.ndarray, as_of: datetime | None) -> pa.Table:
-        """The rows with these ids that are visible at `as_of`; like `search` for `key` (p,), without text."""
-        with self.reading():
-            view = search.View(1, as_of, self.excluded_doc_ids)
-            return search.memories(self.latest(), view, memory_ids, key=key)
-
-    def later(self, memory_id: str, *, key: np.ndarray, k: int, as_of: datetime | None) -> pa.Table:
-        """The memories most like `memory_id` that were published after it, at most k by key and k by words.
-
-        The result is like that of `search` for `key` (p,), with the best matches of words first.
-        """
-        with self.reading():
-            table = self.latest()
-            view = search.View(k, as_of, self.excluded_doc_ids)
-            return search.later(table, view, memory_id, key=key, large=self.is_large(table))
 
     def replaced_by(self, new: Collection[Version], *, unbanked: Collection[Version]) -> set[str]:
         """The documents that the versions `new` would hide in this bank; `unbanked` as in `upsert`."""
         doc_ids = {version.doc_id for version in new}
         with self.reading():
-            stored = versions_of(search.related_versions(self.latest(), doc_ids, [*new, *unbanked]))
+            stored = versions_of(related_versions(self.latest(), doc_ids, [*new, *unbanked]))
         replaced = Timeline([*stored, *new, *unbanked]).replaced
         return {doc_id for version in new for doc_id in replaced.get(version[:2], ())}
-
-    def memories_of(self, texts: Collection[str]) -> pa.Table:
-        """The rows (bank_schema) of one version of a document for each title and text; `texts`: SHA-256 of texts."""
-        with self.reading():
-            return search.memories_of(self.latest(), texts)
-
-    def with_all_words(self, text: str) -> list[str]:
-        """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.
-
-        Best first. A bank without texts has none.
-        """
-        with self.reading():
-            memory_ids = search.with_all_words(self.latest(), text)
-        rows = self.rows(["memory_id", "doc_id"], set(memory_ids))
-        doc_ids = dict(zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True))
-        return list(dict.fromkeys(doc_ids[memory_id] for memory_id in memory_ids))
-
-    def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
-        """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most similar first.
-
-        Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
-        no word of `text`; word statistics are those of the whole bank at any `as_of`. Only rows visible at `as_of` are
-        returned: published by then and not yet superseded; None means now. Raises BankError if `key` does not
-        fit and ConfigError if `as_of` has no time zone.
-        """
-        with self.reading():
-            table = self.latest()
-            view = search.View(k, as_of, self.excluded_doc_ids)
-            return search.search(table, view, key=key, text=text, large=self.is_large(table))
-
-    def search_each(
-        self, *, keys: np.ndarray, texts: Sequence[str], k: int, as_of: Sequence[datetime]
-    ) -> list[pa.Table]:
-        """For each of `keys` (n, p), with its text and its date, the result of `search` without the column `bm25`.
-
-        Takes a fraction of the time of n searches, and memory for up to 2·n·k rows.
-        """
-        with self.reading():
-            table = self.latest()
-            views = [search.View(k, date, self.excluded_doc_ids) for date in as_of]
-            return search.search_each(table, views, keys=keys, texts=texts, large=self.is_large(table))
-
-    def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
-        """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
-        with self.reading():
-            table = self.latest()
-            view = search.View(k, as_of, self.excluded_doc_ids)
-            return search.full_text(table, view, text=text, large=self.is_large(table))
-
-    def nearest(self, keys: np.ndarray, *, k: int) -> dict[str, set[int]]:
-        """memory_id → the indices of `keys` (n, p) that have it among their `k` nearest current memories."""
-        found: dict[str, set[int]] = {}
-        with self.reading():
-            table = self.latest()
-            large = self.is_large(table)
-            for start in range(0, len(keys), _KEYS):
-                for index, memory_id in search.nearest(table, keys=keys[start : start + _KEYS], k=k, large=large):
-                    found.setdefault(memory_id, set()).add(start + index)
-        return found
 
     def digest(self) -> str:
         """The RowsDigest of all rows as text: 64 digits and the number of rows.
@@ -286,4 +178,5 @@ class Bank(MemoryTable):
 
     # Maintenance: the functions of `cmt.bank.maintenance`
 
-    audit, stats, purge_history = maintenance.audit, maintenance.stats, maintenance.purge_history
+    audit, stats = maintenance.audit, maintenance.stats
+    optimize, purge_history = maintenance.compact, maintenance.purge_history

@@ -43,10 +43,12 @@ class Audit(NamedTuple):
     """slice_ids of the damaged rows, sorted."""
 
 
-def compact(bank: MemoryTable, *, keep: timedelta, unfinished: bool = False) -> None:
-    """Rebuild the indexes, compact the files and drop versions older than `keep`.
+def compact(bank: MemoryTable, *, keep: timedelta = FOREVER, unfinished: bool = False) -> None:
+    """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
 
-    `unfinished`: also delete the files of writes that never became a version.
+    A large bank also gets the vector index and the indexes for exact values. Takes time in proportion to the bank.
+    `keep` is at least 1 ms, or readers lose the version that they read. `unfinished`: also delete the files of writes
+    that never became a version.
     """
     # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All altered ones are
     #    replaced before Lance lists any, for that may end the process.

@@ -11,8 +11,7 @@ from cmt.bank.digests import RecordedDigests
 from cmt.bank.integrity import content_schema
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
-from cmt.bank.search import read_rows
-from cmt.bank.tables import one_of, translate_errors
+from cmt.bank.tables import one_of, read_all, translate_errors
 from cmt.errors import BankError
 
 _BATCH = 1024  # rows that are read at once for the digest
@@ -21,8 +20,16 @@ _BATCH = 1024  # rows that are read at once for the digest
 class MemoryTable:
     """The memories of one compressor. Methods see the newest version and raise BankError if it cannot be read."""
 
-    def __init__(self, location: BankLocation, connection: DBConnection, table: LanceTable) -> None:
+    def __init__(
+        self,
+        location: BankLocation,
+        connection: DBConnection,
+        table: LanceTable,
+        *,
+        excluded_doc_ids: frozenset[str] = frozenset(),
+    ) -> None:
         self.location, self.connection, self._table = location, connection, table
+        self.excluded_doc_ids = excluded_doc_ids
         self.schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
         """Schema of the rows without their checksums; its metadata has schema_version, codes, dim and compressor."""
         self.digests = RecordedDigests(connection, table.name)
@@ -66,7 +73,8 @@ class MemoryTable:
     def rows(self, columns: Sequence[str], ids: set[str] | None = None) -> pa.Table:
         """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by memory_id."""
         with self.reading():
-            return read_rows(self.latest(), columns, None if ids is None else one_of("memory_id", ids))
+            condition = None if ids is None else one_of("memory_id", ids)
+            return read_all(self.latest(), condition, columns).sort_by("memory_id")
 
     def sorted_batches(self) -> Iterator[pa.Table]:
         """All rows sorted by memory_id, in tables of `_BATCH` rows, with their checksums."""

@@ -5,11 +5,9 @@ compares the rows with their checksums; DamageError names the first damaged one.
 text never becomes part of a query string.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from lancedb.query import FullTextOperator, LanceQueryBuilder, LanceVectorQueryB
 from lancedb.table import LanceTable
 
 from cmt.bank.integrity import check_rows, content_schema
+from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import versions_of
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import one_of, read_all, translate_errors
@@ -32,6 +31,7 @@ _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at", "hidden"]  # de
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "source", "supersedes", "text"]
 _COLUMNS += ["memory", "n_vectors", "n_tokens"]
 _PROBES = 40  # smallest number of partitions of the vector index to search
+_KEYS = 256  # keys that `nearest` searches at once
 _UNCONDITIONED = (1, 8)  # multiples of the wanted rows to fetch from a large table until enough are visible
 _LOOKUP = 4096  # values that are looked up at once
 
@@ -45,86 +45,127 @@ class _Hit(NamedTuple):
     """Its position in this version of the table."""
 
 
-def search(table: LanceTable, view: "View", *, key: np.ndarray, text: str | None, large: bool) -> pa.Table:
-    """Union of the rows of `view` nearest to `key` (p,) and of those best for `text`; see `Bank.search`.
+class SearchableTable(MemoryTable):
+    """The memories of one compressor to search. Searches leave out the documents `excluded_doc_ids`."""
 
-    `large`: use the vector index instead of comparing with every row. Raises BankError if `key` does not fit the table.
-    """
-    # 1. row ids and scores
-    [key] = _checked_keys(table, [key])
-    wanted = [_Wanted(view, key), *([_Wanted(view, text)] if text else [])]
-    nearest, *rest = _best(table, wanted, large)
-    hits = rest[0] if rest else {}
-    if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
-        hits |= _text_scores(table, text, others)
-    # 2. the rows
-    return _with_bm25(_with_similarity(_take_checked(table, nearest | hits), key), hits)
+    def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
+        """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most similar first.
 
+        Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
+        no word of `text`; word statistics are those of the whole bank at any `as_of`. Only rows visible at `as_of` are
+        returned: published by then and not yet superseded; None means now. Raises BankError if `key` does not
+        fit and ConfigError if `as_of` has no time zone.
+        """
+        with self.reading():
+            # 1. row ids and scores
+            table, view = self.latest(), View(k, as_of, self.excluded_doc_ids)
+            [key] = _checked_keys(table, [key])
+            wanted = [_Wanted(view, key), *([_Wanted(view, text)] if text else [])]
+            nearest, *rest = _best(table, wanted, self.is_large(table))
+            hits = rest[0] if rest else {}
+            if text and (others := [hit for name, hit in nearest.items() if name not in hits]):
+                hits |= _text_scores(table, text, others)
+            # 2. the rows
+            return _with_bm25(_with_similarity(_take_checked(table, nearest | hits), key), hits)
 
-def search_each(
-    table: LanceTable, views: Sequence["View"], *, keys: np.ndarray, texts: Sequence[str], large: bool
-) -> list[pa.Table]:
-    """For each of `views`, `keys` (n, p) and `texts` what `search` finds, without BM25; see `Bank.search_each`."""
-    checked = _checked_keys(table, keys)
-    best = _best(table, [*map(_Wanted, views, checked), *map(_Wanted, views, texts)], large)
-    found = [nearest | hits for nearest, hits in zip(best[: len(views)], best[len(views) :], strict=True)]
-    rows = _take_checked(table, {name: hit for hits in found for name, hit in hits.items()})
-    return [_with_similarity(rows_with(rows, "memory_id", hits), key) for hits, key in zip(found, checked, strict=True)]
+    def search_each(
+        self, *, keys: np.ndarray, texts: Sequence[str], k: int, as_of: Sequence[datetime]
+    ) -> list[pa.Table]:
+        """For each of `keys` (n, p), with its text and its date, the result of `search` without the column `bm25`.
 
+        Takes a fraction of the time of n searches, and memory for up to 2·n·k rows.
+        """
+        with self.reading():
+            table, views = self.latest(), [View(k, date, self.excluded_doc_ids) for date in as_of]
+            checked = _checked_keys(table, keys)
+            wanted = [*map(_Wanted, views, checked), *map(_Wanted, views, texts)]
+            best = _best(table, wanted, self.is_large(table))
+            found = [nearest | hits for nearest, hits in zip(best[: len(views)], best[len(views) :], strict=True)]
+            rows = _take_checked(table, {name: hit for hits in found for name, hit in hits.items()})
+            each = zip(found, checked, strict=True)
+            return [_with_similarity(rows_with(rows, "memory_id", hits), key) for hits, key in each]
 
-def memories(table: LanceTable, view: "View", memory_ids: set[str], *, key: np.ndarray) -> pa.Table:
-    """The rows of `view` with these ids; see `Bank.memories`."""
-    rows = view.of(_read_checked(table, one_of("memory_id", memory_ids)))
-    return _with_bm25(_with_similarity(rows, np.asarray(key, dtype=np.float64)), {})
+    def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
+        """The `k` best rows for the words of `text` by BM25, best first; like `search`, without `similarity`."""
+        with self.reading():
+            table = self.latest()
+            [hits] = _best(table, [_Wanted(View(k, as_of, self.excluded_doc_ids), text)], self.is_large(table))
+            rows = _take_checked(table, hits)
+            rows = _with_bm25(rows.select(_result_columns(rows)), hits)
+            return rows.sort_by([("bm25", "descending"), ("memory_id", "ascending")])
 
+    def memories(self, memory_ids: set[str], *, key: np.ndarray, as_of: datetime | None) -> pa.Table:
+        """The rows with these ids that are visible at `as_of`; like `search` for `key` (p,), without text."""
+        with self.reading():
+            view = View(1, as_of, self.excluded_doc_ids)
+            rows = view.of(_read_checked(self.latest(), one_of("memory_id", memory_ids)))
+            return _with_bm25(_with_similarity(rows, np.asarray(key, dtype=np.float64)), {})
 
-def later(table: LanceTable, view: "View", memory_id: str, *, key: np.ndarray, large: bool) -> pa.Table:
-    """The rows of `view` most like the row `memory_id` and published after it; see `Bank.later`."""
-    rows = _read_checked(table, one_of("memory_id", {memory_id}))
-    if not len(rows):
-        return _with_bm25(_with_similarity(rows, key), {})
-    text, own_key = rows["text"][0].as_py(), key_matrix(rows["key"])[0]
-    found = search(table, view, key=own_key, text=text, large=large)
-    found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
-    order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
-    rows = _read_checked(table, one_of("memory_id", set(found["memory_id"].to_pylist())))
-    scores = _with_bm25(_with_similarity(rows, key), {})
-    index = pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks())
-    return scores.take(index)
+    def later(self, memory_id: str, *, key: np.ndarray, k: int, as_of: datetime | None) -> pa.Table:
+        """The memories most like `memory_id` that were published after it, at most k by key and k by words.
 
+        The result is like that of `search` for `key` (p,), with the best matches of words first.
+        """
+        with self.reading():
+            rows = _read_checked(self.latest(), one_of("memory_id", {memory_id}))
+            if not len(rows):
+                return _with_bm25(_with_similarity(rows, key), {})
+            found = self.search(key=key_matrix(rows["key"])[0], text=rows["text"][0].as_py(), k=k, as_of=as_of)
+            found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
+            order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
+            rows = _read_checked(self.latest(), one_of("memory_id", set(found["memory_id"].to_pylist())))
+            scores = _with_bm25(_with_similarity(rows, key), {})
+            return scores.take(pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks()))
 
-def full_text(table: LanceTable, view: "View", *, text: str, large: bool) -> pa.Table:
-    """The rows of `view` best for `text`; see `Bank.full_text`."""
-    [hits] = _best(table, [_Wanted(view, text)], large)
-    rows = _take_checked(table, hits)
-    rows = _with_bm25(rows.select(_result_columns(rows)), hits)
-    return rows.sort_by([("bm25", "descending"), ("memory_id", "ascending")])
+    def documents(self, doc_ids: set[str]) -> pa.Table:
+        """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""
+        with self.reading():
+            rows = _read_checked(self.latest(), one_of("doc_id", doc_ids - self.excluded_doc_ids))
+            return latest_versions(rows).select(_result_columns(rows))
 
+    def memories_of(self, texts: Collection[str]) -> pa.Table:
+        """The rows (bank_schema) of one version of a document for each title and text; `texts`: SHA-256 of texts."""
+        with self.reading():
+            table = self.latest()
+            columns = ["memory_id", "sha256", "title", "doc_id", "published_at"]
+            rows = read_all(table, one_of("sha256", texts), columns).sort_by("memory_id") if texts else None
+            chosen: dict[tuple[str, str | None], tuple[str, datetime]] = {}
+            memory_ids = set()
+            for row in rows.to_pylist() if rows else ():
+                version = row["doc_id"], row["published_at"]
+                if chosen.setdefault((row["sha256"], row["title"]), version) == version:
+                    memory_ids.add(row["memory_id"])
+            return read_content(table, memory_ids)
 
-def documents(table: LanceTable, *, doc_ids: set[str]) -> pa.Table:
-    """All memories of the latest versions of the documents `doc_ids`; see `Bank.documents`."""
-    rows = _read_checked(table, one_of("doc_id", doc_ids))
-    return latest_versions(rows).select(_result_columns(rows))
+    def with_all_words(self, text: str) -> list[str]:
+        """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.
 
+        Best first. A bank without texts has none.
+        """
+        with self.reading():
+            table = self.latest()
+            words = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
+            query = table.search(words, query_type="fts").select(["memory_id", "_score"])
+            found = _run(table, query.limit(max(table.count_rows(), 1)))
+        found = found.sort_by([("_score", "descending"), ("memory_id", "ascending")])["memory_id"].to_pylist()
+        rows = self.rows(["memory_id", "doc_id"], set(found))
+        doc_ids = dict(zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True))
+        return list(dict.fromkeys(doc_ids[memory_id] for memory_id in found))
 
-def with_all_words(table: LanceTable, text: str) -> list[str]:
-    """The memory_ids of all rows, superseded ones included, that have every word of `text`, best first."""
-    words = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
-    query = table.search(words, query_type="fts").select(["memory_id", "_score"]).limit(max(table.count_rows(), 1))
-    with _reading_index(table, "full-text"):
-        found = query.to_arrow()
-    ids: list[str] = found.sort_by([("_score", "descending"), ("memory_id", "ascending")])["memory_id"].to_pylist()
-    return ids
-
-
-def nearest(table: LanceTable, *, keys: np.ndarray, k: int, large: bool) -> list[tuple[int, str]]:
-    """Pairs of an index of `keys` (n, p) and the memory_id of one of its `k` nearest rows; see `Bank.nearest`."""
-    query = _nearest_keys(table, keys, large, any_partition=True)
-    builder = query.builder.where(_condition([View(k, None)])).select(["memory_id", "_distance"])
-    with query.reading():
-        hits = builder.limit(k).to_arrow()
-    indices = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * hits.num_rows
-    return list(zip(indices, hits["memory_id"].to_pylist(), strict=True))
+    def nearest(self, keys: np.ndarray, *, k: int) -> dict[str, set[int]]:
+        """memory_id → the indices of `keys` (n, p) that have it among their `k` nearest current memories."""
+        found: dict[str, set[int]] = {}
+        with self.reading():
+            table = self.latest()
+            large = self.is_large(table)
+            for start in range(0, len(keys), _KEYS):
+                query = _nearest_keys(table, keys[start : start + _KEYS], large, any_partition=True)
+                query = query.where(_condition([View(k, None)])).select(["memory_id", "_distance"]).limit(k)
+                hits = _run(table, query, large=large)
+                indices = hits["query_index"].to_pylist() if "query_index" in hits.column_names else [0] * len(hits)
+                for index, memory_id in zip(indices, hits["memory_id"].to_pylist(), strict=True):
+                    found.setdefault(memory_id, set()).add(start + index)
+        return found
 
 
 def probe_indexes(table: LanceTable, *, texts: Iterable[str] = (), keys: Iterable[np.ndarray] = ()) -> None:
@@ -155,19 +196,6 @@ def related_versions(table: LanceTable, doc_ids: Collection[str], others: Collec
     return take(rows, sorted(first.values()))
 
 
-def memories_of(table: LanceTable, texts: Collection[str]) -> pa.Table:
-    """The rows of one version of a document for each title and text; see `Bank.memories_of`."""
-    columns = ["memory_id", "sha256", "title", "doc_id", "published_at"]
-    rows = read_rows(table, columns, one_of("sha256", texts)) if texts else None
-    chosen: dict[tuple[str, str | None], tuple[str, datetime]] = {}
-    memory_ids = set()
-    for row in rows.to_pylist() if rows else ():
-        version = row["doc_id"], row["published_at"]
-        if chosen.setdefault((row["sha256"], row["title"]), version) == version:
-            memory_ids.add(row["memory_id"])
-    return read_content(table, memory_ids)
-
-
 def read_content(table: LanceTable, memory_ids: set[str]) -> pa.Table:
     """The rows with these ids, whole and checked, without their checksums, sorted by memory_id."""
     rows = _read_checked(table, one_of("memory_id", memory_ids))
@@ -186,14 +214,9 @@ def _lookup(table: LanceTable, **values: Collection[str]) -> pa.Table:
     return pa.concat_tables(found)
 
 
-def read_rows(table: LanceTable, columns: Sequence[str], condition: Expr | None = None) -> pa.Table:
-    """`columns` of the rows that meet `condition` (None: of all rows), sorted by memory_id."""
-    return read_all(table, condition, columns).sort_by("memory_id")
-
-
 def _read_checked(table: LanceTable, condition: Expr) -> pa.Table:
     """The rows that meet `condition`, with all columns, sorted by memory_id. Raises DamageError."""
-    rows = read_rows(table, table.schema.names, condition)
+    rows = read_all(table, condition, table.schema.names).sort_by("memory_id")
     check_rows(rows, table)
     return rows
 
@@ -280,16 +303,9 @@ class _Wanted(NamedTuple):
         return sorted(hits, key=lambda hit: (sign * hit.score, hit.memory_id))
 
 
-@dataclass(frozen=True)
-class _Query:
-    """A search for the rows with the best score."""
-
-    builder: LanceQueryBuilder
-    reading: Callable[[], AbstractContextManager[None]]
-    """Translates the errors of the index that the query reads."""
-
-
-def _nearest_keys(table: LanceTable, keys: np.ndarray, large: bool, *, any_partition: bool = False) -> _Query:
+def _nearest_keys(
+    table: LanceTable, keys: np.ndarray, large: bool, *, any_partition: bool = False
+) -> LanceVectorQueryBuilder:
     """A search for the rows nearest to each of `keys` (n, p); `any_partition`: search partitions until it finds some.
 
     Of several keys, the column query_index has the index.
@@ -297,42 +313,43 @@ def _nearest_keys(table: LanceTable, keys: np.ndarray, large: bool, *, any_parti
     builder = table.search(keys.astype(np.float32), vector_column_name="key", query_type="vector")
     builder = builder.distance_type("cosine")
     if not large:
-        return _Query(builder.bypass_vector_index(), nullcontext)
-    builder = builder.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
-    return _Query(builder, partial(_reading_index, table, "vector"))
+        return builder.bypass_vector_index()
+    return builder.minimum_nprobes(_PROBES).maximum_nprobes(0 if any_partition else _PROBES).refine_factor(2)
 
 
-def _best_texts(table: LanceTable, text: str) -> _Query:
+def _best_texts(table: LanceTable, text: str) -> LanceQueryBuilder:
     """A search by BM25 for the rows with the best texts for the words of `text`."""
     # LanceDB's annotations cover neither query objects here nor the defaults of the arguments.
-    builder = table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg]
-    return _Query(builder, partial(_reading_index, table, "full-text"))
+    return table.search(MatchQuery(text, "text"), query_type="fts")  # type: ignore[call-overload,call-arg,no-any-return]
+
+
+def _run(table: LanceTable, query: LanceQueryBuilder, *, large: bool = True) -> pa.Table:
+    """The result of a search. Raises BankError if its index cannot be read; a small table has no vector index."""
+    kind = "vector" if isinstance(query, LanceVectorQueryBuilder) else "full-text"
+    try:
+        return query.to_arrow()
+    except BaseException:  # some damage makes Lance panic
+        if kind == "vector" and not large:
+            raise
+        advice = "run `cmt bank optimize`, which builds it again"
+        with translate_errors(f"the {kind} index of {table.uri} cannot be read", advice):
+            raise
 
 
 def _text_scores(table: LanceTable, text: str, hits: Sequence[_Hit]) -> dict[str, _Hit]:
     """The `hits` that have a word of `text`, with their BM25 scores, by memory_id."""
-    names, query = {hit.row_id: hit.memory_id for hit in hits}, _best_texts(table, text)
-    builder = query.builder.where(one_of("memory_id", set(names.values()))).select(["_score"]).with_row_id(True)
-    with query.reading():
-        found = builder.limit(len(hits)).to_arrow()
+    names = {hit.row_id: hit.memory_id for hit in hits}
+    query = _best_texts(table, text).where(one_of("memory_id", set(names.values()))).select(["_score"])
+    found = _run(table, query.with_row_id(True).limit(len(hits)))
     scores = zip(found["_score"].to_pylist(), found["_rowid"].to_pylist(), strict=True)
     return {names[row_id]: _Hit(score, names[row_id], row_id) for score, row_id in scores}
-
-
-@contextmanager
-def _reading_index(table: LanceTable, kind: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:  # some damage makes Lance panic
-        advice = "run `cmt bank optimize`, which builds it again"
-        with translate_errors(f"the {kind} index of {table.uri} cannot be read", advice):
-            raise
 
 
 def _best(table: LanceTable, wanted: Sequence[_Wanted], large: bool) -> list[dict[str, _Hit]]:
     """For each of `wanted`, keys before texts, its best rows by memory_id, best first; ties are ordered by memory_id.
 
     Which of several equal rows Lance returns depends on its files, so a tie at the last rank is fetched completely.
+    Raises DamageError if a row occurs twice.
     """
     best: dict[int, dict[str, _Hit]] = {}
     k = wanted[0].view.k if wanted else 0
@@ -346,7 +363,10 @@ def _best(table: LanceTable, wanted: Sequence[_Wanted], large: bool) -> list[dic
             visible = ranked(view.of(found))
             # all rows of the table, or more than the tie at rank k
             if len(found) < limit or (len(visible) >= k and visible[k - 1].score != ranked(found)[-1].score):
-                best[index] = _by_id(visible[:k])
+                best[index] = {hit.memory_id: hit for hit in visible[:k]}
+                if twice := [hit for hit in visible[:k] if best[index][hit.memory_id] != hit]:
+                    problem = f"memory {twice[0].memory_id!r} occurs twice in the bank"
+                    raise DamageError(f"{problem}: run `cmt verify`, which says how to repair it")
     return [best[index] for index in range(len(wanted))]
 
 
@@ -382,11 +402,10 @@ def _fetch(
         else:
             query = _nearest_keys(table, np.stack([one.value for one in group]), large)
         if conditioned:
-            query.builder.where(_condition([one.view for one in group]))
-            if isinstance(query.builder, LanceVectorQueryBuilder):
-                query.builder.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
-        with query.reading():
-            found = query.builder.select([group[0].score]).with_row_id(True).limit(limit).to_arrow()
+            query.where(_condition([one.view for one in group]))
+            if isinstance(query, LanceVectorQueryBuilder):
+                query.maximum_nprobes(0)  # few rows of the partitions nearest to the key may meet it
+        found = _run(table, query.select([group[0].score]).with_row_id(True).limit(limit), large=large)
         row_ids_of += _split(found, len(group))
         queries.append(query)
     # 2. the columns, of all queries at once in the order in which Lance reads them
@@ -402,7 +421,7 @@ def _fetch(
     return [
         part
         for query, group in zip(queries, groups, strict=True)
-        for part in _split(query.builder.select([*_SEEN, group[0].score]).to_arrow(), len(group))
+        for part in _split(query.select([*_SEEN, group[0].score]).to_arrow(), len(group))
     ]
 
 
@@ -411,15 +430,6 @@ def _split(found: pa.Table, count: int) -> list[pa.Table]:
     if "query_index" not in found.column_names:
         return [found] * count
     return [found.filter(pc.equal(found["query_index"], index)) for index in range(count)]
-
-
-def _by_id(hits: Sequence[_Hit]) -> dict[str, _Hit]:
-    """`hits` by memory_id. Raises DamageError if a row occurs twice."""
-    by_id = {hit.memory_id: hit for hit in hits}
-    if len(by_id) < len(hits):
-        twice = next(hit.memory_id for hit in hits if by_id[hit.memory_id] != hit)
-        raise DamageError(f"memory {twice!r} occurs twice in the bank: run `cmt verify`, which says how to repair it")
-    return by_id
 
 
 def _checked_keys(table: LanceTable, keys: Iterable[np.ndarray]) -> list[np.ndarray]:

@@ -15,8 +15,8 @@ from cmt.bank.integrity import unmatched, with_checksums
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
-from cmt.bank.search import read_content, read_rows, related_versions
-from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict, one_of
+from cmt.bank.search import read_content, related_versions
+from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict, one_of, read_all
 from cmt.common.arrow import replace_column, rows_without
 from cmt.common.visibility import Version
 
@@ -40,8 +40,8 @@ def change_documents(
     doc_ids: Collection[str],
     plan: Plan,
     *,
-    written: Collection[Version],
     unbanked: Collection[Version],
+    written: Collection[Version] = (),
 ) -> Counts:
     """Commit what `plan` returns for the stored rows until nothing is left to do.
 
@@ -106,7 +106,7 @@ def _commit(
             source = replace_column(source, name, redated[name].take(position))
         gone_ids = set(gone["memory_id"].to_pylist())
         memory_ids = gone_ids.union(source["memory_id"].to_pylist())
-        before = read_rows(table, table.schema.names, one_of("memory_id", memory_ids))
+        before = read_all(table, one_of("memory_id", memory_ids), table.schema.names)
         # 3. One merge. The condition is checked against the version that is committed to, so it also covers rows
         # that another process wrote meanwhile.
         compared = [f"target.{name} != source.{name}" for name in ("sha256", "published_at", "slice_id", *_VISIBILITY)]
