@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from cmt.bank.schema import chunk_number
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import json_checksum, sha256_hex
 
@@ -34,22 +35,19 @@ class Span:
     @classmethod
     def of(cls, row: Mapping[str, Any], first: int, last: int) -> "Span":
         """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are none."""
-        from cmt.bank.schema import chunk_number
-
         text = row["text"]
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
-        return cls(row["doc_id"], row["published_at"], chunk_number(row["memory_id"]), first, last, _digest(text))
+        chunk, digest = chunk_number(row["memory_id"]), sha256_hex(text)[:16]
+        return cls(row["doc_id"], row["published_at"], chunk, first, last, digest)
 
     def read(self, row: Mapping[str, Any]) -> str | None:
         """The characters of the span in the bank row `row`; None if the row is another memory or has another text.
 
         A memory has another text after a correction of the same date, and in a bank with other chunks.
         """
-        from cmt.bank.schema import chunk_number
-
         text, place = row["text"], (row["doc_id"], chunk_number(row["memory_id"]))
-        if text is None or (*place, _digest(text)) != (self.doc_id, self.chunk, self.digest):
+        if text is None or (*place, sha256_hex(text)[:16]) != (self.doc_id, self.chunk, self.digest):
             return None
         return str(text[self.first : self.last])
 
@@ -108,10 +106,6 @@ class Change:
             for name in ("old", "new")
         }
         return cls(**values | spans | {"holds_from": parse_instant(values["holds_from"])})
-
-
-def _digest(text: str) -> str:
-    return sha256_hex(text)[:16]
 
 
 def _span_values(span: Span) -> dict[str, Any]:

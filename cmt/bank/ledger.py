@@ -199,8 +199,12 @@ class Ledger:
 
     def write(self, *rounds: Round) -> None:
         """Insert or replace the rows of `rounds`, in one commit. Rows are keyed by round and compressor."""
-        keys = [_key(round_.round_id, round_.compressor) for round_ in rounds]
-        self._upsert("rounds", {"round_id": keys, "record": [_record(round_) for round_ in rounds]})
+        keys, records = [_key(round_.round_id, round_.compressor) for round_ in rounds], []
+        for round_ in rounds:
+            fields = asdict(round_) | {"scores": flat_scores(round_.scores)}
+            values = json.loads(json.dumps({_STORED_NAMES.get(name, name): value for name, value in fields.items()}))
+            records.append(json.dumps(values | {"checksum": json_checksum(values)}))
+        self._upsert("rounds", {"round_id": keys, "record": records})
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
         """The changes that rounds found, sorted by `holds_from`; with `doc_ids` only changes of these documents.
@@ -280,7 +284,20 @@ class Ledger:
         self._upsert("forgotten", {"doc_id": [], "checksum": []}, gone=doc_ids)
 
     def _rounds(self, condition: "Expr | None" = None) -> list[Round]:
-        return [self._parse(record) for record in self._read("rounds", condition)["record"].to_pylist()]
+        rounds = []
+        for record in self._read("rounds", condition)["record"].to_pylist():
+            try:
+                values = json.loads(record)
+                checksum = values.pop("checksum", None)
+                named = {_PYTHON_NAMES.get(name, name): value for name, value in values.items()}
+                named |= {"scores": nested_scores(values.get("scores", {}))}
+                round_ = Round(**named | {"set_aside": tuple(values.get("set_aside", ()))})
+            except (ValueError, TypeError, AttributeError) as error:
+                raise self._damaged(f"a row cannot be read: {error}") from None
+            if checksum != json_checksum(values):
+                raise self._damaged(f"the row of round {round_.round_id} does not match its checksum")
+            rounds.append(round_)
+        return rounds
 
     def _changes(self, condition: "Expr | None" = None) -> dict[str, Change]:
         """The stored changes that meet `condition` by row_id, also those of rounds without a commit."""
@@ -317,19 +334,6 @@ class Ledger:
             rows = [_change_row(change) | {"record": change.to_record()} for change in changes]
             columns = {name: [row[name] for row in rows] for name in self.SCHEMAS["changes"].names}
             self._upsert("changes", columns, gone={*gone} - {*columns["row_id"]})
-
-    def _parse(self, record: str) -> Round:
-        try:
-            values = json.loads(record)
-            checksum = values.pop("checksum", None)
-            named = {_PYTHON_NAMES.get(name, name): value for name, value in values.items()}
-            set_aside = tuple(values.get("set_aside", ()))
-            round_ = Round(**named | {"scores": nested_scores(values.get("scores", {})), "set_aside": set_aside})
-        except (ValueError, TypeError, AttributeError) as error:
-            raise self._damaged(f"a row cannot be read: {error}") from None
-        if checksum != json_checksum(values):
-            raise self._damaged(f"the row of round {round_.round_id} does not match its checksum")
-        return round_
 
     def _damaged(self, reason: str) -> DamageError:
         from cmt.bank.tables import how_to_refill
@@ -395,12 +399,6 @@ def _change_row(change: Change) -> dict[str, str]:
         "old_doc_id": change.old.doc_id,
         "new_doc_id": change.new.doc_id,
     }
-
-
-def _record(round_: Round) -> str:
-    fields = asdict(round_) | {"scores": flat_scores(round_.scores)}
-    values = json.loads(json.dumps({_STORED_NAMES.get(name, name): value for name, value in fields.items()}))
-    return json.dumps(values | {"checksum": json_checksum(values)})
 
 
 def flat_scores(scores: ScoresBySystem) -> dict[str, float | None]:

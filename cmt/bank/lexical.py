@@ -33,8 +33,6 @@ POSITIONS = 8  # of a sketch that one word changes
 SATURATION, SHORTENED, AVERAGE = 1.2, 0.75, 70  # BM25's k1 and b, and the mean number of words of a text
 PRESENT = 0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
 
-Sketches = NDArray[np.float32]  # (n, SIZE)
-
 
 def coverage(question: str, text: str) -> float:
     """Share of the question's words that occur in `text`, weighted by word length; 0–1.
