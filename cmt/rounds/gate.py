@@ -6,7 +6,7 @@ Its reasons hold ids and counts: ledger, MLflow and Prefect keep them, where no 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cmt.bank.ledger import CANARIES, Judgement, Round, round_folder
 from cmt.common.text import plain
@@ -20,23 +20,22 @@ _NAMED = 3  # harmed canaries that a reason names
 _CHARACTERS = 80  # of a question or an answer in a line
 
 
-class Decision(NamedTuple):
-    """The decision of the gate on a round."""
-
-    judgement: Judgement
-    reason: str = ""
-    """Why the round is refused, in one line with what to do; "" if it is not."""
-
-
-def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> Decision:
+def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> tuple[Judgement, str]:
     """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had none.
 
-    Documents that harm canaries were set aside before; a canary that is still harmed needs too many to be.
+    Returns the judgement, and why the round is refused, in one line with what to do; "" if it is not. Documents that
+    harm canaries were set aside before; a canary that is still harmed needs too many to be.
     """
     # 1. Canaries that documents of the slice turn wrong, with what was set aside left out.
     harmed = [canary for canary in canaries if canary.harmed_by]
     if len(harmed) > gate.max_harmed:
-        return Decision("refused", _harm(harmed, asked=len(canaries)))
+        causes = list(dict.fromkeys(doc_id for canary in harmed for doc_id in canary.harmed_by))
+        return "refused", (
+            f"{len(harmed)} of {len(canaries)} canaries turned wrong through too many documents to leave them out: "
+            f"{_questions(harmed)} because of {_listed(causes)}. Take these documents out of their file, or raise "
+            "gate.max_set_aside; if they are true, give their source authority (stream.authority, stream.peers), or "
+            f"accept the whole slice: `cmt --set gate.max_harmed={len(harmed)} update`"
+        )
     # 2. The mean F1 of the canaries, against the best outcome of each; one that was not asked has not changed.
     if len(canaries) >= FEWEST:
         best, now = (
@@ -45,12 +44,12 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
         )
         if best - now > gate.max_f1_drop:
             reason = f"F1 of the {len(canaries)} canaries fell from {best:.1f} to {now:.1f}"
-            return Decision("refused", f"{reason}, by more than gate.max_f1_drop {gate.max_f1_drop:g}")
+            return "refused", f"{reason}, by more than gate.max_f1_drop {gate.max_f1_drop:g}"
     # 3. The questions of the round.
     if f1 is not None and f1 < gate.min_f1:
-        return Decision("refused", f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}")
+        return "refused", f"F1 {f1:.1f} is below gate.min_f1 {gate.min_f1:g}"
     judged = canaries or (f1 is not None and gate.min_f1)
-    return Decision("passed" if judged else "not judged")
+    return "passed" if judged else "not judged", ""
 
 
 def why_set_aside(document: Mapping[str, Any], canaries: Sequence[Canary]) -> str:
@@ -73,33 +72,19 @@ def changed_answers(state: Path, round_: Round) -> list[str]:
 
     Read from the files of the round in the folder `state`, which a purge cleans; empty if they are gone.
     """
-    canaries = read_canaries(round_folder(state, round_.slice_id) / CANARIES) or []
-    return [_change(canary) for canary in canaries if canary.harmed_by or canary.set_aside]
-
-
-def _harm(harmed: Sequence[Canary], *, asked: int) -> str:
-    """The harmed canaries with the documents responsible, and what to do."""
-    causes = dict.fromkeys(doc_id for canary in harmed for doc_id in canary.harmed_by)
-    return (
-        f"{len(harmed)} of {asked} canaries turned wrong through too many documents to leave them out: "
-        f"{_questions(harmed)} because of {_listed(list(causes))}. Take these documents out of their file, or raise "
-        "gate.max_set_aside; if they are true, give their source authority (stream.authority, stream.peers), or accept "
-        f"the whole slice: `cmt --set gate.max_harmed={len(harmed)} update`"
-    )
+    lines = []
+    for canary in read_canaries(round_folder(state, round_.slice_id) / CANARIES) or []:
+        if causes := canary.set_aside or canary.harmed_by:
+            turned = canary.turned if canary.set_aside else canary.now
+            before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned))
+            lines.append(f"{_quoted(canary.question)} was {before}, is {now} because of {_listed(causes)}")
+    return lines
 
 
 def _questions(canaries: Sequence[Canary]) -> str:
     """The first canaries by their ids, and where their texts are."""
-    named = ", ".join(plain(f"{canary.question_id} about {canary.doc_id}") for canary in canaries[:_NAMED])
-    more = f" and {len(canaries) - _NAMED} more" if len(canaries) > _NAMED else ""
-    return f"{named}{more} (`cmt lineage ROUND` has the answers)"
-
-
-def _change(canary: Canary) -> str:
-    turned = canary.turned if canary.set_aside else canary.now
-    before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned))
-    causes = _listed(canary.set_aside or canary.harmed_by)
-    return f"{_quoted(canary.question)} was {before}, is {now} because of {causes}"
+    named = _listed([f"{canary.question_id} about {canary.doc_id}" for canary in canaries])
+    return f"{named} (`cmt lineage ROUND` has the answers)"
 
 
 def _listed(names: Sequence[str]) -> str:

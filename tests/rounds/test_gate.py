@@ -27,21 +27,20 @@ def test_a_set_aside_document_has_a_reason_and_a_harmless_way_out() -> None:
 
 
 def test_a_canary_that_is_still_harmed_refuses_with_ids_and_advice_and_without_any_text() -> None:
-    decision = judge(GateParams(), canaries=[SOUND, HARMED], f1=None)
-    assert decision.judgement == "refused"
-    assert decision.reason == (
+    assert judge(GateParams(), canaries=[SOUND, HARMED], f1=None) == (
+        "refused",
         "1 of 2 canaries turned wrong through too many documents to leave them out: "
         "q about mayor (`cmt lineage ROUND` has the answers) because of handbill. "
         "Take these documents out of their file, or raise gate.max_set_aside; if they are true, give their source "
         "authority (stream.authority, stream.peers), or accept the whole slice: "
-        "`cmt --set gate.max_harmed=1 update`"
+        "`cmt --set gate.max_harmed=1 update`",
     )
-    assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None).judgement == "passed"
+    assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None)[0] == "passed"
 
 
 def test_a_reason_names_three_and_is_one_line_of_plain_text() -> None:
     hostile = replace(HARMED, question_id="\x1b[31mred\nline")
-    reason = judge(GateParams(), canaries=[hostile] * 5, f1=None).reason
+    _, reason = judge(GateParams(), canaries=[hostile] * 5, f1=None)
     assert "\n" not in reason and "\x1b" not in reason
     assert reason.count("line about mayor") == 3
     assert "line about mayor and 2 more (" in reason
@@ -58,24 +57,23 @@ def test_question_and_answers_are_read_from_the_files_of_the_round(tmp_path: Pat
 def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
     faded = replace(SOUND, now=WRONG)  # lost in an earlier round
     canaries = [SOUND] * (FEWEST - 3) + [faded] * 3
-    decision = judge(GateParams(), canaries=canaries, f1=None)
     expected = "F1 of the 10 canaries fell from 100.0 to 70.0, by more than gate.max_f1_drop 20"
-    assert decision == ("refused", expected)
-    assert judge(GateParams(max_f1_drop=30), canaries=canaries, f1=None).judgement == "passed"
-    assert judge(GateParams(), canaries=canaries[1:], f1=None).judgement == "passed"  # too few for a mean
+    assert judge(GateParams(), canaries=canaries, f1=None) == ("refused", expected)
+    assert judge(GateParams(max_f1_drop=30), canaries=canaries, f1=None)[0] == "passed"
+    assert judge(GateParams(), canaries=canaries[1:], f1=None)[0] == "passed"  # too few for a mean
 
 
 def test_a_canary_that_was_not_asked_counts_as_unchanged() -> None:
     faded, unasked = replace(SOUND, now=WRONG), replace(SOUND, best=None, now=None, without=None)
-    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None).judgement == "refused"
-    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 8, f1=None).judgement == "passed"
+    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None)[0] == "refused"
+    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 8, f1=None)[0] == "passed"
 
 
 def test_the_f1_of_the_round_is_compared_if_there_is_a_lowest() -> None:
-    assert judge(GateParams(min_f1=50), canaries=[], f1=40.0).reason == "F1 40.0 is below gate.min_f1 50"
-    assert judge(GateParams(min_f1=50), canaries=[], f1=60.0).judgement == "passed"
+    assert judge(GateParams(min_f1=50), canaries=[], f1=40.0)[1] == "F1 40.0 is below gate.min_f1 50"
+    assert judge(GateParams(min_f1=50), canaries=[], f1=60.0)[0] == "passed"
 
 
 def test_a_round_with_nothing_to_judge_it_by_is_not_judged() -> None:
-    assert judge(GateParams(), canaries=[], f1=60.0).judgement == "not judged"
-    assert judge(GateParams(min_f1=50), canaries=[], f1=None).judgement == "not judged"
+    assert judge(GateParams(), canaries=[], f1=60.0)[0] == "not judged"
+    assert judge(GateParams(min_f1=50), canaries=[], f1=None)[0] == "not judged"
