@@ -240,8 +240,7 @@ class Workspace(Resources):
             if not (slice_id or pending):
                 recovery.move_pointer(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
-            runner = RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run)
-            return runner.repeat(runner.run)
+            return RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run).repeat()
 
     def updating(self) -> AbstractContextManager[None]:
         """Hold the lock that every change of the bank requires; see `cmt.rounds.recovery.updating`."""

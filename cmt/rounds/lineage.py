@@ -17,7 +17,7 @@ from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slice
 from cmt.resources import Resources
 from cmt.rounds.change_reports import describe
 from cmt.rounds.gate import changed_answers
-from cmt.tracking.registry import Registry, Version
+from cmt.tracking.registry import Registry
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
 
@@ -131,7 +131,7 @@ def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:
 
 def _version_facts(resources: Resources, name: str) -> dict[str, str]:
     registry = Registry(resources.params.tracking, resources.root)
-    version: Version = registry.version(name)
+    version = registry.version(name)
     folders = _folders(resources)
     folder = next((path for path in folders.values() if checkpoint_digest(path) == version.digest), None)
     in_use = next((digest for digest, path in folders.items() if path == folder), "")

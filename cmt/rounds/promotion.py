@@ -5,8 +5,6 @@ read. The bank before it answers until `cmt.rounds.recompression` has filled the
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +26,7 @@ log = logging.getLogger(__name__)
 
 DECISION_FILE = "decision.json"
 """In the state folder: the last decision on a challenger, with its figures."""
+_LOCK = "promotion.lock"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def promote_version(
     """
     registry = Registry(resources.params.tracking, resources.root)
     challenger = registry.version(version)
-    with _promoting(resources):
+    with FileLock(resources.state / _LOCK):
         resources.reload_if_promoted()
         if challenger.champion:
             return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
@@ -84,7 +83,7 @@ def roll_back_promotion(resources: Resources) -> Promotion:
 
     One that was interrupted before that is continued. Raises RoundError if no compressor was promoted.
     """
-    with _promoting(resources), updating(resources):
+    with FileLock(resources.state / _LOCK), updating(resources):
         named = read_champion(resources.state)
         if named is None:
             raise RoundError("no compressor was promoted, so there is none to go back to: see `cmt registry list`")
@@ -121,11 +120,3 @@ def _name_champion(resources: Resources, folder: Path, challenger: Version, figu
         keep_compressor(state, folder)
         write_champion(state, Champion(promoted, previous))
     log.info("compressor %s is the champion, kept in %s", promoted.digest[:12], champion_folder(state, promoted.digest))
-
-
-@contextmanager
-def _promoting(resources: Resources) -> Iterator[None]:
-    """Hold the lock of promotions; another one is waited for."""
-    resources.state.mkdir(parents=True, exist_ok=True)
-    with FileLock(resources.state / "promotion.lock"):
-        yield

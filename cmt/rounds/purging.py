@@ -38,7 +38,6 @@ _TEXT_WORDS = 5  # words in a row by which a longer text counts as taken from a 
 _COPIES = ("data/replay", "data/try")
 """Folders below the project in which `dvc repro` and `cmt try` have a stream and a bank of their own."""
 _COPIED = ("state", "bank", "quarantine", "stream", "slices")  # in such a folder; the slices last: they are looked into
-_PARQUET = b"PAR1"
 
 
 class Traces:
@@ -90,7 +89,11 @@ def purge(
     """
     root, state = resources.root, resources.state
     documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
-    traces = _traces(resources, documents, doc_ids)
+    containing = resources.store.slices_containing(doc_ids)
+    asked = [row for s in containing for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()]
+    texts = [*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())]
+    texts += [answer for row in asked for answer in row["answers"]]
+    traces = Traces(doc_ids, texts, {row["question"] for row in asked})
     # 1. The banks: their versions, files and indexes; and the tables of the ledger.
     for bank in banks:
         bank.purge_history()
@@ -174,15 +177,21 @@ def writing(resources: Resources) -> Iterator[None]:
 
 
 def _clean_table(path: Path, traces: Traces) -> int:
-    """Remove the rows of a table of answers that are about a document or answered from one; returns their number."""
-    from cmt.evaluation.canary_storage import CANARY_SCHEMA
+    """Remove the answers or canaries in a table that are about a document or answered from one; returns how many."""
+    from cmt.evaluation.canary_storage import CANARY_SCHEMA, read_canaries, write_canaries
 
     try:
         rows = pq.read_table(path)
     except (pa.ArrowException, ValueError):  # no other reader can read it either
         return _delete(path)
     if rows.column_names == CANARY_SCHEMA.names:
-        return _clean_canaries(path, traces)
+        canaries = read_canaries(path)
+        if canaries is None:  # damaged: the next round chooses others
+            return _delete(path)
+        sound = [c for c in canaries if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)]
+        if len(sound) < len(canaries):
+            write_canaries(path, sound)
+        return len(canaries) - len(sound)
     if "doc_id" not in rows.column_names:
         return 0
 
@@ -198,28 +207,6 @@ def _clean_table(path: Path, traces: Traces) -> int:
     elif kept.num_rows < rows.num_rows:
         write_table(path, kept)
     return int(rows.num_rows - kept.num_rows)
-
-
-def _clean_canaries(path: Path, traces: Traces) -> int:
-    """Remove canaries that any round asked about a document or answered from one; returns their number."""
-    from cmt.evaluation.canary_storage import read_canaries, write_canaries
-
-    canaries = read_canaries(path)
-    if canaries is None:  # damaged: the next round chooses others
-        return _delete(path)
-    kept = [c for c in canaries if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)]
-    if len(kept) < len(canaries):
-        write_canaries(path, kept)
-    return len(canaries) - len(kept)
-
-
-def _traces(resources: Resources, documents: pa.Table, doc_ids: Collection[str]) -> Traces:
-    """The traces of `documents`: their texts and titles, their questions, and the right answers."""
-    slices = resources.store.slices_containing(doc_ids)
-    asked = [row for s in slices for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()]
-    answers = [answer for row in asked for answer in row["answers"]]
-    texts = (*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist()), *answers)
-    return Traces(doc_ids, texts, {row["question"] for row in asked})
 
 
 def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: bool = False) -> int:
@@ -255,14 +242,13 @@ def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
     with suppress(configparser.Error):  # DVC itself cannot read it
         config.read([root / ".dvc/config", root / ".dvc/config.local"])
     folder = root / ".dvc" / config.get("cache", "dir", fallback="cache")
-    return [path for path in folder.rglob("*") if _is_parquet(path) and _names_a_document(path, traces)]
-
-
-def _is_parquet(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(_PARQUET)) == _PARQUET
+    found = []
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if is_parquet and _names_a_document(path, traces):
+            found.append(path)
+    return found
 
 
 def _names_a_document(path: Path, traces: Traces) -> bool:

@@ -48,11 +48,8 @@ class _SliceRunner(RoundRunner):
         super().__init__(resources, slice_id, progress=progress)
         self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")
 
-    def adapt(self) -> Round:
-        """All steps, see `repeat`; the lock is taken after the compression."""
-        return self.repeat(self._adapt)
-
-    def _adapt(self) -> Round:
+    def run(self) -> Round:
+        """All steps; the lock is taken after the compression."""
         if len(self.tries.ends()) < TRIES:
             self.tries.begin()
             self.compress()
@@ -81,11 +78,8 @@ class _SliceRunner(RoundRunner):
             if (round_.slice_id, round_.slice_digest) == (self.slice.slice_id, self.slice.digest)
             if round_.state == "committed"
         ]
-        return (
-            list(max(rounds, key=lambda each: (each.compressor.startswith(answering), each.finished_at)).set_aside)
-            if rounds
-            else []
-        )
+        by_bank = sorted(rounds, key=lambda each: (each.compressor.startswith(answering), each.finished_at))
+        return list(by_bank[-1].set_aside) if by_bank else []
 
 
 def recompress(
@@ -118,7 +112,7 @@ def recompress(
         while pending := champion.pending():
             started = time.monotonic()
             on_slice(pending[0], len(pending))
-            round_ = _SliceRunner(champion, pending[0], progress=progress).adapt()
+            round_ = _SliceRunner(champion, pending[0], progress=progress).repeat()
             slices, documents = slices + (not round_.already), documents + round_.documents * (not round_.already)
             sleep((time.monotonic() - started) * (1 / resources.params.promotion.duty_cycle - 1))
         # 2. The check, and unless slices came meanwhile, the pointer.

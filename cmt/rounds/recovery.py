@@ -40,7 +40,6 @@ def updating(resources: Resources) -> Iterator[None]:
     path = resources.state / "update.lock"
     lock = FileLock(path)
     try:
-        resources.state.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         log.warning("another update is changing this bank: waiting for it (up to %d minutes)", LOCK_SECONDS // 60)

@@ -8,7 +8,7 @@ any point leaves a ledger row `started`; the next round restores the bank to the
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,10 +26,15 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
+from cmt.evaluation.independence import admitted
+from cmt.evaluation.round_records import read_records
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
+from cmt.rounds.staging import read_staged, write_staged
 from cmt.rounds.tries import TRIES, Tries
-from cmt.stream.store import Slice
+from cmt.stream.schema import Rejected, raw_text
+from cmt.stream.storage import write_quarantine
+from cmt.stream.store import Slice, read_rows
 
 if TYPE_CHECKING:
     from cmt.evaluation.canary import Canary
@@ -41,7 +46,7 @@ SET_ASIDE = "set_aside.json"
 
 FEWEST_QUESTIONS = 30
 """Questions of a round whose measuring is limited in time; with fewer, the interval of F1 is wider than 30 points."""
-MEASURE_STAGES = ("choose", "canaries", "changes")
+MEASURE_STAGES = ("canaries", "changes")
 """Stages before the evaluation that count as measuring."""
 
 
@@ -76,11 +81,11 @@ class RoundRunner:
         self.decide()
         return self.track()
 
-    def repeat(self, steps: Callable[[], Round]) -> Round:
-        """Call `steps` until they return, or raise an error that another try would raise again (`failed`)."""
+    def repeat(self) -> Round:
+        """Call `run` until it returns, or raises an error that another try would raise again (`failed`)."""
         while True:
             try:
-                return steps()
+                return self.run()
             except BaseException as error:
                 if not self.failed(error):
                     raise
@@ -157,7 +162,6 @@ class RoundRunner:
         Staging keeps the write to the bank short. A staged file of an interrupted round is used again if it is sound.
         """
         from cmt.retrieval.indexer import compress_documents
-        from cmt.rounds.staging import read_staged, write_staged
 
         resources, bank = self.resources, self.resources.params.bank
         forgotten = resources.forgotten()
@@ -229,7 +233,6 @@ class RoundRunner:
         staged file is damaged although it was just written.
         """
         from cmt.evaluation.change_detection import find_changes
-        from cmt.evaluation.independence import admitted
 
         resources = self.resources
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
@@ -291,16 +294,11 @@ class RoundRunner:
         if seconds is not None:
             own, earlier = self._affordable(seconds)
         questions = round_questions(
-            store=resources.store,
-            slice_=self.slice,
-            own=own,
-            earlier=earlier,
-            seed=params.seed,
+            store=resources.store, slice_=self.slice, own=own, earlier=earlier, seed=params.seed
         )
         questions = rows_without(questions, "doc_id", self._set_aside())
         answerer = resources.recalibrate()  # it may have answered in the round before
-        systems = 3 if baselines else 1
-        with self._timed("evaluate", systems * questions.num_rows):
+        with self._timed("evaluate", (3 if baselines else 1) * questions.num_rows):
             evaluation = evaluate(
                 answerer,
                 questions,
@@ -401,7 +399,6 @@ class RoundRunner:
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
         """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""
         from cmt.evaluation.calibration import calibrated_by
-        from cmt.evaluation.round_records import read_records
 
         resources = self.resources
         if not resources.answerer.confidence_is_probability:
@@ -432,8 +429,6 @@ class RoundRunner:
 
     def _staged_rows(self) -> pa.Table:
         """The memories of this slice, compressed if they are not staged."""
-        from cmt.rounds.staging import read_staged
-
         staged = self.compress()
         rows = read_staged(staged)
         if rows is None:
@@ -485,7 +480,6 @@ class RoundRunner:
     def _earlier_answers(self) -> pa.Table:
         """The answers of the round before (RECORD_SCHEMA); empty if this round may give others."""
         from cmt.evaluation.evaluate import RECORD_SCHEMA
-        from cmt.evaluation.round_records import read_records
 
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
         records = read_records(self.resources, committed[-1]) if committed else None
@@ -509,8 +503,6 @@ class RoundRunner:
 
     def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
         """The documents of `sources` in the committed slices before this one, see `independence.History`."""
-        from cmt.stream.store import read_rows
-
         left_out = {
             round_.round_id: round_.set_aside for round_ in self._rounds_of_this_bank() if round_.state == "committed"
         }
@@ -548,8 +540,6 @@ class RoundRunner:
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
         """Write a row for each document that the round set aside, or remove those of an earlier attempt."""
         from cmt.rounds.gate import why_set_aside
-        from cmt.stream.schema import Rejected, raw_text
-        from cmt.stream.storage import write_quarantine
 
         store = self.resources.store
         documents = store.documents(self.slice).to_pylist() if round_.set_aside else []

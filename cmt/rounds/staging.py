@@ -32,12 +32,11 @@ def read_staged(path: Path) -> pa.Table | None:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             rows = file.read()
         metadata = dict(rows.schema.metadata or {})
-        sound = metadata.pop(_DIGEST, b"").decode() == str(RowsDigest.of(rows))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        log.warning("%s is damaged (%s): its documents are compressed again", path, " ".join(str(error).split()))
-    else:
-        if sound:
+        if metadata.pop(_DIGEST, b"").decode() == str(RowsDigest.of(rows)):
             return rows.replace_schema_metadata(metadata)
-        log.warning("%s does not match its digest: its documents are compressed again", path)
+        reason = "it does not match its digest"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+    log.warning("%s is damaged (%s): its documents are compressed again", path, reason)
     path.unlink()
     return None

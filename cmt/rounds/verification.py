@@ -16,8 +16,11 @@ from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, mem
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
 from cmt.errors import BankError, CmtError, ModelError, RoundError
+from cmt.lm import weights
+from cmt.lm.integrity import read_record
 from cmt.modeling.champion import FILE as CHAMPION_FILE
 from cmt.modeling.champion import champion_folder, read_champion
+from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
 from cmt.resources import Resources
 from cmt.rounds.forgetting import read_journal
 from cmt.stream.forgotten import DOC_IDS, SKETCHES
@@ -74,26 +77,19 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
 
 
 def _language_model(resources: Resources) -> PartReport:
-    from cmt.lm import weights
-    from cmt.lm.integrity import read_record
-
     lm = resources.params.lm
     folder = weights.verify(source=lm.source, path=lm.path)
     return PartReport("language model", str(folder), lm.source, read_record(folder).digest)
 
 
 def _compressor(resources: Resources) -> PartReport:
-    from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
-
     folder = resources.params.compressor.path
-    weights = load_checkpoint(folder).weights  # checked against SHA256SUMS
-    return PartReport("compressor", str(folder), f"{len(weights)} tensors", checkpoint_digest(folder))
+    tensors = load_checkpoint(folder).weights  # checked against SHA256SUMS
+    return PartReport("compressor", str(folder), f"{len(tensors)} tensors", checkpoint_digest(folder))
 
 
 def _champion(resources: Resources) -> PartReport:
     """The file that names the champion, and the compressors that it names."""
-    from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
-
     path = resources.state / CHAMPION_FILE
     named = read_champion(resources.state)
     if named is None:  # removed meanwhile
@@ -161,7 +157,6 @@ def _ledger(resources: Resources) -> PartReport:
 
 
 def _bank(resources: Resources, name: str) -> PartReport:
-    """The report on the table `name`."""
     uri, compressor = resources.params.bank.uri, name.removeprefix(MEMORIES)
     part = f"bank {compressor}"
     rounds = [round_ for round_ in _rounds(resources) if round_.compressor.startswith(compressor)]
