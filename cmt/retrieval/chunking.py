@@ -20,11 +20,6 @@ class Chunk:
     document: Mapping[str, Any]
     """The row of DOCUMENT_SCHEMA."""
 
-    @property
-    def first(self) -> bool:
-        """Whether it is the first chunk of its document."""
-        return self.memory_id.endswith("#0")
-
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
     """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the title in front.

@@ -22,7 +22,6 @@ Array = NDArray[np.float32]
 Encoded = list[tuple[Array, Array]]
 """Key (p,) and vectors (k, D) of each text of a batch; (k, 2·D) with the content channel."""
 
-
 EncodeBatches = Callable[..., Iterator[Encoded]]
 """Encodes batches of token ids, in order, in several processes (`cmt.retrieval.ray_engine.RayEncoder`)."""
 
@@ -92,7 +91,8 @@ def compress_documents(
             memory = _memory(chunk, key, quantize(vectors), len(vectors), keep_text=keep_text)
             memories.setdefault(_content(chunk.document), []).append(memory)
         if on_progress:
-            on_progress(sum(chunk.first for chunk in batch), sum(len(chunk.tokens) for chunk in batch))
+            begun = sum(chunk.memory_id.endswith("#0") for chunk in batch)
+            on_progress(begun, sum(len(chunk.tokens) for chunk in batch))
     # 3. Give every version of a document its rows; the latest one of the slice has plain memory_ids.
     latest = {row["doc_id"]: row["published_at"] for row in sorted(rows, key=itemgetter("published_at"))}
     common: dict[str, Any] = {"superseded_at": None, "hidden": None}
@@ -117,9 +117,20 @@ def retrieved_memory(
     """Decode a row of a search (SearchRow) for ψ and π; tokens come from the text or from the content channel.
 
     `schema`: of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of the
-    superseded document.
+    superseded document. Raises ModelError if the memory was encoded with another codebook.
     """
-    stored = torch.from_numpy(_decoded(model, row["memory"], schema))  # (k, D) or (k, 2·D)
+    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
+    if not codes.startswith("pq"):
+        decoded = quantization.dequantize(row["memory"], codes, dim)
+    elif model.codebook and model.codebook.name == codes:
+        decoded = model.codebook.decode(row["memory"])
+    else:
+        raise ModelError(
+            f"the bank was filled with codebook {codes}, the compressor has "
+            f"{model.codebook.name if model.codebook else 'none'}: restore its codebooks.safetensors, "
+            "or set bank.uri to a new folder"
+        )
+    stored = torch.from_numpy(decoded)  # (k, D) or (k, 2·D)
     vectors, content = stored.tensor_split([model.lm.hidden_size], dim=1)  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])
@@ -128,20 +139,6 @@ def retrieved_memory(
     else:
         tokens = []
     return RetrievedMemory(vectors, tokens, prior, before)
-
-
-def _decoded(model: MemoryModel, blob: bytes, schema: pa.Schema) -> Array:
-    """The vectors (k, D) or (k, 2·D) of a memory. Raises ModelError if it was encoded with another codebook."""
-    codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
-    if not codes.startswith("pq"):
-        return quantization.dequantize(blob, codes, dim)
-    if model.codebook is None or model.codebook.name != codes:
-        own = model.codebook.name if model.codebook else "none"
-        raise ModelError(
-            f"the bank was filled with codebook {codes}, the compressor has {own}: restore its codebooks.safetensors, "
-            "or set bank.uri to a new folder"
-        )
-    return model.codebook.decode(blob)
 
 
 @torch.no_grad()

@@ -24,18 +24,16 @@ from cmt.retrieval.indexer import Encoded, encode_batch
 
 @dataclass(frozen=True)
 class RayEncoder:
-    """Encodes batches in `workers` processes, each with the compressor loaded once; an `EncodeBatches`."""
+    """Encodes batches in `workers` processes, each on one core with the compressor loaded once; an `EncodeBatches`."""
 
     lm: Path
     """Folder of the language model."""
     dtype: str
-    """`lm.dtype`."""
     compressor: Path
     """Folder of the compressor."""
     window: int
     """W: tokens in a window."""
     workers: int
-    """Processes, each on one core."""
 
     def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]:
         """Keys and vectors of each batch, in order. Raises ConfigError if Ray is not installed."""

@@ -21,7 +21,6 @@ def chunk_texts(lm: FrozenLM, text: str, *, title: str | None = None, longest: i
     document = {"doc_id": "d", "title": title, "text": text}
     chunks = split_into_chunks(document, lm=lm, longest=longest)
     assert [chunk.memory_id for chunk in chunks] == [f"d#{number}" for number in range(len(chunks))]
-    assert [chunk.first for chunk in chunks] == [number == 0 for number in range(len(chunks))]
     assert all(chunk.tokens == lm.tokenize(chunk.text) for chunk in chunks)
     assert all(chunk.document is document for chunk in chunks)
     return [chunk.text for chunk in chunks]

@@ -60,14 +60,11 @@ def test_an_empty_bank_selects_nothing(tmp_path: Path) -> None:
     assert select(empty, key=key_of("q")) == Selection([], 0.0, math.inf)
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-
-
 def logits_of_documents() -> dict[str, float]:
     """The scaled cosine of each document's key and the question's."""
-    return {f"d{n}": TEMPERATURE * cosine(key_of("q"), key_of(f"d{n}#0")) for n in range(12)}
+    keys = np.stack([key_of(name) for name in ("q", *(f"d{n}#0" for n in range(12)))]).astype(np.float64)
+    unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+    return {f"d{n}": TEMPERATURE * float(cosine) for n, cosine in enumerate(unit[1:] @ unit[0])}
 
 
 def test_priors_are_the_log_softmax_of_scaled_cosines_over_the_candidates(bank: Bank) -> None:
