@@ -12,7 +12,7 @@ from cmt.bank.integrity import CHECKSUM, unmatched, with_checksums
 from cmt.bank.location import BankLocation
 from cmt.errors import BankError, DamageError
 from tests.helpers.banks import SCHEMA, day, document, key_of, problems, stored, table
-from tests.helpers.damage import garble, newest_index, replace_bytes
+from tests.helpers.damage import flip, garble, newest_index, replace_bytes
 
 READS: list[Callable[[Bank], Any]] = [
     lambda bank: bank.search(key=key_of("q"), text=None, k=5, as_of=None),
@@ -104,11 +104,11 @@ def test_a_damaged_row_is_not_written_again_with_a_new_checksum(bank: Bank) -> N
 
 def test_dates_of_supersession_are_covered_by_new_checksums(bank: Bank) -> None:
     ferry(bank)
-    before = stored(bank)["ferry#0"][CHECKSUM]
-    bank.upsert(table(document("ferry-2", at=3, supersedes="ferry")))
+    before, digest = stored(bank)["ferry#0"][CHECKSUM], bank.digest()
+    bank.upsert(table(document("ferry-2", at=3, supersedes="ferry", chunks=2)))
     assert stored(bank)["ferry#0"][CHECKSUM] != before
-    bank.remove({"ferry-2"})
-    assert stored(bank)["ferry#0"][CHECKSUM] == before
+    assert bank.remove({"ferry-2"}) == 2
+    assert (stored(bank)["ferry#0"][CHECKSUM], bank.digest()) == (before, digest)  # and it is current again
     bank.optimize(keep=timedelta(milliseconds=1))
     assert problems(bank) == []
 
@@ -137,25 +137,17 @@ def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, 
     assert problems(damaged) == []
 
 
-def test_a_bit_that_changed_in_an_index_is_found_by_its_checksum(bank: Bank, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "position", "bits"),
+    [("docs.lance", 0, 1), ("metadata.lance", -13, 192)],
+    ids=["a bit", "the length of the schema, over which Lance ends the process"],
+)
+def test_an_altered_index_is_named_before_lance_lists_it(
+    bank: Bank, tmp_path: Path, name: str, position: int, bits: int
+) -> None:
     bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
-    [file] = [
-        path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name.endswith("docs.lance")
-    ]
-    content = bytearray(file.read_bytes())
-    content[0] ^= 1
-    file.write_bytes(bytes(content))
-    assert [ALTERED in problem for problem in problems(bank)] == [True]
-    bank.optimize()
-    assert problems(bank) == []
-
-
-def test_an_index_over_which_lance_ends_the_process_is_named_before_it_is_listed(bank: Bank, tmp_path: Path) -> None:
-    bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
-    [file] = [path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name == "metadata.lance"]
-    content = bytearray(file.read_bytes())
-    content[-13] ^= 192  # of the length of the schema
-    file.write_bytes(bytes(content))
+    [file] = [path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name.endswith(name)]
+    flip(file, position, bits)
     assert [ALTERED in problem for problem in problems(bank)] == [True]
     bank.optimize()
     assert (problems(bank), file.exists()) == ([], False)

@@ -33,14 +33,8 @@ SCHEMA = pa.schema([pa.field("name", pa.string())])
 
 def test_a_missing_table_is_none_and_stays_missing(tmp_path: Path) -> None:
     connection = lancedb.connect(str(tmp_path))
-    assert open_table(connection, "rows") is None
+    assert (open_table(connection, "rows"), current_table(connection)) == (None, None)
     assert connection.list_tables().tables == []
-
-
-def test_a_table_is_created_once_and_keeps_its_rows(tmp_path: Path) -> None:
-    connection = lancedb.connect(str(tmp_path))
-    open_or_create_table(connection, "rows", SCHEMA).add(pa.table({"name": ["a"]}, schema=SCHEMA))
-    assert open_or_create_table(connection, "rows", SCHEMA).count_rows() == 1
 
 
 def test_threads_that_create_a_table_at_once_lose_no_row(tmp_path: Path) -> None:
@@ -56,14 +50,6 @@ def test_threads_that_create_a_table_at_once_lose_no_row(tmp_path: Path) -> None
     table = open_table(lancedb.connect(str(tmp_path)), "rows")
     assert table is not None
     assert sorted(table.to_arrow()["name"].to_pylist()) == ["a", "b", "c", "d"]
-
-
-def test_the_current_table_is_the_one_set_last(tmp_path: Path) -> None:
-    connection = lancedb.connect(str(tmp_path))
-    assert current_table(connection) is None
-    for name in ("memories_a", "memories_b"):
-        set_current_table(connection, name)
-        assert current_table(lancedb.connect(str(tmp_path))) == name
 
 
 def test_an_altered_pointer_is_named_before_lance_reads_it(tmp_path: Path) -> None:

@@ -22,6 +22,13 @@ def garble(files: "list[Path]") -> None:
         file.write_bytes(bytes(byte ^ 0x5A for byte in content[:half]) + content[half:])
 
 
+def flip(file: Path, position: int, bits: int = 1) -> None:
+    """Change `bits` of the byte at a position of a file; a second time changes them back."""
+    content = bytearray(file.read_bytes())
+    content[position] ^= bits
+    file.write_bytes(bytes(content))
+
+
 def newest_index(table: Path) -> list[Path]:
     """The files of the newest index of a Lance table."""
     folder = max((table / "_indices").iterdir(), key=lambda path: path.stat().st_mtime_ns)

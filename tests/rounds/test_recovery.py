@@ -1,13 +1,10 @@
 """Recovery after an interruption, rollback, forgetting, and the lock and lease that every change of a bank holds."""
 
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +19,7 @@ from cmt.bank.lease import Lease
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
+from tests.helpers.permissions import as_nobody, make_read_only, readable_folder
 from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, ingest_more, open_workspace, run_steps, states
 
 # Interruptions
@@ -195,35 +193,11 @@ def test_waiting_for_the_lock_ends_with_its_path(project: Path, monkeypatch: pyt
 # Read-only folders
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Run the block as the user nobody if the tests run as root, whom permissions do not stop."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
 @pytest.fixture
 def readable_project(begun_project: Path) -> Iterator[Path]:
-    """A project with one round in a folder that other users may read, unlike pytest's."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        shutil.copytree(begun_project, folder, dirs_exist_ok=True)
-        yield folder
-    finally:
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755)
-        shutil.rmtree(folder)
-
-
-def make_read_only(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
+    """A project with one round in a folder that other users may read."""
+    with readable_folder() as folder:
+        yield Path(shutil.copytree(begun_project, folder, dirs_exist_ok=True))
 
 
 @pytest.mark.parametrize("folders", [["bank"], ["bank", "state"]])

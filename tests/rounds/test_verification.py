@@ -15,7 +15,7 @@ import cmt
 from cmt.rounds.verification import PartReport
 from cmt.workspace import Workspace
 from tests.helpers.cli import MAYOR, read, run
-from tests.helpers.damage import garble, lose_versions, newest_index, replace_bytes
+from tests.helpers.damage import flip, garble, lose_versions, newest_index, replace_bytes
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace, run_steps
 
 FERRY = "What does the ferry to Saltby cost?"
@@ -156,18 +156,15 @@ def replace_column(path: Path, name: str, values: pa.Array) -> None:
     pq.write_table(rows.set_column(position, rows.schema.field(position), values), path)
 
 
-def flip(path: Path) -> None:
-    """Change a bit of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(bytes(content))
+def flip_a_bit(path: Path) -> None:
+    flip(path, path.stat().st_size // 3)
 
 
 def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(adapted_workspace: Path) -> None:
     open_workspace(adapted_workspace).forget("raft")
     assert damaged(adapted_workspace) == []
     file = next((bank_table(adapted_workspace) / "_deletions").glob("*.arrow"))
-    flip(file)
+    flip_a_bit(file)
     report = reports(adapted_workspace)["bank"]
     assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its checksum" in report.problems[0]
     assert "cmt update --all" in report.advice
@@ -226,7 +223,7 @@ def test_changed_weights_of_a_compressor_are_noticed(adapted_workspace: Path) ->
     folder = Path(shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy"))
     workspace = open_workspace(adapted_workspace, compressor__path=str(folder))
     assert not [report for report in workspace.verify() if report.problems]
-    flip(folder / "compressor.safetensors")
+    flip_a_bit(folder / "compressor.safetensors")
     [report] = [report for report in workspace.verify() if report.problems]
     assert report.part == "compressor" and "compressor.safetensors changed" in report.problems[0]
 
@@ -238,7 +235,7 @@ def count_one_token(path: Path) -> None:
     replace_column(path, "n_tokens", pa.array([1] * 3, pa.int32()))
 
 
-@pytest.mark.parametrize("damage", [flip, count_one_token, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("damage", [flip_a_bit, count_one_token, lambda path: path.write_bytes(b"")])
 def test_damaged_staged_memories_are_compressed_again(
     project: Path, undisturbed: list[str], damage: Callable[[Path], Any], caplog: pytest.LogCaptureFixture
 ) -> None:

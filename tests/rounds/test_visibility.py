@@ -26,11 +26,6 @@ CHAIN = [
 JANUARY, FEBRUARY, MARCH = (f"2031-0{month}/0001" for month in (1, 2, 3))
 
 
-@pytest.fixture
-def folder(tiny_workspace: Path) -> Path:
-    return tiny_workspace
-
-
 def ingest(folder: Path, *rows: Row) -> Workspace:
     workspace = open_workspace(folder, evaluation__round_baselines=False)
     workspace.ingest(source=write_lines(folder / "fares.jsonl", rows), publisher="Trams")
@@ -48,10 +43,10 @@ def problems(workspace: Workspace) -> list[str]:
     return [problem for report in reports for problem in report.problems if report.part.startswith("bank")]
 
 
-def test_two_corrections_of_one_date_hold_in_the_order_of_their_ingests(folder: Path) -> None:
+def test_two_corrections_of_one_date_hold_in_the_order_of_their_ingests(tiny_workspace: Path) -> None:
     wrong, right = "The dam is 20 metres high.", "The dam is 30 metres high, not 20."
-    ingest(folder, fare("old", 1, "The dam is 9 metres high."), fare("dam", 2, wrong))
-    workspace = ingest(folder, fare("dam", 2, right, "old"))
+    ingest(tiny_workspace, fare("old", 1, "The dam is 9 metres high."), fare("dam", 2, wrong))
+    workspace = ingest(tiny_workspace, fare("dam", 2, right, "old"))
     digests = set()
     for order in list(permutations(workspace.pending()))[1::2]:
         for slice_id in order:
@@ -62,8 +57,8 @@ def test_two_corrections_of_one_date_hold_in_the_order_of_their_ingests(folder: 
     assert len(digests) == 1
 
 
-def test_an_update_of_a_waiting_document_hides_what_that_one_supersedes(folder: Path) -> None:
-    workspace = ingest(folder, *CHAIN)
+def test_an_update_of_a_waiting_document_hides_what_that_one_supersedes(tiny_workspace: Path) -> None:
+    workspace = ingest(tiny_workspace, *CHAIN)
     for slice_id in (MARCH, JANUARY):
         workspace.update(slice_id=slice_id)
     assert set(visible(workspace)) == {"tram-c"}
@@ -74,18 +69,18 @@ def test_an_update_of_a_waiting_document_hides_what_that_one_supersedes(folder: 
     assert (set(visible(workspace)), problems(workspace)) == ({"tram-c"}, [])
 
 
-def test_a_version_that_came_since_counts_after_a_rollback(folder: Path) -> None:
-    workspace = ingest(folder, CHAIN[0], CHAIN[2], fare("other", 4, "The harbour is closed."))
+def test_a_version_that_came_since_counts_after_a_rollback(tiny_workspace: Path) -> None:
+    workspace = ingest(tiny_workspace, CHAIN[0], CHAIN[2], fare("other", 4, "The harbour is closed."))
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
     assert set(visible(workspace)) == {"tram-a", "tram-c", "other"}
-    workspace = ingest(folder, CHAIN[1])
+    workspace = ingest(tiny_workspace, CHAIN[1])
     workspace.rollback("2031-04/0001")
     assert (set(visible(workspace)), problems(workspace)) == ({"tram-c"}, [])
 
 
-def test_verify_compares_the_bank_with_the_stream(folder: Path) -> None:
-    workspace = ingest(folder, *CHAIN)
+def test_verify_compares_the_bank_with_the_stream(tiny_workspace: Path) -> None:
+    workspace = ingest(tiny_workspace, *CHAIN)
     for slice_id in (JANUARY, MARCH):
         workspace.update(slice_id=slice_id)
     workspace.bank.upsert(workspace.bank.rows(workspace.bank.schema.names))  # without the documents that wait
@@ -95,29 +90,29 @@ def test_verify_compares_the_bank_with_the_stream(folder: Path) -> None:
 
 @pytest.mark.parametrize("purge", [False, True])
 def test_a_forgotten_document_leaves_its_predecessor_hidden_and_takes_its_other_names_along(
-    folder: Path, purge: bool
+    tiny_workspace: Path, purge: bool
 ) -> None:
     copied = CHAIN[1] | {"doc_id": "tram-b-copy", "published_at": "2031-02-02", "supersedes": None}
-    workspace = ingest(folder, *CHAIN[:2], copied, CHAIN[2] | {"supersedes": "tram-b-copy"})
+    workspace = ingest(tiny_workspace, *CHAIN[:2], copied, CHAIN[2] | {"supersedes": "tram-b-copy"})
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
     assert set(visible(workspace)) == {"tram-c"}
     assert workspace.forget_all(["tram-b"], purge=purge).doc_ids == ("tram-b", "tram-b-copy")
-    workspace = open_workspace(folder)
+    workspace = open_workspace(tiny_workspace)
     assert (set(visible(workspace)), problems(workspace)) == ({"tram-c"}, [])
 
 
 def test_a_correction_of_the_record_and_a_repeat_are_not_compressed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CHAIN[0] | {"published_at": "2031-03-01"}
-    ingest(folder, first).update(slice_id=MARCH)
+    ingest(tiny_workspace, first).update(slice_id=MARCH)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("compressed")
 
     monkeypatch.setattr("cmt.retrieval.indexer.encode_batch", refuse)
-    workspace = ingest(folder, first | {"published_at": "2031-02-01"}, first | {"doc_id": "again"})
+    workspace = ingest(tiny_workspace, first | {"published_at": "2031-02-01"}, first | {"doc_id": "again"})
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
     rows = workspace.bank.rows(["memory_id", "memory", "key", "superseded_at"]).to_pylist()
