@@ -9,6 +9,7 @@ from cmt.common.storage import write_bytes
 from cmt.common.systems import SYSTEM_STYLES, ScoresBySystem
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _DRAWN = ("cmt", "rag", "closed")  # in the order of the legend
@@ -26,18 +27,9 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
 
     # 1. F1, a line a system
     for name in _DRAWN:
-        scored = [(place, rows[name]) for place, rows in enumerate(by_system) if name in rows]
-        if scored:
-            style, system_rows = SYSTEM_STYLES[name], [row for _, row in scored]
-            f1_axes.errorbar(
-                [place for place, _ in scored],
-                [row["f1"] for row in system_rows],
-                yerr=error_bars(system_rows),
-                label=style.short_label,
-                color=style.colour,
-                marker=style.marker,
-                capsize=3,
-            )
+        if any(name in scores for scores in by_system):
+            style = SYSTEM_STYLES[name]
+            draw_f1(f1_axes, by_system, name, label=style.short_label, color=style.colour)
     f1_axes.set(ylabel="F1 (0–100, 95 % interval)", title="Questions answered after each round", ylim=(0, None))
     if any(by_system):
         f1_axes.legend()
@@ -57,6 +49,14 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
     for axes in (f1_axes, recall_axes):
         axes.grid(alpha=0.3)
     _save(figure, path)
+
+
+def draw_f1(axes: "Axes", rounds: Sequence[ScoresBySystem], name: str, *, label: str, color: str) -> None:
+    """Draw F1 of the system `name`, with its 95 % interval, after each round; rounds without its score leave a gap."""
+    points = {index: row for index, scores in enumerate(rounds) if (row := scores.get(name, {})).get("f1") is not None}
+    rows: list[Mapping[str, Any]] = [*points.values()]
+    f1, marker = [row["f1"] for row in rows], SYSTEM_STYLES[name].marker
+    axes.errorbar([*points], f1, yerr=_error_bars(rows), label=label, color=color, marker=marker, capsize=3)
 
 
 def month_curve(*, months: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -80,7 +80,7 @@ def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
     for place, (system, values) in enumerate(scores.items()):
         style = SYSTEM_STYLES[system]
         f1 = values["f1"] or 0.0
-        axes.barh(place, f1, color=style.colour, xerr=error_bars([values]), capsize=4, height=0.6)
+        axes.barh(place, f1, color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
         axes.annotate(
             f"{style.short_label}  {f1:.1f}", (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9
         )
@@ -105,7 +105,7 @@ def _save(figure: "Figure", path: Path) -> None:
     write_bytes(path, picture.getvalue())
 
 
-def error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def _error_bars(rows: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Lengths of each interval below and above its F1: (2, n)."""
     below = [row["f1"] - row["f1_low"] for row in rows]
     above = [row["f1_high"] - row["f1"] for row in rows]

@@ -1,12 +1,12 @@
 """The charts of the report: a drawing each, with the same numbers as a table, and their inputs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from cmt.common.plots import error_bars
+from cmt.common.plots import draw_f1
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.common.text import format_optional
 from cmt.evaluation.calibration import Reliability
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW_QUESTIONS = 30
-"""Below this number of questions a chart carries a warning."""
+FEW_QUESTIONS = 30  # below this number of questions a chart carries a warning
 _MAX_LABELS = 5  # on the axis of rounds: more would overlap
 _STAGES = ("compress", "bank", "evaluate", "canaries")
 
@@ -29,13 +28,11 @@ class Chart:
 
     name: str
     title: str
-    note: str
-    """What it shows, in a sentence."""
+    note: str  # what it shows, in a sentence
     svg: Markup
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
-    basis: str
-    """The slices, compressor, parameters and commit behind its numbers."""
+    basis: str  # the slices, compressor, parameters and commit behind its numbers
 
 
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
@@ -46,20 +43,9 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
         for name in systems:
-            rows: list[tuple[int, Mapping[str, Any]]] = [
-                (index, entry.round.scores.get(name, {})) for index, entry in enumerate(scored)
-            ]
-            points = [(index, row) for index, row in rows if row.get("f1") is not None]  # others leave a gap
             style = SYSTEM_STYLES[name]
-            axes.errorbar(
-                [index for index, _ in points],
-                [row["f1"] for _, row in points],
-                yerr=error_bars([row for _, row in points]),
-                label=style.label,
-                color=SERIES[style.series],
-                marker=style.marker,
-                capsize=3,
-            )
+            rounds = [entry.round.scores for entry in scored]
+            draw_f1(axes, rounds, name, label=style.label, color=SERIES[style.series])
         _finish(figure, axes, scored, "F1 (0–100, 95 % interval)")
 
     def cell(entry: Entry, system: str) -> str:

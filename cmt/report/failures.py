@@ -11,11 +11,10 @@ from cmt.common.answers import normalise_answer
 from cmt.report.highlights import Highlights, passage
 
 if TYPE_CHECKING:
-    from cmt.answering.answer import Answer, Source
+    from cmt.answering.answer import Source
     from cmt.answering.answerer import Answerer
 
-SHOWN = 12
-"""Maximum number of questions."""
+SHOWN = 12  # maximum number of questions
 _SOURCES = 8  # of each question
 
 
@@ -25,8 +24,7 @@ class Selected:
 
     source: "Source"
     passage: Highlights
-    right: bool
-    """Whether it is the question's gold document."""
+    right: bool  # whether it is the question's gold document
 
 
 @dataclass(frozen=True)
@@ -37,10 +35,8 @@ class Failure:
     asked_at: datetime
     doc_id: str
     golds: Sequence[str]
-    answered: str
-    """The recorded answer; empty for "not in memory"."""
-    f1: float
-    """F1 of the recorded answer, 0–100."""
+    answered: str  # the recorded answer; empty for "not in memory"
+    f1: float  # F1 of the recorded answer, 0–100
     confidence: float
     answered_now: str
     """The answer of the bank in its present state; empty if it is the recorded one or "not in memory"."""
@@ -53,26 +49,25 @@ def worst_answers(records: pa.Table, answerer: "Answerer") -> list[Failure]:
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
     rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:SHOWN]
     answers = answerer.answer([row["question"] for row in rows], as_of=[row["asked_at"] for row in rows])
-    return [_failure(row, answer) for row, answer in zip(rows, answers, strict=True)]
-
-
-def _failure(row: dict[str, Any], answer: "Answer") -> Failure:
-    selected = [
-        Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in answer.sources[:_SOURCES]
-    ]
-    answered_now = answer.text if answer.known else ""
-    return Failure(
-        question=row["question"],
-        asked_at=row["asked_at"],
-        doc_id=row["doc_id"],
-        golds=row["golds"],
-        answered=row["cmt"],
-        f1=100 * row["cmt_f1"],
-        confidence=row["confidence"],
-        answered_now=answered_now if answered_now != row["cmt"] else "",
-        reason=_reason(row, selected),
-        selected=selected,
-    )
+    failures = []
+    for row, answer in zip(rows, answers, strict=True):
+        sources = answer.sources[:_SOURCES]
+        selected = [Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in sources]
+        failures.append(
+            Failure(
+                question=row["question"],
+                asked_at=row["asked_at"],
+                doc_id=row["doc_id"],
+                golds=row["golds"],
+                answered=row["cmt"],
+                f1=100 * row["cmt_f1"],
+                confidence=row["confidence"],
+                answered_now=answer.text if answer.known and answer.text != row["cmt"] else "",
+                reason=_reason(row, selected),
+                selected=selected,
+            )
+        )
+    return failures
 
 
 def _reason(row: dict[str, Any], selected: Sequence[Selected]) -> str:

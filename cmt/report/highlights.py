@@ -12,10 +12,8 @@ class Piece(NamedTuple):
     """A range of a text."""
 
     text: str
-    probability: float | None
-    """Probability of its window; None outside all windows."""
-    quoted: bool = False
-    """Whether it was quoted to the LM as the likeliest answer."""
+    probability: float | None  # probability of its window; None outside all windows
+    quoted: bool = False  # whether it was quoted to the LM as the likeliest answer
 
     @property
     def read(self) -> bool:
@@ -50,10 +48,7 @@ def passage(source: "Source") -> Highlights:
 
 
 def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None) -> list[Piece]:
-    """All of `text`, in order, cut at the ends of `spans` and `quote`.
-
-    Where spans overlap, the highest probability counts. Spans are clipped to the text.
-    """
+    """All of `text`, cut at the ends of `spans` and `quote`. Of overlapping spans the highest probability counts."""
     # 1. the positions of all cuts
     ends = {0, len(text)}
     for span in (*spans, *([quote] if quote else [])):

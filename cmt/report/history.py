@@ -1,7 +1,7 @@
 """The rounds of the report: their records in the ledger, and the scores of each system on their questions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from cmt.bank.ledger import Round
 from cmt.common.difference import Difference
-from cmt.common.systems import ScoresBySystem, system_label
+from cmt.common.systems import ScoresBySystem
 from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from cmt.resources import Resources
     from cmt.stream.store import Slice
 
-LATEST = 200
-"""Maximum number of rounds shown, so that the page stays small for any length of the stream."""
+LATEST = 200  # maximum number of rounds shown, so that the page stays small for any length of the stream
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,9 @@ class SystemSummary:
     """The scores of one system on the questions of a round."""
 
     name: str
-    scores: Mapping[str, float | None]
-    """SCORE_NAMES, as the round recorded them."""
+    scores: Mapping[str, float | None]  # SCORE_NAMES, as the round recorded them
     behind: Difference | None
     """F1 of the memory minus F1 of this system, paired by question, with its 95 % interval; None for the memory."""
-
-    @property
-    def label(self) -> str:
-        """The name that readers see."""
-        return system_label(self.name)
 
 
 @dataclass(frozen=True)
@@ -43,16 +36,15 @@ class Entry:
     """One round of the report."""
 
     round: Round
-    questions: int | None
+    questions: int | None = None
     """Number of questions of its slice; None if the slice is no longer in the store."""
-    superseding: int | None
+    superseding: int | None = None
     """Number of documents of its slice that supersede another one; None as above."""
     own: Mapping[str, float] = field(default_factory=dict)
     """System → F1 (0–100) on the questions of the slice itself; empty without records."""
     earlier: Mapping[str, float] = field(default_factory=dict)
     """The same on the sample of questions of earlier slices."""
-    asked: int = 0
-    """Number of questions of its evaluation; 0 without records."""
+    asked: int = 0  # number of questions of its evaluation; 0 without records
 
     @property
     def anchor(self) -> str:
@@ -66,10 +58,7 @@ class Entry:
 
 
 def entries(resources: "Resources") -> tuple[list[Entry], int]:
-    """The LATEST rounds of the bank's compressor, in order, and the number of earlier ones.
-
-    Raises BankError without a bank.
-    """
+    """The LATEST rounds of the bank's compressor, and the number of earlier ones. Raises BankError without a bank."""
     compressor = resources.open_bank().schema.metadata[b"compressor"].decode()
     rounds = resources.ledger.rounds(compressor)
     slices = {slice_.slice_id: slice_ for slice_ in resources.store.slices()}
@@ -94,21 +83,15 @@ def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[Sys
 
 def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:
     if slice_ is None:
-        return Entry(round_, None, None)
+        return Entry(round_)
     documents = resources.store.documents(slice_)
-    superseding = documents.num_rows - documents["supersedes"].null_count
+    entry = Entry(round_, slice_.n_questions, documents.num_rows - documents["supersedes"].null_count)
     answered = read_records(resources, round_)
     if answered is None:
-        return Entry(round_, slice_.n_questions, superseding)
+        return entry
     own = is_own(resources, round_, answered)
-    return Entry(
-        round_,
-        slice_.n_questions,
-        superseding,
-        own=_mean_f1(answered.filter(own)),
-        earlier=_mean_f1(answered.filter(pc.invert(own))),
-        asked=answered.num_rows,
-    )
+    new, earlier = _mean_f1(answered.filter(own)), _mean_f1(answered.filter(pc.invert(own)))
+    return replace(entry, own=new, earlier=earlier, asked=answered.num_rows)
 
 
 def _mean_f1(records: pa.Table) -> dict[str, float]:

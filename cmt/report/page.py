@@ -1,10 +1,9 @@
 """`cmt report`: the measurements of a project in one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import Progress
@@ -17,10 +16,10 @@ from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
 from cmt.report import charts
-from cmt.report.baselines import Baselines, stored_baselines
-from cmt.report.failures import Failure, worst_answers
+from cmt.report.baselines import stored_baselines
+from cmt.report.failures import worst_answers
 from cmt.report.history import Entry, SystemSummary, compare, entries
-from cmt.report.protocol import Protocol, read_protocol
+from cmt.report.protocol import read_protocol
 
 if TYPE_CHECKING:
     from cmt.resources import Resources
@@ -30,48 +29,8 @@ _SHORT = 12  # digits of a digest that are shown; the tables have all of them as
 _MAX_NAMED = 3  # values of one kind, such as commits, below a chart
 
 
-class Tile(NamedTuple):
-    """A headline figure at the top of the page."""
-
-    label: str
-    value: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Page:
-    """The input of the template."""
-
-    made: datetime
-    about: Mapping[str, str]
-    tiles: Sequence[Tile]
-    entries: Sequence[Entry]
-    left_out: int
-    """Number of rounds before `entries`."""
-    history: Sequence[charts.Chart]
-    systems: Sequence[SystemSummary]
-    reliability: charts.Chart | None
-    """F1 against confidence in that round; None if the confidence is a cosine."""
-    baselines: Baselines
-    baselines_basis: str
-    protocol: Protocol | None
-    failures: Sequence[Failure]
-    scored: Entry | None
-    """The last round with stored answers, the subject of tiles, systems and failures; None without such a round."""
-    basis: str
-    """The basis of tiles, systems and failures."""
-
-    @property
-    def marked(self) -> bool:
-        """Whether the windows that the LM read are known."""
-        return any(source.passage.windows for failure in self.failures for source in failure.selected)
-
-
 def write_report(resources: "Resources", path: Path, *, progress: Progress) -> dict[str, Any]:
-    """Write the page to `path` and return a summary of its contents.
-
-    Raises BankError without a bank and StreamError if `path` cannot be written.
-    """
+    """Write the page to `path`; returns a summary. Raises BankError without a bank, StreamError if writing fails."""
     page = gather(resources, progress=progress)
     html = render(page).encode("utf-8", "replace")
     try:
@@ -81,15 +40,17 @@ def write_report(resources: "Resources", path: Path, *, progress: Progress) -> d
     return {
         "path": path,
         "bytes": len(html),
-        "rounds": len(page.entries),
-        "systems": [system.name for system in page.systems],
-        "baselines": [row["row"] for row in page.baselines.rows],
-        "worst_questions": len(page.failures),
+        "rounds": len(page["entries"]),
+        "systems": [system.name for system in page["systems"]],
+        "baselines": [row["row"] for row in page["baselines"]],
+        "worst_questions": len(page["failures"]),
     }
 
 
-def gather(resources: "Resources", *, progress: Progress) -> Page:
-    """Collect the stored measurements of the project, and ask the worst questions again."""
+def gather(resources: "Resources", *, progress: Progress) -> dict[str, Any]:
+    """The input of the template: the stored measurements of the project, and the worst questions asked again."""
+    from cmt.evaluation.systems import SYSTEMS
+
     progress.stage("gather")
     # 1. the rounds, and the answers of the last one that has a score
     shown, left_out = entries(resources)
@@ -97,9 +58,11 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
     answered = read_records(resources, scored.round) if scored else None
     answered = RECORD_SCHEMA.empty_table() if answered is None else answered
     systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
-    basis = _rounds_basis([scored.round]) if scored else ""
+    basis = _rounds_basis([scored.round] if scored else [])
     # 2. the rows of `cmt baselines` on the bank in its present state
-    baselines = stored_baselines(resources, bank_lineage(resources)) if scored else Baselines()
+    lineage = bank_lineage(resources) if scored else {}
+    baselines = stored_baselines(resources, lineage) if scored else []
+    measured = {row["row"] for row in baselines}
     # 3. F1 against confidence, unless the confidence is a cosine
     reliability = None
     if scored and resources.answerer.confidence_is_probability:
@@ -109,25 +72,27 @@ def gather(resources: "Resources", *, progress: Progress) -> Page:
     failures = worst_answers(answered, resources.answerer) if scored else []
     history_basis = _rounds_basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.seconds_chart)
-    return Page(
-        made=datetime.now(UTC),
-        about=_about(resources),
-        tiles=_tiles(resources, systems, scored),
-        entries=shown,
-        left_out=left_out,
-        history=[chart for draw in history if (chart := draw(shown, history_basis))],
-        systems=systems,
-        reliability=reliability,
-        baselines=baselines,
-        baselines_basis=_bank_basis(baselines.lineage) if baselines.lineage else "",
-        protocol=read_protocol(resources.root),
-        failures=failures,
-        scored=scored,
-        basis=basis,
-    )
+    return {
+        "made": datetime.now(UTC),
+        "about": _about(resources),
+        "tiles": _tiles(resources, systems, scored),
+        "entries": shown,
+        "left_out": left_out,
+        "history": [chart for draw in history if (chart := draw(shown, history_basis))],
+        "systems": systems,
+        "reliability": reliability,
+        "baselines": baselines,
+        "unmeasured": [name for name in SYSTEMS if name not in measured],
+        "baselines_basis": _bank_basis(lineage) if scored else "",
+        "protocol": read_protocol(resources.root),
+        "failures": failures,
+        "marked": any(source.passage.windows for failure in failures for source in failure.selected),
+        "scored": scored,
+        "basis": basis,
+    }
 
 
-def render(page: Page) -> str:
+def render(page: Mapping[str, Any]) -> str:
     """The page as HTML. Text of documents, questions and answers is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -158,10 +123,12 @@ def _about(resources: "Resources") -> dict[str, str]:
     }
 
 
-def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Entry | None) -> list[Tile]:
+def _tiles(
+    resources: "Resources", systems: Sequence[SystemSummary], scored: Entry | None
+) -> list[tuple[str, str, str]]:
     tiles = [
-        Tile(
-            f"F1, {system.label}",
+        (
+            f"F1, {system_label(system.name)}",
             charts.score(system.scores["f1"]),
             f"of 100; 95 % interval {charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
         )
@@ -169,9 +136,9 @@ def _tiles(resources: "Resources", systems: Sequence[SystemSummary], scored: Ent
     ]
     recall = scored.round.memory_scores.get("recall") if scored else None
     if recall is not None:
-        tiles.append(Tile("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
+        tiles.append(("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
     per_document = float(resources.open_bank().stats()["bytes_per_document"])
-    return [*tiles, Tile("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
+    return [*tiles, ("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
 
 
 def _bank_basis(lineage: Mapping[str, Any]) -> str:

@@ -1,47 +1,30 @@
 """The published protocol in the report: tables of the file that `benchmarks/paper_protocol.py` writes."""
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmt.common.storage import read_json
 from cmt.common.text import format_optional
+from cmt.report.baselines import read_measurements
 
-log = logging.getLogger(__name__)
-
-FILE = "metrics/protocol.json"
-"""Below the folder of params.yaml."""
+FILE = "metrics/protocol.json"  # below the folder of params.yaml
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """The measurements of the published protocol."""
+def read_protocol(root: Path) -> dict[str, Any] | None:
+    """The protocol in FILE below `root`; None if the file is missing or cannot be read.
 
-    documents: int
-    """Number of documents that were compressed."""
-    rows: Sequence[Sequence[str]]
-    """A row a system: name, F1 and its interval, EM, EM of the prefix, recall@1, first token in ms, questions."""
-    parts: Sequence[Sequence[str]]
-    """Other measurements: name of the part, such as `retention`, name of the value, value."""
+    `documents`: their number. `rows`: the cells of each system. `parts`: part, name and value of further results.
+    """
 
-
-def read_protocol(root: Path) -> Protocol | None:
-    """The protocol in FILE below `root`; None if the file is missing or cannot be read."""
-    try:
-        raw = read_json(root / FILE, dict[str, Any])
+    def tables(raw: dict[str, Any]) -> dict[str, Any]:
         parts = {name: part for name, part in raw.items() if isinstance(part, dict)}
-        return Protocol(
-            documents=int(raw["documents"]),
-            rows=[_cells(row) for row in raw["rows"]],
-            parts=[[name, key, f"{value:,.4g}"] for name, part in parts.items() for key, value in part.items()],
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        log.warning("%s cannot be read and is ignored: %s", root / FILE, error)
-        return None
+        return {
+            "documents": int(raw["documents"]),
+            "rows": [_cells(row) for row in raw["rows"]],
+            "parts": [[name, key, f"{value:,.4g}"] for name, part in parts.items() for key, value in part.items()],
+        }
+
+    return read_measurements(root / FILE, tables)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import cmt
 from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
@@ -23,6 +24,15 @@ def open_workspace(folder: Path, **overrides: Any) -> Workspace:
     """A newly opened workspace; the override `gate__min_f1=50` sets `gate.min_f1`."""
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
     return cmt.open(params=folder / "params.yaml", overrides=dotted)
+
+
+def change_params(folder: Path, **sections: dict[str, Any]) -> None:
+    """Set values in the project's params.yaml, by section."""
+    file = folder / "params.yaml"
+    params = yaml.safe_load(file.read_text())
+    for name, values in sections.items():
+        params[name] = params.get(name, {}) | values
+    file.write_text(yaml.safe_dump(params))
 
 
 def run_steps(workspace: Workspace, slice_id: str, *, last: str) -> None:

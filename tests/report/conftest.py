@@ -6,17 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 import cmt
 from cmt.evaluation.comparison import measure_systems
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.report.baselines import store_baselines
 from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
+from tests.helpers.projects import adapt, change_params, open_workspace
 from tests.helpers.reports import HOSTILE
 
-ENCODED = html.escape(HOSTILE)
-"""Ingest removes tags, and decodes entities: the bank holds HOSTILE as text."""
+ENCODED = html.escape(HOSTILE)  # ingest removes tags, and decodes entities: the bank holds HOSTILE as text
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +37,8 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     for name, row in (("documents", document), ("questions", question)):
         with (folder / f"news/{name}.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params.setdefault("selection", {})["max_logprob_gap"] = (
-        1000.0  # every document is among the sources of some question
-    )
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    workspace = cmt.open(params=folder / "params.yaml")
-    workspace.ingest()
-    for slice_id in workspace.pending():
-        workspace.update(slice_id=slice_id)
+    change_params(folder, selection={"max_logprob_gap": 1000.0})  # every document is a source of some question
+    workspace = open_workspace(adapt(folder))
     data = ComparisonData.of(workspace, limit=2)
     store_baselines(workspace, measure_systems(data, ["full", "rag-bm25-3", "cmt"]), data.lineage)
     return folder

@@ -10,7 +10,6 @@ from cmt.evaluation.comparison import SystemResult
 from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.cost import Cost
 from cmt.evaluation.metrics import Scores
-from cmt.evaluation.systems import SYSTEMS
 from cmt.report.baselines import IDENTITY, store_baselines, stored_baselines
 
 COST = Cost(1.0, 0.5, None, 10, 20.0)
@@ -20,19 +19,18 @@ RESULT = SystemResult("closed", Scores(1.0, 2.0, 3.0, (2.0, 4.0), None, 5), 0.1,
 def test_a_system_that_is_measured_alone_joins_the_stored_ones(adapted: cmt.Workspace) -> None:
     lineage = bank_lineage(adapted)
     stored = ["full", "rag-bm25-3", "cmt"]
-    assert [row["row"] for row in stored_baselines(adapted, lineage).rows] == stored
+    assert [row["row"] for row in stored_baselines(adapted, lineage)] == stored
     store_baselines(adapted, [RESULT], lineage)
     store_baselines(adapted, [replace(RESULT, seconds=0.2)], lineage)
     found = stored_baselines(adapted, lineage)
-    assert [row["row"] for row in found.rows] == ["closed", *stored]
-    assert found.rows[0] == replace(RESULT, seconds=0.2).to_json()
-    assert set(found.missing) == SYSTEMS.keys() - {"closed", *stored}
+    assert [row["row"] for row in found] == ["closed", *stored]
+    assert found[0] == replace(RESULT, seconds=0.2).to_json()
 
 
 def test_rows_of_another_bank_are_not_shown(adapted: cmt.Workspace) -> None:
     lineage = bank_lineage(adapted)
     for key in IDENTITY:
-        assert stored_baselines(adapted, lineage | {key: "0" * 64}).rows == []
+        assert stored_baselines(adapted, lineage | {key: "0" * 64}) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
@@ -40,7 +38,7 @@ def test_a_file_that_cannot_be_read_is_ignored(
     adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     (adapted.state / "baselines.json").write_text(text)
-    assert stored_baselines(adapted, bank_lineage(adapted)).rows == []
+    assert stored_baselines(adapted, bank_lineage(adapted)) == []
     assert "baselines.json cannot be read and is ignored" in caplog.text
     store_baselines(adapted, [RESULT], bank_lineage(adapted))
     assert len(json.loads((adapted.state / "baselines.json").read_text())["rows"]) == 1

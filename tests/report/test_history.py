@@ -46,8 +46,8 @@ def test_systems_are_compared_question_by_question() -> None:
     assert systems_in(record_table(*rows)) == ["cmt", "rag"]  # nobody answered closed-book
     scores = {"cmt": {"f1": 75.0}, "rag": {"f1": 0.0}}
     memory, rag = compare(record_table(*rows), scores=scores, seed=0)
-    assert (memory.label, memory.scores, memory.behind) == ("CMT memory", {"f1": 75.0}, None)
-    assert (rag.label, rag.scores) == ("BM25-RAG, top 1", {"f1": 0.0})
+    assert (memory.name, memory.scores, memory.behind) == ("cmt", {"f1": 75.0}, None)
+    assert (rag.name, rag.scores) == ("rag", {"f1": 0.0})
     assert rag.behind is not None
     assert rag.behind[0] == 75.0
     assert 30 < rag.behind[1] < 75 < rag.behind[2] <= 100

@@ -115,7 +115,7 @@ def test_the_published_protocol_is_shown_if_it_was_measured(html: str, adapted: 
     assert "1,665 documents are compressed first" in text
     assert "43.2 (40.0 – 45.0)" in text and "98.75" in text
     # F1 is drawn against the confidence
-    assert gathered.reliability and gathered.reliability.name == "reliability"
+    assert gathered["reliability"] and gathered["reliability"].name == "reliability"
 
 
 def test_the_summary_has_stable_keys(written: tuple[dict[str, Any], str]) -> None:
@@ -129,9 +129,9 @@ def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -
     for file in (adapted.state / "rounds").glob("*/answers.parquet"):
         file.unlink()
     gathered = gather(adapted, progress=NullProgress())
-    assert (gathered.scored, gathered.systems, gathered.failures) == (None, [], [])
-    assert [chart.name for chart in gathered.history] == ["rounds", "seconds"]
-    assert all(entry.gain is None for entry in gathered.entries)
+    assert (gathered["scored"], gathered["systems"], gathered["failures"]) == (None, [], [])
+    assert [chart.name for chart in gathered["history"]] == ["rounds", "seconds"]
+    assert all(entry.gain is None for entry in gathered["entries"])
     assert "no answers are stored" in ParsedPage(render(gathered)).text
 
 
@@ -168,7 +168,7 @@ def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
     rounds = [replace(last, round_id=name, slice_id=name, number=place - 300) for place, name in enumerate(names)]
     adapted.ledger.write(*rounds)
     gathered = gather(adapted, progress=NullProgress())
-    assert (len(gathered.entries), gathered.left_out) == (LATEST, 302 - LATEST)
+    assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 302 - LATEST)
     html = render(gathered)
     assert f"{302 - LATEST} earlier rounds are left out" in html
     assert len(html.encode()) < 2_000_000

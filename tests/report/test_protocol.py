@@ -28,13 +28,14 @@ def test_rows_and_parts_become_tables(tmp_path: Path) -> None:
     retention = {"before": 61.0, "questions": 1200}
     write(tmp_path, json.dumps({"documents": 1665, "seed": 0, "rows": [ROW, CLOSED], "retention": retention}))
     protocol = read_protocol(tmp_path)
-    assert protocol is not None
-    assert protocol.documents == 1665
-    assert protocol.rows == [
-        ["cmt", "65.2 (60.0 – 70.0)", "50.0", "60.0", "0.812", "–", "1,000"],
-        ["closed", "65.2 (60.0 – 70.0)", "50.0", "60.0", "–", "32", "1,000"],
-    ]
-    assert protocol.parts == [["retention", "before", "61"], ["retention", "questions", "1,200"]]
+    assert protocol == {
+        "documents": 1665,
+        "rows": [
+            ["cmt", "65.2 (60.0 – 70.0)", "50.0", "60.0", "0.812", "–", "1,000"],
+            ["closed", "65.2 (60.0 – 70.0)", "50.0", "60.0", "–", "32", "1,000"],
+        ],
+        "parts": [["retention", "before", "61"], ["retention", "questions", "1,200"]],
+    }
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"documents": 3}', '{"documents": 3, "rows": [{"row": "cmt"}]}'])
