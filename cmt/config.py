@@ -147,8 +147,7 @@ class StreamParams(Section):
     document_characters: Positive = 3_000_000
     """Longest text of a row, in characters; a row with a longer one is quarantined."""
     clock: Annotated[str, BeforeValidator(lambda v: v if v == "system" else _normalise(v, parse_instant))] = "system"
-    """Dates after this instant count as future: `system` (the computer's clock), or a date-time with time zone for a
-    stream in its own time."""
+    """Dates after this instant are future: `system` (the clock), or a date-time for a stream in its own time."""
 
     trust_source: bool = False
     """Whether a file's column `source` names the publisher of a document, if `cmt ingest --source` does not."""
@@ -235,13 +234,11 @@ class CompressorParams(Section):
     """Θ: document → memories (docs/method.md#compressor)."""
 
     path: Path = SHIPPED
-    """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`; by default the
-    shipped one."""
+    """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`."""
     kind: Literal["windows", "tokens"] = "windows"
     """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens behind the text."""
     window: Positive = 4
-    """Tokens in a window, which one vector of a memory represents (kind `windows`): the trained number, a multiple of
-    it for a smaller bank, or a divisor for a larger one."""
+    """Tokens behind one vector (kind `windows`): the trained number, or a multiple or divisor of it."""
     memory_tokens: Positive = 16
     """Vectors of a memory (kind `tokens`)."""
     layers: Annotated[int, Field(ge=0)] = 0
@@ -258,8 +255,7 @@ class CompressParams(Section):
     """The process or processes that compress documents."""
 
     engine: Literal["local", "ray"] = "local"
-    """`local`: in this process; `ray`: spread with Ray Data over `workers` processes (the extra `ray`). The memories
-    are the same."""
+    """`local`: in this process; `ray`: spread with Ray Data over `workers` processes. The memories are the same."""
     workers: Positive = 2
     """Processes of the engine `ray`, each on one core with the language model and the compressor in its memory."""
 
@@ -268,11 +264,9 @@ class AggregatorParams(Section):
     """ψ: question and selected memories → scores of tokens (docs/method.md#aggregation)."""
 
     kind: Literal["windows", "attention", "none"] = "windows"
-    """`windows`: the LM's next layers read the windows and score every token; `attention`: cross-attention blocks as
-    published (arXiv 2412.07393); `none`: the LM reads whole memories, which is RAG with a trained prefix."""
+    """`windows`: the LM's next layers; `attention`: blocks as published; `none`: the LM reads whole memories."""
     blocks: Annotated[int, Field(ge=0)] = 0
-    """Layers of the LM above Θ (kind `windows`), or cross-attention blocks (kind `attention`; MAC has 4); 0: a third of
-    the LM's layers, 10 of SmolLM2-135M's 30."""
+    """Layers of the LM above Θ (`windows`), or cross-attention blocks (`attention`); 0: a third of the LM's layers."""
     lora_rank: Positive = 32
     """Rank of the LoRA adapters of these layers (kind `windows`)."""
     heads: Positive = 8
@@ -307,15 +301,11 @@ class TrainParams(Section):
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = BASE
-    """Question-answer pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`; or `stream`, the
-    documents of the stream with their questions; a document with few questions gets generated ones."""
+    """Pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`; or `stream`: its documents."""
     mix: dict[str, Weight] = {}
-    """Several sources in place of `source`, in the same form → share of the paragraphs, relative to the others;
-    paragraphs of a small source repeat more often. Empty: `source` alone, every paragraph once an epoch. With `source:
-    stream` they are the base data, by default SQuAD."""
+    """Several sources in place of `source` → share of the paragraphs; with `source: stream` they are the base data."""
     until: Annotated[str | None, BeforeValidator(lambda v: _normalise(v, parse_end))] = None
-    """With `source: stream`: documents published and questions asked after this date or instant are left out. None:
-    all are used."""
+    """With `source: stream`: later documents and questions are left out. None: all are used."""
     base_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     """With `source: stream`: fraction of the paragraphs that come from the base data, against forgetting."""
     path: Path = Path("data/train")
@@ -323,8 +313,7 @@ class TrainParams(Section):
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
-    """Folder of a compressor to continue from, with the same configuration; the kind of ψ may differ, ψ then starts
-    untrained. None trains from a random initialisation."""
+    """Folder of a compressor to continue from; the kind of ψ may differ. None trains from a random initialisation."""
     start_weight: Fraction = 0.5
     """Weight of `start` in the final weights, 0–1; averaging both reduces forgetting (arXiv 2109.01903)."""
     validation_articles: Positive = 20
@@ -336,11 +325,9 @@ class TrainParams(Section):
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
     unanswerable_per_paragraph: Annotated[int, Field(ge=0)] = 0
-    """Unanswerable questions drawn from each paragraph at each step, which teach ψ to answer "nowhere": questions of
-    the data (SQuAD 2.0 has them), and questions with an exchanged name (`cmt.training.entity_swaps`)."""
+    """Unanswerable questions drawn from each paragraph at each step, which teach ψ to answer "nowhere"."""
     window_frequencies: dict[Positive, Weight] = {}
-    """Window size of a step → relative frequency; the same weights serve all sizes. Each is a multiple or a divisor of
-    `compressor.window`. Empty: the sizes of `start`, equally often, or `compressor.window`."""
+    """Window of a step, a multiple or divisor of `compressor.window` → relative frequency. Empty: those of `start`."""
     answer_fraction: Fraction = 0.25
     """Fraction of a step's questions that go through the LM, 0–1; all questions train selection and ψ."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
@@ -348,8 +335,7 @@ class TrainParams(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 40
     """Updates of linear warm-up."""
     decay_steps: Annotated[int, Field(ge=0)] = 0
-    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run. A run with
-    a constant rate can be extended before the decay: `questions` and `decay_steps` are not part of its identity."""
+    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run."""
     save_steps: Positive = 50
     """Updates between checkpoints."""
     bf16: bool = True
@@ -359,8 +345,7 @@ class TrainParams(Section):
     processes: Positive = 1
     """Processes that train together on one machine, each on its own GPU or on a part of the cores."""
     steps_per_update: Positive = 1
-    """Steps whose gradients are averaged for one update, distributed over the processes: a multiple of `processes`.
-    The trained weights depend on it, but not on `processes`."""
+    """Steps whose gradients are averaged for one update: a multiple of `processes`."""
     compile: bool = False
     """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
 
@@ -406,8 +391,7 @@ class BankParams(Section):
     keep_text: bool = True
     """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
-    """Number format of the memory vectors. `pq`: by the compressor's codebook for its window (`cmt codebook`), with
-    `keep_text`; `auto`: `pq` if possible, else `int8`."""
+    """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if possible, else `int8`."""
     exact_below: Positive = 10_000
     """Search is exhaustive below this number of rows; from there on `cmt bank optimize` builds an index."""
 
@@ -424,8 +408,7 @@ class SelectionParams(Section):
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
     max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
-    """Largest gap in log-probability between a memory and the first one, in nats; memories beyond it are not read. On
-    held-out articles ψ reads 2.5 memories on average, and answers as well as with all eight."""
+    """Largest gap in log-probability between a memory and the first one, in nats; memories beyond it are not read."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
     """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine alone."""
     best_windows: Positive = 2
@@ -433,15 +416,11 @@ class SelectionParams(Section):
     neighbour_windows: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
     expanded_memories: Annotated[int, Field(ge=0)] = 4
-    """Number of likeliest memories that are encoded again with a vector for each token (REFRAG, arXiv 2509.01092); only
-    they are read. 0: off. No effect for a compressor that was not trained at window 1."""
+    """Likeliest memories that are encoded again with a vector for each token (arXiv 2509.01092) and read; 0: off."""
     abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
-    """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains. On held-out articles 0.25
-    refused 6 % of 826 answerable questions and 36 % of 70 unanswerable ones that look answerable."""
+    """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains."""
     likely_from: Fraction = 0.7
-    """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure. On held-out articles of
-    five sets half of the answers were likely, and 85 % of those had an F1 of at least 0.5 (E97 of docs/experiments.md).
-    """
+    """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure."""
 
 
 class AnsweringParams(Section):
@@ -472,8 +451,7 @@ class GateParams(Section):
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
     """Questions of earlier slices that are asked as of now after each round, 0–40; see `cmt.evaluation.canary`."""
     max_harmed: Annotated[int, Field(ge=0)] = 0
-    """Largest number of canaries that a round may turn wrong with documents that do not update theirs; with more, these
-    documents are set aside."""
+    """Largest number of canaries that a round may turn wrong without an update; with more, documents are set aside."""
     max_set_aside: Annotated[int, Field(ge=0)] = 100
     """Largest number of documents that a round sets aside; with more, the round is refused."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
@@ -512,8 +490,7 @@ class TrackingParams(Section):
     enabled: bool = True
     """Record every round in MLflow."""
     uri: str = "sqlite:///mlflow.db"
-    """Tracking server or database; the environment variable MLFLOW_TRACKING_URI takes precedence. A password in it is
-    shown and logged as `***`."""
+    """Tracking server or database; MLFLOW_TRACKING_URI takes precedence. A password is shown and logged as `***`."""
     experiment: str = "cmt"
     """MLflow experiment that holds the streams."""
 
@@ -524,16 +501,13 @@ class ServingParams(Section):
     question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
-    """Requests a minute that one token, or without tokens one client address, may send to `cmt serve`, in a burst or
-    spread; 0: no limit."""
+    """Requests a minute of one token, or without tokens of one client address, to `cmt serve`; 0: no limit."""
     queue_length: Annotated[int, Field(ge=0)] = 64
     """Questions that may wait in `cmt serve`; a further one gets 429 and the seconds to wait. 0: any number."""
     token_file: Path | None = None
-    """File of the bearer tokens, which `cmt token` writes; every request needs one then. None: no tokens, and
-    `cmt serve` listens on a loopback address only."""
+    """File of the bearer tokens, which every request then needs. None: no tokens, and loopback addresses only."""
     proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
-    """Addresses or networks of proxies, such as 127.0.0.1 or 10.0.0.0/8: the client of their requests is the one that
-    X-Forwarded-For names. From other addresses the header is ignored."""
+    """Addresses or networks of proxies, whose X-Forwarded-For names the client; that of others is ignored."""
     ingest_megabytes: Positive = 10
     """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
     request_log: Path | None = None

@@ -1,6 +1,7 @@
 """Dates as people and programs write them: ISO 8601, RFC 2822, seconds since 1970, day/month/year, names of months."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
@@ -48,10 +49,8 @@ class ReadDate(NamedTuple):
     """A date as it was read: the first and the last instant that it may mean, in UTC."""
 
     start: datetime
-    end: datetime
-    """Equal to `start`; a plain date is a whole day in UTC."""
-    form: str
-    """How it was read, such as `epoch seconds`."""
+    end: datetime  # equal to `start`; a plain date is a whole day in UTC
+    form: str  # how it was read, such as `epoch seconds`
 
 
 class _Months(dateutil.parserinfo):
@@ -65,10 +64,8 @@ class _Months(dateutil.parserinfo):
 class DateReader:
     """Reads dates; what they leave open is decided by `zone` and `day_first`."""
 
-    zone: tzinfo = UTC
-    """Of date-times without a zone; a plain date is a day in UTC."""
-    day_first: bool | None = None
-    """Whether 05/03/2026 is 5 March; with None such a date is refused."""
+    zone: tzinfo = UTC  # of date-times without a zone; a plain date is a day in UTC
+    day_first: bool | None = None  # whether 05/03/2026 is 5 March; with None such a date is refused
 
     def read(self, value: Any) -> ReadDate:
         """Read a string, a number, a date or a datetime. Raises ValueError, which says what to do."""
@@ -94,8 +91,11 @@ class DateReader:
             return _number(int(text))
         if re.fullmatch(r"\d{9,}\.\d+", text):  # of Slack and Unix
             return _number(float(text))
-        if (found := self._iso(text)) or (found := self._rfc_2822(text)):
+        if found := self._iso(text):
             return found
+        if _RFC_2822.fullmatch(text):
+            with suppress(ValueError):
+                return self._instant(parsedate_to_datetime(text), "RFC 2822")
         # 2. numbers of day, month and year, which become ISO 8601
         form = "names of months"
         if match := _YEAR_FIRST.fullmatch(text):
@@ -117,14 +117,6 @@ class DateReader:
             return None
         plain = len(text) <= len("2031-02-15")
         return _day(instant.date(), "plain date") if plain else self._instant(instant, "ISO 8601")
-
-    def _rfc_2822(self, text: str) -> ReadDate | None:
-        if not _RFC_2822.fullmatch(text):
-            return None
-        try:
-            return self._instant(parsedate_to_datetime(text), "RFC 2822")
-        except ValueError:
-            return None
 
     def _ordered(self, value: str, first: str, second: str) -> tuple[str, str, str]:
         """Month, day and the form of a date of which the month's place is open."""
@@ -160,9 +152,7 @@ class DateReader:
 _PARSER = dateutil.parser(_Months())
 
 
-@lru_cache(maxsize=4096)
-def _read_text(reader: DateReader, value: str) -> ReadDate:
-    return reader.read_text(value)
+_read_text = lru_cache(maxsize=4096)(DateReader.read_text)
 
 
 def _day(day: date, form: str) -> ReadDate:

@@ -9,10 +9,7 @@ INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"
 
 
 def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:
-    """Parse an ISO 8601 date-time with a time zone and convert it to UTC.
-
-    Raises ValueError, which tells the caller to write `accepted`, for anything else.
-    """
+    """Convert an ISO 8601 date-time with a time zone to UTC. Raises ValueError, which says to write `accepted`."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
@@ -21,27 +18,17 @@ def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:
 
 
 def parse_start(text: str) -> datetime:
-    """Parse a plain date as the start of that day in UTC, or a date-time as `parse_instant` does.
-
-    Raises ValueError naming both accepted forms for anything else.
-    """
+    """Parse a plain date as the start of that day in UTC, or a date-time as `parse_instant`. Raises ValueError."""
     return _parse(text, time.min)
 
 
 def parse_end(text: str) -> datetime:
-    """Parse a plain date as the end of that day in UTC (its last microsecond), or a date-time as `parse_instant` does.
-
-    Raises ValueError naming both accepted forms for anything else.
-    """
+    """As `parse_start`, but a plain date is the last microsecond of that day."""
     return _parse(text, time.max)
 
 
 def to_utc(instant: datetime, *, accepted: str = EXAMPLE) -> datetime:
-    """Convert `instant` to UTC.
-
-    Raises ValueError when it has no time zone, because a guessed one could move it to another period, and when it is
-    outside the calendar in UTC.
-    """
+    """Convert `instant` to UTC. Raises ValueError without a time zone, which is never guessed, or out of range."""
     if instant.tzinfo is None:
         raise ValueError(f"{instant.isoformat()} has no time zone; write {accepted}")
     try:

@@ -16,19 +16,13 @@ _PROC = Path("/proc/self")
 class Peak:
     """Peak memory in bytes; set when `peak_memory` exits."""
 
-    resident: int | None = None
-    """The process; None except on Linux."""
-    device: int | None = None
-    """The accelerator; None without one."""
+    resident: int | None = None  # the process; None except on Linux
+    device: int | None = None  # the accelerator; None without one
 
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Measure the peak memory of a block of code.
-
-    The kernel's high-water mark (VmHWM) is reset at the start. getrusage's mark cannot be reset, so a block would
-    show the peak of an earlier one.
-    """
+    """Measure the peak memory of a block by the kernel's mark VmHWM, which can be reset, unlike that of getrusage."""
     # 1. return freed memory to the kernel, which malloc otherwise keeps
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only

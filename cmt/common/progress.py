@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-OnProgress = Callable[[int], None]
-"""Called with the number of steps completed since the last call."""
+OnProgress = Callable[[int], None]  # called with the number of steps completed since the last call
 
 
 class Progress(Protocol):

@@ -17,10 +17,7 @@ _GUARD = "guard"  # the lock for making and removing folders
 
 @contextmanager
 def scratch_folder(state: Path) -> Iterator[Path]:
-    """An empty folder below `state`, deleted at the end; folders of killed processes are deleted first.
-
-    Raises OSError.
-    """
+    """An empty folder below `state`, deleted at the end; folders of killed processes go first. Raises OSError."""
     remove_dead(state)
     root = state / _FOLDER
     root.mkdir(parents=True, exist_ok=True)

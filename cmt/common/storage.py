@@ -64,10 +64,7 @@ def write_checked_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checked_json(path: Path, expected: Any) -> Any:
-    """What `write_checked_json` wrote to `path`, as the type `expected`, such as a dataclass.
-
-    Raises OSError, and ValueError if the file is truncated, of another type, or does not match its checksum.
-    """
+    """As `read_json`, of a file that `write_checked_json` wrote. Raises ValueError too if its checksum differs."""
     content = read_json(path, dict[str, Any])
     if content.pop("checksum", None) != json_checksum(content):
         raise ValueError("it does not match its checksum")
@@ -82,10 +79,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; on success it replaces `path`, on an error it is removed.
-
-    Makes the folder of `path`. Raises OSError.
-    """
+    """Yield a temporary path beside `path`, whose folder is made; it replaces `path` unless an error occurs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

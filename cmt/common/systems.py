@@ -7,14 +7,10 @@ from typing import NamedTuple
 class SystemStyle(NamedTuple):
     """Label, colour and marker of a system; all three differ, so that lines can be told apart in grey as well."""
 
-    label: str
-    """In the report and its tables."""
-    short_label: str = ""
-    """In the PNG plots, which have less room."""
-    colour: str = "#666666"
-    """On a white background."""
-    series: int = 0
-    """Index of the colour in the report's palette, which has a light and a dark scheme."""
+    label: str  # in the report and its tables
+    short_label: str = ""  # in the PNG plots, which have less room
+    colour: str = "#666666"  # on a white background
+    series: int = 0  # index of the colour in the report's palette, which has a light and a dark scheme
     marker: str = "o"
 
 
@@ -35,8 +31,7 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
 ScoresBySystem = Mapping[str, Mapping[str, float | None]]
 """System → name of a score → value: em, em_prefix, f1, f1_low and f1_high in 0–100, recall in 0–1."""
 
-ROUND_SYSTEMS = ("cmt", "closed", "rag")
-"""The systems that the evaluation of a round can have, in its order."""
+ROUND_SYSTEMS = ("cmt", "closed", "rag")  # the systems that the evaluation of a round can have, in its order
 
 
 def system_label(name: str) -> str:

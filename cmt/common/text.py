@@ -2,8 +2,7 @@
 
 import unicodedata
 
-MISSING = "–"
-"""Shown for a missing value in tables."""
+MISSING = "–"  # shown for a missing value in tables
 
 
 def plain(text: object) -> str:
