@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
     from cmt.retrieval.indexer import EncodeBatches
+    from cmt.tracking.registry import Registry
     from cmt.tracking.runs import Tracker
 
 
@@ -148,10 +149,7 @@ class Resources:
 
     @property
     def row_format(self) -> str:
-        """The format of the bank's rows, such as "int8-text"; part of the identity of a round.
-
-        Raises ModelError if the compressor's codebook, which may be a part of it, is damaged, or is needed and missing.
-        """
+        """The format of the bank's rows, such as "int8-text". Raises ModelError for a damaged or missing codebook."""
         from cmt.modeling.codebook import Codebook, stored_codes
 
         compressor, bank = self.params.compressor, self.params.bank
@@ -250,10 +248,7 @@ class Resources:
             return True
 
     def check_bank(self, *, idle: bool = False) -> None:
-        """Raise DamageError if version or rows of the bank differ from the ledger's record.
-
-        `idle`: no round is running, so more can be compared; see `cmt.bank.ledger.contradiction`.
-        """
+        """Raise DamageError if the bank differs from the ledger's record. `idle`: no round runs, so compare more."""
         rounds = self.rounds()  # before the bank: another process writes the bank first, then the ledger
         version, rows = self.bank.version_and_rows()
         idle = idle and bool(rounds) and not self.forgotten()
@@ -286,10 +281,7 @@ class Resources:
         return self._answerer
 
     def current_answerer(self) -> "Answerer":
-        """The answerer over `active_bank`, whose errors it raises.
-
-        A thread that answers takes it once for each batch, so that no answer is from two compressors.
-        """
+        """The answerer over `active_bank`; take it once for each batch, so that no answer is from two compressors."""
         with self._following:
             self.active_bank()
             return self.answerer
@@ -328,9 +320,7 @@ class Resources:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger beside the bank. Raises BankError if there is no bank."""
-        from cmt.bank.tables import connect
-
-        return Ledger(connect(self.params.bank.uri), check_lease=self.check_lease)
+        return Ledger(self._connection, check_lease=self.check_lease)
 
     def all_rounds(self) -> list[Round]:
         """The rounds of all compressors, sorted by number; empty before the first."""
@@ -391,10 +381,7 @@ class Resources:
         return sorted({*self.store.forgotten(), *shared})
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
-        """The inferred changes of `doc_ids`, or of all documents; empty before the first round.
-
-        See `Ledger.changes`. It takes some milliseconds, so name the documents of a whole batch.
-        """
+        """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds."""
         return self.ledger.changes(doc_ids) if Ledger.exists(self.params.bank.uri) else []
 
     @cached_property
@@ -403,6 +390,13 @@ class Resources:
         from cmt.tracking.runs import Tracker
 
         return Tracker(self.params.tracking, self.root)
+
+    @property
+    def registry(self) -> "Registry":
+        """MLflow's model registry."""
+        from cmt.tracking.registry import Registry
+
+        return Registry(self.params.tracking, self.root)
 
     @cached_property
     def _connection(self) -> "DBConnection":

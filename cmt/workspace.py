@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from cmt.answering.answer import Answer
-    from cmt.evaluation.answer_record import AnswerRecord
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
@@ -54,13 +53,6 @@ class Workspace(Resources):
     Open it with `cmt.open`. Resources are loaded on first use.
     """
 
-    @cached_property
-    def answer_record(self) -> "AnswerRecord":
-        """Recorded answers, from which an interrupted evaluation resumes."""
-        from cmt.evaluation.answer_record import AnswerRecord
-
-        return AnswerRecord(self.state)
-
     def pull(self, *, on_progress: Any = None) -> Path:
         """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be fetched."""
         from cmt.lm.weights import pull
@@ -83,13 +75,11 @@ class Workspace(Resources):
         """Validate source files and folders and add their new documents and questions to the stream as slices.
 
         `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column of the source, beside
-        `stream.columns`. `published_at`: the date of rows without one. A dry run writes nothing. `newest`: the newest
-        documents become a slice of their own, if the last one is large.
-        Arguments default to the section `stream` of params.yaml. `publisher`: who published the documents, which
-        decides what they may supersede and correct (`stream.authority`); by default the file's column `source` with
-        `stream.trust_source`, else the name of the file or folder. Invalid and refused rows go to the quarantine and
-        are counted in the report. Raises ConfigError for a bad `publisher`; StreamError if the source or the store
-        cannot be read or written, or if a file is above the limits of that section.
+        `stream.columns`. `published_at`: the date of rows without one. `newest`: the newest documents become a slice of
+        their own, if the last one is large. `publisher`: decides what the documents may supersede (`stream.authority`);
+        by default the column `source` with `stream.trust_source`, else the name of the file or folder. Other arguments
+        default to the section `stream`. Invalid and refused rows go to the quarantine. Raises ConfigError for a bad
+        `publisher`; StreamError if source or store cannot be read or written, or a file is above the limits.
         """
         stream = self.params.stream
         named = [source] if isinstance(source, Path | str) else source or [stream.source]
@@ -144,10 +134,7 @@ class Workspace(Resources):
     def open_source(
         self, name: str, *, secrets: Mapping[str, str] | None = None
     ) -> "tuple[SourceParams, Connector, Setting]":
-        """The source `name` of params.yaml and its connector; `secrets`: values of `${NAME}` beside the environment.
-
-        Raises ConfigError for an unknown source or a missing value.
-        """
+        """A source and its connector; `secrets`: values of `${NAME}` beside the environment. Raises ConfigError."""
         from cmt.sources.connector import Setting, open_connector
         from cmt.stream.limits import Limits
 
@@ -230,10 +217,9 @@ class Workspace(Resources):
     def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
 
-        A round that the gate refuses has the state `refused`, and the bank is restored. An error that the documents
-        may cause, such as MemoryError, is tried again; after TRIES tries the round is `failed`, and the slice is no
-        longer pending. A round that was committed earlier has `already` set. Raises RoundError if no slice is pending,
-        and StreamError if `slice_id` is unknown.
+        A round that the gate refuses has the state `refused`, and the bank is restored. After TRIES errors that the
+        documents may cause, such as MemoryError, it is `failed`, and the slice no longer pending. `already`: it was
+        committed earlier. Raises RoundError if no slice is pending, and StreamError if `slice_id` is unknown.
         """
         with self.updating():
             pending = self.pending()
@@ -247,10 +233,7 @@ class Workspace(Resources):
         return recovery.updating(self)
 
     def recover(self) -> str | None:
-        """Undo an interrupted round or complete an interrupted rollback; returns what was interrupted, or None.
-
-        Call it inside `updating`.
-        """
+        """Inside `updating`: undo an interrupted round or complete a rollback; returns which one, or None."""
         return recovery.recover(self)
 
     def move_pointer(self) -> bool:
@@ -276,10 +259,7 @@ class Workspace(Resources):
         return recovery.rollback(self, round_id)
 
     def forget(self, doc_id: str) -> int:
-        """Delete the memories of a document from all banks permanently; returns the number of deleted rows.
-
-        Raises BankError if no bank and no slice has the document.
-        """
+        """Delete the memories of a document from all banks for good; returns their number. Raises as `forget_all`."""
         return self.forget_all([doc_id]).rows
 
     def forget_all(
@@ -311,11 +291,7 @@ class Workspace(Resources):
     def forgettable(
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False
     ) -> "list[Candidate]":
-        """The documents of a source, and the documents in the bank that have every word of `matching`.
-
-        With `purge`, documents that were forgotten before are included. Raises BankError if `matching` is given
-        and no bank keeps texts.
-        """
+        """Documents of a source, or with every word of `matching`; `purge`: also forgotten ones. Raises BankError."""
         from cmt.rounds import forgetting
 
         found = forgetting.candidates(self, source=source, matching=matching)
@@ -336,6 +312,7 @@ class Workspace(Resources):
         `on_progress` is called with the number of further answers. Answers are recorded as they come, so an interrupted
         evaluation of the same bank resumes. Raises BankError if there is no bank of the compressor in use.
         """
+        from cmt.evaluation.answer_record import AnswerRecord
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
@@ -348,7 +325,7 @@ class Workspace(Resources):
             questions,
             baselines=self.params.evaluation.baselines,
             complete=self.prompt_cache.complete,
-            record=self.answer_record,
+            record=AnswerRecord(self.state),
             on_progress=on_progress,
         )
 

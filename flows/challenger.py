@@ -19,13 +19,12 @@ def decide_on_challenger(params: str) -> bool:
     False without a challenger, or if no slice with questions follows its training slices yet.
     """
     from cmt.rounds.promotion import promote_version
-    from cmt.tracking.registry import CHALLENGER, Registry
+    from cmt.tracking.registry import CHALLENGER
 
     opened = workspace(params)
     if not opened.params.tracking.enabled:
         return False
-    versions = Registry(opened.params.tracking, opened.root).versions()
-    challenger = next((version for version in versions if CHALLENGER in version.aliases), None)
+    challenger = next((version for version in opened.registry.versions() if CHALLENGER in version.aliases), None)
     if challenger is None:
         return False
     try:

@@ -10,8 +10,7 @@ from cmt.common.progress import NullProgress
 from flows.artifacts import table
 from flows.tasks import PARAMS, cmt_task, workspace
 
-KEEP_DAYS = 90.0
-"""Age of the versions that are dropped. Rollbacks of a quarter stay possible."""
+KEEP_DAYS = 90.0  # age of the versions that are dropped. Rollbacks of a quarter stay possible
 
 
 @cmt_task(name="optimize")

@@ -95,10 +95,7 @@ def bank(params: str, slice_id: str) -> int:
 
 @cmt_task(name="evaluate")
 def evaluate(params: str, slice_id: str, seconds: float | None = None) -> Mapping[str, Mapping[str, float | None]]:
-    """Ask a sample of the slice's questions and of earlier ones; returns the scores.
-
-    `seconds`: see `RoundRunner.evaluate`.
-    """
+    """Ask a sample of the slice's and earlier questions; returns the scores. `seconds`: see `RoundRunner.evaluate`."""
     return runner(params, slice_id).evaluate(seconds=seconds)
 
 

@@ -36,14 +36,14 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
 def register(params: str, folder: str, scores: Scores, limit: int, started_by: str) -> str | None:
     """Register the compressor in MLflow as the challenger; its version, None when tracking is off."""
     from cmt.evaluation.held_out import held_out_name
-    from cmt.tracking.registry import Registry
 
     opened = training_workspace(params)
     if not opened.params.tracking.enabled:
         return None
-    registry = Registry(opened.params.tracking, opened.root)
     held_out = held_out_name(opened.params, questions=limit)
-    version = registry.add(Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out)
+    version = opened.registry.add(
+        Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out
+    )
     opened.tracker.finish_training(params=opened.params, scores=scores, started_by=started_by)
     return version
 

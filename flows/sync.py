@@ -31,7 +31,8 @@ def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     """Bring the stream in step with one source, and show what was done as an artifact."""
     opened = workspace(params)
     names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
-    secrets = {one: secret(one) for one in names if one not in os.environ}
+    blocks: dict[str, Any] = {one: Secret.load(artifact_key(one)) for one in names if one not in os.environ}
+    secrets = {one: str(block.get()) for one, block in blocks.items()}
     with quoting_no_rows():
         report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
     lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
@@ -40,12 +41,6 @@ def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     if report.refused or report.failed:
         log.warning("source %s: %d rows refused, %d items failed", name, report.refused, report.failed)
     return report
-
-
-def secret(name: str) -> str:
-    """The value of `${NAME}` in Prefect's block `name`."""
-    block: Any = Secret.load(artifact_key(name))
-    return str(block.get())
 
 
 def run_name() -> str:

@@ -15,8 +15,7 @@ from cmt.errors import BankError, DamageError, ServiceError, StreamError
 from cmt.stream.ingest import without_values
 from cmt.workspace import Workspace, open
 
-PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")
-"""The default project of a flow run."""
+PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")  # the default project of a flow run
 
 # the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
 logging.getLogger("cmt").setLevel(logging.INFO)

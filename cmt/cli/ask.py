@@ -23,8 +23,7 @@ def ask(
     """Answer a question from memory and list the cited documents."""
     line = parse_question(question, longest=ctx.obj.params.serving.question_characters)
     instant = parse_as_of(as_of)
-    with ctx.obj.progress as progress:
-        progress.stage("ask")
+    with ctx.obj.stage("ask"):
         answer = ctx.obj.workspace.ask(line, as_of=instant, closed_book=compare)
     print_result(output.answer_json(answer, instant), lambda: output.write_answer(answer), as_json=as_json)
 
@@ -40,8 +39,7 @@ def chat(
     """
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         workspace.active_bank()
     progress.current = ""  # Ctrl-C at the prompt interrupts no stage
     for question in _questions():

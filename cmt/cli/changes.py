@@ -32,8 +32,7 @@ def changes(
         raise typer.BadParameter("name documents, or use --reject and --restore", param_hint="DOC_ID")
     workspace = ctx.obj.workspace
     if wanted:
-        with ctx.obj.progress as progress:
-            progress.stage("changes")
+        with ctx.obj.stage("changes"):
             set_states(workspace, reject=reject or (), restore=restore or ())
     found = [report for report in describe(workspace, doc_ids or ()) if not wanted or report.change.id in wanted]
     nothing = f"no change names {' or '.join(doc_ids)}" if doc_ids else "no change was found"

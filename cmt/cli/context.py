@@ -1,7 +1,8 @@
 """What all commands share: the options before the command, exit statuses, and how results are printed."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -83,6 +84,13 @@ class CliContext:
     def progress(self) -> ProgressBar:
         """Progress on stderr."""
         return ProgressBar(console(stderr=True))
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[ProgressBar]:
+        """Show progress on stderr, first of the stage `name` of `total` steps (None: unknown)."""
+        with self.progress as progress:
+            progress.stage(name, total)
+            yield progress
 
 
 class RootGroup(TyperGroup):

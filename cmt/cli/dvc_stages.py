@@ -24,22 +24,19 @@ from cmt.workspace import Workspace, open
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cmt.answering.confidence import Calibration
-    from cmt.bank.bank import Bank
     from cmt.bank.ledger import Round
-
-_REPLAY_FOLDERS = {
-    "stream.path": "slices",
-    "compressor.path": "compressor",
-    "bank.uri": "bank",
-    "train.output": "training",
-}
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
     """The project of `params` with stream, compressor, bank and state in `data/replay`, and without tracking."""
-    folders = {key: f"data/replay/{name}" for key, name in _REPLAY_FOLDERS.items()}
-    return open(params=params, overrides=folders | {"tracking.enabled": False} | (overrides or {}))
+    replayed = {
+        "stream.path": "data/replay/slices",
+        "compressor.path": "data/replay/compressor",
+        "bank.uri": "data/replay/bank",
+        "train.output": "data/replay/training",
+        "tracking.enabled": False,
+    }
+    return open(params=params, overrides=replayed | (overrides or {}))
 
 
 def prepare(params: Path, progress: ProgressBar) -> None:
@@ -82,8 +79,10 @@ def replay(params: Path, progress: ProgressBar) -> None:
     for slice_ in replay_workspace.store.slices():
         progress.title = slice_.slice_id
         replay_workspace.update(slice_id=slice_.slice_id, progress=progress)
-    # 3. the results
-    pin(replay_workspace.bank, replay_workspace.calibration(), _pin_path(replay_workspace))
+    # 3. the results; equal pins mean equal banks and equal answers
+    bank = replay_workspace.bank
+    pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
+    write_json(_pin_path(replay_workspace), pinned | {"calibration": replay_workspace.calibration()._asdict()})
     rounds = replay_workspace.rounds()
     metrics = replay_metrics(rounds)
     if replay_workspace.answerer.confidence_is_probability:
@@ -154,15 +153,6 @@ def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
     names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
     return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
-
-
-def pin(bank: "Bank", calibration: "Calibration", path: Path) -> None:
-    """Write table, number of rows and digest of `bank` to `path`, and the calibration of the confidence.
-
-    Equal files mean equal banks and equal answers.
-    """
-    pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
-    write_json(path, pinned | {"calibration": calibration._asdict()})
 
 
 def check_pin(replay_workspace: Workspace) -> None:

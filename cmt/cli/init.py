@@ -11,11 +11,10 @@ import typer
 import yaml
 
 from cmt.cli import output
-from cmt.cli.context import ColumnMap, Json, PublishedAt, parse_columns, print_result
+from cmt.cli.context import ColumnMap, Json, PublishedAt, parse_columns
 from cmt.errors import ConfigError
 
-CLONE = Path(__file__).parents[2]
-"""The folder of the package, a clone if it has params.yaml."""
+CLONE = Path(__file__).parents[2]  # the folder of the package, a clone if it has params.yaml
 EXAMPLE = Path(__file__).parent / "example/news.jsonl"
 
 _PARAMS = """\
@@ -82,19 +81,16 @@ def init(
     if from_ is not None and lm is not None:
         raise typer.BadParameter("train for the LM first, then `cmt ingest` your documents", param_hint="--from, --lm")
     if from_ is not None:
-        from cmt.cli.own_documents import start, write_started
+        from cmt.cli.own_documents import start
 
-        started = start(ctx.obj, folder, from_, columns=columns, published_at=published_at)
-        print_result(started.to_json(), lambda: write_started(started), as_json=as_json)
-        return
+        return start(ctx.obj, folder, from_, columns=columns, published_at=published_at, as_json=as_json)
     if columns or published_at:
         raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
     files = write_project(folder, lm=_absolute_source(lm) if lm else None)
     next_commands = [_NEXT_COMMANDS[0], *_TRAINING, *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
     commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
-        output.write_json({"path": folder, "files": files, "commands": commands})
-        return
+        return output.write_json({"path": folder, "files": files, "commands": commands})
     output.write_line(f"{folder} has params.yaml, news.jsonl and .gitignore; next:")
     output.write_lines(commands, indent=2)
 
@@ -116,8 +112,10 @@ def write_project(
     from cmt.common.storage import write_new_folder
     from cmt.config import SHIPPED_LM_SHA256, LmParams
 
-    # 1. params.yaml
-    in_clone = (CLONE / "params.yaml").is_file()
+    # 1. params.yaml; within the clone the path of the LM is relative, so that the clone can move
+    lm_folder, target = str(CLONE / "data/lm"), os.path.realpath(folder)
+    if Path(target).is_relative_to(CLONE):
+        lm_folder = os.path.relpath(lm_folder, target)
     shown = {**_STREAM, **(stream or {})}
     if sources:
         del shown["source"]
@@ -128,7 +126,7 @@ def write_project(
         source=_yaml(lm or LmParams.model_fields["source"].default),
         sha256="null # of the weights, to refuse any other" if lm else SHIPPED_LM_SHA256,
         compressor=_TRAINED if lm else "",
-        path=f"  path: {_yaml(_reference(CLONE / 'data/lm', folder))}\n" if in_clone else "",
+        path=f"  path: {_yaml(lm_folder)}\n" if (CLONE / "params.yaml").is_file() else "",
     )
     # 2. all files, or none
     example = {} if stream or sources else {"news.jsonl": EXAMPLE.read_text(encoding="utf-8")}
@@ -152,12 +150,6 @@ def _absolute_source(source: str) -> str:
         source += "@main"
     folder_name(source)
     return source
-
-
-def _reference(path: Path, folder: Path) -> str:
-    """`path` for params.yaml in `folder`: relative within the clone, so that the clone can move."""
-    inside = Path(os.path.realpath(folder)).is_relative_to(CLONE)
-    return os.path.relpath(path, os.path.realpath(folder)) if inside else str(path)
 
 
 def _yaml(value: Any) -> str:

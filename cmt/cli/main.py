@@ -38,7 +38,7 @@ from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
 from cmt.common.scratch import scratch_folder
-from cmt.common.text import counted
+from cmt.common.text import MISSING, counted
 from cmt.errors import DamageError, RoundError, StreamError
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ app.command(epilog="Example: cmt init news-project --from feed.xml")(init)
 def model_pull(ctx: typer.Context, as_json: Json = False) -> None:
     """Download, check and convert the language model `lm.source`, once."""
     source = ctx.obj.params.lm.source
-    with ctx.obj.progress as progress:
-        progress.stage("pull")
+    with ctx.obj.stage("pull") as progress:
         folder = ctx.obj.workspace.pull(on_progress=progress.at)
     print_result({"source": source, "path": folder}, f"{source} is in {folder}", as_json=as_json)
 
@@ -106,8 +105,7 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     from cmt.training.sources import installed_sources, pull_sources
 
     params = ctx.obj.workspace.params
-    with ctx.obj.progress as progress:
-        progress.stage("pull")
+    with ctx.obj.stage("pull"):
         counts = pull_sources(params.train, limits=Limits(params.stream))
     rows = [
         {"source": source, "path": file, "documents": counts[source][0], "questions": counts[source][1]}
@@ -148,8 +146,7 @@ def ingest(
     if wanted is not None:
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     columns = parse_columns(map_)
-    with ctx.obj.progress as progress, contextlib.ExitStack() as stack:
-        progress.stage("ingest")
+    with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
             file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
             with file.open("wb") as target:
@@ -187,8 +184,7 @@ def update(
     workspace: Workspace = ctx.obj.workspace
     rounds = []
     # 1. the rounds, up to a refused one; a failed one does not stop the others
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         if not slice_ and not workspace.store.slices():
             raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
         for slice_id in [slice_] if slice_ else workspace.pending()[: None if every else 1]:
@@ -220,14 +216,12 @@ def train(
 ) -> None:
     """Train a compressor for the language model, or continue from the last checkpoint."""
     if plan:
-        with ctx.obj.progress as progress, contextlib.redirect_stdout(sys.stderr):
-            progress.stage("plan")
+        with ctx.obj.stage("plan"), contextlib.redirect_stdout(sys.stderr):
             measured = ctx.obj.workspace.plan_training()
         record = asdict(measured) | {"pairs_per_hour": measured.pairs_per_hour, "curve": measured.curve()}
         print_result(record, lambda: output.write_plan(measured), as_json=as_json)
         return
-    with ctx.obj.progress as progress, contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
-        progress.stage("train")
+    with ctx.obj.stage("train"), contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
         folder, scored = ctx.obj.workspace.train()
     line = f"the compressor is in {folder}, held-out F1 {scored.scores.f1:.1f}; set compressor.path to use it"
     print_result({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
@@ -248,8 +242,7 @@ def codebook(
     as_json: Json = False,
 ) -> None:
     """Fit the codebook of memory vectors (bank.codes: auto, pq) to training documents (train.source)."""
-    with ctx.obj.progress as progress:
-        progress.stage("codebook")
+    with ctx.obj.stage("codebook") as progress:
         fitted = ctx.obj.workspace.fit_codebook(parts=parts, progress=progress)
     path = ctx.obj.workspace.params.compressor.path
     line = f"codebook {fitted.name} is in {path}; bank.codes auto and pq use it in a new bank"
@@ -274,8 +267,7 @@ def evaluate(
     if not available:
         raise StreamError(f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first")
     systems = 3 if workspace.params.evaluation.baselines else 1
-    with ctx.obj.progress as progress:
-        progress.stage("evaluate", systems * min(questions or available, available))
+    with ctx.obj.stage("evaluate", systems * min(questions or available, available)) as progress:
         evaluation = workspace.evaluate(limit=questions, on_progress=progress.advance)
     print_result(evaluation.to_json(), lambda: output.write_evaluation(evaluation), as_json=as_json)
 
@@ -292,8 +284,7 @@ def rollback(
     ctx: typer.Context, round_id: Annotated[str, typer.Argument(metavar="ROUND")], as_json: Json = False
 ) -> None:
     """Restore the bank to the version before a round; that round and all later ones are pending again."""
-    with ctx.obj.progress as progress:
-        progress.stage("rollback")
+    with ctx.obj.stage("rollback"):
         # checked in the ledger first, so that a wrong name loads no LM
         committed = [r.round_id for r in ctx.obj.workspace.ledger.rounds() if r.state in ("committed", "rolling_back")]
         if round_id not in committed:
@@ -349,14 +340,14 @@ def forget(
         raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
     found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
     if found and not as_json:
-        output.write_candidates(found)
+        rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING] for one in found]
+        output.write_table(["date", "doc_id", "title", "source"], rows, left=4)
     if (source or matching) and not (found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))):
         line = "nothing was forgotten" + (": run the command again with --yes" if found else ", no document matches")
         print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
         return
     wanted = list(dict.fromkeys([*(doc_ids or []), *(candidate.doc_id for candidate in found)]))
-    with ctx.obj.progress as progress:
-        progress.stage("purge" if purge or undo else "forget")
+    with ctx.obj.stage("purge" if purge or undo else "forget"):
         report = workspace.forget_all(wanted, purge=purge, everywhere=everywhere, undo=undo)
     single = {"doc_id": wanted[0]} if len(wanted) == 1 else {}
     record = single | asdict(report) | {"forgotten": not undo}
@@ -391,7 +382,10 @@ def lineage(
     from cmt.rounds.lineage import lineage
 
     found = lineage(ctx.obj.workspace, name)
-    print_result({"lineage": found}, lambda: output.write_lineage(found), as_json=as_json)
+    if as_json:
+        return output.write_json({"lineage": found})
+    for one in found:
+        output.write_table([one.name, ""], [*one.facts.items()], left=2)
 
 
 @app.command(epilog="Example: cmt recompress")
@@ -399,8 +393,7 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
     """Fill the bank of the champion slice by slice, check its answers, and make it the active bank."""
     from cmt.rounds.recompression import recompress
 
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
 
         def on_slice(slice_id: str, left: int) -> None:
             progress.title = f"{slice_id} ({left:,} left)"

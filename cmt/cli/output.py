@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.change_reports import ChangeReport
-    from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
-    from cmt.rounds.lineage import Lineage
-    from cmt.rounds.promotion import Promotion
+    from cmt.rounds.forgetting import ForgetReport, ForgottenDocument
     from cmt.rounds.verification import PartReport
     from cmt.sources.sync import SyncReport
     from cmt.stream.ingest import IngestReport
@@ -35,8 +33,7 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line
 _LISTED_REJECTIONS = 5
-_LISTED_FILES = 20
-_LISTED_PROBLEMS = 20  # of one part of a project
+_LISTED = 20  # files, or problems of one part of a project
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -64,10 +61,7 @@ def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
 
 
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
-    """`answer` as JSON without the texts of its sources; both `answer` and `text` have its text.
-
-    Confidences are rounded as over HTTP.
-    """
+    """`answer` as JSON without the texts of its sources, confidences rounded; `answer` and `text` are its text."""
     sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
     rounded = {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
     plain = asdict(answer) | rounded | {"sources": sources}
@@ -113,12 +107,6 @@ def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:
             write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=indent + 2, style="dim")
 
 
-def write_lineage(lineages: "Sequence[Lineage]") -> None:
-    """Print a table of facts for each lineage."""
-    for lineage in lineages:
-        write_table([lineage.name, ""], list(lineage.facts.items()), left=2)
-
-
 def write_changes(reports: "Sequence[ChangeReport]") -> None:
     """Print a row for each inferred change."""
     rows = [
@@ -131,19 +119,12 @@ def write_changes(reports: "Sequence[ChangeReport]") -> None:
     )
 
 
-def write_promotion(promotion: "Promotion", line: str) -> None:
-    """Print the figures of both compressors, if they were compared, and the decision."""
-    if figures := promotion.figures:
-        write_table(["", "challenger", "in use"], figures.rows(), left=1)
-    console().print(line, soft_wrap=True)
-
-
 def write_ingested(report: "IngestReport") -> None:
     """Print the slices, the matched columns, a summary, and the reasons for rejections with one example each."""
     # 1. files, documents and slices
     if report.dry_run:
-        write_table(["file", "format", "encoding"], report.files[:_LISTED_FILES], left=3)
-        if (more := len(report.files) - _LISTED_FILES) > 0:
+        write_table(["file", "format", "encoding"], report.files[:_LISTED], left=3)
+        if (more := len(report.files) - _LISTED) > 0:
             write_line(f"and {more:,} more files", indent=2)
     for document in report.preview:
         write_line(f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})")
@@ -177,12 +158,6 @@ def write_synced(reports: "Sequence[SyncReport]") -> None:
         write_lines((f"{report.source}: {problem}" for problem in report.problems), indent=2)
         if report.quarantine:
             write_line(f"{report.source}: refused rows are in {report.quarantine}")
-
-
-def write_candidates(candidates: "Sequence[Candidate]") -> None:
-    """Print a row for each document that would be forgotten."""
-    rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or "–"] for one in candidates]
-    write_table(["date", "doc_id", "title", "source"], rows, left=4)
 
 
 def write_forgotten_documents(documents: "Sequence[ForgottenDocument]") -> None:
@@ -233,8 +208,8 @@ def write_verified(reports: "Sequence[PartReport]") -> None:
     ]
     write_table(["part", "content", "digest", "state"], rows, left=4)
     for report in reports:
-        write_lines(f"{report.part}: {problem}" for problem in report.problems[:_LISTED_PROBLEMS])
-        if (more := len(report.problems) - _LISTED_PROBLEMS) > 0:
+        write_lines(f"{report.part}: {problem}" for problem in report.problems[:_LISTED])
+        if (more := len(report.problems) - _LISTED) > 0:
             write_line(f"{report.part}: {more:,} more, see --json")
         if report.advice:
             write_line(f"to repair it, {report.advice}", indent=2)

@@ -1,12 +1,10 @@
 """`cmt init DIR --from DATA`: a project with one's own documents, a round of the newest ones, and questions on them."""
 
 import ipaddress
-import os
 import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,7 +12,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from cmt.cli import output
-from cmt.cli.context import CliContext
+from cmt.cli.context import CliContext, print_result
 from cmt.cli.init import write_project
 from cmt.common.answers import same_value
 from cmt.common.secrets import has_secrets
@@ -24,7 +22,6 @@ from cmt.stream.periods import NEWEST_DOCUMENTS
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
-    from cmt.bank.ledger import Round
     from cmt.config import Column
     from cmt.stream.ingest import IngestReport
     from cmt.stream.store import Slice
@@ -38,36 +35,18 @@ _SHOWN = 3  # reasons why nothing was taken
 _NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
 
 
-@dataclass(frozen=True)
-class Started:
-    """A new project with its first rounds."""
-
-    path: Path
-    files: list[Path]
-    summary: str
-    """Of the ingest or the sync, in one line."""
-    matched: str
-    rounds: "list[Round]"
-    waiting: int
-    """Number of documents in slices that are not adapted yet."""
-    questions: "list[tuple[PlainQuestion, Answer]]"
-
-    def to_json(self) -> dict[str, Any]:
-        """The values of `cmt init --from --json`."""
-        asked = [
-            {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
-            for made, answer in self.questions
-        ]
-        names = ("path", "files", "summary", "matched", "rounds", "waiting")
-        return {name: getattr(self, name) for name in names} | {"questions": asked}
-
-
 def start(
-    context: CliContext, folder: Path, address: str, *, columns: "Mapping[Column, str]", published_at: str | None
-) -> Started:
+    context: CliContext,
+    folder: Path,
+    address: str,
+    *,
+    columns: "Mapping[Column, str]",
+    published_at: str | None,
+    as_json: bool,
+) -> None:
     """Look at the data, make the project in `folder`, take the documents, adapt the newest ones and ask about them.
 
-    If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
+    Prints what was done. If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
     """
     import cmt
 
@@ -90,11 +69,18 @@ def start(
             workspace.pull(on_progress=progress.at)
             progress.stage("ingest")
             if sources:
-                summary = _sync(workspace, sources[0]["name"], progress)
+                report = workspace.sync(sources[0]["name"], newest=True, progress=progress)
+                if not report.documents:
+                    problems = [f"{report.source}: no document can be taken", *report.problems[:_SHOWN]]
+                    raise StreamError("\n  ".join(problems))
+                summary = report.summary()
             else:
                 summary = workspace.ingest(published_at=published_at, newest=True).summary()
         except CmtError:
-            _remove(folder, existed=existed)
+            for path in folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                folder.rmdir()
             raise
         # 3. rounds of the newest documents, and questions on them
         newest, waiting = _newest(workspace)
@@ -105,26 +91,32 @@ def start(
         progress.title = ""
         progress.stage("questions")
         asked = answered_questions(workspace, newest)
-    return Started(folder, files, summary, matched, rounds, waiting, asked)
+    record: dict[str, Any] = {"path": folder, "files": files, "summary": summary, "matched": matched}
+    record |= {"rounds": rounds, "waiting": waiting}
+    questions = [
+        {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
+        for made, answer in asked
+    ]
+    print_result(record | {"questions": questions}, lambda: _write_started(record, asked), as_json=as_json)
 
 
-def write_started(started: Started) -> None:
+def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuestion, Answer]]") -> None:
     """Print what was taken, the questions with their answers, and the next commands."""
-    output.write_line(f"{started.path} has {' and '.join(file.name for file in started.files)}")
-    output.write_line(started.summary)
-    if started.matched:
-        output.write_line(started.matched, indent=2)
-    documents = sum(round_.documents for round_ in started.rounds)
-    seconds = sum(round_.adapt_seconds for round_ in started.rounds)
+    output.write_line(f"{record['path']} has {' and '.join(file.name for file in record['files'])}")
+    output.write_line(record["summary"])
+    if record["matched"]:
+        output.write_line(record["matched"], indent=2)
+    documents = sum(round_.documents for round_ in record["rounds"])
+    seconds = sum(round_.adapt_seconds for round_ in record["rounds"])
     output.write_line(f"{counted(documents, 'document')} adapted in {seconds:.1f} s", style="bold")
-    output.write_line("questions on them:" if started.questions else "no question could be made from them by rule")
-    for made, answer in started.questions:
+    output.write_line("questions on them:" if asked else "no question could be made from them by rule")
+    for made, answer in asked:
         output.write_line(made.question, indent=2)
         output.write_short_answer(answer, indent=4)
-    question = shlex.quote(started.questions[0][0].question) if started.questions else "'…'"
-    commands = [f"cd {shlex.quote(str(started.path))}", f"cmt ask {question}"]
-    if started.waiting:
-        commands.append(f"cmt update --all  # adapts the other {started.waiting:,}")
+    question = shlex.quote(asked[0][0].question) if asked else "'…'"
+    commands = [f"cd {shlex.quote(str(record['path']))}", f"cmt ask {question}"]
+    if record["waiting"]:
+        commands.append(f"cmt update --all  # adapts the other {record['waiting']:,}")
     output.write_line("next:")
     output.write_lines(commands, indent=2)
 
@@ -234,19 +226,3 @@ def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
     while count < most and (size := size + slices[-count - 1].n_documents) <= NEWEST_DOCUMENTS:
         count += 1
     return slices[-count:], sum(slice_.n_documents for slice_ in slices[:-count])
-
-
-def _sync(workspace: "Workspace", name: str, progress: Any) -> str:
-    """The summary of a sync. Raises StreamError if it took no document."""
-    report = workspace.sync(name, newest=True, progress=progress)
-    if not report.documents:
-        raise StreamError("\n  ".join([f"{name}: no document can be taken", *report.problems[:_SHOWN]]))
-    return report.summary()
-
-
-def _remove(folder: Path, *, existed: bool) -> None:
-    """Remove a project that was just made; an empty folder that was there stays."""
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if not existed:
-        os.rmdir(folder)

@@ -25,10 +25,8 @@ class ProgressBar:
         self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._console = console
         self._task: TaskID | None = None
-        self.current = ""
-        """Name of the current stage, "" before the first."""
-        self.title = ""
-        """Shown before the names of the stages that follow, such as the id of a slice."""
+        self.current = ""  # name of the current stage, "" before the first
+        self.title = ""  # shown before the names of the stages that follow, such as the id of a slice
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -1,15 +1,12 @@
 """`cmt registry …`: compressors as versions in MLflow's model registry, one of them the champion."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
-
-if TYPE_CHECKING:
-    from cmt.tracking.registry import Registry
 
 registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
 
@@ -28,13 +25,11 @@ def add(
 
     workspace = ctx.obj.workspace
     folder = folder or workspace.params.compressor.path
-    with ctx.obj.progress as progress:
-        progress.stage("evaluate")
+    with ctx.obj.stage("evaluate") as progress:
         scores, held_out = measure_compressor(workspace, folder, questions=questions)
         progress.stage("register")
-        version = _registry(ctx).add(
-            folder, project=ctx.obj.params_path, params=workspace.params, scores=scores, held_out=held_out
-        )
+        project, params = ctx.obj.params_path, workspace.params
+        version = workspace.registry.add(folder, project=project, params=params, scores=scores, held_out=held_out)
     line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out})"
     line += f"; `cmt registry promote {version}` makes it the champion if it is better"
     print_result({"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json)
@@ -52,14 +47,15 @@ def promote(
     """Compare a version with the compressor in use, and make it the champion if it is better on the stream."""
     from cmt.rounds.promotion import promote_version
 
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         promotion = promote_version(ctx.obj.workspace, version, slice_id=slice_, progress=progress)
     state = "is now the champion" if promotion.promoted else "does not become the champion"
     line = f"version {promotion.version} {state}: {promotion.reason}"
     if promotion.promoted and promotion.figures:
         line += "; the previous compressor answers until `cmt recompress` has filled the new bank"
-    print_result(promotion, lambda: output.write_promotion(promotion, line), as_json=as_json)
+    if promotion.figures and not as_json:
+        output.write_table(["", "challenger", "in use"], promotion.figures.rows())
+    print_result(promotion, line, as_json=as_json)
 
 
 @registry.command(epilog="Example: cmt registry rollback")
@@ -68,8 +64,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
     from cmt.rounds.promotion import roll_back_promotion
     from cmt.rounds.recompression import recompress
 
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         roll_back_promotion(ctx.obj.workspace)
         result = recompress(ctx.obj.workspace, progress=progress, sleep=lambda _: None)
     line = f"compressor {result.compressor[:12]} is the champion again and answers; slices adapted: {result.slices}"
@@ -79,14 +74,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
 @registry.command("list", epilog="Example: cmt registry list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the versions with their scores, the newest first."""
-    versions = _registry(ctx).versions()
+    versions = ctx.obj.workspace.registry.versions()
     rows = [[v.version, ", ".join(v.aliases), v.digest[:12], v.held_out, v.f1] for v in versions]
     names = ["version", "aliases", "compressor", "measured on", "F1"]
     print_result({"versions": versions}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
-
-
-def _registry(ctx: typer.Context) -> "Registry":
-    from cmt.tracking.registry import Registry
-
-    workspace = ctx.obj.workspace
-    return Registry(workspace.params.tracking, workspace.root)

@@ -32,8 +32,7 @@ def baselines(
 
     workspace: Workspace = ctx.obj.workspace
     names = known_systems(list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")])
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         data = ComparisonData.of(workspace, limit=questions, progress=progress)
         results = measure_systems(data, names)
         store_baselines(workspace, results, data.lineage)
@@ -51,8 +50,7 @@ def report(
     """Write one HTML page: rounds, baselines, the worst questions, and the inputs of every number."""
     from cmt.report.page import write_report
 
-    with ctx.obj.progress as progress:
-        progress.stage("load")
+    with ctx.obj.stage("load") as progress:
         record = write_report(ctx.obj.workspace, out, progress=progress)
     content = (
         f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"

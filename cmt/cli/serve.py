@@ -12,8 +12,6 @@ from cmt.cli.context import Json, print_result
 from cmt.cli.output import write_line
 from cmt.errors import ServiceError
 
-_GRACE_SECONDS = 5  # for answers in progress at Ctrl-C
-
 
 def serve(
     ctx: typer.Context,
@@ -26,10 +24,7 @@ def serve(
 
 
 def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool = False) -> None:
-    """Serve the context's workspace until Ctrl-C.
-
-    Raises ServiceError if the address is not available, or if it is not a loopback address and there are no tokens.
-    """
+    """Serve until Ctrl-C. Raises ServiceError if the address is taken, or if it is not loopback without tokens."""
     workspace = ctx.obj.workspace
     has_tokens = workspace.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
@@ -39,8 +34,7 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
         )
     with _listen(host, port) as listener:
         # 1. load the model while connections wait
-        with ctx.obj.progress as progress:
-            progress.stage("load")
+        with ctx.obj.stage("load"):
             import uvicorn
 
             from cmt.serving.app import LOOPBACK, create_app
@@ -56,9 +50,8 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        config = server_config(app, proxies=workspace.params.serving.proxies, grace_seconds=_GRACE_SECONDS)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

@@ -39,12 +39,9 @@ def add(
 @token.command("list", epilog="Example: cmt token list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the tokens by name, without the tokens themselves."""
-    tokens = [
-        {"name": entry.name, "scope": entry.scope, "source": entry.source, "created_at": entry.created_at}
-        for entry in _file(ctx).tokens()
-    ]
     names = ["name", "scope", "source", "created_at"]
-    rows: list[list[object]] = [[entry[name] for name in names] for entry in tokens]
+    tokens = [{name: getattr(entry, name) for name in names} for entry in _file(ctx).tokens()]
+    rows = [[*entry.values()] for entry in tokens]
     print_result({"tokens": tokens}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
 
 

@@ -37,8 +37,7 @@ def try_newspaper(
     }
     workspace = ctx.obj.workspace
     # 2. the LM, the stream, and one round
-    with ctx.obj.progress as progress:
-        progress.stage("pull")
+    with ctx.obj.stage("pull") as progress:
         workspace.pull(on_progress=progress.at)
         progress.stage("ingest")
         workspace.ingest()

@@ -4,9 +4,6 @@ Neither runs a round, which takes minutes; `cmt update` or a flow does.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
@@ -49,9 +46,23 @@ class Admin:
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
 
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
-        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source."""
-        with _received(self.workspace.state, files, token=token) as source:
-            return Ingested.of(self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source))
+        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source.
+
+        HTTPException (422) if they cannot be taken, without the path of their temporary folder.
+        """
+        with scratch_folder(self.workspace.state) as temporary:
+            folder = temporary / token.name  # the quarantine is named after it
+            folder.mkdir()
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+            source = folder if len(files) > 1 else folder / next(iter(files))
+            try:
+                report = self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source)
+            except StreamError as error:
+                if not any(name in str(error) for name in (str(temporary), *files)):  # it is about the stream
+                    raise
+                raise HTTPException(422, public_message(error)) from None
+        return Ingested.of(report)
 
     def forget(self, doc_ids: list[str], everywhere: bool) -> Forgotten:
         """Forget documents. HTTPException (404) if one is unknown; then none is forgotten."""
@@ -62,29 +73,25 @@ class Admin:
         return Forgotten(doc_ids=list(report.doc_ids), rows=report.rows)
 
 
-def _admin(request: Request) -> Admin:
-    admin: Admin = request.app.state.admin
-    return admin
-
-
 AdminToken = Annotated[Token, Depends(admin_token)]
-AdminOf = Annotated[Admin, Depends(_admin)]
 router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], responses=_RESPONSES)
 
 
 @router.post(INGEST, openapi_extra=_BODY)
-async def ingest(request: Request, token: AdminToken, admin: AdminOf) -> Ingested:
+async def ingest(request: Request, token: AdminToken) -> Ingested:
     """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
 
     Each row is validated alone; `rejected` lists the invalid ones. The next rounds adapt the new slices.
     """
+    admin: Admin = request.app.state.admin
     files = _files(request.headers.get("content-type", ""), await request.body())
     return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)
 
 
 @router.post("/forget")
-async def forget(request: Forget, admin: AdminOf) -> Forgotten:
+async def forget(request: Forget, http_request: Request) -> Forgotten:
     """Remove the memories of documents from all banks for good. Waits for a running round."""
+    admin: Admin = http_request.app.state.admin
     return await to_thread.run_sync(admin.forget, request.doc_ids, request.everywhere, limiter=admin.forgetting)
 
 
@@ -101,22 +108,3 @@ def _files(content_type: str, body: bytes) -> dict[str, bytes]:
         raise RequestValidationError(error.errors()) from None
     parts = {"documents.jsonl": rows.documents, "questions.jsonl": rows.questions}
     return {name: b"".join(json.dumps(row).encode() + b"\n" for row in part) for name, part in parts.items()}
-
-
-@contextmanager
-def _received(state: Path, files: dict[str, bytes], *, token: Token) -> Iterator[Path]:
-    """A temporary folder with `files`, or the single file in it.
-
-    Turns errors about it into HTTPException (422), without the path of the folder.
-    """
-    with scratch_folder(state) as temporary:
-        folder = temporary / token.name  # the quarantine is named after it
-        folder.mkdir()
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        try:
-            yield folder if len(files) > 1 else folder / next(iter(files))
-        except StreamError as error:
-            if str(temporary) in str(error) or any(name in str(error) for name in files):  # others are about the stream
-                raise HTTPException(422, public_message(error)) from None
-            raise

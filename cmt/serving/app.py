@@ -49,8 +49,9 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
         log.close()
 
     # 1. Routes.
+    about = "Answers from the memory of a stream of documents, as of a date, with their sources."
     app = FastAPI(
-        title="cmt", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=closing_log
+        title="cmt", version=__version__, description=about, docs_url=None, redoc_url=None, lifespan=closing_log
     )
     app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank, workspace.changes)
     app.include_router(routes.router)
@@ -75,6 +76,3 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics)
     return app
-
-
-_ABOUT = "Answers from the memory of a stream of documents, as of a date, with their sources."

@@ -22,7 +22,6 @@ from cmt.serving.schemas import Answered
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
-    from cmt.answering.answerer import Answerer
     from cmt.workspace import Workspace
 
 
@@ -114,11 +113,14 @@ class DynamicBatcher:
         return request.answer
 
     async def _answer_next_batch(self) -> None:
-        batch = self._next_batch()
-        answer_batch = self._answer_streaming if batch[0].on_text else self._answer_batch
+        """Answer the oldest request and the following ones for the same batch; a streaming request is a batch."""
+        batch = [self._queue.popleft()]
+        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
+        while len(batch) < size and self._queue and not self._queue[0].on_text:
+            batch.append(self._queue.popleft())
         started = perf_counter()
         try:
-            answers = await to_thread.run_sync(answer_batch, batch)
+            answers = await to_thread.run_sync(self._answer_batch, batch)
         except Exception as error:
             for request in batch:
                 request.error = error
@@ -127,38 +129,23 @@ class DynamicBatcher:
                 request.answer = answer
             self._seconds = (perf_counter() - started) / len(batch)
 
-    def _next_batch(self) -> list[_Request]:
-        """The oldest request and the following ones for the same batch; a streaming request is a batch."""
-        batch = [self._queue.popleft()]
-        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
-        while len(batch) < size and self._queue and not self._queue[0].on_text:
-            batch.append(self._queue.popleft())
-        return batch
-
-    def _answer_streaming(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
-        """Runs in a worker thread; the event loop receives the pieces."""
-        (request,) = batch
-        answerer = self.workspace.current_answerer()
-
-        def send(piece: str) -> None:
-            if request.on_text:
-                from_thread.run_sync(request.on_text, piece)
-
-        answer = answerer.stream(request.question, as_of=request.as_of, on_text=send)
-        return [self._served(answer, answerer)]
-
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
-        """Runs in a worker thread."""
+        """Runs in a worker thread; the event loop receives the pieces of a streamed answer."""
         questions, dates = [request.question for request in batch], [request.as_of for request in batch]
         answerer = self.workspace.current_answerer()
-        return [self._served(answer, answerer) for answer in answerer.answer(questions, as_of=dates)]
+        if on_text := batch[0].on_text:
 
-    def _served(self, answer: "Answer", answerer: "Answerer") -> ServedAnswer:
-        # in the thread that uses the LM: its tokenizer is not thread-safe
-        question_tokens, answer_tokens = (
-            len(self.workspace.lm.tokenize(text)) for text in (answer.question, answer.text)
-        )
-        return ServedAnswer(answer, question_tokens, answer_tokens, answerer.model.digest)
+            def send(piece: str) -> None:
+                from_thread.run_sync(on_text, piece)
+
+            answers = [answerer.stream(questions[0], as_of=dates[0], on_text=send)]
+        else:
+            answers = answerer.answer(questions, as_of=dates)
+        tokenize = self.workspace.lm.tokenize  # in this thread: it is not thread-safe
+        return [
+            ServedAnswer(answer, len(tokenize(answer.question)), len(tokenize(answer.text)), answerer.model.digest)
+            for answer in answers
+        ]
 
     def _stream_ended(self, task: "asyncio.Task[ServedAnswer]") -> None:
         self._streams.discard(task)

@@ -44,7 +44,10 @@ class DocumentBrowser:
             documents = documents.filter(pc.less_equal(documents["published_at"], pa.scalar(until)))
         rows = documents.slice(offset, limit).to_pylist()
         changes = self.changes([row["doc_id"] for row in rows])
-        entries = [Entry(**row, changes=_naming(row["doc_id"], changes)) for row in rows]
+        entries = [
+            Entry(**row, changes=[one for one in changes if row["doc_id"] in (one.old.doc_id, one.new.doc_id)])
+            for row in rows
+        ]
         return Page(total=documents.num_rows, offset=offset, documents=entries)
 
     def document(self, doc_id: str) -> Document | None:
@@ -72,10 +75,6 @@ class DocumentBrowser:
                 rows = rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids)
                 self._documents, self._cached_for = _documents(rows), state
             return self._documents
-
-
-def _naming(doc_id: str, changes: list[ChangeEntry]) -> list[ChangeEntry]:
-    return [change for change in changes if doc_id in (change.old.doc_id, change.new.doc_id)]
 
 
 def _documents(rows: pa.Table) -> pa.Table:

@@ -14,8 +14,7 @@ from cmt.serving.schemas import Fault, Problem, explain
 
 log = logging.getLogger(__name__)
 
-REQUEST_ID = "X-Request-ID"
-"""Header with the id of the request, which the request log repeats."""
+REQUEST_ID = "X-Request-ID"  # header with the id of the request, which the request log repeats
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"`]+/)+([^\s/:'\"`]*)")
 
 

@@ -26,10 +26,7 @@ def request_state(scope: Scope) -> dict[str, Any]:
 
 
 class BodyLimit:
-    """Refuses a body of more than LARGEST_BODY bytes, with or without a Content-Length header.
-
-    `larger`: path → its own limit in bytes.
-    """
+    """Refuses a body of more than LARGEST_BODY bytes, declared or not. `larger`: path → its own limit in bytes."""
 
     def __init__(self, app: ASGIApp, *, larger: Mapping[str, int]) -> None:
         self.app, self.larger = app, larger

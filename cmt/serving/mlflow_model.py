@@ -35,10 +35,7 @@ class Memory(PythonModel):
         self._lock = Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a question: answer, verdict, known, confidence, sources.
-
-        Calls are serialised: the LM is not thread-safe.
-        """
+        """A row for each question. Calls are serialised, because the LM is not thread-safe."""
         longest = self._workspace.params.serving.question_characters
         rows = model_input.to_dict("records")
         requests = [_validate(number, row, longest=longest) for number, row in enumerate(rows)]

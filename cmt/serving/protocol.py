@@ -68,7 +68,7 @@ class TimedProtocol(H11Protocol):
         self.transport.abort()
 
 
-def server_config(app: Any, *, proxies: tuple[str, ...], grace_seconds: int) -> uvicorn.Config:
+def server_config(app: Any, *, proxies: tuple[str, ...]) -> uvicorn.Config:
     """uvicorn's configuration of `cmt serve`. `proxies`: addresses whose X-Forwarded-For header counts."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_CONNECTIONS if files < 0 else max(8, min(MOST_CONNECTIONS, files - _FILES))
@@ -79,7 +79,7 @@ def server_config(app: Any, *, proxies: tuple[str, ...], grace_seconds: int) -> 
         log_level="warning",
         limit_concurrency=most,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=grace_seconds,
+        timeout_graceful_shutdown=5,  # for answers in progress at Ctrl-C
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),
         server_header=False,

@@ -10,8 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
 
-LARGEST_NUMBER = 10_000
-"""Largest number of remembered clients; the least recent one is dropped first."""
+LARGEST_NUMBER = 10_000  # largest number of remembered clients; the least recent one is dropped first
 
 
 class RateLimit:

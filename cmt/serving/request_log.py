@@ -16,8 +16,7 @@ from cmt.serving.errors import REQUEST_ID
 from cmt.serving.metrics import Metrics, method_label
 from cmt.serving.middleware import request_state
 
-LONGEST_QUESTION = 2_000
-"""Characters of a question that the log keeps."""
+LONGEST_QUESTION = 2_000  # characters of a question that the log keeps
 
 
 class RequestLog:

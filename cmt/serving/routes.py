@@ -51,10 +51,7 @@ Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
 def check_request(batcher: DynamicBatcher, question: str, *, field: str) -> None:
-    """Raise RequestValidationError if the question of a request is longer than `serving.question_characters`.
-
-    Raises HTTPException 429 if the queue is full.
-    """
+    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is full."""
     try:
         answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
     except ValueError as error:

@@ -36,11 +36,9 @@ _LOCK_SECONDS = 10.0
 class Token:
     """An entry of the file."""
 
-    name: str
-    """The owner of the token; the request log has this name."""
+    name: str  # the owner of the token; the request log has this name
     scope: Scope
-    source: str
-    """The publisher of the documents that it ingests."""
+    source: str  # the publisher of the documents that it ingests
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     created_at: str
 
@@ -92,15 +90,14 @@ class TokenFile:
             tokens.append(token)
         return secret
 
-    def revoke(self, name: str) -> Token:
-        """Remove the token `name` and return its entry."""
+    def revoke(self, name: str) -> None:
+        """Remove the token `name`."""
         with self._changing() as tokens:
             found = next((token for token in tokens if token.name == name), None)
             if found is None:
                 names = ", ".join(token.name for token in tokens) or "none"
                 raise ConfigError(f"no token {name!r} in {self.path}; there are: {names}")
             tokens.remove(found)
-        return found
 
     @contextmanager
     def _changing(self) -> Iterator[list[Token]]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import flat_scores
-from cmt.cli.output import console
+from cmt.cli.output import console, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import read_json, write_json
 from cmt.common.text import format_optional
@@ -27,10 +27,8 @@ from flows.local.prefect import local_prefect
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".prefect/demo"
-FINAL_QUESTIONS = 100
-"""Sample of all months' questions that memory, closed-book and RAG are asked at the end."""
-MONTH_SECONDS = 40
-"""Time limit for measuring a month, in seconds: `make demo` asks as many questions as fit."""
+FINAL_QUESTIONS = 100  # sample of all months' questions that memory, closed-book and RAG are asked at the end
+MONTH_SECONDS = 40  # time limit for measuring a month, in seconds: `make demo` asks as many questions as fit
 # key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
     "slice": ("slice", -14, 0),
@@ -55,21 +53,19 @@ def main() -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP on purpose
             signal.signal(number, _terminate)
     HOME.parent.mkdir(parents=True, exist_ok=True)
-    errors = console(stderr=True)
     try:
         with FileLock(f"{HOME}.lock", timeout=0):
             demo()
+            return 0
     except Timeout:
         message = f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it"
-        errors.print(f"error: {message}", style="red", soft_wrap=True)
-        return 1
     except CmtError as error:
-        errors.print(f"error: {error}", style="red", soft_wrap=True)
-        return 1
+        message = str(error)
     except KeyboardInterrupt:
-        errors.print("interrupted: `make demo` resumes with the round that was not finished")
+        write_line("interrupted: `make demo` resumes with the round that was not finished", stderr=True)
         return 130
-    return 0
+    console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)  # of several lines
+    return 1
 
 
 def _terminate(number: int, _: FrameType | None) -> NoReturn:
@@ -176,16 +172,13 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
 def _register(workspace: Workspace) -> None:
     """Register the compressor in use, without scores; champion if there was none. A failure is a warning."""
     from cmt.rounds.promotion import promote_version
-    from cmt.tracking.registry import Registry
 
-    folder, params = workspace.params.compressor.path, workspace.params
-    registry = Registry(params.tracking, workspace.root)
+    folder, project = workspace.params.compressor.path, ROOT / "params.yaml"
     try:
-        version = registry.add(folder, project=ROOT / "params.yaml", params=params, scores={}, held_out="")
+        version = workspace.registry.add(folder, project=project, params=workspace.params, scores={}, held_out="")
         promote_version(workspace, version)
     except CmtError as error:
-        message = f"warning: the compressor is not registered: {error}"
-        console(stderr=True).print(message, style="yellow", soft_wrap=True)
+        write_line(f"warning: the compressor is not registered: {error}", style="yellow", stderr=True)
 
 
 def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float) -> None:

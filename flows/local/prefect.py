@@ -76,10 +76,7 @@ class LocalPrefect:
         self.start(name, "worker", "start", "--pool", pool, "--type", "process", "--name", name)
 
     def call(self, name: str, *arguments: str) -> None:
-        """Run `prefect` with `arguments` to its end.
-
-        ServiceError when it fails, or when a server or worker ends meanwhile.
-        """
+        """Run `prefect` with `arguments`. ServiceError when it fails, or when server or worker end meanwhile."""
         process = self.start(name, *arguments)
         with spinner() as show:
             show(f"prefect {shlex.join(arguments)}")
@@ -123,10 +120,7 @@ class LocalPrefect:
         self.request("POST", f"deployments/{identifier}/schedules", body)
 
     def await_run(self, deployment: str, *, seconds: float) -> bool:
-        """Watch the newest run of `deployment`, which a schedule or a trigger starts; False if none starts in time.
-
-        Raises as `run`.
-        """
+        """Watch the newest run that a schedule or trigger starts; False if none starts in time. Raises as `run`."""
         deadline = time.monotonic() + seconds
         body = {
             "deployments": {"name": {"any_": [deployment.partition("/")[2]]}},

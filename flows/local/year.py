@@ -46,14 +46,10 @@ from flows.local.prefect import LocalPrefect, free_port, local_prefect
 ROOT = Path(__file__).parents[2]
 YEAR, HOME = ROOT / "data/year", ROOT / ".prefect/year"
 UPDATE, RETRAIN, RECOMPRESS = "cmt/online-update", "cmt/retrain", "cmt/recompress"
-LEARNED = 3
-"""Months that are trained on; the next one decides."""
-PAIRS = 960
-"""Question-answer pairs of the training, half of them of the base data."""
-SCORED = 50
-"""Questions of the held-out evaluation after the training; the decision asks more."""
-START_SECONDS = 120.0
-"""Longest time until a schedule or trigger starts a run, and until the server answers."""
+LEARNED = 3  # months that are trained on; the next one decides
+PAIRS = 960  # question-answer pairs of the training, half of them of the base data
+SCORED = 50  # questions of the held-out evaluation after the training; the decision asks more
+START_SECONDS = 120.0  # longest time until a schedule or trigger starts a run, and until the server answers
 
 
 def main(
@@ -185,7 +181,13 @@ def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
     questions, asked of both. Each compressor gets a process with half of the cores.
     """
     workspace = open(params=project)
-    shipped = {name: _asked_in_round(workspace, name) for name in _slices(workspace)[: LEARNED + 1]}
+    rounds = {round_.slice_id: round_ for round_ in reversed(workspace.all_rounds()) if round_.questions}
+    shipped: dict[str, Floats] = {}
+    for name in _slices(workspace)[: LEARNED + 1]:
+        records = read_records(workspace, rounds[name])
+        if records is None:
+            raise ServiceError(f"the answers of round {name} are gone: run `make year` again")
+        shipped[name] = 100 * records.filter(is_own(workspace, rounds[name], records))["cmt_f1"].to_numpy()
     folders = list(dict.fromkeys([workspace.declared.compressor.path, workspace.params.compressor.path]))
     threads = max(1, torch.get_num_threads() // len(folders))
     with ProcessPoolExecutor(len(folders), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
@@ -195,15 +197,6 @@ def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
 
 def _slices(workspace: Workspace) -> list[str]:
     return [slice_.slice_id for slice_ in workspace.store.slices()]
-
-
-def _asked_in_round(workspace: Workspace, name: str) -> Floats:
-    round_ = next(one for one in workspace.all_rounds() if one.slice_id == name and one.questions)
-    records = read_records(workspace, round_)
-    if records is None:
-        raise ServiceError(f"the answers of round {name} are gone: run `make year` again")
-    f1: Floats = 100 * records.filter(is_own(workspace, round_, records))["cmt_f1"].to_numpy()
-    return f1
 
 
 def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
+from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
 
 
 def test_an_answer_lists_its_documents(adapted_project: Path) -> None:
@@ -40,7 +40,7 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path, question: s
 
 
 def test_a_cold_answer_imports_nothing_that_it_does_not_need(adapted_project: Path) -> None:
-    _, modules = run_process(adapted_project, "ask", MAYOR)
+    modules = imported_modules(adapted_project, "ask", MAYOR)
     assert {"torch", "transformers", "lancedb"} <= modules
     unneeded = {"peft", "mlflow", "prefect", "matplotlib", "fastapi", "lance_namespace_urllib3_client.api"}
     assert not modules & unneeded

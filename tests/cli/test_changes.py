@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.changes import find, record
-from tests.helpers.cli import read, run, run_process
+from tests.helpers.cli import read, run
 from tests.helpers.projects import FEBRUARY, open_workspace
 
 
@@ -70,8 +70,3 @@ def test_the_lineage_of_a_document_has_its_changes_in_both_directions(changed_ma
     run(changed_mayor, "changes", "--reject", name)
     assert f"{value}, rejected" in run(changed_mayor, "lineage", "mayor-1").stdout
     assert read(changed_mayor, "lineage", FEBRUARY)["lineage"][0]["facts"]["changes found"] == "1"
-
-
-def test_listing_changes_imports_no_torch(adapted_project: Path) -> None:
-    _, modules = run_process(adapted_project, "changes")
-    assert not modules & {"torch", "transformers", "mlflow", "matplotlib", "fastapi"}

@@ -9,13 +9,13 @@ import matplotlib.image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from rich.console import Console
 
 import cmt
 from cmt.cli import dvc_stages
 from cmt.cli.progress_bar import ProgressBar
 from cmt.evaluation.calibration import reliability
+from tests.helpers.projects import change_params
 from tests.helpers.training import write_squad
 
 SCORES = {"em", "em_prefix", "f1", "f1_low", "f1_high"}
@@ -24,14 +24,6 @@ SCORES = {"em", "em_prefix", "f1", "f1_low", "f1_high"}
 def run(project: Path, *stages: str) -> None:
     for stage in stages or dvc_stages.STAGES:
         dvc_stages.STAGES[stage](project / "params.yaml", ProgressBar(Console(quiet=True)))
-
-
-def change(project: Path, section: str, **values: Any) -> None:
-    """Set values in params.yaml."""
-    file = project / "params.yaml"
-    params = yaml.safe_load(file.read_text())
-    params[section] = params.get(section, {}) | values
-    file.write_text(yaml.safe_dump(params))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -57,7 +49,7 @@ def metrics(project: Path, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def replayed_once(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("replayed") / "project"))
-    change(folder, "selection", abstain_below=0)  # else the answers of a random LM have one confidence
+    change_params(folder, selection={"abstain_below": 0})  # else the answers of a random LM have one confidence
     run(folder)
     return folder
 
@@ -72,9 +64,9 @@ def replayed(replayed_once: Path, tmp_path: Path) -> Path:
 
 
 def test_prepare_writes_slices_apart_from_the_live_ones_over_earlier_ones(tiny_workspace: Path) -> None:
-    change(tiny_workspace, "stream", period=2)
+    change_params(tiny_workspace, stream={"period": 2})
     run(tiny_workspace, "prepare")
-    change(tiny_workspace, "stream", period="month")
+    change_params(tiny_workspace, stream={"period": "month"})
     run(tiny_workspace, "prepare")
     store = dvc_stages.workspace(tiny_workspace / "params.yaml").store
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
@@ -93,7 +85,7 @@ def test_without_training_the_shipped_compressor_is_copied(tiny_workspace: Path)
 
 
 def test_a_missing_shipped_compressor_is_named(tiny_workspace: Path) -> None:
-    change(tiny_workspace, "compressor", path="nowhere")
+    change_params(tiny_workspace, compressor={"path": "nowhere"})
     with pytest.raises(cmt.ModelError, match=r"no compressor in .*nowhere.*train\.enabled"):
         run(tiny_workspace, "train")
 
@@ -104,8 +96,8 @@ def trainable(tiny_workspace: Path) -> Path:
     texts = {name: f"{name} built it." for name in ("Moss", "Vell", "Greta", "Aziz")}
     source = f"path:{write_squad(tiny_workspace / 'squad.json', texts)}"
     sizes = {"questions": 4, "paragraphs": 2, "validation_articles": 1, "bf16": False, "save_steps": 1}
-    change(tiny_workspace, "train", enabled=True, source=source, **sizes)
-    change(tiny_workspace, "lm", dtype="float32")
+    change_params(tiny_workspace, train={"enabled": True, "source": source, **sizes})
+    change_params(tiny_workspace, lm={"dtype": "float32"})
     return tiny_workspace
 
 
@@ -120,7 +112,7 @@ def test_a_finished_training_is_repeated_only_with_other_settings(trainable: Pat
     run(trainable, "train")
     assert contents(trainable / "data/replay/compressor") == first
     assert (folder / "compressor.safetensors").stat().st_mtime_ns == written
-    change(trainable, "train", learning_rate=0.01)
+    change_params(trainable, train={"learning_rate": 0.01})
     run(trainable, "prepare", "train", "replay")
     assert len(list((trainable / "data/replay/training").iterdir())) == 2
     assert contents(trainable / "data/replay/compressor") != first
@@ -160,8 +152,8 @@ def test_a_replay_gives_the_same_bytes_and_leaves_the_live_bank_and_mlflow_alone
 ) -> None:
     before = results(replayed)
     # 1. from scratch, in another folder
-    change(tiny_workspace, "selection", abstain_below=0)
-    change(tiny_workspace, "tracking", enabled=True)
+    change_params(tiny_workspace, selection={"abstain_below": 0})
+    change_params(tiny_workspace, tracking={"enabled": True})
     run(tiny_workspace)
     assert results(tiny_workspace) == before
     assert sorted(path.name for path in (tiny_workspace / "data").iterdir()) == ["replay"]
@@ -173,7 +165,7 @@ def test_a_replay_gives_the_same_bytes_and_leaves_the_live_bank_and_mlflow_alone
 
 
 def test_a_refused_round_is_recorded_and_the_replay_goes_on(replayed: Path) -> None:
-    change(replayed, "gate", min_f1=100)
+    change_params(replayed, gate={"min_f1": 100})
     run(replayed, "replay")
     result = metrics(replayed, "replay")
     assert (result["committed"], result["rows"], result["last"]) == (0, 0, {})
@@ -185,10 +177,10 @@ def test_a_refused_round_is_recorded_and_the_replay_goes_on(replayed: Path) -> N
 def test_baseline_answers_are_cached_for_one_setting(replayed: Path) -> None:
     [cache] = (replayed / "data/replay/state").glob("prompts-*")
     filled = cache.read_bytes()
-    change(replayed, "selection", top_k=2)
+    change_params(replayed, selection={"top_k": 2})
     run(replayed, "evaluate")
     assert cache.read_bytes() == filled
-    change(replayed, "answering", max_new_tokens=2)
+    change_params(replayed, answering={"max_new_tokens": 2})
     run(replayed, "evaluate")
     [other] = (replayed / "data/replay/state").glob("prompts-*")
     assert other != cache

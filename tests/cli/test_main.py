@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.helpers.cli import MAYOR, bank_report, read, run, run_process
+from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
+from tests.helpers.projects import change_params, open_workspace
 from tests.helpers.training import write_squad
 
 
@@ -136,8 +136,9 @@ def test_a_rollback_makes_later_rounds_wait_again(adapted: Path) -> None:
     assert bank_report(adapted) == before
 
 
-def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path) -> None:
-    _, modules = run_process(adapted_project, "bank", "stats")
+@pytest.mark.parametrize("command", [("bank", "stats"), ("changes",)], ids=" ".join)
+def test_reading_ledger_and_bank_imports_no_torch(adapted_project: Path, command: tuple[str, ...]) -> None:
+    modules = imported_modules(adapted_project, *command)
     assert "lancedb" in modules
     assert not modules & {"torch", "transformers", "mlflow", "matplotlib", "fastapi"}
 
@@ -216,12 +217,10 @@ def training_project(tiny_workspace: Path) -> Path:
     ferries = {f"Ferry {n}": " ".join(f"Ferry {n} {time}" for time in times) for n in range(4)}
     write_squad(tiny_workspace / "towns.json", texts)
     write_squad(tiny_workspace / "ferries.json", ferries)
-    params = yaml.safe_load((tiny_workspace / "params.yaml").read_text())
-    shutil.copytree(params["compressor"]["path"], tiny_workspace / "own-compressor")
-    params["compressor"]["path"] = "own-compressor"
+    shutil.copytree(open_workspace(tiny_workspace).params.compressor.path, tiny_workspace / "own-compressor")
     mix = {"path:towns.json": 3, "path:ferries.json": 1}
-    params["train"] = {"mix": mix, "questions": 4, "paragraphs": 2, "validation_articles": 1}
-    (tiny_workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    sizes = {"questions": 4, "paragraphs": 2, "validation_articles": 1}
+    change_params(tiny_workspace, compressor={"path": "own-compressor"}, train={"mix": mix, **sizes})
     return tiny_workspace
 
 

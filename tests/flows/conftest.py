@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
 # read when Prefect is imported, which the modules beside this one do: the user's own Prefect home stays as it is
 os.environ |= {
@@ -15,10 +15,10 @@ os.environ |= {
 }
 
 import pytest  # noqa: E402
-import yaml  # noqa: E402
 
 from cmt.workspace import Workspace, open  # noqa: E402
 from flows.local.prefect import LocalPrefect, copy_database, empty_database  # noqa: E402
+from tests.helpers.projects import change_params  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +61,4 @@ def workspace(project: Path) -> Workspace:
 @pytest.fixture
 def change(project: Path) -> Callable[..., None]:
     """Set values of the project's params.yaml by section."""
-
-    def set_(**sections: dict[str, Any]) -> None:
-        raw = yaml.safe_load(project.read_text())
-        for name, values in sections.items():
-            raw[name] = raw.get(name, {}) | values
-        project.write_text(yaml.safe_dump(raw))
-
-    return set_
+    return partial(change_params, project.parent)

@@ -35,7 +35,7 @@ def serving_client(folder: Path, *, proxies: tuple[str, ...] = (), **overrides: 
 @contextmanager
 def running(app: ASGIApp, *, proxies: tuple[str, ...] = (), http: type[TimedProtocol] = TimedProtocol) -> Iterator[str]:
     """The address of a server of `app`, which speaks `http`; `proxies`: see `serving.proxies`."""
-    config = server_config(app, proxies=proxies, grace_seconds=5)
+    config = server_config(app, proxies=proxies)
     config.http = http
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

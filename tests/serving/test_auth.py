@@ -26,8 +26,7 @@ class Guarded(NamedTuple):
     url: str
     folder: Path
     file: TokenFile
-    ask: httpx.Client
-    """A client with a token of the scope `ask`."""
+    ask: httpx.Client  # a client with a token of the scope `ask`
     admin: httpx.Client
     nobody: httpx.Client
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 
 from cmt.workspace import open
 from flows.local import demo
 from flows.local.prefect import LocalPrefect, empty_database, local_prefect
+from tests.helpers.projects import change_params
 
 ROOT = Path(__file__).parents[3]
 KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
@@ -36,9 +36,7 @@ def folder(
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, tiny_workspace)
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
-    params = tiny_workspace / "params.yaml"
-    changed = {"tracking": {"enabled": True}, "evaluation": {"round_baselines": False}}
-    params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | changed))
+    change_params(tiny_workspace, tracking={"enabled": True}, evaluation={"round_baselines": False})
     (tiny_workspace / ".prefect").mkdir()
     shutil.copy(empty_database(prefect_databases / "home"), tiny_workspace / ".prefect")
     monkeypatch.chdir(tiny_workspace)
