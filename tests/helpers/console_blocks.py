@@ -6,8 +6,7 @@ from pathlib import Path
 
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FIGURE = re.compile(r"(?<![\w.,/-])-?\d+\.\d+(?![\w./-])")
-ANYTHING = "…"
-"""In promised output: any text within a line; alone on a line, any lines."""
+ANYTHING = "…"  # in promised output: any text within a line; alone on a line, any lines
 TOLERANCE = 8.0
 """Allowed difference of a figure with decimals from the promised one: EM and F1 of a sample, in points."""
 
@@ -17,8 +16,7 @@ class Command:
     """A command of a page."""
 
     text: str
-    line: int
-    """Line of the page."""
+    line: int  # line of the page
     expected: list[str] = field(default_factory=list)
 
     @property

@@ -14,8 +14,7 @@ from cmt.config import Params
 from cmt.retrieval.selector import Selection
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
-Facts = Mapping[str, tuple[str, float]]
-"""Question → answer and confidence."""
+Facts = Mapping[str, tuple[str, float]]  # question → answer and confidence
 SCHEMA = pa.schema({"memory_id": pa.string(), "doc_id": pa.string(), "text": pa.string(), "superseded_at": pa.date32()})
 ROW = {"published_at": DATE, "supersedes": None, "text": "", "prior": 0.0}
 
@@ -44,8 +43,7 @@ class FactBank:
 class FactReader:
     """Answers from the visible document that is surest; selects the `top_k` surest ones."""
 
-    facts: Mapping[str, Facts]
-    """doc_id → what it answers."""
+    facts: Mapping[str, Facts]  # doc_id → what it answers
     bank: FactBank
     top_k: int = 3
     asked: list[str] = field(default_factory=list)

@@ -9,8 +9,7 @@ import httpx
 MAYOR = "Who is the mayor of Port Ellery?"
 FERRY = "What does the ferry to Saltby cost?"
 UNANSWERABLE = "Which comet outshone Jupiter?"
-BEFORE_STREAM = "2030-12-31"
-"""A date before the first document of the tiny project."""
+BEFORE_STREAM = "2030-12-31"  # a date before the first document of the tiny project
 
 
 def ask(client: httpx.Client, question: str, **fields: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.sources import serving
 
 COMMIT = "c" * 40
 
@@ -57,15 +58,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serve_hub(handler: type[Hub], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let `huggingface_hub` download from `folder`, through `handler`."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, folder=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    try:
+    with serving(partial(handler, folder=folder)) as address:
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield
-    finally:
-        server.shutdown()
-        server.server_close()

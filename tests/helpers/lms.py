@@ -20,8 +20,7 @@ from transformers import (
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.prompt import Prefix
 
-TinyLm = Callable[[str], FrozenLM]
-"""The fixture `tiny_lm`."""
+TinyLm = Callable[[str], FrozenLM]  # the fixture `tiny_lm`
 
 KINDS = ("llama", "gpt2", "qwen2")
 PROMPTS = [

@@ -15,8 +15,7 @@ class PausedServer:
 
     def __init__(self, url: str, batcher: DynamicBatcher) -> None:
         self.url, self.batcher = url, batcher
-        self.tokens = 0
-        """Number of tokens generated so far."""
+        self.tokens = 0  # number of tokens generated so far
         self._permits = Semaphore(0)
         answerer = batcher.workspace.answerer
         self._generate_tokens = answerer._generate_tokens

@@ -15,8 +15,7 @@ NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The instant after which the tests' dates count as future."""
 
 Row = dict[str, Any]
-Ingest = Callable[..., IngestReport]
-"""The fixture `ingest` of tests/stream."""
+Ingest = Callable[..., IngestReport]  # the fixture `ingest` of tests/stream
 
 
 def make_document(doc_id: str = "ferry", **changes: Any) -> Row:

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 
 from cmt.stream.shingles import shingles, words
 
-RUN = 8
-"""Words in a row that count as a trace."""
+RUN = 8  # words in a row that count as a trace
 
 
 def traces(

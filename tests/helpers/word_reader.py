@@ -15,8 +15,7 @@ from cmt.workspace import Workspace
 class WordReader(Answerer):
     """Answers with the first word of the best hit of the full-text search."""
 
-    asked: list[str]
-    """The questions asked of the bank, in order."""
+    asked: list[str]  # the questions asked of the bank, in order
 
     def answer(
         self,

@@ -12,7 +12,8 @@ from tests.soak.chaos import chaos
 from tests.soak.damage import every_flip
 from tests.soak.faults import FAULTS
 from tests.soak.findings import difference, kind_of_file
-from tests.soak.points import every_point, measure, one_point
+from tests.soak.injection import one_fault
+from tests.soak.points import check, every_point, measure
 from tests.soak.processes import run
 from tests.soak.project import MONTHS, build, content, opened, problems, with_champion
 
@@ -105,5 +106,5 @@ def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
     source = random.Random(0)
     moments = source.sample([(fault, place) for fault in FAULTS for place in range(1, operation.calls + 1)], MOMENTS)
     for fault, place in moments:
-        findings = one_point(tmp_path, operation, fault, place)
+        findings = one_fault(tmp_path, check, operation, fault, place)
         assert findings.sentences == []

@@ -14,20 +14,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cmt.common.visibility import Version
 from cmt.errors import CmtError
 from tests.common.visibility_model import Model as VisibilityModel
+from tests.helpers.projects import change_params
 from tests.soak.findings import Findings, Kind
 from tests.soak.processes import Outcome, mapping, run
 from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
 
 DAY = 24 * 3600
-START = datetime(2022, 1, 3, 7, tzinfo=UTC)
-"""Date of the first document; the project uses the system clock."""
-ROUNDS_A_PROJECT = 25
-"""Rounds before a new project begins."""
+START = datetime(2022, 1, 3, 7, tzinfo=UTC)  # date of the first document; the project uses the system clock
+ROUNDS_A_PROJECT = 25  # rounds before a new project begins
 
 
 @dataclass
@@ -36,18 +33,8 @@ class Model:
 
     slices: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
     """Ids and documents, in the order of their ingests."""
-    committed: list[str] = field(default_factory=list)
-    """The slices with a round, in the order of the rounds."""
+    committed: list[str] = field(default_factory=list)  # the slices with a round, in the order of the rounds
     forgotten: set[str] = field(default_factory=set)
-
-    def documents(self) -> list[dict[str, Any]]:
-        """The documents in the bank, including superseded ones."""
-        return [
-            row
-            for slice_id, rows in self.slices
-            for row in rows
-            if slice_id in self.committed and row["doc_id"] not in self.forgotten
-        ]
 
     def current(self) -> list[tuple[str, str]]:
         """doc_id and text of the documents that may answer a question now, sorted."""
@@ -69,9 +56,7 @@ class Chaos:
         self.source, self.model, self.findings = source, Model(), Findings()
         self.folder = build(folder, documents=False)
         self.day = 0
-        parameters = yaml.safe_load((self.folder / "params.yaml").read_text())
-        parameters["stream"] |= {"clock": "system", "period": "day"}
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(parameters))
+        change_params(self.folder, stream={"clock": "system", "period": "day"})
 
     def round(self, number: int) -> None:
         """A few operations, then the comparison with the model."""
@@ -112,7 +97,8 @@ class Chaos:
 
     def forget(self) -> str:
         """Forget a document that the bank has."""
-        names = sorted({row["doc_id"] for row in self.model.documents()})
+        banked = [rows for slice_id, rows in self.model.slices if slice_id in self.model.committed]
+        names = sorted({row["doc_id"] for rows in banked for row in rows} - self.model.forgotten)
         if len(names) < 2:
             return "nothing"
         name = self.source.choice(names)
@@ -176,9 +162,13 @@ class Chaos:
         }
 
     def _command(self, *arguments: str) -> str:
-        """Run a command, perhaps killed or with a wrong clock; repeat it if it was killed."""
+        """Run a command, perhaps killed or with a wrong clock; repeat it if it was killed, and note a failure."""
         outcome, done = self._attempt(*arguments)
-        return self._completed(outcome, done, *arguments)
+        if outcome.hit:
+            outcome = run(self.folder, *arguments)
+        if outcome.status != 0:
+            self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
+        return done
 
     def _attempt(self, *arguments: str) -> tuple[Outcome, str]:
         clock = self.source.choice([0, 0, -10 * DAY, 10 * DAY])
@@ -186,14 +176,6 @@ class Chaos:
         outcome = run(self.folder, *arguments, fault=fault, place=place, clock=clock)
         killed = f", killed at call {place}" if outcome.hit else ""
         return outcome, f"{' '.join(arguments)} (clock {clock // DAY:+d} days{killed})"
-
-    def _completed(self, outcome: Outcome, done: str, *arguments: str) -> str:
-        """Repeat a killed command; note one that failed."""
-        if outcome.hit:
-            outcome = run(self.folder, *arguments)
-        if outcome.status != 0:
-            self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
-        return done
 
     def _check_answer(self, outcome: Outcome, allowed: set[str]) -> None:
         """Check that an answer given during an update cites documents from before or after it."""

@@ -28,10 +28,8 @@ QUESTIONS = [
     "Whose is the mill of month 3?",
 ]
 """Twenty questions whose answers may not change."""
-BATCH = 50
-"""Flips that one process checks."""
-NOT_OURS = ("params.yaml", "news", "more", "lm-source")
-"""Files of a project that `cmt` did not write."""
+BATCH = 50  # flips that one process checks
+NOT_OURS = ("params.yaml", "news", "more", "lm-source")  # files of a project that `cmt` did not write
 
 
 @dataclass(frozen=True)
@@ -134,17 +132,15 @@ def _look(project: Path, flips: list[Flip], notes: Path) -> None:
         for flip in flips:
             path = project / flip.path
             original = path.read_bytes()
-            path.write_bytes(_flipped(original, flip))
+            damaged = bytearray(original)
+            damaged[flip.offset] ^= flip.mask
+            path.write_bytes(damaged)
             try:
                 result, reason = _result(project, flip, parts, expected, answers)
             finally:
                 path.write_bytes(original)
             file.write(json.dumps({"result": result, "reason": reason}) + "\n")
             file.flush()
-
-
-def _flipped(content_: bytes, flip: Flip) -> bytes:
-    return content_[: flip.offset] + bytes([content_[flip.offset] ^ flip.mask]) + content_[flip.offset + 1 :]
 
 
 def _result(
@@ -156,9 +152,8 @@ def _result(
         return "named", ""
     workspace = opened(project)
     if top not in ("lm", "compressor"):
-        workspace = Workspace(
-            workspace.params, project, **parts
-        )  # as loaded before; reading them again takes longer than the question
+        # as loaded before: reading them again takes longer than the question
+        workspace = Workspace(workspace.params, project, **parts)
     try:
         if content(project) != expected:
             return "silent", "the content differs"

@@ -18,10 +18,8 @@ Kind = Literal["lost", "doubled", "silent", "wrong"]
 class Findings:
     """The findings of one or several parts of a soak."""
 
-    checked: Counter[str] = field(default_factory=Counter)
-    """Fault points, rounds, flips."""
-    kinds: Counter[str] = field(default_factory=Counter)
-    """Number of findings of each Kind."""
+    checked: Counter[str] = field(default_factory=Counter)  # fault points, rounds, flips
+    kinds: Counter[str] = field(default_factory=Counter)  # number of findings of each Kind
     sentences: list[str] = field(default_factory=list)
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often a kind of file was hit at a system call: (file, call)."""

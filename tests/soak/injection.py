@@ -1,18 +1,17 @@
 """A command, run with a fault at each of its system calls, on copies of a project."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from tests.soak.faults import FAULTS
 from tests.soak.findings import Findings, kind_of_file
-from tests.soak.processes import Outcome, mapping, run
+from tests.soak.processes import mapping, run
 
 Result = TypeVar("Result")
-AnyCommand = TypeVar("AnyCommand", bound="Command")
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,7 @@ class Command:
     name: str
     arguments: tuple[str, ...]
     template: Path
-    calls: int
-    """System calls that it makes below the project."""
+    calls: int  # system calls that it makes below the project
 
 
 def undisturbed(
@@ -40,17 +38,19 @@ def undisturbed(
 
 
 def at_all_calls(
-    commands: Sequence[AnyCommand],
-    check: Callable[[AnyCommand, str, int], Findings],
+    commands: Sequence[Command],
+    check: Callable[..., None],
+    folder: Path,
     *,
     sparse: dict[str, int],
     every: int,
     workers: int,
     on_point: Callable[[int, int], None],
 ) -> Findings:
-    """`check` every fault at every call of the `commands`; `on_point`: done and total.
+    """Inject every fault at every call of the `commands`, on copies in `folder`; `on_point`: done and total.
 
-    `sparse`: commands of which only each n-th call is hit. `every`: of all these faults, each n-th is injected.
+    `check`: see `one_fault`. `sparse`: commands of which only each n-th call is hit. `every`: of all these faults, each
+    n-th is injected.
     """
     findings = Findings()
     points = [
@@ -60,33 +60,29 @@ def at_all_calls(
         for place in range(1, command.calls + 1, sparse.get(command.name, 1))
     ][::every]
     with mapping(workers) as map_:
-        for done, found in enumerate(map_(check, *zip(*points, strict=True)), 1):
+        for done, found in enumerate(map_(partial(one_fault, folder, check), *zip(*points, strict=True)), 1):
             findings.merge(found)
             on_point(done, len(points))
     return findings
 
 
-@contextmanager
-def with_fault(
-    folder: Path, command: Command, fault: str, place: int, findings: Findings
-) -> Iterator[tuple[Path, Outcome, str] | None]:
-    """Run `command` with one fault on a copy of its project, and count it in `findings`.
+def one_fault(folder: Path, check: Callable[..., None], command: Command, fault: str, place: int) -> Findings:
+    """Run `command` with one fault on a copy of its project in `folder`, and check what it left.
 
-    Yields the project, the outcome, and the place of the fault in words; None if the fault hit no call, because another
-    thread was faster, or tore no write.
+    `check` gets command, project, outcome, the place of the fault in words, the findings to add to, and `place`. It is
+    not called if the fault hit no call, because another thread was faster, or tore no write.
     """
+    findings = Findings()
     project = shutil.copytree(
         command.template, folder / f"{command.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
     )
-    try:
-        outcome = run(project, *command.arguments, fault=fault, place=place)
-        if outcome.hit is None or (fault == "torn write" and "write" not in outcome.hit.call):
-            yield None
-            return
+    outcome = run(project, *command.arguments, fault=fault, place=place)
+    if outcome.hit and (fault != "torn write" or "write" in outcome.hit.call):
         path = Path(outcome.hit.path)
         file = kind_of_file(path.relative_to(project.resolve()) if path.is_absolute() else path)
         findings.checked["fault_points"] += 1
         findings.faults[file, outcome.hit.call] += 1
-        yield project, outcome, f"{command.name}, {fault} at call {place} ({outcome.hit.call} {file})"
-    finally:
-        shutil.rmtree(project)
+        where = f"{command.name}, {fault} at call {place} ({outcome.hit.call} {file})"
+        check(command, project, outcome, where, findings, place)
+    shutil.rmtree(project)
+    return findings

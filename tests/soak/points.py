@@ -12,12 +12,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from cmt.errors import CmtError
 from tests.soak.findings import Findings, difference
-from tests.soak.injection import Command, at_all_calls, undisturbed, with_fault
+from tests.soak.injection import Command, at_all_calls, undisturbed
 from tests.soak.processes import Outcome, run
 from tests.soak.project import Content, content, opened, problems, with_champion, with_other_compressor
 
@@ -47,8 +46,7 @@ class Operation(Command):
 
     before: Content
     after: Content
-    steps: bool = False
-    """Whether it is two commits: the rounds, and the pointer to the bank that answers."""
+    steps: bool = False  # whether it is two commits: the rounds, and the pointer to the bank that answers
 
     @property
     def contents(self) -> tuple[Content, ...]:
@@ -89,23 +87,12 @@ def every_point(
 
     The operations run on copies of `project`, which `build` wrote, in `folder`.
     """
-    check = partial(one_point, folder)
     found = operations(project, folder, names)
-    return at_all_calls(found, check, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
+    return at_all_calls(found, check, folder, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
 
 
-def one_point(folder: Path, operation: Operation, fault: str, place: int) -> Findings:
-    """Run `operation` with one fault on a copy of its project, and check the result."""
-    findings = Findings()
-    with with_fault(folder, operation, fault, place, findings) as hit:
-        if hit:
-            _check(operation, *hit, findings, repeat=place % REPEATED == 0)
-    return findings
-
-
-def _check(
-    operation: Operation, project: Path, outcome: Outcome, where: str, findings: Findings, *, repeat: bool
-) -> None:
+def check(operation: Operation, project: Path, outcome: Outcome, where: str, findings: Findings, place: int) -> None:
+    """Check what `operation` left in `project` after a fault at the call number `place`."""
     # 1. The command ended as it should: killed, or with its result, or with an error of one line.
     if outcome.status is None:
         return findings.add("wrong", f"{where}: it did not end")
@@ -139,7 +126,7 @@ def _check(
     if left:
         findings.add("wrong", f"{where}: cmt verify finds: {left[0]}")
     # 5. The operation can be repeated.
-    if repeat and (found != operation.after or operation.name == "optimize"):
+    if place % REPEATED == 0 and (found != operation.after or operation.name == "optimize"):
         repeated = run(project, *operation.arguments)
         if repeated.status != 0 or _content(project) != operation.after:
             findings.add("wrong", f"{where}: repeated: {_last_line(repeated.errors) or 'another content'}")

@@ -15,8 +15,7 @@ from tests.soak.faults import Hit, arm, counted, move_clock, prepare, read_hit
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.soak.preload"])
-SECONDS = 60
-"""A command that takes longer counts as hanging."""
+SECONDS = 60  # a command that takes longer counts as hanging
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Outcome:
     """Exit status, the negative number of a signal, or None if it had to be ended after SECONDS."""
     output: str
     errors: str
-    calls: int
-    """System calls that changed files of the project; 0 if it was killed."""
-    hit: Hit | None
-    """The call that failed."""
+    calls: int  # system calls that changed files of the project; 0 if it was killed
+    hit: Hit | None  # the call that failed
 
 
 @contextmanager

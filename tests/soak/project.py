@@ -34,13 +34,10 @@ THINGS = ("mayor", "ferry", "crane", "mill", "bridge", "clock")
 class Content:
     """The content of a project that two runs of the same commands share."""
 
-    slices: tuple[tuple[str, str], ...]
-    """Ids and digests."""
+    slices: tuple[tuple[str, str], ...]  # ids and digests
     forgotten: tuple[str, ...]
-    rounds: tuple[tuple[Any, ...], ...]
-    """Id, compressor, number, rows and digest of each committed round."""
-    banks: tuple[tuple[str, str], ...]
-    """Table and digest."""
+    rounds: tuple[tuple[Any, ...], ...]  # id, compressor, number, rows and digest of each committed round
+    banks: tuple[tuple[str, str], ...]  # table and digest
     answering: str | None
 
 

@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,10 +20,11 @@ from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest, load_checkpoint
 from cmt.modeling.model import MemoryModel
 from tests.helpers.lamps import write_lamps
+from tests.helpers.projects import change_params
 from tests.helpers.registry import add
 from tests.helpers.tiny import write_gguf
 from tests.soak.findings import Findings
-from tests.soak.injection import Command, at_all_calls, undisturbed, with_fault
+from tests.soak.injection import Command, at_all_calls, undisturbed
 from tests.soak.processes import Outcome, run
 from tests.soak.project import opened
 
@@ -32,8 +32,7 @@ LEFTOVERS = (".*.tmp", ".partial-*", "tmp-checkpoint-*", "scratch/[0-9a-f]*", "*
 """Names of temporary files and folders."""
 
 
-SPARSE = {"train": 41, "registry promote": 151}
-"""Commands of hundreds of calls: a fault hits every n-th."""
+SPARSE = {"train": 41, "registry promote": 151}  # commands of hundreds of calls: a fault hits every n-th
 
 
 @dataclass(frozen=True)
@@ -49,20 +48,12 @@ def every_repeat(
     project: Path, folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]
 ) -> Findings:
     """Inject every fault at the calls of all commands, or at every `every`-th; `on_point`: done and total."""
-    check, commands = partial(one_repeat, folder), _commands(project, folder)
-    return at_all_calls(commands, check, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
+    return at_all_calls(
+        _commands(project, folder), _check, folder, sparse=SPARSE, every=every, workers=workers, on_point=on_point
+    )
 
 
-def one_repeat(folder: Path, command: Repeatable, fault: str, place: int) -> Findings:
-    """Run `command` with one fault on a copy of its project, check the result, repeat the command, check again."""
-    findings = Findings()
-    with with_fault(folder, command, fault, place, findings) as hit:
-        if hit:
-            _check(command, *hit, findings)
-    return findings
-
-
-def _check(command: Repeatable, project: Path, outcome: Outcome, where: str, findings: Findings) -> None:
+def _check(command: Repeatable, project: Path, outcome: Outcome, where: str, findings: Findings, _: int) -> None:
     # 1. The command ended as it should.
     if outcome.status not in (0, 1, -9):
         findings.add("wrong", f"{where}: it did not end, or with status {outcome.status}")
@@ -100,10 +91,12 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
     # 2. Four articles to train on.
     trainable = shutil.copytree(project, folder / "to-train")
     lessons = {**write_lamps(trainable, ["Ann", "Bea", "Cyd", "Dot"]), "output": "trained"}
-    _change(trainable, train=lessons)
+    change_params(trainable, train=lessons)
     # 3. Two versions in MLflow, of which the newer one has smaller keys.
     registered = shutil.copytree(trainable, folder / "registered")
-    _change(registered, tracking={"enabled": True}, promotion={"max_loss": 100.0, "min_saving": 0.01, "questions": 1})
+    change_params(
+        registered, tracking={"enabled": True}, promotion={"max_loss": 100.0, "min_saving": 0.01, "questions": 1}
+    )
     workspace = opened(registered)
     torch.manual_seed(7)
     design = replace(CompressorConfig.of(workspace.params), key_dim=8)
@@ -120,14 +113,6 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
         after, calls = undisturbed(name, arguments, template, folder, result)
         repeatable.append(Repeatable(name, arguments, template, calls, result, after))
     return repeatable
-
-
-def _change(project: Path, **sections: dict[str, object]) -> None:
-    path = project / "params.yaml"
-    parameters = yaml.safe_load(path.read_text())
-    for name, values in sections.items():
-        parameters[name] = parameters.get(name, {}) | values
-    path.write_text(yaml.safe_dump(parameters))
 
 
 def _pulled(project: Path) -> str:
