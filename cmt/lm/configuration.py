@@ -32,8 +32,7 @@ from cmt.lm.loading import (
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 """Kinds of layers that keep keys and values of one shape."""
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}
-"""Arguments of a decoder by which memories reach it."""
+READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}  # arguments of a decoder by which memories reach it
 
 
 def check_configuration(file: Path) -> None:

@@ -14,11 +14,9 @@ from torch import Tensor
 class CopyHypothesis:
     """Hypothesis that the answer is `tokens`, with its probability given the tokens generated so far."""
 
-    tokens: Sequence[int]
-    """The quote, followed by end-of-sequence."""
+    tokens: Sequence[int]  # the quote, followed by end-of-sequence
     probability: float
-    position: int = 0
-    """Number of tokens generated so far."""
+    position: int = 0  # number of tokens generated so far
 
     @property
     def next_token(self) -> int:

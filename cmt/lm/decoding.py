@@ -16,8 +16,7 @@ from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypoth
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt
 
-DRAFT_TOKENS = 8
-"""Largest number of tokens of a quote to read together with the prompt. Few answers are longer."""
+DRAFT_TOKENS = 8  # most tokens of a quote that are read together with the prompt; few answers are longer
 
 OnToken = Callable[[int, int], None]
 """Called with the row of a prompt and the next token of its continuation, as soon as it is chosen."""
@@ -27,14 +26,11 @@ class Generation(NamedTuple):
     """Continuations of a batch of prompts."""
 
     tokens: list[list[int]]
-    margins: list[float]
-    """Smallest lead of a row's tokens over the runner-up, in logits (in log-probability with copies)."""
+    margins: list[float]  # smallest lead of a row's tokens over the runner-up, in logits (with copies in nats)
 
 
-Generate = Callable[..., Generation]
-"""`generate`, or a function that takes the same arguments."""
-Complete = Callable[..., list[str]]
-"""`complete` with its LM bound, or a cache in front of it."""
+Generate = Callable[..., Generation]  # `generate`, or a function that takes the same arguments
+Complete = Callable[..., list[str]]  # `complete` with its LM bound, or a cache in front of it
 
 
 @torch.no_grad()

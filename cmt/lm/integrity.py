@@ -19,22 +19,17 @@ class FileRecord:
     """A file as it was pulled."""
 
     sha256: str
-    stamp: tuple[int, int, int]
-    """Size in bytes, modification time and change time in nanoseconds."""
+    stamp: tuple[int, int, int]  # size in bytes, modification time and change time in nanoseconds
 
 
 @dataclass(frozen=True)
 class Record:
-    """Content of `lm.json`.
-
-    `sha256`: of the fetched weights. `digest`: of the tensors, the identity that compressors name. `files`: every file
-    of the folder.
-    """
+    """Content of `lm.json`."""
 
     source: str
-    sha256: str
-    digest: str
-    files: dict[str, FileRecord]
+    sha256: str  # of the fetched weights
+    digest: str  # of the tensors, the identity that compressors name
+    files: dict[str, FileRecord]  # every file of the folder
 
 
 def read_record(folder: Path) -> Record:

@@ -21,8 +21,7 @@ from cmt.lm.integrity import RECORD, files_digest, read_record
 from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}
-"""Largest difference in logits between batches."""
+TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # largest difference in logits between batches
 
 
 class FrozenLM:

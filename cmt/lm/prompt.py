@@ -11,22 +11,17 @@ from torch import Tensor
 # the number of further rows (on a CPU, to the last bit). So a row gets the same width in every batch.
 PROMPT_WIDTH_STEP = 32  # positions: prompts are padded to the next larger multiple
 
-Prefix = tuple[Tensor, Tensor]
-"""Keys and values, (layers, B, kv heads, P, head size) each."""
+Prefix = tuple[Tensor, Tensor]  # keys and values, (layers, B, kv heads, P, head size) each
 
 
 @dataclass(frozen=True)
 class Prompt:
     """A batch of B prompts of T soft tokens, behind a prefix of P positions or none."""
 
-    embeds: Tensor
-    """(B, T, D) input embeddings."""
-    mask: Tensor
-    """(B, T) 1 on tokens, 0 on padding."""
-    prefix: Prefix | None = None
-    """Keys and values before the tokens."""
-    prefix_mask: Tensor | None = None
-    """(B, P) 1 on positions of the prefix to attend to; None: all."""
+    embeds: Tensor  # (B, T, D) input embeddings
+    mask: Tensor  # (B, T) 1 on tokens, 0 on padding
+    prefix: Prefix | None = None  # keys and values before the tokens
+    prefix_mask: Tensor | None = None  # (B, P) 1 on positions of the prefix to attend to; None: all
 
     @property
     def whole_mask(self) -> Tensor:

@@ -11,8 +11,7 @@ from pathlib import Path
 from cmt.common.storage import flush_to_disk, read_checked_json, replace_file, write_checked_json
 from cmt.errors import ModelError
 
-FILE = "champion.json"
-"""In the state folder."""
+FILE = "champion.json"  # in the state folder
 _FOLDER = "compressors"  # beside the state folder: one folder for each compressor that was promoted
 
 
@@ -20,16 +19,11 @@ _FOLDER = "compressors"  # beside the state folder: one folder for each compress
 class Promoted:
     """A compressor that was promoted."""
 
-    digest: str
-    """Of its weights and configuration."""
-    bank: str
-    """First 12 digits of its digest at its window, which name its bank."""
-    version: str = ""
-    """In the model registry; "" if unregistered."""
-    scored_slice: str = ""
-    """The slice with the questions of the comparison; "" without a comparison."""
-    f1: float | None = None
-    """F1 on these questions, 0–100."""
+    digest: str  # of its weights and configuration
+    bank: str  # first 12 digits of its digest at its window, which name its bank
+    version: str = ""  # in the model registry; "" if unregistered
+    scored_slice: str = ""  # the slice with the questions of the comparison; "" without a comparison
+    f1: float | None = None  # F1 on these questions, 0–100
 
 
 @dataclass(frozen=True)
@@ -38,8 +32,7 @@ class Champion:
 
     champion: Promoted
     previous: Promoted
-    going_back: bool = False
-    """Whether a rollback restored the champion, which preceded `previous`."""
+    going_back: bool = False  # whether a rollback restored the champion, which preceded `previous`
 
 
 def read_champion(state: Path) -> Champion | None:

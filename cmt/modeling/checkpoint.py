@@ -18,15 +18,12 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.errors import ModelError
 
 WEIGHTS, CONFIG = "compressor.safetensors", "config.json"
-TO_KEY = "compressor.to_key.weight"
-"""Name of the map from a mean state to a search key, (p, D)."""
-SUMS = "SHA256SUMS"
-"""File with the hashes of both files, as `sha256sum -c` reads them."""
-STORED_UNIFORMITY_WEIGHT = "spread"
-"""Name of `objective.uniformity_weight` in CONFIG, whose bytes are part of a compressor's digest."""
+TO_KEY = "compressor.to_key.weight"  # name of the map from a mean state to a search key, (p, D)
+SUMS = "SHA256SUMS"  # file with the hashes of both files, as `sha256sum -c` reads them
 POSITION_WEIGHTS = "aggregator.place.weight"
-SLICES_ROW = "slices of the stream"
-"""Name of the row of a model card (`cmt.training.model_card`) that lists the slices trained on."""
+# name of `objective.uniformity_weight` in CONFIG, whose bytes are part of a compressor's digest
+STORED_UNIFORMITY_WEIGHT = "spread"
+SLICES_ROW = "slices of the stream"  # row of a model card (`cmt.training.model_card`) that lists the slices trained on
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,8 @@ class CompressorConfig:
     aggregator: AggregatorParams
     alignment: AlignmentParams
     objective: ObjectiveParams
-    windows: tuple[int, ...] = ()
-    """Window sizes that the weights were trained at, in ascending order; empty: `compressor.window` alone."""
-    key_dim: int | None = None
-    """p: numbers of a search key; None: D, the size of a hidden state."""
+    windows: tuple[int, ...] = ()  # that the weights were trained at, ascending; empty: `compressor.window` alone
+    key_dim: int | None = None  # p: numbers of a search key; None: D, the size of a hidden state
 
     @classmethod
     def of(cls, params: Params) -> "CompressorConfig":
@@ -85,8 +80,7 @@ class CompressorConfig:
 class Checkpoint(NamedTuple):
     """Content of a compressor's folder."""
 
-    lm_digest: str
-    """Digest of the LM that the compressor was trained for."""
+    lm_digest: str  # digest of the LM that the compressor was trained for
     config: CompressorConfig
     weights: dict[str, Tensor]
 

@@ -18,8 +18,7 @@ from safetensors.numpy import load_file, save
 from cmt.common.storage import write_bytes
 from cmt.errors import ConfigError, ModelError
 
-CODEBOOKS = "codebooks.safetensors"
-"""File beside the weights of a compressor, with one codebook per window."""
+CODEBOOKS = "codebooks.safetensors"  # file beside the weights of a compressor, with one codebook per window
 CENTROIDS = 256  # the values of a byte
 
 Vectors = NDArray[np.float32]  # (k, D)
@@ -29,8 +28,7 @@ Vectors = NDArray[np.float32]  # (k, D)
 class Codebook:
     """The centroids of each part of a vector."""
 
-    centroids: NDArray[np.float16]
-    """(M, 256, D/M)."""
+    centroids: NDArray[np.float16]  # (M, 256, D/M)
 
     @classmethod
     def fit(cls, vectors: Vectors, *, parts: int, seed: int) -> "Codebook":

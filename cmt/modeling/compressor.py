@@ -19,18 +19,12 @@ from cmt.modeling.lora import layers_with_lora, output_statistics, placeholder_s
 class Encoding:
     """Output of Θ for a batch of B texts of T tokens."""
 
-    states: Tensor
-    """(B, T, D) state of each token; ψ reads the states of a question."""
-    mask: Tensor
-    """(B, T) 1 on tokens of the text, 0 on padding."""
-    vectors: Tensor
-    """(B, k, D) the memory: one vector per window or memory token."""
-    vector_mask: Tensor
-    """(B, k) 1 on vectors, 0 on padding."""
-    pooled: Tensor
-    """(B, D) mean of the states."""
-    key: Tensor
-    """(B, p) search key of unit length."""
+    states: Tensor  # (B, T, D) state of each token; ψ reads the states of a question
+    mask: Tensor  # (B, T) 1 on tokens of the text, 0 on padding
+    vectors: Tensor  # (B, k, D) the memory: one vector per window or memory token
+    vector_mask: Tensor  # (B, k) 1 on vectors, 0 on padding
+    pooled: Tensor  # (B, D) mean of the states
+    key: Tensor  # (B, p) search key of unit length
 
 
 class Compressor(nn.Module):

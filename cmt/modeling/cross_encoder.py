@@ -26,26 +26,22 @@ from cmt.lm.prompt import PROMPT_WIDTH_STEP
 from cmt.modeling.lora import merge_lora
 
 FILE = "cross_encoder.safetensors"
-LONGEST = 170
-"""Tokens of a document that are read."""
+LONGEST = 170  # tokens of a document that are read
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 class Report(NamedTuple):
     """A document that answers the question, or part of one."""
 
-    text: str
-    """The title in the first line, if there is one."""
+    text: str  # the title in the first line, if there is one
     published: date
 
 
 class Odds(NamedTuple):
     """What the cross-encoder says about two reports, as log-odds."""
 
-    holds: float
-    """The answer to the question is the one of the later report, and not that of the earlier one."""
-    changed: float
-    """Both reports answer the question, and the later one changes the answer."""
+    holds: float  # the answer to the question is the one of the later report, and not that of the earlier one
+    changed: float  # both reports answer the question, and the later one changes the answer
 
 
 class CrossEncoder:

@@ -24,10 +24,8 @@ class StateStatistics:
     """Statistics of the LM's states on a plain text; (D,) each."""
 
     mean: Tensor
-    spread: Tensor
-    """Standard deviation over tokens."""
-    sink: Tensor
-    """State of the first token, an attention sink (arXiv 2309.17453)."""
+    spread: Tensor  # standard deviation over tokens
+    sink: Tensor  # state of the first token, an attention sink (arXiv 2309.17453)
 
 
 def placeholder_statistics(lm: FrozenLM) -> StateStatistics:

@@ -41,37 +41,28 @@ from cmt.modeling.span_decoding import (
 from cmt.modeling.supersession import discount_superseded
 from cmt.modeling.token_codec import TokenCodec
 
+# weight of a memory's log-probability from the selection, relative to ψ's scores; see docs/experiments.md, E96
 PRIOR_WEIGHT = 0.5
-"""Weight of a memory's log-probability from the selection, relative to the scores of ψ; chosen on held-out training
-articles (docs/experiments.md, E96)."""
-REMEMBERED_BYTES = 256 * 2**20
-"""Size of the cache of states of the latest texts: about 900 memories of 128 tokens at D = 576."""
+REMEMBERED_BYTES = 256 * 2**20  # cache of the latest texts' states: about 900 memories of 128 tokens at D = 576
 
 
 @dataclass(frozen=True)
 class RetrievedMemory:
     """A selected memory, the input of ψ and π."""
 
-    vectors: Tensor
-    """(k, D) the memory's vectors."""
-    tokens: Sequence[int]
-    """Token ids of the memory, from the kept text or from the content channel."""
-    prior: float = 0.0
-    """Log-probability of the memory given the question, from the selection."""
-    superseded_tokens: Sequence[int] = ()
-    """Token ids of the document that this memory's document supersedes."""
+    vectors: Tensor  # (k, D) the memory's vectors
+    tokens: Sequence[int]  # token ids of the memory, from the kept text or from the content channel
+    prior: float = 0.0  # log-probability of the memory given the question, from the selection
+    superseded_tokens: Sequence[int] = ()  # token ids of the document that this memory's document supersedes
 
 
 class ReadSpan(NamedTuple):
     """The best answer that ψ reads in one memory."""
 
     first: int
-    last: int
-    """Its tokens, `last` included."""
-    score: float
-    """Log-score against "nowhere", without the selection's; −inf if the memory has no token."""
-    prior: float
-    """The part of the selection in the log-score of the memory."""
+    last: int  # included
+    score: float  # log-score against "nowhere", without the selection's; −inf if the memory has no token
+    prior: float  # the part of the selection in the log-score of the memory
 
 
 class Weighed(NamedTuple):
@@ -95,17 +86,13 @@ Weigh = Callable[[int, Sequence[ReadSpan], ReadWithout], Weighed]
 class ReaderOutput:
     """Output of ψ and π for B questions with S memories of n tokens each."""
 
-    prompt: Prompt
-    """The input of the LM."""
+    prompt: Prompt  # the input of the LM
+    # (B, S, n) probability that the answer begins with a token, the missing mass being "nowhere"; None, like
+    # `answer_spans` and `margins`, if ψ scores no tokens (`kind: attention` and `none`)
     begins: Tensor | None = None
-    """(B, S, n) probability that the answer begins with a token; the missing mass belongs to "nowhere".
-    None if ψ scores no tokens (`kind: attention` and `none`)."""
-    spans: Sequence[Sequence[TokenSpan]] = ()
-    """The spans that the LM reads, for each question."""
-    answer_spans: Sequence[AnswerSpan | None] | None = None
-    """The quote of each question, None without memories; None as a whole if ψ scores no tokens."""
-    margins: Sequence[float] | None = None
-    """Smallest lead in log-probability of a question's quote and windows over others; None like `answer_spans`."""
+    spans: Sequence[Sequence[TokenSpan]] = ()  # the spans that the LM reads, for each question
+    answer_spans: Sequence[AnswerSpan | None] | None = None  # the quote of each question, None without memories
+    margins: Sequence[float] | None = None  # smallest lead in nats of a question's quote and windows over others
 
 
 class MemoryModel(nn.Module):
@@ -133,10 +120,8 @@ class MemoryModel(nn.Module):
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
-        self.codebook: Codebook | None = None
-        """Encodes vectors with `bank.codes: pq`; None if the compressor has no codebook for the window."""
-        self.cross_encoder: CrossEncoder | None = None
-        """Compares two documents that answer a question differently; None if the compressor has none."""
+        self.codebook: Codebook | None = None  # encodes vectors with `bank.codes: pq`, at the window
+        self.cross_encoder: CrossEncoder | None = None  # compares two documents that answer a question differently
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes

@@ -41,15 +41,9 @@ class AnswerSpan:
 
     span: TokenSpan
     tokens: Sequence[int]
-    probability: float
-    """Share of all spans with these tokens in the sum over all spans and "nowhere"."""
-    agreement: float
-    """Expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0."""
-    margin: float
-    """Lead in log-probability over the best span with other tokens; inf if there is none.
-
-    Spans with equal tokens give the same quote, so they do not count as rivals.
-    """
+    probability: float  # share of all spans with these tokens in the sum over all spans and "nowhere"
+    agreement: float  # expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0
+    margin: float  # lead in log-probability over the best span with other tokens, which is another quote; inf: none
 
 
 class QuoteLimits(NamedTuple):
@@ -62,18 +56,12 @@ class QuoteLimits(NamedTuple):
     consist of words of their question.
     """
 
-    begins: list[bool]
-    """(n,) whether a quote may begin with a token."""
-    ends: list[bool]
-    """(n,) whether a quote may end with a token."""
-    sentences: list[int]
-    """(n,) number of the sentence that a token is in."""
-    open_before: list[int]
-    """(n,) code of the brackets and quotation marks that are open before a token."""
-    open_after: list[int]
-    """(n,) code of those open after it."""
-    new: list[bool]
-    """(n,) whether a token belongs to a word that the question lacks. A quote has at least one."""
+    begins: list[bool]  # (n,) whether a quote may begin with a token
+    ends: list[bool]  # (n,) whether a quote may end with a token
+    sentences: list[int]  # (n,) number of the sentence that a token is in
+    open_before: list[int]  # (n,) code of the brackets and quotation marks that are open before a token
+    open_after: list[int]  # (n,) code of those open after it
+    new: list[bool]  # (n,) whether a token belongs to a word that the question lacks; a quote has at least one
 
     @classmethod
     def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":

@@ -7,8 +7,8 @@ from cmt.common.secrets import mask_secrets
 from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
 
+# rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream
 DESCRIBED_ROUNDS = 20
-"""Rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream."""
 
 
 def round_metrics(round_: Round) -> dict[str, float]:

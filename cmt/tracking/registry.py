@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 NAME = "cmt"
+# aliases: the version promoted last, the version added last, and the champion before the present one
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-"""Aliases: the version promoted last, the version added last, and the champion before the present one."""
-DECISION = "cmt.decision"
-"""Tag of a version: the decision about it."""
+DECISION = "cmt.decision"  # tag of a version: the decision about it
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
 # the imports of answering: serving a version elsewhere needs neither Prefect nor DVC
@@ -44,17 +43,12 @@ class Version:
 
     version: str
     digest: str
-    f1: float | None
-    """On held-out articles, 0–100; None when it was registered without scores."""
-    held_out: str
-    """Name of its questions; F1 on different questions is not compared."""
+    f1: float | None  # on held-out articles, 0–100; None when it was registered without scores
+    held_out: str  # name of its questions; F1 on different questions is not compared
     aliases: tuple[str, ...] = ()
-    decision: str = ""
-    """The decision about it, with the reason; "" before the decision."""
-    run: str = ""
-    """The MLflow run of its training."""
-    slices: str = ""
-    """The slices of the stream that it was trained on, as its card names them."""
+    decision: str = ""  # the decision about it, with the reason; "" before the decision
+    run: str = ""  # the MLflow run of its training
+    slices: str = ""  # the slices of the stream that it was trained on, as its card names them
 
     @property
     def champion(self) -> bool:

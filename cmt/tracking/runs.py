@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 _STATUS = {"started": "RUNNING", "committed": "FINISHED", "refused": "FAILED"}
 
 
-STARTED_BY = "cmt.started_by"
-"""Tag of the run of a training: the event that started it."""
+STARTED_BY = "cmt.started_by"  # tag of the run of a training: the event that started it
 
 
 class Tracker:

@@ -43,8 +43,8 @@ _NAMES = (
     "first {old}, now {new}",
 )
 _ASKED_FOR = re.compile(r"\b(?:(who|where)|(?:what|which) (\w+))")
+# after a complete answer: punctuation, or a word that is not part of a name or a figure
 _ANSWER_END = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
-"""Text after a complete answer: punctuation, or a word that is not part of a name or a figure."""
 
 
 def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:

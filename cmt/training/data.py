@@ -22,18 +22,12 @@ from cmt.training.word_knowledge import WordKnowledge
 class TrainingData:
     """Documents and questions, with some articles held out of training."""
 
-    documents: pa.Table
-    """All documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several (`train.shares`)."""
-    questions: pa.Table
-    """Questions on them that have an answer (QUESTION_SCHEMA)."""
-    unanswerable: pa.Table
-    """Questions that their document seems to answer but does not (QUESTION_SCHEMA, no `answers`)."""
-    seen: pa.Table
-    """Documents to train on."""
-    held_out: pa.Table
-    """Documents of the held-out articles of the base data, to evaluate on."""
-    slices: tuple[str, ...] = ()
-    """slice_ids of the stream documents in `seen`."""
+    documents: pa.Table  # all documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several
+    questions: pa.Table  # questions on them that have an answer (QUESTION_SCHEMA)
+    unanswerable: pa.Table  # questions that their document seems to answer but does not (QUESTION_SCHEMA, no `answers`)
+    seen: pa.Table  # documents to train on
+    held_out: pa.Table  # documents of the held-out articles of the base data, to evaluate on
+    slices: tuple[str, ...] = ()  # slice_ids of the stream documents in `seen`
 
     @property
     def all_questions(self) -> pa.Table:

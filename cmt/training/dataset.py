@@ -22,18 +22,15 @@ TEACHER_FORCING_RESUMED = 0.5  # … at the first step of a training that starts
 TITLE_DROPOUT = 0.5
 MAX_ANSWER_TOKENS = 16
 
-GoldSpans = list[tuple[int, int]]
-"""First and last token of each occurrence of an answer in its document."""
+GoldSpans = list[tuple[int, int]]  # first and last token of each occurrence of an answer in its document
 
 
 class ParagraphQuestion(NamedTuple):
     """A question on a paragraph, as token ids."""
 
     question: list[int]
-    answer: list[int]
-    """With end-of-sequence."""
-    gold_spans: GoldSpans
-    """Occurrences of the answer in the paragraph's text."""
+    answer: list[int]  # with end-of-sequence
+    gold_spans: GoldSpans  # occurrences of the answer in the paragraph's text
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,9 @@ class Paragraph:
     title: list[int]
     text: list[int]
     questions: list[ParagraphQuestion]
-    unanswerable: list[list[int]]
-    """Questions that `text` seems to answer but does not."""
+    unanswerable: list[list[int]]  # questions that `text` seems to answer but does not
     article: str
-    source: str
-    """The `source` of the document; with several sources, the `source_name` of the one it counts for."""
+    source: str  # the `source` of the document; with several sources, the `source_name` of the one it counts for
 
 
 @dataclass(frozen=True)
@@ -55,12 +50,9 @@ class TrainingQuestion:
     """A question of one step, as token ids."""
 
     question: list[int]
-    answer: list[int]
-    """With end-of-sequence; empty for an unanswerable question."""
-    document: int
-    """Index of its document in the step."""
-    gold_spans: GoldSpans
-    """Occurrences of the answer in that document; none for an unanswerable question."""
+    answer: list[int]  # with end-of-sequence; empty for an unanswerable question
+    document: int  # index of its document in the step
+    gold_spans: GoldSpans  # occurrences of the answer in that document; none for an unanswerable question
 
 
 def paragraphs(documents: pa.Table, questions: pa.Table, *, lm: FrozenLM, longest: int) -> list[Paragraph]:

@@ -22,8 +22,7 @@ _DATED = re.compile(r"(?:,? \b(?:in|on|since|until|by|from)(?: the)?) $", re.IGN
 _UNCLEAR = re.compile(
     r"\b(?:it|he|she|they|them|him|her|his|its|their|this|these|those|we|us|our|you|your|i|me|my|here|there|such|so|one)\b",
     re.IGNORECASE,
-)
-"""Words that need the sentences before."""
+)  # words that need the sentences before
 _VERB = re.compile(rf" (?:{'|'.join(sorted(AUXILIARIES))}|{PAST_VERB})\b")
 
 

@@ -19,8 +19,8 @@ from cmt.lm.model import FrozenLM
 from cmt.training.dataset import StepDataset
 from cmt.training.trainer import explain_out_of_memory, make_trainer, prepare, training_attention
 
+# question-answer pairs of a training → F1 of SmolLM2-135M (docs/experiments.md#learning-curve)
 LEARNING_CURVE = {3_500: 30.9, 12_000: 52.7, 24_000: 60.9, 45_300: 64.3, 122_400: 75.2}
-"""Question-answer pairs of a training → F1 of SmolLM2-135M (docs/experiments.md#learning-curve)."""
 PLANNED_PAIRS = (20_000, 100_000)
 TIMED_STEPS = 6
 
@@ -31,16 +31,11 @@ class TrainingPlan:
 
     device: str
     processes: int
-    peak_bytes: int | None
-    """Peak resident memory of a process, with libraries and LM; None except on Linux."""
-    device_peak_bytes: int | None
-    """Peak memory that torch allocated on the accelerator; None without one."""
-    pairs: int
-    """Question-answer pairs of the timed steps."""
-    seconds: float
-    """Wall-clock time of the timed steps."""
-    compressor_bytes: int
-    """Size of the trained compressor's folder, without codebook and card."""
+    peak_bytes: int | None  # peak resident memory of a process, with libraries and LM; None except on Linux
+    device_peak_bytes: int | None  # peak memory that torch allocated on the accelerator; None without one
+    pairs: int  # question-answer pairs of the timed steps
+    seconds: float  # wall-clock time of the timed steps
+    compressor_bytes: int  # size of the trained compressor's folder, without codebook and card
 
     @property
     def pairs_per_hour(self) -> float:

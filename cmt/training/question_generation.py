@@ -23,29 +23,22 @@ from cmt.training.question_spans import FUNCTION_WORD, PAST_VERB, Span, spans
 from cmt.training.question_words import PREPOSITION, QuestionWords
 from cmt.training.word_knowledge import WordKnowledge
 
+# relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al. 2016)
 _SHARES = {"when": 0.15, "number": 0.13, "name": 0.33, "phrase": 0.22, "reason": 0.03, "way": 0.02, "rest": 0.12}
-"""Relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al. 2016)."""
-_SINGLE_WORD = 3
-"""A phrase or name of several words is drawn this many times as early as a single word."""
-_ELSEWHERE = 0.6
-"""Share of the questions that use another sentence, if one exists."""
+_SINGLE_WORD = 3  # a phrase or name of several words is drawn this many times as early as a single word
+_ELSEWHERE = 0.6  # share of the questions that use another sentence, if one exists
 _COMPARED = 24  # most other sentences with the same answer that are compared
 _SHARED = 3  # fewest content words that another sentence shares with the document
 _TRIED = 3  # spans drawn per question, because some make a short question
-_TURNED = 0.35
-"""Share of the questions in which the words after the answer come first."""
-_NOISY = 0.35
-"""Share of the questions with noise."""
+_TURNED = 0.35  # share of the questions in which the words after the answer come first
+_NOISY = 0.35  # share of the questions with noise
 _LEFT_OUT = 0.3  # largest share of the words that a noisy question omits; drawn for each question
 _MOVED = 3  # most positions that a word moves: section 2.2 of Lewis et al.
-_REPLACED = 0.3
-"""Largest share of the content words that similar words replace; drawn for each question."""
+_REPLACED = 0.3  # largest share of the content words that similar words replace; drawn for each question
 _SHARPNESS = 4  # power of the cosine in the draw among similar words
-_NAMED = 0.7
-"""Share of the pronouns that the title of the document replaces."""
+_NAMED = 0.7  # share of the pronouns that the title of the document replaces
 _QUESTION_WORDS = range(6, 17)  # most words after the question word; drawn for each question
-_ONE_SIDE = 0.6
-"""Share of the questions that use the words on one side of the answer only."""
+_ONE_SIDE = 0.6  # share of the questions that use the words on one side of the answer only
 _GAPS = (0, 0, 1, 2, 3, 4, 5)  # words omitted on either side of the answer; drawn for each question
 _CLAUSE_WORDS = range(4, 11)  # fewest content words around the answer; drawn for each question
 _CONTENT_WORDS = 4  # fewest of a question, if the document has enough such questions

@@ -33,22 +33,18 @@ _PHRASE = (
     rf"(?:{DETERMINER} )?"
     rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
     rf"(?<!ed)(?<!ing)(?<!ly){_BEHIND}"
-)
-"""Up to four words other than function words, after a determiner or a word that noun phrases follow."""
+)  # up to four words other than function words, after a determiner or a word that noun phrases follow
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
 _NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
 _NAMES = re.compile(rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)")
-"""Several names as one answer."""
 _NOUN_PHRASE = re.compile(_PHRASE)
 _LONG_PHRASE = re.compile(
     rf"\b(?P<phrase>(?:[Tt]he |[Aa]n? )(?:{_WORD} ){{1,3}}(?:of|in|for|to|from|with|between|and) "
     rf"(?:(?:the|an?|its|their) )?(?:[\w'’-]+ ){{0,2}}[\w'’-]+){_BEHIND}"
-)
-"""A noun phrase with its determiner and a prepositional phrase."""
+)  # a noun phrase with its determiner and a prepositional phrase
 _PURPOSE = re.compile(
     r"\bto (?P<rest>(?!the\b|an?\b|its\b|their\b)[a-z]+ [^\s,.;:()]+(?: [^\s,.;:()]+){1,6}(?=[,.;]|$))"
 )
-"""The clause after "to"."""
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"
     rf"|\b(?:is|are|was|were) (?:an?|the) (?P<rest>{_CLAUSE_REST})"
@@ -67,17 +63,14 @@ class Span(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """The text of the span."""
         return self.sentence[self.start : self.end]
 
     @property
     def before(self) -> str:
-        """The sentence before the answer."""
         return self.sentence[: self.start]
 
     @property
     def behind(self) -> str:
-        """The sentence after the answer."""
         return self.sentence[self.end :]
 
 

@@ -11,8 +11,7 @@ from cmt.training.word_knowledge import ACTORS, PERSONS, PLACES, UNNAMED
 PREPOSITION = re.compile(
     r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
 )
-_WHAT_KIND = 0.35
-"""Share of the noun phrases of several words whose question has their last word."""
+_WHAT_KIND = 0.35  # share of the noun phrases of several words whose question has their last word
 
 _TITLE = (
     "Mr|Mrs|Ms|Dr|Sir|King|Queen|President|Professor|General|Pope|Emperor|Prince|Princess|Lord|Lady|Captain|Colonel|"
@@ -46,9 +45,7 @@ _NOUN_IN_NAME = re.compile(
     "newspaper|language|institute|bank|court|union|agreement|period|age|movement|theory|law|effect|"
     "society|club|team|group|province|state|region|valley|lake|palace|castle|cathedral|temple|park|"
     "stadium|hotel|system|program|association|federation|committee|commission"
-)
-"""Last words of names that tell the kind of the name."""
-
+)  # last words of names that tell the kind of the name
 _WHO_SHARE = 0.3  # of the names of groups that act
 
 

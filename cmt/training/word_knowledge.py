@@ -21,10 +21,8 @@ PLACES = frozenset([
     "city", "country", "state", "region", "island", "mountain", "river", "sea", "continent", "building", "museum",
     "church", "street",
 ])  # fmt: skip
-ACTORS = frozenset(["company", "party", "band", "team", "people", "army", "agency", "organization"])
-"""Groups that act."""
-UNNAMED = frozenset(["group", "word"])
-"""Kinds without information."""
+ACTORS = frozenset(["company", "party", "band", "team", "people", "army", "agency", "organization"])  # groups that act
+UNNAMED = frozenset(["group", "word"])  # kinds without information
 KINDS = [
     *sorted(PERSONS | PLACES | ACTORS | UNNAMED),
     "language", "university", "school", "newspaper", "magazine", "book", "film", "song", "album", "religion", "war",
@@ -32,13 +30,11 @@ KINDS = [
     "animal", "disease", "drug", "chemical", "metal", "planet", "star", "ship", "train", "airport", "program", "system",
     "theory", "period",
 ]  # fmt: skip
-"""Kinds of names."""
 _EXAMPLES = (
     "Marie Curie is a person. The Danube is a river. Lagos is a city. Toyota is a company. Finland is a country. "
     "Danish is a language. Hamlet is a book. The Kinks is a band. The Whigs is a party."
 )
-_LEAST_PROBABILITY = 0.4
-"""Smallest probability of the likeliest kind; below it a name has no kind."""
+_LEAST_PROBABILITY = 0.4  # smallest probability of the likeliest kind; below it a name has no kind
 _BATCH = 256  # names
 _NEIGHBOURS = 8  # most similar words of a word
 _LEAST_SIMILARITY = 0.45
