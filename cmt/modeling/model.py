@@ -188,12 +188,8 @@ class MemoryModel(nn.Module):
         if not isinstance(self.aggregator, SpanReader):
             return self._read_whole_memories(question, asked, memories, texts)
         # 1. score the tokens, with a vector for each token of the likeliest memories
-        if selection.expanded_memories and self.window > 1 and 1 in self.config.windows:
-            window, neighbours = 1, neighbours_at(selection.neighbour_windows, self.window, 1)
-            read, leads = self._expand(question, memories, selection.expanded_memories)
-        else:
-            window, neighbours = self.window, selection.neighbour_windows
-            read, leads = [list(row) for row in memories], [float("inf")] * len(memories)
+        read, window, leads = self._expand(question, memories, selection.expanded_memories)
+        neighbours = neighbours_at(selection.neighbour_windows, self.window, window)
         scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
         limits = [self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)]
         # 2. compare the memories that answer a question differently
@@ -237,10 +233,7 @@ class MemoryModel(nn.Module):
         """
         if not isinstance(self.aggregator, SpanReader):
             return [ReadSpan(0, 0, float("-inf"), 0.0)] * len(memories)
-        if expand and self.window > 1 and 1 in self.config.windows:
-            (read, _), window = self._expand(question, memories, 1), 1
-        else:
-            read, window = [list(row) for row in memories], self.window
+        read, window, _ = self._expand(question, memories, 1 if expand else 0)
         scores = self._score_tokens(question, read, window)  # (B, 1, n, 2)
         spans = []
         for row, ((memory,), tokens) in enumerate(zip(memories, asked, strict=True)):
@@ -280,12 +273,7 @@ class MemoryModel(nn.Module):
         return [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
 
     def _weigh(
-        self,
-        weigh: Weigh,
-        row: int,
-        scores: Tensor,
-        limits: Sequence[QuoteLimits],
-        memories: Sequence[RetrievedMemory],
+        self, weigh: Weigh, row: int, scores: Tensor, limits: Sequence[QuoteLimits], memories: Sequence[RetrievedMemory]
     ) -> float:
         """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories, in place.
 
@@ -314,14 +302,18 @@ class MemoryModel(nn.Module):
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
-    ) -> tuple[list[list[RetrievedMemory]], list[float]]:
+    ) -> tuple[Sequence[Sequence[RetrievedMemory]], int, list[float]]:
         """The memories of each question: the `count` likeliest with a vector for each token, others without.
 
-        Also returns the lead in log-probability of the likeliest over the others.
+        Also returns the window, and the lead in log-probability of the likeliest over the others. Without a trained
+        window of one token, or with a `count` of 0, the memories stay as they are.
         """
+        leads = [float("inf")] * len(memories)
+        if not count or self.window == 1 or 1 not in self.config.windows:
+            return memories, self.window, leads
         # 1. choose with the stored vectors, if a question has more memories
         contested = [row if len(row) > count else () for row in memories]
-        chosen, leads = [list(range(len(row))) for row in memories], [float("inf")] * len(memories)
+        chosen = [list(range(len(row))) for row in memories]
         if any(contested):
             log_probability = token_log_probabilities(self._score_tokens(question, contested, self.window)).cpu()
             for row, row_memories in enumerate(contested):
@@ -336,7 +328,7 @@ class MemoryModel(nn.Module):
             [replace(memory, vectors=vectors.get((row, column), nothing)) for column, memory in enumerate(row_memories)]
             for row, row_memories in enumerate(memories)
         ]
-        return expanded, leads
+        return expanded, 1, leads
 
     def _token_states(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Θ's states (T, D) of each text. The padding of a text does not depend on the other texts."""
@@ -405,7 +397,7 @@ class MemoryModel(nn.Module):
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Copy `tensors` into the trained ones. Raises ModelError if names or shapes do not fit."""
-        trained = {name: tensor for name, tensor in self.named_parameters() if tensor.requires_grad}
+        trained = self.trained_tensors()
         wrong = sorted(trained.keys() ^ tensors.keys()) or [
             name for name, tensor in trained.items() if tensor.shape != tensors[name].shape
         ]
@@ -414,9 +406,8 @@ class MemoryModel(nn.Module):
                 f"the weights do not fit the configuration: {len(wrong)} tensors differ, {wrong[0]} first: "
                 "train again, or restore config.json"
             )
-        with torch.no_grad():
-            for name, tensor in trained.items():
-                tensor.copy_(tensors[name])
+        for name, tensor in trained.items():
+            tensor.copy_(tensors[name])
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
         """Write the trained tensors, as `dtype`, and the configuration to `folder`; returns the digest."""

@@ -192,8 +192,9 @@ def best_answer_span(
     total = scores.exp().sum() + nowhere
     probability = values.exp()[equal].sum() / total
     # 3. agreement of the best spans with the first, and its lead over those with other tokens
-    overlap = torch.tensor([_token_f1(tokens[0], candidate) for candidate in tokens], device=values.device)
-    agreement = (values.exp() * overlap).sum() / total
+    common = [(Counter(tokens[0]) & Counter(candidate)).total() for candidate in tokens]
+    overlap = [2 * count / (len(tokens[0]) + len(candidate)) for count, candidate in zip(common, tokens, strict=True)]
+    agreement = (values.exp() * torch.tensor(overlap, device=values.device)).sum() / total
     rivals = values[~equal]
     margin = float(values[0] - rivals[0]) if len(rivals) else float("inf")
     return AnswerSpan(spans[0], tokens[0], float(probability), float(agreement), margin)
@@ -212,11 +213,7 @@ def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
     longer, _, first = np.unravel_index(int(index), spans.shape)
     return int(first), int(first + longer), float(value)
 
-
-def _token_f1(one: Sequence[int], other: Sequence[int]) -> float:
-    """F1 of two bags of tokens."""
-    common = (Counter(one) & Counter(other)).total()
-    return 2 * common / (len(one) + len(other))
+    # 3. agreement of the best spans with the first, and its lead over those with other tokens
 
 
 def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:

@@ -42,8 +42,10 @@ class TokenCodec:
         vectors = vectors.to(self.rotations)
         estimate = self._turn_back(vectors)  # (k, W, D)
         for _ in range(SEARCHES):
-            # 1. candidates: the embeddings nearest to the estimate of each position
-            candidates = self._nearest(estimate, count)  # (k, W, L)
+            # 1. candidates: the embeddings nearest to the estimate of each position, best first
+            similarity = estimate.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
+            candidates = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, len(vectors) * self.window - count))
+            candidates = torch.unflatten(candidates, 0, (len(vectors), self.window))  # (k, W, L)
             units = self.units[candidates]  # (k, W, L, D)
             units.flatten(0, 1)[count:] = 0  # positions behind the last token
             # 2. subtract the nearest embeddings of the other positions, and choose among the candidates

@@ -61,8 +61,7 @@ def lineage(round_: Round) -> dict[str, str]:
 
 def describe(rounds: Sequence[Round]) -> dict[str, str]:
     """The tags that MLflow's UI shows as source and description: the headline figures of the newest `rounds`."""
-    source = "cmt/online-update" if any(r.prefect_run for r in rounds) else "cmt update"
-    kind = "JOB" if any(r.prefect_run for r in rounds) else "LOCAL"
+    source, kind = ("cmt/online-update", "JOB") if any(r.prefect_run for r in rounds) else ("cmt update", "LOCAL")
     lines = ["| slice | documents | adapted in | F1 | 95 % | questions |", "|---|---|---|---|---|---|"]
     for round_ in rounds[-DESCRIBED_ROUNDS:]:
         scores = round_.memory_scores

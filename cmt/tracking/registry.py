@@ -78,12 +78,10 @@ class Registry:
         known = next((version for version in self.versions() if version.digest == digest), None)
         with self.session.translate_errors():
             if known is None:
-                artifact_path = f"model-{digest[:12]}"
-                number = self._create(folder, project=project, params=params, artifact_path=artifact_path, tags=tags)
+                number = self._create(folder, project=project, params=params, tags=tags)
             else:
                 number = known.version
-                for name, value in tags.items():
-                    self.session.client.set_model_version_tag(NAME, number, name, value)
+                self._set_tags(known, tags)
             if known is None or not (known.aliases or known.decision):
                 self.session.client.set_registered_model_alias(NAME, CHALLENGER, number)
         return number
@@ -121,9 +119,9 @@ class Registry:
 
     def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version the alias `champion` and `tags`; the champion before it becomes `previous`."""
-        client, aliases = self.session.client, self._aliases()
-        self._set_tags(version, tags)
         with self.session.translate_errors():
+            client, aliases = self.session.client, self._aliases()
+            self._set_tags(version, tags)
             before = aliases.get(CHAMPION)
             if before not in (None, version.version):
                 client.set_registered_model_alias(NAME, PREVIOUS, before)
@@ -133,23 +131,20 @@ class Registry:
 
     def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version `tags`, and take the alias `challenger` from it."""
-        self._set_tags(version, tags)
         with self.session.translate_errors():
+            self._set_tags(version, tags)
             if CHALLENGER in version.aliases:
                 self.session.client.delete_registered_model_alias(NAME, CHALLENGER)
 
     def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
-        with self.session.translate_errors():
-            for name, value in tags.items():
-                self.session.client.set_model_version_tag(NAME, version.version, name, value)
+        for name, value in tags.items():
+            self.session.client.set_model_version_tag(NAME, version.version, name, value)
 
-    def _create(
-        self, folder: Path, *, project: Path, params: Params, artifact_path: str, tags: Mapping[str, str]
-    ) -> str:
+    def _create(self, folder: Path, *, project: Path, params: Params, tags: Mapping[str, str]) -> str:
         """Store the model as an artifact of its training's run, and register it."""
         from mlflow.exceptions import MlflowException
 
-        run = training_run(self.session, params)
+        run, artifact_path = training_run(self.session, params), f"model-{tags['cmt.digest'][:12]}"
         try:
             self.session.client.create_registered_model(NAME)
         except MlflowException as error:
@@ -165,8 +160,7 @@ class Registry:
 
     def _aliases(self) -> dict[str, str]:
         """Alias → version."""
-        with self.session.translate_errors():
-            found = self.session.client.get_registered_model(NAME).aliases
+        found = self.session.client.get_registered_model(NAME).aliases
         return {str(alias): str(version) for alias, version in found.items()}
 
 

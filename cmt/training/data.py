@@ -36,22 +36,19 @@ class TrainingData:
 
 
 def load_training_data(params: Params, *, store: SliceStore, lm: FrozenLM) -> TrainingData:
-    """The data that the section `train` of `params` names.
+    """The data that `train` names: `load_base_data`, and with `train.source: stream` the documents of `store`.
 
-    With `train.source: stream` they include the documents of `store`, with their questions and questions that `lm`
-    helps to generate. A document that is also in the base data belongs to the base data, which may hold it out. With
-    other sources the result equals `load_base_data`. Raises StreamError as `load_base_data`, and if the stream cannot
-    be read or has no document.
+    The stream's documents come with their questions and with questions that `lm` helps to generate. A document that is
+    also in the base data belongs to the base data, which may hold it out. Raises StreamError as `load_base_data`, and
+    if the stream cannot be read or has no document.
     """
     base, train = load_base_data(params), params.train
     if not train.from_stream:
         return base
     # 1. the documents of the stream
     until = None if train.until is None else parse_instant(train.until)
-    knowledge, per_document = WordKnowledge(lm), train.questions_per_paragraph
-    documents, questions, slices = stream_pairs(
-        store, until=until, per_document=per_document, seed=params.seed, knowledge=knowledge
-    )
+    options = {"per_document": train.questions_per_paragraph, "seed": params.seed}
+    documents, questions, slices = stream_pairs(store, until=until, knowledge=WordKnowledge(lm), **options)
     documents = replace_column(documents, "source", [STREAM] * documents.num_rows)
     documents = rows_without(documents, "doc_id", base.documents["doc_id"].to_pylist())
     # 2. both sets of documents, and the questions on them

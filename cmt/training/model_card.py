@@ -20,13 +20,7 @@ SMOOTHED_STEPS = 9  # logged steps in a running mean
 
 
 def write_card(
-    folder: Path,
-    *,
-    params: Params,
-    digest: str,
-    documents: int,
-    scores: Mapping[str, Any],
-    slices: Sequence[str] = (),
+    folder: Path, *, params: Params, digest: str, documents: int, scores: Mapping[str, Any], slices: Sequence[str] = ()
 ) -> None:
     """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a training.
 

@@ -107,7 +107,7 @@ def measure_plan(
         processes=processes,
         peak_bytes=peak.resident,
         device_peak_bytes=peak.device,
-        pairs=processes * sum(_pairs(steps[index]) for index in typical),
+        pairs=processes * sum(bool(question.answer) for index in typical for question in steps[index]["questions"]),
         seconds=sum(watch.seconds[len(largest) :]),
         compressor_bytes=size,
     )
@@ -127,7 +127,3 @@ def _tokens(item: dict[str, Any]) -> float:
     lengths = [len(tokens) for tokens in item["documents"]]
     asked = [len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]]
     return float(sum(lengths) + sum(asked))
-
-
-def _pairs(item: dict[str, Any]) -> int:
-    return sum(bool(question.answer) for question in item["questions"])

@@ -66,17 +66,12 @@ def _write_plan(file: Path, **arguments: Any) -> None:
 
 
 def _on_devices(
-    function: Callable[..., None], lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params
-) -> None:
-    if needs_own_process(params.train):
-        run_in_processes(_here, function, None, documents, questions, params, train=params.train)
-    else:
-        _here(function, lm, documents, questions, params)
-
-
-def _here(
     function: Callable[..., None], lm: FrozenLM | None, documents: pa.Table, questions: pa.Table, params: Params
 ) -> None:
+    """Call `function` in this process, or in others, in each of which this function runs again without `lm`."""
+    if needs_own_process(params.train):
+        run_in_processes(_on_devices, function, None, documents, questions, params, train=params.train)
+        return
     device = training_device(params.train)
     if lm is None or lm.device != device:
         folder = installed(source=params.lm.source, path=params.lm.path)
@@ -138,10 +133,10 @@ def _run(
     local_rank = device.index if on_gpu else rank  # accelerate takes the GPU of this number
     size = str(train.processes)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
+    torch.set_num_threads(threads)
     if on_gpu:
         torch.cuda.set_device(device)
-    torch.set_num_threads(threads)
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback}
     try:
         distributed.init_process_group(
             "nccl" if on_gpu else "gloo",

@@ -1,12 +1,10 @@
 """Training questions generated from texts by rule, for streams with few questions or none.
 
-The answer is a date, a quantity, a name, a noun phrase or a clause of a document. The words around it, after a question
-word, become the question: "Ines Vell opened the school in 1987." becomes "When did Ines Vell opened the school?" (Lewis
-et al. 2019, Unsupervised question answering by cloze translation, arXiv 1906.04980). If another sentence of the
-documents has the same answer and shares words with this document, the question often uses that sentence, so ψ does not
-learn to match runs of words. Often the words after the answer come first (Fabbri et al. 2020, Template-based question
-generation from retrieved sentences, arXiv 2004.11892). The frozen LM (`cmt.training.word_knowledge`) classifies names,
-which selects the question word, and supplies similar words, since people paraphrase.
+The words around an answer, after a question word, become the question: "Ines Vell opened the school in 1987." becomes
+"When did Ines Vell open the school?" (Lewis et al. 2019, arXiv 1906.04980). The question often uses another sentence
+with the same answer, so ψ does not learn to match runs of words, and often puts the words after the answer first
+(Fabbri et al. 2020, arXiv 2004.11892). The frozen LM (`cmt.training.word_knowledge`) classifies names, for the question
+word, and supplies similar words, since people paraphrase.
 """
 
 import random

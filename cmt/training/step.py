@@ -189,11 +189,7 @@ class TrainingStep(nn.Module):
         return self.model.prompts.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
 
     def _whole_text_prompt(
-        self,
-        encoding: Encoding,
-        questions: list[TrainingQuestion],
-        documents: list[list[int]],
-        candidates: Tensor,
+        self, encoding: Encoding, questions: list[TrainingQuestion], documents: list[list[int]], candidates: Tensor
     ) -> Prompt:
         """The whole texts of the candidates in random order, without ψ."""
         rng = random.Random(str(candidates.tolist()))

@@ -3,7 +3,6 @@
 from collections import Counter
 from datetime import datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,15 +10,13 @@ import pyarrow.compute as pc
 from cmt.common.arrow import rows_with, rows_without
 from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
+from cmt.stream.store import SliceStore
 from cmt.training.question_generation import generate_questions
 from cmt.training.word_knowledge import WordKnowledge
 
-if TYPE_CHECKING:
-    from cmt.stream.store import SliceStore
-
 
 def stream_pairs(
-    store: "SliceStore", *, until: datetime | None, per_document: int, seed: int, knowledge: WordKnowledge
+    store: SliceStore, *, until: datetime | None, per_document: int, seed: int, knowledge: WordKnowledge
 ) -> tuple[pa.Table, pa.Table, tuple[str, ...]]:
     """The documents published and the questions asked up to `until` (None: all), without forgotten documents.
 

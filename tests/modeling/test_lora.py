@@ -7,14 +7,7 @@ from torch import nn
 
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
-from cmt.modeling.lora import (
-    PROSE,
-    cast_lora_inputs,
-    input_statistics,
-    layers_with_lora,
-    merge_lora,
-    output_statistics,
-)
+from cmt.modeling.lora import PROSE, cast_lora_inputs, input_statistics, layers_with_lora, merge_lora, output_statistics
 from tests.helpers.architectures import build as build_architecture
 from tests.helpers.lms import KINDS, TinyLm, build, tokenizer
 

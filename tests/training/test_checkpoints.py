@@ -19,9 +19,7 @@ def test_checkpoints_of_another_run_are_deleted(finished_copy: Path, caplog: pyt
     assert "belong to another run (its data or parameters differ): deleting them" in caplog.text
 
 
-def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(
-    tmp_path: Path,
-) -> None:
+def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(tmp_path: Path) -> None:
     claim_folder(tmp_path, "a run")
     (tmp_path / "checkpoint-2").mkdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -27,9 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "sections",
-    [{}, PUBLISHED | {"compressor": {"kind": "tokens"}}],
-    ids=["windows", "published tokens"],
+    "sections", [{}, PUBLISHED | {"compressor": {"kind": "tokens"}}], ids=["windows", "published tokens"]
 )
 def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, sections: dict[str, Any]) -> None:
     lm = build("llama")
