@@ -9,7 +9,7 @@ from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, Obje
 from cmt.lm.decoding import generate
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel, RetrievedMemory
+from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 
 TEXTS = ["The harbour was built by the mayor of Port Ellery.", "The ferry costs six crowns.", "a mayor"]
 QUESTIONS = ["Who built it?", "What does the ferry to Saltby cost, and who says so?"]
@@ -61,11 +61,22 @@ def retrieved_memories(
     return [RetrievedMemory(*fields) for fields in zip(vectors, ids, priors, strict=False)]
 
 
+def read(
+    model: MemoryModel,
+    memories: list[list[RetrievedMemory]],
+    *,
+    questions: Sequence[str] = QUESTIONS,
+    expanded: int = SELECTION.expanded_memories,
+) -> ReaderOutput:
+    """What the model reads for each of `questions` in its memories."""
+    asked = [model.lm.tokenize(" " + question) for question in questions]
+    with torch.no_grad():
+        selection = SELECTION.model_copy(update={"expanded_memories": expanded})
+        return model.read(model.encode(asked), asked, memories, selection)
+
+
 def answer_tokens(
     model: MemoryModel, questions: Sequence[str], memories: list[list[RetrievedMemory]]
 ) -> list[list[int]]:
     """Token ids of the answers to `questions` from the memories of each."""
-    asked = [model.lm.tokenize(" " + question) for question in questions]
-    with torch.no_grad():
-        prompt = model.read(model.encode(asked), asked, memories, SELECTION).prompt
-    return generate(model.lm, prompt, max_new_tokens=8).tokens
+    return generate(model.lm, read(model, memories, questions=questions).prompt, max_new_tokens=8).tokens

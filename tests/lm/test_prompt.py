@@ -41,9 +41,8 @@ def test_rows_are_taken_with_their_prefix_and_padded_on_the_left() -> None:
     assert wider.embeds.shape == (2, 20, 1)
     assert wider.mask.sum(1).tolist() == [9, 1]
     assert wider.embeds[0, -9:, 0].tolist() == [8.0] * 9
-    assert wider.prefix is not None
+    assert wider.prefix is not None and wider.prefix_mask is not None
     assert wider.prefix[0].flatten().tolist() == [2.0, 0.0]
-    assert wider.prefix_mask is not None
     assert wider.prefix_mask.tolist() == [[1], [1]]
     narrower = prompt.take_rows([1], 4)
     assert narrower.embeds[0, :, 0].tolist() == [0.0, 0.0, 6.0, 7.0]

@@ -53,8 +53,7 @@ def test_a_folder_keeps_a_codebook_for_each_window(codebook: Codebook, tmp_path:
     other.save(tmp_path, 16)
     for window, saved in ((8, codebook), (16, other)):
         loaded = Codebook.load(tmp_path, window)
-        assert loaded is not None
-        assert loaded.name == saved.name
+        assert loaded is not None and loaded.name == saved.name
     assert Codebook.load(tmp_path, 4) is None
 
 

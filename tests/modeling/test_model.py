@@ -24,6 +24,7 @@ from tests.helpers.models import (
     answer_tokens,
     make_config,
     make_model,
+    read,
     retrieved_memories,
 )
 
@@ -101,17 +102,13 @@ def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: Tin
     model = make_model(lm, EXPANDABLE)
     model.save(tmp_path, dtype=torch.float32)
     narrow = MemoryModel.load(tmp_path, lm=lm, window=1)
-    every = SELECTION.model_copy(update={"expanded_memories": len(TEXTS)})
-    tokens_shown = SELECTION.model_copy(
-        update={"neighbour_windows": neighbours_at(SELECTION.neighbour_windows, WINDOW, 1)}
-    )
+    output = read(model, [retrieved_memories(model, TEXTS)] * 2, expanded=len(TEXTS))
+    neighbours = neighbours_at(SELECTION.neighbour_windows, WINDOW, 1)
+    tokens_shown = SELECTION.model_copy(update={"neighbour_windows": neighbours})
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
-        question = model.encode(asked)
-        output = model.read(question, asked, [retrieved_memories(model, TEXTS)] * 2, every)
-        expected = narrow.read(question, asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown)
-    assert output.begins is not None
-    assert expected.begins is not None
+        expected = narrow.read(narrow.encode(asked), asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown)
+    assert output.begins is not None and expected.begins is not None
     length = min(output.begins.shape[2], expected.begins.shape[2])
     torch.testing.assert_close(output.begins[..., :length], expected.begins[..., :length])
     assert output.spans == expected.spans
@@ -123,16 +120,13 @@ def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path
     trained = make_model(lm, EXPANDABLE)
     trained.save(tmp_path, dtype=torch.float32)
     loaded = MemoryModel.load(tmp_path, lm=lm, merged=True)
-    every = SELECTION.model_copy(update={"expanded_memories": len(TEXTS)})
-    asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [retrieved_memories(trained, TEXTS)] * 2
 
     def begins(model: MemoryModel) -> tuple[torch.Tensor, int]:
         """Probabilities, and the number of texts that Θ encoded for them, the questions among them."""
         rows = list[int]()
         handle = model.compressor.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
-        with torch.no_grad():
-            output = model.read(model.encode(asked), asked, memories, every)
+        output = read(model, memories, expanded=len(TEXTS))
         handle.remove()
         assert output.begins is not None
         return output.begins, sum(rows)
@@ -167,22 +161,15 @@ def test_the_texts_read_last_are_remembered(tiny_lm: TinyLm, tmp_path: Path, mon
 def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
-    asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [retrieved_memories(model, TEXTS, priors=(-29.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
-    with torch.no_grad():
-        output = model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded_memories": 2}))
-    assert output.begins is not None
+    output = read(model, memories, expanded=2)
+    assert output.begins is not None and output.margins is not None
     assert (output.begins.sum(2) > 0).tolist() == [[False, True, True], [True, False, False]]
-    assert output.margins is not None
     assert all(math.isfinite(margin) for margin in output.margins)
     # a compressor that was not trained at a window of one expands none
     model = make_model(lm, make_config())
     memories = [retrieved_memories(model, TEXTS)] * 2
-    with torch.no_grad():
-        plain, expanded = (
-            model.read(model.encode(asked), asked, memories, SELECTION.model_copy(update={"expanded_memories": count}))
-            for count in (0, 2)
-        )
+    plain, expanded = (read(model, memories, expanded=count) for count in (0, 2))
     assert plain.spans == expanded.spans
     torch.testing.assert_close(plain.prompt.embeds, expanded.prompt.embeds)
 
@@ -236,15 +223,10 @@ def test_an_answer_depends_on_its_memories_and_neither_on_their_order_nor_on_the
 
 def test_tokens_of_all_memories_and_nowhere_share_one_probability(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config())
-    asked = [model.lm.tokenize(" " + question) for question in QUESTIONS]
     memories = [retrieved_memories(model, TEXTS), retrieved_memories(model, TEXTS[:1])]
     unlikely = [retrieved_memories(model, TEXTS, priors=(0.0, -99.0, -99.0)), memories[1]]
-    with torch.no_grad():
-        question = model.encode(asked)
-        begins = model.read(question, asked, memories, SELECTION).begins
-        with_priors = model.read(question, asked, unlikely, SELECTION).begins
-    assert begins is not None
-    assert with_priors is not None
+    begins, with_priors = read(model, memories).begins, read(model, unlikely).begins
+    assert begins is not None and with_priors is not None
     assert all(0 < total < 1 for total in begins.sum((1, 2)).tolist())
     assert not begins[1, 1:].any()
     assert with_priors[0, 0].sum() > begins[0, 0].sum()  # the prior of a memory counts
@@ -254,19 +236,14 @@ def test_tokens_of_all_memories_and_nowhere_share_one_probability(tiny_lm: TinyL
 @EVERY_CONFIG
 def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: TinyLm, config: CompressorConfig) -> None:
     model = make_model(tiny_lm("llama"), config)
-    asked = [model.lm.tokenize(" " + question) for question in QUESTIONS]
     plain = [retrieved_memories(model, TEXTS), []]
     superseded = model.lm.tokenize("The harbour was dug by the mayor of Saltby.")
     updated = [[replace(plain[0][0], superseded_tokens=superseded), *plain[0][1:]], []]
-    with torch.no_grad():
-        question = model.encode(asked)
-        before, after = (model.read(question, asked, memories, SELECTION).begins for memories in (plain, updated))
+    before, after = read(model, plain).begins, read(model, updated).begins
     if config.aggregator.kind != "windows":
-        assert before is None
-        assert after is None
+        assert before is None and after is None
         return
-    assert before is not None
-    assert after is not None
+    assert before is not None and after is not None
     assert not torch.allclose(after[0, 0], before[0, 0], rtol=0.1)
     torch.testing.assert_close(after.sum(2), before.sum(2))
     torch.testing.assert_close(after[0, 1:], before[0, 1:])
@@ -295,9 +272,8 @@ def test_a_memory_is_read_without_the_words_of_another_one_as_if_it_superseded_i
 @EVERY_CONFIG
 def test_only_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, config: CompressorConfig) -> None:
     model = make_model(tiny_lm("llama"), config)
+    prompt = read(model, [retrieved_memories(model, TEXTS)] * 2).prompt
     asked = [model.lm.tokenize(" " + question) for question in QUESTIONS]
-    with torch.no_grad():
-        prompt = model.read(model.encode(asked), asked, [retrieved_memories(model, TEXTS)] * 2, SELECTION).prompt
     rows = [[model.lm.bos, *model.prompts.question_tokens(ids)] for ids in asked]
     question_alone = model.lm.prompt(rows, left=True)
     assert prompt.prefix is not None
@@ -309,10 +285,6 @@ def test_only_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, c
 
 def test_whole_memories_are_read_in_the_order_of_their_priors(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config(aggregator="none"))
-    asked = [model.lm.tokenize(" " + QUESTIONS[0])]
-    memories = [retrieved_memories(model, TEXTS, priors=(-1.0, -2.0, 0.0))]
-    with torch.no_grad():
-        output = model.read(model.encode(asked), asked, memories, SELECTION)
+    output = read(model, [retrieved_memories(model, TEXTS, priors=(-1.0, -2.0, 0.0))], questions=QUESTIONS[:1])
     assert [span.memory for span in output.spans[0]] == [2, 0, 1]
-    assert output.answer_spans is None
-    assert output.margins is None
+    assert output.answer_spans is None and output.margins is None
