@@ -29,8 +29,8 @@ from cmt.lm.loading import (
     without_code,
 )
 
+# kinds of layers that keep keys and values of one shape
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
-"""Kinds of layers that keep keys and values of one shape."""
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}  # arguments of a decoder by which memories reach it
 
@@ -104,19 +104,14 @@ def clean_configuration(folder: Path) -> dict[str, list[str]]:
     A field that is left out but sets known ones, such as a pattern of layers, is replaced by these. Returns the names
     that were left out of each file. Raises ModelError if the model would be another one without them.
     """
-    left_out = {}
     content = read_object(folder / CONFIG)
-    kind = architecture(folder / CONFIG, content)
-    cleaned, names = _clean(kind, content)
-    if names:
-        write_json(folder / CONFIG, cleaned)
-        left_out[CONFIG] = names
+    files = {CONFIG: _clean(architecture(folder / CONFIG, content), content)}
     if (folder / TOKENIZER_CONFIG).exists():
-        cleaned, names = without_code(read_object(folder / TOKENIZER_CONFIG))
+        files[TOKENIZER_CONFIG] = without_code(read_object(folder / TOKENIZER_CONFIG))
+    for file, (cleaned, names) in files.items():
         if names:
-            write_json(folder / TOKENIZER_CONFIG, cleaned)
-            left_out[TOKENIZER_CONFIG] = names
-    return left_out
+            write_json(folder / file, cleaned)
+    return {file: names for file, (_, names) in files.items() if names}
 
 
 def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

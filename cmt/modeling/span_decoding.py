@@ -176,10 +176,7 @@ def best_answer_span(
     `log_probability` (S, n, 2) belongs to one question. `texts`: token ids of its S memories. `limits`: their limits.
     """
     # 1. the best spans within the limits; `equal` marks spans with the tokens of the first one
-    scores = span_log_probabilities(log_probability)  # (m, S, n)
-    within = scores.masked_fill(~_within(limits, scores.shape).to(scores.device), float("-inf"))
-    if torch.isfinite(within).any():
-        scores = within
+    scores = _quote_log_probabilities(log_probability, limits)  # (m, S, n)
     values, indices = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
     spans = [
         TokenSpan(int(memory), int(first), int(first + longer))
@@ -191,7 +188,7 @@ def best_answer_span(
     nowhere = (1 - log_probability.exp().sum((0, 1))).clamp(min=0).prod()
     total = scores.exp().sum() + nowhere
     probability = values.exp()[equal].sum() / total
-    # 3. agreement of the best spans with the first, and its lead over those with other tokens
+    # 3. agreement of the best spans with the first: the F1 of their tokens; its lead over those with other tokens
     common = [(Counter(tokens[0]) & Counter(candidate)).total() for candidate in tokens]
     overlap = [2 * count / (len(tokens[0]) + len(candidate)) for count, candidate in zip(common, tokens, strict=True)]
     agreement = (values.exp() * torch.tensor(overlap, device=values.device)).sum() / total
@@ -205,36 +202,30 @@ def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
 
     The score is −inf without any token.
     """
-    spans = span_log_probabilities(scores[None])  # (m, 1, n)
-    within = spans.masked_fill(~_within([limits], spans.shape), float("-inf"))
-    if torch.isfinite(within).any():
-        spans = within
+    spans = _quote_log_probabilities(scores[None], [limits])  # (m, 1, n)
     value, index = spans.flatten().max(0)
     longer, _, first = np.unravel_index(int(index), spans.shape)
     return int(first), int(first + longer), float(value)
 
-    # 3. agreement of the best spans with the first, and its lead over those with other tokens
 
-
-def _within(limits: Sequence[QuoteLimits], shape: torch.Size) -> Tensor:
-    """Whether each span of 1 … m tokens is within the limits of its memory, for a `shape` of (m, S, n)."""
-    begins, ends = torch.zeros(shape[1:], dtype=torch.bool), torch.zeros(shape[1:], dtype=torch.bool)  # (S, n)
-    sentences, new, before, after = (torch.zeros(shape[1:], dtype=torch.long) for _ in range(4))
+def _quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimits]) -> Tensor:
+    """`span_log_probabilities`, −inf beyond the limits of a memory unless no span is within them."""
+    spans = span_log_probabilities(log_probability)
+    shape = spans.shape  # (m, S, n)
+    fields = torch.zeros(len(QuoteLimits._fields), *shape[1:], dtype=torch.long)
     for memory, limit in enumerate(limits):
         count = min(len(limit.sentences), shape[2])
-        begins[memory, :count] = torch.tensor(limit.begins[:count], dtype=torch.bool)
-        ends[memory, :count] = torch.tensor(limit.ends[:count], dtype=torch.bool)
-        sentences[memory, :count] = torch.tensor(limit.sentences[:count])
-        before[memory, :count] = torch.tensor(limit.open_before[:count])
-        after[memory, :count] = torch.tensor(limit.open_after[:count])
-        new[memory, :count] = torch.tensor(limit.new[:count], dtype=torch.long)
+        fields[:, memory, :count] = torch.tensor([field[:count] for field in limit], dtype=torch.long)
+    begins, ends, sentences, before, after, new = fields  # (S, n) each
     last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)
     last = last.clamp(max=shape[2] - 1)
     up_to = new.cumsum(1)  # (S, n) new tokens up to this one
     says_more = up_to[:, last].movedim(1, 0) > up_to - new
     whole = (sentences == sentences[:, last].movedim(1, 0)) & (before == after[:, last].movedim(1, 0))
     # a span beyond the last token is −inf already
-    return begins & says_more & whole & ends[:, last].movedim(1, 0)
+    allowed = begins.bool() & says_more & whole & ends[:, last].movedim(1, 0).bool()
+    quotes = spans.masked_fill(~allowed.to(spans.device), float("-inf"))
+    return quotes if torch.isfinite(quotes).any() else spans
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ They replace a lexicon and a tagger in the generation of questions (`cmt.trainin
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, cached_property
 
 import torch
@@ -40,6 +40,7 @@ _NEIGHBOURS = 8  # most similar words of a word
 _LEAST_SIMILARITY = 0.45
 _WORD = re.compile(r" [a-z]{3,}")
 
+# past → infinitive of the verbs of PAST_VERB that do not end in -ed
 _IRREGULAR = {
     "became": "become", "began": "begin", "made": "make", "took": "take", "won": "win", "led": "lead", "gave": "give",
     "found": "find", "built": "build", "wrote": "write", "held": "hold", "lost": "lose", "left": "leave",
@@ -48,7 +49,6 @@ _IRREGULAR = {
     "taught": "teach", "thought": "think", "drew": "draw", "rose": "rise", "sang": "sing", "spoke": "speak",
     "kept": "keep", "fought": "fight",
 }  # fmt: skip
-"""Past → infinitive of the verbs of PAST_VERB that do not end in -ed."""
 
 
 class WordKnowledge:
@@ -90,28 +90,25 @@ class WordKnowledge:
         tokens = self._lm.tokenize(f" {word}")
         return self._indices.get(tokens[0]) if len(tokens) == 1 else None
 
+    @torch.inference_mode()
     def kinds(self, names: Iterable[str]) -> dict[str, str]:
         """The kind of each name, one of KINDS; "" where the LM is unsure."""
         distinct = sorted(set(names), key=lambda name: (len(name), name))
-        kinds: dict[str, str] = {}
-        for first in range(0, len(distinct), _BATCH):
-            batch = distinct[first : first + _BATCH]
-            kinds.update(zip(batch, self._likeliest_kinds(batch), strict=True))
-        return kinds
-
-    @torch.inference_mode()
-    def _likeliest_kinds(self, names: Sequence[str]) -> list[str]:
-        rows = [self._lm.tokenize(f" {name} is a") for name in names]
-        keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in self._examples)
-        prompt = self._lm.prompt(rows, prefix=(keys, values))
-        last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
         first_tokens = [self._lm.tokenize(f" {kind}")[0] for kind in KINDS]
-        scores = self._lm.logits(prompt, last)[:, first_tokens]  # (B, kinds)
-        probability, best = scores.float().softmax(1).max(1)  # (B,)
-        return [
-            KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
-            for certainty, kind in zip(probability.tolist(), best.tolist(), strict=True)
-        ]
+        kinds: dict[str, str] = {}
+        for start in range(0, len(distinct), _BATCH):
+            # 1. the names behind the examples
+            batch = distinct[start : start + _BATCH]
+            rows = [self._lm.tokenize(f" {name} is a") for name in batch]
+            keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in self._examples)
+            prompt = self._lm.prompt(rows, prefix=(keys, values))
+            # 2. the likeliest kind of each
+            last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
+            scores = self._lm.logits(prompt, last)[:, first_tokens]  # (B, kinds)
+            probability, best = scores.float().softmax(1).max(1)  # (B,)
+            for name, certainty, kind in zip(batch, probability.tolist(), best.tolist(), strict=True):
+                kinds[name] = KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
+        return kinds
 
     @cached_property
     def _examples(self) -> Prefix:
