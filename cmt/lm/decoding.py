@@ -14,7 +14,7 @@ from torch import Tensor
 from cmt.common.progress import OnProgress
 from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
 from cmt.lm.model import FrozenLM
-from cmt.lm.prompt import Prefix, Prompt
+from cmt.lm.prompt import Prefix, Prompt, pad
 
 DRAFT_TOKENS = 8  # most tokens of a quote that are read together with the prompt; few answers are longer
 
@@ -209,7 +209,10 @@ class _BatchDecoder:
         self.lm, self.cache = lm, lm.cache(prompt.prefix)
         end = prompt.embeds.shape[1]
         if drafts:
-            prompt = _with_drafts(lm, prompt, drafts)
+            # a row of DRAFT_TOKENS, which is dropped, sets the width
+            ids, mask = (part[:-1] for part in pad([*drafts, [0] * DRAFT_TOKENS], left=False, device=lm.device))
+            embeds = torch.cat([prompt.embeds, lm.embed(ids).to(prompt.embeds.dtype)], 1)  # (B, T + DRAFT_TOKENS, D)
+            prompt = replace(prompt, embeds=embeds, mask=torch.cat([prompt.mask, mask], 1))
         self.mask = prompt.whole_mask  # (B, P + T)
         self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D)
 
@@ -246,15 +249,3 @@ class _BatchDecoder:
             past_key_values=self.cache,
             use_cache=True,
         ).last_hidden_state
-
-
-def _with_drafts(lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> Prompt:
-    """The prompt with the draft of each row behind it, in DRAFT_TOKENS positions."""
-    ids, mask = torch.zeros(2, len(drafts), DRAFT_TOKENS, dtype=prompt.mask.dtype).unbind()  # (B, DRAFT_TOKENS)
-    for row, draft in enumerate(drafts):
-        ids[row, : len(draft)] = torch.tensor(draft)
-        mask[row, : len(draft)] = 1
-    embeds = lm.embed(ids.to(lm.device)).to(prompt.embeds.dtype)  # (B, DRAFT_TOKENS, D)
-    return replace(
-        prompt, embeds=torch.cat([prompt.embeds, embeds], 1), mask=torch.cat([prompt.mask, mask.to(lm.device)], 1)
-    )

@@ -173,20 +173,15 @@ def _tensors_digest(folder: Path) -> str:
     return weights_digest(model)
 
 
-@contextlib.contextmanager
-def _pull_lock(path: Path) -> Iterator[None]:
+def _pull_lock(path: Path) -> contextlib.AbstractContextManager[object]:
     """Allow one pull at a time below `path`, which is created."""
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         log.warning("another process is pulling into %s: waiting for it", path)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 @contextlib.contextmanager

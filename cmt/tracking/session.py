@@ -162,16 +162,15 @@ class MlflowSession:
     def _find_or_create(self, name: str, location: str | None) -> "Experiment":
         from mlflow.exceptions import MlflowException
 
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                self.client.create_experiment(name, artifact_location=location, tags=_KIND)
-            except MlflowException:  # another process may have created it
-                if self.client.get_experiment_by_name(name) is None:
-                    raise
-            found = self.client.get_experiment_by_name(name)
-        assert found is not None  # noqa: S101 - narrows the type
-        return found
+        if found := self.client.get_experiment_by_name(name):
+            return found
+        try:
+            created = self.client.create_experiment(name, artifact_location=location, tags=_KIND)
+        except MlflowException:
+            if found := self.client.get_experiment_by_name(name):  # another process has created it
+                return found
+            raise
+        return self.client.get_experiment(created)
 
 
 def _prepare_database(path: Path, client: type) -> None:

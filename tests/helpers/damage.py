@@ -1,6 +1,20 @@
-"""Damage the files of a bank like a failing disk or an incomplete copy."""
+"""Damage the files of a bank like a failing disk or an incomplete copy, and fill the disk."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file can be written beyond `size` bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def replace_bytes(folder: Path, old: bytes, new: bytes) -> int:

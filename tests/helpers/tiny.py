@@ -1,7 +1,9 @@
 """A language model of a few kilobytes as safetensors, as GGUF and as a wheel."""
 
+import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import gguf
 import torch
@@ -44,6 +46,12 @@ def write_folder(folder: Path) -> Path:
     tiny_model().save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def change_json(file: Path, **values: Any) -> None:
+    """Set `values` in a JSON object, which is created if missing."""
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(content | values))
 
 
 def write_gguf(file: Path, *, scale: float = 1.0) -> Path:

@@ -19,21 +19,17 @@ from cmt.lm.weights import pull
 from tests.helpers.architectures import REFUSED, RUN, build
 from tests.helpers.hub import Hub, serve_hub
 from tests.helpers.lms import tokenizer
-from tests.helpers.tiny import write_folder
+from tests.helpers.tiny import change_json, write_folder
 
 PAGE = Path(__file__).parents[2] / "docs/models.md"
-
-
-def change(file: Path, **values: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def test_a_pull_leaves_out_fields_that_name_code_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     original = write_folder(tmp_path / "original")
     plain = FrozenLM.load(pull(source=f"path:{original}", path=tmp_path / "plain"), dtype="float32")
-    change(original / "config.json", auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"}, _private=1, other=2)
-    change(original / "config.json", rope_parameters={"rope_theta": 1e4, "rope_type": "default", "_code": "evil"})
-    change(original / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
+    change_json(original / "config.json", auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"}, _private=1, other=2)
+    change_json(original / "config.json", rope_parameters={"rope_theta": 1e4, "rope_type": "default", "_code": "evil"})
+    change_json(original / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
     before = (original / "config.json").read_bytes()
     pulled = pull(source=f"path:{original}", path=tmp_path / "cleaned")
     left_out = [record.getMessage() for record in caplog.records]
@@ -82,14 +78,14 @@ def test_an_architecture_that_cannot_run_is_refused_by_its_configuration(kind: s
 )
 def test_values_that_no_pull_takes(values: dict[str, Any], reason: str, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "original")
-    change(folder / "config.json", **values)
+    change_json(folder / "config.json", **values)
     with pytest.raises(ModelError, match=reason):
         pull(source=f"path:{folder}", path=tmp_path / "lm")
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "original")
-    change(folder / "config.json", num_hidden_layers=3)
+    change_json(folder / "config.json", num_hidden_layers=3)
     with pytest.raises(ModelError, match="is no complete llama: its files lack the weight model.layers.2"):
         pull(source=f"path:{folder}", path=tmp_path / "lm")
 

@@ -1,6 +1,5 @@
 """Loading an LM: a folder's files cannot have code, kernels or other weights loaded."""
 
-import json
 import os
 import shutil
 import socket
@@ -15,17 +14,12 @@ from cmt.errors import ModelError
 from cmt.lm.loading import check_folder, load_model, load_tokenizer
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
-from tests.helpers.tiny import tiny_tokenizer, write_folder
+from tests.helpers.tiny import change_json, tiny_tokenizer, write_folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "original")
-
-
-def change(file: Path, **values: Any) -> None:
-    content = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(content | values))
 
 
 def test_weights_that_this_user_may_not_read_are_named_with_the_remedy() -> None:
@@ -77,7 +71,7 @@ def test_a_hostile_file_is_refused_before_anything_is_loaded(
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     (folder / "modeling_evil.py").write_text("raise RuntimeError('never run')\n")
-    change(folder / name, **values)
+    change_json(folder / name, **values)
     with pytest.raises(ModelError, match=rf"{name} is refused: .*lm\.source"):
         FrozenLM.load(folder)
     if "model_type" in values or "quantization_config" in values or name.startswith(("adapter", "model.")):
@@ -96,9 +90,9 @@ def test_a_damaged_configuration_is_refused_in_one_line(folder: Path, content: s
 
 
 def test_fields_of_the_architecture_and_notes_of_other_programs_are_accepted(folder: Path) -> None:
-    change(folder / "config.json", rope_theta=5000.0, torch_dtype="bfloat16", _name_or_path="org/name")
-    change(folder / "config.json", is_llama_config=True, unk_token_id=0, pretraining_tp=1, temperature=0.7)
-    change(folder / "config.json", **{"transformers.js_config": {"dtype": "q4"}})
+    change_json(folder / "config.json", rope_theta=5000.0, torch_dtype="bfloat16", _name_or_path="org/name")
+    change_json(folder / "config.json", is_llama_config=True, unk_token_id=0, pretraining_tp=1, temperature=0.7)
+    change_json(folder / "config.json", **{"transformers.js_config": {"dtype": "q4"}})
     model = load_model(folder, dtype="auto")
     assert model.config._attn_implementation == "sdpa"
     assert load_tokenizer(folder).encode("hello") == tiny_tokenizer().encode("hello")
@@ -108,6 +102,6 @@ def test_another_architecture_has_its_own_fields(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     check_folder(tmp_path)
-    change(tmp_path / "config.json", rms_norm_eps=1e-5)
+    change_json(tmp_path / "config.json", rms_norm_eps=1e-5)
     with pytest.raises(ModelError, match="rms_norm_eps is no field of a gpt2"):
         check_folder(tmp_path)

@@ -1,6 +1,5 @@
 """Checkpoints: to which run they belong, and which are complete."""
 
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.model import MemoryModel
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset
+from tests.helpers.damage import file_size_limit
 from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate
 
 
@@ -22,12 +22,8 @@ def test_checkpoints_of_another_run_are_deleted(finished_copy: Path, caplog: pyt
 def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(tmp_path: Path) -> None:
     claim_folder(tmp_path, "a run")
     (tmp_path / "checkpoint-2").mkdir()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-    try:
+    with file_size_limit(0):
         claim_folder(tmp_path, "a run")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     claim_folder(tmp_path, "a run")
     assert (tmp_path / "checkpoint-2").is_dir()
 

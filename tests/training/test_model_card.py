@@ -1,7 +1,6 @@
 """The model card: what it says about data, parameters and scores, and its curve."""
 
 import json
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from cmt.config import Params
 from cmt.modeling.checkpoint import seen_slices
 from cmt.training.model_card import CURVES, describe_source, write_card
+from tests.helpers.damage import file_size_limit
 
 SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
 
@@ -60,13 +60,8 @@ def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
 
 def test_a_card_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     card = write(tmp_path, source="stream", slices=["2031-01/0001"])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_card(tmp_path, params=Params(), digest="cd" * 32, documents=4, scores=SCORES)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with file_size_limit(400), pytest.raises(OSError, match="File too large"):
+        write_card(tmp_path, params=Params(), digest="cd" * 32, documents=4, scores=SCORES)
     assert (tmp_path / "card.md").read_text() == card
     assert (tmp_path / "curve.png").read_bytes().endswith(b"IEND\xaeB`\x82")
 

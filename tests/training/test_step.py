@@ -14,13 +14,15 @@ from cmt.training.step import TrainingStep
 from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
 
 
-def make_step(lm: Any, params: Params) -> TrainingStep:
+def make_step(lm: Any, params: Params) -> tuple[TrainingStep, dict[str, Any]]:
+    """A new model in training, and its first item."""
     torch.manual_seed(0)
-    return TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params)
+    step = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params)
+    return step, StepDataset(paragraph_pool(lm, FARES), params)[0]
 
 
 def test_negatives_are_the_most_similar_other_documents(tiny_lm: Any, tmp_path: Path) -> None:
-    step = make_step(tiny_lm("llama"), training_params(tmp_path))
+    step, _ = make_step(tiny_lm("llama"), training_params(tmp_path))
     similarity = torch.tensor([[0.1, 0.9, 0.5, 0.7, 0.3]]).expand(200, -1)
     without_gold = torch.arange(200) >= 180
     candidates = step._candidates(similarity, torch.full((200,), 1), 0.5, without_gold)
@@ -33,19 +35,19 @@ def test_negatives_are_the_most_similar_other_documents(tiny_lm: Any, tmp_path: 
 
 def test_the_total_is_the_weighted_sum_of_its_parts(tiny_lm: Any, tmp_path: Path) -> None:
     params = training_params(tmp_path, objective={"alpha": 0.2, "beta": 0.3, "gamma": 0.7})
-    result = make_step(tiny_lm("llama"), params)(**StepDataset(paragraph_pool(tiny_lm("llama"), FARES), params)[0])
+    step, item = make_step(tiny_lm("llama"), params)
+    result = step(**item)
     logs = result["logs"]
     torch.testing.assert_close(result["loss"].detach(), 0.3 * logs["matching"] + 0.7 * logs["span"] + logs["answer"])
     assert 0 <= logs["recall_at_1"] <= 1 and 0 <= logs["begin_found"] <= 1
     # the published form has no span loss
-    params = training_params(tmp_path, **PUBLISHED)
-    result = make_step(tiny_lm("llama"), params)(**StepDataset(paragraph_pool(tiny_lm("llama"), FARES), params)[0])
-    assert result["logs"].keys() == {"matching", "recall_at_1", "answer"}
+    step, item = make_step(tiny_lm("llama"), training_params(tmp_path, **PUBLISHED))
+    assert step(**item)["logs"].keys() == {"matching", "recall_at_1", "answer"}
 
 
 def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path: Path) -> None:
-    lm, params = tiny_lm("llama"), training_params(tmp_path)
-    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
+    lm = tiny_lm("llama")
+    step, item = make_step(lm, training_params(tmp_path))
     ends: list[list[int]] = []
     text_prompt = step.model.prompts.text_prompt
 
@@ -54,26 +56,23 @@ def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path:
         return text_prompt(*args, **options)
 
     step.model.prompts.text_prompt = record  # type: ignore[method-assign]
-    step(**steps[0] | {"teacher_forcing": 1.0})
-    for question, end in zip(steps[0]["questions"], ends, strict=True):
+    step(**item | {"teacher_forcing": 1.0})
+    for question, end in zip(item["questions"], ends, strict=True):
         answer = lm.decode(question.answer).replace(" ", "")  # a blank may belong to the token before the quote
         assert lm.decode(end).replace(" ", "").endswith(f"Quote:{answer}\nAnswer:{answer}")
 
 
 @pytest.mark.parametrize("window", [1, 8])
 def test_a_step_trains_at_its_window(tiny_lm: Any, tmp_path: Path, window: int) -> None:
-    lm, params = tiny_lm("llama"), training_params(tmp_path)
-    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
-    result = step(**steps[0] | {"window": window})
-    result["loss"].backward()
+    step, item = make_step(tiny_lm("llama"), training_params(tmp_path))
+    step(**item | {"window": window})["loss"].backward()
     gradients = [parameter.grad for name, parameter in step.model.named_parameters() if "place" in name]
     assert gradients and all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
 def test_an_unanswerable_question_trains_psi_to_find_nothing(tiny_lm: Any, tmp_path: Path) -> None:
-    lm, params = tiny_lm("llama"), training_params(tmp_path)
-    step, steps = make_step(lm, params), StepDataset(paragraph_pool(lm, FARES), params)
-    plain = steps[0]
+    lm = tiny_lm("llama")
+    step, plain = make_step(lm, training_params(tmp_path))
     extra = TrainingQuestion(lm.tokenize(" Why?"), [], 0, [])
     with_extra = step(**plain | {"questions": [*plain["questions"], extra]})["logs"]
     without = step(**plain)["logs"]

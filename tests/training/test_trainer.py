@@ -1,7 +1,6 @@
 """Training as a whole: it learns, resumes after a kill, and leaves the LM as it was."""
 
 import json
-import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import TO_KEY, WEIGHTS, load_checkpoint, save_checkpoint
 from cmt.modeling.model import MemoryModel
 from cmt.training.trainer import _check_compiler, train, training_attention
+from tests.helpers.damage import file_size_limit
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
 from tests.helpers.training import FARES, PUBLISHED, Recorder, checkpoint_weights, run_training, training_params
@@ -68,13 +68,10 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_with_advice(
     finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
     weights = finished[0] / "checkpoints/checkpoint-2" / WEIGHTS
-    limits, size = resource.getrlimit(resource.RLIMIT_FSIZE), weights.stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))  # the state of the optimizer is twice as large
-    try:
-        with pytest.raises(ModelError, match="could not be written .*: free space and run `cmt train` again"):
-            run_training(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    reason = "could not be written .*: free space and run `cmt train` again"
+    # the state of the optimizer is twice as large
+    with file_size_limit(weights.stat().st_size), pytest.raises(ModelError, match=reason):
+        run_training(tmp_path)
     run_training(tmp_path)
     assert (tmp_path / WEIGHTS).read_bytes() == (finished[0] / WEIGHTS).read_bytes()
 
