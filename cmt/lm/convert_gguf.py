@@ -16,10 +16,7 @@ OnProgress = Callable[[str, int, int | None], None]
 
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
-    """Write the model and tokenizer of `file` to `folder`, which is created.
-
-    Raises ModelError if the file is not a decoder-only LM.
-    """
+    """Write the model and tokenizer of `file` to the new `folder`. Raises ModelError if it is no decoder-only LM."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

@@ -155,10 +155,7 @@ def _generate_rest(texts: "_Continuations", decoder: "_BatchDecoder", accepted: 
 
 
 class _Continuations:
-    """The tokens of a batch of rows so far, and which rows have ended.
-
-    `rows` are the rows in the caller's batch, for `on_token`.
-    """
+    """The tokens so far of `rows` of the caller's batch, and which of them have ended."""
 
     def __init__(
         self,

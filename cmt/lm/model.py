@@ -98,10 +98,7 @@ class FrozenLM:
         return embedded
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
-        """Next-token logits (N, V) at `positions` (N, 2) = (row, column).
-
-        Only these positions go through the output layer.
-        """
+        """Next-token logits (N, V) at `positions` (N, 2) = (row, column); no others go through the output layer."""
         hidden = self.read(prompt, self.cache(prompt.prefix))  # (B, T, D)
         scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
         return scores

@@ -36,10 +36,7 @@ class Compressor(nn.Module):
     def __init__(
         self, lm: FrozenLM, params: CompressorParams, *, key_dim: int | None = None, trainable: bool = True
     ) -> None:
-        """`key_dim`: p, numbers of a search key; None: D, the size of a hidden state.
-
-        `trainable=False` leaves out adapters and statistics, which a checkpoint replaces.
-        """
+        """`key_dim`: p; None: D. `trainable=False` leaves out what a checkpoint replaces: adapters and statistics."""
         super().__init__()
         self.params = params
         width = lm.hidden_size

@@ -261,10 +261,7 @@ class MemoryModel(nn.Module):
         return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
 
     def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]) -> AnswerSpan:
-        """The likeliest answer to a question among its memories' tokens, `log_probability` (S, n, 2).
-
-        `texts` and `question` are token ids.
-        """
+        """The likeliest answer to `question` among the tokens `texts` of its memories, `log_probability` (S, n, 2)."""
         return best_answer_span(log_probability, texts, self._quote_limits(texts, question))
 
     def _quote_limits(self, texts: Sequence[Sequence[int]], question: Sequence[int]) -> list[QuoteLimits]:
@@ -349,10 +346,7 @@ class MemoryModel(nn.Module):
         return [states[text] for text in wanted]
 
     def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
-        """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer, for vectors of `window` tokens.
-
-        "Nowhere" has the score 0.
-        """
+        """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer; "nowhere" has the score 0."""
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
         scores: Tensor = self.aggregator(question, vectors, mask, ids)

@@ -198,10 +198,7 @@ def best_answer_span(
 
 
 def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
-    """First and last token, and score, of the best span of one memory, from its token `scores` (n, 2).
-
-    The score is −inf without any token.
-    """
+    """First and last token, and score (−inf without a token), of the best span of one memory with `scores` (n, 2)."""
     spans = _quote_log_probabilities(scores[None], [limits])  # (m, 1, n)
     value, index = spans.flatten().max(0)
     longer, _, first = np.unravel_index(int(index), spans.shape)

@@ -56,13 +56,6 @@ class TokenCodec:
         ids: list[int] = candidates.gather(2, best).flatten()[:count].tolist()
         return ids
 
-    def _nearest(self, estimate: Tensor, count: int) -> Tensor:
-        """Ids (k, W, L) of the embeddings nearest to `estimate` (k, W, D), best first; 0 from position `count` on."""
-        shape = estimate.shape[:2]
-        similarity = estimate.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T  # (n, V)
-        ids = F.pad(similarity.topk(CANDIDATES).indices, (0, 0, 0, shape.numel() - count))  # (k·W, L)
-        return torch.unflatten(ids, 0, shape)
-
     def _turn_back(self, vectors: Tensor) -> Tensor:
         """Vectors (k, D) rotated back for each position, (k, W, D): its embedding, and noise from the others."""
         return torch.einsum("ke,wde->kwd", vectors, self.rotations)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 _STATUS = {"started": "RUNNING", "committed": "FINISHED", "refused": "FAILED"}
-
-
 STARTED_BY = "cmt.started_by"  # tag of the run of a training: the event that started it
 
 
@@ -83,10 +81,7 @@ class Tracker:
                     self.session.end(run, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
 
     def log_training(self, params: Params) -> "TrainerCallback":
-        """A callback for the trainer that logs its curves; a resumed training continues in the same run.
-
-        An MLflow that cannot be reached is a warning.
-        """
+        """A callback that logs a training's curves, a resumed one's in the same run; without MLflow it warns."""
         from transformers import TrainerCallback
 
         session = self.session
@@ -104,9 +99,8 @@ class Tracker:
             def on_log(self, _: Any, state: Any, __: Any, logs: dict[str, Any] | None = None, **___: Any) -> None:
                 if not self.run:
                     return
-                numbers = {name: float(v) for name, v in (logs or {}).items() if isinstance(v, int | float)}
+                metrics = {f"train/{name}": float(v) for name, v in (logs or {}).items() if isinstance(v, int | float)}
                 with session.log_errors():
-                    metrics = {f"train/{name}": value for name, value in numbers.items()}
                     session.log(self.run, metrics, step=state.global_step)
 
             def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -117,9 +111,9 @@ class Tracker:
         return Curves()
 
     def finish_training(self, *, params: Params, scores: Mapping[str, float | None], started_by: str = "") -> None:
-        """End the run of the training of `params` with its held-out `scores`. ServiceError as for `log_round`.
+        """End the run of the training of `params`, which the event `started_by` started, with its held-out `scores`.
 
-        `started_by`: the event that started the training, a tag of the run.
+        Raises ServiceError as `log_round`.
         """
         with self.session.translate_errors():
             run = training_run(self.session, params)

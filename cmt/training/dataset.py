@@ -147,20 +147,18 @@ class StepDataset(Dataset[dict[str, Any]]):
                 "counts for the last one: name a source after any source that contains it. Unanswerable questions need "
                 "train.unanswerable_per_paragraph"
             )
-        groups = {name: self._endless_groups(members[name], rng) for name in shares}
+        groups: dict[str, list[list[int]]] = {name: [] for name in shares}
         drawn, order = dict.fromkeys(shares, 0), list[int]()
         while True:
             while len(order) < self.params.train.paragraphs:
                 behind = min(shares, key=lambda name: drawn[name] / shares[name])
-                group = next(groups[behind])
+                if not groups[behind]:
+                    groups[behind] = self._groups(members[behind], rng)
+                group = groups[behind].pop(0)
                 drawn[behind] += len(group)
                 order += group
             yield order[: self.params.train.paragraphs]
             order = order[self.params.train.paragraphs :]
-
-    def _endless_groups(self, members: Sequence[int], rng: random.Random) -> Iterator[list[int]]:
-        while True:
-            yield from self._groups(members, rng)
 
     def _groups(self, indices: Iterable[int], rng: random.Random) -> list[list[int]]:
         """Each of these paragraphs once, in shuffled groups of at most PARAGRAPHS_PER_ARTICLE from one article."""

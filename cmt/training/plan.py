@@ -116,14 +116,13 @@ def measure_plan(
 def choose_steps(steps: StepDataset) -> tuple[list[int], list[int]]:
     """Indices of a warm-up step and the largest step of each window, and of TIMED_STEPS steps of all sizes."""
     items = [steps[index] for index in range(len(steps))]
-    order = sorted(range(len(items)), key=lambda index: _tokens(items[index]))
+    order = sorted(range(len(items)), key=lambda index: _positions_read(items[index]))
     largest = {items[index]["window"]: index for index in order}  # the last one of a window is its largest
     typical = [order[(2 * number + 1) * len(order) // (2 * TIMED_STEPS)] for number in range(TIMED_STEPS)]
     return [typical[0], *largest.values()], typical
 
 
-def _tokens(item: dict[str, Any]) -> float:
+def _positions_read(item: dict[str, Any]) -> float:
     """Positions that Θ and ψ read in a step, without the negatives."""
     lengths = [len(tokens) for tokens in item["documents"]]
-    asked = [len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]]
-    return float(sum(lengths) + sum(asked))
+    return sum(lengths) + sum(len(one.question) + lengths[one.document] / item["window"] for one in item["questions"])

@@ -59,10 +59,7 @@ class WordKnowledge:
         self.similar = cache(self._similar)
 
     def _similar(self, word: str) -> dict[str, float]:
-        """Words similar to the lower-case `word` → the cosine of their embeddings, the most similar first.
-
-        Empty for a word of several tokens.
-        """
+        """Words similar to the lower-case `word` → cosine, most similar first; none for a word of several tokens."""
         if (own := self._index(word)) is None:
             return {}
         cosines, indices = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
