@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -147,14 +147,14 @@ class StepDataset(Dataset[dict[str, Any]]):
                 "counts for the last one: name a source after any source that contains it. Unanswerable questions need "
                 "train.unanswerable_per_paragraph"
             )
-        groups: dict[str, list[list[int]]] = {name: [] for name in shares}
+        groups: dict[str, deque[list[int]]] = {name: deque() for name in shares}
         drawn, order = dict.fromkeys(shares, 0), list[int]()
         while True:
             while len(order) < self.params.train.paragraphs:
                 behind = min(shares, key=lambda name: drawn[name] / shares[name])
                 if not groups[behind]:
-                    groups[behind] = self._groups(members[behind], rng)
-                group = groups[behind].pop(0)
+                    groups[behind].extend(self._groups(members[behind], rng))
+                group = groups[behind].popleft()
                 drawn[behind] += len(group)
                 order += group
             yield order[: self.params.train.paragraphs]
