@@ -458,8 +458,5 @@ def _read_span(scores: Tensor, limits: QuoteLimits, memory: RetrievedMemory) -> 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
     """Concatenate along the rows; zeros pad the second dimension to the longest."""
-    if parts[0].dim() == 1 or len({part.shape[1] for part in parts}) == 1:
-        return torch.cat(parts)
     longest = max(part.shape[1] for part in parts)
-    padded = [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
-    return torch.cat(padded)
+    return torch.cat([F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from cmt.training.question_generation import AUXILIARIES, VERB_BEHIND, content_words
+from cmt.training.question_generation import AUXILIARIES, VERB_BEHIND, content_words, with_verb_first
 from cmt.training.question_spans import FUNCTION_WORD, PAST_VERB, Span, spans
 from cmt.training.question_words import QuestionWords
 from cmt.training.word_knowledge import WordKnowledge
@@ -84,6 +84,4 @@ def _when(span: Span, knowledge: WordKnowledge) -> str | None:
         return None
     if FUNCTION_WORD.match(clause[0]):
         clause[0] = clause[0].lower()
-    if clause[verb] in AUXILIARIES:
-        return f"When {' '.join([clause[verb], *clause[:verb], *clause[verb + 1 :]])}?"
-    return f"When did {' '.join([*clause[:verb], knowledge.infinitive(clause[verb]), *clause[verb + 1 :]])}?"
+    return f"When {' '.join(with_verb_first(clause, verb, knowledge))}?"

@@ -171,14 +171,10 @@ class _QuestionWriter:
         return f"{asking} {' '.join(words)}?"
 
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
-        """The words with their first auxiliary verb in front, or with "did" for another verb in the past."""
-        auxiliary = next((index for index, word in enumerate(words) if word in AUXILIARIES), None)
-        if auxiliary is not None:
-            return [words[auxiliary], *words[:auxiliary], *words[auxiliary + 1 :]]
-        verb = next((index for index, word in enumerate(words) if _PAST.fullmatch(word)), None)
-        if verb is None:
-            return list(words)
-        return ["did", *words[:verb], self._knowledge.infinitive(words[verb]), *words[verb + 1 :]]
+        """The words with their first auxiliary verb in front, or with "did" for their first other verb in the past."""
+        verbs = [index for index, word in enumerate(words) if word in AUXILIARIES]
+        verbs = verbs or [index for index, word in enumerate(words) if _PAST.fullmatch(word)]
+        return with_verb_first(words, verbs[0], self._knowledge) if verbs else list(words)
 
     def _similar_word(self, word: str, answer: str, rng: random.Random) -> str:
         """A similar word, drawn by its similarity; `word` itself if it is a name or a function word."""
@@ -229,6 +225,13 @@ def _without_pronoun(word: str, title: str, rng: random.Random) -> str:
         if word.lower() in _POSSESSIVES:
             return f"{title}'s"
     return word
+
+
+def with_verb_first(words: Sequence[str], verb: int, knowledge: WordKnowledge) -> list[str]:
+    """The words with the auxiliary verb at index `verb` in front, or with "did" for another verb in the past."""
+    if words[verb] in AUXILIARIES:
+        return [words[verb], *words[:verb], *words[verb + 1 :]]
+    return ["did", *words[:verb], knowledge.infinitive(words[verb]), *words[verb + 1 :]]
 
 
 def _words(text: str) -> list[str]:
