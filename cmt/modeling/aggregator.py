@@ -94,7 +94,7 @@ class SpanReader(nn.Module):
         return scores.view(rows, memories, -1, 2)
 
     def _equal_width_batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Batches of at most PAIRS_PER_BATCH pairs of one padded width, which must not depend on other rows."""
+        """Batches of at most PAIRS_PER_BATCH pairs of one padded width: a row's must not depend on other rows."""
         for _, group in groupby(order, key=lambda pair: padded_length(lengths[pair])):
             while batch := list(islice(group, PAIRS_PER_BATCH)):
                 yield batch

@@ -17,7 +17,6 @@ from cmt.modeling.span_decoding import (
     neighbours_at,
     span_log_probabilities,
     token_log_probabilities,
-    whole_memory_spans,
     window_margin,
 )
 
@@ -42,11 +41,6 @@ def test_tokens_of_all_memories_and_nowhere_are_normalised_together() -> None:
     log_probability = token_log_probabilities(scores)
     total = scores.exp().sum((1, 2), keepdim=True) + 1  # "nowhere" has score 0
     torch.testing.assert_close(log_probability.exp(), scores.exp() / total)
-
-
-def test_a_span_holds_its_last_token() -> None:
-    assert TokenSpan(1, 1, 2).tokens_of([[1, 2, 3], [4, 5, 6]]) == [5, 6]
-    assert whole_memory_spans([3, 1]) == [TokenSpan(0, 0, 2), TokenSpan(1, 0, 0)]
 
 
 def test_a_span_has_the_sum_of_its_beginning_and_end() -> None:
