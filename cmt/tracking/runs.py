@@ -81,7 +81,7 @@ class Tracker:
                     self.session.end(run, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
 
     def log_training(self, params: Params) -> "TrainerCallback":
-        """A callback that logs a training's curves, a resumed one's in the same run; without MLflow it warns."""
+        """A callback that logs the curves of a training, also of a resumed one; an unreachable MLflow is a warning."""
         from transformers import TrainerCallback
 
         session = self.session

@@ -80,7 +80,7 @@ def _on_devices(
 
 
 def training_device(train: TrainParams, rank: int | None = None) -> torch.device:
-    """The device of the process `rank` (None: of this one). Raises ModelError if the machine lacks it."""
+    """The device that `train.device` names for the process `rank` (None: this one). Raises ModelError without it."""
     gpus = torch.cuda.device_count()
     if rank is None:
         rank = distributed.get_rank() if distributed.is_initialized() else 0

@@ -64,7 +64,7 @@ class QuestionWords:
             self._occurrences[span.answer]["person" if is_person else "place" if is_place else ""] += 1
 
     def of(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
-        """The question word for `span`, and the words `before` it in its clause without those that this replaces."""
+        """The question word for `span`, and the words `before` it in its clause without those it replaces."""
         # 1. clauses lose their conjunction
         if span.kind == "reason":
             return "Why", re.sub(r"\bbecause $", "", before)
