@@ -141,10 +141,7 @@ class FrozenLM:
         return cache
 
     def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
-        """Hidden states (B, T, D) of the prompt's tokens; `cache` holds its prefix and is extended.
-
-        Positions continue behind the prefix; padding has none.
-        """
+        """Hidden states (B, T, D) of the prompt; `cache` has its prefix and is extended. Padding has no position."""
         positions = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)  # (B, P + T)
         hidden: Tensor = self.backbone(
             inputs_embeds=prompt.embeds.to(self.model.dtype),

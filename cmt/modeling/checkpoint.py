@@ -106,10 +106,7 @@ def position_weights_at(weights: Tensor, window: int) -> Tensor:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read the compressor in `folder`.
-
-    Raises ModelError if a file is missing, damaged, or differs from the hash that was written with it.
-    """
+    """Read the compressor in `folder`. Raises ModelError if a file is missing, damaged or not as it was written."""
     try:
         record = read_json(folder / CONFIG, dict[str, Any])
         checkpoint = Checkpoint(
@@ -199,10 +196,7 @@ def _damaged(folder: Path, error: Exception) -> ModelError:
 
 
 def seen_slices(folder: Path) -> list[str]:
-    """The slices of the stream that the compressor in `folder` was trained on, as its card names them.
-
-    Empty without a card. Raises ModelError if the card cannot be read.
-    """
+    """The slices of the stream that a compressor's card names; none without a card. Raises ModelError."""
     try:
         card = (folder / "card.md").read_text(encoding="utf-8")
     except FileNotFoundError:

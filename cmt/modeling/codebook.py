@@ -32,10 +32,7 @@ class Codebook:
 
     @classmethod
     def fit(cls, vectors: Vectors, *, parts: int, seed: int) -> "Codebook":
-        """Centroids of `vectors` (k, D), cut into `parts`, by k-means.
-
-        Raises ConfigError if D is no multiple of `parts`, or if there are fewer than 256 vectors.
-        """
+        """Centroids of 256 `vectors` (k, D) or more, cut into `parts`, by k-means. Raises ConfigError for others."""
         from sklearn.cluster import MiniBatchKMeans
 
         count, dim = vectors.shape

@@ -54,10 +54,7 @@ class Compressor(nn.Module):
             self.memory_tokens = nn.Parameter(mean + 0.02 * torch.randn(params.memory_tokens, width))
 
     def forward(self, embeds: Tensor, mask: Tensor, window: int | None = None) -> Encoding:
-        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T), which start with BOS and are padded on the right.
-
-        `window`: tokens in a window; None: W.
-        """
+        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T): BOS, text, padding. `window`: its tokens; None: W."""
         if self.params.kind == "tokens":
             states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
             pooled = masked_mean(vectors, vector_mask)  # (B, D)

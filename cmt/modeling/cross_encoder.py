@@ -51,10 +51,7 @@ class CrossEncoder:
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
-        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one.
-
-        Its weights are read on first use.
-        """
+        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one."""
         paths = [path for path in (folder / FILE, SHIPPED / FILE) if path.exists() and _lm_digest(path) == lm.digest]
         return cls(lm, paths[0]) if paths else None
 

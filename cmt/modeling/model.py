@@ -155,10 +155,7 @@ class MemoryModel(nn.Module):
         return nullcontext()
 
     def encode(self, rows: Sequence[Sequence[int]], group: int = 8, window: int | None = None) -> Encoding:
-        """Θ over rows of token ids, in batches of `group` rows of similar length; the result keeps their order.
-
-        `window`: tokens in a window; None: W.
-        """
+        """Θ over rows of token ids, in batches of `group` of like length; in their order. `window`: None for W."""
         # 1. encode in the order of the lengths
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []

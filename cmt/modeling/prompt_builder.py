@@ -32,10 +32,7 @@ class PromptBuilder:
     def prefix_prompt(
         self, question: Encoding, aggregated: Tensor, tails: Sequence[Sequence[int]], *, left: bool
     ) -> Prompt:
-        """`[π(M*)][BOS] <tail>` for each question; `aggregated` is M* (B, k, D), `tails` are token ids.
-
-        `left` pads on the left, for generation.
-        """
+        """`[π(M*)][BOS] <tail>` for each question, M* being `aggregated` (B, k, D); `left` pads on the left."""
         assert isinstance(self.alignment, PrefixAlignment)  # noqa: S101 - narrows the type
         ids, mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)  # (B, T)
         # M* has one vector for each of the question's, so padding of short questions is masked in the prefix too

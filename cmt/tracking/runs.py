@@ -111,10 +111,7 @@ class Tracker:
         return Curves()
 
     def finish_training(self, *, params: Params, scores: Mapping[str, float | None], started_by: str = "") -> None:
-        """End the run of the training of `params`, which the event `started_by` started, with its held-out `scores`.
-
-        Raises ServiceError as `log_round`.
-        """
+        """End the run of a training with its held-out `scores` and what started it. ServiceError as `log_round`."""
         with self.session.translate_errors():
             run = training_run(self.session, params)
             metrics = {f"heldout/{name}": value for name, value in scores.items() if value is not None}
