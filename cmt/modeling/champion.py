@@ -85,10 +85,10 @@ def copy_compressor(source: Path, target: Path) -> None:
     """Copy those files of a compressor that are in `source` to the new folder `target`. Raises OSError."""
     from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS
     from cmt.modeling.codebook import CODEBOOKS
-    from cmt.modeling.cross_encoder import FILE
+    from cmt.modeling.cross_encoder import FILE as CROSS_ENCODER
 
     target.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, FILE, "card.md"):
+    for name in (WEIGHTS, CONFIG, SUMS, CODEBOOKS, CROSS_ENCODER, "card.md"):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
             flush_to_disk(target / name)
