@@ -125,4 +125,5 @@ def choose_steps(steps: StepDataset) -> tuple[list[int], list[int]]:
 def _positions_read(item: dict[str, Any]) -> float:
     """Positions that Θ and ψ read in a step, without the negatives."""
     lengths = [len(tokens) for tokens in item["documents"]]
-    return sum(lengths) + sum(len(one.question) + lengths[one.document] / item["window"] for one in item["questions"])
+    asked = [len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]]
+    return float(sum(lengths) + sum(asked))
