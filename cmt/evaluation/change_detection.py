@@ -46,6 +46,8 @@ AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 CHANGED = 0.95
 """Probability from which a change is recorded."""
+POSSIBLE = 0.05
+"""Probability of a change from which the answers to another question are compared."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
@@ -119,7 +121,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             continue  # each text has both values
         sureness = min(own.score, other.score)
         candidates[probe.earlier["doc_id"], probe.later["doc_id"]].append(_Candidate(sureness, probe, old, new))
-    # 4. compare the answers to the questions that both memories answer most surely, until one has changed
+    # 4. compare the answers to the questions that both memories answer most surely, as long as a change is possible
     changes = []
     for found in candidates.values():
         for _, probe, old, new in nlargest(COMPARED_ANSWERS, found, key=attrgetter("sureness")):
@@ -127,6 +129,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             if changed >= CHANGED:
                 spans = _span(probe.earlier, old), _span(probe.later, new)
                 changes.append(Change(*spans, holds_from=new.published_at, confidence=round(changed, 4)))
+            if changed >= CHANGED or changed < POSSIBLE:
                 break
     return changes
 
