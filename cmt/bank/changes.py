@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from cmt.bank.schema import chunk_number
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import json_checksum, sha256_hex
 
@@ -35,6 +34,8 @@ class Span:
     @classmethod
     def of(cls, row: Mapping[str, Any], first: int, last: int) -> "Span":
         """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are none."""
+        from cmt.bank.schema import chunk_number  # a DVC stage that reads the ledger does not depend on the bank's rows
+
         text = row["text"]
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
@@ -46,6 +47,8 @@ class Span:
 
         A memory has another text after a correction of the same date, and in a bank with other chunks.
         """
+        from cmt.bank.schema import chunk_number
+
         text, place = row["text"], (row["doc_id"], chunk_number(row["memory_id"]))
         if text is None or (*place, sha256_hex(text)[:16]) != (self.doc_id, self.chunk, self.digest):
             return None

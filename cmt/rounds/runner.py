@@ -26,11 +26,8 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json, write_table
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
-from cmt.evaluation.independence import admitted
-from cmt.evaluation.round_records import read_records
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
-from cmt.rounds.staging import read_staged, write_staged
 from cmt.rounds.tries import TRIES, Tries
 from cmt.stream.schema import Rejected, raw_text
 from cmt.stream.storage import write_quarantine
@@ -162,6 +159,7 @@ class RoundRunner:
         Staging keeps the write to the bank short. A staged file of an interrupted round is used again if it is sound.
         """
         from cmt.retrieval.indexer import compress_documents
+        from cmt.rounds.staging import read_staged, write_staged
 
         resources, bank = self.resources, self.resources.params.bank
         forgotten = resources.forgotten()
@@ -233,6 +231,7 @@ class RoundRunner:
         staged file is damaged although it was just written.
         """
         from cmt.evaluation.change_detection import find_changes
+        from cmt.evaluation.independence import admitted
 
         resources = self.resources
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
@@ -399,6 +398,7 @@ class RoundRunner:
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
         """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""
         from cmt.evaluation.calibration import calibrated_by
+        from cmt.evaluation.round_records import read_records
 
         resources = self.resources
         if not resources.answerer.confidence_is_probability:
@@ -429,6 +429,8 @@ class RoundRunner:
 
     def _staged_rows(self) -> pa.Table:
         """The memories of this slice, compressed if they are not staged."""
+        from cmt.rounds.staging import read_staged
+
         staged = self.compress()
         rows = read_staged(staged)
         if rows is None:
@@ -480,6 +482,7 @@ class RoundRunner:
     def _earlier_answers(self) -> pa.Table:
         """The answers of the round before (RECORD_SCHEMA); empty if this round may give others."""
         from cmt.evaluation.evaluate import RECORD_SCHEMA
+        from cmt.evaluation.round_records import read_records
 
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
         records = read_records(self.resources, committed[-1]) if committed else None
