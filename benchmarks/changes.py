@@ -32,6 +32,7 @@ import cmt
 from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import Features, Weights, features, ngrams, read_both
+from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -124,8 +125,11 @@ def measure(part: Stories, bank: TemporaryBank) -> None:
     """Print the answers and the detected changes of one writer."""
     with bank.answerer() as answerer:
         found = find_changes(answerer, bank.rows)
-        answerer.changes_of = lambda doc_ids: [change for change in found if not doc_ids.isdisjoint(change.doc_ids)]
-        write_answers(part, answerer, bank.rows)
+
+        def changes_of(doc_ids: set[str]) -> list[Change]:
+            return [change for change in found if not doc_ids.isdisjoint(change.doc_ids)]
+
+        write_answers(part, answerer.with_params(changes_of=changes_of), bank.rows)
     write_changes(part, {change.doc_ids for change in found})
 
 

@@ -101,6 +101,7 @@ class Answerer:
         bank: Bank | None = None,
         generate: Generate | None = None,
         calibration: Calibration | None = None,
+        changes_of: ChangesOf | None = None,
     ) -> Self:
         """A copy of this answerer with the given parts replaced. The copy keeps all others, the calibration included.
 
@@ -111,6 +112,7 @@ class Answerer:
         other.bank = self.bank if bank is None else bank
         other._generate_tokens = self._generate_tokens if generate is None else generate
         other.calibration = self.calibration if calibration is None else calibration
+        other.changes_of = self.changes_of if changes_of is None else changes_of
         return other
 
     @property

@@ -35,6 +35,7 @@ WEIGHTS = Path(__file__).with_name("comparison.safetensors")
 """File of the weights; they fit every compressor."""
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 EXCERPT = 450  # characters of a text that the cross-encoder reads
+POSSIBLE = 0.05  # probability from which a change is possible
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
 CALIBRATION = (-0.61, 0.5)  # constant, and weight of the cross-encoder's log-odds
@@ -298,9 +299,8 @@ def _excerpt(statement: Statement) -> str:
     sentences = [*pairwise(end for end in ends if end >= len(title))]
     number = max((n for n, (start, _) in enumerate(sentences) if start <= statement.first), default=0)
     first = last = number
-    for n in sorted(
-        range(len(sentences)), key=lambda n: abs(n - number)
-    ):  # the answer's, the one before, the one after
+    by_distance = sorted(range(len(sentences)), key=lambda n: abs(n - number))  # the answer's, the one before, …
+    for n in by_distance:
         if sentences[max(last, n)][1] - sentences[min(first, n)][0] > EXCERPT - len(title):
             break
         first, last = min(first, n), max(last, n)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cmt.answering.answer import OtherValue
 from cmt.answering.attribution import Offsets
-from cmt.answering.comparison import Statement, probabilities
+from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
 Alike = Literal["yes", "perhaps", "no"]
-"""Whether two statements are about one fact. Where they may be, they count only if a change is possible."""
+"""Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE."""
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
@@ -43,8 +43,7 @@ MANY_SHARED = 0.16  # a later text with this share of the earlier one's words is
 SHARED, MANY_ASKED = 0.12, 0.7  # so is one with these shares of its words, and of the question's words that it has
 FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from these shares on it may be; the last one is of the names
 ENOUGH_ASKED = 0.6  # so may one with all names of the question, and this share of its words that the earlier one has
-POSSIBLE = 0.05  # a pair that may be about the same counts from this probability of a change on
-PROBABLE = 0.5  # so does, from this one on, a later text that states the earlier value beside another one
+PROBABLE = 0.5  # a later text that states the earlier value and another one counts from this probability of a change on
 LARGEST_GAP = 6.0  # nats by which the score of that other value may be lower
 COMPARED = 3  # the best statement is compared with this many others at most
 MOST_ADDED = 2  # memories that are read beside the selected ones
@@ -219,9 +218,9 @@ def with_related(
 ) -> Selection:
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 
-    These are the other ends of recorded changes, and the later memories most like the first one, by key and words, of
-    sources that may change it. At most MOST_ADDED are added, with the log-probability of the memory that they are
-    compared with.
+    These are the other ends of recorded changes, and the later memories most like the first one, by key and words, that
+    may be about the same and whose sources may change it. At most MOST_ADDED are added, with the log-probability of the
+    memory that they are compared with.
     """
     if not selection.rows:
         return selection

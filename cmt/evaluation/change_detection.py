@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.answering.comparison import Statement, probabilities
+from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
 from cmt.bank.lexical import coverage, names_covered, names_shared, stems
 from cmt.bank.schema import key_matrix
@@ -46,8 +46,6 @@ AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 CHANGED = 0.95
 """Probability from which a change is recorded."""
-POSSIBLE = 0.05
-"""Probability of a change from which the answers to another question are compared."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")

@@ -276,12 +276,9 @@ class MemoryModel(nn.Module):
         if len(memories) < 2:
             return float("inf")
         on_cpu = scores.cpu()
-        texts = [self.lm.token_texts(memory.tokens) for memory in memories]
 
         def without(later: int, earlier: int) -> Tensor:
-            changed, count = on_cpu[later].clone(), len(texts[later])
-            changed[:count] = discount_superseded(on_cpu[later, :count], texts[later], texts[earlier])
-            return changed
+            return self._without_words(on_cpu[later], memories[later].tokens, memories[earlier].tokens)
 
         def read_without(later: int, earlier: int) -> ReadSpan:
             return _read_span(without(later, earlier), limits[later], memories[later])
@@ -357,13 +354,18 @@ class MemoryModel(nn.Module):
         """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
-                if not memory.superseded_tokens:
-                    continue
-                # learned memory tokens may represent fewer tokens than the text has
-                if count := int(torch.isfinite(scores[row, column, :, 0]).sum()):
-                    texts = self.lm.token_texts(memory.tokens[:count])
-                    superseded = self.lm.token_texts(memory.superseded_tokens)
-                    scores[row, column, :count] = discount_superseded(scores[row, column, :count], texts, superseded)
+                if memory.superseded_tokens:
+                    found = scores[row, column]
+                    scores[row, column] = self._without_words(found, memory.tokens, memory.superseded_tokens)
+
+    def _without_words(self, scores: Tensor, tokens: Sequence[int], superseded: Sequence[int]) -> Tensor:
+        """`scores` (n, 2) of a memory's `tokens` after `discount_superseded`, given the superseded text's tokens."""
+        # learned memory tokens may represent fewer tokens than the text has
+        count = int(torch.isfinite(scores[:, 0]).sum())
+        if not count:
+            return scores
+        texts, old_texts = self.lm.token_texts(tokens[:count]), self.lm.token_texts(superseded)
+        return torch.cat([discount_superseded(scores[:count], texts, old_texts), scores[count:]])
 
     def _stack_memories(
         self, memories: Sequence[Sequence[RetrievedMemory]], window: int

@@ -64,7 +64,7 @@ def main() -> int:
     except KeyboardInterrupt:
         write_line("interrupted: `make demo` resumes with the round that was not finished", stderr=True)
         return 130
-    console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)  # of several lines
+    console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)  # the message may have several lines
     return 1
 
 
