@@ -1,13 +1,14 @@
 """Train the cross-encoder that compares two documents, on stories whose facts change (`data/stories`).
 
-    python benchmarks/train_cross_encoder.py
+    python benchmarks/train_cross_encoder.py --articles train-v1.1.json
 
 Takes minutes on an H200 and days on a core. Writes `cross_encoder.safetensors` into `--output` after each epoch, and
 prints the area under the ROC curve of both heads on the stories of the writers left out.
 
 A pair is two documents of a story, or of one writer, with a question. It is a question of the story, or one that
 `cmt.evaluation.change_detection` makes of either document. The later document *holds* if its answer is the right one,
-and *changed* the answer if both documents answer the question and the story says that it does.
+and *changed* the answer if both documents answer the question and the story says that it does. `--articles` adds pairs
+of paragraphs of encyclopedic articles: two about one subject, of which one answers, or two versions of one.
 """
 
 import json
@@ -16,7 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -28,12 +29,13 @@ import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from peft.tuners.lora.layer import Linear
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from train_on_gpu import merge_adapters, merged_forward
 
 import cmt
+from cmt.answering.comparison import Statement, excerpt
 from cmt.bank.lexical import STEM, stems
 from cmt.cli.context import run_script
 from cmt.cli.output import console
@@ -47,13 +49,19 @@ from cmt.modeling.lora import layers_with_lora
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS, RANK = 22, 16
-BATCH, RATE, WARMUP = 64, 5e-4, 60
+BATCH, WARMUP = 64, 60
 STRANGE = 0.4
 """Weight of a pair of two stories, that of one story being 1."""
 RENAMED = 0.12
 """Share of the questions with a pair of a document about something else that takes the question's names."""
 NATURAL_QUESTIONS, MADE_QUESTIONS = 1.0, 0.5
 """Weights of a story's own questions, and of made ones."""
+ARTICLE_PAIRS = 8000
+OTHER_VALUE = 0.25
+"""Share of the article pairs that are one paragraph with another value."""
+LONGEST_VALUE = 4  # words
+NEAR, TITLED = 0.8, 0.8
+"""Shares of the other article pairs with a paragraph of the same article, and of the paragraphs with a title."""
 DRAWN = 60
 """Documents of other stories among which the nearest one is chosen."""
 PAST = re.compile(r"\b(?:was|were|did|had|former\w*|before|previous\w*)\b")
@@ -83,22 +91,36 @@ class Labels(NamedTuple):
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "stJKLMN",
+    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "stJKLMNYZ",
+    articles: Annotated[Path | None, typer.Option(help="Paragraphs with questions, as in SQuAD 1.1.")] = None,
+    writers: Annotated[str, typer.Option(help="Writers to train on; all by default.")] = "",
+    start: Annotated[Path | None, typer.Option(help="Weights to continue.")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 4,
+    rate: float = 5e-4,
     output: Annotated[Path, typer.Option(help="Folder for the weights.")] = ROOT / "data/compressor",
 ) -> None:
     """Train the cross-encoder."""
     lm = cmt.open(params=ROOT / "params.yaml").lm
+    pairs = list(pairs_of(stories, lm))
+    unseen = [pair for pair in pairs if pair.writer in left_out]
+    seen = [pair for pair in pairs if pair.writer not in left_out and (not writers or pair.writer in writers)]
+    seen += article_pairs(articles, lm) if articles else []
     with patch.object(Linear, "forward", merged_forward):
-        train(lm, list(pairs_of(stories, lm)), left_out, epochs, output / FILE)
+        train(lm, seen, unseen, epochs, rate, start, output / FILE)
 
 
-def train(lm: FrozenLM, pairs: Sequence[Pair], left_out: str, epochs: int, path: Path) -> None:
-    """Train on the pairs of all writers but those left out, and write the weights after each epoch."""
+def train(
+    lm: FrozenLM,
+    seen: Sequence[Pair],
+    unseen: Sequence[Pair],
+    epochs: int,
+    highest_rate: float,
+    start: Path | None,
+    path: Path,
+) -> None:
+    """Train on `seen`, from the weights `start` on if there are any; write the weights and measure after each epoch."""
     torch.manual_seed(1)
     # 1. the model
-    seen = [pair for pair in pairs if pair.writer not in left_out]
-    unseen = [pair for pair in pairs if pair.writer in left_out]
     console().print(f"{len(seen)} pairs to train on, {len(unseen)} to measure")
     decoder = layers_with_lora(lm, 0, LAYERS, RANK).to(lm.device)
     head = nn.Linear(lm.hidden_size, len(Odds._fields)).to(lm.device)
@@ -106,7 +128,9 @@ def train(lm: FrozenLM, pairs: Sequence[Pair], left_out: str, epochs: int, path:
     layers = [module for module in decoder.modules() if isinstance(module, Linear)]
     named = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     named |= {f"head.{name}": p for name, p in head.named_parameters()}
-    optimizer = torch.optim.AdamW(named.values(), lr=RATE, weight_decay=0.02)
+    for name, weights in (load_file(start) if start else {}).items():
+        named[name].data = weights.to(lm.device, torch.float32)
+    optimizer = torch.optim.AdamW(named.values(), lr=highest_rate, weight_decay=0.02)
     updates = epochs * -(-len(seen) // BATCH)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: min(1, (n + 1) / WARMUP) * max(0.02, 1 - n / updates))
 
@@ -173,6 +197,64 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
                 holds, changed = (float("nan") if label is None else float(label) for label in labels)
                 tokens = reading(lm, question, report(one), report(other), asked)
                 yield Pair(tokens, (holds, changed), weight * share, letter, natural)
+
+
+def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
+    """ARTICLE_PAIRS pairs of the paragraphs in `file`, each with a question that one of them answers, and drawn dates.
+
+    The other paragraph is the one of the article that has most words of the question, sometimes one of another article,
+    or the same paragraph with another answer of its kind, which the later one then changes.
+    """
+    rng = random.Random("articles")
+    asked = list[tuple[Row, Row, Row]]()
+    values = defaultdict[str, list[str]](list)
+    for article in json.loads(file.read_text())["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                asked.append((article, paragraph, question))
+                values[answer_kind(question)].append(question["answers"][0]["text"])
+    made = 0
+    for article, paragraph, question in rng.sample(asked, len(asked)):
+        # 1. the right paragraph and the other one, each with the characters that are read as its answer
+        text, answer = paragraph["context"], question["answers"][0]
+        first, old = answer["answer_start"], answer["text"]
+        right, changed = (text, first, first + len(old)), rng.random() < OTHER_VALUE
+        if changed:
+            new = rng.choice(values[answer_kind(question)])
+            if new.lower() in text.lower() or len(old.split()) > LONGEST_VALUE:
+                continue
+            other = (text[:first] + new + text[first + len(old) :], first, first + len(new))
+        else:
+            near = [one for one in article["paragraphs"] if one is not paragraph]
+            words = set(stems(question["question"]))
+            near.sort(key=lambda one: len(words.intersection(stems(one["context"]))))
+            strange = near[-1] if near and rng.random() < NEAR else rng.choice(asked)[1]
+            if old.lower() in strange["context"].lower():
+                continue
+            span = rng.choice(strange["qas"])["answers"][0] if strange["qas"] else {"answer_start": 0, "text": ""}
+            other = (strange["context"], span["answer_start"], span["answer_start"] + len(span["text"]))
+        # 2. their order and dates
+        later = rng.random() < 0.5
+        earliest = date(2015, 1, 1) + timedelta(rng.randrange(5000))
+        dates = earliest, earliest + timedelta(rng.randrange(3, 700))
+        title = article["title"].replace("_", " ") + "\n" if rng.random() < TITLED else ""
+        reports = []
+        for (text, start, end), when in zip((other, right) if later else (right, other), dates, strict=True):
+            instant = datetime(when.year, when.month, when.day, tzinfo=UTC)
+            stated = Statement(title + text, len(title) + start, len(title) + end, 0.0, instant)
+            reports.append(Report(excerpt(stated), when))
+        tokens = reading(lm, question["question"].strip(), *reports, dates[1])
+        labels = (1.0, 1.0) if changed else (float(later), 0.0)
+        yield Pair(tokens, labels, STRANGE / 2 if changed else STRANGE, "articles", natural=False)
+        made += 1
+        if made == ARTICLE_PAIRS:
+            return
+
+
+def answer_kind(question: Row) -> str:
+    """The kind of the answer, by its digits or the question word."""
+    words, answer = question["question"].lower().split(), question["answers"][0]["text"]
+    return "figure" if re.search(r"\d", answer) else next((word for word in words if word in ("who", "where")), "other")
 
 
 Example = tuple[str, Row, Row, date, Labels, float]

@@ -38,7 +38,7 @@ EXCERPT = 450  # characters of a text that the cross-encoder reads
 POSSIBLE = 0.05  # probability from which a change is possible
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
-CALIBRATION = (-0.61, 0.5)  # constant, and weight of the cross-encoder's log-odds
+CALIBRATION = (-1.0, 0.8)  # constant, and weight of the cross-encoder's log-odds
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
@@ -286,11 +286,11 @@ def _probability(log_odds: float) -> float:
 
 def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, later: Statement) -> Odds:
     """What the cross-encoder says about two statements, each read with the sentences around it."""
-    reports = (Report(_excerpt(statement), statement.published_at.date()) for statement in (earlier, later))
+    reports = (Report(excerpt(statement), statement.published_at.date()) for statement in (earlier, later))
     return cross_encoder.odds(question, *reports)
 
 
-def _excerpt(statement: Statement) -> str:
+def excerpt(statement: Statement) -> str:
     """The title and the whole sentences around the answer, at most EXCERPT characters; a shorter text as it is."""
     title, text = _title(statement), statement.text
     if len(text) <= EXCERPT:

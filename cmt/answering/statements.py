@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 ChangesOf = Callable[[set[str]], list[Change]]
 """Ids of documents → the recorded changes that name one of them, rejected ones included."""
-Alike = Literal["yes", "perhaps", "no"]
-"""Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE."""
+Alike = Literal["yes", "perhaps", "no", "barred"]
+"""Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE.
+
+They are barred from each other by a declared or rejected change, or by their sources.
+"""
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
@@ -86,28 +89,32 @@ def weigh(
     `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
     COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
     had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
-    better one goes on. Where both state one value, the later text may state another one beside it: `read_without` gives
-    the statement of a later index without the words of an earlier one.
+    better one goes on. A text that is like the first one, and not like the later one that won, is compared with the
+    first one. Where both state one value, the later text may state another one beside it: `read_without` gives the
+    statement of a later index without the value of an earlier one.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
     pairs: list[Pair] = []
     if not any(map(math.isfinite, scores)):
         return [0.0] * len(scores), pairs
-    best = max(range(len(scores)), key=scores.__getitem__)
+    best = first = max(range(len(scores)), key=scores.__getitem__)
     contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
-    rivals = [other for other in contenders if other != best and comparable(best, other) != "no"]
+    rivals = [other for other in contenders if other != best and comparable(best, other) in ("yes", "perhaps")]
     nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
     for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
-        one, two = statements[earlier], statements[later]
-        if one.published_at == two.published_at:
+        if statements[earlier].published_at == statements[later].published_at:
             continue
-        if (about := comparable(best, other)) == "no":  # `best` may have changed since the choice of `nearest`
+        old, about = earlier, comparable(best, other)
+        if about == "no" and later == other and statements[first].published_at < statements[later].published_at:
+            old, about = first, comparable(first, other)  # of a chain, like the first text alone
+        if about in ("no", "barred"):
             continue
+        one, two = statements[old], statements[later]
         least, second = (0.0 if about == "yes" else POSSIBLE), None
         if same_value(one.answer, two.answer):
-            least, second = PROBABLE, read_without(later, earlier) if read_without else None
+            least, second = PROBABLE, read_without(later, old) if read_without and old == earlier else None
             if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
                 continue
         share, changed = probabilities(question, one, second or two, cross_encoder)
@@ -180,12 +187,12 @@ class Comparisons:
         first, second = self.rows[one], self.rows[other]
         doc_ids = first["doc_id"], second["doc_id"]
         if first["doc_id"] == second["doc_id"] or {first["supersedes"], second["supersedes"]} & {*doc_ids}:
-            return "no"
+            return "barred"
         if state := self.changes.get(frozenset(doc_ids)):
-            return "yes" if state == "found" else "no"
+            return "yes" if state == "found" else "barred"
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
-            return "no"
+            return "barred"
         return alike(self.question, self.texts[earlier], self.texts[later])
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:

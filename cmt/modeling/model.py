@@ -38,7 +38,7 @@ from cmt.modeling.span_decoding import (
     whole_memory_spans,
     window_margin,
 )
-from cmt.modeling.supersession import discount_superseded
+from cmt.modeling.supersession import discount_superseded, leave_out_value
 from cmt.modeling.token_codec import TokenCodec
 
 # weight of a memory's log-probability from the selection, relative to ψ's scores; see docs/experiments.md, E96
@@ -71,13 +71,13 @@ class Weighed(NamedTuple):
     shifts: Sequence[float]
     """Nats to add to the log-scores of each memory."""
     replaced: Sequence[tuple[int, int]] = ()
-    """Indices of a later and an earlier memory, of which the later one is read without the words of the earlier one."""
+    """Indices of a later and an earlier memory, of which the later one is read without the value of the earlier one."""
     margin: float = float("inf")
     """Smallest change in nats that would alter a decision on the way."""
 
 
 ReadWithout = Callable[[int, int], ReadSpan]
-"""Indices of a later and an earlier memory → the best span of the later one without the words of the earlier one."""
+"""Indices of a later and an earlier memory → the best span of the later one without the value of the earlier one."""
 Weigh = Callable[[int, Sequence[ReadSpan], ReadWithout], Weighed]
 """Compares the memories of a question, given the best span of each."""
 
@@ -278,7 +278,11 @@ class MemoryModel(nn.Module):
         on_cpu = scores.cpu()
 
         def without(later: int, earlier: int) -> Tensor:
-            return self._without_words(on_cpu[later], memories[later].tokens, memories[earlier].tokens)
+            left = self._without_words(on_cpu[later], memories[later].tokens, memories[earlier].tokens)
+            value = memories[earlier].tokens[spans[earlier].first : spans[earlier].last + 1]
+            tokens = memories[later].tokens
+            found = leave_out_value(left[: len(tokens)], self.lm.token_texts(tokens), self.lm.decode(value).strip())
+            return torch.cat([found, left[len(tokens) :]])
 
         def read_without(later: int, earlier: int) -> ReadSpan:
             return _read_span(without(later, earlier), limits[later], memories[later])

@@ -39,6 +39,23 @@ def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: 
     return changed - changed.logsumexp(0) + scores.logsumexp(0)
 
 
+def leave_out_value(scores: Tensor, token_texts: Sequence[str], value: str) -> Tensor:
+    """ψ's `scores` (n, 2) of a text's tokens, in which no span begins or ends in a place that states `value`.
+
+    `token_texts` are the texts of the n tokens. The log-sum of the scores is restored.
+    """
+    text, inside = "".join(token_texts), torch.zeros(len(token_texts), dtype=torch.bool)  # (n,)
+    places = [found.span() for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE)]
+    end = 0
+    for number, token in enumerate(token_texts):
+        start, end = end, end + len(token)
+        inside[number] = any(start < last and first < end for first, last in places)
+    if not value or inside.all():
+        return scores
+    left = scores.masked_fill(inside[:, None], float("-inf"))
+    return left - left.logsumexp(0) + scores.logsumexp(0)
+
+
 def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
     """The word in lower case that each token is part of: the first of several, or None."""
     words = list(_WORD.finditer("".join(token_texts).lower()))

@@ -111,6 +111,26 @@ def test_a_value_that_returns_wins_over_the_one_between() -> None:
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
 
 
+@pytest.mark.parametrize(("second_to_third", "expected"), [("no", [(0, 1), (1, 2)]), ("barred", [(0, 1)])])
+def test_a_third_text_of_a_chain_may_be_like_the_first_one_alone(
+    second_to_third: Alike, expected: list[tuple[int, int]]
+) -> None:
+    class Sure(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            assert earlier.text == OLD
+            return Odds(8.0, 8.0)
+
+    statements = [
+        stated(OLD, "8 crowns", MARCH, score=9.0),
+        stated(NEW, "11 crowns", JULY),
+        stated(NEW.replace("11", "12"), "12 crowns", JULY + timedelta(days=90)),
+    ]
+    _, pairs = weigh(
+        QUESTION, statements, lambda *two: second_to_third if set(two) == {1, 2} else "yes", Sure.__new__(Sure)
+    )
+    assert [(pair.earlier, pair.later) for pair in pairs] == expected
+
+
 def test_few_comparisons_are_made() -> None:
     third = [stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n)) for n in range(9)]
     _, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes")

@@ -1,11 +1,14 @@
 """The pairs that train the cross-encoder."""
 
+import json
 from datetime import date
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.helpers.lms import TinyLm
 from tests.helpers.scripts import load_script
 
 FERRY = {
@@ -81,3 +84,26 @@ def test_a_document_about_something_else_takes_the_names_of_a_question(script: M
         "title": "Flu in Saltby",
         "text": "The van stops in Saltby; a jab costs 12 crowns.",
     }
+
+
+@pytest.mark.parametrize("other_value", [0.0, 1.0])
+def test_of_two_paragraphs_the_one_that_answers_holds_and_another_value_changes_it(
+    script: ModuleType, tmp_path: Path, tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch, other_value: float
+) -> None:
+    monkeypatch.setattr(script, "OTHER_VALUE", other_value)
+    built = {"ferry": "Anna Holt", "mill": "Odo Weir", "bridge": "Ida Moor", "school": "Ben Cole", "quay": "Lea Fox"}
+    texts = {name: f"The {thing} was built by {name}." for thing, name in built.items()}
+    paragraphs = [
+        {"context": text, "qas": [{"question": "Who?", "answers": [{"text": name, "answer_start": text.index(name)}]}]}
+        for name, text in texts.items()
+    ]
+    file = tmp_path / "articles.json"
+    file.write_text(json.dumps({"data": [{"title": "Saltby", "paragraphs": paragraphs}]}))
+    lm = tiny_lm("llama")
+    pairs = list(script.article_pairs(file, lm))
+    for pair in pairs:
+        earlier, later = lm.decode(pair.tokens).partition("Earlier report")[2].split("Later report")
+        subjects = [{word for word in built if word in text} for text in (earlier, later)]
+        assert (subjects[0] == subjects[1]) == bool(other_value)
+        assert pair.labels[1] == other_value
+    assert pairs

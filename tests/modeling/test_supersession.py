@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cmt.modeling.span_decoding import QuoteLimits, best_answer_span, token_log_probabilities
-from cmt.modeling.supersession import MAX_DISCOUNT, discount_superseded
+from cmt.modeling.supersession import MAX_DISCOUNT, discount_superseded, leave_out_value
 
 UPDATE = re.findall(r" ?[a-zA-Z]+| |\d|\.", "The rate falls to 3.5 percent after 3.75 percent.")
 SUPERSEDED = ["The", " rate", " is", " now", " 3", ".", "75", " percent", "."]
@@ -82,3 +82,17 @@ def test_a_word_of_several_tokens_is_one_word() -> None:
     assert change[3, 0] > change[0, 0]
     assert change[4, 1] > change[1, 1]
     assert change[3, 0] > change[2, 0]
+
+
+def test_a_value_is_left_out_and_the_text_answers_as_surely_as_before() -> None:
+    scores = scores_favouring(NEW, OLD)
+    scores[OLD[0], 0] += 4 * MAX_DISCOUNT  # far ahead
+    left = leave_out_value(scores, UPDATE, "3.75 Percent")
+    assert quote_text(left) == "3.5 percent"
+    torch.testing.assert_close(left.logsumexp(0), scores.logsumexp(0))
+
+
+@pytest.mark.parametrize("value", ["", "3.7", "".join(UPDATE)])
+def test_without_the_whole_value_or_with_nothing_else_all_stays(value: str) -> None:
+    scores = scores_favouring(NEW, OLD)
+    torch.testing.assert_close(leave_out_value(scores, UPDATE, value), scores)
