@@ -225,7 +225,7 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
                 continue
             other = (text[:first] + new + text[first + len(old) :], first, first + len(new))
         else:
-            near = [one for one in article["paragraphs"] if one is not paragraph]
+            near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph]
             words = set(stems(question["question"]))
             near.sort(key=lambda one: len(words.intersection(stems(one["context"]))))
             strange = near[-1] if near and rng.random() < NEAR else rng.choice(asked)[1]
@@ -238,12 +238,12 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
         earliest = date(2015, 1, 1) + timedelta(rng.randrange(5000))
         dates = earliest, earliest + timedelta(rng.randrange(3, 700))
         title = article["title"].replace("_", " ") + "\n" if rng.random() < TITLED else ""
-        reports = []
+        reports = list[Report]()
         for (text, start, end), when in zip((other, right) if later else (right, other), dates, strict=True):
             instant = datetime(when.year, when.month, when.day, tzinfo=UTC)
             stated = Statement(title + text, len(title) + start, len(title) + end, 0.0, instant)
             reports.append(Report(excerpt(stated), when))
-        tokens = reading(lm, question["question"].strip(), *reports, dates[1])
+        tokens = reading(lm, question["question"].strip(), reports[0], reports[1], dates[1])
         labels = (1.0, 1.0) if changed else (float(later), 0.0)
         yield Pair(tokens, labels, STRANGE / 2 if changed else STRANGE, "articles", natural=False)
         made += 1
