@@ -225,13 +225,13 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
                 continue
             other = (text[:first] + new + text[first + len(old) :], first, first + len(new))
         else:
-            near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph]
+            near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph and one["qas"]]
             words = set(stems(question["question"]))
             near.sort(key=lambda one: len(words.intersection(stems(one["context"]))))
             strange = near[-1] if near and rng.random() < NEAR else rng.choice(asked)[1]
             if old.lower() in strange["context"].lower():
                 continue
-            span = rng.choice(strange["qas"])["answers"][0] if strange["qas"] else {"answer_start": 0, "text": ""}
+            span = rng.choice(strange["qas"])["answers"][0]
             other = (strange["context"], span["answer_start"], span["answer_start"] + len(span["text"]))
         # 2. their order and dates
         later = rng.random() < 0.5
