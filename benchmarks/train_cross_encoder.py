@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from unittest.mock import patch
@@ -104,7 +105,7 @@ def main(
     pairs = list(pairs_of(stories, lm))
     unseen = [pair for pair in pairs if pair.writer in left_out]
     seen = [pair for pair in pairs if pair.writer not in left_out and (not writers or pair.writer in writers)]
-    seen += article_pairs(articles, lm) if articles else []
+    seen += islice(article_pairs(articles, lm), ARTICLE_PAIRS) if articles else []
     with patch.object(Linear, "forward", merged_forward):
         train(lm, seen, unseen, epochs, rate, start, output / FILE)
 
@@ -200,7 +201,7 @@ def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
 
 
 def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
-    """ARTICLE_PAIRS pairs of the paragraphs in `file`, each with a question that one of them answers, and drawn dates.
+    """Pairs of the paragraphs in `file`, each with a question that one of them answers, and drawn dates.
 
     The other paragraph is the one of the article that has most words of the question, sometimes one of another article,
     or the same paragraph with another answer of its kind, which the later one then changes.
@@ -213,7 +214,6 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
             for question in paragraph["qas"]:
                 asked.append((article, paragraph, question))
                 values[answer_kind(question)].append(question["answers"][0]["text"])
-    made = 0
     for article, paragraph, question in rng.sample(asked, len(asked)):
         # 1. the right paragraph and the other one, each with the characters that are read as its answer
         text, answer = paragraph["context"], question["answers"][0]
@@ -227,8 +227,8 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
         else:
             near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph and one["qas"]]
             words = set(stems(question["question"]))
-            near.sort(key=lambda one: len(words.intersection(stems(one["context"]))))
-            strange = near[-1] if near and rng.random() < NEAR else rng.choice(asked)[1]
+            nearest = max(near, key=lambda one: len(words.intersection(stems(one["context"]))), default=paragraph)
+            strange = nearest if rng.random() < NEAR else rng.choice(asked)[1]
             if old.lower() in strange["context"].lower():
                 continue
             span = rng.choice(strange["qas"])["answers"][0]
@@ -246,9 +246,6 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
         tokens = reading(lm, question["question"].strip(), reports[0], reports[1], dates[1])
         labels = (1.0, 1.0) if changed else (float(later), 0.0)
         yield Pair(tokens, labels, STRANGE / 2 if changed else STRANGE, "articles", natural=False)
-        made += 1
-        if made == ARTICLE_PAIRS:
-            return
 
 
 def answer_kind(question: Row) -> str:
