@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cmt.retrieval.selector import Selection
 
 UPDATE = 0.3
-"""Probability of a change from which a document that may change the canary is believed."""
+"""Probability of a change from which a document is taken to change the canary's fact."""
 TOLD = 0.75
 """Confidence (0–1, uncalibrated) from which a document tells another value of the fact that the canary's one states."""
 TRIES = 4
@@ -214,27 +214,30 @@ def _harmful(
 ) -> list[str]:
     """The strangers that turn `canary`, without the documents about something else that mislead the reader.
 
-    A document is about something else if it surely answers the question, with a value, and does not contradict the
-    canary's document. None is if together they crowd out the document that gave the right answer.
+    A document is about something else if it surely answers the question, with a value, and neither changes what the
+    canary's document says nor contradicts it. None is if together they crowd out the document that gave the right
+    answer.
     """
     culprits = _culprits(answerer, canary, reply, new, strangers)
     if trusted.outcome.doc_id not in reply.selected:
         return culprits
     # 1. What each answers to the canary, and to the question that the canary's document answers.
-    text = "\n".join(row["text"] or "" for row in current_memories(answerer.bank, canary.doc_id))
+    own = current_memories(answerer.bank, canary.doc_id)
+    text = "\n".join(row["text"] or "" for row in own)
     numbers = ((re.search(NUMBER, reference), reference) for reference in canary.references)
     values = [number[0] if number else reference for number, reference in numbers]
     stated = next(filter(None, (question_on(text, value) for value in values)), canary.question)
     memories = [new.memories(doc_id) for doc_id in culprits]
     alone = answerer.answer_from([canary.question] * len(culprits), memories)
     crosswise = answerer.answer_from([stated] * len(culprits), memories)
-    # 2. Keep documents that state no value, state one of the same fact, or contradict the canary's document.
+    # 2. Keep documents that state no value, state or tell another one of the same fact, or contradict the canary's one.
     harmful = []
-    for doc_id, answer, other in zip(culprits, alone, crosswise, strict=True):
+    for doc_id, rows, answer, other in zip(culprits, memories, alone, crosswise, strict=True):
         turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}
         is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
         is_told = stated != canary.question and other.uncalibrated >= TOLD and same_value(answer.text, other.text)
-        if not is_value or is_told or contradicted(answerer, [turned], new.rows, texts):
+        changes = own and compare(answerer, canary.question, own, rows).probability >= UPDATE
+        if not is_value or is_told or changes or contradicted(answerer, [turned], new.rows, texts):
             harmful.append(doc_id)
     return harmful
 

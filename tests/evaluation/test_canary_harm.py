@@ -139,6 +139,13 @@ def test_a_document_about_something_else_that_misleads_the_reader_stays() -> Non
     assert (canary.now.answer, canary.harmed_by, canary.set_aside, case.left_out) == ("2 crowns", (), (), [])
 
 
+def test_a_change_told_by_a_stranger_is_harm_even_if_the_question_on_the_old_value_is_not_answered() -> None:
+    told = "The ferry to Saltby cost 6 crowns a short while ago; now it costs {} crowns."
+    case = Case().add("lie", "Mallory", {FARE: ("9 crowns", 0.9)}, text=told)
+    case.ask()
+    assert case.left_out == [{"lie"}]
+
+
 def test_a_document_that_denies_the_fact_states_no_value() -> None:
     case = Case().add("denial", "Mallory", {FARE: ("Nobody knows", 0.9)}, text="The fare to Saltby? {} knows.")
     assert case.ask().set_aside == ("denial",)
