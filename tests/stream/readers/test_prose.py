@@ -17,7 +17,7 @@ def test_the_first_heading_is_the_title_and_tables_are_lines(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "front", ["a: &a [b]\nc: *a", "a: [open", "a: !!python/object/apply:os.system ['touch x']", "a: " + "[" * 20_000]
+    "front", ["a: &a [b]\nc: *a", "a: [open", "a: !!python/object/apply:os.system ['touch x']", "a: " + "[" * 5_000]
 )
 def test_broken_or_hostile_front_matter_is_an_error(tmp_path: Path, front: str) -> None:
     [post] = read(tmp_path / "post.md", f"---\n{front}\n---\nText.\n")

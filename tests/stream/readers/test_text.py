@@ -7,22 +7,13 @@ from cmt.stream.readers.text import chapters, decode, plain_text, table_lines, w
     ("text", "written", "found"),
     [
         ("Größe", "utf-8", "utf-8"),
-        ("Größe", "utf-8-sig", "utf-8"),
-        ("Größe und Käse", "utf-16", "utf-16"),
         ("Größe und Käse", "utf-16-be", "utf-16-be"),
         ("Größe und Käse", "utf-32", "utf-32"),
         ("l'été à Noël", "latin-1", "cp1252"),
-        ("„Sehr schön“ – 5 €, Größe, Übermut, Käse, Fußgänger", "cp1252", "cp1252"),
-        (
-            "La fête a été reportée à l'été; les élèves naîtront près de la forêt à Noël, après la fête.",
-            "cp1252",
-            "cp1252",
-        ),
         ("Zażółć gęślą jaźń w Łodzi dziś", "cp1250", "cp1250"),
         ("Příliš žluťoučký kůň úpěl ďábelské ódy v děravé stodole", "cp1250", "cp1250"),
         ("Привет, мир. Москва сегодня.", "cp1251", "cp1251"),
         ("Привет, мир. Москва сегодня.", "koi8_r", "koi8_r"),
-        ("今日は天気がいいです。東京は晴れ。", "cp932", "cp932"),
     ],
 )
 def test_the_encoding_of_a_text_is_found(text: str, written: str, found: str) -> None:
