@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from cmt.common.storage import (
@@ -15,39 +14,12 @@ from cmt.common.storage import (
     read_json,
     relative,
     replace_file,
-    write_bytes,
     write_checked_json,
     write_json,
     write_new_folder,
-    write_table,
 )
 
 TABLE = pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
-
-
-def test_files_are_written_and_their_folder_is_created(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "folder"
-    write_bytes(folder / "data", b"\x00\xff")
-    write_json(folder / "scores.json", {"f1": 1.0})
-    write_json(folder / "names.json", ["a"], indent=1)
-    write_table(folder / "rows.parquet", TABLE)
-    assert (folder / "data").read_bytes() == b"\x00\xff"
-    assert (folder / "scores.json").read_text() == '{\n  "f1": 1.0\n}\n'
-    assert (folder / "names.json").read_text() == '[\n "a"\n]\n'
-    assert pq.read_table(folder / "rows.parquet") == TABLE
-    assert len(list(folder.iterdir())) == 4
-
-
-def test_a_parquet_file_has_page_checksums(tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
-    write_table(path, TABLE)
-    column = pq.ParquetFile(path).metadata.row_group(0).column(0)
-    last_byte = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
-    data = bytearray(path.read_bytes())
-    data[last_byte] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(OSError, match="(?i)crc|checksum"):
-        pq.ParquetFile(path, page_checksum_verification=True).read()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -1,6 +1,6 @@
 import pytest
 
-from cmt.common.text import MISSING, format_optional, plain
+from cmt.common.text import plain
 
 
 @pytest.mark.parametrize(
@@ -18,18 +18,3 @@ from cmt.common.text import MISSING, format_optional, plain
 )
 def test_plain_text_is_one_line_without_control_characters(text: object, shown: str) -> None:
     assert plain(text) == shown
-
-
-@pytest.mark.parametrize(
-    ("value", "spec", "shown"),
-    [
-        (None, "", MISSING),
-        (None, ".1f", MISSING),
-        (0.0, ".1f", "0.0"),
-        (1234.5678, ",.3f", "1,234.568"),
-        (0, "", "0"),
-        ("", "", ""),
-    ],
-)
-def test_only_none_is_shown_as_missing(value: object, spec: str, shown: str) -> None:
-    assert format_optional(value, spec) == shown

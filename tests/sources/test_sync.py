@@ -38,7 +38,7 @@ from tests.helpers.sources import (
     write_files,
 )
 
-STEPS = int(os.environ.get("CMT_SYNC_STEPS", "15"))
+STEPS = int(os.environ.get("CMT_SYNC_STEPS", "12"))
 """Steps of one history; `CMT_SYNC_STEPS=300` plays that many on each medium."""
 
 
