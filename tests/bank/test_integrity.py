@@ -137,17 +137,11 @@ def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, 
     assert problems(damaged) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "position", "bits"),
-    [("docs.lance", 0, 1), ("metadata.lance", -13, 192)],
-    ids=["a bit", "the length of the schema, over which Lance ends the process"],
-)
-def test_an_altered_index_is_named_before_lance_lists_it(
-    bank: Bank, tmp_path: Path, name: str, position: int, bits: int
-) -> None:
+def test_an_altered_index_is_named_before_lance_lists_it(bank: Bank, tmp_path: Path) -> None:
     bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
-    [file] = [path for path in newest_index(tmp_path / "bank" / f"{bank.name}.lance") if path.name.endswith(name)]
-    flip(file, position, bits)
+    index = newest_index(tmp_path / "bank" / f"{bank.name}.lance")
+    [file] = [path for path in index if path.name.endswith("metadata.lance")]
+    flip(file, -13, 192)  # the length of the schema, over which Lance ends the process
     assert [ALTERED in problem for problem in problems(bank)] == [True]
     bank.optimize()
     assert (problems(bank), file.exists()) == ([], False)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,12 +34,13 @@ def on(machine: str, uri: str, *, pid: int | None = None) -> Lease:
 @contextmanager
 def holding(lease: Lease) -> Iterator[None]:
     """Hold `lease` without renewing it."""
-    lease.acquire(timeout=5)
+    lease.acquire(timeout=60)
     yield
     lease.release()
 
 
-def test_only_one_of_many_machines_writes_at_a_time(tmp_path: Path) -> None:
+def test_only_one_of_many_machines_writes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "SECONDS", 60.0)  # also a holder that gets no processor for a second is waited for
     numbers, inside = [], []
 
     def write(machine: int) -> None:
@@ -64,9 +64,7 @@ def test_a_holder_that_renews_its_lease_is_waited_for(tmp_path: Path, caplog: py
         with pytest.raises(RoundError, match=rf"\(process {os.getpid()}\) still changes bank .*: wait for it"):
             other.acquire(timeout=1)  # longer than a lease lasts without renewal
         lease.check()
-    began = time.monotonic()
     other.acquire(timeout=0)
-    assert time.monotonic() - began < leases.SECONDS
     assert "is changing this bank: waiting for it" in caplog.text
 
 

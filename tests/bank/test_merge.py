@@ -7,25 +7,9 @@ import pytest
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
-from cmt.bank.merge import misdated, upsert
-from cmt.bank.schema import TIMESTAMP
-from cmt.common.arrow import replace_column
+from cmt.bank.merge import upsert
 from cmt.errors import DamageError
-from tests.helpers.banks import SCHEMA, day, document, names, problems, stored, superseded, table, visible
-
-
-def test_misdated_returns_the_rows_with_a_wrong_date_and_the_right_date() -> None:
-    rows = table(document("a"), document("b", at=5, supersedes="a"), document("c"))
-    assert {row["memory_id"]: row["superseded_at"] for row in misdated(rows).to_pylist()} == {"a#0": day(5)}
-    dated = replace_column(rows, "superseded_at", pa.chunked_array([[day(5), None, day(6)]], TIMESTAMP))
-    assert {row["memory_id"]: row["superseded_at"] for row in misdated(dated).to_pylist()} == {"c#0": None}
-    right = replace_column(rows, "superseded_at", [day(5), None, None])
-    assert misdated(right).num_rows == 0
-    assert names(misdated(replace_column(right, "hidden", [None, "2031-01-06T00:00:00Z/2031-01-07T00:00:00Z", None])))
-
-
-# Through a bank
-
+from tests.helpers.banks import SCHEMA, day, document, names, problems, stored, table, visible
 
 VERSIONS = [
     document("a", at=1, chunks=2, sha="v1", text="first"),
@@ -64,35 +48,8 @@ def test_a_correction_is_one_commit_and_repeating_it_is_none(bank: Bank) -> None
     assert bank.version == before + 2
 
 
-def test_forgetting_and_restoring_take_all_versions(bank: Bank) -> None:
-    bank.upsert(table(VERSIONS[0], document("b")))
-    before, digest = bank.version, bank.digest()
-    bank.upsert(table(VERSIONS[1]))
-    corrected = bank.version
-    assert bank.remove({"a"}) == 3
-    assert set(stored(bank)) == {"b#0"}
-    bank.restore(corrected)
-    assert len(stored(bank)) == 4
-    bank.restore(before)
-    assert bank.digest() == digest
-
-
-def test_a_correction_of_an_update_keeps_the_date_of_its_first_version_unless_it_withdraws_it(bank: Bank) -> None:
-    bank.upsert(table(document("a"), document("b", at=3, supersedes="a")))
-    bank.upsert(table(document("b", at=5, sha="v2", supersedes="a")))
-    assert superseded(bank)["a#0"] == day(3)
-    bank.upsert(table(document("b", at=6, sha="v3")))
-    assert superseded(bank)["a#0"] is None
-    assert problems(bank) == []
-
-
 def test_a_chunk_with_the_id_of_another_document_is_damage(bank: Bank) -> None:
     bank.upsert(table(document("a")))
     damaged = bank.rows(bank.schema.names).set_column(0, "memory_id", pa.array(["b#0"]))
     with pytest.raises(DamageError, match="memory 'b#0' is not a chunk of document 'a'"):
         upsert(table(document("a", at=3)), damaged)
-
-
-def test_superseding_an_unknown_document_or_itself_has_no_effect(bank: Bank) -> None:
-    bank.upsert(table(document("a", supersedes="nobody"), document("b", supersedes="b")))
-    assert superseded(bank) == {"a#0": None, "b#0": None}

@@ -20,16 +20,11 @@ def round_trip(values: quantization.Vectors, number_format: str) -> quantization
 
 @pytest.mark.parametrize("number_format", ["int8", "int4"])
 def test_the_rounding_error_is_at_most_half_a_step(number_format: str) -> None:
-    values = vectors(20, 64)
+    values = vectors(20, 64) * np.geomspace(0.01, 100, 20, dtype=np.float32)[:, None]  # each has a scale of its own
     step = np.abs(values).max(1, keepdims=True) / quantization.LEVELS[number_format]
     error = np.abs(round_trip(values, number_format) - values) / step
-    assert error.max() < 0.5 + 0.08  # the step itself is rounded to fp16
+    assert (error.max(1) < 0.5 + 0.08).all()  # the step itself is rounded to fp16
     assert error.max() > 0.4
-
-
-def test_fp16_keeps_eleven_bits() -> None:
-    values = vectors(20, 64)
-    np.testing.assert_allclose(round_trip(values, "fp16"), values, rtol=2**-11, atol=2**-24)
 
 
 @pytest.mark.parametrize("number_format", FORMATS)
@@ -38,21 +33,8 @@ def test_integers_of_either_sign_are_stored_exactly(number_format: str) -> None:
     values = np.arange(-top, top + 2, dtype=np.float32).clip(max=top)[None]
     np.testing.assert_array_equal(round_trip(values, number_format), values)
     np.testing.assert_array_equal(round_trip(values[:, ::-1], number_format), values[:, ::-1])
-
-
-@pytest.mark.parametrize("number_format", FORMATS)
-def test_a_zero_vector_stays_zero(number_format: str) -> None:
-    values = vectors(3, 8)
-    values[1] = 0
-    assert not round_trip(values, number_format)[1].any()
-    assert round_trip(values, number_format)[[0, 2]].any(1).all()
-
-
-@pytest.mark.parametrize("number_format", ["int8", "int4"])
-def test_each_vector_has_its_own_scale(number_format: str) -> None:
-    values = vectors(2, 64) * np.array([[100.0], [0.001]], dtype=np.float32)
-    largest = np.abs(values).max(1)
-    assert (np.abs(round_trip(values, number_format) - values).max(1) < largest / 10).all()
+    zeros = np.stack([values[0], np.zeros_like(values[0])])
+    np.testing.assert_array_equal(round_trip(zeros, number_format), zeros)
 
 
 def test_unknown_codes_are_refused() -> None:

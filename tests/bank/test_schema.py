@@ -13,25 +13,14 @@ import pytest
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import (
-    RowsDigest,
     SearchRow,
     bank_schema,
-    conform,
-    id_problems,
-    key_matrix,
     mean_cosine,
-    row_problems,
-    schema_value,
 )
 from cmt.errors import BankError
 from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document, key_of, table
 
 # Schemas
-
-
-def test_a_schema_carries_version_codes_dimension_and_compressor() -> None:
-    values = [schema_value(SCHEMA, name) for name in ("schema_version", "codes", "dim", "compressor", "absent")]
-    assert values == ["2", "int8", "4", COMPRESSOR, ""]
 
 
 def test_the_type_of_a_result_names_its_columns(bank: Bank) -> None:
@@ -108,21 +97,7 @@ def test_a_refusal_counts_the_other_invalid_rows(bank: Bank) -> None:
         bank.upsert(table(rows))
 
 
-def test_conform_casts_valid_rows_to_the_schema() -> None:
-    rows = table(document("a", chunks=2))
-    loose = rows.select(SCHEMA.names[::-1]).replace_schema_metadata(None)
-    assert conform(loose, SCHEMA).equals(rows)
-    assert conform(loose, SCHEMA).schema.metadata == SCHEMA.metadata
-    assert (row_problems(rows, SCHEMA), id_problems(rows)) == ([], [])
-
-
 # Keys
-
-
-def test_key_matrix_reads_a_column_of_several_pieces() -> None:
-    rows = pa.concat_tables([table(document("a")), table(document("b", chunks=2))])
-    expected = np.stack([key_of(name) for name in ("a#0", "b#0", "b#1")])
-    np.testing.assert_array_equal(key_matrix(rows["key"]), expected)
 
 
 def test_mean_cosine_is_that_of_all_pairs_and_undefined_for_one_key() -> None:
@@ -157,29 +132,3 @@ def encoded(value: Any) -> bytes:
         value = struct.pack("<q", value)
     data = value.encode() if isinstance(value, str) else value
     return b"\1" + struct.pack("<q", len(data)) + data
-
-
-def test_the_digest_covers_every_column_and_not_the_files(tmp_path: Path) -> None:
-    digests = []
-    for number, order in enumerate([range(1500), reversed(range(1500))]):
-        bank = open_bank(BankLocation(str(tmp_path / str(number))), schema=SCHEMA)
-        bank.upsert(table(*(document(f"d{n}") for n in order)))
-        digests.append(bank.digest())
-    assert digests[0] == digests[1]
-    for field, value in {"title": "x", "n_tokens": 8, "text": None, "slice_id": "s", "supersedes": "d1"}.items():
-        bank = open_bank(BankLocation(str(tmp_path / field)), schema=SCHEMA)
-        row = {**document("a")[0], field: value}
-        bank.upsert(table([row]))
-        digests.append(bank.digest())
-    assert len(set(digests)) == 6
-
-
-def test_digests_of_rows_add_up() -> None:
-    rows = table(document("a", chunks=3), document("b"))
-    whole, first, rest = (RowsDigest.of(part) for part in (rows, rows.slice(0, 1), rows.slice(1)))
-    assert first + rest == rest + first == whole
-    assert whole - rest == first and whole - whole == RowsDigest()
-    assert RowsDigest.parse(str(whole)) == whole
-    assert RowsDigest.of(pa.concat_tables([rows, rows])) != whole  # a row twice, unlike with XOR
-    with pytest.raises(ValueError, match="invalid literal"):
-        RowsDigest.parse("cut")
