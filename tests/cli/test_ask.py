@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
 
 
@@ -28,14 +26,20 @@ def test_the_answer_without_memory_is_given_on_request(adapted_project: Path) ->
     assert printed.endswith(f"without memory: {' '.join(answer['closed_book'].split())}\n")
 
 
-@pytest.mark.parametrize(
-    "question",
-    ['what\'s 100% of "it"?', "'; DROP TABLE memories; --", "[/] [bold]", "\x1b[31mred\u202e", "% _ \\ *", "?"],
-)
-def test_no_question_is_run_as_code_or_markup(adapted_project: Path, question: str) -> None:
+def test_no_question_is_run_as_code_or_markup(adapted_project: Path) -> None:
     before = bank_report(adapted_project)["digest"]
-    assert len(read(adapted_project, "ask", question)["sources"]) > 0
-    assert "\x1b" not in run(adapted_project, "ask", question).stdout
+    questions = [
+        'what\'s 100% of "it"?',
+        "'; DROP TABLE memories; --",
+        "[/] [bold]",
+        "\x1b[31mred\u202e",
+        "% _ \\ *",
+        "?",
+    ]
+    chat = run(adapted_project, "chat", "--json-lines", stdin="\n".join(questions)).stdout.splitlines()
+    assert [len(json.loads(line)["sources"]) > 0 for line in chat] == [True] * len(questions)
+    for question in questions[2:4]:
+        assert "\x1b" not in run(adapted_project, "ask", question).stdout
     assert bank_report(adapted_project)["digest"] == before
 
 

@@ -10,25 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from cmt.cli.context import parse_overrides
 from cmt.cli.main import app
 from tests.helpers.cli import MAYOR, bank_report, read, run
-
-
-def test_overrides_are_parsed_as_yaml() -> None:
-    pairs = ["selection.top_k=4", "bank.keep_text=no", "train.learning_rate=0.001", "lm.source=path:a=b"]
-    assert parse_overrides(pairs) == {
-        "selection.top_k": 4,
-        "bank.keep_text": False,
-        "train.learning_rate": 0.001,
-        "lm.source": "path:a=b",
-    }
-    with pytest.raises(typer.BadParameter, match=r"write section\.key=value"):
-        parse_overrides(["selection"])
 
 
 def test_overrides_change_what_a_command_does(adapted_project: Path) -> None:

@@ -13,7 +13,6 @@ from cmt.cli.output import (
     answer_json,
     worded,
     write_answer,
-    write_bank_stats,
     write_json,
     write_line,
     write_rounds,
@@ -116,18 +115,3 @@ def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[
     assert second.split()[-2:] == ["–", "–"]
     assert changes == "2031-01/0001: 2 changes found, see `cmt changes`"
     assert reason == "2031-02/0001: [why]"
-
-
-def test_bank_stats_have_units(capsys: pytest.CaptureFixture[str]) -> None:
-    stats = {"rows": 1234, "documents": 2, "bytes": 2_500_000, "bytes_per_document": 1250.0, "version": 3, "indexed": 0}
-    write_bank_stats(stats | {"mean_pairwise_cosine": float("nan")})
-    printed = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    assert {line[0].strip(): line[-1].strip() for line in printed} == {
-        "rows": "1,234",
-        "documents": "2",
-        "size": "2.50 MB",
-        "size per document": "1.2 kB",
-        "version": "3",
-        "rows in the vector index": "0",
-        "mean cosine of two keys": "–",
-    }

@@ -29,8 +29,7 @@ def test_every_system_is_named_by_the_help_and_after_an_unknown_one(adapted_proj
 
 def test_a_report_is_written_and_counted(adapted: Path, tmp_path: Path) -> None:
     out = tmp_path / "site" / "index.html"
-    result = read(adapted, "report", "--out", str(out))
-    assert (result["path"], result["rounds"], result["bytes"]) == (str(out), 2, out.stat().st_size)
     result = run(adapted, "report", "--out", str(out))
+    assert f"{out.stat().st_size / 1e6:.1f} MB" in result.stdout
     assert re.search(r"index\.html: 2 rounds, 3 systems, \d worst questions, 0\.\d MB", result.stdout)
     assert "gather" in result.stderr

@@ -60,6 +60,8 @@ def test_without_a_source_it_says_where_to_add_one(tiny_workspace: Path) -> None
 _MAIN = """
 import signal
 from cmt.cli.main import main
+from cmt.sources import watch
+watch._PAUSE = 0.05
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background of a shell ignores
 main()
 """
