@@ -9,7 +9,7 @@ import pytest
 from cmt.common.visibility import Timeline, Version, in_memory, is_hidden, related
 from tests.common.visibility_model import Model
 
-HISTORIES = 1000
+HISTORIES = 3000
 
 
 def day(n: int) -> datetime:
