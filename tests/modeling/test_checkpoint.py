@@ -16,7 +16,6 @@ from cmt.modeling.checkpoint import (
     SUMS,
     WEIGHTS,
     Checkpoint,
-    CompressorConfig,
     checkpoint_digest,
     digest_in_use,
     load_checkpoint,
@@ -24,7 +23,7 @@ from cmt.modeling.checkpoint import (
 )
 from cmt.modeling.model import MemoryModel
 from tests.helpers.lms import TinyLm
-from tests.helpers.models import CONFIGS, make_config, make_model
+from tests.helpers.models import make_config, make_model
 
 
 def make_checkpoint() -> Checkpoint:
@@ -81,11 +80,6 @@ def test_another_window_has_the_means_or_copies_of_the_weights_of_its_positions(
     assert torch.equal(wide.weights[POSITION_WEIGHTS].flatten(), copies)
     assert torch.equal(wide.weights["other"], checkpoint.weights["other"])
     assert (wide.config.compressor.window, checkpoint.config.compressor.window) == (2 * window, window)
-
-
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_configuration_survives_json(config: CompressorConfig) -> None:
-    assert CompressorConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_path: Path) -> None:

@@ -59,20 +59,3 @@ def test_without_probabilities_the_embeddings_are_those_of_the_tokens(tiny_lm: T
         prompt = model.prompts.text_prompt(question, [[TokenSpan(0, 1, 2)]], [[[20, 21, 22]]], None, [[9]], left=True)
     ids = [lm.bos, *lm.tokenize("Text:"), 21, 22, *lm.tokenize("\n"), 9]
     torch.testing.assert_close(prompt.embeds[0][prompt.mask[0].bool()], lm.embed(torch.tensor(ids)), rtol=0, atol=0)
-
-
-@SIDES
-def test_a_prefix_prompt_masks_the_padding_of_short_questions(tiny_lm: TinyLm, left: bool) -> None:
-    lm = tiny_lm("llama")
-    model = make_model(lm, make_config(published=True))
-    with torch.no_grad():
-        question = model.encode([[5] * 20, [7]])
-        tails = [[9, 10], [11]]
-        prompt = model.prompts.prefix_prompt(question, question.vectors, tails, left=left)
-        expected = lm.prompt([[lm.bos, *tail] for tail in tails], left=left)
-    assert prompt.prefix is not None
-    assert prompt.prefix[0].shape[3] == question.vectors.shape[1]
-    assert prompt.prefix_mask is question.vector_mask
-    assert question.vector_mask.sum(1).tolist() == [5, 1]
-    assert torch.equal(prompt.embeds, expected.embeds)
-    assert torch.equal(prompt.mask, expected.mask)

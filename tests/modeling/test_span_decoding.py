@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from cmt.modeling.span_decoding import (
-    MAX_SPAN_TOKENS,
     AnswerSpan,
     QuoteLimits,
     TokenSpan,
@@ -15,7 +14,6 @@ from cmt.modeling.span_decoding import (
     choose_windows,
     likeliest_memories,
     neighbours_at,
-    span_log_probabilities,
     token_log_probabilities,
     window_margin,
 )
@@ -34,21 +32,6 @@ def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
         for every, none in (([True] * len(text), [0] * len(text)) for text in texts)
     ]
     return best_answer_span(probability, texts, free)
-
-
-def test_tokens_of_all_memories_and_nowhere_are_normalised_together() -> None:
-    scores = torch.randn(2, 3, 4, 2, generator=torch.Generator().manual_seed(1))
-    log_probability = token_log_probabilities(scores)
-    total = scores.exp().sum((1, 2), keepdim=True) + 1  # "nowhere" has score 0
-    torch.testing.assert_close(log_probability.exp(), scores.exp() / total)
-
-
-def test_a_span_has_the_sum_of_its_beginning_and_end() -> None:
-    scores = torch.randn(2, 20, 2, generator=torch.Generator().manual_seed(1))
-    spans = span_log_probabilities(scores)
-    assert spans.shape == (MAX_SPAN_TOKENS, 2, 20)
-    assert spans[3, 1, 4] == scores[1, 4, 0] + scores[1, 7, 1]
-    assert torch.isneginf(spans[3, :, 17:]).all()
 
 
 def test_the_quote_is_the_likeliest_span_of_one_memory() -> None:
