@@ -28,8 +28,10 @@ def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(tm
     assert (tmp_path / "checkpoint-2").is_dir()
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "optimizer.pt", "scheduler.pt", "trainer_state.json"])
-@pytest.mark.parametrize("damage", [Path.unlink, truncate], ids=["missing", "truncated"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(WEIGHTS, truncate), ("optimizer.pt", truncate), ("scheduler.pt", Path.unlink), ("trainer_state.json", truncate)],
+)
 def test_an_incomplete_checkpoint_is_passed_over(
     finished_copy: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Any
 ) -> None:

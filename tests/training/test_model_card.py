@@ -1,6 +1,7 @@
 """The model card: what it says about data, parameters and scores, and its curve."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from tests.helpers.damage import file_size_limit
 SCORES: dict[str, Any] = {"n": 500, "em": 46.6, "f1": 63.3, "ci": [59.5, 66.8], "em_prefix": 53.0, "recall": 0.968}
 
 
-def write(folder: Path, *, slices: Sequence[str] = (), **train: Any) -> str:
+def write(folder: Path, *, slices: Sequence[str] = (), drawn: bool = False, **train: Any) -> str:
+    """The card in `folder`; its curve is drawn on request only, as that takes longer than all else."""
     history = [{"step": step} | dict.fromkeys(CURVES, 4.0 / step) for step in range(5, 50, 5)]
     (folder / "log.json").write_text(json.dumps([*history, {"step": 45, "train_runtime": 1.0}]))
     params = Params.model_validate({"seed": 3, "train": train})
-    write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, slices=slices)
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setitem(sys.modules, "matplotlib.figure", None)
+        write_card(folder, params=params, digest="ab" * 32, documents=18_048, scores=SCORES, slices=slices)
     return (folder / "card.md").read_text()
 
 
@@ -35,6 +40,7 @@ def test_another_source_is_named_as_it_is(tmp_path: Path) -> None:
     card = write(tmp_path, source="path:/somewhere/house-rules.json.xz")
     assert "| trained on | house-rules, 18,048 paragraphs; 20 articles held out |" in card
     assert "SQuAD" not in card and "somewhere" not in card
+    assert "No training curve was drawn." in card
     assert describe_source("hub:org/pairs@v2") == ("org/pairs", "org/pairs has its own licence")
 
 
@@ -48,7 +54,7 @@ def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None
 
 
 def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
-    card = write(tmp_path, questions=14_000, answer_fraction=0.5)
+    card = write(tmp_path, drawn=True, questions=14_000, answer_fraction=0.5)
     assert card.startswith("# Compressor abababababab\n")
     assert card.endswith("Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.\n")
     assert "| question-answer pairs seen | about 14,000, 50% of them through the LM |" in card
@@ -59,7 +65,7 @@ def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
 
 
 def test_a_card_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
-    card = write(tmp_path, source="stream", slices=["2031-01/0001"])
+    card = write(tmp_path, drawn=True, source="stream", slices=["2031-01/0001"])
     with file_size_limit(400), pytest.raises(OSError, match="File too large"):
         write_card(tmp_path, params=Params(), digest="cd" * 32, documents=4, scores=SCORES)
     assert (tmp_path / "card.md").read_text() == card

@@ -12,10 +12,8 @@ import torch
 
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, weights_digest
-from cmt.lm.weights import installed
 from cmt.training.dataset import StepDataset
 from cmt.training.plan import TIMED_STEPS, Stopwatch, TrainingPlan, choose_steps, measure_plan
-from cmt.training.processes import plan_on_devices
 from cmt.training.trainer import train
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
@@ -79,8 +77,9 @@ def test_the_largest_step_of_each_window_and_steps_of_all_sizes_are_run(tmp_path
     assert sum(tokens[index] for index in typical) / TIMED_STEPS == pytest.approx(mean, rel=0.15)
 
 
-def test_a_run_of_one_step_is_planned_by_repeating_it(tmp_path: Path) -> None:
-    assert plan(tmp_path, train={"questions": 4}).pairs == 4 * TIMED_STEPS
+def test_a_run_of_one_update_is_planned_by_repeating_it_and_each_process_counts_its_own_pairs(tmp_path: Path) -> None:
+    plans = [plan(tmp_path, train={"questions": 4 * n, "steps_per_update": n, "processes": n}) for n in (1, 2)]
+    assert [(made.processes, made.pairs) for made in plans] == [(1, 4 * TIMED_STEPS), (2, 8 * TIMED_STEPS)]
 
 
 def test_the_rate_is_that_of_the_training(tmp_path: Path) -> None:
@@ -91,16 +90,6 @@ def test_the_rate_is_that_of_the_training(tmp_path: Path) -> None:
     train(lm=build("llama"), params=params, callbacks=[watch], **arguments)
     mean = sum(watch.seconds[2:]) / len(watch.seconds[2:])
     assert measured.pairs_per_hour == pytest.approx(3600 * 4 / mean, rel=0.3)  # within 20 % where steps take seconds
-
-
-def test_each_process_counts_its_own_pairs(tiny_parts: dict[str, Any], tmp_path: Path) -> None:
-    params = training_params(
-        tmp_path / "trained", lm=tiny_parts["lm"], train={"steps_per_update": 4, "questions": 48, "processes": 2}
-    )
-    lm = FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype="float32")
-    measured = plan_on_devices(lm=lm, documents=documents(FARES), questions=questions(FARES), params=params)
-    assert (measured.processes, measured.pairs) == (2, 2 * 4 * TIMED_STEPS)
-    assert not (tmp_path / "trained").exists()
 
 
 def allocate_too_much() -> None:
@@ -115,17 +104,18 @@ def fail_in_python() -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("fail", [allocate_too_much, fail_on_gpu, fail_in_python])
+@pytest.mark.parametrize(
+    ("fail", "run"), [(allocate_too_much, run_training), (fail_on_gpu, plan), (fail_in_python, run_training)]
+)
 def test_a_failed_allocation_names_the_keys_that_save_memory(
-    fail: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fail: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_, **__: fail())
-    for run in (run_training, plan):
-        with pytest.raises(ModelError) as caught:
-            run(tmp_path / run.__name__)
-        message = str(caught.value)
-        assert message.startswith("out of memory on ") and "\n" not in message
-        assert "train.paragraphs (4), train.questions_per_paragraph (1), train.answer_fraction (1)" in message
+    with pytest.raises(ModelError) as caught:
+        run(tmp_path / "trained")
+    message = str(caught.value)
+    assert message.startswith("out of memory on ") and "\n" not in message
+    assert "train.paragraphs (4), train.questions_per_paragraph (1), train.answer_fraction (1)" in message
 
 
 def test_another_error_of_a_training_is_not_taken_for_one_of_memory(

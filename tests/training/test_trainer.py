@@ -58,12 +58,6 @@ def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     assert not torch.equal(resumed["log_temperature"], checkpoint_weights(tmp_path, 2)["log_temperature"])
 
 
-def test_the_same_run_gives_the_same_weights(finished: tuple[Path, Recorder], tmp_path: Path) -> None:
-    folder, recorder = finished
-    assert run_training(tmp_path).losses == recorder.losses
-    assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
-
-
 def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_with_advice(
     finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
