@@ -13,7 +13,6 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.attribution import attribute_sources, quote_span, text_spans
 from cmt.lm.model import FrozenLM
 from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, AnswerSpan, TokenSpan
-from tests.helpers.facts import FACTS
 from tests.helpers.untrained import MAYORS, NOW, PUBLISHED, QUESTIONS, small_params, untrained_answerer, with_params
 
 TinyLm = Callable[[str], FrozenLM]
@@ -76,18 +75,6 @@ def test_token_spans_become_character_spans_in_the_order_of_the_text() -> None:
     # a quote has no surrounding blanks
     assert quote_span(text, TokenSpan(0, 2, 3), begin_probability, word_offsets) == Span(9, 20, 0.35)
     assert quote_span("It  ", TokenSpan(0, 1, 1), begin_probability, word_offsets) is None
-
-
-def test_sources_are_distinct_documents_best_first(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    answerer = untrained_answerer(tiny_lm("llama"), tmp_path, FACTS[:3])
-    assert answerer.bank.count_rows() > 6  # several chunks a document
-    (answer,) = with_params(answerer, selection={"top_k": 6}).answer([FACTS[0]["question"]], as_of=[None])
-    doc_ids, weights = zip(*((source.doc_id, source.weight) for source in answer.sources), strict=True)
-    assert len(set(doc_ids)) == len(doc_ids) > 1
-    assert list(weights) == sorted(weights, reverse=True)
-    assert 0 < sum(weights) <= 1.001
-    texts = {fact["doc_id"]: fact["text"] for fact in FACTS}
-    assert all(source.text and source.text in texts[source.doc_id] for source in answer.sources)
 
 
 def test_sources_show_the_spans_that_the_lm_read(mayors: Answerer) -> None:

@@ -27,13 +27,6 @@ def cache_of(path: Path, lm: Any) -> PromptCache:
     return PromptCache(path, lm, getattr(lm, "complete", None))
 
 
-def test_generated_and_stored_answers_are_those_of_the_lm(lm: FrozenLM, path: Path) -> None:
-    plain = complete(lm, PROMPTS, **OPTIONS)
-    assert len(set(plain)) > 2
-    assert cache_of(path, lm).complete(PROMPTS, **OPTIONS) == plain
-    assert cache_of(path, lm).complete(PROMPTS[::-1], **OPTIONS) == plain[::-1]
-
-
 def test_each_prompt_is_generated_once(script: Any, path: Path) -> None:
     cache_of(path, script).complete(PROMPTS, **OPTIONS)
     assert sorted(script.prompts) == sorted({HEAD + prompt for prompt in PROMPTS})

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import (
     CONSTANT,
     MISSING_NAME,
@@ -23,7 +22,6 @@ from cmt.common.names import NO_NAMES, NamesFound
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 from cmt.retrieval.selector import Selection
-from tests.helpers.untrained import NOW
 
 QUESTION = "What does the ferry to Saltby cost?"
 ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]
@@ -99,13 +97,6 @@ def test_the_threshold_margin_is_the_distance_in_log_odds() -> None:
     # that of a cosine is scaled by the temperature
     assert threshold_margin(0.7, 0.5, temperature=20.0) == pytest.approx(4.0)
     assert threshold_margin(0.7, -1.0, temperature=20.0) == pytest.approx(34.0)
-
-
-def test_a_question_whose_words_are_in_no_text_has_less_confidence(mayors: Answerer) -> None:
-    known, strange = mayors.answer(
-        ["What does the ferry to Saltby cost?", "Xx yyy zzz qqqqqq vvv wwww?"], as_of=NOW[:2]
-    )
-    assert known.confidence > strange.confidence
 
 
 def test_the_basis_of_an_answer_gives_its_confidence_at_another_lead_of_the_same_selection() -> None:

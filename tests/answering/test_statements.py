@@ -223,7 +223,7 @@ def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
     assert read(comparisons((change("found"),), may_change=strangers, source="Mallory"))[0] != [0.0, 0.0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bank(real_lm: FrozenLM) -> TemporaryBank:
     texts = [
         ("a1", MARCH, OLD),

@@ -98,10 +98,5 @@ def with_params(answerer: Answerer, **sections: dict[str, Any]) -> Answerer:
     return answerer.with_params(small_params(**sections))
 
 
-def first_sources(answers: Sequence[Answer]) -> list[str]:
-    """The first document of each answer."""
-    return [answer.sources[0].doc_id for answer in answers]
-
-
 def source_ids(answer: Answer) -> set[str]:
     return {source.doc_id for source in answer.sources}

@@ -29,7 +29,7 @@ def chunk_texts(lm: FrozenLM, text: str, *, title: str | None = None, longest: i
 def test_a_long_text_is_split_without_loss(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     facts = "".join(fact["text"] + space for fact, space in zip(FACTS, cycle([" ", "\n\n", "  "]), strict=False))
-    text = facts * (200_000 // len(facts) + 1)
+    text = facts * (50_000 // len(facts) + 1)
     texts = chunk_texts(lm, text, longest=256)
     assert without_spaces("".join(texts)) == without_spaces(text)
     lengths = [len(lm.tokenize(chunk)) for chunk in texts]
