@@ -7,7 +7,7 @@ from torch import nn
 from cmt.config import CompressorParams
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
-from cmt.modeling.compressor import Compressor, Encoding
+from cmt.modeling.compressor import Compressor, Encoding, masked_mean, window_means
 from cmt.modeling.lora import PROSE
 from tests.helpers.lms import KINDS, TinyLm, build
 
@@ -99,6 +99,16 @@ def test_at_the_start_no_dimension_dominates(kind: str) -> None:
     states = encode(compressor, lm, [PROSE]).states[0, : len(lm.tokenize(PROSE))]
     torch.testing.assert_close(states.mean(0), torch.zeros(32), rtol=0, atol=1e-3)
     torch.testing.assert_close(states.std(0), torch.ones(32), rtol=1e-3, atol=0)
+
+
+def test_means_leave_padding_out() -> None:
+    states = torch.arange(1.0, 13.0).view(2, 6, 1)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0]])
+    means, vector_mask = window_means(states, mask, 4)
+    torch.testing.assert_close(means, torch.tensor([[[2.5], [5.0]], [[7.5], [0.0]]]))
+    assert vector_mask.tolist() == [[1, 1], [1, 0]]
+    assert masked_mean(states, mask).tolist() == [[3.0], [7.5]]
+    assert masked_mean(states, torch.zeros_like(mask)).tolist() == [[0.0], [0.0]]
 
 
 def test_a_compressor_has_at_most_the_layers_of_the_lm(tiny_lm: TinyLm) -> None:
