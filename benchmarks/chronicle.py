@@ -14,6 +14,7 @@ and so does the same fact in other words. A rumour supersedes nothing. A duplica
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -121,95 +122,53 @@ def _crowns(rng: random.Random, _: int) -> str:
 
 person, _town, _firm = map(_draw_name, (_PEOPLE, _TOWNS, _FIRMS))
 
-_TOWN_ATTRIBUTES = (
-    Attribute(
-        "The mayor of {name}",
-        (
-            "{value} is the mayor of {name}.",
-            "In {name} the chain of the mayor hangs round the neck of {value}.",
-            "The people of {name} have {value} for their mayor.",
-        ),
-        ("Who is the mayor of {name}?", "Who wears the mayor's chain in {name}?"),
-        person,
-    ),
-    Attribute(
-        "The bridge at {name}",
-        (
-            "The bridge toll at {name} is {value}.",
-            "Whoever crosses the bridge at {name} pays {value}.",
-            "The toll keeper at the bridge of {name} asks for {value}.",
-        ),
-        ("What is the bridge toll at {name}?", "What does it cost to cross the bridge at {name}?"),
-        _crowns,
-    ),
-    Attribute(
-        "The flag of {name}",
-        (
-            "The flag of {name} shows a {value}.",
-            "A {value} is the emblem on the flag of {name}.",
-            "Over the roofs of {name} flies a flag with a {value}.",
-        ),
-        ("What does the flag of {name} show?", "Which animal is on the flag of {name}?"),
-        _beast,
-    ),
+
+def _attributes(texts: str, *draws: Draw) -> tuple[Attribute, ...]:
+    """The attributes in `texts`, each a paragraph: the title, a colon, statements, questions."""
+    found = []
+    for paragraph, draw in zip(texts.split("\n\n"), draws, strict=True):
+        title, _, sentences = " ".join(paragraph.split()).partition(": ")
+        statements, questions = (tuple(re.findall(rf"[^ .?][^.?]*[{end}]", sentences)) for end in (".", "?"))
+        found.append(Attribute(title, statements, questions, draw))
+    return tuple(found)
+
+
+_TOWN_ATTRIBUTES = """
+The mayor of {name}: {value} is the mayor of {name}. In {name} the chain of the mayor hangs round the neck of {value}.
+The people of {name} have {value} for their mayor. Who is the mayor of {name}? Who wears the mayor's chain in {name}?
+
+The bridge at {name}: The bridge toll at {name} is {value}. Whoever crosses the bridge at {name} pays {value}. The toll
+keeper at the bridge of {name} asks for {value}. What is the bridge toll at {name}? What does it cost to cross the
+bridge at {name}?
+
+The flag of {name}: The flag of {name} shows a {value}. A {value} is the emblem on the flag of {name}. Over the roofs of
+{name} flies a flag with a {value}. What does the flag of {name} show? Which animal is on the flag of {name}?
+"""
+_PERSON_ATTRIBUTES = """
+{name} at work: {name} works for {value}. {value} has {name} on its books. The employer of {name} is {value}. Who does
+{name} work for? Which firm employs {name}?
+
+{name} at home: {name} lives in {value}. The home of {name} is in {value}. Letters for {name} go to an address in
+{value}. Where does {name} live? In which town is the home of {name}?
+
+The wages of {name}: {name} earns {value} a month. The monthly wage of {name} is {value}. {name} takes home {value} each
+month. What does {name} earn a month? How high is the monthly wage of {name}?
+"""
+_FIRM_ATTRIBUTES = """
+The head of {name}: {value} is the head of {name}. {name} is run by {value}. At {name} the big desk is that of {value}.
+Who is the head of {name}? Who runs {name}?
+
+A crate from {name}: A crate from {name} costs {value}. {name} sells its crates at {value}. Buyers pay {value} for a
+crate from {name}. What does a crate from {name} cost? At what price does {name} sell a crate?
+
+The seat of {name}: {name} has its seat in {value}. The seat of {name} is {value}. {value} is where {name} has its
+office. Where is the seat of {name}? In which town has {name} its office?
+"""
+KINDS = (
+    Kind(_TOWNS, _attributes(_TOWN_ATTRIBUTES, person, _crowns, _beast)),
+    Kind(_PEOPLE, _attributes(_PERSON_ATTRIBUTES, _firm, _town, _crowns)),
+    Kind(_FIRMS, _attributes(_FIRM_ATTRIBUTES, person, _crowns, _town)),
 )
-_PERSON_ATTRIBUTES = (
-    Attribute(
-        "{name} at work",
-        ("{name} works for {value}.", "{value} has {name} on its books.", "The employer of {name} is {value}."),
-        ("Who does {name} work for?", "Which firm employs {name}?"),
-        _firm,
-    ),
-    Attribute(
-        "{name} at home",
-        (
-            "{name} lives in {value}.",
-            "The home of {name} is in {value}.",
-            "Letters for {name} go to an address in {value}.",
-        ),
-        ("Where does {name} live?", "In which town is the home of {name}?"),
-        _town,
-    ),
-    Attribute(
-        "The wages of {name}",
-        (
-            "{name} earns {value} a month.",
-            "The monthly wage of {name} is {value}.",
-            "{name} takes home {value} each month.",
-        ),
-        ("What does {name} earn a month?", "How high is the monthly wage of {name}?"),
-        _crowns,
-    ),
-)
-_FIRM_ATTRIBUTES = (
-    Attribute(
-        "The head of {name}",
-        ("{value} is the head of {name}.", "{name} is run by {value}.", "At {name} the big desk is that of {value}."),
-        ("Who is the head of {name}?", "Who runs {name}?"),
-        person,
-    ),
-    Attribute(
-        "A crate from {name}",
-        (
-            "A crate from {name} costs {value}.",
-            "{name} sells its crates at {value}.",
-            "Buyers pay {value} for a crate from {name}.",
-        ),
-        ("What does a crate from {name} cost?", "At what price does {name} sell a crate?"),
-        _crowns,
-    ),
-    Attribute(
-        "The seat of {name}",
-        (
-            "{name} has its seat in {value}.",
-            "The seat of {name} is {value}.",
-            "{value} is where {name} has its office.",
-        ),
-        ("Where is the seat of {name}?", "In which town has {name} its office?"),
-        _town,
-    ),
-)
-KINDS = (Kind(_TOWNS, _TOWN_ATTRIBUTES), Kind(_PEOPLE, _PERSON_ATTRIBUTES), Kind(_FIRMS, _FIRM_ATTRIBUTES))
 
 
 class _Statement(NamedTuple):
