@@ -15,12 +15,11 @@ import json
 import math
 import random
 import statistics
-import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property, partial
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,29 +27,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from protocol import Sample, memories_of, missing_compressor, trained_rag_ways
+from entity_swaps import swaps
+from protocol import Sample, data_of, first_token, missing_compressor, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from sklearn.cluster import MiniBatchKMeans
 
 import cmt
+from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.answering.prompting import EXAMPLES, Example, Passage, Prediction, closed_book, given_text, rag
+from cmt.answering.prompting import Prediction
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
+from cmt.cli.output import write_line, write_table
 from cmt.common.answers import normalise_answer
 from cmt.common.arrow import replace_column, rows_with, take
+from cmt.common.names import find_names
 from cmt.common.storage import write_json
+from cmt.common.text import format_optional
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.calibration import likely_shares, reliability
+from cmt.evaluation import systems
+from cmt.evaluation.calibration import calibrated_by, likely_shares, reliability
+from cmt.evaluation.evaluate import SystemScores, recalled
 from cmt.evaluation.metrics import Floats, mark, summarise
 from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 
 ROOT = Path(__file__).resolve().parent.parent
+OTHER_QUESTIONS = ROOT / "data/stories/questions.jsonl"
 RECALL_DEPTHS = (1, 3, 5, 20)
 TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
@@ -58,8 +64,6 @@ LATER_DOCUMENTS = 1200  # documents that are added to them
 CODES = 512  # of MBC (arXiv 2601.00756)
 KNOWN_F1 = 0.5  # an answer with this F1 counts as known
 
-Ask = Callable[[Sequence[int], int], Sequence[Prediction]]
-"""Indices of questions and `max_new_tokens` → their answers."""
 Scores = dict[str, Any]
 
 
@@ -74,20 +78,18 @@ class Benchmark:
     """Folders of further compressors: `memory`, `mac` and `rag_trained`."""
 
     def __post_init__(self) -> None:
-        self.selection, self.params = self.params.selection, self.params.without_abstention()
-        self.questions: list[str] = self.sample.questions["question"].to_pylist()
-        self.references: list[list[str]] = self.sample.questions["answers"].to_pylist()
-        self.doc_ids: list[str] = self.sample.questions["doc_id"].to_pylist()
-        self.as_of: list[datetime] = self.sample.questions["asked_at"].to_pylist()
+        self.selection, self.abstaining = self.params.selection, self.params
+        self.params = self.params.without_abstention()
+        self.asked: int = self.sample.questions.num_rows
 
     @cached_property
     def bank(self) -> TemporaryBank:
         """The documents, compressed by the compressor in use."""
         return self._compress(self.params.compressor.path, self.params)
 
-    def rows(self, systems: Iterable[str]) -> Iterator[Scores]:
+    def rows(self, names: Iterable[str]) -> Iterator[Scores]:
         """Scores of the named systems; a system may have several rows. One without its compressor has none."""
-        for name in systems:
+        for name in names:
             folder = self.compressors.get("mac" if name == "mbc" else name)
             if folder and (reason := missing_compressor(folder, self.lm)):
                 Console(stderr=True).print(f"system {name} is left out: {reason}")
@@ -98,10 +100,14 @@ class Benchmark:
 
     def cmt(self) -> Iterator[Scores]:
         """The memory, and the memory with the right document's memories given instead of selected."""
+        yield from self._rows(self.bank, {"cmt": systems.memory})
+        memories = defaultdict(list)
+        for row in self.bank.rows.to_pylist():
+            memories[row["doc_id"]].append(row)
         with self.bank.answerer() as answerer:
-            yield self._row("cmt", partial(self._ask_memory, answerer))
-            given = answerer.answer_from(self.questions, memories_of(self.bank.rows, self.doc_ids))
-            yield self._scores("cmt, right document given", [answer.text for answer in given], None)
+            data = data_of(self.bank, answerer, self.sample)
+            given = answerer.answer_from(data.questions, [memories[doc_id] for doc_id in data.gold_documents])
+        yield self._scores("cmt, right document given", [Prediction(answer.text, ()) for answer in given])
 
     def memory(self) -> Iterator[Scores]:
         """Banks without text in 4 bits, with a vector for eight tokens, four and sixteen."""
@@ -111,15 +117,13 @@ class Benchmark:
             compressor = self.params.compressor.model_copy(update={"path": folder, "window": window})
             params = self.params.model_copy(update={"bank": bank, "compressor": compressor})
             compressed = self._compress(folder, params)
-            with compressed.answerer() as answerer:
-                row = self._row(label, partial(self._ask_memory, answerer))
+            [row] = self._rows(compressed, {label: systems.memory})
             vectors, tokens = (pc.sum(compressed.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
             yield row | {"tokens_per_vector": round(tokens / vectors, 2)}
 
     def mac(self) -> Iterator[Scores]:
         """MAC (arXiv 2403.04317)."""
-        with self._compress(self.compressors["mac"], self.params).answerer() as answerer:
-            yield self._row("mac", partial(self._ask_memory, answerer))
+        yield from self._rows(self._compress(self.compressors["mac"], self.params), {"mac": systems.memory})
 
     def mbc(self) -> Iterator[Scores]:
         """MAC with a code for each vector, the nearest of CODES centroids (MBC, arXiv 2601.00756)."""
@@ -133,8 +137,8 @@ class Benchmark:
         means = MiniBatchKMeans(min(CODES, len(vectors)), random_state=self.params.seed, n_init=1).fit(vectors)
         coded = [quantize(means.cluster_centers_[means.predict(memory)], "fp16") for memory in memories]
         # 3. the bank, and its size: nine bits for each vector, and the centroids in fp16
-        with replace(compressed, rows=replace_column(compressed.rows, "memory", coded)).answerer() as answerer:
-            row = self._row("mbc", partial(self._ask_memory, answerer))
+        coded_bank = replace(compressed, rows=replace_column(compressed.rows, "memory", coded))
+        [row] = self._rows(coded_bank, {"mbc": systems.memory})
         size = len(vectors) * math.ceil(math.log2(CODES)) / 8 + 2 * dim * len(means.cluster_centers_)
         yield row | {"of_memories": round(size / (2 * dim * len(vectors)), 4)}
 
@@ -142,66 +146,27 @@ class Benchmark:
         """Whole texts from a search, behind a prefix that was trained to answer from them."""
         compressed = self._compress(self.compressors["rag_trained"], self.params)
         for way, params in trained_rag_ways(self.params).items():
-            with replace(compressed, params=params).answerer() as answerer:
-                yield self._row(f"rag_trained, {way}", partial(self._ask_memory, answerer))
+            yield from self._rows(replace(compressed, params=params), {f"rag_trained, {way}": systems.memory})
 
     def rag(self) -> Iterator[Scores]:
         """The frozen LM with the best text, or the best three, in its prompt."""
-        searches = {"BM25": (False, True), "dense": (True, False), "hybrid": (True, True)}
-        with self.bank.answerer() as answerer:
-            for (search, (dense, words)), top_k in product(searches.items(), (1, 3)):
-
-                def ask(
-                    indices: Sequence[int],
-                    max_new_tokens: int,
-                    dense: bool = dense,
-                    words: bool = words,
-                    top_k: int = top_k,
-                ) -> list[Prediction]:
-                    questions = [self.questions[i] for i in indices]
-                    predictions = rag(
-                        self.lm,
-                        answerer.bank,
-                        questions,
-                        [self.as_of[i] for i in indices],
-                        keys=answerer.keys(questions) if dense else None,
-                        top_k=top_k,
-                        words=words,
-                        max_new_tokens=max_new_tokens,
-                        batch_size=self.params.answering.batch_size,
-                    )
-                    return predictions or [Prediction("", ())] * len(questions)
-
-                yield self._row(f"rag, {search} top-{top_k}", ask)
+        yield from self._rows(self.bank, systems.RAG_SYSTEMS)
 
     def full(self) -> Iterator[Scores]:
         """The frozen LM with the right document's text in its prompt."""
-        texts = dict(zip(*(self.sample.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
-        passages = [[Passage(doc_id, texts[doc_id])] for doc_id in self.doc_ids]
-
-        def ask(examples: Sequence[Example], indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
-            return given_text(
-                self.lm,
-                [self.questions[i] for i in indices],
-                [passages[i] for i in indices],
-                examples=examples,
-                max_new_tokens=max_new_tokens,
-                batch_size=self.params.answering.batch_size,
-            )
-
-        yield self._row("full", partial(ask, EXAMPLES))
-        yield self._row("full, zero-shot", partial(ask, ()))
+        zero_shot = partial(systems.full_text, examples=())
+        yield from self._rows(self.bank, {"full": systems.full_text, "full, zero-shot": zero_shot})
 
     def closed(self) -> Iterator[Scores]:
         """The frozen LM without any document."""
-        yield self._row("closed", partial(self._ask_alone, self.lm, EXAMPLES))
-        yield self._row("closed, zero-shot", partial(self._ask_alone, self.lm, ()))
+        zero_shot = partial(systems.closed_book, examples=())
+        yield from self._rows(self.bank, {"closed": systems.closed_book, "closed, zero-shot": zero_shot})
 
     # parts
 
     def confidence(self) -> Scores:
         """Calibration of the confidence, F1 without an answer being 0, and the shares of likely and refused answers."""
-        sample, count = self.sample, len(self.questions)
+        sample, count = self.sample, self.asked
         with self.bank.answerer() as answerer:
             confidence, f1 = self._confidences(answerer, pa.concat_tables([sample.questions, sample.unanswerable]))
         refused = confidence < self.selection.abstain_below
@@ -254,11 +219,10 @@ class Benchmark:
         for doc_id, row in documents.items():  # by date, so the superseded document comes first
             depths[doc_id] = depths.get(row["supersedes"], -1) + 1
         # 2. ask in each state of the bank
-        abstaining = self.params.model_copy(update={"selection": self.selection})
         replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
         for depth in range(max(depths.values()) + 1):
             banked = [doc_id for doc_id in documents if depths[doc_id] <= depth]
-            with replace(self.bank, params=abstaining).answerer(banked) as answerer:
+            with replace(self.bank, params=self.abstaining).answerer(banked) as answerer:
                 for state, side in (("before", 0), ("after", 1), ("as of", 1)):
                     asked = [i for i, pair in enumerate(pairs) if depths[pair[side]["doc_id"]] == depth]
                     rows = [pairs[i][1 if state == "after" else 0] for i in asked]
@@ -281,6 +245,54 @@ class Benchmark:
         points = {name: self._point(*view) for name, view in views.items()}
         return {f"{name}, {key}": value for name, point in points.items() for key, value in point.items()}
 
+    def swapped_names(self) -> Scores:
+        """Shares of the verdicts on questions as they are, and with a name or year that no document has.
+
+        The answers to the questions as they are calibrate the confidence, as those of earlier rounds do.
+        """
+        # 1. the questions
+        texts = [f"{row['title']} {row['text']} {row['source']}" for row in self.sample.documents.to_pylist()]
+        names_from = [json.loads(line)["question"] for line in OTHER_QUESTIONS.read_text().splitlines()]
+        swapped = swaps(self.sample.all_questions.to_pylist(), texts, names_from, seed=0)
+        swapped = random.Random(0).sample(swapped, min(self.asked, len(swapped)))
+        dates = [swap.row["asked_at"] for swap in swapped]
+        # 2. ask both forms
+        with replace(self.bank, params=self.abstaining).answerer() as answerer:
+            own = answerer.answer([swap.row["question"] for swap in swapped], as_of=dates)
+            f1 = mark([answer.text for answer in own], [swap.row["answers"] for swap in swapped]).f1
+            columns = {"cmt": [answer.text if answer.known else "" for answer in own], "cmt_f1": f1}
+            calibration, _ = calibrated_by([pa.table(columns | {"uncalibrated": [a.uncalibrated for a in own]})])
+            other = answerer.with_params(calibration=calibration).answer([s.question for s in swapped], as_of=dates)
+        # 3. count; a calibration changes no refusal
+        likely = [calibration.apply(answer.uncalibrated) >= self.selection.likely_from for answer in own]
+        verdicts = {"as they are": [_verdict(*pair) for pair in zip(own, likely, strict=True)]}
+        for answer, swap in zip(other, swapped, strict=True):
+            for group in ("swapped", f"swapped {swap.kind}"):
+                verdicts.setdefault(group, []).append(answer.verdict)
+        return {
+            f"{group}, {verdict}": found.count(verdict) / len(found)
+            for group, found in verdicts.items()
+            for verdict in ("likely", "unsure", "not_in_memory")
+        } | {f"{group}, questions": len(found) for group, found in verdicts.items()}
+
+    def missing_names(self) -> Scores:
+        """Shares of the answerable questions with names that their own document lacks; the LM is not asked.
+
+        A document is known by text, title, source, date, and the document that it supersedes.
+        """
+        documents = {row["doc_id"]: row for row in self.sample.documents.to_pylist()}
+        counts = Counter[str]()
+        for row in self.sample.all_questions.to_pylist():
+            document = documents[row["doc_id"]]
+            known = [document, documents.get(document["supersedes"], {})]
+            text = "\n".join(one.get(key) or "" for one in known for key in ("source", "title", "text"))
+            names = find_names(row["question"], text, day=document["published_at"].date())
+            counts[
+                "all" if names.all_missing else "some" if names.missing else "doubtful" if names.doubtful else ""
+            ] += 1
+        shares = {group: counts[group] / counts.total() for group in ("all", "some", "doubtful")}
+        return {"questions": counts.total()} | shares
+
     def _changed_answers(self, documents: Mapping[str, Scores]) -> list[tuple[Scores, Scores]]:
         """Pairs of equal questions on a document and its update without a common answer; at most `questions` pairs.
 
@@ -299,7 +311,7 @@ class Benchmark:
         ]
         if not pairs:
             raise StreamError("no question has another answer in a document that supersedes its own")
-        return draw(pairs, limit=len(self.questions), seed=self.params.seed)
+        return draw(pairs, limit=self.asked, seed=self.params.seed)
 
     def _article_halves(self) -> tuple[list[str], list[str]]:
         """Ids of the documents of the first half of the articles, and of the second half."""
@@ -312,7 +324,7 @@ class Benchmark:
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
         """A sample of the questions on these documents, at most `questions` of them."""
         table = rows_with(self.sample.all_questions, "doc_id", doc_ids)
-        count = min(len(self.questions), table.num_rows)
+        count = min(self.asked, table.num_rows)
         return take(table, sorted(random.Random(0).sample(range(table.num_rows), count)))
 
     def _growth(self, before: Sequence[str], after: Sequence[str]) -> Scores:
@@ -368,54 +380,28 @@ class Benchmark:
     def _compress(self, folder: Path, params: Params) -> TemporaryBank:
         return TemporaryBank.of(folder, lm=self.lm, documents=self.sample.documents, params=params)
 
-    def _ask_memory(self, answerer: Answerer, indices: Sequence[int], max_new_tokens: int) -> list[Prediction]:
-        options = answerer.params.answering.model_copy(update={"max_new_tokens": max_new_tokens})
-        answerer = answerer.with_params(answerer.params.model_copy(update={"answering": options}))
-        answers = answerer.answer([self.questions[i] for i in indices], as_of=[self.as_of[i] for i in indices])
-        return [Prediction(answer.text, tuple(source.doc_id for source in answer.sources)) for answer in answers]
+    def _rows(self, bank: TemporaryBank, named: Mapping[str, systems.System]) -> Iterator[Scores]:
+        """Scores of systems on all questions, with the median time to the first token of single ones."""
+        with bank.answerer() as answerer:
+            data = data_of(bank, answerer, self.sample)
+            for label, system in named.items():
+                if run := system(data):
+                    singles = (first_token(system, data, index) for index in range(min(TIMED_QUESTIONS, self.asked)))
+                    median = statistics.median(1000 * single.seconds for single in singles if single)
+                    yield self._scores(label, run.predictions, run.seconds) | {"first_token": round(median, 1)}
 
-    def _ask_alone(
-        self, lm: FrozenLM, examples: Sequence[Example], indices: Sequence[int], max_new_tokens: int
-    ) -> list[Prediction]:
-        return closed_book(
-            lm,
-            [self.questions[i] for i in indices],
-            examples=examples,
-            max_new_tokens=max_new_tokens,
-            batch_size=self.params.answering.batch_size,
-        )
-
-    def _row(self, label: str, ask: Ask) -> Scores:
-        """Scores of all questions, with the median time to the first token of single ones."""
-        predictions = ask(range(len(self.questions)), self.params.answering.max_new_tokens)
-        ranked = [prediction.doc_ids for prediction in predictions]
-        times = []
-        for i in range(min(TIMED_QUESTIONS, len(self.questions))):
-            started = time.perf_counter()
-            ask([i], 1)
-            times.append(1000 * (time.perf_counter() - started))
-        row = self._scores(label, [prediction.text for prediction in predictions], ranked if any(ranked) else None)
-        return row | {"first_token": round(statistics.median(times), 1)}
-
-    def _scores(self, label: str, replies: Sequence[str], ranked: Sequence[tuple[str, ...]] | None) -> Scores:
-        """Scores of the replies; with recall if their documents are given, best first."""
-        scores = summarise(mark(replies, self.references), recalled=None, seed=self.params.seed)
-        recall = None
-        if ranked is not None:
-            pairs = list(zip(ranked, self.doc_ids, strict=True))
-            depths = [k for k in RECALL_DEPTHS if k <= max(len(doc_ids) for doc_ids in ranked)]
-            recall = {
-                str(k): round(statistics.mean(float(own in found[:k]) for found, own in pairs), 4) for k in depths
-            }
-        return {
-            "row": label,
-            "em": round(scores.em, 2),
-            "em_prefix": round(scores.em_prefix, 2),
-            "f1": round(scores.f1, 2),
-            "ci": [round(bound, 2) for bound in scores.ci],
-            "recall": recall,
-            "n": scores.n,
+    def _scores(self, label: str, predictions: Sequence[Prediction], seconds: float = 0.0) -> Scores:
+        """Scores of the answers to all questions, with recall where documents are retrieved."""
+        references, own = (self.sample.questions[name].to_pylist() for name in ("answers", "doc_id"))
+        marks = mark([prediction.text for prediction in predictions], references)
+        most = max(len(prediction.doc_ids) for prediction in predictions)
+        recall = {
+            str(depth): round(float(np.mean(recalled(predictions, own, depth=depth) or ())), 4)
+            for depth in RECALL_DEPTHS
+            if depth <= most
         }
+        scores = SystemScores(label, summarise(marks, recalled=None, seed=self.params.seed), seconds)
+        return scores.to_json() | {"recall": recall or None}
 
 
 SYSTEMS: dict[str, Callable[[Benchmark], Iterator[Scores]]] = {
@@ -435,6 +421,8 @@ PARTS: dict[str, Callable[[Benchmark], Scores]] = {
     "retention": Benchmark.retention,
     "noise": Benchmark.noise,
     "supersession": Benchmark.supersession,
+    "swapped_names": Benchmark.swapped_names,
+    "missing_names": Benchmark.missing_names,
 }
 
 
@@ -470,7 +458,7 @@ def main(
     for path, sample in samples.items():
         benchmark = Benchmark(sample, workspace.params, workspace.lm, compressors)
         measured = []
-        for row in benchmark.rows(track(systems if benchmark.questions else [], path.name, console=stderr)):
+        for row in benchmark.rows(track(systems if benchmark.asked else [], path.name, console=stderr)):
             measured.append(row)
             stderr.print(f"{path.name}, {row['row']}: F1 {row['f1']:.1f}")  # at once, because a later system may fail
         found = {name: PARTS[name](benchmark) for name in track(measurements, f"{path.name}: parts", console=stderr)}
@@ -491,21 +479,21 @@ def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
 
 
 def _print_tables(texts: Sequence[Mapping[str, Any]]) -> None:
-    console = Console()
     for text in texts:
-        title = f"{Path(text['data']).name}, {text['documents']} documents"
-        table = Table("row", "EM", "EM prefix", "F1", "95 %", "recall", "first token", "questions", title=title)
+        rows, parts = [], [[part, *item] for part in PARTS for item in text.get(part, {}).items()]
         for row in text["rows"]:
-            scores = (f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1"))
+            low, high = row["ci"]
             recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
-            first_token = f"{row['first_token']:.0f} ms" if "first_token" in row else ""
-            table.add_row(row["row"], *scores, "{:.1f} – {:.1f}".format(*row["ci"]), recall, first_token, str(row["n"]))
-        console.print(table)
-        values = Table("part", "figure", "value")
-        for part in PARTS:
-            for name, value in text.get(part, {}).items():
-                values.add_row(part, name, f"{value:,.4g}")
-        console.print(values)
+            scores = [f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1")]
+            first_token = format_optional(row.get("first_token"), ".0f")
+            rows.append([row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token, row["n"]])
+        write_line(f"{Path(text['data']).name}, {text['documents']} documents")
+        write_table(["row", "EM", "EM prefix", "F1", "95 %", "recall", "first token, ms", "questions"], rows)
+        write_table(["part", "figure", "value"], [[*names, f"{value:,.4g}"] for *names, value in parts], left=2)
+
+
+def _verdict(answer: Answer, likely: bool) -> str:
+    return "not_in_memory" if not answer.known else "likely" if likely else "unsure"
 
 
 if __name__ == "__main__":

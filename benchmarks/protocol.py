@@ -1,9 +1,8 @@
-"""What the benchmarks share: samples of a file, compressors and memories, the searches of RAG with a trained prefix."""
+"""What the benchmarks share: samples of a file, a system on a sample, the searches of RAG with a trained prefix."""
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
@@ -12,10 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answerer import Answerer
 from cmt.common.arrow import take
+from cmt.common.progress import NullProgress
 from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.errors import StreamError
+from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.systems import System, SystemRun
+from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CONFIG
 from cmt.stream.admission import Intake, select_with_unanswerable
@@ -84,6 +88,19 @@ class Sample:
         )
 
 
+def data_of(bank: TemporaryBank, answerer: Answerer, sample: Sample) -> ComparisonData:
+    """What a system needs to answer the questions of `sample` from `bank`."""
+    tables = {"memories": bank.rows, "documents": sample.documents, "asked": sample.questions}
+    return ComparisonData(answerer, **tables, seconds={}, lineage={}, progress=NullProgress())
+
+
+def first_token(system: System, data: ComparisonData, index: int) -> SystemRun | None:
+    """The answer to question `index` alone, which ends with its first token."""
+    answering = data.answerer.params.answering.model_copy(update={"max_new_tokens": 1})
+    answerer = data.answerer.with_params(data.answerer.params.model_copy(update={"answering": answering}))
+    return system(replace(data, answerer=answerer, asked=data.asked.slice(index, 1)))
+
+
 def trained_rag_ways(params: Params) -> dict[str, Params]:
     """Name of a search → parameters that select whole texts by it: three searches, one or three texts each.
 
@@ -114,11 +131,3 @@ def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
     except (OSError, ValueError, LookupError, TypeError):
         return None  # damaged: MemoryModel.load raises the error
     return None if trained_for == lm.digest else f"the compressor in {folder} was trained for another LM"
-
-
-def memories_of(rows: pa.Table, doc_ids: Sequence[str]) -> list[list[dict[str, Any]]]:
-    """The memories in `rows` of each of `doc_ids`, as `Answerer.answer_from` takes them."""
-    memories: dict[str, list[dict[str, Any]]] = {}
-    for row in rows.to_pylist():
-        memories.setdefault(row["doc_id"], []).append(row)
-    return [memories[doc_id] for doc_id in doc_ids]

@@ -33,20 +33,20 @@ class SystemRun:
     """Prompt positions that the LM read, over all questions."""
 
 
-def closed_book(data: ComparisonData) -> SystemRun | None:
-    """The LM without any document."""
+def closed_book(data: ComparisonData, **options: Any) -> SystemRun | None:
+    """The LM without any document. `options`: see `prompting.given_text`."""
     data.progress.stage("closed", len(data.questions))
-    return _timed(data, partial(prompting.closed_book, data.answerer.lm, data.questions), adapt_seconds=0.0)
+    return _timed(data, partial(prompting.closed_book, data.answerer.lm, data.questions, **options), adapt_seconds=0.0)
 
 
-def full_text(data: ComparisonData) -> SystemRun | None:
-    """The LM with the right document in the prompt: an upper bound of RAG."""
+def full_text(data: ComparisonData, **options: Any) -> SystemRun | None:
+    """The LM with the right document in the prompt: an upper bound of RAG. `options`: see `prompting.given_text`."""
     data.progress.stage("full", len(data.questions))
     texts = dict(zip(*(data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
     passages = [[Passage(doc_id, texts[doc_id])] for doc_id in data.gold_documents]
     return _timed(
         data,
-        partial(prompting.given_text, data.answerer.lm, data.questions, passages),
+        partial(prompting.given_text, data.answerer.lm, data.questions, passages, **options),
         adapt_seconds=0.0,
         stored_bytes=sum(len(text.encode()) for text in texts.values()),
     )
@@ -75,22 +75,24 @@ def memory(data: ComparisonData) -> SystemRun | None:
     meter, started = TokenMeter(), time.perf_counter()
     answerer = data.answerer.with_params(generate=meter.generate)
     answers = answerer.answer(data.questions, as_of=data.as_of, on_progress=data.progress.advance)
+    seconds = time.perf_counter() - started
     return SystemRun(
         predictions=[Prediction.of(answer) for answer in answers],
         recall_depth=answerer.params.selection.top_k,
         adapt_seconds=data.spent("compress", "bank"),
         stored_bytes=int(answerer.bank.stats()["bytes"]),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         tokens=meter.tokens_read,
     )
 
 
-RAG_SYSTEMS: Mapping[str, Callable[[ComparisonData], SystemRun | None]] = {
+System = Callable[[ComparisonData], SystemRun | None]
+RAG_SYSTEMS: Mapping[str, System] = {
     f"rag-{retriever}-{top_k}": partial(rag, retriever=retriever, top_k=top_k)
     for retriever in ("bm25", "dense", "hybrid")
     for top_k in (1, 3)
 }
-SYSTEMS: Mapping[str, Callable[[ComparisonData], SystemRun | None]] = {
+SYSTEMS: Mapping[str, System] = {
     "closed": closed_book,
     "full": full_text,
     **RAG_SYSTEMS,

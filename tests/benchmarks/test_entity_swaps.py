@@ -1,9 +1,6 @@
-"""Swaps of a name in a question, and the counted shares of missing names."""
+"""Swaps of a name in a question."""
 
-import json
-from pathlib import Path
-
-from tests.helpers.scripts import load_script, run_main
+from tests.helpers.scripts import load_script
 
 SCRIPT = load_script("entity_swaps")
 TEXTS = ["The mayor of Port Ellery, Marguerite Osei, opened the ferry to Saltby in 1987."]
@@ -21,20 +18,3 @@ def test_a_swap_has_a_name_that_no_text_has() -> None:
         "name": "Fennick Cross",
         "part": "Quarlton Ellery",
     }
-
-
-def test_missing_names_are_counted_in_a_file(tmp_path: Path) -> None:
-    document = {"doc_id": "d", "published_at": "2031-01-06", "text": TEXTS[0]}
-    asked = [
-        "Who is the mayor of Port Ellery?",
-        "Who is the mayor of Paris?",
-        "Who is the mayor?",
-        "Who met Osei in 1999?",
-    ]
-    (tmp_path / "documents.jsonl").write_text(json.dumps(document))
-    lines = [{"doc_id": "d", "asked_at": "2031-02-01", "question": q, "answers": ["Marguerite Osei"]} for q in asked]
-    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    assert SCRIPT.missing_shares(tmp_path)[1:] == ["4", "25.00", "25.00", "0.00"]
-    status, stdout, stderr = run_main("entity_swaps", "--questions", "0", "--data", str(tmp_path))
-    assert status == 0, stderr
-    assert "25.00" in stdout

@@ -11,6 +11,7 @@ import pytest
 
 import cmt
 from cmt.config import AggregatorParams, AlignmentParams
+from cmt.evaluation.systems import RAG_SYSTEMS
 from cmt.modeling.model import MemoryModel
 from tests.helpers.facts import FACTS
 from tests.helpers.scripts import run_main
@@ -71,7 +72,7 @@ def measure(project: Path, *names: str, options: list[str]) -> tuple[list[dict[s
 
 @pytest.fixture(scope="module")
 def text(project: Path) -> dict[str, Any]:
-    parts = "off_topic,retention,noise,supersession"
+    parts = "off_topic,retention,noise,supersession,swapped_names"
     options = ["--questions", "2", "--parts", parts, "--out", str(project / "protocol.json")]
     ([text], stderr) = measure(project, "facts.jsonl", options=options)
     assert "system rag_trained is left out: no compressor in" in " ".join(stderr.split())
@@ -83,7 +84,7 @@ def test_every_system_is_scored_on_the_same_questions(text: dict[str, Any]) -> N
     assert text["documents"] == SAMPLED + 1
     expected = {"cmt", "cmt, right document given", "memory", "memory, n/4", "memory, n/16", "mac", "mbc", "full"}
     expected |= {"full, zero-shot", "closed", "closed, zero-shot"}
-    expected |= {f"rag, {search} top-{k}" for search in ("BM25", "dense", "hybrid") for k in (1, 3)}
+    expected |= {*RAG_SYSTEMS}
     assert set(names) == expected
     assert len(names) == len(expected)
     for row in text["rows"]:
@@ -119,6 +120,28 @@ def test_an_update_is_asked_before_and_after_it_and_as_of_before(text: dict[str,
     assert points["before: the old answer, f1"] == points["after, as of before: the old answer, f1"]
 
 
+def test_every_verdict_on_swapped_names_has_its_share(text: dict[str, Any]) -> None:
+    shares = text["swapped_names"]
+    for group in ("as they are", "swapped"):
+        assert shares[f"{group}, questions"] == 2
+        assert sum(shares[f"{group}, {verdict}"] for verdict in ("likely", "unsure", "not_in_memory")) == 1
+
+
+def test_missing_names_are_counted(project: Path) -> None:
+    document = {"doc_id": "d", "published_at": "2031-01-06", "text": "The mayor of Port Ellery is Marguerite Osei."}
+    asked = (
+        "Who is the mayor of Port Ellery?",
+        "Who is the mayor of Paris?",
+        "Who is the mayor?",
+        "Who met Osei in 1999?",
+    )
+    answered = {"doc_id": "d", "asked_at": "2031-02-01", "answers": ["Marguerite Osei"]}
+    lines = [document, *({"question": question} | answered for question in asked)]
+    (project / "names.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    ([text], _) = measure(project, "names.jsonl", options=["--rows", "", "--parts", "missing_names"])
+    assert text["missing_names"] == {"questions": 4, "all": 0.25, "some": 0.25, "doubtful": 0}
+
+
 def test_confidence_covers_as_large_a_share_of_the_unanswerable_questions(project: Path) -> None:
     options = ["--questions", "4", "--rows", "cmt", "--parts", "confidence"]
     texts, _ = measure(project, "squad.json", "unanswerable.json", options=options)
@@ -137,7 +160,7 @@ def test_tables_have_a_row_a_system(project: Path, monkeypatch: pytest.MonkeyPat
     status, stdout, stderr = run_main("paper_protocol", *data, "--rows", "closed", "--parts", "confidence")
     assert status == 0, stderr
     assert "squad.json, 9 documents" in stdout and "closed, zero-shot" in stdout
-    assert re.search(r"confidence +│ calibration error +│ [01]", stdout)
+    assert re.search(r"confidence +calibration error +[01]", stdout)
 
 
 @pytest.mark.parametrize(
