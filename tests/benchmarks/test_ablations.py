@@ -1,18 +1,22 @@
-"""The ablations as a command, on a tiny LM and a few steps of training."""
+"""Ablations and number formats as a command, on a tiny LM and a few steps of training."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
+import yaml
+
+from cmt.modeling.codebook import Codebook
+from tests.helpers.projects import open_workspace
 from tests.helpers.scripts import run_main
 
 
 def test_each_variant_is_compared_with_the_whole_method(training_project: Path, tmp_path: Path) -> None:
     options = ["--params", str(training_project / "params.yaml"), "--output", str(tmp_path)]
-    status, stdout, stderr = run_main("ablations", "--json", "--pairs", "8", "--questions", "2", *options)
+    status, stdout, stderr = run_main("ablations", "--pairs", "8", "--questions", "2", *options)
     assert status == 0, stderr
-    result = json.loads(stdout)
-    assert result["pairs"] == 8
-    rows = {row["row"]: row for row in result["rows"]}
+    rows = {row["row"]: row for row in json.loads(stdout)}
     assert list(rows) == [
         "whole",
         "whole, keys alone",
@@ -34,3 +38,28 @@ def test_a_project_without_training_data_is_an_error_with_the_command(tiny_works
     status, stdout, stderr = run_main("ablations", "--params", str(params))
     assert (status, stdout) == (1, "")
     assert stderr.startswith("error: the training data path:") and "run `cmt data pull`" in stderr
+
+
+def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: Path, tmp_path: Path) -> None:
+    project = Path(shutil.copytree(training_project, tmp_path / "project"))
+    arguments = ("ablations", "--formats", "--questions", "2", "--params", str(project / "params.yaml"))
+    # a codebook of noise, for one window
+    opened = open_workspace(project)
+    dim = opened.model.key_dim
+    own = Path(shutil.copytree(opened.params.compressor.path, project / "own-compressor"))
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["compressor"]["path"] = str(own)
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    noise = np.random.default_rng(0).standard_normal((dim // 8, 256, 8)).astype(np.float16)
+    Codebook(noise).save(own, 8)
+    status, stdout, stderr = run_main(*arguments)
+    assert status == 0, stderr
+    rows = {row["row"]: row for row in json.loads(stdout)}
+    assert [name for name in rows if name.startswith("8")] == ["8 tokens, fp16", "8 tokens, int4", "8 tokens, pq"]
+    assert "4 tokens, int8" in rows and "16 tokens, pq" not in rows
+    sizes = [rows[name]["memory"] for name in ("4 tokens, fp16", "8 tokens, fp16", "8 tokens, int4", "8 tokens, pq")]
+    assert sizes == sorted(sizes, reverse=True)
+    for name, row in rows.items():
+        assert row["bank"] > row["memory"]
+        assert row["n"] == 2
+        assert ("less" in row) == ("fp16" not in name)
