@@ -4,11 +4,11 @@
     make bench          # all bars; exit status 1 unless every one holds
     make bench ONLY=2   # one bar
 
-Bars 1, 2, 9 and 12 measure the bank, bar 8 `cmt ingest`; the others (`benchmarks/model_bars.py`) measure the language
-model and the compressor on the bundled newspaper. Rows are synthetic: texts with the word frequencies of a language,
-keys around some thousand topics, memories as large as those of 16 tokens a vector in int4. The rest is what a round
-does, without Θ and the LM. The large and the small bank take turns in one run, and every change is undone. data/bench
-keeps the result of a bar until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
+Bars 1, 2, 9 and 12 measure the bank, bar 8 `cmt ingest`; bars 3, 5, 6 and 7 (`benchmarks/model_bars.py`) measure the
+language model and the compressor on the bundled newspaper. Rows are synthetic: texts with the word frequencies of a
+language, keys around some thousand topics, memories as large as those of 16 tokens a vector in int4. The rest is what a
+round does, without Θ and the LM. The large and the small bank take turns in one run, and every change is undone.
+data/bench keeps the result of a bar until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
 [{"bar", "value", "limit", "ok"}, …].
 """
 
@@ -21,11 +21,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -34,11 +36,10 @@ import numpy as np
 import pyarrow as pa
 import typer
 import yaml
-from bars import Bar, spread, timed
 from model_bars import MODEL_BARS
+from protocol import Bar, spread, take_turns, timed
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.ledger import Ledger, Round
@@ -49,6 +50,7 @@ from cmt.cli.context import run_script
 from cmt.common.storage import write_bytes, write_json
 from cmt.errors import BankError, StreamError
 
+STATM = Path("/proc/self/statm")  # its second number is the resident memory in pages
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data/bench"
 RESULTS, METRICS = ROOT / "benchmarks/RESULTS.md", ROOT / "metrics/bench.json"
@@ -65,6 +67,7 @@ SLICE = 10_000  # documents
 TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise
 WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
 SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
+DOC_ID = "bench-{:09d}"
 START = datetime(2020, 1, 1, tzinfo=UTC)
 INGESTED, INGESTED_AT_ONCE, INGESTED_WORDS = 1_000_000, 100_000, 30  # documents, documents a file, words a document
 MAINTENANCE_EVERY = 50  # rounds, of a thousand
@@ -75,16 +78,6 @@ _, status, usage = os.wait4(command.pid, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
 """  # run by a small process: on Linux the peak of a command begins with that of the process that starts it
-
-
-def doc_id(number: int) -> str:
-    """The doc_id of a synthetic document."""
-    return f"bench-{number:09d}"
-
-
-def memory_id(number: int) -> str:
-    """The memory_id of the only memory of a synthetic document."""
-    return f"{doc_id(number)}#0"
 
 
 class Texts:
@@ -112,9 +105,9 @@ class Texts:
         tokens = random.integers(*TOKENS, count)
         vectors = -(-tokens // WINDOW)
         numbers = range(first, first + count)
-        names = [doc_id(number) for number in numbers]
+        names = [DOC_ID.format(number) for number in numbers]
         columns = {
-            "memory_id": [memory_id(number) for number in numbers],
+            "memory_id": [f"{name}#0" for name in names],
             "doc_id": names,
             "slice_id": [f"bench/{number // SLICE:04d}" for number in numbers],
             "published_at": [START + timedelta(minutes=number) for number in numbers],
@@ -164,9 +157,9 @@ def build(rows: int, folder: Path) -> Bank:
 
 
 def round_of(bank: Bank, first: int) -> None:
-    """A round of DOCUMENTS documents, of which two supersede stored ones, without Θ and LM."""
+    """A round of the documents from `first`, of which two supersede stored ones, without Θ and LM."""
     ledger = Ledger(bank.connection)
-    stored = [doc_id(first % 997), doc_id(first % 991)]
+    stored = [DOC_ID.format(first % 997), DOC_ID.format(first % 991)]
     rows = texts().rows(first, DOCUMENTS, stored)
     version_before, _ = bank.version_and_rows()
     ledger.rounds()
@@ -192,21 +185,16 @@ def round_of(bank: Bank, first: int) -> None:
 
 def bar_1() -> Iterator[Bar]:
     """The time of a round beside many rows and beside few."""
-    large, small = large_bank(), fresh("small")
-    banks = {"large": large, "small": small}
-    before = {name: bank.version for name, bank in banks.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in banks}
-    first = 10 * LARGE
-    for number in track(range(ROUNDS + 1), "rounds", console=Console(stderr=True)):
-        for name, bank in banks.items():
-            rows = first + number * DOCUMENTS
-            took = timed(lambda bank=bank, rows=rows: round_of(bank, rows))  # type: ignore[misc]
-            if number:  # the first one builds what is missing
-                seconds[name].append(took)
+    banks = {"large": large_bank(), "small": fresh("small")}
+    large, before, first = banks["large"], banks["large"].version, 10 * LARGE
+    turns = (
+        {name: partial(round_of, bank, first + number * DOCUMENTS) for name, bank in banks.items()}
+        for number in track(range(ROUNDS + 1), "rounds", console=Console(stderr=True))
+    )
+    seconds = {name: values[1:] for name, values in take_turns(turns).items()}  # the first one builds what is missing
     refresh = timed(lambda: large.upsert(texts().rows(first + 10_000, 1_001)))
-    for name, bank in banks.items():
-        bank.restore(before[name])
-    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    large.restore(before)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
     detail = (
         f"{medians['large']:.3f} s ({spread(seconds['large'])}) beside {large.count_rows():,} rows, "
         f"{medians['small']:.3f} s ({spread(seconds['small'])}) beside {SMALL:,}; after 1,000 new rows one write "
@@ -219,24 +207,19 @@ def bar_1() -> Iterator[Bar]:
 
 def bar_2() -> Iterator[Bar]:
     """The time of a search beside many rows and beside few, and the recall of the index."""
-    large, small = large_bank(), fresh("small")
-    seconds: dict[str, list[float]] = {"large": [], "small": []}
-    recalls = []
-    random = np.random.default_rng(1)
+    banks = {"large": large_bank(), "small": fresh("small")}
+    rows, random = {name: bank.count_rows() for name, bank in banks.items()}, np.random.default_rng(1)
+    asked = [{name: question(random, count) for name, count in rows.items()} for _ in range(SEARCHES + 5)]
+    turns = (
+        {name: partial(search, banks[name], *arguments) for name, arguments in one.items()}
+        for one in track(asked, "searches", console=Console(stderr=True))
+    )
     with one_core():
-        for number in track(range(SEARCHES + 5), "searches", console=Console(stderr=True)):
-            for name, bank in (("large", large), ("small", small)):
-                rows = bank.count_rows()
-                key, text = question(random)
-                as_of = START + timedelta(minutes=int(random.integers(rows // 2, rows)))
-                took = timed(lambda b=bank, k=key, t=text, d=as_of: b.search(key=k, text=t, k=KEPT, as_of=d))  # type: ignore[misc]
-                if number >= 5:
-                    seconds[name].append(took)
-                    if name == "large" and number % 4 == 0:
-                        recalls.append(recall(bank, key, as_of))
-    medians = {name: 1000 * float(np.median(values)) for name, values in seconds.items()}
+        seconds = {name: values[5:] for name, values in take_turns(turns).items()}
+    recalls = [recall(banks["large"], one["large"][0], one["large"][2]) for one in asked[5::4]]
+    medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
     detail = (
-        f"{medians['large']:.1f} ms ({spread(seconds['large'], 1000)}) beside {large.count_rows():,} rows, "
+        f"{medians['large']:.1f} ms ({spread(seconds['large'], 1000)}) beside {rows['large']:,} rows, "
         f"{medians['small']:.1f} ms ({spread(seconds['small'], 1000)}) beside {SMALL:,}; key, eight words and a date "
         "in the later half of the stream, on one core"
     )
@@ -262,19 +245,21 @@ def one_core() -> Iterator[None]:
         move(cores)
 
 
-def question(random: np.random.Generator) -> tuple[np.ndarray, str]:
-    """A key near a topic, and eight words."""
+def question(random: np.random.Generator, rows: int) -> tuple[np.ndarray, str, datetime]:
+    """A key near a topic, eight words, and a date in the later half of the `rows` documents."""
     key = texts().topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(KEY_DIM, np.float32)
-    return key, texts().drawn(random, 1, 8)[0]
+    return key, texts().drawn(random, 1, 8)[0], START + timedelta(minutes=int(random.integers(rows // 2, rows)))
+
+
+def search(bank: Bank, key: np.ndarray, text: str | None, as_of: datetime | None) -> set[str]:
+    """Ids of the KEPT best rows."""
+    return set(bank.search(key=key, text=text, k=KEPT, as_of=as_of)["memory_id"].to_pylist())
 
 
 def recall(bank: Bank, key: np.ndarray, as_of: datetime) -> float:
     """Share of the nearest rows that a search by key finds."""
-    exact = open_bank(BankLocation(bank.connection.uri, 10**12))
-    found, truth = (
-        set(opened.search(key=key, text=None, k=KEPT, as_of=as_of)["memory_id"].to_pylist()) for opened in (bank, exact)
-    )
-    return len(found & truth) / len(truth)
+    truth = search(open_bank(BankLocation(bank.connection.uri, 10**12)), key, None, as_of)
+    return len(search(bank, key, None, as_of) & truth) / len(truth)
 
 
 def bar_12() -> Iterator[Bar]:
@@ -282,13 +267,12 @@ def bar_12() -> Iterator[Bar]:
     bank = fresh("thousand", rows=0)
     seconds, sizes = [], {}
     for number in track(range(1, THOUSAND + 1), "a thousand rounds", console=Console(stderr=True)):
-        rows = number * DOCUMENTS
-        seconds.append(timed(lambda rows=rows: round_of(bank, rows)))  # type: ignore[misc]
+        seconds.append(timed(partial(round_of, bank, number * DOCUMENTS)))
         if number % MAINTENANCE_EVERY == 0:
             bank.optimize(keep=timedelta(milliseconds=1))
             files = Path(bank.connection.uri, f"{bank.name}.lance").rglob("*")
             sizes[number] = sum(path.stat().st_size for path in files if path.is_file()) / bank.count_rows()
-    early, late = (float(np.median(seconds[end - MAINTENANCE_EVERY : end])) for end in (MAINTENANCE_EVERY, THOUSAND))
+    early, late = (statistics.median(seconds[end - MAINTENANCE_EVERY : end]) for end in (MAINTENANCE_EVERY, THOUSAND))
     detail = f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to {bank.count_rows():,} rows"
     yield Bar(12, "1,000 rounds: time of a round at the end ÷ at round 50", late / early, 1.3, False, detail)
     detail = (
@@ -310,13 +294,8 @@ def bar_8() -> Iterator[Bar]:
         shutil.rmtree(folder / "stream")
         # 2. the large one
         starts = range(0, INGESTED, INGESTED_AT_ONCE)
-        seconds, peaks = zip(
-            *(
-                ingest(folder, first, INGESTED_AT_ONCE)
-                for first in track(starts, "ingest", console=Console(stderr=True))
-            ),
-            strict=True,
-        )
+        tracked = track(starts, "ingest", console=Console(stderr=True))
+        seconds, peaks = zip(*(ingest(folder, first, INGESTED_AT_ONCE) for first in tracked), strict=True)
     thousands = INGESTED_AT_ONCE / 1000
     early, late = (statistics.median(part) / thousands for part in (seconds[:3], seconds[-3:]))
     detail = (
@@ -347,29 +326,20 @@ def ingest(folder: Path, first: int, count: int) -> tuple[float, int]:
 def bar_9() -> Iterator[Bar]:
     """Memory of a process that opens and searches the large bank."""
     large_bank()  # raises the error if there is none
-    searched = [sys.executable, __file__, "--search-memory"]
-    gigabytes = float(subprocess.run(searched, capture_output=True, text=True, check=True).stdout) / 1e9  # noqa: S603
-    detail = (
-        f"resident memory after {SEARCHES} searches less that before the bank is opened, in a process without an LM"
-    )
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        gigabytes = process.submit(search_memory).result() / 1e9
+    detail = f"resident memory after {SEARCHES} searches less that before the bank is opened, without an LM"
     yield Bar(9, "resident memory beside 1,000,000 rows, GB", gigabytes, 2, False, detail)
 
 
 def search_memory() -> int:
     """Bytes by which this process grows when it opens the large bank and searches it."""
     texts()  # made before the memory is measured
-    random, before = np.random.default_rng(2), resident()
+    random, before = np.random.default_rng(2), STATM.read_text().split()[1]
     bank = large_bank()
     for _ in range(SEARCHES):
-        key, text = question(random)
-        bank.search(key=key, text=text, k=KEPT, as_of=None)
-    return resident() - before
-
-
-def resident() -> int:
-    """Resident memory of this process in bytes."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+        search(bank, *question(random, LARGE))
+    return (int(STATM.read_text().split()[1]) - int(before)) * os.sysconf("SC_PAGE_SIZE")
 
 
 BARS: dict[int, Callable[[], Iterator[Bar]]] = dict(
@@ -386,15 +356,11 @@ def fresh(name: str, rows: int = SMALL) -> Bank:
 def main(
     only: Annotated[list[int] | None, typer.Option(help="A bar to measure; repeatable. Default: all.")] = None,
     build_only: Annotated[bool, typer.Option("--bank", help="Build the large bank, or go on with it.")] = False,
-    search_memory_only: Annotated[bool, typer.Option("--search-memory", hidden=True)] = False,
 ) -> None:
     """Measure the bars and write them down; exit status 1 unless every one holds."""
     if build_only:
         seconds = timed(lambda: build(LARGE, FOLDER / "large"))
         Console(stderr=True).print(f"{LARGE:,} rows in {FOLDER / 'large'} after {seconds:,.0f} s")
-        return
-    if search_memory_only:
-        typer.echo(search_memory())
         return
     if unknown := set(only or ()) - BARS.keys():
         raise typer.BadParameter(f"bar {min(unknown)} is none of {', '.join(map(str, BARS))}")
@@ -403,47 +369,39 @@ def main(
         measured = [asdict(bar) for bar in BARS[number]()]
         others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
         write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
-    bars = [Bar(**bar) for bar in json.loads(kept.read_text())]
+    bars = [Bar(**bar) for bar in json.loads(kept.read_text()) if bar["number"] in BARS]
     write_json(
         METRICS, [{"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok} for bar in bars]
     )
     write_bytes(RESULTS, page(bars).encode())
-    table = Table("#", "bar", "value", "limit", "", title="make bench")
-    for bar in bars:
-        table.add_row(str(bar.number), bar.bar, f"{bar.value:.3g}", limit(bar), "holds" if bar.ok else "[red]fails")
-    Console().print(table)
+    typer.echo(page(bars))
     if not all(bar.ok for bar in bars):
         raise typer.Exit(1)
-
-
-def limit(bar: Bar) -> str:
-    """The limit of a bar, as text."""
-    return f"{'≥' if bar.at_least else '≤'} {bar.limit:g}"
 
 
 def page(bars: Sequence[Bar]) -> str:
     """RESULTS.md."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow"))
     missing = sorted(BARS.keys() - {bar.number for bar in bars})
-    lines = [
-        "# The bars",
-        "",
-        "`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. "
-        f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, "
-        f"Python {platform.python_version()}, {versions}.",
-        "",
-        "| # | figure | value | limit | |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {bar.number} | {bar.bar} | {bar.value:.3g} | {limit(bar)} | {'holds' if bar.ok else '**fails**'} |"
-            for bar in bars
-        ),
-        "",
-        *dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars),
-        *([f"- Not measured yet: {', '.join(map(str, missing))}."] if missing else []),
-        "",
+    signs, words = {True: "≥", False: "≤"}, {True: "holds", False: "**fails**"}
+    rows = [
+        f"| {bar.number} | {bar.bar} | {bar.value:.3g} | {signs[bar.at_least]} {bar.limit:g} | {words[bar.ok]} |"
+        for bar in bars
     ]
-    return "\n".join(lines)
+    details = list(dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars))
+    details += [f"- Not measured yet: {', '.join(map(str, missing))}."] if missing else []
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return "\n".join(
+        [
+            "# The bars\n",
+            f"`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. {machine}, {versions}.\n",
+            "| # | figure | value | limit | |\n|---|---|---|---|---|",
+            *rows,
+            "",
+            *details,
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

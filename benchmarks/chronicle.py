@@ -26,14 +26,10 @@ import typer
 from cmt.cli.context import run_script
 from cmt.common.dates import iso
 
-ENTITIES = 100
-"""Entities in one era."""
+ENTITIES = 100  # of an era
 DOCUMENTS_PER_ENTITY = 20
-"""Documents about each entity of an era."""
 FIRST = datetime(1990, 1, 1, tzinfo=UTC)
-"""Date of the first document."""
-INTERVAL = timedelta(days=1) / 100
-"""Time between two documents: a million of them end in 2017."""
+INTERVAL = timedelta(days=1) / 100  # between two documents: a million of them end in 2017
 SHARES = {"paraphrase": 0.10, "duplicate": 0.05, "contradiction": 0.05, "noise": 0.20}
 """Kinds of documents without a new fact and their shares; the rest are facts. A contradiction is a rumour with another
 value, noise a text about the same entity that answers no question."""
@@ -41,24 +37,20 @@ value, noise a text about the same entity that answers no question."""
 Row = dict[str, Any]
 
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
-_ONSETS = _words("Ba Be Bo Bra Bre Ca Co Cu Da Do Dra Du Fa Fe Ga Gre Ha Ho Ka La Lo Ma Me Mo Na Pe Pra Ra To Wi")
-_MIDDLES = _words("dda lle mbi nde nto rda rga rlo rma rne rri sta tti vva ngo zzi")
-_ENDINGS = _words(
+_ONSETS = str.split("Ba Be Bo Bra Bre Ca Co Cu Da Do Dra Du Fa Fe Ga Gre Ha Ho Ka La Lo Ma Me Mo Na Pe Pra Ra To Wi")
+_MIDDLES = str.split("dda lle mbi nde nto rda rga rlo rma rne rri sta tti vva ngo zzi")
+_ENDINGS = str.split(
     "bury by combe cote croft dale dean den fell field ford gate ham hay holm ley low mere mont more mouth ness nock "
     "port ridge side ster thwaite ton worth"
 )
-_FIRST_NAMES = _words(
+_FIRST_NAMES = str.split(
     "Ada Anders Beata Bruno Carla Cyril Dora Edgar Elsa Enid Felix Flora Georg Greta Hugo Ida Ines Ivo Jonas Judith "
     "Karin Lars Lena Magnus Marta Nils Nora Olaf Olga Oskar Paula Petra Ralf Rosa Silas Sven Tessa Ulla Viktor Wanda"
 )
-_COATS = _words("red blue black green white golden silver grey spotted horned sleeping leaping crowned winged")
-_BEASTS = _words("heron otter badger stag pike raven hare boar crane toad lynx goat owl trout bear swan mole wolf")
-_TOWNS = _words("{} Port_{} {}_Abbey {}_Cross {}_Green {}_Bridge Upper_{} Lower_{} New_{} Old_{} Saint_{} {}_Sands")
-_FIRMS = _words("{}_Bakery {}_Bells {}_Boats {}_Bricks {}_Candles {}_Cheese {}_Clocks {}_Foundry {}_Lamps {}_Salt")
+_COATS = str.split("red blue black green white golden silver grey spotted horned sleeping leaping crowned winged")
+_BEASTS = str.split("heron otter badger stag pike raven hare boar crane toad lynx goat owl trout bear swan mole wolf")
+_TOWNS = str.split("{} Port_{} {}_Abbey {}_Cross {}_Green {}_Bridge Upper_{} Lower_{} New_{} Old_{} Saint_{} {}_Sands")
+_FIRMS = str.split("{}_Bakery {}_Bells {}_Boats {}_Bricks {}_Candles {}_Cheese {}_Clocks {}_Foundry {}_Lamps {}_Salt")
 _PEOPLE = [f"{name}_{{}}" for name in _FIRST_NAMES]
 
 ASIDES = (

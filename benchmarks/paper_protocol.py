@@ -4,11 +4,11 @@
     python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag --parts confidence
     python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession --questions 400
 
-Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none
-abstains but in `supersession`. A system whose compressor is missing is left out: `memory` (banks without text), `mac`
-and `mbc` (MAC with vectors and with codes; docs/experiments.md has the command that trains it) and `rag_trained`.
-Scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token of single questions in ms.
-`cmt report` shows the file that `--out metrics/protocol.json` writes.
+Each file has a bank of its own. All systems answer the same questions, each as of its own date, and none abstains but
+in `supersession` and `swapped_names`. A system whose compressor cannot be loaded is left out: `memory` (banks without
+text), `mac` and `mbc` (MAC with vectors and with codes; docs/experiments.md has the command that trains it) and
+`rag_trained`. Prints JSON: scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token
+of single questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
 """
 
 import json
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from entity_swaps import swaps
-from protocol import Sample, data_of, first_token, missing_compressor, trained_rag_ways
+from protocol import Sample, data_of, first_token, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
@@ -39,14 +39,13 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Prediction
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
-from cmt.cli.output import write_line, write_table
+from cmt.cli.output import write_json as print_json
 from cmt.common.answers import normalise_answer
 from cmt.common.arrow import replace_column, rows_with, take
 from cmt.common.names import find_names
 from cmt.common.storage import write_json
-from cmt.common.text import format_optional
 from cmt.config import Params
-from cmt.errors import StreamError
+from cmt.errors import ModelError, StreamError
 from cmt.evaluation import systems
 from cmt.evaluation.calibration import calibrated_by, likely_shares, reliability
 from cmt.evaluation.evaluate import SystemScores, recalled
@@ -90,11 +89,12 @@ class Benchmark:
     def rows(self, names: Iterable[str]) -> Iterator[Scores]:
         """Scores of the named systems; a system may have several rows. One without its compressor has none."""
         for name in names:
-            folder = self.compressors.get("mac" if name == "mbc" else name)
-            if folder and (reason := missing_compressor(folder, self.lm)):
-                Console(stderr=True).print(f"system {name} is left out: {reason}")
-            else:
+            try:
                 yield from SYSTEMS[name](self)
+            except ModelError as error:
+                if name not in OPTIONAL:
+                    raise
+                Console(stderr=True).print(f"system {name} is left out: {error}")
 
     # systems
 
@@ -414,6 +414,7 @@ SYSTEMS: dict[str, Callable[[Benchmark], Iterator[Scores]]] = {
     "full": Benchmark.full,
     "closed": Benchmark.closed,
 }
+OPTIONAL = ("memory", "mac", "mbc", "rag_trained")
 PARTS: dict[str, Callable[[Benchmark], Scores]] = {
     "confidence": Benchmark.confidence,
     "abstention": Benchmark.abstention,
@@ -438,7 +439,6 @@ def main(
     rag_trained: Annotated[Path, typer.Option(help="Compressor with a trained prefix for RAG.")] = ROOT / "data/rag",
     mac: Annotated[Path, typer.Option(help="Compressor of MAC.")] = ROOT / "data/trained/mac",
     out: Annotated[Path | None, typer.Option(help="JSON of the first file's figures, for `cmt report`.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Print the scores of each system on each file."""
     # 1. check names and draw samples first: measuring takes hours
@@ -464,10 +464,9 @@ def main(
         found = {name: PARTS[name](benchmark) for name in track(measurements, f"{path.name}: parts", console=stderr)}
         text = {"data": str(path), "documents": sample.documents.num_rows, "seed": seed, "rows": measured}
         texts.append(text | found)
-    # 3. print
     if out:
         write_json(out, texts[0])
-    print(json.dumps(texts)) if as_json else _print_tables(texts)
+    print_json(texts)
 
 
 def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
@@ -476,20 +475,6 @@ def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
     if unknown := [name for name in chosen if name not in accepted]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {','.join(accepted)}", param_hint=option)
     return chosen
-
-
-def _print_tables(texts: Sequence[Mapping[str, Any]]) -> None:
-    for text in texts:
-        rows, parts = [], [[part, *item] for part in PARTS for item in text.get(part, {}).items()]
-        for row in text["rows"]:
-            low, high = row["ci"]
-            recall = " ".join(f"@{k} {value:.3f}" for k, value in (row["recall"] or {}).items())
-            scores = [f"{row[key]:.1f}" for key in ("em", "em_prefix", "f1")]
-            first_token = format_optional(row.get("first_token"), ".0f")
-            rows.append([row["row"], *scores, f"{low:.1f} – {high:.1f}", recall, first_token, row["n"]])
-        write_line(f"{Path(text['data']).name}, {text['documents']} documents")
-        write_table(["row", "EM", "EM prefix", "F1", "95 %", "recall", "first token, ms", "questions"], rows)
-        write_table(["part", "figure", "value"], [[*names, f"{value:,.4g}"] for *names, value in parts], left=2)
 
 
 def _verdict(answer: Answer, likely: bool) -> str:

@@ -1,30 +1,32 @@
-"""What the benchmarks share: samples of a file, a system on a sample, the searches of RAG with a trained prefix."""
+"""What the benchmarks share: samples of a file, systems on a sample, times and their bars."""
 
 import math
 import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.common.arrow import take
 from cmt.common.progress import NullProgress
-from cmt.common.storage import read_json
 from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.systems import System, SystemRun
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import CONFIG
 from cmt.stream.admission import Intake, select_with_unanswerable
 from cmt.stream.rows import read
 
+Name = TypeVar("Name")
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
 
@@ -116,18 +118,46 @@ def trained_rag_ways(params: Params) -> dict[str, Params]:
     return ways
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A measured figure and its limit."""
+
+    number: int
+    bar: str
+    value: float
+    limit: float
+    at_least: bool
+    detail: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bar holds."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that `action` takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def take_turns(turns: Iterable[Mapping[Name, Callable[[], object]]]) -> dict[Name, list[float]]:
+    """The seconds of each action of each turn, by its name."""
+    seconds = defaultdict[Name, list[float]](list)
+    for actions in turns:
+        for name, action in actions.items():
+            seconds[name].append(timed(action))
+    return seconds
+
+
+def spread(seconds: Sequence[float], unit: float = 1.0) -> str:
+    """The middle half of `seconds`."""
+    low, high = unit * np.quantile(seconds, [0.25, 0.75])
+    return f"{low:.3g}–{high:.3g}"
+
+
 def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]]:
     """Indices of the questions on `doc_ids`, and of the others."""
     inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
     return inside, sorted(set(range(questions.num_rows)) - set(inside))
-
-
-def missing_compressor(folder: Path, lm: FrozenLM) -> str | None:
-    """Why `folder` has no compressor for `lm`; None if it has one, which may still be damaged."""
-    try:
-        trained_for = read_json(folder / CONFIG, dict[str, Any])["lm_digest"]
-    except FileNotFoundError:
-        return f"no compressor in {folder}"
-    except (OSError, ValueError, LookupError, TypeError):
-        return None  # damaged: MemoryModel.load raises the error
-    return None if trained_for == lm.digest else f"the compressor in {folder} was trained for another LM"

@@ -21,7 +21,6 @@ from cmt.cli.context import run_script
 from cmt.errors import ConfigError
 from cmt.evaluation.sampling import sample_by_position, sample_on_documents
 from cmt.modeling.checkpoint import TO_KEY, load_checkpoint, save_checkpoint
-from cmt.modeling.codebook import CODEBOOKS
 from cmt.retrieval.indexer import encode_batch
 from cmt.training.data import load_base_data
 
@@ -55,10 +54,7 @@ def main(
     checkpoint = load_checkpoint(source)
     to_key = checkpoint.weights[TO_KEY]  # (p, D)
     short = (torch.from_numpy(directions) @ to_key.double()).to(to_key.dtype)  # (numbers, D)
-    folder.mkdir(parents=True)
-    for name in (CODEBOOKS, "log.json", "curve.png"):
-        if (source / name).exists():
-            shutil.copyfile(source / name, folder / name)
+    shutil.copytree(source, folder)
     config, weights = replace(checkpoint.config, key_dim=numbers), checkpoint.weights | {TO_KEY: short}
     name = save_checkpoint(folder, checkpoint._replace(config=config, weights=weights))[:12]
     # 4. its card, which names the slices of the stream that it was trained on

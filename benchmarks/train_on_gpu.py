@@ -3,8 +3,7 @@
     python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a second, 59 GB
 
 `mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged
-into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every
-150 s.
+into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time.
 """
 
 import json
@@ -35,6 +34,7 @@ from cmt.training.data import load_base_data
 from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
 from cmt.training.entity_swaps import entity_swaps
 from cmt.training.step import TrainingStep
+from cmt.training.trainer import _optimizer
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
@@ -43,12 +43,12 @@ SETTINGS = {
     "questions_per_paragraph": 4,
     "unanswerable_per_paragraph": 2,
     "answer_fraction": 0.06,
+    "learning_rate": 7e-4,
     "window_frequencies": {1: 0.66, 2: 0.05, 4: 0.17, 8: 0.07, 16: 0.05},
 }
 STORIES = 8.0  # share of the stories, beside those of `train.mix`
-RATE, WARMUP, DECAY = 7e-4, 60, 0.35  # DECAY: last share of the time, in which the rate falls
+WARMUP, DECAY = 60, 0.35  # DECAY: last share of the time, in which the rate falls
 PAIRS = 256  # of a question and a memory, which ψ reads at once
-SAVED_EVERY = 150  # seconds
 
 
 def main(
@@ -82,13 +82,10 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
     model = MemoryModel.load(params.compressor.path, lm=lm).train()
     steps = StepDataset(pool, params)
     loader = DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0], num_workers=4)
-    step, trained = TrainingStep(model, params), {n: p for n, p in model.named_parameters() if p.requires_grad}
-    adapters = [parameter for name, parameter in trained.items() if "lora_" in name]
-    others = [parameter for name, parameter in trained.items() if "lora_" not in name]
-    groups = [{"params": adapters, "lr": RATE / 2}, {"params": others, "lr": RATE}]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    step, optimizer = TrainingStep(model, params), _optimizer(model, params)
+    rates = [group["lr"] for group in optimizer.param_groups]
     layers = [module for module in model.modules() if isinstance(module, Linear)]
-    log, begin, saved = list[dict[str, float]](), time.monotonic(), time.monotonic()
+    log, begin = list[dict[str, float]](), time.monotonic()
     for number, item in enumerate(loader):
         # 2. the rate and the share of gold quotes follow the time
         progress = (time.monotonic() - begin) / seconds
@@ -96,23 +93,20 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
             break
         falling = max(0.0, progress - 1 + DECAY) / DECAY
         factor = min(1, (number + 1) / WARMUP) * (1 - 0.99 * falling**0.5)
-        for group, rate in zip(optimizer.param_groups, (RATE / 2, RATE), strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         # 3. a step
         with torch.autocast(lm.device.type, torch.bfloat16):
             merge_adapters(layers)
             result = step(**item | {"teacher_forcing": 0.5 - 0.3 * progress})
         result["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        # 4. log and save
+        # 4. log
         log.append({name: round(float(value), 4) for name, value in result["logs"].items()} | {"step": number + 1})
         if number % 20 == 0:
             console().print(f"step {number + 1}, {time.monotonic() - begin:.0f} s: {log[-1]}")
-        if time.monotonic() - saved > SAVED_EVERY:
-            model.save(output)
-            saved = time.monotonic()
     console().print(f"{model.save(output)[:12]} is in {output} after {len(log)} steps")
     write_json(output / "log.json", log, indent=1)
 

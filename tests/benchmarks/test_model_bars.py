@@ -25,11 +25,7 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
     monkeypatch.setattr(module, "TRAINED_RAG", folder)
     for name, value in {
-        "BATCHES": (64, 128),
-        "REPEATS": 1,
         "FIRST_TOKENS": 2,
-        "TRAINED": 4,
-        "COMPILED": False,
         "CLIENTS": 2,
         "ASKED_BY_CLIENT": 2,
     }.items():
@@ -41,11 +37,9 @@ def test_every_bar_is_measured_with_its_limit(bars: ModuleType) -> None:
     measured = {number: list(bar()) for number, bar in bars.MODEL_BARS.items()}
     assert {number: [bar.limit for bar in found] for number, found in measured.items()} == {
         3: [3, 3, 8],
-        4: [0.7 * bars.workspace().lm.layers],  # Θ has one layer here
         5: [4.0, 1.0],
         6: [0.35, 0.15, 0.05, 1.3, 0.6, 0.25, 0.5],
         7: [4, 3],
-        11: [0.5],
     }
     assert all(bar.value > 0 and bar.detail for found in measured.values() for bar in found)
     # the bytes of a bank are those of its files

@@ -1,7 +1,6 @@
 """The published protocol as a command: every system and part, on a tiny LM, fictitious documents and two formats."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +63,7 @@ def measure(project: Path, *names: str, options: list[str]) -> tuple[list[dict[s
     data = [argument for name in names for argument in ("--data", str(project / name))]
     compressor = str(cmt.open(params=project / "params.yaml").params.compressor.path)
     folders = ["--vectors", compressor, "--rag-trained", str(project / "nowhere"), "--mac", str(project / "mac")]
-    arguments = [*data, "--params", str(project / "params.yaml"), "--json", *folders, *options]
+    arguments = [*data, "--params", str(project / "params.yaml"), *folders, *options]
     status, stdout, stderr = run_main("paper_protocol", *arguments)
     assert status == 0, stderr
     return json.loads(stdout), stderr
@@ -75,7 +74,7 @@ def text(project: Path) -> dict[str, Any]:
     parts = "off_topic,retention,noise,supersession,swapped_names"
     options = ["--questions", "2", "--parts", parts, "--out", str(project / "protocol.json")]
     ([text], stderr) = measure(project, "facts.jsonl", options=options)
-    assert "system rag_trained is left out: no compressor in" in " ".join(stderr.split())
+    assert "system rag_trained is left out: " in " ".join(stderr.split())
     return text
 
 
@@ -152,15 +151,6 @@ def test_confidence_covers_as_large_a_share_of_the_unanswerable_questions(projec
     assert mixed["likely"] <= 1 - mixed["answerable, refused"]
     assert [len(text["rows"]) for text in texts] == [2, 0]
     assert without.keys() == {"calibration error", "unanswerable", "unanswerable, refused"}
-
-
-def test_tables_have_a_row_a_system(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    data = ["--data", str(project / "squad.json"), "--params", str(project / "params.yaml")]
-    status, stdout, stderr = run_main("paper_protocol", *data, "--rows", "closed", "--parts", "confidence")
-    assert status == 0, stderr
-    assert "squad.json, 9 documents" in stdout and "closed, zero-shot" in stdout
-    assert re.search(r"confidence +calibration error +[01]", stdout)
 
 
 @pytest.mark.parametrize(
