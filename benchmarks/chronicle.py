@@ -2,8 +2,8 @@
 
     python benchmarks/chronicle.py --documents 1500 --out chronicle.jsonl
 
-It tests load and supersession. Templates make all its sentences, so a score on it says nothing about text that people
-wrote.
+It tests load and supersession. Templates (`chronicle.yaml`) make all its sentences, so a score on it says nothing about
+text that people wrote.
 
 The stream consists of eras with ENTITIES entities of DOCUMENTS_PER_ENTITY documents each. An era depends on the seed
 and its number alone: a stream of any length takes the memory of one era, and a longer stream begins with the shorter
@@ -14,7 +14,6 @@ and so does the same fact in other words. A rumour supersedes nothing. A duplica
 
 import json
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+import yaml
 
 from cmt.cli.context import run_script
 from cmt.common.dates import iso
@@ -35,41 +35,12 @@ SHARES = {"paraphrase": 0.10, "duplicate": 0.05, "contradiction": 0.05, "noise":
 value, noise a text about the same entity that answers no question."""
 
 Row = dict[str, Any]
-
-
-_ONSETS = str.split("Ba Be Bo Bra Bre Ca Co Cu Da Do Dra Du Fa Fe Ga Gre Ha Ho Ka La Lo Ma Me Mo Na Pe Pra Ra To Wi")
-_MIDDLES = str.split("dda lle mbi nde nto rda rga rlo rma rne rri sta tti vva ngo zzi")
-_ENDINGS = str.split(
-    "bury by combe cote croft dale dean den fell field ford gate ham hay holm ley low mere mont more mouth ness nock "
-    "port ridge side ster thwaite ton worth"
+WORDINGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+ASIDES, NOISE, RUMOURS = (WORDINGS[name] for name in ("asides", "noise", "rumours"))
+_ONSETS, _MIDDLES, _ENDINGS, _COATS, _BEASTS = (
+    WORDINGS[name].split() for name in ("onsets", "middles", "endings", "coats", "beasts")
 )
-_FIRST_NAMES = str.split(
-    "Ada Anders Beata Bruno Carla Cyril Dora Edgar Elsa Enid Felix Flora Georg Greta Hugo Ida Ines Ivo Jonas Judith "
-    "Karin Lars Lena Magnus Marta Nils Nora Olaf Olga Oskar Paula Petra Ralf Rosa Silas Sven Tessa Ulla Viktor Wanda"
-)
-_COATS = str.split("red blue black green white golden silver grey spotted horned sleeping leaping crowned winged")
-_BEASTS = str.split("heron otter badger stag pike raven hare boar crane toad lynx goat owl trout bear swan mole wolf")
-_TOWNS = str.split("{} Port_{} {}_Abbey {}_Cross {}_Green {}_Bridge Upper_{} Lower_{} New_{} Old_{} Saint_{} {}_Sands")
-_FIRMS = str.split("{}_Bakery {}_Bells {}_Boats {}_Bricks {}_Candles {}_Cheese {}_Clocks {}_Foundry {}_Lamps {}_Salt")
-_PEOPLE = [f"{name}_{{}}" for name in _FIRST_NAMES]
-
-ASIDES = (
-    "The meeting took {n} minutes.",
-    "Rain had kept {n} others at home.",
-    "{who}, who was passing, had nothing to add.",
-    "The notice hangs beside the post office, under {n} older ones.",
-    "A brass band of {n} played at the end.",
-    "{who} wrote it all down and lost the page.",
-    "Tea was served in {n} cups.",
-    "It was said over the noise of {n} geese.",
-)
-NOISE = (
-    "An umbrella was left on a bench, and {name} is named in the report.",
-    "Fog held up the morning post, and {name} was the last to hear of it.",
-    "A choir of {n} sang for {name} and was asked to stop.",
-    "A photograph of {name}, taken {n} days ago, turned up in a drawer.",
-)
-RUMOURS = ("A handbill without a name on it says: {said}", "Heard at the market, and confirmed by nobody: {said}")
+_FORMS = {name: kind["forms"].split() for name, kind in WORDINGS["kinds"].items()}
 
 Draw = Callable[[random.Random, int], str]
 """Draws a value with a generator and the seed of the names."""
@@ -112,54 +83,19 @@ def _crowns(rng: random.Random, _: int) -> str:
     return f"{rng.randint(2, 998)} crowns"
 
 
-person, _town, _firm = map(_draw_name, (_PEOPLE, _TOWNS, _FIRMS))
+person, _town, _firm = (_draw_name(_FORMS[name]) for name in ("people", "towns", "firms"))
 
 
-def _attributes(texts: str, *draws: Draw) -> tuple[Attribute, ...]:
-    """The attributes in `texts`, each a paragraph: the title, a colon, statements, questions."""
-    found = []
-    for paragraph, draw in zip(texts.split("\n\n"), draws, strict=True):
-        title, _, sentences = " ".join(paragraph.split()).partition(": ")
-        statements, questions = (tuple(re.findall(rf"[^ .?][^.?]*[{end}]", sentences)) for end in (".", "?"))
-        found.append(Attribute(title, statements, questions, draw))
-    return tuple(found)
-
-
-_TOWN_ATTRIBUTES = """
-The mayor of {name}: {value} is the mayor of {name}. In {name} the chain of the mayor hangs round the neck of {value}.
-The people of {name} have {value} for their mayor. Who is the mayor of {name}? Who wears the mayor's chain in {name}?
-
-The bridge at {name}: The bridge toll at {name} is {value}. Whoever crosses the bridge at {name} pays {value}. The toll
-keeper at the bridge of {name} asks for {value}. What is the bridge toll at {name}? What does it cost to cross the
-bridge at {name}?
-
-The flag of {name}: The flag of {name} shows a {value}. A {value} is the emblem on the flag of {name}. Over the roofs of
-{name} flies a flag with a {value}. What does the flag of {name} show? Which animal is on the flag of {name}?
-"""
-_PERSON_ATTRIBUTES = """
-{name} at work: {name} works for {value}. {value} has {name} on its books. The employer of {name} is {value}. Who does
-{name} work for? Which firm employs {name}?
-
-{name} at home: {name} lives in {value}. The home of {name} is in {value}. Letters for {name} go to an address in
-{value}. Where does {name} live? In which town is the home of {name}?
-
-The wages of {name}: {name} earns {value} a month. The monthly wage of {name} is {value}. {name} takes home {value} each
-month. What does {name} earn a month? How high is the monthly wage of {name}?
-"""
-_FIRM_ATTRIBUTES = """
-The head of {name}: {value} is the head of {name}. {name} is run by {value}. At {name} the big desk is that of {value}.
-Who is the head of {name}? Who runs {name}?
-
-A crate from {name}: A crate from {name} costs {value}. {name} sells its crates at {value}. Buyers pay {value} for a
-crate from {name}. What does a crate from {name} cost? At what price does {name} sell a crate?
-
-The seat of {name}: {name} has its seat in {value}. The seat of {name} is {value}. {value} is where {name} has its
-office. Where is the seat of {name}? In which town has {name} its office?
-"""
-KINDS = (
-    Kind(_TOWNS, _attributes(_TOWN_ATTRIBUTES, person, _crowns, _beast)),
-    Kind(_PEOPLE, _attributes(_PERSON_ATTRIBUTES, _firm, _town, _crowns)),
-    Kind(_FIRMS, _attributes(_FIRM_ATTRIBUTES, person, _crowns, _town)),
+_DRAWS = {"person": person, "town": _town, "firm": _firm, "crowns": _crowns, "beast": _beast}
+KINDS = tuple(
+    Kind(
+        _FORMS[name],
+        tuple(
+            Attribute(one["title"], tuple(one["statements"]), tuple(one["questions"]), _DRAWS[one["value"]])
+            for one in kind["attributes"]
+        ),
+    )
+    for name, kind in WORDINGS["kinds"].items()
 )
 
 
